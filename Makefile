@@ -1,0 +1,67 @@
+# kdistill. `make` alone lists the targets. Everything goes through files of this checkout and pip;
+# nothing outside it changes but the system packages that tools/system-packages installs.
+
+PYTHON      ?= python3
+VENV        := .venv
+ORACLE_VENV := .venv-oracle
+PYTEST_ARGS ?=
+
+# What the compiled extension is made from, and what says which packages go into an environment.
+C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
+PIP       := -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench oracle clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
+	$(VENV)/bin/python examples/demo.py --output-dir build/demo
+
+test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
+	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
+
+oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
+	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)
+
+lint: $(VENV)/lint.stamp  ## check style and types of C and Python
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] csrc/*.inc
+
+format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/clang-format -i csrc/*.[ch] csrc/*.inc
+
+bench: $(ORACLE_VENV)/oracle.stamp  ## measure speed and memory beside PyTorch (takes long)
+	$(ORACLE_VENV)/bin/python -m benchmarks
+
+clean:  ## remove everything that make made
+	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is younger than everything its environment was made from, so a second call does nothing.
+%/bin/python:
+	sh tools/system-packages $(PYTHON)
+	$(PYTHON) -m venv $*
+
+$(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) install --editable .
+	@touch $@
+
+# kdistill is there by now: these add what its extra of that name lists.
+$(VENV)/test.stamp $(VENV)/lint.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+	$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
+	@touch $@
+
+# torch first: then transformers finds it there and pip does not choose another.
+$(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
+	$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
+	$(ORACLE_VENV)/bin/python $(PIP) install --editable .
+	$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
