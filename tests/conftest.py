@@ -1,0 +1,39 @@
+"""What the whole suite shares: where the large test data lies, a cache of its own, and a word on what could not run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The directory of models and rows too large for the repository: $KDISTILL_SHARED, or `shared` beside the checkout.
+
+    Tests that ask for it are skipped where it does not exist.
+    """
+    directory = Path(os.environ.get("KDISTILL_SHARED", ROOT.parent / "shared"))
+    if not (directory / "models").is_dir():
+        pytest.skip(f"needs the shared models and rows: no {directory} (set KDISTILL_SHARED)")
+    return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep teacher logits of tests out of the user's cache."""
+    os.environ["KDISTILL_CACHE"] = str(tmp_path_factory.mktemp("kdistill-cache"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests could not run on this machine, and why, in words a reader of a log finds."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("could not run here")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count} test{'s' * (count > 1)}: {reason}")
