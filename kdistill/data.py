@@ -1,0 +1,302 @@
+"""Packed batches, tokenised data sets, and the order in which training reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rows import LABEL_COLUMNS, NO_LABEL, Rows, Table, label_ids, read_rows, read_table, rows_of
+from .tokenizer import BertTokenizer
+
+__all__ = [
+    "NO_LABEL",
+    "Batch",
+    "Dataset",
+    "OnProgress",
+    "RandomSampler",
+    "Rows",
+    "as_dataset",
+    "encode",
+    "pack",
+    "read_rows",
+]
+
+# Called with (rows done, rows in all), first with 0 done.
+OnProgress = Callable[[int, int], None]
+# Rows tokenised between two calls of OnProgress: enough to keep all cores busy, about 50 ms of work.
+ENCODE_BLOCK = 4096
+INT32 = np.iinfo(np.int32)
+
+
+class Batch(NamedTuple):
+    """Rows of tokens one after another, without padding.
+
+    ids: int32 (N,), token ids.
+    types: int32 (N,), token types (0, and 1 for the second text of a pair).
+    starts: int64 (B + 1,), row b holds tokens starts[b]:starts[b + 1]; known elsewhere as cu_seqlens.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+
+def pack(x: Any) -> Batch:
+    """Pack a batch given in any of the usual forms; padding is dropped.
+
+    x: a list of lists of token ids, a 2-D integer array, one row of ids, a mapping (such as a tokenizer returns) with
+    `input_ids` and perhaps `token_type_ids` (default: zeros) and `attention_mask` (default: every token counts), or a
+    Batch, which is returned as it is. In each row the mask must be ones, then zeros.
+
+    Whether ids are inside the vocabulary and rows short enough is for the model to check.
+
+    Raises ValueError for an empty batch or row, a mask of another form, or shapes that disagree; TypeError for ids that
+    are not integers. Messages name the place: `input_ids[3][17]`.
+    """
+    if isinstance(x, Batch):
+        return x
+    if isinstance(x, Mapping):
+        if "input_ids" not in x:
+            raise ValueError(f"the batch has no input_ids; it has {', '.join(map(str, x)) or 'nothing'}")
+        input_ids, token_types, mask = x["input_ids"], x.get("token_type_ids"), x.get("attention_mask")
+    else:
+        input_ids, token_types, mask = x, None, None
+    ids, starts = _flatten("input_ids", input_ids)
+    types = np.zeros_like(ids) if token_types is None else _flatten_like("token_type_ids", token_types, starts)
+    if mask is not None:
+        keep = _keep(_flatten_like("attention_mask", mask, starts), starts)
+        ids, types = ids[keep], types[keep]
+        starts = np.concatenate(([0], np.cumsum(keep)))[starts]
+    return Batch(ids, types, starts)
+
+
+def _flatten(name: str, rows: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Values of all rows in one array, and starts; for arguments of `pack`."""
+    if hasattr(rows, "__array__"):
+        rows = np.asarray(rows)
+        if rows.ndim > 2:
+            raise ValueError(f"{name} has shape {rows.shape}; expected (rows, tokens)")
+    if isinstance(rows, (str, bytes)) or not hasattr(rows, "__len__"):
+        raise TypeError(f"{name} is a {type(rows).__name__}; expected a list of lists of token ids, or an array")
+    if len(rows) == 0:
+        raise ValueError(f"{name} is empty; a batch needs at least one row")
+    if not hasattr(rows[0], "__len__"):
+        rows = [rows]  # one row
+    lengths = np.fromiter((_row_length(name, index, row) for index, row in enumerate(rows)), np.int64, len(rows))
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    try:
+        is_matrix = isinstance(rows, np.ndarray) and rows.ndim == 2
+        values = rows.reshape(-1) if is_matrix else np.array(list(chain.from_iterable(rows)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name} must be rows of integers: {error}") from error
+    if values.ndim != 1:
+        raise TypeError(f"{name} must be rows of integers; found rows of rows of shape {values.shape[1:]}")
+    if values.dtype.kind == "b" and name == "attention_mask":
+        values = values.astype(np.int32)
+    if values.dtype.kind not in "iu":
+        index = next((i for i, v in enumerate(chain.from_iterable(rows)) if not _is_int32(v)), 0)
+        raise TypeError(f"{_place(name, starts, index)} is not a 32-bit integer (the values are {values.dtype})")
+    outside = (values < INT32.min) | (values > INT32.max)
+    if outside.any():
+        index = int(np.argmax(outside))
+        raise ValueError(f"{_place(name, starts, index)} is {values[index]}; it does not fit 32 bits")
+    return np.ascontiguousarray(values, dtype=np.int32), starts
+
+
+def _row_length(name: str, index: int, row: Any) -> int:
+    if isinstance(row, (str, bytes)) or not hasattr(row, "__len__"):
+        raise TypeError(f"{name}[{index}] is {row!r}; expected a row of token ids")
+    if len(row) == 0:
+        raise ValueError(f"{name}[{index}] is empty; every row needs at least one token")
+    return len(row)
+
+
+def _is_int32(value: Any) -> bool:
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return is_integer and INT32.min <= value <= INT32.max
+
+
+def _flatten_like(name: str, rows: Any, starts: NDArray[np.int64]) -> NDArray[np.int32]:
+    values, own_starts = _flatten(name, rows)
+    if len(own_starts) != len(starts):
+        raise ValueError(f"{name} has {len(own_starts) - 1} rows; input_ids has {len(starts) - 1}")
+    if not np.array_equal(own_starts, starts):
+        row = int(np.argmax(np.diff(own_starts) != np.diff(starts)))
+        found, expected = np.diff(own_starts)[row], np.diff(starts)[row]
+        raise ValueError(f"{name}[{row}] has {found} values; input_ids[{row}] has {expected}")
+    return values
+
+
+def _keep(mask: NDArray[np.int32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The mask as booleans. Raises ValueError unless each row is ones, then zeros, with at least one 1."""
+    rising = np.concatenate(([False], mask[1:] > mask[:-1]))
+    rising[starts[:-1]] = mask[starts[:-1]] != 1
+    wrong = rising | ((mask != 0) & (mask != 1))
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise ValueError(
+            f"{_place('attention_mask', starts, index)} is {mask[index]}; each row of the mask must be ones, then "
+            "zeros (padding on the right)"
+        )
+    return mask.astype(np.bool_)
+
+
+def _place(name: str, starts: NDArray[np.int64], index: int) -> str:
+    """`name[row][column]` of a place in the flat values."""
+    row = int(np.searchsorted(starts, index, side="right")) - 1
+    return f"{name}[{row}][{index - int(starts[row])}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Tokenised rows in memory, packed like one large Batch.
+
+    ids, types: int32 (tokens,). starts: int64 (rows + 1,). labels: int64 (rows,), NO_LABEL for rows without one.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    lengths: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lengths = np.diff(self.starts)
+        if len(lengths) != len(self.labels):
+            raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(lengths)} rows")
+        if len(lengths) == 0:
+            raise ValueError("the data set has no rows")
+        if self.starts[0] != 0 or lengths.min() < 1 or not self.starts[-1] == len(self.ids) == len(self.types):
+            raise ValueError("starts must rise from 0 to the number of ids and types, by at least 1 a row")
+        object.__setattr__(self, "lengths", lengths)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[np.int64]]:
+        """The rows at `indices`, in that order, and their labels, int64 (len(indices),).
+
+        Raises IndexError for an index outside 0..rows-1, ValueError for no index at all.
+        """
+        indices = np.asarray(indices)
+        if len(indices) == 0:
+            raise ValueError("indices is empty; a batch needs at least one row")
+        if indices.min() < 0 or indices.max() >= len(self):
+            raise IndexError(f"indices run from {indices.min()} to {indices.max()}; the data set has {len(self)} rows")
+        lengths = self.lengths[indices]
+        starts = np.zeros(len(indices) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        # Token t of the batch, in row b, is token t + (the row's start here - its start in the batch) here.
+        tokens = np.arange(starts[-1]) + np.repeat(self.starts[indices] - starts[:-1], lengths)
+        return Batch(self.ids[tokens], self.types[tokens], starts), self.labels[indices]
+
+
+def encode(
+    rows: Rows,
+    tokenizer: BertTokenizer,
+    *,
+    max_length: int | None = None,
+    id2label: Mapping[int, str] | None = None,
+    progress: OnProgress | None = None,
+) -> Dataset:
+    """Tokenise rows on all cores.
+
+    max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give the
+        model's positions). Cutting is silent, as with `truncation=True` in transformers.
+    id2label: the model's label map, which checks ids and translates names.
+
+    Raises ValueError or TypeError for a label, see `rows.label_ids`, before anything is tokenised.
+    """
+    labels = rows.label_ids(id2label)
+    limit = tokenizer.truncation_length(max_length)
+    inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
+    blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
+    for first in range(0, len(inputs), ENCODE_BLOCK):
+        if progress is not None:
+            progress(first, len(inputs))
+        encodings = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
+        ids = [encoding.ids for encoding in encodings]
+        types = (encoding.type_ids for encoding in encodings)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        tokens = int(lengths.sum())
+        blocks.append(
+            (
+                np.fromiter(chain.from_iterable(ids), np.int32, tokens),
+                np.fromiter(chain.from_iterable(types), np.int32, tokens),
+                lengths,
+            )
+        )
+    if progress is not None:
+        progress(len(inputs), len(inputs))
+    ids_of, types_of, lengths_of = zip(*blocks, strict=True)
+    starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
+    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels)
+
+
+def as_dataset(
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    *,
+    max_length: int | None = None,
+    id2label: Mapping[int, str] | None = None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    progress: OnProgress | None = None,
+) -> Dataset:
+    """Whatever a trainer is given as a data set, tokenised.
+
+    source: a Dataset (returned as it is), rows that are tokenised already (a column `input_ids`, perhaps
+    `token_type_ids`, `attention_mask` and a label column; never cut), or text, see `rows.read_table`.
+
+    Raises what `read_rows`, `encode` and `pack` raise, and ValueError for text without a tokenizer.
+    """
+    if isinstance(source, Dataset):
+        return source
+    table = read_table(source)
+    if "input_ids" in table.columns:
+        return _from_token_ids(table, id2label, label_column)
+    rows = rows_of(table, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
+    if tokenizer is None:
+        raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
+    return encode(rows, tokenizer, max_length=max_length, id2label=id2label, progress=progress)
+
+
+def _from_token_ids(table: Table, id2label: Mapping[int, str] | None, label_column: str | None) -> Dataset:
+    batch = pack(dict(table.columns))
+    label_column = label_column or next((name for name in LABEL_COLUMNS if name in table.columns), None)
+    if label_column is None:
+        labels = np.full(len(batch.starts) - 1, NO_LABEL, dtype=np.int64)
+    elif label_column in table.columns:
+        labels = label_ids(table.columns[label_column], id2label, table.where)
+    else:
+        raise ValueError(
+            f"label_column={label_column!r}: {table.source} has no such column; its columns are "
+            f"{', '.join(table.columns)}"
+        )
+    return Dataset(*batch, labels)
+
+
+class RandomSampler:
+    """Order of the rows in each epoch of training: a permutation that depends on (n, seed, epoch) and nothing else.
+
+    Made from the raw stream of NumPy's Philox generator, which never changes between versions of NumPy, while
+    `Generator.permutation` may; so a run resumes with the same order anywhere.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least one row")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed is {seed}; expected 0 <= seed < 2**64")
+        self.n, self.seed = n, seed
+
+    def permutation(self, epoch: int) -> NDArray[np.int64]:
+        """Order of the rows in this epoch (counted from 0): int64 (n,), each of 0..n-1 once."""
+        key = np.array([self.seed, epoch], dtype=np.uint64)
+        return np.argsort(np.random.Philox(key=key).random_raw(self.n), kind="stable").astype(np.int64, copy=False)
