@@ -1,0 +1,152 @@
+#include "kd_attention.h"
+
+#include "kd_arena.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { QUERIES = 32 }; /* query rows handled together: their scores for 512 keys are 64 KiB */
+
+/* One head's operands, padded with zeros to whole registers, and its scores. `np` and `Dp` are n and D
+ * rounded up to KD_ROWS_WIDTH. */
+typedef struct head_scratch {
+    float *kt;    /* (D, np)  K^T */
+    float *vt;    /* (D, np)  V^T, backward only */
+    float *wide;  /* (n, Dp)  V in forward, K in backward: the right operand with D columns */
+    float *query; /* (QUERIES, Dp)  Q, backward only */
+    float *dctx;  /* (QUERIES, Dp)  backward only */
+    float *p;     /* (QUERIES, np)  probabilities */
+    float *dp;    /* (QUERIES, np)  their gradient; dropped probabilities before that */
+    float *out;   /* (QUERIES, Dp)  ctx, or dQ */
+    float *dk;    /* (np, Dp)  backward only */
+    float *dv;    /* (np, Dp)  backward only */
+} head_scratch;
+
+static head_scratch place_scratch(kd_arena *arena, ptrdiff_t n, ptrdiff_t D)
+{
+    ptrdiff_t np = kd_round_up(n, KD_ROWS_WIDTH), Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    head_scratch s;
+    s.kt = kd_arena_floats(arena, D * np);
+    s.vt = kd_arena_floats(arena, D * np);
+    s.wide = kd_arena_floats(arena, np * Dp);
+    s.query = kd_arena_floats(arena, QUERIES * Dp);
+    s.dctx = kd_arena_floats(arena, QUERIES * Dp);
+    s.p = kd_arena_floats(arena, QUERIES * np);
+    s.dp = kd_arena_floats(arena, QUERIES * np);
+    s.out = kd_arena_floats(arena, QUERIES * Dp);
+    s.dk = kd_arena_floats(arena, np * Dp);
+    s.dv = kd_arena_floats(arena, np * Dp);
+    return s;
+}
+
+ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest)
+{
+    kd_arena measure = kd_arena_over(NULL);
+    place_scratch(&measure, longest, attention->D);
+    return (ptrdiff_t)(measure.used / sizeof(float));
+}
+
+/* dst (D, np) = the n rows of src (rows C apart), transposed; columns past n are 0. */
+static void transpose(const kd_rows *rows, float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+{
+    rows->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_ROWS_WIDTH));
+}
+
+/* dst (n, Dp) = the n rows of src (rows C apart); columns past D are 0. */
+static void widen(const kd_rows *rows, float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+{
+    rows->pack_columns(dst, src, C, n, D, kd_round_up(D, KD_ROWS_WIDTH));
+}
+
+/* dst (rows C apart) = the first D columns of src (n, Dp). */
+static void narrow(float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+{
+    ptrdiff_t Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    for (ptrdiff_t i = 0; i < n; i++)
+        memcpy(dst + i * C, src + i * Dp, (size_t)D * sizeof(float));
+}
+
+static void drop_row(const kd_rows *rows, float *p, const kd_attention *a, ptrdiff_t token, ptrdiff_t head,
+                     ptrdiff_t n)
+{
+    kd_dropout_row(rows, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
+}
+
+static void forward_head(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
+                         const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
+                         const head_scratch *s)
+{
+    const ptrdiff_t D = a->D, C = a->H * D, np = kd_round_up(n, KD_ROWS_WIDTH), Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    const float scale = 1.0f / sqrtf((float)D);
+    transpose(rows, s->kt, k + head * D, n, D, C);
+    widen(rows, s->wide, v + head * D, n, D, C);
+    for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
+        ptrdiff_t count = kd_min(QUERIES, m - q0);
+        rows->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            float max, sum, *p = s->p + i * np;
+            rows->exp_row(p, &max, &sum, n, np, scale);
+            rows->scale(p, 1.0f / sum, np);
+            lse[(q0 + i) * a->H + head] = max + logf(sum);
+            drop_row(rows, p, a, token + q0 + i, head, n);
+        }
+        rows->matmul(s->out, Dp, s->p, np, 1, s->wide, Dp, count, Dp, n, 0);
+        narrow(ctx + q0 * C + head * D, s->out, count, D, C);
+    }
+}
+
+void kd_attention_forward(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
+                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n, float *scratch)
+{
+    kd_arena arena = kd_arena_over(scratch);
+    head_scratch s = place_scratch(&arena, n, attention->D);
+    for (ptrdiff_t head = 0; head < attention->H; head++)
+        forward_head(rows, ctx, lse, q, k, v, attention, head, token, m, n, &s);
+}
+
+/* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
+ * dS = P (dP - delta),  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);  dK = dS^T Q / sqrt(D). */
+static void backward_head(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+                          const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m,
+                          ptrdiff_t n, const head_scratch *s)
+{
+    const ptrdiff_t D = a->D, C = a->H * D, np = kd_round_up(n, KD_ROWS_WIDTH), Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    const float scale = 1.0f / sqrtf((float)D);
+    transpose(rows, s->kt, k + head * D, n, D, C);
+    transpose(rows, s->vt, v + head * D, n, D, C);
+    widen(rows, s->wide, k + head * D, n, D, C);
+    for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
+        ptrdiff_t count = kd_min(QUERIES, m - q0), later = q0 > 0;
+        widen(rows, s->query, q + q0 * C + head * D, count, D, C);
+        widen(rows, s->dctx, dctx + q0 * C + head * D, count, D, C);
+        rows->matmul(s->p, np, s->query, Dp, 1, s->kt, np, count, np, D, 0);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            rows->exp_row_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
+            memcpy(s->dp + i * np, s->p + i * np, (size_t)np * sizeof(float));
+            drop_row(rows, s->dp + i * np, a, token + q0 + i, head, n);
+        }
+        rows->matmul(s->dv, Dp, s->dp, 1, np, s->dctx, Dp, n, Dp, count, (int)later);
+        rows->matmul(s->dp, np, s->dctx, Dp, 1, s->vt, np, count, np, D, 0);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            ptrdiff_t row = (q0 + i) * C + head * D;
+            drop_row(rows, s->dp + i * np, a, token + q0 + i, head, n);
+            rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np,
+                                   rows->dot(dctx + row, ctx + row, D), np, scale);
+        }
+        rows->matmul(s->dk, Dp, s->dp, 1, np, s->query, Dp, n, Dp, count, (int)later);
+        rows->matmul(s->out, Dp, s->dp, np, 1, s->wide, Dp, count, Dp, n, 0);
+        narrow(q + q0 * C + head * D, s->out, count, D, C);
+    }
+    narrow(k + head * D, s->dk, n, D, C);
+    narrow(v + head * D, s->dv, n, D, C);
+}
+
+void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
+                           float *scratch)
+{
+    kd_arena arena = kd_arena_over(scratch);
+    head_scratch s = place_scratch(&arena, n, attention->D);
+    for (ptrdiff_t head = 0; head < attention->H; head++)
+        backward_head(rows, q, k, v, dctx, ctx, lse, attention, head, token, m, n, &s);
+}

@@ -1,0 +1,35 @@
+/* kd_attention: scaled dot-product attention of one sequence (Vaswani et al., arXiv:1706.03762, eq. 1).
+ *
+ * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
+ * A sequence attends to itself only; there is no mask because there is no padding. The queries may be
+ * fewer than the keys: the last layer asks for [CLS] alone.
+ */
+#ifndef KD_ATTENTION_H
+#define KD_ATTENTION_H
+
+#include "kd_dropout.h"
+
+/* What all sequences of a layer share. */
+typedef struct kd_attention {
+    ptrdiff_t H, D;             /* rows of q, k, v and ctx are C = H * D apart */
+    const kd_dropout *dropout;  /* of the probabilities */
+    int tensor;                 /* their name, see kd_dropout.h */
+    ptrdiff_t features;         /* feature of (head, key) is head * features + key */
+    float p;                    /* dropout rate */
+} kd_attention;
+
+/* Floats of scratch for sequences of at most `longest` tokens. */
+ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
+
+/* ctx (m, C) and lse (m, H) from q (m, C), k (n, C), v (n, C). `token` is the first query's place in
+ * the batch. lse = log sum exp S is what backward needs to form P again. */
+void kd_attention_forward(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
+                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n, float *scratch);
+
+/* dq (m, C), dk (n, C), dv (n, C) from dctx (m, C) and the forward's ctx, lse, q, k, v. In place: dq
+ * overwrites q, dk overwrites k, dv overwrites v. */
+void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
+                           float *scratch);
+
+#endif

@@ -1,0 +1,141 @@
+#include "kd_bert_run.h"
+
+#include <string.h>
+
+/* dst (b1 - b0, C) = the first row of each of the span's sequences in x (N, C). */
+static void gather_cls(const kd_bert_run *run, float *dst, const float *x, const kd_span *span)
+{
+    const ptrdiff_t C = run->model->config.C;
+    for (ptrdiff_t b = span->b0; b < span->b1; b++)
+        memcpy(dst + (b - span->b0) * C, x + ((ptrdiff_t)run->batch.starts[b] - span->t0) * C,
+               (size_t)C * sizeof(float));
+}
+
+static void embed(const kd_bert_run *run, float *x, const kd_span *span)
+{
+    const kd_bert *model = run->model;
+    const ptrdiff_t C = model->config.C;
+    const kd_rows *rows = model->gemm.rows;
+    kd_embed_tables tables = kd_bert_embeddings(model, model->parameters);
+    kd_norm norm = kd_bert_norm(model, KD_TENSOR_embedding_gamma, 0);
+    float discarded[2];
+    if (run->mode == KD_TRAIN) {
+        float *sum = run->embedding_sum + span->t0 * C;
+        kd_embed_forward(rows, sum, &run->batch, &tables, span->b0, span->b1, C);
+        kd_norm_forward(rows, x, run->embedding_stats + span->t0 * 2, sum, &norm, span->N);
+    } else {
+        kd_embed_forward(rows, x, &run->batch, &tables, span->b0, span->b1, C);
+        for (ptrdiff_t r = 0; r < span->N; r++)
+            kd_norm_forward(rows, x + r * C, discarded, x + r * C, &norm, 1);
+    }
+    kd_bert_drop(run, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
+}
+
+/* A chunk of whole sequences through all layers; of the last one, when cls_only, keys and values. */
+static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
+{
+    const ptrdiff_t L = run->model->config.L, C = run->model->config.C;
+    kd_span span = kd_bert_body_span(run, item);
+    kd_layer_map view = kd_bert_view(run, 0, &span, member);
+    embed(run, view.x, &span);
+    for (ptrdiff_t l = 0; l < L; l++) {
+        kd_layer_weights w = kd_bert_layer_weights(run->model, l);
+        int cls_only = run->cls_only && l == L - 1;
+        view = kd_bert_view(run, l, &span, member);
+        kd_layer_project(run, &view, &w, view.x, span.N, !cls_only, 1, member);
+        if (!cls_only)
+            kd_layer_forward(run, &view, &w, view.x, l, &span, member);
+    }
+    if (run->cls_only)
+        gather_cls(run, run->cls_in + span.b0 * C, view.x, &span);
+    else
+        gather_cls(run, run->cls + span.b0 * C, view.y, &span);
+}
+
+/* logits = classifier(dropout(tanh(pooler(cls)))). */
+static void head(const kd_bert_run *run, const kd_span *span, int member)
+{
+    const kd_bert *model = run->model;
+    const kd_gemm *gemm = &model->gemm;
+    const ptrdiff_t C = model->config.C, M = span->M;
+    kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
+    kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
+    float *left = run->members[member].left;
+    float *pooled = run->pooled + span->b0 * C, *dropped = run->dropped + span->b0 * C;
+    kd_gemm_pack_left(gemm, left, run->cls + span->b0 * C, C, M, C);
+    kd_linear_forward(gemm, pooled, left, &pooler, M);
+    gemm->rows->tanh(pooled, pooled, M * C);
+    memcpy(dropped, pooled, (size_t)(M * C) * sizeof(float));
+    kd_bert_drop(run, dropped, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
+    kd_gemm_pack_left(gemm, left, dropped, C, M, C);
+    kd_linear_forward(gemm, run->logits + span->b0 * model->config.K, left, &classifier, M);
+}
+
+/* The last layer on [CLS] rows, when it was not done in full, then the head. */
+static void tail_item(const kd_bert_run *run, ptrdiff_t item, int member)
+{
+    const ptrdiff_t last = run->model->config.L - 1;
+    kd_span span = kd_bert_tail_span(run, item);
+    if (run->cls_only) {
+        kd_layer_weights w = kd_bert_layer_weights(run->model, last);
+        kd_layer_map view = kd_bert_view(run, last, &span, member);
+        const float *x = run->cls_in + span.b0 * run->model->config.C;
+        kd_layer_project(run, &view, &w, x, span.M, 1, 0, member);
+        kd_layer_forward(run, &view, &w, x, last, &span, member);
+    }
+    head(run, &span, member);
+}
+
+ptrdiff_t kd_bert_items(const kd_bert_run *run, kd_phase phase)
+{
+    switch (phase) {
+    case KD_PHASE_BODY:
+    case KD_PHASE_BODY_BACK: return run->chunks;
+    case KD_PHASE_TAIL:
+    case KD_PHASE_TAIL_BACK: return kd_bert_tail_items(run);
+    default: return kd_bert_weight_items(run);
+    }
+}
+
+double kd_bert_item_cost(const kd_bert_run *run, kd_phase phase)
+{
+    const kd_bert_config *c = &run->model->config;
+    double layer = 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F);
+    double body = (double)c->L * layer * (double)run->batch.N / (double)run->chunks;
+    switch (phase) {
+    case KD_PHASE_BODY:
+    case KD_PHASE_BODY_BACK: return body;
+    case KD_PHASE_TAIL:
+    case KD_PHASE_TAIL_BACK: return layer * KD_TAIL_SEQUENCES;
+    default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->batch.N;
+    }
+}
+
+typedef struct item_range {
+    kd_bert_run *run;
+    kd_phase phase;
+    ptrdiff_t from;
+} item_range;
+
+static void do_item(void *context, ptrdiff_t index, int member)
+{
+    const item_range *range = context;
+    ptrdiff_t item = range->from + index;
+    switch (range->phase) {
+    case KD_PHASE_BODY: body_item(range->run, item, member); break;
+    case KD_PHASE_TAIL: tail_item(range->run, item, member); break;
+    case KD_PHASE_TAIL_BACK: kd_bert_tail_back_item(range->run, item, member); break;
+    case KD_PHASE_BODY_BACK: kd_bert_body_back_item(range->run, item, member); break;
+    case KD_PHASE_WEIGHTS: kd_bert_weight_item(range->run, item, member); break;
+    }
+}
+
+void kd_bert_do(kd_bert_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    item_range range = {run, phase, from};
+    kd_pool_run(team, do_item, &range, to - from);
+}
+
+float *kd_bert_logits(kd_bert_run *run) { return run->logits; }
+
+ptrdiff_t kd_bert_rows(const kd_bert_run *run) { return run->batch.B; }

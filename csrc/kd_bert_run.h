@@ -1,0 +1,103 @@
+/* kd_bert_run: what the parts of kd_bert share: the activation map of a run, and one layer on a span of
+ * rows. Only kd_bert_*.c include this. */
+#ifndef KD_BERT_RUN_H
+#define KD_BERT_RUN_H
+
+#include "kd_bert.h"
+
+enum { KD_TAIL_SEQUENCES = 48 }; /* [CLS] rows of one TAIL item: a multiple of every token tile */
+
+/* The rows one item works on: the tokens of sequences b0 .. b1 - 1, or their [CLS] rows only. */
+typedef struct kd_span {
+    ptrdiff_t b0, b1;
+    ptrdiff_t t0, N; /* first token, number of tokens */
+    ptrdiff_t M;     /* rows: N, or b1 - b0 when cls */
+    int cls;
+} kd_span;
+
+/* Activations of one layer. Rows are tokens, or sequences when only [CLS] rows are computed (all but
+ * x, k and v). Backward overwrites in place: q, k, v become their gradients; s1, up and s2 become the
+ * gradients of the three products' outputs. */
+typedef struct kd_layer_map {
+    float *x;        /* (N, C) the layer's input */
+    float *q, *k, *v, *ctx; /* (N, C) */
+    float *lse;      /* (N, H) */
+    float *s1, *st1; /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
+    float *h;        /* (N, C) its output */
+    float *up, *act; /* (N, F) before and after the activation; the same array when evaluating */
+    float *s2, *st2; /* (N, C), (N, 2) input and statistics of the feed-forward's LayerNorm */
+    float *y;        /* (N, C) the layer's output */
+} kd_layer_map;
+
+/* What each thread has for itself; R is the largest number of rows of any item. */
+typedef struct kd_member {
+    kd_layer_map layer; /* evaluating: R rows, every layer through the same buffers */
+    float *left;        /* (R, max(C, F, K)) packed left operand */
+    float *attention;   /* kd_attention's scratch */
+    float *dx, *dctx;   /* training: (R, C) gradients on their way down */
+    float *dact;        /* training: (R, F) */
+    float *outer;       /* training: kd_linear's weight gradient tile */
+} kd_member;
+
+struct kd_bert_run {
+    const kd_bert *model;
+    kd_batch batch;
+    kd_dropout dropout;
+    kd_mode mode;
+    int cls_only, threads;
+    ptrdiff_t R, longest; /* rows of the largest item, tokens of the longest sequence */
+    ptrdiff_t chunks;     /* BODY items; item c is sequences chunk[c] .. chunk[c + 1] - 1 */
+    int64_t *chunk;
+    float *embedding_sum, *embedding_stats; /* training: (N, C), (N, 2) */
+    kd_layer_map *layers;                   /* training: L of them */
+    float *last_k, *last_v;                 /* (N, C) the last layer's, when cls_only */
+    float *cls_in;                          /* (B, C) the last layer's input at [CLS], when cls_only */
+    float *cls, *pooled, *dropped;          /* (B, C) pooler's input, its tanh, after dropout */
+    float *logits;                          /* (B, K); then their gradient */
+    float *dcls;                            /* training: (B, C) gradient of cls_in, or of cls */
+    float *partials;                        /* training: vector gradients of each BODY and TAIL item */
+    kd_member *members;
+};
+
+/* The products and norms of a layer, as pointers into the model. */
+typedef struct kd_layer_weights {
+    kd_linear query, key, value, output, up, down;
+    kd_norm attention_norm, ffn_norm;
+} kd_layer_weights;
+
+kd_linear kd_bert_linear(const kd_bert *model, kd_tensor weight, ptrdiff_t layer);
+kd_norm kd_bert_norm(const kd_bert *model, kd_tensor gamma, ptrdiff_t layer);
+kd_layer_weights kd_bert_layer_weights(const kd_bert *model, ptrdiff_t layer);
+kd_embed_tables kd_bert_embeddings(const kd_bert *model, float *base);
+
+ptrdiff_t kd_bert_tail_items(const kd_bert_run *run);
+kd_span kd_bert_body_span(const kd_bert_run *run, ptrdiff_t item);
+kd_span kd_bert_tail_span(const kd_bert_run *run, ptrdiff_t item);
+
+/* The layer's activations with every pointer at the span's first row. */
+kd_layer_map kd_bert_view(const kd_bert_run *run, ptrdiff_t layer, const kd_span *span, int member);
+
+/* This item's row of vector gradients: BODY items first, then TAIL items. */
+float *kd_bert_partial(const kd_bert_run *run, ptrdiff_t item);
+
+/* y (M, n): dropout of `tensor` on the span's rows. */
+void kd_bert_drop(const kd_bert_run *run, float *y, int tensor, const kd_span *span, ptrdiff_t n, float p);
+
+/* Products of a layer's input. `query` and `keys` choose which; both share one packing. */
+void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
+                      const float *x, ptrdiff_t rows, int query, int keys, int member);
+/* From q, k, v to the layer's output, for the span's rows. `x` is their input (the residual). */
+void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
+                      const float *x, ptrdiff_t layer, const kd_span *span, int member);
+/* The same backwards: dx (M, C) holds dy and becomes the residual's gradient; view's q, k, v become
+ * theirs, and vector gradients are added to `partial`. */
+void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dx,
+                       ptrdiff_t layer, const kd_span *span, float *partial, int member);
+
+/* Backward's items, see kd_phase. */
+void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member);
+void kd_bert_body_back_item(kd_bert_run *run, ptrdiff_t item, int member);
+ptrdiff_t kd_bert_weight_items(const kd_bert_run *run);
+void kd_bert_weight_item(kd_bert_run *run, ptrdiff_t item, int member);
+
+#endif

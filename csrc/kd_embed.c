@@ -1,0 +1,30 @@
+#include "kd_embed.h"
+
+#include <string.h>
+
+void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+                      ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
+{
+    for (ptrdiff_t b = b0; b < b1; b++) {
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C) {
+            ptrdiff_t position = t - batch->starts[b];
+            memcpy(sum, tables->word + (ptrdiff_t)batch->ids[t] * C, (size_t)C * sizeof(float));
+            rows->add(sum, tables->position + position * C, C);
+            rows->add(sum, tables->type + (ptrdiff_t)batch->types[t] * C, C);
+        }
+    }
+}
+
+void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum,
+                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C)
+{
+    ptrdiff_t width = c1 - c0;
+    for (ptrdiff_t b = 0; b < batch->B; b++) {
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++) {
+            const float *d = dsum + t * C + c0;
+            rows->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
+            rows->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
+            rows->add(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, d, width);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+/* kd_embed: the sum of a token's word, position and type rows (Devlin et al., arXiv:1810.04805). */
+#ifndef KD_EMBED_H
+#define KD_EMBED_H
+
+#include "kd_rows.h"
+
+/* Packed tokens: sequence b is tokens starts[b] .. starts[b + 1] - 1. */
+typedef struct kd_batch {
+    const int32_t *ids;    /* (N), each < V */
+    const int32_t *types;  /* (N), each < number of types */
+    const int64_t *starts; /* (B + 1) */
+    ptrdiff_t B, N;
+} kd_batch;
+
+/* The three tables, (V, C), (P, C) and (T, C): values or their gradients. */
+typedef struct kd_embed_tables {
+    float *word, *position, *type;
+} kd_embed_tables;
+
+/* sum (N', C) for the tokens of sequences b0 .. b1 - 1, in order. */
+void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+                      ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C);
+
+/* Adds columns c0 .. c1 - 1 of dsum (N, C) to the tables' gradients. Threads share the columns, not
+ * the tokens: every row of a table then sums its tokens in order, whoever does it. */
+void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum,
+                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
+
+#endif

@@ -1,0 +1,35 @@
+/* kd_linear: y = x W^T + b, for W (O, I) as PyTorch stores it. */
+#ifndef KD_LINEAR_H
+#define KD_LINEAR_H
+
+#include "kd_gemm.h"
+
+/* Where a layer's weight lies packed. `backward` is NULL in a frozen model. */
+typedef struct kd_linear {
+    const float *forward;  /* W^T as a right operand: k runs over inputs */
+    const float *backward; /* W as a right operand: k runs over outputs */
+    const float *bias;     /* (O) */
+    ptrdiff_t I, O;
+} kd_linear;
+
+/* y (M, O) = x W^T + b; `left` is x (M, I) packed (kd_gemm_pack_left), so that several layers can
+ * share it. Rows of y are O apart. */
+void kd_linear_forward(const kd_gemm *gemm, float *y, const float *left, const kd_linear *layer, ptrdiff_t M);
+
+/* dx (M, I) = (accumulate ? dx : 0) + dy W, dy (M, O). `left` is scratch of kd_gemm_left_size(M, O). */
+void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
+                              int accumulate, float *left);
+
+/* One tile of a weight's gradient: its rows o0 .. o0 + KD_LINEAR_TILE_O - 1 and columns
+ * i0 .. i0 + KD_LINEAR_TILE_I - 1, as far as they exist. */
+enum { KD_LINEAR_TILE_O = 128, KD_LINEAR_TILE_I = 256 };
+
+/* Tiles of an (O, I) weight. */
+ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
+
+/* Tile `tile` of dw (O, I) += dy^T x, from dy (N, O) and x (N, I). `scratch`: kd_linear_tile_size. */
+void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, const float *x, ptrdiff_t N,
+                               ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch);
+ptrdiff_t kd_linear_tile_size(const kd_gemm *gemm);
+
+#endif

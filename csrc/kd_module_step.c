@@ -1,0 +1,167 @@
+/* Losses, clipping and AdamW for Python. */
+#include "kd_numpy.h"
+
+#include "kd_adamw.h"
+#include "kd_loss.h"
+
+#include <math.h>
+
+static PyObject *py_distillation_loss(PyObject *module, PyObject *args)
+{
+    PyObject *student_object, *teacher_object, *labels_object;
+    double alpha, temperature;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOdd:distillation_loss", &student_object, &teacher_object, &labels_object, &alpha,
+                          &temperature))
+        return NULL;
+    PyArrayObject *student = kd_array(student_object, "logits", NPY_FLOAT, 2), *teacher = NULL, *labels = NULL;
+    if (!student)
+        return NULL;
+    npy_intp *shape = PyArray_DIMS(student), B = shape[0], K = shape[1];
+    if (teacher_object != Py_None && !(teacher = kd_array(teacher_object, "teacher_logits", NPY_FLOAT, 2)))
+        return NULL;
+    if (labels_object != Py_None && !(labels = kd_array(labels_object, "labels", NPY_INT64, 1)))
+        return NULL;
+    if ((teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K)) ||
+        (labels && PyArray_DIM(labels, 0) != B) || B < 1 || K < 1) {
+        PyErr_SetString(PyExc_ValueError, "logits, teacher_logits and labels differ in shape, or are empty");
+        return NULL;
+    }
+    for (npy_intp b = 0; labels && b < B; b++) {
+        int64_t label = ((const int64_t *)PyArray_DATA(labels))[b];
+        if (label != KD_LOSS_NO_LABEL && (label < 0 || label >= K)) {
+            PyErr_Format(PyExc_ValueError, "labels[%zd] is %lld; expected 0 to %zd, or -100 for a row without a label",
+                         (Py_ssize_t)b, (long long)label, (Py_ssize_t)(K - 1));
+            return NULL;
+        }
+    }
+    PyObject *hard = PyArray_SimpleNew(1, shape, NPY_DOUBLE), *soft = PyArray_SimpleNew(1, shape, NPY_DOUBLE);
+    PyObject *dlogits = PyArray_SimpleNew(2, shape, NPY_FLOAT), *result = NULL;
+    if (hard && soft && dlogits) {
+        kd_loss_distillation(PyArray_DATA((PyArrayObject *)hard), PyArray_DATA((PyArrayObject *)soft),
+                             kd_floats((PyArrayObject *)dlogits), kd_floats(student),
+                             teacher ? kd_floats(teacher) : NULL, labels ? PyArray_DATA(labels) : NULL, alpha,
+                             temperature, B, K);
+        result = PyTuple_Pack(3, hard, soft, dlogits);
+    }
+    Py_XDECREF(hard);
+    Py_XDECREF(soft);
+    Py_XDECREF(dlogits);
+    return result;
+}
+
+/* Reads [(offset, size, decay), ...]; the result is to be freed with PyMem_Free. */
+static kd_segment *read_segments(PyObject *list, ptrdiff_t limit, ptrdiff_t *count)
+{
+    Py_ssize_t n = PyList_Check(list) ? PyList_Size(list) : -1;
+    if (n < 1) {
+        PyErr_SetString(PyExc_TypeError, "segments must be a list of (offset, size, decay)");
+        return NULL;
+    }
+    kd_segment *segments = PyMem_Malloc((size_t)n * sizeof *segments);
+    if (!segments) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    ptrdiff_t end = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_ssize_t offset, size;
+        int decay;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "nnp", &offset, &size, &decay) || offset < end || size < 1 ||
+            size > limit - offset) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_ValueError, "segments must be in order and inside the arrays");
+            PyMem_Free(segments);
+            return NULL;
+        }
+        segments[i] = (kd_segment){offset, size, decay};
+        end = offset + size;
+    }
+    *count = n;
+    return segments;
+}
+
+static PyObject *py_adamw(PyObject *module, PyObject *args)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    PyObject *p_object, *g_object, *m_object, *v_object, *list;
+    double lr, beta1, beta2, eps, decay, t;
+    int threads;
+    if (!PyArg_ParseTuple(args, "OOOOOddddddi:adamw", &p_object, &g_object, &m_object, &v_object, &list, &lr, &beta1,
+                          &beta2, &eps, &decay, &t, &threads) ||
+        kd_check_threads(threads) < 0)
+        return NULL;
+    PyArrayObject *p = kd_array_out(p_object, "parameters", NPY_FLOAT, 1, -1);
+    ptrdiff_t size = p ? PyArray_SIZE(p) : 0, count;
+    PyArrayObject *g = p ? kd_array_out(g_object, "gradients", NPY_FLOAT, 1, size) : NULL;
+    PyArrayObject *m = g ? kd_array_out(m_object, "m", NPY_FLOAT, 1, size) : NULL;
+    PyArrayObject *v = m ? kd_array_out(v_object, "v", NPY_FLOAT, 1, size) : NULL;
+    kd_segment *segments = v ? read_segments(list, size, &count) : NULL;
+    kd_team *team = segments ? kd_open_team(threads) : NULL;
+    if (team) {
+        kd_adamw adamw = {kd_floats(p), kd_floats(m), kd_floats(v), kd_floats(g), segments, count,
+                          kd_adamw_constants(lr, beta1, beta2, eps, decay, t)};
+        Py_BEGIN_ALLOW_THREADS
+        kd_adamw_update(state->gemm.rows, &adamw, team);
+        kd_pool_close(team);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(segments);
+    return team ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *py_norm(PyObject *module, PyObject *args)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    PyObject *object;
+    int threads;
+    if (!PyArg_ParseTuple(args, "Oi:norm", &object, &threads) || kd_check_threads(threads) < 0)
+        return NULL;
+    PyArrayObject *x = kd_array(object, "x", NPY_FLOAT, 1);
+    ptrdiff_t n = x ? PyArray_SIZE(x) : 0;
+    double *partial = x ? PyMem_Malloc((size_t)(kd_adamw_blocks(n) + 1) * sizeof *partial) : NULL, total = 0;
+    if (!partial)
+        return x ? PyErr_NoMemory() : NULL;
+    kd_team *team = kd_open_team(threads);
+    if (team) {
+        Py_BEGIN_ALLOW_THREADS
+        total = kd_adamw_sum_squares(state->gemm.rows, kd_floats(x), n, partial, team);
+        kd_pool_close(team);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(partial);
+    return team ? PyFloat_FromDouble(sqrt(total)) : NULL;
+}
+
+static PyObject *py_scale(PyObject *module, PyObject *args)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    PyObject *object;
+    double factor;
+    int threads;
+    if (!PyArg_ParseTuple(args, "Odi:scale", &object, &factor, &threads) || kd_check_threads(threads) < 0)
+        return NULL;
+    PyArrayObject *x = kd_array_out(object, "x", NPY_FLOAT, 1, -1);
+    kd_team *team = x ? kd_open_team(threads) : NULL;
+    if (!team)
+        return NULL;
+    ptrdiff_t n = PyArray_SIZE(x);
+    Py_BEGIN_ALLOW_THREADS
+    kd_adamw_scale(state->gemm.rows, kd_floats(x), (float)factor, n, team);
+    kd_pool_close(team);
+    Py_END_ALLOW_THREADS
+    return Py_NewRef(Py_None);
+}
+
+PyMethodDef kd_step_methods[] = {
+    {"distillation_loss", py_distillation_loss, METH_VARARGS,
+     "distillation_loss(logits, teacher_logits | None, labels | None, alpha, temperature)\n"
+     "-> (hard, soft, dlogits)\n\n"
+     "float64 (B,) cross-entropy and T^2 KL of each row, and the float32 (B, K) gradient of the mean loss."},
+    {"adamw", py_adamw, METH_VARARGS,
+     "adamw(parameters, gradients, m, v, segments, lr, beta1, beta2, eps, weight_decay, t, threads)\n\n"
+     "The t-th AdamW step, in place, on the (offset, size, decay) segments of the flat arrays."},
+    {"norm", py_norm, METH_VARARGS, "norm(x, threads) -> float\n\nThe Euclidean norm of a flat array."},
+    {"scale", py_scale, METH_VARARGS, "scale(x, factor, threads)\n\nx *= factor, in place."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,20 @@
+/* kd_norm: LayerNorm over the last dimension (Ba, Kiros, Hinton, arXiv:1607.06450). */
+#ifndef KD_NORM_H
+#define KD_NORM_H
+
+#include "kd_rows.h"
+
+typedef struct kd_norm {
+    const float *gamma, *beta; /* (C) */
+    ptrdiff_t C;
+    float eps;
+} kd_norm;
+
+/* y (M, C) and stats (M, 2) = {mean, rstd} from x (M, C). y may be x when no backward follows. */
+void kd_norm_forward(const kd_rows *rows, float *y, float *stats, const float *x, const kd_norm *norm, ptrdiff_t M);
+
+/* dx (M, C) =, dgamma (C) +=, dbeta (C) +=. dx may be x or dy. */
+void kd_norm_backward(const kd_rows *rows, float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
+                      const float *stats, const kd_norm *norm, ptrdiff_t M);
+
+#endif

@@ -1,0 +1,237 @@
+#include "kd_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if defined(KD_X86)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
+
+/* How long a member looks for the next loop before it offers its core to others: about 20 us, longer
+ * than the serial code between two loops, shorter than a scheduler tick. */
+enum { SPINS = 1000 };
+
+typedef struct worker worker;
+
+struct worker {
+    worker *next; /* in the list of idle workers, or of a team's workers */
+    kd_team *team;
+    int member;
+    unsigned calls; /* how often it was given a team; guarded by pool_lock */
+    pthread_cond_t wake;
+    pthread_t thread;
+};
+
+struct kd_team {
+    worker *workers;
+    int members;
+    kd_item item;
+    void *context;
+    ptrdiff_t items;
+    _Alignas(KD_ALIGN) atomic_ptrdiff_t next;  /* the item nobody has taken yet */
+    _Alignas(KD_ALIGN) atomic_uint loop;       /* counts loops; workers watch it */
+    _Alignas(KD_ALIGN) atomic_int busy;        /* workers still in the current loop */
+    atomic_int leave;                          /* set before the last change of `loop` */
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t pool_quiet = PTHREAD_COND_INITIALIZER; /* no team is open */
+static worker *pool_idle;
+static int pool_open_teams;
+
+static void take_items(kd_team *team, int member)
+{
+    ptrdiff_t i;
+    while ((i = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed)) < team->items)
+        team->item(team->context, i, member);
+}
+
+/* Waits until `loop` is no longer `seen`. */
+static void await_loop(kd_team *team, unsigned seen)
+{
+    for (int spin = 0; atomic_load_explicit(&team->loop, memory_order_acquire) == seen; spin++) {
+        if (spin < SPINS)
+            PAUSE();
+        else
+            sched_yield();
+    }
+}
+
+static void serve(kd_team *team, int member)
+{
+    for (unsigned seen = 0;; seen++) {
+        await_loop(team, seen);
+        if (atomic_load_explicit(&team->leave, memory_order_relaxed))
+            break;
+        take_items(team, member);
+        atomic_fetch_sub_explicit(&team->busy, 1, memory_order_release);
+    }
+    atomic_fetch_sub_explicit(&team->busy, 1, memory_order_release);
+}
+
+static void *worker_main(void *argument)
+{
+    worker *self = argument;
+    for (unsigned served = 0;; served++) {
+        pthread_mutex_lock(&pool_lock);
+        while (self->calls == served)
+            pthread_cond_wait(&self->wake, &pool_lock);
+        kd_team *team = self->team;
+        pthread_mutex_unlock(&pool_lock);
+        serve(team, self->member);
+    }
+    return NULL;
+}
+
+static worker *start_worker(void)
+{
+    worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    pthread_attr_t attributes;
+    pthread_cond_init(&w->wake, NULL);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int failed = pthread_create(&w->thread, &attributes, worker_main, w);
+    pthread_attr_destroy(&attributes);
+    if (failed) {
+        pthread_cond_destroy(&w->wake);
+        free(w);
+        return NULL;
+    }
+    return w;
+}
+
+/* With pool_lock held: hands the team's workers back. */
+static void release_workers(kd_team *team)
+{
+    while (team->workers) {
+        worker *w = team->workers;
+        team->workers = w->next;
+        w->next = pool_idle;
+        pool_idle = w;
+    }
+}
+
+/* With pool_lock held: gives the team `members - 1` workers. 0 if a thread cannot be had. */
+static int gather_workers(kd_team *team)
+{
+    for (int member = 1; member < team->members; member++) {
+        worker *w = pool_idle;
+        if (w)
+            pool_idle = w->next;
+        else if (!(w = start_worker()))
+            return 0;
+        w->next = team->workers;
+        w->member = member;
+        team->workers = w;
+    }
+    return 1;
+}
+
+kd_team *kd_pool_open(int members)
+{
+    kd_team *team = aligned_alloc(KD_ALIGN, sizeof *team);
+    if (!team)
+        return NULL;
+    team->workers = NULL;
+    team->members = members;
+    atomic_init(&team->next, 0);
+    atomic_init(&team->loop, 0);
+    atomic_init(&team->busy, 0);
+    atomic_init(&team->leave, 0);
+
+    pthread_mutex_lock(&pool_lock);
+    int complete = gather_workers(team);
+    if (complete) {
+        for (worker *w = team->workers; w; w = w->next) {
+            w->team = team;
+            w->calls++;
+            pthread_cond_signal(&w->wake);
+        }
+        pool_open_teams++;
+    } else {
+        release_workers(team);
+    }
+    pthread_mutex_unlock(&pool_lock);
+    if (!complete) {
+        free(team);
+        return NULL;
+    }
+    return team;
+}
+
+static void begin_loop(kd_team *team)
+{
+    atomic_store_explicit(&team->busy, team->members - 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&team->loop, 1, memory_order_release);
+}
+
+static void await_workers(kd_team *team)
+{
+    for (int spin = 0; atomic_load_explicit(&team->busy, memory_order_acquire) > 0; spin++) {
+        if (spin < SPINS)
+            PAUSE();
+        else
+            sched_yield();
+    }
+}
+
+void kd_pool_close(kd_team *team)
+{
+    atomic_store_explicit(&team->leave, 1, memory_order_relaxed);
+    begin_loop(team);
+    await_workers(team);
+
+    pthread_mutex_lock(&pool_lock);
+    release_workers(team);
+    if (--pool_open_teams == 0)
+        pthread_cond_broadcast(&pool_quiet);
+    pthread_mutex_unlock(&pool_lock);
+    free(team);
+}
+
+int kd_pool_members(const kd_team *team) { return team->members; }
+
+void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
+{
+    if (team->members == 1 || items <= 1) {
+        for (ptrdiff_t i = 0; i < items; i++)
+            item(context, i, 0);
+        return;
+    }
+    team->item = item;
+    team->context = context;
+    team->items = items;
+    atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+    begin_loop(team);
+    take_items(team, 0);
+    await_workers(team);
+}
+
+/* fork() copies one thread: it must see no team half way through a loop. So the parent waits until
+ * every team is closed (other threads' calls are short), and the child forgets the workers it has
+ * not got; their few hundred bytes stay behind in it. */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    while (pool_open_teams > 0)
+        pthread_cond_wait(&pool_quiet, &pool_lock);
+}
+
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&pool_lock); }
+
+static void after_fork_in_child(void)
+{
+    pool_idle = NULL;
+    pthread_mutex_unlock(&pool_lock);
+}
+
+kd_status kd_pool_init(void)
+{
+    return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) ? KD_NO_THREADS : KD_OK;
+}

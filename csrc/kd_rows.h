@@ -1,0 +1,91 @@
+/* kd_rows: arithmetic on rows of floats, once per instruction-set level.
+ *
+ * kd_rows.inc is plain C on GCC/Clang vector types. It is compiled once per level, with that level's
+ * compiler flags, and each compilation fills one table of functions. Within a level every function
+ * does the same operations in the same order on each row, whatever the other rows are: that is what
+ * makes a sentence's logits the same bits alone and in any batch.
+ *
+ * Pointers need no alignment. Outputs may be the input of the same name where it says "in place".
+ */
+#ifndef KD_ROWS_H
+#define KD_ROWS_H
+
+#include "kd_base.h"
+#include "kd_cpu.h"
+#include "kd_random.h"
+
+typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU } kd_activation;
+
+enum { KD_ROWS_WIDTH = 16 }; /* matmul's n is a multiple of this */
+
+/* What one AdamW step needs besides the arrays; see kd_adamw.h for the formula. */
+typedef struct kd_adamw_step {
+    float decay;        /* 1 - lr * weight_decay */
+    float beta1, beta2; /* */
+    float step_size;    /* lr / (1 - beta1^t) */
+    float root_bias2;   /* sqrt(1 - beta2^t) */
+    float eps;
+} kd_adamw_step;
+
+typedef struct kd_rows {
+    /* y[M][n] += bias[n]; rows lie `n` apart. */
+    void (*add_bias)(float *y, const float *bias, ptrdiff_t M, ptrdiff_t n);
+    /* y[n] += x[n]. */
+    void (*add)(float *y, const float *x, ptrdiff_t n);
+    /* y[n] *= a. */
+    void (*scale)(float *y, float a, ptrdiff_t n);
+    /* sum[n] += the M rows of x[M][n]; rows lie `ld` apart. */
+    void (*sum_rows)(float *sum, const float *x, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld);
+    /* Sum of x[n]^2. */
+    double (*sum_squares)(const float *x, ptrdiff_t n);
+
+    /* y[n] = act(x[n]), in place allowed. */
+    void (*activate)(float *y, const float *x, ptrdiff_t n, kd_activation act);
+    /* dx[n] = dy[n] * act'(x[n]); dx may be x or dy. */
+    void (*activate_backward)(float *dx, const float *dy, const float *x, ptrdiff_t n, kd_activation act);
+    /* y[n] = tanh(x[n]), in place allowed. */
+    void (*tanh)(float *y, const float *x, ptrdiff_t n);
+    /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
+    void (*tanh_backward)(float *dx, const float *dy, const float *y, ptrdiff_t n);
+
+    /* y[n] = (x - mean) * rstd * gamma + beta; stats[2] = {mean, rstd}. y may be x. */
+    void (*normalize)(float *y, float *stats, const float *x, const float *gamma, const float *beta, ptrdiff_t n,
+                      float eps);
+    /* dx[n], dgamma[n] +=, dbeta[n] +=, from the forward's x and stats. dx may be dy or x. */
+    void (*normalize_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
+                               const float *stats, const float *gamma, ptrdiff_t n);
+
+    /* p[n] = exp(scale * p[n] - max), returns the sum of p through `sum` and scale's max through
+     * `max`; p[n .. padded) becomes 0. */
+    void (*exp_row)(float *p, float *max, float *sum, ptrdiff_t n, ptrdiff_t padded, float scale);
+    /* p[n] = exp(scale * p[n] - lse); p[n .. padded) becomes 0. */
+    void (*exp_row_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t padded, float scale);
+    /* ds[n] = p * (dp - delta) * scale: softmax backward. ds may be dp. */
+    void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
+    /* Dot product of x[n] and y[n]. */
+    float (*dot)(const float *x, const float *y, ptrdiff_t n);
+
+    /* y[n] *= 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of `row`;
+     * first is a multiple of KD_RANDOM_BLOCK. */
+    void (*dropout)(float *y, const kd_random_row *row, ptrdiff_t first, ptrdiff_t n, float p);
+
+    /* c[m][n] = (accumulate ? c : 0) + sum over k of a(m,k) * b[k][n], for operands in L1: a(m,k) is
+     * a[m * ras + k * cas]; n is a multiple of KD_ROWS_WIDTH. */
+    void (*matmul)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ras, ptrdiff_t cas, const float *b,
+                   ptrdiff_t ldb, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int accumulate);
+
+    /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel. */
+    void (*pack_rows)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t rows, ptrdiff_t tile);
+    /* dst[k][tile] = src[k][c] for c < columns, 0 for columns <= c < tile. */
+    void (*pack_columns)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t columns, ptrdiff_t tile);
+
+    /* One AdamW step on n parameters, in place. */
+    void (*adamw)(float *p, const float *g, float *m, float *v, ptrdiff_t n, const kd_adamw_step *step);
+} kd_rows;
+
+/* The kernels of a level, or NULL if this build has none for it. */
+const kd_rows *kd_rows_for(kd_level level);
+
+extern const kd_rows kd_rows_generic, kd_rows_avx2, kd_rows_avx512;
+
+#endif

@@ -1,0 +1,120 @@
+/* kd_vec: one register of KD_VEC floats, as GCC/Clang vector types, and elementary functions on it.
+ *
+ * Only kd_rows.inc includes this, after defining KD_VEC for its level.
+ */
+#ifndef KD_VEC_H
+#define KD_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef float vf __attribute__((vector_size(KD_VEC * 4)));
+typedef int32_t vi __attribute__((vector_size(KD_VEC * 4)));
+typedef float vf_unaligned __attribute__((vector_size(KD_VEC * 4), aligned(4), may_alias));
+
+static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
+static inline void vf_store(float *p, vf x) { *(vf_unaligned *)p = x; }
+static inline vf vf_set(float x) { return x - (vf){0}; }
+
+/* Up to KD_VEC floats: the lanes past `count` are read as 0 and not written. */
+static inline vf vf_load_n(const float *p, ptrdiff_t count)
+{
+    if (count >= KD_VEC)
+        return vf_load(p);
+    vf x = {0};
+    memcpy(&x, p, (size_t)count * sizeof(float));
+    return x;
+}
+
+static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
+{
+    if (count >= KD_VEC)
+        vf_store(p, x);
+    else
+        memcpy(p, &x, (size_t)count * sizeof(float));
+}
+
+/* mask ? a : b, for the all-ones and all-zeros lanes a comparison gives. */
+static inline vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+static inline vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
+static inline vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+/* A fixed tree: halves are added until one lane is left. */
+static inline float vf_sum(vf x)
+{
+    float lane[KD_VEC];
+    memcpy(lane, &x, sizeof lane);
+    for (int half = KD_VEC / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+static inline float vf_greatest(vf x)
+{
+    float lane[KD_VEC];
+    memcpy(lane, &x, sizeof lane);
+    for (int half = KD_VEC / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+    return lane[0];
+}
+
+/* exp(x), x clamped to [-87.3, 88.3]; relative error < 2e-7.
+ * x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 P(r), P fitted to minimise the largest
+ * relative error; 2^n by adding n to the exponent. Adding and taking away 1.5 * 2^23 rounds. */
+static inline vf vf_exp(vf x)
+{
+    const float round = 12582912.0f;
+    x = vf_min(vf_max(x, vf_set(-87.3f)), vf_set(88.3f));
+    vf n = x * 1.44269504f + round - round;
+    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vf p = vf_set(0.00138144669f);
+    p = p * r + 0.00836878055f;
+    p = p * r + 0.0416683942f;
+    p = p * r + 0.166665201f;
+    p = p * r + 0.499999934f;
+    p = p * r * r + r + 1.0f;
+    vi exponent = __builtin_convertvector(n, vi) << 23;
+    return (vf)((vi)p + exponent);
+}
+
+/* erf(x); absolute error < 4e-7. x P(x^2) / Q(x^2), fitted on [-4, 4]; beyond, erf is 1 - 1.5e-8. */
+static inline vf vf_erf(vf x)
+{
+    x = vf_min(vf_max(x, vf_set(-4.0f)), vf_set(4.0f));
+    vf z = x * x;
+    vf p = vf_set(-1.32023336e-08f);
+    p = p * z + 4.6847999e-06f;
+    p = p * z + 0.00037960948f;
+    p = p * z + 0.00384960477f;
+    p = p * z + 0.0543169009f;
+    p = p * z + 0.185202997f;
+    p = p * z + 1.12837917f;
+    vf q = vf_set(6.31107872e-05f);
+    q = q * z + 0.0013075693f;
+    q = q * z + 0.0154620785f;
+    q = q * z + 0.11395834f;
+    q = q * z + 0.497465297f;
+    q = q * z + 1.0f;
+    return x * p / q;
+}
+
+/* tanh(x); relative error < 5e-7. An odd polynomial below 0.625, where 1 - 2 / (exp(2x) + 1) would
+ * lose digits. */
+static inline vf vf_tanh(vf x)
+{
+    vf z = x * x;
+    vf p = vf_set(-0.00570498347f);
+    p = p * z + 0.0206390841f;
+    p = p * z + -0.0537397141f;
+    p = p * z + 0.133314422f;
+    p = p * z + -0.333332819f;
+    vf small = x + x * z * p;
+    vf large = 1.0f - 2.0f / (vf_exp(2.0f * x) + 1.0f);
+    return vf_select(vf_abs(x) < 0.625f, small, large);
+}
+
+#endif

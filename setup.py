@@ -1,0 +1,128 @@
+"""Builds the C extension; everything else is in pyproject.toml.
+
+Environment switches: KDISTILL_BLIS (a BLIS prefix, or the directory with libblis.a and blis.h),
+KDISTILL_PORTABLE=1 (no x86 kernels), KDISTILL_DEBUG=1, KDISTILL_SANITIZE=address,undefined,
+KDISTILL_COVERAGE=1.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).parent
+X86 = platform.machine() in ("x86_64", "AMD64") and not os.environ.get("KDISTILL_PORTABLE")
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wvla"]
+# Never -ffast-math: it sets flush-to-zero for the whole process and lets sums be reordered.
+FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-D_GNU_SOURCE", *WARNINGS]
+# One source, kd_rows.inc, compiled once per instruction-set level.
+LEVEL_FLAGS = {
+    "kd_rows_avx2.c": ["-mavx2", "-mfma"],
+    "kd_rows_avx512.c": [
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+        "-mprefer-vector-width=512",
+    ],
+}
+NO_BLIS = """
+kdistill needs BLIS (headers and the static library), which was not found.
+  Debian, Ubuntu:  apt install libblis-pthread-dev
+  Fedora:          dnf install blis-devel blis-static
+  conda:           conda install -c conda-forge blis
+or point KDISTILL_BLIS at a prefix that has include/blis/blis.h and lib/libblis.a
+"""
+
+
+def find_blis() -> tuple[Path, Path]:
+    """Returns the directory of blis.h and the path of libblis.a."""
+    if prefix := os.environ.get("KDISTILL_BLIS"):
+        roots = [Path(prefix)]
+    else:
+        roots = [Path(p) for p in (sys.prefix, "/usr", "/usr/local", "/opt/blis")]
+    multiarch = f"{platform.machine()}-linux-gnu"
+    threading = ("blis-pthread", "blis", "blis-serial", "")
+    includes = [Path(base, flavour) for flavour in threading for base in (f"include/{multiarch}", "include", ".")]
+    libraries = [Path(base, flavour) for flavour in threading for base in (f"lib/{multiarch}", "lib64", "lib", ".")]
+    for root in roots:
+        headers = [root / include for include in includes if (root / include / "blis.h").is_file()]
+        archives = [root / library / "libblis.a" for library in libraries if (root / library / "libblis.a").is_file()]
+        if headers and archives:
+            return headers[0], archives[0]
+    raise SystemExit(NO_BLIS)
+
+
+def switches() -> tuple[list[str], list[str]]:
+    """Returns the compiler and linker flags the environment asks for."""
+    compile_flags: list[str] = []
+    link_flags: list[str] = []
+    if os.environ.get("KDISTILL_DEBUG"):
+        compile_flags += ["-O1", "-g3", "-fno-omit-frame-pointer"]
+    if sanitizers := os.environ.get("KDISTILL_SANITIZE"):
+        compile_flags += ["-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+        link_flags += [f"-fsanitize={sanitizers}"]
+    if os.environ.get("KDISTILL_COVERAGE"):
+        compile_flags += ["--coverage", "-O0"]
+        link_flags += ["--coverage"]
+    return compile_flags, link_flags
+
+
+class BuildCore(build_ext):
+    """Compiles each C file with the flags of its instruction-set level and hides BLIS inside the module."""
+
+    def build_extension(self, ext: Extension) -> None:
+        header, archive = find_blis()
+        asked, link_flags = switches()
+        flags = [*FLAGS, "-isystem", str(header), "-isystem", numpy.get_include(), *asked]
+        if X86:
+            flags.append("-DKD_X86")
+        # BLIS up to 0.9 looks its native contexts up by a function that 1.0 dropped.
+        if "bli_gks_lookup_nat_cntx" in (header / "blis.h").read_text(errors="replace"):
+            flags.append("-DKD_BLIS_0")
+        sources = [s for s in ext.sources if X86 or Path(s).name not in LEVEL_FLAGS]
+        macros = [("Py_LIMITED_API", "0x030B0000")]
+        objects: list[str] = []
+        for source in sources:
+            objects += self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                macros=macros,
+                include_dirs=["csrc", *self.compiler.include_dirs],
+                extra_postargs=[*flags, *LEVEL_FLAGS.get(Path(source).name, [])],
+                depends=ext.depends,
+            )
+        self.compiler.link_shared_object(
+            objects,
+            self.get_ext_fullpath(ext.name),
+            extra_postargs=[str(archive), "-Wl,--exclude-libs,ALL", "-lm", "-lpthread", *link_flags],
+            target_lang="c",
+        )
+        self.record_build(flags)
+
+    def record_build(self, flags: list[str]) -> None:
+        """Writes what the core was built with, for kdistill.show_config()."""
+        compiler = self.compiler.compiler[0]
+        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+        shown = [f for f in flags if not f.startswith(("/", "-isystem", "-W"))]
+        target = Path(self.get_ext_fullpath("kdistill._build")).with_name("_build.py")
+        target.write_text(
+            '"""What the C core was built with; written by setup.py."""\n\n'
+            f"COMPILER = {version.splitlines()[0]!r}\nFLAGS = {' '.join(shown)!r}\n"
+        )
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "kdistill._core",
+            sources=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.c")),
+            depends=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.[hi]*")),
+            py_limited_api=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildCore},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
