@@ -1,0 +1,134 @@
+"""Callbacks: code that watches a training run, such as progress, TensorBoard or a user's early stopping."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .arguments import TrainingArguments
+from .progress import Progress
+from .state import TrainerState
+
+
+@dataclass
+class TrainerControl:
+    """What the trainer does after the present step; a callback may change it."""
+
+    should_training_stop: bool = False
+    should_log: bool = False
+    should_evaluate: bool = False
+    should_save: bool = False
+
+
+class TrainerCallback:
+    """Override what you need. The keyword arguments carry `model`, and `logs` or `metrics` where there are any."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called once before the first step."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called after each optimiser step, when `control` already says what is due."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called with `logs`, the entry just added to `state.log_history`."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called with `metrics` after each evaluation that is part of the training."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called after each checkpoint."""
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called when training ends, also by an error or Ctrl-C."""
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows the steps done, the time left and every log entry on stderr."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._progress = Progress("train", unit="steps")
+        self._progress(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._progress is not None:
+            self._progress(state.global_step, state.max_steps)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._progress is not None:
+            logs: dict[str, float] = kwargs["logs"]
+            shown = (f"{name} {value:.4g}" for name, value in logs.items() if name not in ("epoch", "step"))
+            self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._progress is not None:
+            self._progress.close(finished=state.global_step >= state.max_steps)
+            self._progress = None
+
+
+class TensorBoardCallback(TrainerCallback):
+    """Writes every log entry under `runs/` in the output directory, for `tensorboard --logdir`."""
+
+    def __init__(self) -> None:
+        self._writer: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        run_name = args.run_name or time.strftime("%Y-%m-%d_%H-%M-%S")
+        self._writer = EventFileWriter(str(Path(args.output_dir, "runs", run_name)))
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=_tag(name), simple_value=value)
+            for name, value in kwargs["logs"].items()
+            if name not in ("epoch", "step")
+        ]
+        self._writer.add_event(Event(wall_time=time.time(), step=state.global_step, summary=Summary(value=values)))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _tag(name: str) -> str:
+    """Group a log's name as `transformers` does: eval_loss becomes eval/loss, train_loss and loss train/..."""
+    group, _, rest = name.partition("_")
+    return f"{group}/{rest}" if group in ("eval", "train") and rest else f"train/{name}"
+
+
+def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
+    """The callbacks that `disable_tqdm` and `report_to` ask for."""
+    callbacks: list[TrainerCallback] = [] if args.disable_tqdm else [ProgressCallback()]
+    if args.report_to in ("tensorboard", "all"):
+        if importlib.util.find_spec("tensorboard") is not None:
+            callbacks.append(TensorBoardCallback())
+        elif args.report_to == "tensorboard":
+            warnings.warn(
+                "report_to is 'tensorboard', but TensorBoard is not installed, so no runs/ is written (trainer_state"
+                '.json holds every log entry too); install it with: pip install "kdistill[tensorboard]"',
+                stacklevel=3,
+            )
+    return callbacks

@@ -1,0 +1,44 @@
+"""Learning-rate schedules: functions of the optimiser step, counted from 0, that multiply the learning rate.
+
+The formulas are those of `transformers.optimization`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .optim import get_linear_schedule_with_warmup
+
+Schedule = Callable[[int], float]
+
+
+def get_constant_schedule_with_warmup(num_warmup_steps: int) -> Schedule:
+    """Rise from 0 to 1 over `num_warmup_steps`, then stay at 1."""
+    return lambda step: min(1.0, step / num_warmup_steps) if num_warmup_steps else 1.0
+
+
+def get_cosine_schedule_with_warmup(num_warmup_steps: int, num_training_steps: int) -> Schedule:
+    """Rise from 0 to 1 over `num_warmup_steps`, then fall to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+
+    def multiplier(step: int) -> float:
+        if step < num_warmup_steps:
+            return step / num_warmup_steps
+        progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    return multiplier
+
+
+def get_scheduler(name: str, num_warmup_steps: int, num_training_steps: int) -> Schedule:
+    """Build the schedule that `TrainingArguments.lr_scheduler_type` names."""
+    match name:
+        case "linear":
+            return get_linear_schedule_with_warmup(num_warmup_steps, num_training_steps)
+        case "cosine":
+            return get_cosine_schedule_with_warmup(num_warmup_steps, num_training_steps)
+        case "constant":
+            return get_constant_schedule_with_warmup(0)
+        case "constant_with_warmup":
+            return get_constant_schedule_with_warmup(num_warmup_steps)
+    raise ValueError(f"lr_scheduler_type is {name!r}; expected linear, cosine, constant or constant_with_warmup")

@@ -1,0 +1,65 @@
+"""`TrainerState`: all that a training run must remember beside parameters and optimiser to go on bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import atomic_write
+
+STATE_FILE = "trainer_state.json"
+
+
+@dataclass
+class TrainerState:
+    """Where a run stands.
+
+    The order of the rows follows from the seed and the epoch, dropout from the seed and the optimiser step, the
+    learning rate from the step; so these few numbers, with the parameters and AdamW's m, v and step, are a whole run.
+    """
+
+    epoch: float = 0.0
+    """Epochs done, with the fraction of the present one."""
+    global_step: int = 0
+    """Optimiser steps done."""
+    max_steps: int = 0
+    """Optimiser steps of the whole run."""
+    log_history: list[dict[str, float]] = field(default_factory=list)
+    """One entry per logged training loss, per evaluation and, at the end, for the run: oldest first."""
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    """The step whose evaluation gave `best_metric`."""
+    best_model_checkpoint: str | None = None
+    """Directory of that step's checkpoint, once it is written."""
+    total_loss: float = 0.0
+    """Sum of the losses of all steps done."""
+    logged_step: int = 0
+    logged_loss: float = 0.0
+    """`global_step` and `total_loss` at the latest logged training loss."""
+    train_runtime: float = 0.0
+    """Seconds of training so far, in all the processes that the run took."""
+    trained_on: str = ""
+    """Hash of the encoded training rows (and of the teacher's weights): a run is resumed on these only."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """The run's `TrainingArguments`."""
+
+    def to_json(self) -> bytes:
+        """As JSON; float64 values keep all their digits."""
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+
+    def save(self, directory: Path) -> None:
+        """Write `trainer_state.json` into `directory`, atomically."""
+        atomic_write(directory / STATE_FILE, self.to_json())
+
+    @classmethod
+    def load(cls, directory: Path) -> TrainerState:
+        """Read `trainer_state.json` of a checkpoint or of an output directory."""
+        return cls(**json.loads((directory / STATE_FILE).read_bytes()))
+
+    def is_better(self, metric: float, greater_is_better: bool) -> bool:
+        """Whether `metric` beats the best so far (the earlier of two equal ones stays best; NaN never wins)."""
+        if self.best_metric is None:
+            return metric == metric
+        return metric > self.best_metric if greater_is_better else metric < self.best_metric

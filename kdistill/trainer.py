@@ -1,0 +1,465 @@
+"""`Trainer`: fine-tune a model on labelled rows, with evaluation, checkpoints and bit-exact resume.
+
+The path of the data is straight: rows of the dataset -> batch -> forward -> loss -> backward -> clip -> AdamW.
+`DistillationTrainer` changes the loss and little else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import report
+from .arguments import TrainingArguments
+from .callbacks import TrainerCallback, TrainerControl, default_callbacks
+from .checkpoint import atomic_write, verify_manifest
+from .data import Dataset, RandomSampler, as_dataset
+from .losses import cross_entropy
+from .metrics import EvalPrediction, Labels, Logits, classification_metrics
+from .model import BertForSequenceClassification
+from .optim import AdamW, clip_grad_norm_
+from .progress import Progress
+from .rows import NO_LABEL
+from .run_directory import RESULTS_FILE, RunDirectory
+from .schedules import get_scheduler
+from .state import STATE_FILE, TrainerState
+from .tokenizer import BertTokenizer
+from .training_checkpoint import (
+    check_same_run,
+    load_checkpoint,
+    load_weights,
+    save_arguments,
+    save_checkpoint,
+    save_model,
+    to_json,
+)
+
+RowIndices = NDArray[np.int64]
+
+
+class TrainOutput(NamedTuple):
+    """What `Trainer.train` returns: steps done, mean training loss, metrics of the run."""
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, float]
+
+
+class PredictionOutput(NamedTuple):
+    """What `Trainer.predict` returns: logits (n, num_labels) float32, labels (n,) int64 (-100: none), metrics."""
+
+    predictions: Logits
+    label_ids: Labels
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
+
+    A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
+    `processing_class`, the tokenizer. `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is
+    added to accuracy, loss and n. `model_init`, called without arguments, makes the model in place of `model`, anew
+    for each call of `train`.
+    """
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification | None = None,
+        args: TrainingArguments | None = None,
+        *,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: BertTokenizer | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        model_init: Callable[[], BertForSequenceClassification] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.args = args if args is not None else TrainingArguments()
+        self.model = _only_one_of(model, model_init)
+        self.model_init = model_init
+        self.processing_class = processing_class
+        self.compute_metrics = compute_metrics
+        self.train_dataset = None if train_dataset is None else self._encoded(train_dataset)
+        self.eval_dataset = None if eval_dataset is None else self._encoded(eval_dataset)
+        self.callbacks = [*default_callbacks(self.args), *callbacks]
+        self.state = TrainerState()
+        self.control = TrainerControl()
+
+    # Training
+
+    def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
+        """Train, and leave the finished run in `args.output_dir`.
+
+        `resume_from_checkpoint`: a checkpoint's path, or True for the newest whole checkpoint in the output directory
+        (a run without one starts; a finished run is left as it is). A resumed run ends with the bits of one that was
+        never interrupted.
+
+        Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
+        for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
+        they were before the step, when loss or gradient are not finite.
+        """
+        directory = RunDirectory(self.args.output_dir)
+        resume = bool(resume_from_checkpoint)
+        with directory.claim(resume=resume, overwrite=self.args.overwrite_output_dir):
+            if self.model_init is not None and self.state.global_step:
+                self.model = self.model_init()
+            dataset = self._trainable_dataset()
+            steps_per_epoch = math.ceil(len(dataset) / self._rows_per_step)
+            max_steps = self.args.max_steps
+            if max_steps < 1:
+                max_steps = math.ceil(self.args.num_train_epochs * steps_per_epoch)
+            trained_on = self._fingerprint(dataset)
+            if resume and self._load_finished_run(directory.path, max_steps, trained_on):
+                return self._output()
+            optimizer = self._make_optimizer()
+            self._start(self._checkpoint_to_resume(directory, resume_from_checkpoint), optimizer, trained_on)
+            self.state.max_steps = max_steps
+            self.state.args = self.args.to_dict()
+            save_arguments(directory.path, self.args)
+            self._prepare(dataset)
+            self._run_steps(dataset, optimizer, steps_per_epoch, directory)
+            self._finish(directory)
+        if self.args.push_to_hub:
+            self.push_to_hub()
+        return self._output()
+
+    def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
+        """Mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
+
+        `rows` are the rows' places in the training data. Override it to train on another loss.
+        """
+        return cross_entropy(logits, labels)
+
+    def _trainable_dataset(self) -> Dataset:
+        if self.train_dataset is None:
+            raise ValueError("train_dataset is None; expected rows to train on")
+        unlabelled = int((self.train_dataset.labels == NO_LABEL).sum())
+        if unlabelled and self._needs_labels:
+            raise ValueError(
+                f"train_dataset has {unlabelled} rows without a label of {len(self.train_dataset)}; expected a label in "
+                "every row (DistillationTrainer also trains on rows without one)"
+            )
+        if self.eval_dataset is None and self.args.eval_strategy != "no":
+            warnings.warn(
+                "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
+                stacklevel=3,
+            )
+        return self.train_dataset
+
+    _needs_labels = True
+
+    @property
+    def _rows_per_step(self) -> int:
+        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+
+    def _fingerprint(self, dataset: Dataset) -> str:
+        """Hash of everything that is trained on."""
+        digest = hashlib.sha256()
+        for array in (dataset.ids, dataset.types, dataset.starts, dataset.labels):
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def _make_optimizer(self) -> AdamW:
+        args = self.args
+        return AdamW(
+            self.model,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            weight_decay=args.weight_decay,
+        )
+
+    def _start(self, checkpoint: Path | None, optimizer: AdamW, trained_on: str) -> None:
+        """Set model, optimiser and state to the beginning of the run, or to `checkpoint`."""
+        self.control = TrainerControl()
+        self.model.dropout_seed = self.args.seed
+        if checkpoint is None:
+            self.state = TrainerState(trained_on=trained_on)
+            self.model.optimizer_step = self.model.tokens_in_step = 0
+            return
+        check_same_run(TrainerState.load(checkpoint), self.args, trained_on)
+        self.state = load_checkpoint(checkpoint, self.model, optimizer)
+        if self.state.best_global_step is not None:
+            best = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
+            self.state.best_model_checkpoint = str(best)
+
+    def _checkpoint_to_resume(
+        self, directory: RunDirectory, resume_from_checkpoint: bool | str | os.PathLike[str] | None
+    ) -> Path | None:
+        if not resume_from_checkpoint:
+            return None
+        if resume_from_checkpoint is True:
+            return directory.newest_checkpoint()
+        path = Path(resume_from_checkpoint)
+        if not path.is_dir():
+            raise FileNotFoundError(f"resume_from_checkpoint is {str(path)!r}; expected a checkpoint's directory")
+        if damage := verify_manifest(path):
+            raise ValueError(f"resume_from_checkpoint is {str(path)!r}, which is damaged: {damage}")
+        return path
+
+    def _prepare(self, dataset: Dataset) -> None:
+        """What must be done once before the first step."""
+
+    def _run_steps(self, dataset: Dataset, optimizer: AdamW, steps_per_epoch: int, directory: RunDirectory) -> None:
+        state, args = self.state, self.args
+        schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
+        started = time.monotonic() - state.train_runtime
+        self._call("on_train_begin")
+        try:
+            for rows in self._rows_of_steps(len(dataset), steps_per_epoch):
+                optimizer.lr = args.learning_rate * schedule(state.global_step)
+                loss, grad_norm = self._training_step(dataset, rows, optimizer)
+                state.total_loss += loss
+                state.global_step += 1
+                state.epoch = state.global_step / steps_per_epoch
+                state.train_runtime = time.monotonic() - started
+                self._set_control(steps_per_epoch)
+                self._call("on_step_end")
+                self._do_what_is_due(optimizer, grad_norm, directory)
+                if self.control.should_training_stop:
+                    break
+        finally:
+            # An error or Ctrl-C inside a step leaves the parameters as they were before it.
+            optimizer.zero_grad()
+            self.model.tokens_in_step = 0
+            self._call("on_train_end")
+
+    def _rows_of_steps(self, n: int, steps_per_epoch: int) -> Iterator[RowIndices]:
+        """The rows of each step from the present one on."""
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = RandomSampler(n, seed)
+        first = self.state.global_step
+        for step in range(first, self.state.max_steps):
+            epoch, position = divmod(step, steps_per_epoch)
+            if position == 0 or step == first:
+                order = sampler.permutation(epoch)
+            yield order[position * self._rows_per_step : (position + 1) * self._rows_per_step]
+
+    def _training_step(self, dataset: Dataset, rows: RowIndices, optimizer: AdamW) -> tuple[float, float]:
+        """One update from `rows`; give the mean loss over them and the gradient's norm before clipping.
+
+        Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch.
+        """
+        loss = 0.0
+        for start in range(0, len(rows), self.args.per_device_train_batch_size):
+            micro = rows[start : start + self.args.per_device_train_batch_size]
+            share = len(micro) / len(rows)
+            batch, labels = dataset.batch(micro)
+            logits = self.model.forward(batch, train=True)
+            try:
+                micro_loss, dlogits = self.compute_loss(logits, labels, micro)
+            except FloatingPointError as error:
+                raise self._not_finite(f"the loss is not finite ({error})", micro) from error
+            self.model.backward(dlogits * np.float32(share))
+            loss += share * micro_loss
+        grad_norm = clip_grad_norm_(self.model, self.args.max_grad_norm or math.inf)
+        if not math.isfinite(grad_norm):
+            raise self._not_finite("the gradient is not finite", rows)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss, grad_norm
+
+    def _not_finite(self, what: str, rows: RowIndices) -> FloatingPointError:
+        return FloatingPointError(
+            f"step {self.state.global_step + 1}: {what}; rows of the training data in this batch, counted from 0: "
+            f"{', '.join(map(str, rows))}. The parameters are those before this step; try a lower learning_rate"
+        )
+
+    def _set_control(self, steps_per_epoch: int) -> None:
+        args, step = self.args, self.state.global_step
+        last = step == self.state.max_steps
+
+        def is_due(strategy: str, every: int) -> bool:
+            return strategy != "no" and (last or step % (steps_per_epoch if strategy == "epoch" else every) == 0)
+
+        self.control.should_log = is_due(args.logging_strategy, args.logging_steps)
+        self.control.should_evaluate = self.eval_dataset is not None and is_due(
+            args.eval_strategy, args.eval_steps or args.logging_steps
+        )
+        self.control.should_save = is_due(args.save_strategy, args.save_steps)
+
+    def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory) -> None:
+        state = self.state
+        if self.control.should_log:
+            mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
+            self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
+            state.logged_step, state.logged_loss = state.global_step, state.total_loss
+        if self.control.should_evaluate:
+            metrics = self.evaluate()
+            self._compare_with_best(metrics)
+            self._call("on_evaluate", metrics=metrics)
+        if self.control.should_save:
+            self._save_checkpoint(optimizer, directory)
+            self._call("on_save")
+
+    def _compare_with_best(self, metrics: dict[str, float]) -> None:
+        name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
+        if name not in metrics:
+            raise ValueError(
+                f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
+                f"{', '.join(metrics)}"
+            )
+        if self.state.is_better(metrics[name], bool(self.args.greater_is_better)):
+            self.state.best_metric, self.state.best_global_step = metrics[name], self.state.global_step
+
+    def _save_checkpoint(self, optimizer: AdamW, directory: RunDirectory) -> None:
+        state = self.state
+        path = directory.checkpoint(state.global_step)
+        if state.best_global_step == state.global_step:
+            state.best_model_checkpoint = str(path)
+        directory.write_checkpoint(
+            state.global_step,
+            lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
+        )
+        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
+        directory.rotate(self.args.save_total_limit, keep={path} | best)
+
+    def _finish(self, directory: RunDirectory) -> None:
+        """Take the best weights, log the run's figures and write all of the output directory."""
+        state = self.state
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            load_weights(Path(state.best_model_checkpoint), self.model)
+        assert self.train_dataset is not None
+        runtime = max(state.train_runtime, 1e-9)
+        self.log(
+            {
+                "train_runtime": runtime,
+                "train_samples_per_second": state.epoch * len(self.train_dataset) / runtime,
+                "train_steps_per_second": state.global_step / runtime,
+                "train_loss": state.total_loss / max(1, state.global_step),
+            }
+        )
+        self.save_model()
+        atomic_write(directory.path / RESULTS_FILE, to_json(self.results()))
+        self.create_model_card()
+        state.save(directory.path)  # last: this file says that the run is finished
+
+    def _load_finished_run(self, directory: Path, max_steps: int, trained_on: str) -> bool:
+        """Take model and state from the output directory if the run there did all its steps; say whether it did."""
+        if not (directory / STATE_FILE).exists():
+            return False
+        saved = TrainerState.load(directory)
+        if saved.global_step < max_steps:
+            return False
+        check_same_run(saved, self.args, trained_on)
+        load_weights(directory, self.model)
+        self.state = saved
+        return True
+
+    def _output(self) -> TrainOutput:
+        train_metrics = {name: value for name, value in self.results().items() if not name.startswith("eval_")}
+        return TrainOutput(
+            self.state.global_step, self.state.total_loss / max(1, self.state.global_step), train_metrics
+        )
+
+    # Measuring
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
+
+        Keys: eval_accuracy, eval_loss (cross-entropy of the labels, whatever the training loss), eval_n (labelled
+        rows), those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
+        if dataset is None:
+            raise ValueError("eval_dataset is None; expected rows to evaluate on")
+        if (dataset.labels == NO_LABEL).all():
+            raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")
+        metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
+        self.log(metrics)
+        return {**metrics, "epoch": self.state.epoch}
+
+    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
+        """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
+        return self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
+
+    def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
+        size = self.args.per_device_eval_batch_size
+        logits = np.empty((len(dataset), self.model.config.num_labels), dtype=np.float32)
+        started = time.monotonic()
+        with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+            for start in range(0, len(dataset), size):
+                progress(start, len(dataset))
+                rows = np.arange(start, min(start + size, len(dataset)))
+                logits[rows] = self.model.forward(dataset.batch(rows)[0])
+            progress(len(dataset), len(dataset))
+        runtime = time.monotonic() - started
+        metrics = classification_metrics(logits, dataset.labels)
+        if metrics and self.compute_metrics is not None:
+            labelled = dataset.labels != NO_LABEL
+            metrics |= self.compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
+        metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / max(runtime, 1e-9)}
+        named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
+        return PredictionOutput(logits, dataset.labels, named)
+
+    def log(self, logs: dict[str, float]) -> None:
+        """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
+        entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
+        self.state.log_history.append(entry)
+        self._call("on_log", logs=entry)
+
+    def results(self) -> dict[str, float]:
+        """The run's figures and the evaluation of the weights that were kept; what all_results.json holds."""
+        state = self.state
+        kept = state.best_global_step if self.args.load_best_model_at_end else state.global_step
+        results: dict[str, float] = {}
+        for entry in state.log_history:
+            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+                results |= entry
+        results.pop("step", None)
+        return results
+
+    # Results
+
+    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
+        directory = Path(self.args.output_dir if output_dir is None else output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_model(directory, self.model, self.processing_class)
+
+    def create_model_card(self) -> None:
+        """Write the model card README.md into the output directory."""
+        atomic_write(Path(self.args.output_dir, "README.md"), self._model_card().encode())
+
+    def push_to_hub(self) -> str:
+        """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
+        raise NotImplementedError
+
+    def add_callback(self, callback: TrainerCallback) -> None:
+        """Let `callback` watch the training."""
+        self.callbacks.append(callback)
+
+    def _call(self, event: str, **kwargs: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self.args, self.state, self.control, model=self.model, **kwargs)
+
+    def _encoded(self, source: Any) -> Dataset:
+        config, tokenizer = self.model.config, self.processing_class
+        longest = [config.max_position_embeddings, self.args.max_length, tokenizer and tokenizer.model_max_length]
+        with Progress("tokenize", unit="rows", quiet=self.args.disable_tqdm) as progress:
+            return as_dataset(
+                source,
+                tokenizer,
+                max_length=min(length for length in longest if length is not None),
+                id2label=config.id2label,
+                progress=progress,
+            )
+
+
+def _only_one_of(
+    model: BertForSequenceClassification | None, model_init: Callable[[], BertForSequenceClassification] | None
+) -> BertForSequenceClassification:
+    if model is not None and model_init is None:
+        return model
+    if model is None and model_init is not None:
+        return model_init()
+    raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")

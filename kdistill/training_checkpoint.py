@@ -1,0 +1,95 @@
+"""What one checkpoint of a training run holds: written and read back side by side."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arguments import TrainingArguments
+from .checkpoint import atomic_write
+from .model import BertForSequenceClassification
+from .optim import AdamW
+from .run_directory import ARGS_FILE
+from .state import TrainerState
+from .tokenizer import BertTokenizer
+
+# Groups of arguments that may differ between a run and its resumption without changing what is learned.
+_WITHOUT_EFFECT = ("output", "checkpoints and logs")
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+def save_model(directory: Path, model: BertForSequenceClassification, tokenizer: BertTokenizer | None) -> None:
+    """Write a Hugging Face model directory: configuration, weights and, when there is one, the tokenizer."""
+    model.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+def save_arguments(directory: Path, args: TrainingArguments) -> None:
+    """Write `training_args.json`."""
+    atomic_write(directory / ARGS_FILE, to_json(args.to_dict()))
+
+
+def to_json(value: dict[str, Any]) -> bytes:
+    """Indented JSON with a final newline; numbers keep all their digits."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def save_checkpoint(
+    directory: Path,
+    model: BertForSequenceClassification,
+    tokenizer: BertTokenizer | None,
+    optimizer: AdamW,
+    state: TrainerState,
+    args: TrainingArguments,
+) -> None:
+    """Write model, AdamW's m, v and step, the trainer's state and the arguments."""
+    from safetensors.numpy import save
+
+    save_model(directory, model, tokenizer)
+    moments = optimizer.state_dict()
+    arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
+    atomic_write(directory / OPTIMIZER_FILE, save(arrays))
+    save_arguments(directory, args)
+    state.save(directory)
+
+
+def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
+    """Put parameters, AdamW's state and the dropout position back; return the trainer's state."""
+    from safetensors.numpy import load_file
+
+    load_weights(directory, model)
+    arrays = load_file(directory / OPTIMIZER_FILE)
+    optimizer.load_state_dict({"m": arrays["m"], "v": arrays["v"], "step": int(arrays["step"])})
+    state = TrainerState.load(directory)
+    model.optimizer_step, model.tokens_in_step = state.global_step, 0
+    return state
+
+
+def load_weights(directory: Path, model: BertForSequenceClassification) -> None:
+    """Put the parameters of a model saved in `directory` into `model`, which has the same shape."""
+    saved = BertForSequenceClassification.from_pretrained(directory)
+    if saved.config != model.config:
+        raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
+    model.load_flat(saved.flat_parameters)
+
+
+def check_same_run(saved: TrainerState, args: TrainingArguments, trained_on: str) -> None:
+    """Raise `ValueError` unless the run that left `saved` had the same data; warn of arguments that changed."""
+    if saved.trained_on != trained_on:
+        raise ValueError(
+            "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
+            "same ones or start anew in another output_dir"
+        )
+    changed = [
+        f"{field.name} was {saved.args[field.name]!r} and is now {getattr(args, field.name)!r}"
+        for field in fields(args)
+        if field.metadata["group"] not in _WITHOUT_EFFECT and saved.args[field.name] != getattr(args, field.name)
+    ]
+    if changed:
+        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
