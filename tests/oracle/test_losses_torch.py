@@ -1,0 +1,74 @@
+"""Losses and their gradients beside PyTorch's in float64, up to extreme logits and temperatures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+import torch_models
+
+import kdistill as kd
+
+ROWS = 16
+# A float32 result carries a relative error of a few 2^-24 per operation; differences of logits of 1e4
+# are exact, so the bounds need not grow with them.
+RTOL, GRADIENT_ATOL = 1e-5, 2e-6
+
+
+def draw(scale: float, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Student logits, teacher logits and labels; the first two rows hold +-scale exactly."""
+    rng = np.random.default_rng(8)
+    student, teacher = (rng.uniform(-scale, scale, (ROWS, labels)).astype(np.float32) for _ in range(2))
+    student[0, :2], teacher[0, :2] = (scale, -scale), (-scale, scale)
+    student[1], teacher[1] = scale, -scale
+    return student, teacher, rng.integers(labels, size=ROWS)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 17])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
+def test_cross_entropy(scale: float, labels: int) -> None:
+    student, _, targets = draw(scale, labels)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(x, torch.tensor(targets))
+    expected.backward()
+    loss, dlogits = kd.cross_entropy(student, targets)
+    assert dlogits.dtype == np.float32
+    assert loss == pytest.approx(expected.item(), rel=RTOL)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), rtol=RTOL, atol=GRADIENT_ATOL / ROWS)
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 4.0, 100.0])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_distillation_loss(scale: float, temperature: float, alpha: float, labels: int) -> None:
+    student, teacher, targets = draw(scale, labels)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    t = torch.tensor(teacher, dtype=torch.float64)
+    expected = torch_models.torch_distillation_loss(x, t, torch.tensor(targets), alpha, temperature)
+    expected.backward()
+    loss, dlogits = kd.distillation_loss(student, teacher, targets, alpha=alpha, temperature=temperature)
+    # Softmax(z / T): z / T is rounded once, an error of 2^-24 |z| / T in the exponent, which the factor T
+    # of the gradient and T^2 of the loss bring to scale and scale * T.
+    exponent = 2.0**-23 * scale
+    assert np.isfinite(dlogits).all()
+    assert loss == pytest.approx(expected.item(), rel=RTOL, abs=1e-6 + (1.0 - alpha) * exponent * temperature)
+    np.testing.assert_allclose(
+        dlogits, x.grad.numpy(), rtol=RTOL, atol=(GRADIENT_ATOL * max(1.0, temperature) + exponent) / ROWS
+    )
+
+
+def test_rows_without_a_label_learn_from_the_teacher_alone() -> None:
+    student, teacher, targets = draw(3.0, 2)
+    unlabelled = np.arange(ROWS) % 3 == 0
+    soft = kd.distillation_loss(student, teacher, None, alpha=0.5, temperature=2.0)[1]
+    both = kd.distillation_loss(student, teacher, targets, alpha=0.5, temperature=2.0)[1]
+    mixed = kd.distillation_loss(student, teacher, np.where(unlabelled, -100, targets), alpha=0.5, temperature=2.0)[1]
+    np.testing.assert_allclose(mixed[unlabelled], soft[unlabelled], rtol=1e-6)
+    np.testing.assert_allclose(mixed[~unlabelled], both[~unlabelled], rtol=1e-6)
+    assert np.abs(soft - both).max() > 1e-3

@@ -1,0 +1,102 @@
+"""What kdistill saves opens in transformers, and the other way round, with the same logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+import torch_models
+import transformers
+
+import kdistill as kd
+
+CONFIG = {
+    **torch_models.ODD,
+    "hidden_act": "gelu_new",
+    "layer_norm_eps": 1e-5,
+    "max_position_embeddings": 96,
+    "type_vocab_size": 3,
+    "id2label": {0: "no", 1: "maybe", 2: "yes"},
+    "label2id": {"no": 0, "maybe": 1, "yes": 2},
+}
+del CONFIG["num_labels"]
+LENGTHS = [1, 96, 2, 37, 9]
+
+
+def logits_of(ours: kd.BertForSequenceClassification, theirs: Any) -> tuple[Any, Any]:
+    ids, types = torch_models.random_rows(LENGTHS, CONFIG, seed=9)
+    with torch.inference_mode():
+        expected = torch_models.torch_logits(theirs, ids, types).numpy()
+    return ours.forward(kd.pack(torch_models.encodings(ids, types))), expected
+
+
+@pytest.fixture
+def pair() -> tuple[kd.BertForSequenceClassification, Any]:
+    return torch_models.pair(CONFIG, std=0.06, seed=10)
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [transformers.BertForSequenceClassification, transformers.AutoModelForSequenceClassification],
+    ids=["BertForSequenceClassification", "AutoModelForSequenceClassification"],
+)
+def test_saved_by_kdistill_opens_in_transformers(
+    pair: tuple[kd.BertForSequenceClassification, Any], tmp_path: Path, opener: Any
+) -> None:
+    ours, _ = pair
+    ours.save_pretrained(tmp_path)
+    opened, loading = opener.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values()), loading
+    for name, value in opened.named_parameters():
+        np.testing.assert_array_equal(value.detach().numpy(), ours.parameters[name])
+    logits, expected = logits_of(ours, opened.eval())
+    assert np.abs(logits - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    assert opened.config.id2label == CONFIG["id2label"]
+    assert opened.config.label2id == CONFIG["label2id"]
+    for field in ("hidden_act", "layer_norm_eps", "max_position_embeddings", "type_vocab_size", "vocab_size"):
+        assert getattr(opened.config, field) == CONFIG[field], field
+
+
+def test_saved_by_kdistill_opens_as_a_plain_encoder(
+    pair: tuple[kd.BertForSequenceClassification, Any], tmp_path: Path
+) -> None:
+    ours, theirs = pair
+    ours.save_pretrained(tmp_path)
+    opened = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
+    with torch.inference_mode():
+        expected = theirs.bert(ids).pooler_output
+        torch.testing.assert_close(opened(ids).pooler_output, expected, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("keep_prefix", [True, False], ids=["classifier", "bare encoder"])
+def test_saved_by_transformers_opens_in_kdistill(
+    pair: tuple[kd.BertForSequenceClassification, Any], tmp_path: Path, keep_prefix: bool
+) -> None:
+    _, theirs = pair
+    (theirs if keep_prefix else theirs.bert).save_pretrained(tmp_path)
+    opened = kd.BertForSequenceClassification.from_pretrained(tmp_path, seed=1)
+    if not keep_prefix:  # a bare encoder has no classifier: a fresh one is drawn
+        for part in ("weight", "bias"):
+            opened.parameters[f"classifier.{part}"][...] = getattr(theirs.classifier, part).detach().numpy()
+    logits, expected = logits_of(opened, theirs)
+    assert np.abs(logits - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    assert opened.config.id2label == CONFIG["id2label"]
+
+
+def test_round_trip_through_both_keeps_the_config(
+    pair: tuple[kd.BertForSequenceClassification, Any], tmp_path: Path
+) -> None:
+    ours, _ = pair
+    ours.save_pretrained(tmp_path / "ours")
+    transformers.BertForSequenceClassification.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    for field in (*CONFIG, "hidden_dropout_prob", "attention_probs_dropout_prob", "pad_token_id", "initializer_range"):
+        assert getattr(again.config, field) == getattr(ours.config, field), field
