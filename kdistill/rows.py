@@ -156,7 +156,7 @@ def label_ids(
             )
         named = name_ids.get(label) if isinstance(label, str) else None
         label_id = _as_integer(label) if named is None else named
-        if label_id is None or label_id < 0 or (id2label is not None and label_id >= len(id2label)):
+        if label_id is None or label_id < 0 or (id2label is not None and label_id not in id2label):
             raise ValueError(f"{where(row)}: {_why_no_label(label, label_id, id2label)}")
         ids.append(label_id)
     return np.array(ids, dtype=np.int64)

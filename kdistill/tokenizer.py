@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checkpoint import atomic_write
+from .files import atomic_write, read_json_object
 from .hub import resolve
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ DEFAULT_SPECIAL_TOKENS = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
+# The second goes before the first. Both may be absent.
+SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json")
 # What transformers writes as model_max_length when a tokenizer states none.
 NO_MAX_LENGTH = int(1e30)
 # Settings of tokenizer_config.json and the names tokenizer.json has for them in its BertNormalizer.
@@ -111,7 +113,7 @@ class BertTokenizer:
 
         Raises FileNotFoundError when there is neither file, ValueError when a file cannot be read as what it is.
         """
-        directory = resolve(path_or_id, [["tokenizer.json", "vocab.txt"]])
+        directory = resolve(path_or_id, [["tokenizer.json", "vocab.txt"]], optional=SETTINGS_FILES)
         settings = _read_settings(directory)
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case
@@ -119,13 +121,8 @@ class BertTokenizer:
             settings["model_max_length"] = model_max_length
         if (directory / "tokenizer.json").is_file():
             backend = _backend_from_json(directory / "tokenizer.json", settings)
-        elif (directory / "vocab.txt").is_file():
-            backend = _backend_from_vocab(directory / "vocab.txt", settings)
         else:
-            raise FileNotFoundError(
-                f"{directory} has neither tokenizer.json nor vocab.txt; give a directory that save_pretrained wrote, "
-                "or add the file of the model's tokenizer"
-            )
+            backend = _backend_from_vocab(directory / "vocab.txt", settings)
         return cls(backend, settings)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
@@ -210,7 +207,10 @@ class BertTokenizer:
         strategy: str = "longest_first",
         add_special_tokens: bool = True,
     ) -> list[Encoding]:
-        """Encode many texts or pairs on all cores; the `tokenizers` encodings hold `.ids` and `.type_ids`."""
+        """Encode many texts or pairs on all cores; the `tokenizers` encodings hold `.ids` and `.type_ids`.
+
+        Raises ValueError when a row cannot be cut as `strategy` says.
+        """
         with self._lock:
             if max_length is None:
                 self._backend.no_truncation()
@@ -218,6 +218,8 @@ class BertTokenizer:
                 self._backend.enable_truncation(max_length, strategy=strategy)
             try:
                 return list(self._backend.encode_batch_fast(list(inputs), add_special_tokens=add_special_tokens))
+            except Exception as error:  # the package raises plain Exception
+                raise ValueError(f"rows cannot be cut to max_length={max_length} ({strategy}): {error}") from error
             finally:
                 self._backend.no_truncation()
 
@@ -312,36 +314,23 @@ def _token_text(token: Any) -> str:
 
 
 def _read_settings(directory: Path) -> dict[str, Any]:
-    """special_tokens_map.json and tokenizer_config.json in one mapping; the latter goes first. Both may be absent."""
+    """What the settings files of a directory say, in one mapping."""
     settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = directory / name
-        if not path.is_file():
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-        settings.update(content)
+    for name in SETTINGS_FILES:
+        if (directory / name).is_file():
+            settings.update(read_json_object(directory / name))
     return settings
 
 
 def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    text = path.read_text(encoding="utf-8")
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    normalizer = content.get("normalizer") if isinstance(content, dict) else None
+    content = read_json_object(path)
+    normalizer = content.get("normalizer")
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
         normalizer.update({key: settings[name] for name, key in NORMALIZER_SETTINGS.items() if name in settings})
-        text = json.dumps(content, ensure_ascii=False)
     try:
-        return Tokenizer.from_str(text)
+        return Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the package raises plain Exception
         raise ValueError(f"{path} is not a tokenizer.json that `tokenizers` reads: {error}") from error
 
