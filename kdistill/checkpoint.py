@@ -1,0 +1,156 @@
+"""Weights of a model directory: found, mapped, renamed to canonical names and checked before memory is taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdistill.files import atomic_path, atomic_write, read_json_object, run_lock, verify_manifest, write_manifest
+from kdistill.hub import shard_names
+from kdistill.safetensors_reader import read_safetensors
+from kdistill.stored_tensor import StoredTensor
+from kdistill.torch_bin import read_torch_bin
+
+__all__ = [
+    "WEIGHTS_FILE",
+    "WEIGHTS_FILES",
+    "Weights",
+    "atomic_path",
+    "atomic_write",
+    "find_weights",
+    "read_weights",
+    "run_lock",
+    "verify_manifest",
+    "write_manifest",
+    "write_weights",
+]
+
+WEIGHTS_FILE = "model.safetensors"
+# In the order of preference, as in transformers; each index stands for the shards it lists.
+WEIGHTS_FILES = (
+    WEIGHTS_FILE,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_PREFIX = "bert."
+_OPTIONAL_PREFIXES = ("classifier.", "bert.pooler.")
+_OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
+
+
+@dataclass(frozen=True)
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """Canonical name -> float32 C-contiguous array, read when asked for; read-only where it is the mapped file itself.
+
+    `ignored` lists names in the file that a classifier has no use for, such as the heads `cls.*`; `missing` lists the
+    names of the classifier and the pooler that the file does not have.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    ignored: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.tensors[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+    """The weights in `directory` for a model whose parameters have these canonical names and shapes.
+
+    Reads safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
+    bfloat16; names with or without the prefix `bert.` and LayerNorm's old gamma and beta.
+
+    Raises:
+        FileNotFoundError: `directory` holds no weights, or not all shards.
+        ValueError: a file is damaged or hostile, a shape or type differs, or a weight is missing that only pretraining
+            can give (all but the classifier's and the pooler's).
+    """
+    path = find_weights(directory)
+    stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
+    found: dict[str, StoredTensor] = {}
+    ignored = []
+    for name, tensor in stored.items():
+        canonical = _canonical(name, shapes)
+        if canonical is None:
+            ignored.append(name)
+        elif canonical in found:
+            raise ValueError(f"{path} has two tensors for {canonical!r}; one of them is {name!r}")
+        else:
+            found[canonical] = tensor
+    _check_shapes(path, found, shapes)
+    extra_layers = [name for name in ignored if name.removeprefix(_PREFIX).startswith("encoder.layer.")]
+    if extra_layers:
+        raise ValueError(
+            f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
+        )
+    missing = [name for name in shapes if name not in found]
+    lost = [name for name in missing if not name.startswith(_OPTIONAL_PREFIXES)]
+    if lost:
+        raise ValueError(f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}")
+    return Weights(found, tuple(ignored), tuple(missing))
+
+
+def find_weights(directory: Path) -> Path:
+    """The file of weights, or the index of its shards, that `directory` holds."""
+    for name in WEIGHTS_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise FileNotFoundError(f"{directory} has no weights; expected one of {', '.join(WEIGHTS_FILES)}")
+
+
+def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write `arrays` as safetensors, atomically, to `path`, or to model.safetensors when `path` is a directory."""
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic_path(path / WEIGHTS_FILE if path.is_dir() else path) as temporary:
+        save_file(contiguous, temporary, metadata={"format": "pt"})
+
+
+def _read_file(path: Path) -> dict[str, StoredTensor]:
+    return read_torch_bin(path) if path.suffix == ".bin" else read_safetensors(path)
+
+
+def _read_shards(index: Path) -> dict[str, StoredTensor]:
+    stored: dict[str, StoredTensor] = {}
+    for name in shard_names(index):
+        shard = index.with_name(name)
+        if not shard.is_file():
+            raise FileNotFoundError(f"{index} lists {name!r}, which is not there")
+        tensors = _read_file(shard)
+        twice = tensors.keys() & stored.keys()
+        if twice:
+            raise ValueError(f"{shard} has {min(twice)!r}, which another shard has too")
+        stored |= tensors
+    absent = read_json_object(index)["weight_map"].keys() - stored.keys()
+    if absent:
+        raise ValueError(f"{index} lists {min(absent)!r}, which none of its shards has")
+    return stored
+
+
+def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The parameter that a name in a file stands for, or None."""
+    for old, new in _OLD_SUFFIXES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return next((candidate for candidate in (name, _PREFIX + name) if candidate in shapes), None)
+
+
+def _check_shapes(path: Path, found: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, tensor in found.items():
+        if tensor.shape != tuple(shapes[name]):
+            raise ValueError(f"{path} has {name!r} of shape {tensor.shape}; the configuration expects {shapes[name]}")
+        if not tensor.is_float:
+            raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")

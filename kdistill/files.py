@@ -1,0 +1,148 @@
+"""Files that survive a kill: written whole or not at all, listed in a manifest, guarded by a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST_FILE = "manifest.json"
+LOCK_FILE = ".kdistill.lock"
+# Far above any JSON file of a model directory, far below what would hurt to hold in memory.
+_MAX_JSON_BYTES = 16 << 20
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what the caller wrote there becomes `path` in one rename.
+
+    File and directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays as it
+    was. The parent directory must exist.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def sync_directory(directory: str | os.PathLike[str]) -> None:
+    """Make renames in `directory` survive a loss of power."""
+    _sync(Path(directory))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises `ValueError` naming the file when it is anything else."""
+    size = path.stat().st_size
+    if size > _MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {_MAX_JSON_BYTES}")
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def write_manifest(directory: Path) -> None:
+    """Write `manifest.json`: size and SHA-256 of every other file below `directory`. Call it last."""
+    files = {
+        path.relative_to(directory).as_posix(): _fingerprint(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path != directory / MANIFEST_FILE
+    }
+    atomic_write(directory / MANIFEST_FILE, (json.dumps({"files": files}, indent=2) + "\n").encode())
+
+
+def verify_manifest(directory: Path) -> str | None:
+    """What is wrong with `directory` according to its manifest, in words; None when every listed file is as written."""
+    manifest = directory / MANIFEST_FILE
+    if not manifest.is_file():
+        return f"{manifest} is missing"
+    try:
+        files = read_json_object(manifest).get("files")
+    except ValueError as error:
+        return str(error)
+    if not isinstance(files, dict):
+        return f"{manifest} has no list of files"
+    for name, expected in files.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if _fingerprint(path) != expected:
+            return f"{path} is not the file that was written (size or SHA-256 differs)"
+    return None
+
+
+@contextmanager
+def run_lock(directory: Path) -> Iterator[None]:
+    """Hold `directory` for this process; raise `BlockingIOError` at once when another holder is alive.
+
+    The lock is an flock on `.kdistill.lock`, so the kernel frees it when its process ends, however it ends.
+    """
+    path = directory / LOCK_FILE
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(
+            missing_ok=True
+        )  # while still locked: whoever waits for this file finds it gone and takes a new one
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file_at(descriptor, path):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"{path.parent} is in use by another run (process {holder}); wait for it or choose another directory"
+            ) from error
+        os.close(descriptor)
+
+
+def _is_file_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still names the open file; its last holder may have deleted it between open and lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

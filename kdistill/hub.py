@@ -1,0 +1,146 @@
+"""Where a model's files are: a local directory, the Hugging Face hub's cache on this machine, or the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kdistill.files import read_json_object
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+_INSTALL = 'pip install "kdistill[hub]"'
+_INDEX_SUFFIX = ".index.json"
+
+
+def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> Path:
+    """The directory that holds a model's files: a local one, else the hub's cache, else fetched from the hub.
+
+    Args:
+        path_or_id: a directory, or a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
+        needed: file names in groups; one file of each group must exist, and on the hub the first one is fetched.
+            A name that ends in `.index.json` stands for itself and the shards it lists.
+        optional: file names fetched along when the hub has them.
+
+    Raises:
+        FileNotFoundError: there is no such directory and no such repository within reach, or it lacks a needed file.
+        ImportError: the files have to be fetched and huggingface_hub is not installed.
+    """
+    directory = Path(path_or_id).expanduser()
+    if directory.is_dir():
+        _check_complete(directory, needed)
+        return directory
+    name = os.fspath(path_or_id)
+    if directory.exists():
+        raise NotADirectoryError(f"{name!r} is a file; expected a model directory or a hub id")
+    if not _HUB_ID.fullmatch(name):
+        raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
+    cached = _cached_snapshot(name)
+    if cached is not None and not list(_missing(cached, needed)):
+        return cached
+    return _fetch(name, needed, optional)
+
+
+def upload(
+    directory: Path, repo_id: str, *, private: bool | None = None, message: str, ignore: Sequence[str] = ()
+) -> str:
+    """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's URL.
+
+    `private` is for a repository made here (None: the account's setting); `ignore` holds patterns such as
+    `checkpoint-*/**`. Raises ImportError without huggingface_hub, and huggingface_hub's errors (subclasses of OSError)
+    when the hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise ImportError(f"uploading to the hub needs huggingface_hub: {_INSTALL}") from error
+    api = HfApi()
+    full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    commit = api.upload_folder(
+        repo_id=full_id, folder_path=directory, commit_message=message, ignore_patterns=list(ignore)
+    )
+    return str(commit.commit_url)
+
+
+def _missing(directory: Path, needed: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    for group in needed:
+        if not any((directory / name).is_file() for name in group):
+            yield group
+
+
+def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
+    for group in _missing(directory, needed):
+        raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; expected a Hugging Face model directory")
+
+
+def _cached_snapshot(repo_id: str) -> Path | None:
+    """The newest snapshot of `repo_id` that huggingface_hub or transformers left on this machine.
+
+    The layout is documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache; reading it here needs
+    no extra package and no network.
+    """
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    repository = cache / f"models--{repo_id.replace('/', '--')}"
+    try:
+        commit = (repository / "refs" / "main").read_text().strip()
+    except FileNotFoundError:
+        return None
+    snapshot = repository / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _fetch(repo_id: str, needed: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
+    try:
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    except ImportError as error:
+        raise ImportError(
+            f"there is no directory {repo_id!r} and the hub's cache does not have it; fetching it needs {_INSTALL}"
+        ) from error
+    try:
+        found = [_fetch_first(repo_id, group) for group in needed]
+        for name in optional:
+            _fetch_first(repo_id, [name], required=False)
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"there is no directory {repo_id!r}, and the hub cannot be reached; check the name and the network"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"there is no directory {repo_id!r}, and the hub has no such model, or it is private (hf auth login)"
+        ) from error
+    return found[0]
+
+
+def _fetch_first(repo_id: str, names: Sequence[str], *, required: bool = True) -> Path:
+    """Fetch the first of `names` that the repository has; return the snapshot's directory."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for name in names:
+        try:
+            path = Path(hf_hub_download(repo_id, name))
+        except LocalEntryNotFoundError:  # the hub was not asked; a subclass of the next
+            raise
+        except EntryNotFoundError:
+            continue
+        if name.endswith(_INDEX_SUFFIX):
+            for shard in shard_names(path):
+                hf_hub_download(repo_id, shard)
+        return path.parent
+    if required:
+        raise FileNotFoundError(f"the hub's {repo_id!r} has no {' or '.join(names)}; choose another model")
+    return Path()
+
+
+def shard_names(index: Path) -> list[str]:
+    """File names that a `*.index.json` lists, each once. Raises `ValueError` for anything but plain names beside it."""
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f'{index} has no "weight_map" from tensor names to files')
+    names = list(dict.fromkeys(weight_map.values()))
+    for name in names:
+        if not isinstance(name, str) or not name or name != Path(name).name:
+            raise ValueError(f"{index} lists {name!r}; expected the name of a file beside it")
+    return names
