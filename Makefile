@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 # What the compiled extension is made from, and what says which packages go into an environment.
 C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
-PIP       := -m pip --disable-pip-version-check --quiet
+PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -47,21 +47,24 @@ clean:  ## remove everything that make made
 
 # A stamp is younger than everything its environment was made from, so a second call does nothing.
 %/bin/python:
-	sh tools/system-packages $(PYTHON)
+	@sh tools/system-packages $(PYTHON)
 	$(PYTHON) -m venv $*
 
 $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
-	$(VENV)/bin/python $(PIP) install --editable .
+	@echo "Building kdistill and installing it into $(VENV)"
+	@$(VENV)/bin/python $(PIP) install --editable .
 	@touch $@
 
 # kdistill is there by now: these add what its extra of that name lists.
 $(VENV)/test.stamp $(VENV)/lint.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
-	$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
+	@echo "Installing what make $* needs into $(VENV)"
+	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@
 
 # torch first: then transformers finds it there and pip does not choose another.
 $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
-	$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
-	$(ORACLE_VENV)/bin/python $(PIP) install --editable .
-	$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@echo "Installing PyTorch, transformers and kdistill into $(ORACLE_VENV)"
+	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
+	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
+	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
 	@touch $@
