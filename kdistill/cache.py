@@ -115,10 +115,14 @@ class TeacherCache:
 
     def _valid_records(self) -> NDArray[np.void]:
         """Complete records whose checksum is right."""
-        count = (self.path.stat().st_size - HEADER.size) // self._record.itemsize
-        if count < 1:
+        try:
+            with self.path.open("rb") as file:
+                count = (os.fstat(file.fileno()).st_size - HEADER.size) // self._record.itemsize
+                if count < 1:
+                    return np.zeros(0, dtype=self._record)
+                records = np.memmap(file, dtype=self._record, mode="r", offset=HEADER.size, shape=(count,))
+        except FileNotFoundError:  # cleared since this object was made; the next append makes it again
             return np.zeros(0, dtype=self._record)
-        records = np.memmap(self.path, dtype=self._record, mode="r", offset=HEADER.size, shape=(count,))
         valid = records["checksum"] == self._checksums(records)
         return np.asarray(records) if valid.all() else np.asarray(records)[valid]
 
