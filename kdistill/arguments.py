@@ -18,6 +18,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar, cast
 
+GROUPS = ("output", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
+"""What an argument may be about, in the order of the command line's help."""
 INTERVALS = ("no", "steps", "epoch")
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
 REPORTERS = ("none", "tensorboard", "all")

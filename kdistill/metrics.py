@@ -22,6 +22,12 @@ class EvalPrediction(NamedTuple):
     label_ids: Labels
 
 
+def softmax(logits: Logits) -> NDArray[np.float64]:
+    """Probabilities of each row of logits, float64 (n, num_labels)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
 def accuracy(logits: Logits, labels: Labels) -> float:
     """Share of labelled rows whose largest logit is the label's; NaN when no row has a label."""
     labelled = labels != NO_LABEL

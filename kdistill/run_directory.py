@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .checkpoint import run_lock, verify_manifest, write_manifest
+from .files import run_lock, sync_directory, verify_manifest, write_manifest
 from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"
@@ -38,12 +38,18 @@ class RunDirectory:
         Raises `FileExistsError` when it holds a run and neither `resume` nor `overwrite` is true, or when it holds a
         model that no run left and `overwrite` is not true; `OSError` when it cannot be made or written.
         """
+        self._make_writable()
+        self._refuse_loss(resume=resume, overwrite=overwrite)
+
+    def _make_writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise type(error)(f"output_dir {str(self.path)!r} cannot be written: {error.strerror}") from error
+
+    def _refuse_loss(self, *, resume: bool, overwrite: bool) -> None:
         if overwrite:
             return
         if self._holds_run() and not resume:
@@ -59,9 +65,10 @@ class RunDirectory:
 
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Hold the directory for one run: `check` it, lock it against other processes, clear what is left over."""
-        self.check(resume=resume, overwrite=overwrite)
+        """Hold the directory for one run: as `check`, but locked against other processes; then clear it."""
+        self._make_writable()
         with run_lock(self.path):
+            self._refuse_loss(resume=resume, overwrite=overwrite)
             if overwrite and not resume:
                 self._delete_run()
             for leftover in self.path.glob(f"{_PARTIAL_PREFIX}*"):
@@ -98,7 +105,7 @@ class RunDirectory:
         if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
             self._delete_checkpoint(path)
         partial.rename(path)
-        _sync(self.path)
+        sync_directory(self.path)
         return path
 
     def rotate(self, limit: int | None, keep: Collection[Path]) -> None:
@@ -125,12 +132,3 @@ class RunDirectory:
             self._delete_checkpoint(path)
         for name in (*_RUN_FILES, *_MODEL_FILES):
             (self.path / name).unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    """Make a rename in `directory` survive a loss of power."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

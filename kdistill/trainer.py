@@ -18,16 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import report
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl, default_callbacks
-from .checkpoint import atomic_write, verify_manifest
-from .data import Dataset, RandomSampler, as_dataset
+from .data import Dataset, RandomSampler
+from .files import atomic_write, verify_manifest
+from .hub import upload
+from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .losses import cross_entropy
-from .metrics import EvalPrediction, Labels, Logits, classification_metrics
+from .metrics import Labels, Logits
 from .model import BertForSequenceClassification
 from .optim import AdamW, clip_grad_norm_
 from .progress import Progress
+from .report import CardFacts, DataFacts, TeacherFacts, model_card
 from .rows import NO_LABEL
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
@@ -54,14 +56,6 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class PredictionOutput(NamedTuple):
-    """What `Trainer.predict` returns: logits (n, num_labels) float32, labels (n,) int64 (-100: none), metrics."""
-
-    predictions: Logits
-    label_ids: Labels
-    metrics: dict[str, float]
-
-
 class Trainer:
     """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
 
@@ -79,7 +73,7 @@ class Trainer:
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: BertTokenizer | None = None,
-        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        compute_metrics: ComputeMetrics | None = None,
         model_init: Callable[[], BertForSequenceClassification] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -90,6 +84,8 @@ class Trainer:
         self.compute_metrics = compute_metrics
         self.train_dataset = None if train_dataset is None else self._encoded(train_dataset)
         self.eval_dataset = None if eval_dataset is None else self._encoded(eval_dataset)
+        self.data_names = {"train": name_of(train_dataset), "eval": name_of(eval_dataset)}
+        self.started_from: str | None = None
         self.callbacks = [*default_callbacks(self.args), *callbacks]
         self.state = TrainerState()
         self.control = TrainerControl()
@@ -145,8 +141,8 @@ class Trainer:
         unlabelled = int((self.train_dataset.labels == NO_LABEL).sum())
         if unlabelled and self._needs_labels:
             raise ValueError(
-                f"train_dataset has {unlabelled} rows without a label of {len(self.train_dataset)}; expected a label in "
-                "every row (DistillationTrainer also trains on rows without one)"
+                f"train_dataset has {unlabelled} rows without a label of {len(self.train_dataset)}; expected a label "
+                "in every row (DistillationTrainer also trains on rows without one)"
             )
         if self.eval_dataset is None and self.args.eval_strategy != "no":
             warnings.warn(
@@ -383,23 +379,15 @@ class Trainer:
         return self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
 
     def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
-        size = self.args.per_device_eval_batch_size
-        logits = np.empty((len(dataset), self.model.config.num_labels), dtype=np.float32)
-        started = time.monotonic()
         with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
-            for start in range(0, len(dataset), size):
-                progress(start, len(dataset))
-                rows = np.arange(start, min(start + size, len(dataset)))
-                logits[rows] = self.model.forward(dataset.batch(rows)[0])
-            progress(len(dataset), len(dataset))
-        runtime = time.monotonic() - started
-        metrics = classification_metrics(logits, dataset.labels)
-        if metrics and self.compute_metrics is not None:
-            labelled = dataset.labels != NO_LABEL
-            metrics |= self.compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
-        metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / max(runtime, 1e-9)}
-        named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
-        return PredictionOutput(logits, dataset.labels, named)
+            return predict(
+                self.model,
+                dataset,
+                batch_size=self.args.per_device_eval_batch_size,
+                compute_metrics=self.compute_metrics,
+                prefix=prefix,
+                progress=progress,
+            )
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
@@ -428,11 +416,33 @@ class Trainer:
 
     def create_model_card(self) -> None:
         """Write the model card README.md into the output directory."""
-        atomic_write(Path(self.args.output_dir, "README.md"), self._model_card().encode())
+        facts = CardFacts(
+            name=self.args.run_name or Path(self.args.output_dir).resolve().name,
+            started_from=self.started_from,
+            config=self.model.config,
+            num_parameters=self.model.num_parameters,
+            args=self.args,
+            state=self.state,
+            results=self.results(),
+            train=DataFacts.of(self.data_names["train"], self.train_dataset),
+            eval=DataFacts.of(self.data_names["eval"], self.eval_dataset),
+            teacher=self._teacher_facts(),
+        )
+        atomic_write(Path(self.args.output_dir, "README.md"), model_card(facts).encode())
+
+    def _teacher_facts(self) -> TeacherFacts | None:
+        return None
 
     def push_to_hub(self) -> str:
         """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
-        raise NotImplementedError
+        directory = Path(self.args.output_dir)
+        return upload(
+            directory,
+            self.args.hub_model_id or directory.resolve().name,
+            private=self.args.hub_private_repo,
+            message=f"kdistill: {self.state.global_step} steps",
+            ignore=("checkpoint-*/**", ".*"),
+        )
 
     def add_callback(self, callback: TrainerCallback) -> None:
         """Let `callback` watch the training."""
@@ -443,16 +453,7 @@ class Trainer:
             getattr(callback, event)(self.args, self.state, self.control, model=self.model, **kwargs)
 
     def _encoded(self, source: Any) -> Dataset:
-        config, tokenizer = self.model.config, self.processing_class
-        longest = [config.max_position_embeddings, self.args.max_length, tokenizer and tokenizer.model_max_length]
-        with Progress("tokenize", unit="rows", quiet=self.args.disable_tqdm) as progress:
-            return as_dataset(
-                source,
-                tokenizer,
-                max_length=min(length for length in longest if length is not None),
-                id2label=config.id2label,
-                progress=progress,
-            )
+        return encode_for(self.model.config, source, self.processing_class, self.args)
 
 
 def _only_one_of(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import TrainingArguments
-from .checkpoint import atomic_write
+from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW
 from .run_directory import ARGS_FILE

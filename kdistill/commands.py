@@ -1,0 +1,201 @@
+"""What each command does, once its options are read. A command returns its figures; the command line prints them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import numpy as np
+
+from . import cache
+from .arguments import DistillationTrainingArguments, TrainingArguments
+from .config import BertConfig
+from .data import Dataset
+from .distill import DistillationTrainer, is_unnamed
+from .files import atomic_path, read_json_object
+from .inference import encode_for, name_of
+from .metrics import Logits, softmax
+from .model import BertForSequenceClassification
+from .rows import read_rows
+from .run_directory import RESULTS_FILE, RunDirectory
+from .runtime import show_config
+from .tokenizer import AutoTokenizer, BertTokenizer
+from .trainer import Trainer
+
+Figures = dict[str, Any]
+_Arguments = TypeVar("_Arguments", bound=TrainingArguments)
+_SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
+
+
+def finetune(options: Namespace) -> Figures:
+    """Fine-tune `--model` on labelled rows."""
+    args = _arguments(TrainingArguments, options)
+    _check_output_dir(args, options, sources=[options.model])
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    labels = _label_map(options, BertConfig.from_pretrained(options.model))
+    model = BertForSequenceClassification.from_pretrained(options.model, id2label=labels, seed=args.seed)
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=_dataset(options.train, tokenizer, model.config, args, options),
+        eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, model.config, args, options),
+        processing_class=tokenizer,
+    )
+    return _train(trainer, options, started_from=options.model)
+
+
+def distill(options: Namespace) -> Figures:
+    """Train `--student` on the labels and on what `--teacher` says of each row."""
+    args = _arguments(DistillationTrainingArguments, options)
+    _check_output_dir(args, options, sources=[options.teacher, options.student])
+    teacher = BertForSequenceClassification.from_pretrained(options.teacher)
+    teacher.freeze()
+    teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
+    shape = None if Path(options.student).is_dir() else _SHAPE.fullmatch(options.student)
+    if shape is None:
+        student, tokenizer = _load_student(options.student, teacher, teacher_tokenizer, args.seed)
+        train = _dataset(options.train, tokenizer, student.config, args, options)
+    else:
+        layers, hidden, heads = map(int, shape.groups())
+        config = teacher.config.replace(
+            num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, intermediate_size=4 * hidden
+        )
+        tokenizer = teacher_tokenizer
+        train = _dataset(options.train, tokenizer, config, args, options)
+        token_counts = np.bincount(train.ids, minlength=config.vocab_size)
+        student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
+    trainer = DistillationTrainer(
+        student,
+        args,
+        teacher_model=teacher,
+        teacher_processing_class=teacher_tokenizer,
+        train_dataset=train,
+        eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
+        processing_class=tokenizer,
+    )
+    trainer.teacher_name = _public_name(options.teacher)
+    return _train(trainer, options, started_from=None if shape else options.student)
+
+
+def evaluate(options: Namespace) -> Figures:
+    """Measure `--model` on labelled rows."""
+    trainer, dataset = _ready(options)
+    metrics = trainer.evaluate(dataset)
+    return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
+
+
+def predict(options: Namespace) -> Figures:
+    """Write the predicted label and the probability of each label for every row, as TSV."""
+    trainer, dataset = _ready(options)
+    output = trainer.predict(dataset)
+    labels = trainer.model.config.id2label
+    if options.output is None:
+        _write_predictions(sys.stdout, output.predictions, labels)
+    else:
+        with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
+            _write_predictions(file, output.predictions, labels)
+    return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+
+
+def info(options: Namespace) -> Figures:
+    """Tell versions, CPU, threads and the teacher cache; with `--model`, the model's shape."""
+    figures: Figures = dict(show_config())
+    files = cache.info()
+    figures["teacher cache"] = str(cache.cache_directory())
+    figures["teacher cache, rows"] = sum(file.rows for file in files)
+    figures["teacher cache, bytes"] = sum(file.bytes for file in files)
+    if options.model is not None:
+        model = BertForSequenceClassification.from_pretrained(options.model)
+        figures["model"] = options.model
+        figures["model, parameters"] = model.num_parameters
+        figures["model, labels"] = ", ".join(model.config.id2label.values())
+        for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
+            figures[f"model, {name}"] = getattr(model.config, name)
+    return figures
+
+
+def _arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
+    """The training arguments that were given as options; the others keep their defaults."""
+    given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
+    if options.json:
+        given["disable_tqdm"] = True
+    return cls(**given)
+
+
+def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
+    """Refuse an output directory before any work: one that holds something, or that is an input of this command."""
+    output = Path(args.output_dir).resolve()
+    for source in sources:
+        if Path(source).is_dir() and Path(source).resolve() == output:
+            raise ValueError(f"--output-dir is {args.output_dir!r}, which this command reads; choose another directory")
+    RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
+
+
+def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | None:
+    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed."""
+    if options.label_names is not None:
+        return dict(enumerate(options.label_names.split(",")))
+    if not is_unnamed(config.id2label):
+        return None
+    implied = read_rows(options.train, **_columns(options)).id2label()
+    return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
+
+
+def _load_student(
+    path_or_id: str, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
+) -> tuple[BertForSequenceClassification, BertTokenizer]:
+    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed."""
+    unnamed = is_unnamed(BertConfig.from_pretrained(path_or_id).id2label)
+    student = BertForSequenceClassification.from_pretrained(
+        path_or_id, id2label=teacher.config.id2label if unnamed else None, seed=seed
+    )
+    try:
+        return student, AutoTokenizer.from_pretrained(path_or_id)
+    except FileNotFoundError:
+        return student, teacher_tokenizer  # the two must agree anyway
+
+
+def _columns(options: Namespace) -> dict[str, str | None]:
+    return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
+
+
+def _dataset(
+    path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
+) -> Dataset:
+    return encode_for(config, path, tokenizer, args, **_columns(options))
+
+
+def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
+    """A trainer that only measures, and the encoded `--data`."""
+    args = _arguments(TrainingArguments, options)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = BertForSequenceClassification.from_pretrained(options.model)
+    model.freeze()
+    trainer = Trainer(model, args, processing_class=tokenizer)
+    return trainer, _dataset(options.data, tokenizer, model.config, args, options)
+
+
+def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
+    trainer.started_from = None if started_from is None else _public_name(started_from)
+    trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
+    trainer.train(resume_from_checkpoint=options.resume)
+    directory = Path(trainer.args.output_dir)
+    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)}
+
+
+def _public_name(path_or_id: str) -> str:
+    """A hub id as it is, a local directory without where it lies."""
+    path = Path(path_or_id)
+    return path.resolve().name if path.is_dir() else path_or_id
+
+
+def _write_predictions(file: TextIO, logits: Logits, labels: Mapping[int, str]) -> None:
+    names = [labels[index] for index in range(len(labels))]
+    file.write("\t".join(["index", "prediction", *(f"score_{name}" for name in names)]) + "\n")
+    for index, scores in enumerate(softmax(logits)):
+        file.write("\t".join([str(index), names[scores.argmax()], *map(str, scores.tolist())]) + "\n")

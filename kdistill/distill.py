@@ -1,0 +1,135 @@
+"""`DistillationTrainer`: train a student on the labels and on a teacher's soft targets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from .arguments import DistillationTrainingArguments
+from .cache import teacher_logits
+from .config import BertConfig
+from .data import Dataset
+from .losses import distillation_loss
+from .metrics import Labels, Logits, accuracy, majority_share
+from .model import BertForSequenceClassification
+from .progress import Progress
+from .report import TeacherFacts
+from .rows import NO_LABEL
+from .tokenizer import BertTokenizer
+from .trainer import RowIndices, Trainer
+
+
+class DistillationTrainer(Trainer):
+    """A `Trainer` whose loss is `alpha * CE(labels) + (1 - alpha) * T**2 * KL(teacher / T || student / T)`.
+
+    `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
+    teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
+    must have the vocabulary of `processing_class`. The other arguments are those of `Trainer`.
+
+    Raises `ValueError` when teacher and student differ in vocabulary or label map (names such as LABEL_0 name
+    nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than the most
+    frequent label.
+    """
+
+    args: DistillationTrainingArguments
+    _needs_labels = False
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification | None = None,
+        args: DistillationTrainingArguments | None = None,
+        *,
+        teacher_model: BertForSequenceClassification,
+        teacher_processing_class: BertTokenizer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else DistillationTrainingArguments()
+        if not isinstance(args, DistillationTrainingArguments):
+            raise TypeError(f"args is a {type(args).__name__}; expected DistillationTrainingArguments")
+        super().__init__(model, args, **kwargs)
+        if teacher_model is self.model:
+            raise ValueError("teacher_model and model are the same object; expected two models")
+        _check_vocabularies(teacher_model, self.model, teacher_processing_class, self.processing_class)
+        _check_label_maps(teacher_model.config, self.model.config)
+        teacher_model.freeze()
+        self.teacher_model = teacher_model
+        self.teacher_name = "the teacher"
+        self.teacher_accuracy: float | None = None
+
+    def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
+        """The distillation loss of a micro-batch and its gradient by the student's logits."""
+        return distillation_loss(
+            logits, self._teacher_logits[rows], labels, alpha=self.args.alpha, temperature=self.args.temperature
+        )
+
+    def results(self) -> dict[str, float]:
+        """Those of `Trainer`, and teacher_accuracy."""
+        measured = {} if self.teacher_accuracy is None else {"teacher_accuracy": self.teacher_accuracy}
+        return super().results() | measured
+
+    def _fingerprint(self, dataset: Dataset) -> str:
+        return f"{super()._fingerprint(dataset)} {self.teacher_model.weights_hash()}"
+
+    def _prepare(self, dataset: Dataset) -> None:
+        """Compute the teacher's logits, and see whether the teacher has something to teach."""
+        self._teacher_logits = self._logits_of_teacher(dataset, "teacher, training rows")
+        measured_on, logits = dataset, self._teacher_logits
+        if self.eval_dataset is not None:
+            measured_on = self.eval_dataset
+            logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+        labels = measured_on.labels
+        if (labels == NO_LABEL).all():
+            return
+        teacher, majority = accuracy(logits, labels), majority_share(labels)
+        if self.eval_dataset is not None:
+            self.teacher_accuracy = teacher
+        if teacher <= majority:
+            warnings.warn(
+                f"the teacher's accuracy is {teacher:.4f}, no better than always answering the most frequent label "
+                f"({majority:.4f}): the student has nothing to learn from it",
+                stacklevel=3,
+            )
+
+    def _logits_of_teacher(self, dataset: Dataset, description: str) -> Logits:
+        with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+            return teacher_logits(self.teacher_model, dataset, progress=progress, enabled=self.args.teacher_cache)
+
+    def _teacher_facts(self) -> TeacherFacts | None:
+        return TeacherFacts(self.teacher_name, self.teacher_model.num_parameters, self.teacher_accuracy)
+
+
+def _check_vocabularies(
+    teacher: BertForSequenceClassification,
+    student: BertForSequenceClassification,
+    teacher_tokenizer: BertTokenizer | None,
+    student_tokenizer: BertTokenizer | None,
+) -> None:
+    """The two models read the same token ids, so these must mean the same."""
+    teacher_size, student_size = teacher.config.vocab_size, student.config.vocab_size
+    if teacher_size != student_size:
+        raise ValueError(
+            f"the teacher's vocabulary has {teacher_size} entries and the student's {student_size}; expected the same "
+            "vocabulary (BertForSequenceClassification.from_teacher makes a student that has it)"
+        )
+    if teacher_tokenizer is None or student_tokenizer is None:
+        return
+    theirs, ours = teacher_tokenizer.vocab, student_tokenizer.vocab
+    different = [token for token, index in theirs.items() if ours.get(token) != index]
+    if different or len(theirs) != len(ours):
+        example = f", for example in {different[0]!r}" if different else ""
+        raise ValueError(
+            f"the tokenizers of teacher and student differ in {len(different) or len(ours) - len(theirs)} "
+            f"entries{example}; expected the same vocabulary"
+        )
+
+
+def _check_label_maps(teacher: BertConfig, student: BertConfig) -> None:
+    theirs, ours = teacher.id2label, student.id2label
+    if len(theirs) != len(ours) or (theirs != ours and not is_unnamed(theirs) and not is_unnamed(ours)):
+        raise ValueError(f"the teacher's id2label is {theirs} and the student's {ours}; expected the same")
+
+
+def is_unnamed(id2label: Mapping[int, str]) -> bool:
+    """Whether the labels have no names but the defaults LABEL_0, LABEL_1, ..."""
+    return all(name == f"LABEL_{index}" for index, name in id2label.items())
