@@ -1,0 +1,130 @@
+"""What every measurement shares: options, rows, alternating rounds, the report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kdistill as kd
+from kdistill.cache import row_keys
+from kdistill.data import Dataset, as_dataset
+
+# Where the models and rows that are too large for the repository lie.
+SHARED = Path(os.environ.get("KDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+STUDENT_SHAPE: Mapping[str, int] = {
+    "num_hidden_layers": 2,
+    "hidden_size": 128,
+    "num_attention_heads": 2,
+    "intermediate_size": 512,
+}
+
+
+def parser(description: str | None, *, rounds: int = 0) -> argparse.ArgumentParser:
+    """Options all measurements have; `description` is the module's docstring, rounds = 0 leaves out --rounds."""
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    options.add_argument("--threads", type=int, default=2, help="threads of both sides")
+    options.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    if rounds:
+        options.add_argument(
+            "--rounds", type=int, default=rounds, help="alternating rounds, of which medians are taken"
+        )
+    return options
+
+
+def add_data(options: argparse.ArgumentParser, *, sample: bool = True) -> None:
+    """Options that name the teacher and the rows."""
+    options.add_argument("--teacher", type=Path, default=SHARED / "models" / "minilm-l6-sst2", help="a BERT directory")
+    options.add_argument("--train", type=Path, default=SHARED / "data" / "SST-2" / "train.tsv", help="rows")
+    if sample:
+        options.add_argument("--rows", type=int, default=0, help="use only so many of the rows (0: all)")
+
+
+def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
+    """The distinct rows of a file as token ids; `count` of them drawn at random when it is not 0.
+
+    Distinct, because the teacher's pass computes a repeated row once, and that is not what is measured here.
+    """
+    dataset = as_dataset(rows, kd.AutoTokenizer.from_pretrained(teacher))
+    _, chosen = np.unique(row_keys(dataset), return_index=True)
+    if count:
+        chosen = np.random.default_rng(0).choice(chosen, size=min(count, len(chosen)), replace=False)
+    batch, labels = dataset.batch(np.sort(chosen))
+    return Dataset(*batch, labels)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def alternate(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Wall times of each run, in rounds A B A B ..., so that a slow minute of the machine meets all sides."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run))
+    return times
+
+
+def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each list."""
+    return {name: statistics.median(values) for name, values in measured.items()}
+
+
+def machine() -> dict[str, Any]:
+    """Where figures come from: CPU, load, versions, and what kdistill chose on this machine."""
+    cpu = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
+        cpu = next(names, cpu)
+    versions = {}
+    for package in ("numpy", "torch", "transformers"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "load_1min": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **versions,
+        "kdistill": kd.show_config(),
+    }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; floats with three significant figures or more."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    lines = [header, ["---"] * len(header), *[[cell(value) for value in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def report(title: str, text: str, figures: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Print the table and, with --output, write all figures and their circumstances."""
+    where = machine()
+    print(f"## {title}\n\n{text}\n\n{where['cpu']}, {options.threads} threads, load {where['load_1min']:.1f}")
+    if options.output is not None:
+        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+        content = {"title": title, "options": settings, "machine": where, "figures": figures}
+        options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+"""The teacher's pass over the training rows: kdistill beside PyTorch, f32 both."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import kdistill as kd
+from kdistill.cache import teacher_logits
+from kdistill.data import Dataset
+
+from . import common, torch_peer
+
+SAMPLE_ROWS = 4096  # to choose the peer's batch size with
+
+
+def fastest_batch_size(model: Any, dataset: Dataset, sizes: list[int], labels: int) -> int:
+    """The batch size with which PyTorch is fastest on a sample, best of two tries each."""
+    chosen = np.random.default_rng(1).permutation(len(dataset))[:SAMPLE_ROWS]
+    batch, targets = dataset.batch(chosen)
+    sample = Dataset(*batch, targets)
+    times = {}
+    for size in sizes:
+        batches = torch_peer.bucketed(sample, size)
+        run = partial(torch_peer.forward_pass, model, batches, labels)
+        times[size] = min(common.seconds(run) for _ in range(2))
+    return min(times, key=times.__getitem__)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run both and report."""
+    kd.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    dataset = common.tokenised(options.train, options.teacher, options.rows)
+    teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher)
+    teacher.freeze()
+    peer, labels = torch_peer.load(options.teacher), teacher.config.num_labels
+    size = fastest_batch_size(peer, dataset, options.peer_batch_sizes, labels)
+    batches = torch_peer.bucketed(dataset, size)
+    results: dict[str, np.ndarray] = {}
+
+    def run_kdistill() -> None:
+        results["kdistill"] = teacher_logits(teacher, dataset, enabled=False)
+
+    def run_torch() -> None:
+        results["PyTorch"] = torch_peer.forward_pass(peer, batches, labels)
+
+    runs = {"kdistill": run_kdistill, "PyTorch": run_torch}
+    if options.bfloat16:
+        half = torch_peer.load(options.teacher).to(torch.bfloat16)
+
+        def run_half() -> None:
+            results["PyTorch bf16"] = torch_peer.forward_pass(half, batches, labels)
+
+        runs["PyTorch bf16"] = run_half
+    times = common.alternate(runs, options.rounds)
+    seconds, rows, tokens = common.medians(times), len(dataset), int(dataset.starts[-1])
+    lines = [
+        (
+            name,
+            seconds[name],
+            rows / seconds[name],
+            seconds[name] / seconds["kdistill"],
+            float(np.abs(results[name] - results["PyTorch"]).max()),
+        )
+        for name in runs
+    ]
+    text = common.table(
+        ["", "seconds", "rows/s", "times kdistill's", "largest logit difference from PyTorch f32"], lines
+    )
+    text += f"\n\n{rows:,} distinct rows, {tokens:,} tokens; PyTorch's batch size {size}, the best of "
+    text += f"{options.peer_batch_sizes} on {min(SAMPLE_ROWS, rows):,} rows."
+    figures = {"rows": rows, "tokens": tokens, "peer_batch_size": size, "seconds": times, "median_seconds": seconds}
+    common.report("Teacher pass", text, figures, options)
+
+
+def main() -> None:
+    """Read the options."""
+    options = common.parser(__doc__, rounds=3)
+    common.add_data(options)
+    options.add_argument(
+        "--peer-batch-sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256], help="PyTorch's, the best is taken"
+    )
+    options.add_argument("--bfloat16", action="store_true", help="a further row: PyTorch in bf16, other logits")
+    measure(options.parse_args())
+
+
+if __name__ == "__main__":
+    main()
