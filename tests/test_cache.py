@@ -177,6 +177,19 @@ def test_where_the_cache_lies(dataset: Dataset, tmp_path: Path, monkeypatch: pyt
     assert cache.cache_directory() == tmp_path / ".cache" / "kdistill"
 
 
+def test_no_home_is_a_warning(
+    dataset: Dataset, expected: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KDISTILL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.warns(UserWarning, match="there is no home directory; set KDISTILL_CACHE"):
+        np.testing.assert_array_equal(teacher_logits(FormulaTeacher(), dataset), expected)
+
+
 def test_info_and_clear(dataset: Dataset, tmp_path: Path) -> None:
     assert cache.info(tmp_path / "none") == []
     teacher_logits(FormulaTeacher(), dataset, cache_dir=tmp_path)
@@ -412,7 +425,9 @@ def test_a_damaged_header_sets_the_file_aside(tmp_path: Path) -> None:
     assert store.path.with_suffix(".damaged").read_bytes() == bytes(damaged)
     store.append(*keys_and_logits(0, 1))
     check(tmp_path, 1)
-    assert len(cache.info(tmp_path)) == 1
+    (tmp_path / f"damaged{cache.SUFFIX}").write_bytes(damaged)
+    (tmp_path / f"torn{cache.SUFFIX}").write_bytes(content[:9])
+    assert [file.path for file in cache.info(tmp_path)] == [store.path]
     cache.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -434,7 +449,7 @@ def test_a_cache_that_cannot_be_made_is_a_warning(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    with pytest.warns(UserWarning, match=r"the teacher cache .*file cannot be used \(.*\); going on without it"):
+    with pytest.warns(UserWarning, match=r"the teacher cache cannot be used \(.*file.*\); going on without it"):
         logits = teacher_logits(FormulaTeacher(), dataset, cache_dir=blocked)
     np.testing.assert_array_equal(logits, expected)
     assert blocked.read_text() == "in the way"
