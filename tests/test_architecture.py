@@ -51,11 +51,10 @@ def python_rooms() -> list[str]:
 
 
 def c_room(name: str) -> str:
-    """The room of a C file: the longest room that its name starts with, as in kd_rows_avx2.c."""
+    """The room of a C file: the longest room that its name starts with, as in kd_rows_avx2.c, or else its own name."""
     stem = Path(name).stem
     owners = [room for room in c_rooms() if stem == room or stem.startswith(f"{room}_")]
-    assert owners, f"csrc/{name} belongs to no room of docs/architecture.md"
-    return max(owners, key=len)
+    return max(owners, key=len, default=stem)
 
 
 def includes(path: Path) -> list[str]:
@@ -107,7 +106,7 @@ def test_c_file_includes_its_own_header_first(path: Path) -> None:
     assert c_room(first) == c_room(path.name) or c_room(path.name) in skin_rooms()
 
 
-def test_every_c_room_has_a_file() -> None:
+def test_every_c_file_has_its_room_and_every_room_a_file() -> None:
     assert {c_room(path.name) for path in C_FILES} == set(c_rooms())
 
 
