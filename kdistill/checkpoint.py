@@ -97,7 +97,10 @@ def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weig
     missing = [name for name in shapes if name not in found]
     lost = [name for name in missing if not name.startswith(_OPTIONAL_PREFIXES)]
     if lost:
-        raise ValueError(f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}")
+        raise ValueError(
+            f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
+            + (f"; it has names such as {ignored[0]!r}" if ignored else "")
+        )
     return Weights(found, tuple(ignored), tuple(missing))
 
 
