@@ -7,7 +7,6 @@ KDISTILL_COVERAGE=1.
 
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -82,6 +81,8 @@ class BuildCore(build_ext):
         # BLIS up to 0.9 looks its native contexts up by a function that 1.0 dropped.
         if "bli_gks_lookup_nat_cntx" in (header / "blis.h").read_text(errors="replace"):
             flags.append("-DKD_BLIS_0")
+        shown = " ".join(flag for flag in flags if not flag.startswith(("/", "-isystem", "-W")))
+        flags.append(f'-DKD_COMPILER_FLAGS="{shown}"')
         sources = [s for s in ext.sources if X86 or Path(s).name not in LEVEL_FLAGS]
         macros = [("Py_LIMITED_API", "0x030B0000")]
         objects: list[str] = []
@@ -99,18 +100,6 @@ class BuildCore(build_ext):
             self.get_ext_fullpath(ext.name),
             extra_postargs=[str(archive), "-Wl,--exclude-libs,ALL", "-lm", "-lpthread", *link_flags],
             target_lang="c",
-        )
-        self.record_build(flags)
-
-    def record_build(self, flags: list[str]) -> None:
-        """Writes what the core was built with, for kdistill.show_config()."""
-        compiler = self.compiler.compiler[0]
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        shown = [f for f in flags if not f.startswith(("/", "-isystem", "-W"))]
-        target = Path(self.get_ext_fullpath("kdistill._build")).with_name("_build.py")
-        target.write_text(
-            '"""What the C core was built with; written by setup.py."""\n\n'
-            f"COMPILER = {version.splitlines()[0]!r}\nFLAGS = {' '.join(shown)!r}\n"
         )
 
 

@@ -99,6 +99,12 @@ static int choose_gemm(kd_module_state *state)
     return 0;
 }
 
+#if defined(__clang__)
+#define KD_COMPILER "clang " __clang_version__
+#else
+#define KD_COMPILER "gcc " __VERSION__
+#endif
+
 /* ISA_LEVELS: the names of the levels this CPU has, lowest first. */
 static int add_levels(PyObject *module)
 {
@@ -121,6 +127,8 @@ static int add_constants(PyObject *module, const kd_module_state *state)
     return add_levels(module) < 0 ||
                    PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_gemm_library_version()) < 0 ||
+                   PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
+                   PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
                    PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0

@@ -1,0 +1,66 @@
+"""The C core. Arrays are C-contiguous; shapes and types are checked."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+ISA_LEVEL: str
+ISA_LEVELS: tuple[str, ...]
+BLIS_VERSION: str
+COMPILER: str
+COMPILER_FLAGS: str
+NUMERICS_VERSION: int
+MAX_THREADS: int
+NO_LABEL: int
+
+class Bert:
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        activation: str,
+        layer_norm_eps: float,
+        dropouts: tuple[float, float, float],
+        parameters: NDArray[np.float32],
+        gradients: NDArray[np.float32] | None,
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def forward(
+        self,
+        ids: NDArray[np.int32],
+        types: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        train: bool,
+        seed: int,
+        step: int,
+        place: int,
+        threads: int,
+        cls_only: bool = True,
+    ) -> NDArray[np.float32]: ...
+    def backward(self, dlogits: NDArray[np.float32], threads: int) -> None: ...
+    def touch(self) -> None: ...
+    def release(self) -> None: ...
+
+def bert_layout(sizes: tuple[int, ...]) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def distillation_loss(
+    logits: NDArray[np.float32],
+    teacher_logits: NDArray[np.float32] | None,
+    labels: NDArray[np.int64] | None,
+    alpha: float,
+    temperature: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]: ...
+def adamw(
+    parameters: NDArray[np.float32],
+    gradients: NDArray[np.float32],
+    m: NDArray[np.float32],
+    v: NDArray[np.float32],
+    segments: list[tuple[int, int, bool]],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    t: int,
+    threads: int,
+) -> None: ...
+def norm(x: NDArray[np.float32], threads: int) -> float: ...
+def scale(x: NDArray[np.float32], factor: float, threads: int) -> None: ...

@@ -1,0 +1,364 @@
+"""BERT for sequence classification over the C core, under the names of `transformers`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdistill import _core
+from kdistill.checkpoint import WEIGHTS_FILES, read_weights, write_weights
+from kdistill.config import CONFIG_FILE, BertConfig
+from kdistill.data import Batch, pack
+from kdistill.hub import resolve
+from kdistill.initialization import random_tensor, teacher_tensors
+from kdistill.losses import cross_entropy
+from kdistill.runtime import aligned_zeros, get_num_threads
+
+logger = logging.getLogger(__name__)
+
+# Fields of a config that change the logits of given weights and ids; they are part of `weights_hash`.
+_LOGIT_FIELDS = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "num_labels"),
+)
+
+
+@dataclass(frozen=True)
+class SequenceClassifierOutput:
+    """What a call of the model returns: logits float32 (B, num_labels), and the mean loss if labels were given."""
+
+    loss: float | None
+    logits: NDArray[np.float32]
+
+
+class Tensor(NamedTuple):
+    """A named tensor's place in the flat arrays; `decay` says whether weight decay applies to it."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    decay: bool
+
+
+class TensorViews(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a flat array by name: views of their own shape, made when asked for."""
+
+    def __init__(self, flat: NDArray[np.float32], layout: Sequence[Tensor]) -> None:
+        self._flat = flat
+        self._tensors = {tensor.name: tensor for tensor in layout}
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        _, shape, offset, _ = self._tensors[name]
+        return self._flat[offset : offset + int(np.prod(shape))].reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+class BertForSequenceClassification:
+    """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
+
+    Parameters, gradients and the optimiser's moments are flat float32 arrays of one layout; `parameters` and
+    `gradients` show them as named views. Gradients are allocated by the first training pass.
+
+    Args:
+        config: the model's shape and constants.
+        seed: of the initial weights, N(0, initializer_range) with zero biases and unit LayerNorms; also the
+            default of `dropout_seed`.
+
+    Attributes:
+        config: the configuration.
+        dropout_seed, optimizer_step, tokens_in_step: where the model is in its stream of dropout masks. A training
+            pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
+            to that count; `AdamW.step` goes on to the next step.
+        frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
+    """
+
+    def __init__(self, config: BertConfig, seed: int = 0) -> None:
+        self._allocate(config, seed)
+        generator = np.random.Generator(np.random.Philox(seed))
+        for name, view in TensorViews(self._parameters, self.layout).items():
+            view[:] = random_tensor(name, view.shape, config, generator)
+
+    def _allocate(self, config: BertConfig, seed: int) -> None:
+        size, tensors = _core.bert_layout(_sizes(config))
+        self.config = config
+        self.layout = [Tensor(*entry) for entry in tensors]
+        self.frozen = False
+        self.dropout_seed = seed
+        self.optimizer_step = 0
+        self.tokens_in_step = 0
+        self._parameters = aligned_zeros(size)
+        self._gradients: NDArray[np.float32] | None = None
+        self._handed_out = False
+        self._hash: str | None = None
+        self._core = self._new_core()
+
+    def _new_core(self) -> _core.Bert:
+        config = self.config
+        classifier = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        return _core.Bert(
+            _sizes(config),
+            config.hidden_act,
+            config.layer_norm_eps,
+            (config.hidden_dropout_prob, config.attention_probs_dropout_prob, classifier),
+            self._parameters,
+            self._gradients,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | os.PathLike[str],
+        *,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
+
+        Args:
+            path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
+            num_labels, id2label, label2id: replace those of config.json; for a checkpoint without a classifier.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
+
+        Raises:
+            FileNotFoundError: nothing of that name here or on the hub.
+            ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
+        """
+        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
+        config = BertConfig.from_pretrained(directory)
+        changes = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
+        config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+        model = cls.__new__(cls)
+        model._allocate(config, seed)
+        weights = read_weights(directory, {tensor.name: tensor.shape for tensor in model.layout})
+        if weights.ignored:
+            logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
+        if weights.missing:
+            names = ", ".join(weights.missing)
+            warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=2)
+        generator = np.random.Generator(np.random.Philox(seed))
+        for name, view in TensorViews(model._parameters, model.layout).items():
+            view[:] = weights[name] if name in weights else random_tensor(name, view.shape, config, generator)
+        return model
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: BertForSequenceClassification,
+        config: BertConfig,
+        layers: Sequence[int] | None = None,
+        token_counts: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Makes a student that starts from its teacher.
+
+        The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
+        wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
+        initialised N(0, initializer_range).
+
+        Args:
+            teacher: the model to start from.
+            config: the student's; vocabulary, positions and token types must be the teacher's.
+            layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
+                teacher's; default evenly spaced, the last included.
+            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
+            seed: of the initialised tensors.
+
+        Raises:
+            ValueError: the shapes do not allow it; names the field or layer.
+        """
+        student = cls(config, seed=seed)
+        tensors = teacher_tensors(teacher.config, teacher.parameters, config, layers, token_counts)
+        with student.writing() as flat:
+            views = TensorViews(flat, student.layout)
+            for name, value in tensors.items():
+                views[name][:] = value
+        return student
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        write_weights(path, TensorViews(self._parameters, self.layout))
+        self.config.save_pretrained(path)
+
+    # ---- parameters and gradients
+
+    @property
+    def parameters(self) -> TensorViews:
+        """Named float32 views of the parameters; writable between calls unless the model is frozen."""
+        if self.frozen:
+            return TensorViews(self.flat_parameters, self.layout)
+        self._handed_out = True
+        self._hash = None
+        return TensorViews(self._parameters, self.layout)
+
+    @property
+    def gradients(self) -> TensorViews:
+        """Named float32 views of the gradients."""
+        return TensorViews(self.flat_gradients, self.layout)
+
+    @property
+    def flat_parameters(self) -> NDArray[np.float32]:
+        """All parameters as one read-only array; `load_flat` writes it."""
+        flat = self._parameters.view()
+        flat.flags.writeable = False
+        return flat
+
+    @property
+    def flat_gradients(self) -> NDArray[np.float32]:
+        """All gradients as one array, in the layout of `flat_parameters`."""
+        self._make_trainable()
+        assert self._gradients is not None
+        return self._gradients
+
+    @contextmanager
+    def writing(self) -> Iterator[NDArray[np.float32]]:
+        """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
+        if self.frozen:
+            raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
+        try:
+            yield self._parameters
+        finally:
+            self._hash = None
+            self._core.touch()
+
+    def load_flat(self, values: NDArray[np.float32]) -> None:
+        """Sets all parameters from an array like `flat_parameters`.
+
+        Raises:
+            ValueError: `values` is of another size.
+        """
+        if values.shape != self._parameters.shape:
+            raise ValueError(f"values have shape {values.shape}; this model's parameters {self._parameters.shape}")
+        with self.writing() as parameters:
+            parameters[:] = values
+
+    def num_parameters(self) -> int:
+        """Returns the number of parameters."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.layout)
+
+    def zero_grad(self) -> None:
+        """Sets the gradients to zero and begins a new effective batch of dropout."""
+        if self._gradients is not None:
+            self._gradients[:] = 0
+        self.tokens_in_step = 0
+
+    def freeze(self) -> Self:
+        """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
+        if not self.frozen:
+            self.frozen = True
+            self._gradients = None
+            self._core = self._new_core()
+        return self
+
+    def weights_hash(self) -> str:
+        """Returns the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
+        if self._hash is None or self._handed_out:
+            fields = {name: getattr(self.config, name) for name in _LOGIT_FIELDS}
+            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
+            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+            digest.update(self._parameters.data)
+            self._hash = digest.hexdigest()
+        return self._hash
+
+    # ---- passes
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        labels: ArrayLike | None = None,
+    ) -> SequenceClassifierOutput:
+        """Returns the logits of padded arrays or ragged lists of token ids, without dropout.
+
+        Args:
+            input_ids: (B, S) or B lists of ids.
+            attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
+            token_type_ids: like input_ids; default zeros.
+            labels: (B,) whole numbers; then `loss` is the mean cross-entropy.
+
+        Raises:
+            ValueError: an id, a length or a mask out of range; names argument and position.
+        """
+        fields = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        logits = self.forward(pack({name: value for name, value in fields.items() if value is not None}))
+        loss = None if labels is None else cross_entropy(logits, labels)[0]
+        return SequenceClassifierOutput(loss, logits)
+
+    def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
+        """Returns the logits, float32 (B, num_labels).
+
+        Args:
+            batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
+            train: dropout is on, and activations are kept for one `backward`.
+
+        Raises:
+            ValueError: an id or length is out of range; names row and position.
+            RuntimeError: the model is frozen and `train` is set, or another thread is using it.
+        """
+        ids, types, starts = pack(batch)
+        if train:
+            self._make_trainable()
+        if self._handed_out:
+            self._core.touch()
+        logits = self._core.forward(
+            *(ids, types, starts, train, self.dropout_seed % 2**64),
+            *(self.optimizer_step, self.tokens_in_step, get_num_threads()),
+        )
+        if train:
+            self.tokens_in_step += len(ids)
+        return logits
+
+    def backward(self, dlogits: ArrayLike) -> None:
+        """Adds d loss / d parameter to `gradients`, for the last `forward(train=True)`.
+
+        Args:
+            dlogits: d loss / d logits, float32 (B, num_labels).
+
+        Raises:
+            RuntimeError: there was no such forward, or its backward has been done.
+            ValueError: dlogits has another shape than the logits.
+        """
+        self._core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
+
+    def _make_trainable(self) -> None:
+        if self.frozen:
+            raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
+        if self._gradients is None:
+            self._gradients = aligned_zeros(self._parameters.size)
+            self._core = self._new_core()
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
+            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
+            f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
+        )
+
+
+def _sizes(config: BertConfig) -> tuple[int, ...]:
+    """The sizes in the order the core takes them."""
+    return (
+        *(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size),
+        *(config.vocab_size, config.max_position_embeddings, config.type_vocab_size, config.num_labels),
+    )

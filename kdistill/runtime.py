@@ -1,0 +1,99 @@
+"""Threads, memory for the C core, and what this installation runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdistill import _core
+
+_ALIGNMENT_BYTES = 64
+_ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
+
+_num_threads: int | None = None
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _checked_threads(n: int, source: str) -> int:
+    if not 1 <= n <= _core.MAX_THREADS:
+        raise ValueError(f"{source} is {n}; expected a whole number from 1 to {_core.MAX_THREADS}")
+    return n
+
+
+def _initial_threads() -> int:
+    text = os.environ.get("KDISTILL_NUM_THREADS")
+    if not text:
+        return min(_available_cpus(), _core.MAX_THREADS)
+    try:
+        n = int(text)
+    except ValueError:
+        raise ValueError(f"KDISTILL_NUM_THREADS is {text!r}; expected a whole number") from None
+    return _checked_threads(n, "KDISTILL_NUM_THREADS")
+
+
+def set_num_threads(n: int) -> None:
+    """Sets how many threads every following call uses; more than there are CPUs is allowed.
+
+    The number of threads never changes a result, not by a bit.
+
+    Raises:
+        ValueError: `n` is not between 1 and 256.
+    """
+    global _num_threads
+    _num_threads = _checked_threads(n, "n")
+
+
+def get_num_threads() -> int:
+    """Returns the number of threads in use.
+
+    Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
+    """
+    global _num_threads
+    if _num_threads is None:
+        _num_threads = _initial_threads()
+    return _num_threads
+
+
+def isa_level() -> str:
+    """Returns the instruction-set level in use: "generic", "avx2" or "avx512"."""
+    return _core.ISA_LEVEL
+
+
+def show_config() -> dict[str, Any]:
+    """Returns what this installation is and runs on.
+
+    Keys: version, isa_level, isa_levels (all this CPU has), blis, num_threads, cpus, compiler, compiler_flags,
+    python, numpy, platform.
+    """
+    from kdistill import __version__
+
+    return {
+        "version": __version__,
+        "isa_level": _core.ISA_LEVEL,
+        "isa_levels": list(_core.ISA_LEVELS),
+        "blis": _core.BLIS_VERSION,
+        "num_threads": get_num_threads(),
+        "cpus": _available_cpus(),
+        "compiler": _core.COMPILER,
+        "compiler_flags": _core.COMPILER_FLAGS,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def aligned_zeros(size: int) -> NDArray[np.float32]:
+    """Returns a flat float32 array of `size` zeros that begins on a 64-byte boundary."""
+    memory = np.zeros(size + _ALIGNMENT_FLOATS, np.float32)
+    address: int = memory.__array_interface__["data"][0]
+    start = -address % _ALIGNMENT_BYTES // memory.itemsize
+    return memory[start : start + size]
