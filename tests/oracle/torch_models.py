@@ -68,10 +68,13 @@ def pair(config: Mapping[str, Any], std: float, seed: int) -> tuple[kd.BertForSe
 def random_rows(
     lengths: Sequence[int], config: Mapping[str, Any], seed: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids and token types of the given lengths; types are zeros, then ones."""
+    """Token ids and token types of the given lengths; types are zeros, then ones.
+
+    No id is 0: that is [PAD], whose embedding PyTorch never trains (`padding_idx`), and a row holds no padding.
+    """
     rng = np.random.default_rng(seed)
     vocabulary = config.get("vocab_size", 30522)
-    ids = [rng.integers(vocabulary, size=length).tolist() for length in lengths]
+    ids = [rng.integers(1, vocabulary, size=length).tolist() for length in lengths]
     types = [[0] * (length - length // 3) + [1] * (length // 3) for length in lengths]
     return ids, types
 
