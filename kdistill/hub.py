@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from kdistill.files import read_json_object
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _INSTALL = 'pip install "kdistill[hub]"'
 _INDEX_SUFFIX = ".index.json"
+_TIMEOUT_SECONDS = 10
 
 
 def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> Path:
@@ -92,46 +94,46 @@ def _cached_snapshot(repo_id: str) -> Path | None:
 
 
 def _fetch(repo_id: str, needed: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
+    """Download the needed and the optional files that the hub has; return the snapshot's directory."""
     try:
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
     except ImportError as error:
         raise ImportError(
             f"there is no directory {repo_id!r} and the hub's cache does not have it; fetching it needs {_INSTALL}"
         ) from error
+    # Without a network huggingface_hub lets its HTTP client's error through: httpx's or, in old versions, requests',
+    # whichever its own error derives from.
+    client_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     try:
-        found = [_fetch_first(repo_id, group) for group in needed]
-        for name in optional:
-            _fetch_first(repo_id, [name], required=False)
-    except LocalEntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"there is no directory {repo_id!r}, and the hub cannot be reached; check the name and the network"
-        ) from error
+        listed = HfApi().model_info(repo_id, timeout=_TIMEOUT_SECONDS).siblings or []
+        names = _choose(repo_id, {file.rfilename for file in listed}, needed, optional)
+        paths = [Path(hf_hub_download(repo_id, name)) for name in names]
+        for path in paths:
+            for shard in shard_names(path) if path.name.endswith(_INDEX_SUFFIX) else []:
+                hf_hub_download(repo_id, shard)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise FileNotFoundError(
             f"there is no directory {repo_id!r}, and the hub has no such model, or it is private (hf auth login)"
         ) from error
-    return found[0]
+    except (ConnectionError, client_error) as error:
+        raise FileNotFoundError(
+            f"there is no directory {repo_id!r}, and the hub cannot be reached ({error}); check name and network"
+        ) from error
+    return paths[0].parent
 
 
-def _fetch_first(repo_id: str, names: Sequence[str], *, required: bool = True) -> Path:
-    """Fetch the first of `names` that the repository has; return the snapshot's directory."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for name in names:
-        try:
-            path = Path(hf_hub_download(repo_id, name))
-        except LocalEntryNotFoundError:  # the hub was not asked; a subclass of the next
-            raise
-        except EntryNotFoundError:
-            continue
-        if name.endswith(_INDEX_SUFFIX):
-            for shard in shard_names(path):
-                hf_hub_download(repo_id, shard)
-        return path.parent
-    if required:
-        raise FileNotFoundError(f"the hub's {repo_id!r} has no {' or '.join(names)}; choose another model")
-    return Path()
+def _choose(
+    repo_id: str, available: Collection[str], needed: Sequence[Sequence[str]], optional: Sequence[str]
+) -> list[str]:
+    """The first available name of each group, then the optional names that are available."""
+    chosen = []
+    for group in needed:
+        found = next((name for name in group if name in available), None)
+        if found is None:
+            raise FileNotFoundError(f"the hub's {repo_id!r} has no {' or '.join(group)}; choose another model")
+        chosen.append(found)
+    return chosen + [name for name in optional if name in available]
 
 
 def shard_names(index: Path) -> list[str]:

@@ -1,9 +1,14 @@
-"""Where files are looked for: directory, hub cache, hub. The network is never used."""
+"""Where files are looked for: directory, hub cache, hub. The hub is one of our own, on this machine."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -93,18 +98,94 @@ def test_incomplete_cache_asks_for_the_extra(hub_cache: Path, cached: tuple[str,
         resolve("user/model", WEIGHTS)
 
 
-@pytest.mark.parametrize("offline", ["0", "1"])
-def test_unknown_id_without_network_is_one_clear_error(tmp_path: Path, offline: str) -> None:
-    """In a process of its own: huggingface_hub reads its settings once. Nothing listens on port 9."""
+def resolve_elsewhere(endpoint: str, cache: Path, *arguments: object, offline: bool = False) -> tuple[str, str]:
+    """`resolve` in a process of its own, as huggingface_hub reads its settings once; the last lines of its output."""
     pytest.importorskip("huggingface_hub")
-    script = "from kdistill.hub import resolve; resolve('user/model', [['config.json']])"
-    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": offline}
+    script = f"from kdistill.hub import resolve; print(resolve(*{arguments!r}))"
+    settings = {"HF_HOME": str(cache), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": str(int(offline)), "NO_PROXY": "*"}
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=ROOT, env=settings, capture_output=True, text=True, check=False
     )
-    assert run.returncode == 1
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("FileNotFoundError: there is no directory 'user/model', and the hub cannot be reached")
+    return run.stdout.strip(), (run.stderr.strip().splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_unknown_id_without_network_is_one_clear_error(tmp_path: Path, offline: bool) -> None:
+    """Nothing listens on port 9."""
+    _, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", WEIGHTS, offline=offline)
+    assert error.startswith("FileNotFoundError: there is no directory 'user/model', and the hub cannot be reached")
+
+
+HUB_FILES = {
+    "config.json": b"{}",
+    "model.safetensors.index.json": b'{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}',
+    "model-1.safetensors": b"1",
+    "model-2.safetensors": b"2",
+    "pytorch_model.bin": b"bin",
+    "vocab.txt": b"[PAD]",
+    "README.md": b"read me",
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a download needs: the list of files, and each file with its hash and commit."""
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/user/model/resolve/main/")
+        if self.path.startswith("/api/models/user/model"):
+            listed = [{"rfilename": name} for name in HUB_FILES]
+            content = json.dumps({"id": "user/model", "siblings": listed, "tags": []}).encode()
+        elif name in HUB_FILES:
+            content = HUB_FILES[name]
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_hub_gives_the_first_choice_with_its_shards_and_what_is_optional(tmp_path: Path, hub: str) -> None:
+    needed = [["config.json"], ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"]]
+    directory, error = resolve_elsewhere(hub, tmp_path, "user/model", needed, ["vocab.txt", "tokenizer.json"])
+    assert directory, error
+    expected = {name: HUB_FILES[name] for name in HUB_FILES if name not in ("pytorch_model.bin", "README.md")}
+    assert {path.name: path.read_bytes() for path in Path(directory).iterdir()} == expected
+    again, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", needed)
+    assert again == directory, error
+
+
+def test_hub_model_without_a_needed_file(tmp_path: Path, hub: str) -> None:
+    _, error = resolve_elsewhere(hub, tmp_path, "user/model", [["config.json"], ["tokenizer.json", "tokenizer.model"]])
+    assert error.startswith("FileNotFoundError: the hub's 'user/model' has no tokenizer.json or tokenizer.model")
+
+
+def test_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
+    _, error = resolve_elsewhere(hub, tmp_path, "user/other", WEIGHTS)
+    assert error.startswith("FileNotFoundError: there is no directory 'user/other', and the hub has no such model")
 
 
 @pytest.mark.parametrize(
