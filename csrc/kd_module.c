@@ -5,6 +5,7 @@
 #include "kd_loss.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim)
 {
@@ -44,6 +45,30 @@ PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, in
         return NULL;
     }
     return array;
+}
+
+PyArrayObject *kd_new_bytes(size_t bytes)
+{
+    npy_intp size = (npy_intp)(bytes + KD_ALIGN);
+    return (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_BYTE);
+}
+
+void *kd_aligned(PyArrayObject *bytes)
+{
+    uintptr_t address = (uintptr_t)PyArray_DATA(bytes);
+    return (void *)((address + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN);
+}
+
+int kd_parse_activation(const char *name, kd_activation *activation)
+{
+    static const char *const names[] = {[KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *activation = (kd_activation)i;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new or relu", name);
+    return -1;
 }
 
 int kd_check_threads(int threads)
@@ -161,7 +186,9 @@ static int module_exec(PyObject *module)
     state->bert_type = PyType_FromModuleAndSpec(module, &kd_bert_spec, NULL);
     if (!state->bert_type || PyModule_AddObjectRef(module, "Bert", state->bert_type) < 0)
         return -1;
-    return PyModule_AddFunctions(module, kd_step_methods) < 0 ? -1 : add_constants(module, state);
+    if (PyModule_AddFunctions(module, kd_step_methods) < 0 || PyModule_AddFunctions(module, kd_layer_methods) < 0)
+        return -1;
+    return add_constants(module, state);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)

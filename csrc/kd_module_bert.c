@@ -12,8 +12,6 @@ typedef struct bert_object {
     int stale;        /* parameters changed since they were packed */
 } bert_object;
 
-static const char *const activation_names[] = {[KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu"};
-
 static int parse_sizes(PyObject *sizes, kd_bert_config *c)
 {
     if (!PyArg_ParseTuple(sizes, "nnnnnnnn:sizes", &c->L, &c->C, &c->H, &c->F, &c->V, &c->P, &c->T, &c->K))
@@ -37,30 +35,6 @@ static int parse_sizes(PyObject *sizes, kd_bert_config *c)
     return 0;
 }
 
-static int parse_activation(const char *name, kd_activation *activation)
-{
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, activation_names[i]) == 0) {
-            *activation = (kd_activation)i;
-            return 0;
-        }
-    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new or relu", name);
-    return -1;
-}
-
-/* A new NumPy array of `bytes` bytes and room to align. */
-static PyArrayObject *new_bytes(size_t bytes)
-{
-    npy_intp size = (npy_intp)(bytes + KD_ALIGN);
-    return (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_BYTE);
-}
-
-static void *aligned(PyArrayObject *bytes)
-{
-    uintptr_t address = (uintptr_t)PyArray_DATA(bytes);
-    return (void *)((address + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN);
-}
-
 static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"sizes",  "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
@@ -71,7 +45,7 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
     kd_bert_config c;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!sf(fff)OO:Bert", names, &PyTuple_Type, &sizes, &activation,
                                      &c.eps, &c.p_hidden, &c.p_attention, &c.p_classifier, &parameters, &gradients) ||
-        parse_sizes(sizes, &c) < 0 || parse_activation(activation, &c.activation) < 0)
+        parse_sizes(sizes, &c) < 0 || kd_parse_activation(activation, &c.activation) < 0)
         return -1;
     if (b->parameters) {
         PyErr_SetString(PyExc_TypeError, "a Bert is initialised once");
@@ -84,14 +58,14 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
     PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
     if (!p || (!frozen && !g))
         return -1;
-    b->packed = new_bytes((size_t)b->model.layout.packed_size * sizeof(float));
+    b->packed = kd_new_bytes((size_t)b->model.layout.packed_size * sizeof(float));
     if (!b->packed)
         return -1;
     b->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
     b->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
     b->model.parameters = kd_floats(p);
     b->model.gradients = g ? kd_floats(g) : NULL;
-    b->model.packed = aligned(b->packed);
+    b->model.packed = kd_aligned(b->packed);
     b->stale = 1;
     return 0;
 }
@@ -225,7 +199,7 @@ static int need_workspace(bert_object *b, size_t bytes)
     if (b->workspace && (size_t)PyArray_SIZE(b->workspace) >= bytes + KD_ALIGN)
         return 0;
     Py_CLEAR(b->workspace); /* the old one first: both at once would double the peak */
-    b->workspace = new_bytes(bytes);
+    b->workspace = kd_new_bytes(bytes);
     return b->workspace ? 0 : -1;
 }
 
@@ -236,7 +210,7 @@ static PyObject *forward(bert_object *b, const kd_batch *batch, const kd_dropout
     if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads)) < 0 ||
         pack_if_stale(b, threads) < 0)
         return NULL;
-    kd_bert_run *run = kd_bert_begin(&b->model, aligned(b->workspace), batch, dropout, mode, cls_only, threads);
+    kd_bert_run *run = kd_bert_begin(&b->model, kd_aligned(b->workspace), batch, dropout, mode, cls_only, threads);
     if (do_phase(b, run, KD_PHASE_BODY, threads, 1) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads, 1) < 0)
         return NULL;
     npy_intp shape[2] = {batch->B, b->model.config.K};

@@ -44,11 +44,18 @@ kd_team *kd_open_team(int threads);
 /* Checks 1 <= threads <= KD_POOL_MAX_THREADS; -1 with a ValueError otherwise. */
 int kd_check_threads(int threads);
 
+/* A new NumPy array of `bytes` bytes and room to align, and its first KD_ALIGN-aligned address. */
+PyArrayObject *kd_new_bytes(size_t bytes);
+void *kd_aligned(PyArrayObject *bytes);
+
+/* "gelu", "gelu_new" or "relu"; -1 with a ValueError for anything else. */
+int kd_parse_activation(const char *name, kd_activation *activation);
+
 static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }
 
 /* Parts of the module, each in its own file. */
 extern PyType_Spec kd_bert_spec;
 PyObject *kd_py_bert_layout(PyObject *module, PyObject *args);
-extern PyMethodDef kd_step_methods[];
+extern PyMethodDef kd_step_methods[], kd_layer_methods[];
 
 #endif

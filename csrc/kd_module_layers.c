@@ -1,0 +1,271 @@
+/* Single layers for Python: for tests, which compare each with its formula, and for readers who want to
+ * see one at work. Training does not go through here. */
+#include "kd_numpy.h"
+
+#include <string.h>
+
+/* A new float32 array, zeroed: (rows, columns), or (rows,) when columns is 0. */
+static PyArrayObject *new_floats(ptrdiff_t rows, ptrdiff_t columns)
+{
+    npy_intp shape[2] = {rows, columns};
+    return (PyArrayObject *)PyArray_ZEROS(columns ? 2 : 1, shape, NPY_FLOAT, 0);
+}
+
+/* `object` as a float32 array of that shape (columns 0: one dimension), or NULL with an exception. */
+static PyArrayObject *floats(PyObject *object, const char *name, ptrdiff_t rows, ptrdiff_t columns)
+{
+    PyArrayObject *array = kd_array(object, name, NPY_FLOAT, columns ? 2 : 1);
+    if (array && (PyArray_DIM(array, 0) != rows || (columns && PyArray_DIM(array, 1) != columns))) {
+        PyErr_Format(PyExc_ValueError, "%s has the wrong shape; expected %zd x %zd", name, (Py_ssize_t)rows,
+                     (Py_ssize_t)columns);
+        return NULL;
+    }
+    return array;
+}
+
+/* Packs up to three results into a tuple and drops the references; NULL if one of them is NULL. */
+static PyObject *results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, int count)
+{
+    PyObject *tuple = a && (b || count < 2) && (c || count < 3) ? PyTuple_Pack(count, a, b, c) : NULL;
+    Py_XDECREF((PyObject *)a);
+    Py_XDECREF((PyObject *)b);
+    Py_XDECREF((PyObject *)c);
+    if (!tuple && !PyErr_Occurred())
+        PyErr_NoMemory();
+    return tuple;
+}
+
+static const kd_gemm *gemm_of(PyObject *module) { return &((kd_module_state *)PyModule_GetState(module))->gemm; }
+
+/* c (M, N) += a b for a (M, K), b (K, N); or a^T b for a (K, M), the weight-gradient product. */
+static PyObject *py_product(PyObject *module, PyObject *args)
+{
+    const kd_gemm *gemm = gemm_of(module);
+    PyObject *a_object, *b_object, *c_object;
+    int transposed;
+    if (!PyArg_ParseTuple(args, "OOOp:product", &c_object, &a_object, &b_object, &transposed))
+        return NULL;
+    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2), *b = a ? kd_array(b_object, "b", NPY_FLOAT, 2) : NULL;
+    if (!b)
+        return NULL;
+    ptrdiff_t M = PyArray_DIM(a, transposed ? 1 : 0), K = PyArray_DIM(b, 0), N = PyArray_DIM(b, 1);
+    PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
+    if (!c || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
+        return NULL;
+    ptrdiff_t left_size = kd_round_up(kd_gemm_left_size(gemm, M, K), KD_ALIGN_FLOATS);
+    ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : left_size + kd_gemm_right_size(gemm, K, N);
+    PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));
+    if (!memory)
+        return NULL;
+    float *scratch = kd_aligned(memory);
+    if (transposed) {
+        kd_gemm_outer(gemm, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
+    } else {
+        kd_gemm_pack_left(gemm, scratch, kd_floats(a), K, M, K);
+        kd_gemm_pack_right(gemm, scratch + left_size, kd_floats(b), N, K, N);
+        kd_gemm_run(gemm, kd_floats(c), N, scratch, scratch + left_size, M, N, K, 1);
+    }
+    Py_DECREF(memory);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_norm_forward(PyObject *module, PyObject *args)
+{
+    PyObject *x_object, *gamma_object, *beta_object;
+    float eps;
+    if (!PyArg_ParseTuple(args, "OOOf:norm_forward", &x_object, &gamma_object, &beta_object, &eps))
+        return NULL;
+    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    ptrdiff_t M = x ? PyArray_DIM(x, 0) : 0, C = x ? PyArray_DIM(x, 1) : 0;
+    PyArrayObject *gamma = x ? floats(gamma_object, "gamma", C, 0) : NULL;
+    PyArrayObject *beta = gamma ? floats(beta_object, "beta", C, 0) : NULL;
+    PyArrayObject *y = beta ? new_floats(M, C) : NULL, *stats = y ? new_floats(M, 2) : NULL;
+    if (stats) {
+        kd_norm norm = {kd_floats(gamma), kd_floats(beta), C, eps};
+        kd_norm_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(stats), kd_floats(x), &norm, M);
+    }
+    return results(y, stats, NULL, 2);
+}
+
+static PyObject *py_norm_backward(PyObject *module, PyObject *args)
+{
+    PyObject *dy_object, *x_object, *stats_object, *gamma_object;
+    if (!PyArg_ParseTuple(args, "OOOO:norm_backward", &dy_object, &x_object, &stats_object, &gamma_object))
+        return NULL;
+    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    ptrdiff_t M = x ? PyArray_DIM(x, 0) : 0, C = x ? PyArray_DIM(x, 1) : 0;
+    PyArrayObject *dy = x ? floats(dy_object, "dy", M, C) : NULL;
+    PyArrayObject *stats = dy ? floats(stats_object, "stats", M, 2) : NULL;
+    PyArrayObject *gamma = stats ? floats(gamma_object, "gamma", C, 0) : NULL;
+    PyArrayObject *dx = gamma ? new_floats(M, C) : NULL, *dgamma = dx ? new_floats(C, 0) : NULL;
+    PyArrayObject *dbeta = dgamma ? new_floats(C, 0) : NULL;
+    if (dbeta) {
+        kd_norm norm = {kd_floats(gamma), NULL, C, 0};
+        kd_norm_backward(gemm_of(module)->rows, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta), kd_floats(dy),
+                         kd_floats(x), kd_floats(stats), &norm, M);
+    }
+    return results(dx, dgamma, dbeta, 3);
+}
+
+static PyObject *py_activation(PyObject *module, PyObject *args)
+{
+    PyObject *x_object, *dy_object;
+    const char *name;
+    kd_activation activation;
+    if (!PyArg_ParseTuple(args, "OOs:activation", &x_object, &dy_object, &name) ||
+        kd_parse_activation(name, &activation) < 0)
+        return NULL;
+    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 1);
+    ptrdiff_t n = x ? PyArray_SIZE(x) : 0;
+    PyArrayObject *dy = x ? floats(dy_object, "dy", n, 0) : NULL;
+    PyArrayObject *y = dy ? new_floats(n, 0) : NULL, *dx = y ? new_floats(n, 0) : NULL;
+    if (dx) {
+        kd_gelu_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(x), n, activation);
+        kd_gelu_backward(gemm_of(module)->rows, kd_floats(dx), kd_floats(dy), kd_floats(x), n, activation);
+    }
+    return results(y, dx, NULL, 2);
+}
+
+/* Dropout rate and position, as the layers take them. */
+typedef struct position {
+    kd_dropout dropout;
+    float p;
+    int tensor;
+} position;
+
+static int parse_position(PyObject *tuple, position *at)
+{
+    unsigned long long seed;
+    unsigned int step, place;
+    if (!PyArg_ParseTuple(tuple, "fKIiI:dropout", &at->p, &seed, &step, &at->tensor, &place))
+        return -1;
+    at->dropout = (kd_dropout){seed, step, place, 1};
+    return 0;
+}
+
+static PyObject *py_dropout(PyObject *module, PyObject *args)
+{
+    PyObject *x_object, *tuple;
+    position at;
+    if (!PyArg_ParseTuple(args, "OO!:dropout", &x_object, &PyTuple_Type, &tuple) || parse_position(tuple, &at) < 0)
+        return NULL;
+    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    PyArrayObject *y = x ? new_floats(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
+    if (!y)
+        return NULL;
+    memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
+    kd_dropout_rows(gemm_of(module)->rows, kd_floats(y), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
+                    PyArray_DIM(x, 1), at.p);
+    return (PyObject *)y;
+}
+
+/* The operands of attention on one sequence. */
+typedef struct operands {
+    PyArrayObject *q, *k, *v, *scratch;
+    kd_attention attention;
+    position at;
+    ptrdiff_t m, n, C;
+} operands;
+
+static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t heads, Py_ssize_t features,
+                           PyObject *dropout, operands *o)
+{
+    if (parse_position(dropout, &o->at) < 0 || !(o->q = kd_array(q, "q", NPY_FLOAT, 2)) ||
+        !(o->k = kd_array(k, "k", NPY_FLOAT, 2)))
+        return -1;
+    o->m = PyArray_DIM(o->q, 0);
+    o->C = PyArray_DIM(o->q, 1);
+    o->n = PyArray_DIM(o->k, 0);
+    if (!floats(k, "k", o->n, o->C) || !(o->v = floats(v, "v", o->n, o->C)))
+        return -1;
+    if (heads < 1 || o->C % heads || features % KD_RANDOM_BLOCK) {
+        PyErr_SetString(PyExc_ValueError, "heads must divide the width, and 64 the number of features");
+        return -1;
+    }
+    o->attention = (kd_attention){heads, o->C / heads, &o->at.dropout, o->at.tensor, features, o->at.p};
+    o->scratch = kd_new_bytes((size_t)kd_attention_scratch(&o->attention, o->n) * sizeof(float));
+    return o->scratch ? 0 : -1;
+}
+
+static PyObject *py_attention_forward(PyObject *module, PyObject *args)
+{
+    PyObject *q, *k, *v, *dropout;
+    Py_ssize_t heads, features;
+    operands o;
+    if (!PyArg_ParseTuple(args, "OOOnnO!:attention_forward", &q, &k, &v, &heads, &features, &PyTuple_Type, &dropout) ||
+        parse_attention(q, k, v, heads, features, dropout, &o) < 0)
+        return NULL;
+    PyArrayObject *ctx = new_floats(o.m, o.C), *lse = ctx ? new_floats(o.m, heads) : NULL;
+    if (lse)
+        kd_attention_forward(gemm_of(module)->rows, kd_floats(ctx), kd_floats(lse), kd_floats(o.q), kd_floats(o.k),
+                             kd_floats(o.v), &o.attention, 0, o.m, o.n, kd_aligned(o.scratch));
+    Py_DECREF(o.scratch);
+    return results(ctx, lse, NULL, 2);
+}
+
+static PyArrayObject *copy_of(PyArrayObject *array)
+{
+    PyArrayObject *copy = new_floats(PyArray_DIM(array, 0), PyArray_DIM(array, 1));
+    if (copy)
+        memcpy(kd_floats(copy), kd_floats(array), (size_t)PyArray_NBYTES(array));
+    return copy;
+}
+
+static PyObject *py_attention_backward(PyObject *module, PyObject *args)
+{
+    PyObject *dctx_object, *ctx_object, *lse_object, *q, *k, *v, *dropout;
+    Py_ssize_t heads, features;
+    operands o;
+    if (!PyArg_ParseTuple(args, "OOOOOOnnO!:attention_backward", &dctx_object, &ctx_object, &lse_object, &q, &k, &v,
+                          &heads, &features, &PyTuple_Type, &dropout) ||
+        parse_attention(q, k, v, heads, features, dropout, &o) < 0)
+        return NULL;
+    PyArrayObject *dctx = floats(dctx_object, "dctx", o.m, o.C), *ctx = floats(ctx_object, "ctx", o.m, o.C);
+    PyArrayObject *lse = floats(lse_object, "lse", o.m, heads), *dq = NULL, *dk = NULL, *dv = NULL;
+    if (dctx && ctx && lse) {
+        dq = copy_of(o.q);
+        dk = copy_of(o.k);
+        dv = copy_of(o.v);
+    }
+    if (dq && dk && dv)
+        kd_attention_backward(gemm_of(module)->rows, kd_floats(dq), kd_floats(dk), kd_floats(dv), kd_floats(dctx),
+                              kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.m, o.n, kd_aligned(o.scratch));
+    Py_DECREF(o.scratch);
+    return results(dq, dk, dv, 3);
+}
+
+static PyObject *py_random_bits(PyObject *module, PyObject *args)
+{
+    kd_random_row row;
+    unsigned long long seed;
+    unsigned int block;
+    npy_intp size = KD_RANDOM_BLOCK;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KIIII:random_bits", &seed, &row.step, &row.tensor, &row.place, &block))
+        return NULL;
+    row.seed = seed;
+    PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT32);
+    if (bits)
+        kd_random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
+    return bits;
+}
+
+PyMethodDef kd_layer_methods[] = {
+    {"product", py_product, METH_VARARGS,
+     "product(c, a, b, transposed)\n\nc += a b, or a^T b, through the packed product the layers use."},
+    {"norm_forward", py_norm_forward, METH_VARARGS, "norm_forward(x, gamma, beta, eps) -> (y, stats)\n\nLayerNorm."},
+    {"norm_backward", py_norm_backward, METH_VARARGS,
+     "norm_backward(dy, x, stats, gamma) -> (dx, dgamma, dbeta)"},
+    {"activation", py_activation, METH_VARARGS,
+     "activation(x, dy, name) -> (y, dx)\n\ngelu, gelu_new or relu of (n,) values, and its backward pass."},
+    {"dropout", py_dropout, METH_VARARGS,
+     "dropout(x, (p, seed, step, tensor, place)) -> y\n\nx (M, n): the rows of tokens place .. place + M - 1."},
+    {"attention_forward", py_attention_forward, METH_VARARGS,
+     "attention_forward(q, k, v, heads, features, dropout) -> (ctx, lse)\n\n"
+     "One sequence: q (m, C), k and v (n, C). dropout is (p, seed, step, tensor, place of the first query)."},
+    {"attention_backward", py_attention_backward, METH_VARARGS,
+     "attention_backward(dctx, ctx, lse, q, k, v, heads, features, dropout) -> (dq, dk, dv)"},
+    {"random_bits", py_random_bits, METH_VARARGS,
+     "random_bits(seed, step, tensor, place, block) -> uint32 (64,)\n\nThe bits dropout uses for 64 features."},
+    {NULL, NULL, 0, NULL},
+};
