@@ -22,7 +22,6 @@ __all__ = [
     "Weights",
     "atomic_path",
     "atomic_write",
-    "find_weights",
     "read_weights",
     "run_lock",
     "verify_manifest",
@@ -43,7 +42,7 @@ _OPTIONAL_PREFIXES = ("classifier.", "bert.pooler.")
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights(Mapping[str, NDArray[np.float32]]):
     """Canonical name -> float32 C-contiguous array, read when asked for; read-only where it is the mapped file itself.
 
@@ -76,7 +75,7 @@ def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weig
         ValueError: a file is damaged or hostile, a shape or type differs, or a weight is missing that only pretraining
             can give (all but the classifier's and the pooler's).
     """
-    path = find_weights(directory)
+    path = _find_weights(directory)
     stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
     found: dict[str, StoredTensor] = {}
     ignored = []
@@ -104,22 +103,22 @@ def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weig
     return Weights(found, tuple(ignored), tuple(missing))
 
 
-def find_weights(directory: Path) -> Path:
-    """The file of weights, or the index of its shards, that `directory` holds."""
-    for name in WEIGHTS_FILES:
-        if (directory / name).is_file():
-            return directory / name
-    raise FileNotFoundError(f"{directory} has no weights; expected one of {', '.join(WEIGHTS_FILES)}")
-
-
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Write `arrays` as safetensors, atomically, to `path`, or to model.safetensors when `path` is a directory."""
     from safetensors.numpy import save_file
 
     path = Path(path)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_path(path / WEIGHTS_FILE if path.is_dir() else path) as temporary:
         save_file(contiguous, temporary, metadata={"format": "pt"})
+
+
+def _find_weights(directory: Path) -> Path:
+    """The file of weights, or the index of its shards, that `directory` holds."""
+    for name in WEIGHTS_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise FileNotFoundError(f"{directory} has no weights; expected one of {', '.join(WEIGHTS_FILES)}")
 
 
 def _read_file(path: Path) -> dict[str, StoredTensor]:

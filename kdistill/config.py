@@ -110,8 +110,9 @@ class BertConfig:
     def from_pretrained(cls, path_or_id: str | os.PathLike[str]) -> Self:
         """The configuration in the config.json of a model directory or hub id (see `hub.resolve`)."""
         path = resolve(path_or_id, [[CONFIG_FILE]]) / CONFIG_FILE
+        content = read_json_object(path)
         try:
-            return cls.from_dict(read_json_object(path))
+            return cls.from_dict(content)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: {error}") from error
 
@@ -230,9 +231,13 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; expected a finite number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}; expected a finite number")
+    return number
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -27,6 +27,8 @@ _LFS_POINTER = b"version https://git-lfs"
 class StoredTensor:
     """A view on the bytes of one storage, as torch defines it: `shape`, `strides` and `offset` count elements.
 
+    The storage holds whole elements.
+
     Raises `ValueError` on construction when the view reaches outside the storage or is larger than it.
     """
 
@@ -61,10 +63,9 @@ class StoredTensor:
         if not self.is_float:
             raise ValueError(f"holds {self.element_type}; expected one of {', '.join(_FLOATS)}")
         elements = ELEMENT_TYPES[self.element_type]
-        end = self.storage.nbytes // elements.itemsize * elements.itemsize
-        flat = self.storage[:end].view(elements)[self.offset :]
         if not math.prod(self.shape):
             return np.empty(self.shape, np.float32)
+        flat = self.storage.view(elements)[self.offset :]
         strides = tuple(stride * elements.itemsize for stride in self.strides)
         view = as_strided(flat, self.shape, strides, writeable=False)
         if self.element_type == "BF16":

@@ -87,7 +87,7 @@ def _zip_members(path: Path, data: Bytes) -> dict[str, Bytes]:
             raise ValueError(f"the members {last!r} and {entry.filename!r} overlap")
         end_of_last, last = begin + entry.file_size, entry.filename
         if end_of_last > data.size or entry.file_size != entry.compress_size:
-            raise ValueError(f"the member {entry.filename!r} reaches beyond the end of the file")
+            raise ValueError(f"the member {entry.filename!r} states a size that it cannot have")
         members[entry.filename] = data[begin:end_of_last]
     return members
 

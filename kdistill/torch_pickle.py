@@ -111,11 +111,16 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def pop(self) -> Any:
+    def peek(self) -> Any:
         """The topmost value; MARK is none."""
         if not self.stack or self.stack[-1] is _MARK:
             raise ValueError(f"takes a value from an empty stack at byte {self.position - 1}")
-        return self.stack.pop()
+        return self.stack[-1]
+
+    def pop(self) -> Any:
+        value = self.peek()
+        self.stack.pop()
+        return value
 
     def pop_to_mark(self) -> list[Any]:
         for depth in range(len(self.stack) - 1, -1, -1):
@@ -130,10 +135,9 @@ class _Machine:
 
     def top(self, kind: type) -> Any:
         """The topmost value, left in place, which an operation is about to fill."""
-        value = self.pop()
+        value = self.peek()
         if type(value) is not kind:
             raise ValueError(f"fills a {type(value).__name__} as if it were a {kind.__name__}")
-        self.push(value)
         return value
 
     def recall(self, index: int) -> None:
@@ -142,9 +146,7 @@ class _Machine:
         self.push(self.memo[index])
 
     def memoize(self, index: int) -> None:
-        value = self.pop()
-        self.push(value)
-        self.memo[index] = value
+        self.memo[index] = self.peek()
 
     def set_items(self, values: list[Any]) -> None:
         target = self.top(dict)

@@ -185,6 +185,7 @@ def test_written_weights_are_safetensors(tmp_path: Path, arrays: Arrays) -> None
     from safetensors import safe_open
 
     arrays["classifier.weight"] = arrays["classifier.weight"].T.copy().T  # not C-contiguous
+    arrays["scalar"] = np.array(3.0, np.float32)
     write_weights(tmp_path, arrays)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     with safe_open(tmp_path / "model.safetensors", "numpy") as file:

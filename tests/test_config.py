@@ -62,6 +62,7 @@ def test_num_labels_alone_names_them_by_number() -> None:
         ({"classifier_dropout": float("nan")}, "classifier_dropout is nan"),
         ({"layer_norm_eps": 0}, "layer_norm_eps is 0"),
         ({"initializer_range": float("inf")}, "initializer_range is inf"),
+        ({"initializer_range": 10**400}, "initializer_range is inf"),
         ({"initializer_range": -0.02}, "initializer_range is -0.02"),
         ({"pad_token_id": 30522}, "pad_token_id is 30522; expected 0 to 30521"),
         ({"problem_type": "ranking"}, "problem_type is 'ranking'"),
