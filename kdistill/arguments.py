@@ -214,7 +214,7 @@ class TrainingArguments:
 
     save_strategy: str = argument(
         "epoch",
-        "when to write a checkpoint: never, every save_steps or every epoch",
+        "when to write a checkpoint: never, every save_steps or every epoch (a new best model is saved at once)",
         group="checkpoints and logs",
         choices=INTERVALS,
     )
@@ -268,20 +268,10 @@ class TrainingArguments:
             self.greater_is_better = not self.metric_for_best_model.endswith("loss")
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
-        if self.load_best_model_at_end:
-            self._check_saves_what_it_evaluates()
-
-    def _check_saves_what_it_evaluates(self) -> None:
-        """The best model is read back from its checkpoint, so each checkpoint must have been evaluated."""
-        if "no" in (self.eval_strategy, self.save_strategy) or self.eval_strategy != self.save_strategy:
+        elif self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):
             raise ValueError(
                 f"load_best_model_at_end is True with eval_strategy {self.eval_strategy!r} and save_strategy "
-                f"{self.save_strategy!r}; expected both 'epoch' or both 'steps' (or load_best_model_at_end=False)"
-            )
-        if self.eval_strategy == "steps" and self.save_steps % cast(int, self.eval_steps):
-            raise ValueError(
-                f"save_steps is {self.save_steps} with load_best_model_at_end; expected a multiple of eval_steps "
-                f"({self.eval_steps})"
+                f"{self.save_strategy!r}; expected 'epoch' or 'steps' for both"
             )
 
     def get_warmup_steps(self, num_training_steps: int) -> int:

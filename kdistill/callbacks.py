@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 import warnings
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
             logs: dict[str, float] = kwargs["logs"]
-            shown = (f"{name} {value:.4g}" for name, value in logs.items() if name not in ("epoch", "step"))
+            hidden = re.compile("epoch|step|.*_(runtime|per_second|n)")
+            shown = (f"{name} {value:.4g}" for name, value in logs.items() if not hidden.fullmatch(name))
             self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}")
 
     def on_train_end(

@@ -12,11 +12,11 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace,
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from . import __version__
 from .arguments import GROUPS, DistillationTrainingArguments, TrainingArguments, argument_types, did_you_mean
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError, IndexError)
@@ -154,7 +154,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         epilog="kdistill COMMAND --help explains a command's options.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"kdistill {_own_version()}")
+    parser.add_argument("--version", action="version", version=f"kdistill {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     of_command = {}
     for command in COMMANDS:
@@ -294,10 +294,3 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _own_version() -> str:
-    try:
-        return version("kdistill")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -112,7 +112,7 @@ def info(options: Namespace) -> Figures:
     if options.model is not None:
         model = BertForSequenceClassification.from_pretrained(options.model)
         figures["model"] = options.model
-        figures["model, parameters"] = model.num_parameters
+        figures["model, parameters"] = model.num_parameters()
         figures["model, labels"] = ", ".join(model.config.id2label.values())
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[f"model, {name}"] = getattr(model.config, name)

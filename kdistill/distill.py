@@ -63,10 +63,9 @@ class DistillationTrainer(Trainer):
             logits, self._teacher_logits[rows], labels, alpha=self.args.alpha, temperature=self.args.temperature
         )
 
-    def results(self) -> dict[str, float]:
-        """Those of `Trainer`, and teacher_accuracy."""
+    def _figures(self) -> dict[str, float]:
         measured = {} if self.teacher_accuracy is None else {"teacher_accuracy": self.teacher_accuracy}
-        return super().results() | measured
+        return super()._figures() | measured
 
     def _fingerprint(self, dataset: Dataset) -> str:
         return f"{super()._fingerprint(dataset)} {self.teacher_model.weights_hash()}"
@@ -96,7 +95,7 @@ class DistillationTrainer(Trainer):
             return teacher_logits(self.teacher_model, dataset, progress=progress, enabled=self.args.teacher_cache)
 
     def _teacher_facts(self) -> TeacherFacts | None:
-        return TeacherFacts(self.teacher_name, self.teacher_model.num_parameters, self.teacher_accuracy)
+        return TeacherFacts(self.teacher_name, self.teacher_model.num_parameters(), self.teacher_accuracy)
 
 
 def _check_vocabularies(

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 SECONDS_BETWEEN_LINES = 10.0
+SHORTEST_SUMMED_UP = 1.0
 
 
 def format_duration(seconds: float) -> str:
@@ -21,7 +22,7 @@ class Progress:
     """Shows how far one piece of work has come, with an estimate of the time left.
 
     Call it with (units done, units in all), first before any work; it is a `data.OnProgress`. Leaving it as a context
-    manager without an error sums up in one line. With `quiet` it prints nothing.
+    manager without an error sums up in one line, unless it took no time. With `quiet` it prints nothing.
     """
 
     def __init__(self, description: str, *, unit: str, quiet: bool = False) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .arguments import TrainingArguments
@@ -18,7 +20,6 @@ from .runtime import show_config
 from .state import TrainerState
 
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
-_PACKAGES = ("kdistill", "numpy", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,8 @@ def _training(facts: CardFacts) -> str:
 
 
 def _environment(facts: CardFacts) -> str:
-    rows: list[tuple[str, str]] = [("Python", platform.python_version()), ("system", platform.platform())]
-    rows += [(name, _version(name)) for name in _PACKAGES]
-    rows += [(name, str(value)) for name, value in show_config().items()]
+    rows = [("CPU", _cpu_name()), *((name, str(value)) for name, value in show_config().items())]
+    rows += [(name, version(name)) for name in ("tokenizers", "safetensors")]
     return f"## Environment\n\n{_table(('what', 'which'), rows)}"
 
 
@@ -195,11 +195,11 @@ logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {facts.con
 ```"""
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed as a package"
+def _cpu_name() -> str:
+    """As Linux tells it; `platform` knows no more than the architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    return names[0] if names else platform.machine()
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ class TrainerState:
         """Read `trainer_state.json` of a checkpoint or of an output directory."""
         return cls(**json.loads((directory / STATE_FILE).read_bytes()))
 
-    def is_better(self, metric: float, greater_is_better: bool) -> bool:
-        """Whether `metric` beats the best so far (the earlier of two equal ones stays best; NaN never wins)."""
-        if self.best_metric is None:
-            return metric == metric
-        return metric > self.best_metric if greater_is_better else metric < self.best_metric
+    def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
+        """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""
+        sign = 1 if greater_is_better else -1
+        better = not math.isnan(metric) if self.best_metric is None else sign * metric > sign * self.best_metric
+        if better:
+            self.best_metric, self.best_global_step = metric, self.global_step
+        return better

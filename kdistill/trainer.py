@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl, default_callbacks
 from .data import Dataset, RandomSampler
-from .files import atomic_write, verify_manifest
+from .files import atomic_write, read_json_object, verify_manifest
 from .hub import upload
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .losses import cross_entropy
@@ -89,6 +89,7 @@ class Trainer:
         self.callbacks = [*default_callbacks(self.args), *callbacks]
         self.state = TrainerState()
         self.control = TrainerControl()
+        self.results: dict[str, float] = {}
 
     # Training
 
@@ -114,7 +115,7 @@ class Trainer:
             if max_steps < 1:
                 max_steps = math.ceil(self.args.num_train_epochs * steps_per_epoch)
             trained_on = self._fingerprint(dataset)
-            if resume and self._load_finished_run(directory.path, max_steps, trained_on):
+            if resume_from_checkpoint is True and self._load_finished_run(directory.path, max_steps, trained_on):
                 return self._output()
             optimizer = self._make_optimizer()
             self._start(self._checkpoint_to_resume(directory, resume_from_checkpoint), optimizer, trained_on)
@@ -224,9 +225,7 @@ class Trainer:
                 if self.control.should_training_stop:
                     break
         finally:
-            # An error or Ctrl-C inside a step leaves the parameters as they were before it.
-            optimizer.zero_grad()
-            self.model.tokens_in_step = 0
+            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
             self._call("on_train_end")
 
     def _rows_of_steps(self, n: int, steps_per_epoch: int) -> Iterator[RowIndices]:
@@ -254,20 +253,31 @@ class Trainer:
             try:
                 micro_loss, dlogits = self.compute_loss(logits, labels, micro)
             except FloatingPointError as error:
-                raise self._not_finite(f"the loss is not finite ({error})", micro) from error
+                raise self._not_finite("loss", self._rows_without_finite_loss(logits, labels, micro)) from error
             self.model.backward(dlogits * np.float32(share))
             loss += share * micro_loss
         grad_norm = clip_grad_norm_(self.model, self.args.max_grad_norm or math.inf)
         if not math.isfinite(grad_norm):
-            raise self._not_finite("the gradient is not finite", rows)
+            raise self._not_finite("gradient", rows)
         optimizer.step()
         optimizer.zero_grad()
         return loss, grad_norm
 
+    def _rows_without_finite_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> RowIndices:
+        bad = []
+        for place in range(len(rows)):
+            one = slice(place, place + 1)
+            try:
+                self.compute_loss(logits[one], labels[one], rows[one])
+            except FloatingPointError:
+                bad.append(place)
+        return rows[bad]
+
     def _not_finite(self, what: str, rows: RowIndices) -> FloatingPointError:
         return FloatingPointError(
-            f"step {self.state.global_step + 1}: {what}; rows of the training data in this batch, counted from 0: "
-            f"{', '.join(map(str, rows))}. The parameters are those before this step; try a lower learning_rate"
+            f"step {self.state.global_step + 1}: the {what} is not finite, from row{'s' * (len(rows) > 1)} "
+            f"{', '.join(map(str, rows))} of the training data (the first is row 0). The parameters are those before "
+            "this step; lower learning_rate, or look for NaN in the weights that training began with"
         )
 
     def _set_control(self, steps_per_epoch: int) -> None:
@@ -284,28 +294,29 @@ class Trainer:
         self.control.should_save = is_due(args.save_strategy, args.save_steps)
 
     def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory) -> None:
-        state = self.state
+        state, args = self.state, self.args
         if self.control.should_log:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
             self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
             state.logged_step, state.logged_loss = state.global_step, state.total_loss
         if self.control.should_evaluate:
             metrics = self.evaluate()
-            self._compare_with_best(metrics)
             self._call("on_evaluate", metrics=metrics)
+            if self._is_best(metrics) and args.load_best_model_at_end:
+                self.control.should_save = True  # it will be read back
         if self.control.should_save:
             self._save_checkpoint(optimizer, directory)
             self._call("on_save")
 
-    def _compare_with_best(self, metrics: dict[str, float]) -> None:
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        """Whether this evaluation beats all before it; if so, it is the one to beat."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
                 f"{', '.join(metrics)}"
             )
-        if self.state.is_better(metrics[name], bool(self.args.greater_is_better)):
-            self.state.best_metric, self.state.best_global_step = metrics[name], self.state.global_step
+        return self.state.take_if_better(metrics[name], bool(self.args.greater_is_better))
 
     def _save_checkpoint(self, optimizer: AdamW, directory: RunDirectory) -> None:
         state = self.state
@@ -334,10 +345,22 @@ class Trainer:
                 "train_loss": state.total_loss / max(1, state.global_step),
             }
         )
+        self.results = self._figures()
         self.save_model()
-        atomic_write(directory.path / RESULTS_FILE, to_json(self.results()))
+        atomic_write(directory.path / RESULTS_FILE, to_json(self.results))
         self.create_model_card()
         state.save(directory.path)  # last: this file says that the run is finished
+
+    def _figures(self) -> dict[str, float]:
+        """The run's figures, and the evaluation of the weights that were kept."""
+        state = self.state
+        kept = state.best_global_step if self.args.load_best_model_at_end else state.global_step
+        figures: dict[str, float] = {}
+        for entry in state.log_history:
+            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+                figures |= entry
+        del figures["step"]
+        return figures
 
     def _load_finished_run(self, directory: Path, max_steps: int, trained_on: str) -> bool:
         """Take model and state from the output directory if the run there did all its steps; say whether it did."""
@@ -349,13 +372,12 @@ class Trainer:
         check_same_run(saved, self.args, trained_on)
         load_weights(directory, self.model)
         self.state = saved
+        self.results = read_json_object(directory / RESULTS_FILE)
         return True
 
     def _output(self) -> TrainOutput:
-        train_metrics = {name: value for name, value in self.results().items() if not name.startswith("eval_")}
-        return TrainOutput(
-            self.state.global_step, self.state.total_loss / max(1, self.state.global_step), train_metrics
-        )
+        train_metrics = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
+        return TrainOutput(self.state.global_step, self.results["train_loss"], train_metrics)
 
     # Measuring
 
@@ -395,17 +417,6 @@ class Trainer:
         self.state.log_history.append(entry)
         self._call("on_log", logs=entry)
 
-    def results(self) -> dict[str, float]:
-        """The run's figures and the evaluation of the weights that were kept; what all_results.json holds."""
-        state = self.state
-        kept = state.best_global_step if self.args.load_best_model_at_end else state.global_step
-        results: dict[str, float] = {}
-        for entry in state.log_history:
-            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
-                results |= entry
-        results.pop("step", None)
-        return results
-
     # Results
 
     def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
@@ -420,10 +431,10 @@ class Trainer:
             name=self.args.run_name or Path(self.args.output_dir).resolve().name,
             started_from=self.started_from,
             config=self.model.config,
-            num_parameters=self.model.num_parameters,
+            num_parameters=self.model.num_parameters(),
             args=self.args,
             state=self.state,
-            results=self.results(),
+            results=self.results,
             train=DataFacts.of(self.data_names["train"], self.train_dataset),
             eval=DataFacts.of(self.data_names["eval"], self.eval_dataset),
             teacher=self._teacher_facts(),

@@ -1,0 +1,66 @@
+"""A vocabulary, rows and models so small that a whole training run takes part of a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdistill.config import BertConfig
+from kdistill.data import Dataset
+from kdistill.model import BertForSequenceClassification
+
+WORDS = ["good", "great", "bad", "awful", "film", "plot", "actor", "scene"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+LABELS = {0: "negative", 1: "positive"}
+
+
+def small_config(**changes: object) -> BertConfig:
+    fields: dict[str, object] = {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 16,
+        "id2label": LABELS,
+    }
+    return BertConfig(**(fields | changes))
+
+
+def small_model(seed: int = 1, **changes: object) -> BertForSequenceClassification:
+    return BertForSequenceClassification(small_config(initializer_range=0.2, **changes), seed=seed)
+
+
+def sentences(n: int, seed: int = 0) -> list[tuple[str, int]]:
+    """Rows whose label is that of their one good or bad word, half of each."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for row in range(n):
+        words = list(random.choice(WORDS[4:], random.integers(1, 8)))
+        label = row % 2
+        words.insert(random.integers(0, len(words) + 1), random.choice(WORDS[:2] if label else WORDS[2:4]))
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def write_rows(path: Path, n: int, seed: int = 0) -> Path:
+    lines = [f"{text}\t{label}" for text, label in sentences(n, seed)]
+    path.write_text("sentence\tlabel\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def small_dataset(n: int, seed: int = 0) -> Dataset:
+    """The same rows as token ids, without a tokenizer."""
+    rows = sentences(n, seed)
+    ids = [[2, *(VOCABULARY.index(word) for word in text.split()), 3] for text, _ in rows]
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in ids])))
+    flat = np.array([token for row in ids for token in row], dtype=np.int32)
+    return Dataset(flat, np.zeros_like(flat), starts, np.array([label for _, label in rows], dtype=np.int64))
+
+
+def write_model(directory: Path, seed: int = 1, **changes: object) -> Path:
+    """A model directory with a vocabulary, as `--model` takes it."""
+    small_model(seed, **changes).save_pretrained(directory)
+    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return directory

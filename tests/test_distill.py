@@ -1,0 +1,235 @@
+"""Distillation: what the teacher says, how often it is asked, and who may teach whom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_run import LABELS, VOCABULARY, small_dataset, small_model
+
+from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.data import NO_LABEL, Dataset, RandomSampler
+from kdistill.distill import DistillationTrainer
+from kdistill.losses import distillation_loss
+from kdistill.model import BertForSequenceClassification
+from kdistill.optim import AdamW, clip_grad_norm_
+from kdistill.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.trainer import Trainer
+
+
+def arguments(directory: Path, **changes: Any) -> DistillationTrainingArguments:
+    fields = {
+        "output_dir": str(directory / "out"),
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+    }
+    return DistillationTrainingArguments(**(fields | changes))
+
+
+def with_labels(dataset: Dataset, labels: Any) -> Dataset:
+    return Dataset(dataset.ids, dataset.types, dataset.starts, np.array(labels, dtype=np.int64))
+
+
+def weights(model: BertForSequenceClassification) -> np.ndarray:
+    return np.array(model.flat_parameters)
+
+
+@pytest.fixture(scope="module")
+def teacher_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that gets its rows right."""
+    directory = tmp_path_factory.mktemp("teacher")
+    args = TrainingArguments(
+        str(directory / "out"),
+        num_train_epochs=12,
+        learning_rate=0.01,
+        per_device_train_batch_size=8,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(small_model(9), args, train_dataset=small_dataset(96), eval_dataset=small_dataset(50, seed=1))
+    trainer.train()
+    assert trainer.evaluate()["eval_accuracy"] > 0.9
+    return directory / "out"
+
+
+@pytest.fixture
+def teacher(teacher_dir: Path) -> BertForSequenceClassification:
+    return BertForSequenceClassification.from_pretrained(teacher_dir)
+
+
+class Asked:
+    """Counts the rows that go through a model."""
+
+    def __init__(self, model: BertForSequenceClassification, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows = 0
+        forward = model.forward
+
+        def counted(batch: Any, train: bool = False) -> np.ndarray:
+            assert not train
+            self.rows += len(batch.starts) - 1
+            return forward(batch)
+
+        monkeypatch.setattr(model, "forward", counted)
+
+
+def test_equals_a_loop_written_out_by_hand(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    dataset = small_dataset(20)
+    args = arguments(tmp_path, alpha=0.3, temperature=2.5, eval_strategy="no", num_train_epochs=1)
+    trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=dataset)
+    trainer.train()
+
+    student = small_model(2)
+    student.dropout_seed = args.seed
+    optimizer = AdamW(student, lr=0.01)
+    order = RandomSampler(20, args.seed).permutation(0)
+    for step, rows in enumerate((order[:8], order[8:16], order[16:])):
+        optimizer.lr = 0.01 * (3 - step) / 3
+        batch, labels = dataset.batch(rows)
+        _, dlogits = distillation_loss(
+            student.forward(batch, train=True), teacher.forward(batch), labels, alpha=0.3, temperature=2.5
+        )
+        student.backward(dlogits)
+        clip_grad_norm_(student, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    np.testing.assert_array_equal(weights(trainer.model), weights(student))
+
+
+def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    rows = small_dataset(96)
+    trainer = DistillationTrainer(
+        small_model(2),
+        arguments(tmp_path, num_train_epochs=12),
+        teacher_model=teacher,
+        train_dataset=with_labels(rows, [NO_LABEL] * 96),
+        eval_dataset=small_dataset(50, seed=1),
+    )
+    trainer.train()
+    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert results["eval_accuracy"] > 0.9
+    expected = (
+        teacher.forward(trainer.eval_dataset.batch(np.arange(50))[0]).argmax(axis=1) == np.arange(50) % 2
+    ).mean()
+    assert results["teacher_accuracy"] == expected
+    assert "distilled from the teacher `the teacher`" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+def test_unlabelled_rows_learn_from_the_teacher_alone(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    """Without labels alpha says nothing; with them it does."""
+    learned = []
+    for name, alpha, labels in (("a", 0.0, [0] * 16), ("b", 0.9, [NO_LABEL] * 16), ("c", 0.9, [0] * 16)):
+        trainer = DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path / name, alpha=alpha, eval_strategy="no"),
+            teacher_model=teacher,
+            train_dataset=with_labels(small_dataset(16), labels),
+        )
+        trainer.train()
+        learned.append(weights(trainer.model))
+    np.testing.assert_array_equal(learned[0], learned[1])
+    assert not np.array_equal(learned[0], learned[2])
+
+
+def test_the_teacher_is_asked_once(
+    tmp_path: Path, teacher: BertForSequenceClassification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    asked = Asked(teacher, monkeypatch)
+    rows, held_out = small_dataset(24), small_dataset(8, seed=1)
+    distinct = len(
+        {
+            tuple(part.ids[a:b])
+            for part in (rows, held_out)
+            for a, b in zip(part.starts[:-1], part.starts[1:], strict=True)
+        }
+    )
+    for number, changes in enumerate(({}, {"alpha": 0.1, "temperature": 2.0, "seed": 1, "num_train_epochs": 3})):
+        args = arguments(tmp_path / str(number), **changes)
+        DistillationTrainer(
+            small_model(2), args, teacher_model=teacher, train_dataset=rows, eval_dataset=held_out
+        ).train()
+        assert asked.rows == distinct
+    args = arguments(tmp_path / "uncached", teacher_cache=False, eval_strategy="no")
+    DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=rows).train()
+    assert asked.rows > distinct
+
+
+def test_the_teacher_is_frozen_and_stays_as_it_was(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    before = weights(teacher)
+    args = arguments(tmp_path, eval_strategy="no")
+    DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(8)).train()
+    assert teacher.frozen
+    np.testing.assert_array_equal(weights(teacher), before)
+
+
+def test_another_vocabulary(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    student = small_model(2, vocab_size=len(VOCABULARY) + 1)
+    with pytest.raises(
+        ValueError, match=f"vocabulary has {len(VOCABULARY)} entries and the student's {len(VOCABULARY) + 1}"
+    ):
+        DistillationTrainer(student, arguments(tmp_path), teacher_model=teacher)
+
+
+def tokenizer(directory: Path, words: list[str]) -> BertTokenizer:
+    directory.mkdir()
+    (directory / "vocab.txt").write_text("\n".join(words) + "\n")
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def test_tokenizers_with_other_ids(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    swapped = [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]
+    ours, theirs = tokenizer(tmp_path / "a", VOCABULARY), tokenizer(tmp_path / "b", swapped)
+    with pytest.raises(ValueError, match="tokenizers of teacher and student differ in 2 entries"):
+        DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path),
+            teacher_model=teacher,
+            teacher_processing_class=theirs,
+            processing_class=ours,
+        )
+
+
+@pytest.mark.parametrize(
+    "id2label", [{0: "positive", 1: "negative"}, {0: "negative", 1: "neutral", 2: "positive"}, {0: "no", 1: "yes"}]
+)
+def test_another_label_map(tmp_path: Path, teacher: BertForSequenceClassification, id2label: dict[int, str]) -> None:
+    assert teacher.config.id2label == LABELS
+    with pytest.raises(ValueError, match=r"teacher's id2label is .* and the student's .*; expected the same"):
+        DistillationTrainer(small_model(2, id2label=id2label), arguments(tmp_path), teacher_model=teacher)
+
+
+def test_labels_without_names_agree(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    student = small_model(2, id2label={0: "LABEL_0", 1: "LABEL_1"})
+    DistillationTrainer(student, arguments(tmp_path), teacher_model=teacher)
+
+
+def test_teacher_that_is_no_better_than_the_majority(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    held_out = small_dataset(30, seed=1)
+    wrong = with_labels(held_out, [0] * 20 + [1] * 10)
+    accuracy = (teacher.forward(held_out.batch(np.arange(30))[0]).argmax(axis=1) == wrong.labels).mean()
+    assert accuracy < 2 / 3
+    trainer = DistillationTrainer(
+        small_model(2), arguments(tmp_path), teacher_model=teacher, train_dataset=small_dataset(16), eval_dataset=wrong
+    )
+    with pytest.warns(UserWarning, match=rf"teacher's accuracy is {accuracy:.4f}, no better .* \(0\.6667\)"):
+        trainer.train()
+
+
+def test_wrong_roles(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    with pytest.raises(ValueError, match="teacher_model and model are the same object"):
+        DistillationTrainer(teacher, arguments(tmp_path), teacher_model=teacher)
+    with pytest.raises(TypeError, match="args is a TrainingArguments; expected DistillationTrainingArguments"):
+        DistillationTrainer(small_model(2), TrainingArguments(), teacher_model=teacher)
+
+
+def test_resuming_with_another_teacher(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    args = arguments(tmp_path, eval_strategy="no")
+    DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(8)).train()
+    other = DistillationTrainer(small_model(2), args, teacher_model=small_model(5), train_dataset=small_dataset(8))
+    with pytest.raises(ValueError, match="trained on other rows, or by another teacher"):
+        other.train(resume_from_checkpoint=True)

@@ -1,0 +1,237 @@
+"""A run that is killed and resumed ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_run import small_dataset, small_model, write_model, write_rows
+
+from kdistill import cli, run_directory
+from kdistill import trainer as trainer_module
+from kdistill.arguments import DistillationTrainingArguments
+from kdistill.callbacks import TrainerCallback
+from kdistill.distill import DistillationTrainer
+
+ROWS = 29
+LAST_STEP = 15  # 5 steps an epoch: four of 6 rows and one of 5
+
+
+class Kill(TrainerCallback):
+    """Ends this process after a step, as the kernel does when memory runs out."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_while_saving(call: int) -> None:
+    """End this process when a checkpoint's files are written and its manifest is not."""
+    calls = iter(range(1, 100))
+
+    def write_manifest(directory: Path) -> None:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(directory)
+
+    original, run_directory.write_manifest = run_directory.write_manifest, write_manifest
+
+
+def trainer(output_dir: Path, rows: int = ROWS, callbacks: Any = (), **changes: Any) -> DistillationTrainer:
+    """A run with everything that has a state: dropout, warm-up, accumulation, a best model, log windows."""
+    fields = {
+        "output_dir": str(output_dir),
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 3,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 0.02,
+        "warmup_steps": 4,
+        "weight_decay": 0.1,
+        "logging_strategy": "steps",
+        "logging_steps": 4,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+    }
+    return DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**(fields | changes)),
+        teacher_model=small_model(3),
+        train_dataset=small_dataset(rows),
+        eval_dataset=small_dataset(20, seed=1),
+        callbacks=callbacks,
+    )
+
+
+def child(output_dir: str, kill: str) -> None:
+    """Train in this process until it is killed; `kill` is a step, or `save` and the number of a checkpoint."""
+    where, _, number = kill.rpartition(" ")
+    if where == "save":
+        kill_while_saving(int(number))
+        callbacks = []
+    else:
+        callbacks = [Kill(int(number))]
+    trainer(Path(output_dir), callbacks=callbacks).train(resume_from_checkpoint=True)
+
+
+def killed(output_dir: Path, kill: str) -> None:
+    process = run_python(f"import test_resume; test_resume.child({str(output_dir)!r}, {kill!r})")
+    assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+def signalled(options: list[str], number: int) -> None:
+    """Run a command that gets a signal after step 20."""
+
+    class Signal(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+            if state.global_step == 20:
+                os.kill(os.getpid(), number)
+
+    trainer_module.default_callbacks = lambda args: [Signal()]
+    sys.exit(cli.main(options))
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def untimed(value: Any) -> Any:
+    """A trainer_state.json without what the clock decides and without the output directory's name."""
+    if isinstance(value, dict):
+        return {
+            name: untimed(item)
+            for name, item in value.items()
+            if not name.endswith(("runtime", "per_second")) and name not in ("output_dir", "best_model_checkpoint")
+        }
+    return [untimed(item) for item in value] if isinstance(value, list) else value
+
+
+def result(output_dir: Path) -> dict[str, Any]:
+    newest = output_dir / f"checkpoint-{LAST_STEP}"
+    return {
+        "model": (output_dir / "model.safetensors").read_bytes(),
+        "optimizer": (newest / "optimizer.safetensors").read_bytes(),
+        "checkpoints": sorted(path.name for path in output_dir.glob("checkpoint-*")),
+        "state": untimed(json.loads((output_dir / "trainer_state.json").read_text())),
+        "checkpoint's state": untimed(json.loads((newest / "trainer_state.json").read_text())),
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    output_dir = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.warns(UserWarning, match="no better than"):
+        assert trainer(output_dir).train().global_step == LAST_STEP
+    return result(output_dir)
+
+
+def finish(output_dir: Path) -> DistillationTrainer:
+    resumed = trainer(output_dir)
+    with pytest.warns(UserWarning, match="no better than"):
+        resumed.train(resume_from_checkpoint=True)
+    return resumed
+
+
+@pytest.mark.parametrize("kills", [["step 2"], ["step 6"], ["save 2"], ["step 7", "save 1", "step 14"]])
+def test_killed_run_ends_bit_equal(tmp_path: Path, uninterrupted: dict[str, Any], kills: list[str]) -> None:
+    for kill in kills:
+        killed(tmp_path, kill)
+    finish(tmp_path)
+    assert result(tmp_path) == uninterrupted
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_damaged_checkpoint_is_passed_over(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    killed(tmp_path, "step 10")
+    damaged = tmp_path / "checkpoint-8" / "optimizer.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.warns(UserWarning, match="checkpoint-8 is damaged and passed over"):
+        finish(tmp_path)
+    assert result(tmp_path) == uninterrupted
+
+
+def test_resuming_from_a_named_checkpoint(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    killed(tmp_path, "step 13")
+    oldest = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[0]
+    with pytest.warns(UserWarning, match="no better than"):
+        trainer(tmp_path).train(resume_from_checkpoint=oldest)
+    assert result(tmp_path)["model"] == uninterrupted["model"]
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint's directory"):
+        trainer(tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-99")
+    (oldest / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"which is damaged: .*config\.json is missing"):
+        trainer(tmp_path).train(resume_from_checkpoint=oldest)
+
+
+def test_finished_run_is_left_as_it_is(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match="no better than"):
+        first = trainer(tmp_path).train()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()}
+    again = trainer(tmp_path)
+    assert again.train(resume_from_checkpoint=True) == first
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+    saved = tmp_path / "again"
+    again.model.save_pretrained(saved)
+    assert (saved / "model.safetensors").read_bytes() == uninterrupted["model"]
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+def test_finished_run_goes_on_when_there_are_more_epochs(tmp_path: Path) -> None:
+    trainer(tmp_path).train()
+    longer = trainer(tmp_path, num_train_epochs=4)
+    with pytest.warns(UserWarning, match=r"num_train_epochs was 3\.0 and is now 4\.0"):
+        assert longer.train(resume_from_checkpoint=True).global_step == 20
+
+
+def test_resuming_on_other_rows(tmp_path: Path) -> None:
+    killed(tmp_path, "step 6")
+    before = {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/*")}
+    with pytest.raises(ValueError, match="trained on other rows"):
+        trainer(tmp_path, rows=ROWS + 1).train(resume_from_checkpoint=True)
+    assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/*")} == before
+
+
+def test_two_runs_in_one_directory(tmp_path: Path) -> None:
+    class Second(TrainerCallback):
+        error: BlockingIOError | None = None
+
+        def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+            with pytest.raises(BlockingIOError, match="in use by another run") as caught:
+                trainer(tmp_path).train(resume_from_checkpoint=True)
+            self.error = caught.value
+
+    second = Second()
+    with pytest.warns(UserWarning, match="no better than"):
+        trainer(tmp_path, max_steps=1, callbacks=[second]).train()
+    assert second.error is not None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_the_last_checkpoint(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 60)
+    out, expected = tmp_path / "out", tmp_path / "expected"
+    options = f"""finetune --model {model} --train {rows} --eval {rows} --num-train-epochs 4
+        --per-device-train-batch-size 8 --learning-rate 0.01 --json --output-dir""".split()
+    assert cli.main([*options, str(expected)]) == 0
+    process = run_python(f"import test_resume; test_resume.signalled({[*options, str(out)]!r}, {int(number)})")
+    assert process.returncode == status, process.stderr
+    assert process.stderr == (
+        f"kdistill: interrupted; {out}/checkpoint-16 is kept. To go on, repeat the command with --resume\n"
+    )
+    assert cli.main([*options, str(out), "--resume"]) == 0
+    assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
