@@ -24,7 +24,9 @@ import pytest
 
 from kdistill import cache
 from kdistill.cache import TeacherCache, row_keys, teacher_logits
+from kdistill.config import BertConfig
 from kdistill.data import Batch, Dataset
+from kdistill.model import BertForSequenceClassification
 
 HEADER_BYTES, RECORD_BYTES = 64, 16 + 3 * 4 + 8
 WORKING_DIRECTORY = Path(cache.__file__).parent.parent
@@ -211,6 +213,26 @@ def test_a_writer_goes_on_in_a_new_file_after_clear(tmp_path: Path) -> None:
     assert not store.lookup(keys_and_logits(0, 5)[0])[0].any()
     store.append(*keys_and_logits(0, 2))
     check(tmp_path, 2)
+
+
+def test_a_real_model_half_cached_has_the_same_bits(dataset: Dataset, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 40}
+    model = BertForSequenceClassification(BertConfig(vocab_size=1000, num_labels=3, **sizes), seed=1)
+    whole = model.forward(Batch(dataset.ids, dataset.types, dataset.starts))
+    half, labels = dataset.batch(np.arange(0, 250, 2))
+    teacher_logits(model, Dataset(*half, labels), cache_dir=tmp_path, batch_tokens=64)
+    assert teacher_logits(model, dataset, cache_dir=tmp_path, batch_tokens=150).tobytes() == whole.tobytes()
+    (file,) = cache.info(tmp_path)
+    assert file.rows == 250
+
+    too_long = make_dataset([[1, 2], list(range(513))])
+    with pytest.raises(ValueError, match="513"):
+        teacher_logits(model, too_long, cache_dir=tmp_path)
+    assert cache.info(tmp_path) == [file]
+
+    model.parameters["classifier.bias"][:] += 1
+    moved = teacher_logits(model, dataset, cache_dir=tmp_path)
+    np.testing.assert_allclose(moved, whole + 1, rtol=0, atol=1e-6)  # one rounding of sums below 4
 
 
 # --- kills ----------------------------------------------------------------------------------------------------------
