@@ -240,13 +240,12 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
     unsigned long long seed;
     unsigned int block;
     npy_intp size = KD_RANDOM_BLOCK;
-    (void)module;
     if (!PyArg_ParseTuple(args, "KIIII:random_bits", &seed, &row.step, &row.tensor, &row.place, &block))
         return NULL;
     row.seed = seed;
     PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT32);
     if (bits)
-        kd_random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
+        gemm_of(module)->rows->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
     return bits;
 }
 

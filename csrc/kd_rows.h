@@ -65,6 +65,8 @@ typedef struct kd_rows {
     /* Dot product of x[n] and y[n]. */
     float (*dot)(const float *x, const float *y, ptrdiff_t n);
 
+    /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
+    void (*random_bits)(uint32_t *bits, const kd_random_row *row, uint32_t block);
     /* y[n] *= 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of `row`;
      * first is a multiple of KD_RANDOM_BLOCK. */
     void (*dropout)(float *y, const kd_random_row *row, ptrdiff_t first, ptrdiff_t n, float p);

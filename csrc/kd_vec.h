@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if KD_VEC > 4
+#include <immintrin.h>
+#endif
 
 typedef float vf __attribute__((vector_size(KD_VEC * 4)));
 typedef int32_t vi __attribute__((vector_size(KD_VEC * 4)));
