@@ -102,9 +102,8 @@ def run_lock(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(
-            missing_ok=True
-        )  # while still locked: whoever waits for this file finds it gone and takes a new one
+        # While still locked: whoever has opened this file and not locked it yet finds it gone and makes a new one.
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -232,21 +232,15 @@ def _are_integers(value: Any) -> bool:
     return type(value) is tuple and all(type(item) is int for item in value)
 
 
-def _protocol(machine: _Machine) -> None:
-    version = machine.byte()
-    if version != 2:
-        raise ValueError(f"has pickle protocol {version}; torch.save writes 2")
-
-
 def _text(machine: _Machine, layout: str) -> None:
     machine.push(bytes(machine.take(machine.number(layout))).decode("utf-8"))
 
 
 _STOP = ord(".")
-_OPERATIONS: dict[int, Callable[[_Machine], None]] = {
+_OPERATIONS: dict[int, Callable[[_Machine], object]] = {
     ord(code): operation
     for code, operation in {
-        "\x80": _protocol,
+        "\x80": lambda m: m.take(1),  # the protocol, which the opcodes that follow make plain
         "(": lambda m: m.push(_MARK),
         "N": lambda m: m.push(None),
         "\x88": lambda m: m.push(True),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import weight_files as write
 
+from kdistill.stored_tensor import StoredTensor
 from kdistill.torch_bin import read_torch_bin
 
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -65,6 +66,7 @@ def test_tensors_share_a_storage_with_offsets_and_strides(tmp_path: Path) -> Non
     }
     write.write_zip(tmp_path / "w.bin", write.state_dict(entries), {"0": values.tobytes()})
     stored = {name: tensor.read() for name, tensor in read_torch_bin(tmp_path / "w.bin").items()}
+    assert all(array.flags.c_contiguous for array in stored.values())
     table = values.reshape(3, 4)
     np.testing.assert_array_equal(stored["all"], table)
     np.testing.assert_array_equal(stored["transposed"], table.T)
@@ -166,10 +168,15 @@ def test_impossible_tensor_is_an_error_before_memory_is_taken(tmp_path: Path, le
     assert peak_memory_of_failure(tmp_path / "w.bin") < 1 << 20
 
 
-def peak_memory_of_failure(path: Path) -> int:
+def test_shape_and_strides_of_different_length() -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        StoredTensor("F32", (2, 3), (1,), 0, np.zeros(24, np.uint8))
+
+
+def peak_memory_of_failure(path: Path, match: str = "cannot be read as weights") -> int:
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="cannot be read as weights"):
+        with pytest.raises(ValueError, match=match):
             read_torch_bin(path)
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -177,37 +184,43 @@ def peak_memory_of_failure(path: Path) -> int:
 
 
 BAD_PICKLES = {
-    "empty": b"",
-    "no stop": b"\x80\x02}",
-    "stop on nothing": b"\x80\x02.",
-    "mark as value": b"\x80\x02(.",
-    "pop to no mark": b"\x80\x02t.",
-    "unknown memo": b"\x80\x02hA.",
-    "list as state": b"\x80\x02].",
-    "dict that holds itself": b"\x80\x02}q\x00" + write.text("w") + b"h\x00s.",
-    "list that holds itself": b"\x80\x02]q\x00h\x00a.",
-    "deep tuple as key": b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.",
-    "deep tuple": b"\x80\x02)" + b"\x85" * 200_000 + b".",
-    "key without value": b"\x80\x02}(Nu.",
-    "string longer than the file": b"\x80\x02X\xff\xff\xff\x7fabc.",
-    "not UTF-8": b"\x80\x02X\x01\x00\x00\x00\xff.",
-    "endless operations": b"\x80\x02" + b"}" * 2_000_000,
-    "attributes of a tensor": b"\x80\x02" + write.tensor(FLOAT, (6,), (1,)) + b"}b.",
-    "two storages under one key": write.state_dict(
-        {"a": write.tensor(FLOAT, (6,), (1,)), "b": write.tensor(write.storage("0", 3, "DoubleStorage"), (3,), (1,))}
+    "empty": (b"", "ends in the middle|opcode"),
+    "no stop": (b"\x80\x02}", "ends in the middle|opcode"),
+    "stop on nothing": (b"\x80\x02.", "empty stack"),
+    "mark as value": (b"\x80\x02(.", "empty stack"),
+    "pop to no mark": (b"\x80\x02t.", "a mark that is not there"),
+    "unknown memo": (b"\x80\x02hA.", "the object 65, which it has not made"),
+    "list as state": (b"\x80\x02].", "holds a list; expected a state dict"),
+    "dict that holds itself": (b"\x80\x02}q\x00" + write.text("w") + b"h\x00s.", "'w' is a dict"),
+    "list that holds itself": (b"\x80\x02]q\x00h\x00a.", "holds a list"),
+    "deep tuple as key": (b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.", "a tuple as a key"),
+    "deep tuple": (b"\x80\x02)" + b"\x85" * 200_000 + b".", "holds a tuple"),
+    "key without value": (b"\x80\x02}(Nu.", "a key without a value"),
+    "string longer than the file": (b"\x80\x02X\xff\xff\xff\x7fabc.", "ends in the middle"),
+    "not UTF-8": (b"\x80\x02X\x01\x00\x00\x00\xff.", "utf-8"),
+    "endless operations": (b"\x80\x02" + b"}" * 2_000_000 + b".", "more than 1000000 operations"),
+    "attributes of a tensor": (b"\x80\x02" + write.tensor(FLOAT, (6,), (1,)) + b"}b.", "fills a TensorRef"),
+    "two storages under one key": (
+        write.state_dict(
+            {
+                "a": write.tensor(FLOAT, (6,), (1,)),
+                "b": write.tensor(write.storage("0", 3, "DoubleStorage"), (3,), (1,)),
+            }
+        ),
+        "disagree",
     ),
-    "protocol 4": pickle.dumps({}, 4),
+    "frames of protocol 4": (pickle.dumps({}, 4), "opcode"),
 }
 
 
 @FORMATS
-@pytest.mark.parametrize("pickled", BAD_PICKLES.values(), ids=BAD_PICKLES.keys())
-def test_malformed_or_cyclic_pickle_is_an_error(tmp_path: Path, legacy: bool, pickled: bytes) -> None:
+@pytest.mark.parametrize(("pickled", "match"), BAD_PICKLES.values(), ids=BAD_PICKLES.keys())
+def test_malformed_or_cyclic_pickle_is_an_error(tmp_path: Path, legacy: bool, pickled: bytes, match: str) -> None:
     if legacy:
         (tmp_path / "w.bin").write_bytes(write.legacy_bytes(pickled, {"0": (6, ONES)}))
     else:
         write.write_zip(tmp_path / "w.bin", pickled, {"0": ONES})
-    with pytest.raises(ValueError, match=r"w\.bin cannot be read as weights"):
+    with pytest.raises(ValueError, match=rf"w\.bin cannot be read as weights saved by torch: .*({match})"):
         read_torch_bin(tmp_path / "w.bin")
 
 
@@ -219,7 +232,7 @@ def test_zip_bomb_is_refused_unopened(tmp_path: Path) -> None:
     bomb = np.zeros(1 << 24, np.uint8).tobytes()
     write.write_zip(tmp_path / "w.bin", good_pickle(), {"0": bomb}, compression=zipfile.ZIP_DEFLATED)
     assert (tmp_path / "w.bin").stat().st_size < 1 << 17
-    assert peak_memory_of_failure(tmp_path / "w.bin") < 1 << 20
+    assert peak_memory_of_failure(tmp_path / "w.bin", "compressed") < 1 << 20
 
 
 def test_zip_members_that_overlap_are_refused(tmp_path: Path) -> None:
