@@ -26,6 +26,7 @@ TEXT_PAIR_COLUMNS = (
 )
 TEXT_COLUMNS = ("sentence", "text")
 LABEL_COLUMNS = ("label", "labels", "gold_label")
+COMPRESSED = (".gz", ".xz")
 # Label id of a row without a label; transformers and PyTorch ignore the same number.
 NO_LABEL = -100
 
@@ -200,7 +201,7 @@ def _texts(table: Table, column: str) -> list[str]:
 def read_table(source: Any) -> Table:
     """Read columns from a file or from objects.
 
-    source: path of a .tsv, .csv, .jsonl (each also with .gz) or .parquet file (extra `[data]`), UTF-8; a list of
+    source: path of a .tsv, .csv, .jsonl (each also with .gz or .xz) or .parquet file (extra `[data]`), UTF-8; a list of
     texts; a list of dicts; a dict of columns; a `datasets.Dataset` or a pandas frame. A TSV is read as GLUE writes it:
     a header line, no quoting, a tab between columns. A CSV has a header and may quote.
 
@@ -230,22 +231,33 @@ def _read_file(path: Path) -> Table:
     if not path.is_file():
         kind = "is a directory" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {kind}; expected a .tsv, .csv, .jsonl or .parquet file")
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path)
     readers = {".tsv": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if suffix not in readers:
-        raise ValueError(f"{path}: unknown kind of file; expected .tsv, .csv, .jsonl (also with .gz) or .parquet")
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(
+            f"{path}: unknown kind of file; expected .tsv, .csv, .jsonl (also with .gz or .xz) or .parquet"
+        )
+    content = _decompressed(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file, e.g. with iconv") from error
     return readers[suffix](path, text)
+
+
+def _decompressed(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix not in COMPRESSED:
+        return content
+    import lzma  # not at the top: Python can be built without it
+
+    try:
+        return gzip.decompress(content) if path.suffix == ".gz" else lzma.decompress(content)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _read_tsv(path: Path, text: str) -> Table:

@@ -283,6 +283,9 @@ class BertTokenizer:
         """Entries of the vocabulary, without tokens added to it later (`len(tokenizer)` counts those too)."""
         return int(self._backend.get_vocab_size(with_added_tokens=False))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BertTokenizer, (self._backend, self._settings)  # without the lock, which cannot be pickled
+
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 

@@ -1,19 +1,11 @@
-"""The teacher cache: what is found again, and what survives kills, other writers and damage.
-
-The teacher here is a formula in NumPy that counts what it is asked.
-"""
+"""The teacher cache: what is found again, and what survives damage."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import signal
 import struct
-import subprocess
-import sys
-import textwrap
-import threading
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,40 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from formula_teacher import HEADER_BYTES, RECORD_BYTES, FormulaTeacher, check, keys_and_logits, make_dataset, open_cache
 
 from kdistill import cache
 from kdistill.cache import TeacherCache, row_keys, teacher_logits
 from kdistill.config import BertConfig
 from kdistill.data import Batch, Dataset
 from kdistill.model import BertForSequenceClassification
-
-HEADER_BYTES, RECORD_BYTES = 64, 16 + 3 * 4 + 8
-WORKING_DIRECTORY = Path(cache.__file__).parent.parent
-
-
-class FormulaTeacher:
-    """Three logits that depend on a row's ids and types alone."""
-
-    config = SimpleNamespace(num_labels=3)
-
-    def __init__(self, name: str = "first") -> None:
-        self.name = name
-        self.rows_computed: list[bytes] = []
-
-    def weights_hash(self) -> str:
-        return hashlib.sha256(self.name.encode()).hexdigest()
-
-    def forward(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
-        rows = [slice(a, b) for a, b in pairwise(batch.starts)]
-        self.rows_computed += [batch.ids[row].tobytes() + batch.types[row].tobytes() for row in rows]
-        logits = [(np.sin(batch.ids[row]).sum(), batch.types[row].sum(), len(batch.ids[row])) for row in rows]
-        return np.array(logits, dtype=np.float32) + np.float32(len(self.name))
-
-
-def make_dataset(rows: list[list[int]], second_type: int = 0) -> Dataset:
-    starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
-    ids = np.concatenate(rows).astype(np.int32)
-    return Dataset(ids, np.full_like(ids, second_type), starts, np.full(len(rows), -100))
 
 
 @pytest.fixture
@@ -68,25 +33,6 @@ def dataset() -> Dataset:
 @pytest.fixture
 def expected(dataset: Dataset) -> np.ndarray[Any, Any]:
     return FormulaTeacher().forward(Batch(dataset.ids, dataset.types, dataset.starts))
-
-
-def keys_and_logits(first: int, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Keys and logits that follow from a row's number."""
-    numbers = range(first, first + count)
-    keys = np.frombuffer(b"".join(hashlib.sha256(b"%d" % i).digest()[:16] for i in numbers), dtype="V16")
-    return keys, np.array([(i, -i, i / 7) for i in numbers], dtype=np.float32)
-
-
-def open_cache(directory: Path) -> TeacherCache:
-    return TeacherCache(directory, "weights", 3)
-
-
-def check(directory: Path, count: int, first: int = 0) -> None:
-    """Rows first..first+count-1 are there with the right logits, and the next one is not."""
-    keys, logits = keys_and_logits(first, count + 1)
-    found, stored = open_cache(directory).lookup(keys)
-    assert found.tolist() == [True] * count + [False]
-    np.testing.assert_array_equal(stored, np.where(found[:, None], logits, 0))
 
 
 # --- what is computed and what is found again -----------------------------------------------------------------------
@@ -235,102 +181,6 @@ def test_a_real_model_half_cached_has_the_same_bits(dataset: Dataset, tmp_path: 
     np.testing.assert_allclose(moved, whole + 1, rtol=0, atol=1e-6)  # one rounding of sums below 4
 
 
-# --- kills ----------------------------------------------------------------------------------------------------------
-
-
-def test_cut_at_every_byte_of_header_and_record(tmp_path: Path) -> None:
-    store = open_cache(tmp_path)
-    store.append(*keys_and_logits(0, 3))
-    content = store.path.read_bytes()
-    assert len(content) == HEADER_BYTES + 3 * RECORD_BYTES
-    for size in range(len(content) + 1):
-        store.path.write_bytes(content[:size])
-        whole = max(0, size - HEADER_BYTES) // RECORD_BYTES
-        check(tmp_path, whole)
-        open_cache(tmp_path).append(*keys_and_logits(whole, 4))
-        check(tmp_path, whole + 4)
-        assert store.path.stat().st_size == HEADER_BYTES + (whole + 4) * RECORD_BYTES
-
-
-def test_a_reader_of_a_file_with_a_torn_end_sees_the_whole_records(tmp_path: Path) -> None:
-    store = open_cache(tmp_path)
-    store.append(*keys_and_logits(0, 3))
-    os.truncate(store.path, HEADER_BYTES + 3 * RECORD_BYTES - 1)
-    keys, logits = keys_and_logits(0, 3)
-    found, stored = store.lookup(keys)
-    assert found.tolist() == [True, True, False]
-    np.testing.assert_array_equal(stored[:2], logits[:2])
-
-
-def run_python(source: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
-        cwd=WORKING_DIRECTORY,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(WORKING_DIRECTORY), str(Path(__file__).parent)])},
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-DIES_WHILE_WRITING = """
-    import os, pathlib, signal, sys
-    import test_cache
-    store = test_cache.open_cache(pathlib.Path(sys.argv[1]))
-    write, left = os.write, int(sys.argv[2])
-    def write_some_and_die(file, data):
-        global left
-        written = write(file, bytes(data[: min(left, 5)]))
-        left -= written
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return written
-    os.write = write_some_and_die
-    store.append(*test_cache.keys_and_logits(3, 4))
-"""
-
-
-@pytest.mark.parametrize("written", [1, RECORD_BYTES - 1, RECORD_BYTES, 2 * RECORD_BYTES + 17])
-def test_a_process_killed_while_it_appends(tmp_path: Path, written: int) -> None:
-    open_cache(tmp_path).append(*keys_and_logits(0, 3))
-    process = run_python(DIES_WHILE_WRITING, tmp_path, written)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    store = open_cache(tmp_path)
-    whole = 3 + written // RECORD_BYTES
-    check(tmp_path, whole)
-    store.append(*keys_and_logits(whole, 2))
-    check(tmp_path, whole + 2)
-
-
-KILLED_WHILE_COMPUTING = """
-    import pathlib, sys, time
-    import numpy as np
-    import test_cache
-    class Slow(test_cache.FormulaTeacher):
-        def forward(self, batch):
-            if len(self.rows_computed) >= 50:
-                print("computing", flush=True)
-                time.sleep(600)
-            return super().forward(batch)
-    dataset = test_cache.make_dataset([[i, i + 1] for i in range(200)])
-    test_cache.teacher_logits(Slow(), dataset, cache_dir=sys.argv[1], batch_tokens=20)
-"""
-
-
-def test_a_killed_run_keeps_what_it_computed(tmp_path: Path) -> None:
-    process = run_python(KILLED_WHILE_COMPUTING, tmp_path)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "computing\n"
-    process.kill()
-    process.communicate()
-    teacher = FormulaTeacher()
-    dataset = make_dataset([[i, i + 1] for i in range(200)])
-    logits = teacher_logits(teacher, dataset, cache_dir=tmp_path)
-    assert len(teacher.rows_computed) == 150
-    np.testing.assert_array_equal(logits, teacher.forward(Batch(dataset.ids, dataset.types, dataset.starts)))
-
-
 def test_an_interrupt_keeps_what_was_computed(dataset: Dataset, tmp_path: Path) -> None:
     class Interrupted(FormulaTeacher):
         def forward(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -344,55 +194,6 @@ def test_an_interrupt_keeps_what_was_computed(dataset: Dataset, tmp_path: Path) 
     teacher_logits(resumed, dataset, cache_dir=tmp_path)
     assert len(stopped.rows_computed) > 100
     assert len(stopped.rows_computed) + len(resumed.rows_computed) == 250
-
-
-# --- other writers --------------------------------------------------------------------------------------------------
-
-WRITES_IN_SHORT_PIECES = """
-    import os, pathlib, sys
-    import test_cache
-    directory, first = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-    write = os.write
-    os.write = lambda file, data: write(file, bytes(data[:13]))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for block in range(60):
-        test_cache.open_cache(directory).append(*test_cache.keys_and_logits(first + 5 * block, 5))
-"""
-
-
-def test_two_processes_writing_at_once_and_a_reader(tmp_path: Path) -> None:
-    """Each write reaches the file in pieces of 13 bytes, so that without the lock the records would mix."""
-    go_read, go_write = os.pipe()
-    writers = [run_python(WRITES_IN_SHORT_PIECES, tmp_path, first, stdin=go_read) for first in (0, 300)]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    os.close(go_read)
-    os.close(go_write)
-    keys, logits = keys_and_logits(0, 600)
-    reader = open_cache(tmp_path)
-    while any(writer.poll() is None for writer in writers):
-        found, stored = reader.lookup(keys)
-        np.testing.assert_array_equal(stored[found], logits[found])
-    for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
-    check(tmp_path, 600)
-    assert reader.path.stat().st_size == HEADER_BYTES + 600 * RECORD_BYTES
-
-
-def test_a_writer_waits_for_the_lock_and_notices_that_the_file_was_replaced(tmp_path: Path) -> None:
-    store = open_cache(tmp_path)
-    store.append(*keys_and_logits(0, 3))
-    with store._locked():
-        waiting = threading.Thread(target=store.append, args=keys_and_logits(0, 2))
-        waiting.start()
-        waiting.join(0.2)
-        assert waiting.is_alive()
-        cache.clear(tmp_path)
-    waiting.join()
-    check(tmp_path, 2)
 
 
 # --- damage and lack of room ----------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,13 @@ def test_tsv_is_read_without_quoting_and_with_lines_ending_at_newlines_only(tmp_
     assert rows.labels == ["1"] * len(texts)
 
 
-def test_a_file_may_start_with_a_byte_order_mark_be_compressed_and_lack_the_last_newline(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "compress"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_file_may_start_with_a_byte_order_mark_be_compressed_and_lack_the_last_newline(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
     content = "\ufeffsentence\tlabel\ngood\t1\nbad\t0".encode()
-    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(content))
-    rows = read_rows(tmp_path / "a.tsv.gz")
+    (tmp_path / f"a.tsv{suffix}").write_bytes(compress(content))
+    rows = read_rows(tmp_path / f"a.tsv{suffix}")
     assert (rows.texts, rows.labels) == (["good", "bad"], ["1", "0"])
 
 
@@ -204,9 +209,10 @@ def test_sources_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"sentence\nok\ncaf\xe9\n")
     with pytest.raises(ValueError, match=r"latin\.tsv:3: not UTF-8"):
         read_rows(tmp_path / "latin.tsv")
-    (tmp_path / "cut.tsv.gz").write_bytes(gzip.compress(b"sentence\n" * 999)[:-9])
-    with pytest.raises(ValueError, match=r"cut\.tsv\.gz cannot be read"):
-        read_rows(tmp_path / "cut.tsv.gz")
+    for name, compress in (("cut.tsv.gz", gzip.compress), ("cut.tsv.xz", lzma.compress)):
+        (tmp_path / name).write_bytes(compress(b"sentence\n" * 999)[:-9])
+        with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+            read_rows(tmp_path / name)
     with pytest.raises(TypeError, match="a data set given as int; expected the path of a file"):
         read_rows(3)
     with pytest.raises(TypeError, match="a data set given as list"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +169,14 @@ def test_vocabulary_and_decoding(tokenizer: BertTokenizer) -> None:
     assert tokenizer.batch_decode([ids], skip_special_tokens=True) == ["the films!"]
     with pytest.raises(IndexError, match="token id 99 is not in the vocabulary of 13 entries"):
         tokenizer.convert_ids_to_tokens(99)
+
+
+def test_copies_and_pickles(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(write_vocab(tmp_path, do_lower_case=False, model_max_length=9))
+    for again in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        assert again("The film [MASK]") == tokenizer("The film [MASK]")
+        assert again.model_max_length == 9
+        assert again.content_hash == tokenizer.content_hash
 
 
 class Hesitating:
