@@ -103,8 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _warnings_in_one_line(), _sigterm_as_interrupt():
         options = Namespace(resume=False)
         try:
-            options = _parse(argv)
-            _print_figures(_run(options), options)
+            options = parse(argv)
+            figures = _run(options)
+            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
+            _print_figures(figures, options)
+            sys.stdout.flush()
         except SystemExit as end:  # argparse's, after --help or an error
             return int(end.code or 0)
         except BrokenPipeError:  # whoever read our output has seen enough
@@ -130,7 +133,7 @@ def _run(options: Namespace) -> dict[str, Any]:
     return run(options)
 
 
-def _parse(argv: list[str]) -> Namespace:
+def parse(argv: list[str]) -> Namespace:
     parser, of_command = _parsers()
     if not argv:
         parser.print_help()
@@ -250,7 +253,13 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
     width = max(map(len, figures))
     for name, value in figures.items():
         if value is not None:
-            print(f"{name:{width}}  {f'{value:.4f}' if isinstance(value, float) else value}", file=file)
+            print(f"{name:{width}}  {_shown(value)}", file=file)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _report(error: BaseException, status: int) -> int:

@@ -34,7 +34,7 @@ _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 
 def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
-    args = _arguments(TrainingArguments, options)
+    args = read_arguments(TrainingArguments, options)
     _check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     labels = _label_map(options, BertConfig.from_pretrained(options.model))
@@ -51,7 +51,7 @@ def finetune(options: Namespace) -> Figures:
 
 def distill(options: Namespace) -> Figures:
     """Train `--student` on the labels and on what `--teacher` says of each row."""
-    args = _arguments(DistillationTrainingArguments, options)
+    args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.freeze()
@@ -106,20 +106,20 @@ def info(options: Namespace) -> Figures:
     """Tell versions, CPU, threads and the teacher cache; with `--model`, the model's shape."""
     figures: Figures = dict(show_config())
     files = cache.info()
-    figures["teacher cache"] = str(cache.cache_directory())
-    figures["teacher cache, rows"] = sum(file.rows for file in files)
-    figures["teacher cache, bytes"] = sum(file.bytes for file in files)
+    figures["teacher_cache"] = str(cache.cache_directory())
+    figures["teacher_cache_rows"] = sum(file.rows for file in files)
+    figures["teacher_cache_bytes"] = sum(file.bytes for file in files)
     if options.model is not None:
         model = BertForSequenceClassification.from_pretrained(options.model)
         figures["model"] = options.model
-        figures["model, parameters"] = model.num_parameters()
-        figures["model, labels"] = ", ".join(model.config.id2label.values())
+        figures["num_parameters"] = model.num_parameters()
+        figures["labels"] = list(model.config.id2label.values())
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
-            figures[f"model, {name}"] = getattr(model.config, name)
+            figures[name] = getattr(model.config, name)
     return figures
 
 
-def _arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
+def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     """The training arguments that were given as options; the others keep their defaults."""
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
@@ -172,7 +172,7 @@ def _dataset(
 
 def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
     """A trainer that only measures, and the encoded `--data`."""
-    args = _arguments(TrainingArguments, options)
+    args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
     model.freeze()

@@ -78,12 +78,11 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def close(self, *, finished: bool = True) -> None:
-        """Take the bar off the screen; sum up when the work is finished and there was any."""
+        """Take the bar off the screen; sum up work that is finished and took long enough to notice."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        units = self._done - (self._first or 0)
-        if finished and units:
-            self.write(
-                f"{self.description}: {units} {self.unit} in {format_duration(time.monotonic() - self._started)}"
-            )
+        elapsed = time.monotonic() - self._started
+        if finished and elapsed >= SHORTEST_SUMMED_UP:
+            units = self._done - (self._first or 0)
+            self.write(f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}")
