@@ -40,8 +40,11 @@ static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
 
 /* mask ? a : b, for the all-ones and all-zeros lanes a comparison gives. */
 static inline vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+/* Where either is NaN these give b, as x86's instructions do. A clamp puts its bound first, so that NaN
+ * comes through and the loss shows it. */
 static inline vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
 static inline vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+static inline vf vf_clamp(vf x, float low, float high) { return vf_min(vf_set(high), vf_max(vf_set(low), x)); }
 static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
 /* A fixed tree: halves are added until one lane is left. */
@@ -71,7 +74,7 @@ static inline float vf_greatest(vf x)
 static inline vf vf_exp(vf x)
 {
     const float round = 12582912.0f;
-    x = vf_min(vf_max(x, vf_set(-87.3f)), vf_set(88.3f));
+    x = vf_clamp(x, -87.3f, 88.3f);
     vf n = x * 1.44269504f + round - round;
     vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
     vf p = vf_set(0.00138144669f);
@@ -87,7 +90,7 @@ static inline vf vf_exp(vf x)
 /* erf(x); absolute error < 4e-7. x P(x^2) / Q(x^2), fitted on [-4, 4]; beyond, erf is 1 - 1.5e-8. */
 static inline vf vf_erf(vf x)
 {
-    x = vf_min(vf_max(x, vf_set(-4.0f)), vf_set(4.0f));
+    x = vf_clamp(x, -4.0f, 4.0f);
     vf z = x * x;
     vf p = vf_set(-1.32023336e-08f);
     p = p * z + 4.6847999e-06f;
