@@ -13,7 +13,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar, cast
@@ -55,9 +55,13 @@ def argument(
     return field(default=default, metadata=metadata)
 
 
-@functools.cache
-def argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
+def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
     """Map every argument's name to (type, may it be None)."""
+    return _argument_types(cast(Hashable, cls))  # mypy takes a dataclass for unhashable, as its instances are
+
+
+@functools.cache
+def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
     result = {}
     for name, hint in typing.get_type_hints(cls).items():
         options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -258,7 +262,7 @@ class TrainingArguments:
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, known)}")
         if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
             value = value[0] if value else "none"  # transformers also takes a list
-        kind, optional = argument_types(cast(Any, type(self)))[name]  # mypy takes a dataclass for unhashable
+        kind, optional = argument_types(type(self))[name]
         object.__setattr__(self, name, _checked(known[name], kind, optional, value))
 
     def __post_init__(self) -> None:

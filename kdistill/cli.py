@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 import warnings
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields
@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from . import __version__
 from .arguments import GROUPS, DistillationTrainingArguments, TrainingArguments, argument_types, did_you_mean
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError, IndexError)
@@ -28,6 +27,16 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"kdistill: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        from .runtime import show_config
+
+        print(f"kdistill {show_config()['version']}")
+        parser.exit()
 
 
 class _Terminated(KeyboardInterrupt):
@@ -157,7 +166,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         epilog="kdistill COMMAND --help explains a command's options.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"kdistill {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     of_command = {}
     for command in COMMANDS:

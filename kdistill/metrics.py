@@ -24,8 +24,9 @@ class EvalPrediction(NamedTuple):
 
 def softmax(logits: Logits) -> NDArray[np.float64]:
     """Probabilities of each row of logits, float64 (n, num_labels)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:

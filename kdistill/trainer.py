@@ -162,7 +162,7 @@ class Trainer:
         """Hash of everything that is trained on."""
         digest = hashlib.sha256()
         for array in (dataset.ids, dataset.types, dataset.starts, dataset.labels):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def _make_optimizer(self) -> AdamW:
