@@ -10,24 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_path, atomic_write, read_json_object, run_lock, verify_manifest, write_manifest
+from kdistill.files import atomic_path, read_json_object
 from kdistill.hub import shard_names
 from kdistill.safetensors_reader import read_safetensors
 from kdistill.stored_tensor import StoredTensor
 from kdistill.torch_bin import read_torch_bin
-
-__all__ = [
-    "WEIGHTS_FILE",
-    "WEIGHTS_FILES",
-    "Weights",
-    "atomic_path",
-    "atomic_write",
-    "read_weights",
-    "run_lock",
-    "verify_manifest",
-    "write_manifest",
-    "write_weights",
-]
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference, as in transformers; each index stands for the shards it lists.

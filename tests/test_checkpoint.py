@@ -192,7 +192,7 @@ def test_written_weights_are_safetensors(tmp_path: Path, arrays: Arrays) -> None
         assert file.metadata() == {"format": "pt"}
         assert set(file.keys()) == set(arrays)
         for name, array in arrays.items():
-            np.testing.assert_array_equal(file.get_tensor(name), array)
+            np.testing.assert_array_equal(file.get_tensor(name), array, strict=True)
 
 
 def test_weights_can_be_written_over_the_file_they_are_mapped_from(tmp_path: Path, arrays: Arrays) -> None:
