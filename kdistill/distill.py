@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,8 @@ from .progress import Progress
 from .report import TeacherFacts
 from .rows import NO_LABEL
 from .tokenizer import BertTokenizer
-from .trainer import RowIndices, Trainer
+from .trainer import Trainer
+from .training_step import RowIndices
 
 
 class DistillationTrainer(Trainer):
@@ -68,7 +70,9 @@ class DistillationTrainer(Trainer):
         return super()._figures() | measured
 
     def _fingerprint(self, dataset: Dataset) -> str:
-        return f"{super()._fingerprint(dataset)} {self.teacher_model.weights_hash()}"
+        # Not weights_hash, which includes the CPU's instruction set: a run may go on elsewhere.
+        teacher = hashlib.sha256(self.teacher_model.flat_parameters.data)
+        return f"{super()._fingerprint(dataset)} {teacher.hexdigest()}"
 
     def _prepare(self, dataset: Dataset) -> None:
         """Compute the teacher's logits, and see whether the teacher has something to teach."""

@@ -86,6 +86,20 @@ class RunDirectory:
                 found[int(match[1])] = path
         return [found[step] for step in sorted(found)]
 
+    def checkpoint_to_resume(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
+        """The checkpoint at the path `wanted`, the newest whole one for True, else None.
+
+        Raises `FileNotFoundError` or `ValueError` for a path that is no checkpoint or a damaged one.
+        """
+        if wanted is None or isinstance(wanted, bool):
+            return self.newest_checkpoint() if wanted else None
+        path = Path(wanted)
+        if not path.is_dir():
+            raise FileNotFoundError(f"resume_from_checkpoint is {str(path)!r}; expected a checkpoint's directory")
+        if damage := verify_manifest(path):
+            raise ValueError(f"resume_from_checkpoint is {str(path)!r}, which is damaged: {damage}")
+        return path
+
     def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole, or None; warns of each damaged one that it passes over."""
         for path in reversed(self.checkpoints()):

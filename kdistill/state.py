@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_write
+from .files import atomic_write, read_json_object
 
 STATE_FILE = "trainer_state.json"
 
@@ -56,8 +56,19 @@ class TrainerState:
 
     @classmethod
     def load(cls, directory: Path) -> TrainerState:
-        """Read `trainer_state.json` of a checkpoint or of an output directory."""
-        return cls(**json.loads((directory / STATE_FILE).read_bytes()))
+        """Read `trainer_state.json` of a checkpoint or of an output directory.
+
+        Raises `ValueError` for one that another program or version wrote.
+        """
+        stored = read_json_object(directory / STATE_FILE)
+        expected = {field.name for field in fields(cls)}
+        if set(stored) != expected:
+            different = ", ".join(sorted(set(stored) ^ expected))
+            raise ValueError(
+                f"{directory / STATE_FILE} is of another program or version than this (it differs in {different}); "
+                "choose another output_dir"
+            )
+        return cls(**stored)
 
     def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
         """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""

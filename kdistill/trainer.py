@@ -11,23 +11,22 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl, default_callbacks
 from .data import Dataset, RandomSampler
-from .files import atomic_write, read_json_object, verify_manifest
+from .files import atomic_write, read_json_object
 from .hub import upload
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .losses import cross_entropy
 from .metrics import Labels, Logits
 from .model import BertForSequenceClassification
-from .optim import AdamW, clip_grad_norm_
+from .optim import AdamW
 from .progress import Progress
 from .report import CardFacts, DataFacts, TeacherFacts, model_card
 from .rows import NO_LABEL
@@ -44,8 +43,7 @@ from .training_checkpoint import (
     save_model,
     to_json,
 )
-
-RowIndices = NDArray[np.int64]
+from .training_step import RowIndices, rows_of_steps, training_step
 
 
 class TrainOutput(NamedTuple):
@@ -64,6 +62,8 @@ class Trainer:
     added to accuracy, loss and n. `model_init`, called without arguments, makes the model in place of `model`, anew
     for each call of `train`.
     """
+
+    _needs_labels = True
 
     def __init__(
         self,
@@ -104,27 +104,25 @@ class Trainer:
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
         they were before the step, when loss or gradient are not finite.
         """
-        directory = RunDirectory(self.args.output_dir)
-        resume = bool(resume_from_checkpoint)
-        with directory.claim(resume=resume, overwrite=self.args.overwrite_output_dir):
+        args, resume = self.args, bool(resume_from_checkpoint)
+        directory = RunDirectory(args.output_dir)
+        with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self.model_init()
-            dataset = self._trainable_dataset()
-            steps_per_epoch = math.ceil(len(dataset) / self._rows_per_step)
-            max_steps = self.args.max_steps
-            if max_steps < 1:
-                max_steps = math.ceil(self.args.num_train_epochs * steps_per_epoch)
+            dataset = self._checked_datasets()
+            rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+            steps_per_epoch = math.ceil(len(dataset) / rows_per_step)
+            max_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is True and self._load_finished_run(directory.path, max_steps, trained_on):
                 return self._output()
             optimizer = self._make_optimizer()
-            self._start(self._checkpoint_to_resume(directory, resume_from_checkpoint), optimizer, trained_on)
-            self.state.max_steps = max_steps
-            self.state.args = self.args.to_dict()
-            save_arguments(directory.path, self.args)
+            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), optimizer, trained_on)
+            self.state.max_steps, self.state.args = max_steps, args.to_dict()
+            save_arguments(directory.path, args)
             self._prepare(dataset)
-            self._run_steps(dataset, optimizer, steps_per_epoch, directory)
-            self._finish(directory)
+            self._run_steps(dataset, optimizer, rows_per_step, steps_per_epoch, directory)
+            self._finish(dataset, directory)
         if self.args.push_to_hub:
             self.push_to_hub()
         return self._output()
@@ -136,27 +134,26 @@ class Trainer:
         """
         return cross_entropy(logits, labels)
 
-    def _trainable_dataset(self) -> Dataset:
-        if self.train_dataset is None:
+    def _checked_datasets(self) -> Dataset:
+        """The training rows. Raises or warns, before any work, of data that would disappoint later."""
+        train, evaluation = self.train_dataset, self.eval_dataset
+        if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
-        unlabelled = int((self.train_dataset.labels == NO_LABEL).sum())
+        unlabelled = int((train.labels == NO_LABEL).sum())
         if unlabelled and self._needs_labels:
             raise ValueError(
-                f"train_dataset has {unlabelled} rows without a label of {len(self.train_dataset)}; expected a label "
-                "in every row (DistillationTrainer also trains on rows without one)"
+                f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
+                "(DistillationTrainer also trains on rows without one)"
             )
-        if self.eval_dataset is None and self.args.eval_strategy != "no":
-            warnings.warn(
-                "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                stacklevel=3,
-            )
-        return self.train_dataset
-
-    _needs_labels = True
-
-    @property
-    def _rows_per_step(self) -> int:
-        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        if self.args.eval_strategy != "no":
+            if evaluation is None:
+                warnings.warn(
+                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
+                    stacklevel=3,
+                )
+            else:
+                _require_labels(evaluation)
+        return train
 
     def _fingerprint(self, dataset: Dataset) -> str:
         """Hash of everything that is trained on."""
@@ -185,36 +182,35 @@ class Trainer:
             return
         check_same_run(TrainerState.load(checkpoint), self.args, trained_on)
         self.state = load_checkpoint(checkpoint, self.model, optimizer)
-        if self.state.best_global_step is not None:
-            best = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
+        if self.state.best_global_step is not None:  # the directory may have been moved since
+            best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = str(best)
-
-    def _checkpoint_to_resume(
-        self, directory: RunDirectory, resume_from_checkpoint: bool | str | os.PathLike[str] | None
-    ) -> Path | None:
-        if not resume_from_checkpoint:
-            return None
-        if resume_from_checkpoint is True:
-            return directory.newest_checkpoint()
-        path = Path(resume_from_checkpoint)
-        if not path.is_dir():
-            raise FileNotFoundError(f"resume_from_checkpoint is {str(path)!r}; expected a checkpoint's directory")
-        if damage := verify_manifest(path):
-            raise ValueError(f"resume_from_checkpoint is {str(path)!r}, which is damaged: {damage}")
-        return path
 
     def _prepare(self, dataset: Dataset) -> None:
         """What must be done once before the first step."""
 
-    def _run_steps(self, dataset: Dataset, optimizer: AdamW, steps_per_epoch: int, directory: RunDirectory) -> None:
+    def _run_steps(
+        self, dataset: Dataset, optimizer: AdamW, rows_per_step: int, steps_per_epoch: int, directory: RunDirectory
+    ) -> None:
         state, args = self.state, self.args
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
+        sampler = RandomSampler(len(dataset), args.seed if args.data_seed is None else args.data_seed)
         started = time.monotonic() - state.train_runtime
         self._call("on_train_begin")
         try:
-            for rows in self._rows_of_steps(len(dataset), steps_per_epoch):
+            for rows in rows_of_steps(sampler, rows_per_step, state.global_step, state.max_steps):
                 optimizer.lr = args.learning_rate * schedule(state.global_step)
-                loss, grad_norm = self._training_step(dataset, rows, optimizer)
+                try:
+                    loss, grad_norm = training_step(
+                        optimizer,
+                        dataset,
+                        rows,
+                        batch_size=args.per_device_train_batch_size,
+                        max_grad_norm=args.max_grad_norm,
+                        compute_loss=self.compute_loss,
+                    )
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
                 state.total_loss += loss
                 state.global_step += 1
                 state.epoch = state.global_step / steps_per_epoch
@@ -227,58 +223,6 @@ class Trainer:
         finally:
             optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
             self._call("on_train_end")
-
-    def _rows_of_steps(self, n: int, steps_per_epoch: int) -> Iterator[RowIndices]:
-        """The rows of each step from the present one on."""
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = RandomSampler(n, seed)
-        first = self.state.global_step
-        for step in range(first, self.state.max_steps):
-            epoch, position = divmod(step, steps_per_epoch)
-            if position == 0 or step == first:
-                order = sampler.permutation(epoch)
-            yield order[position * self._rows_per_step : (position + 1) * self._rows_per_step]
-
-    def _training_step(self, dataset: Dataset, rows: RowIndices, optimizer: AdamW) -> tuple[float, float]:
-        """One update from `rows`; give the mean loss over them and the gradient's norm before clipping.
-
-        Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch.
-        """
-        loss = 0.0
-        for start in range(0, len(rows), self.args.per_device_train_batch_size):
-            micro = rows[start : start + self.args.per_device_train_batch_size]
-            share = len(micro) / len(rows)
-            batch, labels = dataset.batch(micro)
-            logits = self.model.forward(batch, train=True)
-            try:
-                micro_loss, dlogits = self.compute_loss(logits, labels, micro)
-            except FloatingPointError as error:
-                raise self._not_finite("loss", self._rows_without_finite_loss(logits, labels, micro)) from error
-            self.model.backward(dlogits * np.float32(share))
-            loss += share * micro_loss
-        grad_norm = clip_grad_norm_(self.model, self.args.max_grad_norm or math.inf)
-        if not math.isfinite(grad_norm):
-            raise self._not_finite("gradient", rows)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss, grad_norm
-
-    def _rows_without_finite_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> RowIndices:
-        bad = []
-        for place in range(len(rows)):
-            one = slice(place, place + 1)
-            try:
-                self.compute_loss(logits[one], labels[one], rows[one])
-            except FloatingPointError:
-                bad.append(place)
-        return rows[bad]
-
-    def _not_finite(self, what: str, rows: RowIndices) -> FloatingPointError:
-        return FloatingPointError(
-            f"step {self.state.global_step + 1}: the {what} is not finite, from row{'s' * (len(rows) > 1)} "
-            f"{', '.join(map(str, rows))} of the training data (the first is row 0). The parameters are those before "
-            "this step; lower learning_rate, or look for NaN in the weights that training began with"
-        )
 
     def _set_control(self, steps_per_epoch: int) -> None:
         args, step = self.args, self.state.global_step
@@ -330,17 +274,16 @@ class Trainer:
         best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
         directory.rotate(self.args.save_total_limit, keep={path} | best)
 
-    def _finish(self, directory: RunDirectory) -> None:
+    def _finish(self, dataset: Dataset, directory: RunDirectory) -> None:
         """Take the best weights, log the run's figures and write all of the output directory."""
         state = self.state
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             load_weights(Path(state.best_model_checkpoint), self.model)
-        assert self.train_dataset is not None
         runtime = max(state.train_runtime, 1e-9)
         self.log(
             {
                 "train_runtime": runtime,
-                "train_samples_per_second": state.epoch * len(self.train_dataset) / runtime,
+                "train_samples_per_second": state.epoch * len(dataset) / runtime,
                 "train_steps_per_second": state.global_step / runtime,
                 "train_loss": state.total_loss / max(1, state.global_step),
             }
@@ -390,8 +333,7 @@ class Trainer:
         dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
         if dataset is None:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
-        if (dataset.labels == NO_LABEL).all():
-            raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")
+        _require_labels(dataset)
         metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
         self.log(metrics)
         return {**metrics, "epoch": self.state.epoch}
@@ -475,3 +417,8 @@ def _only_one_of(
     if model is None and model_init is not None:
         return model_init()
     raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
+
+
+def _require_labels(dataset: Dataset) -> None:
+    if (dataset.labels == NO_LABEL).all():
+        raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")
