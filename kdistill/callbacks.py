@@ -37,7 +37,7 @@ class TrainerCallback:
         """Called after each optimiser step, when `control` already says what is due."""
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called with `logs`, the entry just added to `state.log_history`."""
+        """Called with `logs`, the entry just added to `state.log_history`; also outside training."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Called with `metrics` after each evaluation that is part of the training."""
@@ -97,6 +97,8 @@ class TensorBoardCallback(TrainerCallback):
         self._writer = EventFileWriter(str(Path(args.output_dir, "runs", run_name)))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._writer is None:
+            return  # an evaluation outside training
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -116,9 +118,8 @@ class TensorBoardCallback(TrainerCallback):
 
 
 def _tag(name: str) -> str:
-    """Group a log's name as `transformers` does: eval_loss becomes eval/loss, train_loss and loss train/..."""
-    group, _, rest = name.partition("_")
-    return f"{group}/{rest}" if group in ("eval", "train") and rest else f"train/{name}"
+    """Group a log's name as `transformers` does: eval_loss becomes eval/loss, all else train/..."""
+    return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
 
 
 def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:

@@ -121,8 +121,13 @@ class Trainer:
             self.state.max_steps, self.state.args = max_steps, args.to_dict()
             save_arguments(directory.path, args)
             self._prepare(dataset)
-            self._run_steps(dataset, optimizer, rows_per_step, steps_per_epoch, directory)
-            self._finish(dataset, directory)
+            self._call("on_train_begin")
+            try:
+                self._run_steps(dataset, optimizer, rows_per_step, steps_per_epoch, directory)
+                self._finish(dataset, directory)
+            finally:
+                optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+                self._call("on_train_end")
         if self.args.push_to_hub:
             self.push_to_hub()
         return self._output()
@@ -196,33 +201,28 @@ class Trainer:
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
         sampler = RandomSampler(len(dataset), args.seed if args.data_seed is None else args.data_seed)
         started = time.monotonic() - state.train_runtime
-        self._call("on_train_begin")
-        try:
-            for rows in rows_of_steps(sampler, rows_per_step, state.global_step, state.max_steps):
-                optimizer.lr = args.learning_rate * schedule(state.global_step)
-                try:
-                    loss, grad_norm = training_step(
-                        optimizer,
-                        dataset,
-                        rows,
-                        batch_size=args.per_device_train_batch_size,
-                        max_grad_norm=args.max_grad_norm,
-                        compute_loss=self.compute_loss,
-                    )
-                except FloatingPointError as error:
-                    raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
-                state.total_loss += loss
-                state.global_step += 1
-                state.epoch = state.global_step / steps_per_epoch
-                state.train_runtime = time.monotonic() - started
-                self._set_control(steps_per_epoch)
-                self._call("on_step_end")
-                self._do_what_is_due(optimizer, grad_norm, directory)
-                if self.control.should_training_stop:
-                    break
-        finally:
-            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
-            self._call("on_train_end")
+        for rows in rows_of_steps(sampler, rows_per_step, state.global_step, state.max_steps):
+            optimizer.lr = args.learning_rate * schedule(state.global_step)
+            try:
+                loss, grad_norm = training_step(
+                    optimizer,
+                    dataset,
+                    rows,
+                    batch_size=args.per_device_train_batch_size,
+                    max_grad_norm=args.max_grad_norm,
+                    compute_loss=self.compute_loss,
+                )
+            except FloatingPointError as error:
+                raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
+            state.total_loss += loss
+            state.global_step += 1
+            state.epoch = state.global_step / steps_per_epoch
+            state.train_runtime = time.monotonic() - started
+            self._set_control(steps_per_epoch)
+            self._call("on_step_end")
+            self._do_what_is_due(optimizer, grad_norm, directory)
+            if self.control.should_training_stop:
+                break
 
     def _set_control(self, steps_per_epoch: int) -> None:
         args, step = self.args, self.state.global_step
