@@ -1,0 +1,74 @@
+"""Runs every layer on operands that end where memory ends: one float read or written beyond is a segmentation fault.
+
+A program of its own, since the fault would end the tests.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdistill import _core
+
+NO_DROPOUT = (0.0, 0, 0, 0, 0)
+PROT_NONE = 0
+keep: list[mmap.mmap] = []
+
+
+def at_the_edge(*shape: int) -> NDArray[np.float32]:
+    """Ones whose last element is followed by a page that may not be touched."""
+    size = 4 * int(np.prod(shape))
+    pages = -(-size // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    keep.append(memory)
+    edge = pages * mmap.PAGESIZE
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(address + edge), ctypes.c_size_t(mmap.PAGESIZE), PROT_NONE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    array = np.frombuffer(memory, np.float32, size // 4, edge - size).reshape(shape)
+    array[...] = 1
+    return array
+
+
+def products(m: int, k: int, n: int) -> None:
+    c = at_the_edge(m, n)
+    _core.product(c, at_the_edge(m, k), at_the_edge(k, n), False)
+    _core.product(c, at_the_edge(k, m), at_the_edge(k, n), True)
+    assert (c == 1 + 2 * k).all()
+
+
+def rows(m: int, n: int) -> None:
+    x, gamma, flat = at_the_edge(m, n), at_the_edge(n), at_the_edge(m * n)
+    _, stats = _core.norm_forward(x, gamma, gamma, 1e-12)
+    _core.norm_backward(x, x, stats, gamma)
+    for name in ("gelu", "gelu_new", "relu"):
+        _core.activation(flat, flat, name)
+    _core.dropout(x, (0.5, 1, 2, 3, 4))
+    moments = at_the_edge(m * n), at_the_edge(m * n)
+    _core.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
+
+
+def attention(m: int, n: int, heads: int, width: int) -> None:
+    q, k, v = at_the_edge(m, heads * width), at_the_edge(n, heads * width), at_the_edge(n, heads * width)
+    ctx, lse = _core.attention_forward(q, k, v, heads, 64, NO_DROPOUT)
+    assert np.abs(ctx - 1).max() < 1e-6
+    edge = at_the_edge(m, heads * width)
+    edge[...] = ctx
+    _core.attention_backward(edge, edge, lse, q, k, v, heads, 64, (0.5, 1, 2, 3, 4))
+
+
+def main() -> None:
+    for size in (1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 33):
+        products(size, size + 1, size)
+        products(1, size, 33)
+        rows(3, size)
+        attention(size, size, 2, 3)
+        attention(1, size, 3, size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Threads around the core and inside it: two users of one model, models side by side, processes made by fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+import numpy as np
+import pytest
+from bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
+from numpy.typing import NDArray
+
+from kdistill.data import Batch
+from kdistill.model import BertForSequenceClassification
+from kdistill.runtime import get_num_threads, set_num_threads
+
+# Python warns of fork in a process with threads: exactly what is to work here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+PATIENCE = 60.0  # seconds until a child counts as hung
+
+
+@pytest.fixture(autouse=True)
+def _three_threads() -> Iterator[None]:
+    before = get_num_threads()
+    set_num_threads(3)
+    yield
+    set_num_threads(before)
+
+
+def case(seed: int = 7, rows: int = 40) -> tuple[BertForSequenceClassification, Batch, NDArray[np.float32]]:
+    model = wide_model(**SMALL, seed=seed, hidden_dropout_prob=0.1)
+    return model, batch_of(*random_rows([40, 3, 17, 1] * (rows // 4), model.config, seed)), random_dlogits(model, rows)
+
+
+def run_threads(*work: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_one_model_in_two_threads_is_an_error_and_no_harm() -> None:
+    model, batch, _ = case(rows=800)
+    expected = model.forward(batch)
+    refusals: list[str] = []
+    wrong: list[NDArray[np.float32]] = []
+
+    def use() -> None:
+        for _ in range(1000):
+            try:
+                logits = model.forward(batch)
+            except RuntimeError as error:
+                refusals.append(str(error))
+            else:
+                if not np.array_equal(logits, expected):
+                    wrong.append(logits)
+            if refusals:
+                return
+
+    run_threads(use, use)
+    assert not wrong
+    assert refusals, "two threads never met in 1000 passes each"
+    assert set(refusals) == {"this model is in use by another thread; give each thread its own model"}
+    np.testing.assert_array_equal(model.forward(batch), expected)
+
+
+def test_two_models_in_two_threads_give_what_they_give_alone() -> None:
+    cases = [case(seed) for seed in (7, 8)]
+    expected = [gradient(*each) for each in cases]
+    found: list[list[NDArray[np.float32]]] = [[], []]
+
+    def use(index: int) -> Callable[[], None]:
+        return lambda: found[index].extend(gradient(*cases[index]) for _ in range(20))
+
+    run_threads(use(0), use(1))
+    for index in (0, 1):
+        assert len(found[index]) == 20
+        for result in found[index]:
+            np.testing.assert_array_equal(result, expected[index])
+
+
+def answer(model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], pipe: Connection) -> None:
+    pipe.send_bytes(gradient(model, batch, dlogits).tobytes())
+
+
+def forked_gradient(model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32]) -> bytes:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=answer, args=(model, batch, dlogits, theirs))
+    child.start()
+    theirs.close()
+    try:
+        assert ours.poll(PATIENCE), "the forked process hangs"
+        return ours.recv_bytes()
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_a_forked_process_works_and_so_does_its_parent() -> None:
+    model, batch, dlogits = case()
+    expected = gradient(model, batch, dlogits)
+    assert forked_gradient(model, batch, dlogits) == expected.tobytes()
+    np.testing.assert_array_equal(gradient(model, batch, dlogits), expected)
+
+
+def test_fork_waits_for_passes_of_other_threads() -> None:
+    model, batch, dlogits = case()
+    expected = gradient(model, batch, dlogits).tobytes()
+    other, other_batch, other_dlogits = case(seed=8, rows=200)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            gradient(other, other_batch, other_dlogits)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        results = [forked_gradient(model, batch, dlogits) for _ in range(4)]
+    finally:
+        done.set()
+        thread.join(PATIENCE)
+    assert results == [expected] * 4
+
+
+def test_many_more_threads_than_cpus_and_than_work() -> None:
+    model, batch, dlogits = case(rows=4)
+    expected = gradient(model, batch, dlogits)
+    set_num_threads(100)
+    np.testing.assert_array_equal(gradient(model, batch, dlogits), expected)

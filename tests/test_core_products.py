@@ -1,0 +1,129 @@
+"""Matrix products against float64, over sizes around every tile, register and block of the kernels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kdistill import _core
+
+# The kernels' tiles are 4, 6, 12, 16 and 32 wide and registers 4, 8 and 16; each with its neighbours.
+AWKWARD = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 64, 65, 70]
+# BLIS cuts k at 256, 384 or 512, depending on the level; longer runs are added to what is there.
+LONG = [255, 256, 257, 383, 384, 385, 511, 512, 513, 768, 769, 1030]
+UNIT_ROUNDOFF = 2.0**-24
+
+
+def operands(m: int, k: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng([m, k, n])
+    return rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+
+
+def check(m: int, k: int, n: int, *, transposed: bool, start: float = 0.0) -> None:
+    """Holds every element of c + a b against its own bound.
+
+    Whatever the order of the sum, and with or without fused multiply-add, the error of k products added to c is
+    at most g (|c| + |a| |b|) with g = (k + 1) u / (1 - (k + 1) u)  (Higham, Accuracy and Stability, 3.1 and 3.5).
+    """
+    a, b = operands(m, k, n)
+    c = np.full((m, n), start, np.float32)
+    _core.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    exact_a, exact_b = a.astype(np.float64), b.astype(np.float64)
+    bound = (k + 1) * UNIT_ROUNDOFF / (1 - (k + 1) * UNIT_ROUNDOFF)
+    error = np.abs(c - (start + exact_a @ exact_b))
+    assert (error <= bound * (abs(start) + np.abs(exact_a) @ np.abs(exact_b))).all(), (m, k, n)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_size_up_to_70(transposed: bool) -> None:
+    for size in range(1, 71):
+        for m, k, n in ((size, 9, 10), (9, size, 10), (9, 10, size), (size, size, size), (1, size, 1)):
+            check(m, k, n, transposed=transposed)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_awkward_sizes_together(transposed: bool) -> None:
+    for m, k, n in itertools.product(AWKWARD, AWKWARD[::3], AWKWARD):
+        check(m, k, n, transposed=transposed)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("k", LONG)
+def test_long_sums_are_cut_and_added(k: int, transposed: bool) -> None:
+    for m, n in ((1, 1), (5, 7), (13, 33), (50, 35)):
+        check(m, k, n, transposed=transposed)
+
+
+@pytest.mark.parametrize("size", [256, 300, 513])
+def test_wide_and_tall(size: int) -> None:
+    """More features than a block of panels holds."""
+    for transposed in (False, True):
+        check(7, 33, size, transposed=transposed)
+        check(size, 33, 7, transposed=transposed)
+    check(65, 520, size, transposed=False)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_are_added_to_c(transposed: bool) -> None:
+    for m, k, n in ((1, 1, 1), (6, 16, 16), (7, 300, 17), (33, 5, 35), (13, 1030, 33)):
+        check(m, k, n, transposed=transposed, start=3.0)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_row_has_the_same_bits_in_any_product(transposed: bool) -> None:
+    """What makes a sentence's logits the same alone and in any batch."""
+    a, b = operands(65, 300, 37)
+    whole = np.zeros((65, 37), np.float32)
+    _core.product(whole, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    for first, last in ((0, 1), (3, 9), (40, 65), (64, 65)):
+        part, rows = np.zeros((last - first, 37), np.float32), a[first:last]
+        _core.product(part, np.ascontiguousarray(rows.T if transposed else rows), b, transposed)
+        np.testing.assert_array_equal(part, whole[first:last])
+
+
+def test_subnormal_numbers_are_not_flushed() -> None:
+    tiny = np.full((1, 1), 1e-39, np.float32)
+    c = np.zeros((1, 1), np.float32)
+    _core.product(c, tiny, np.full((1, 1), 0.5, np.float32), False)
+    assert c[0, 0] == tiny[0, 0] * np.float32(0.5) > 0
+
+
+def test_infinity_and_nan_come_through() -> None:
+    a = np.ones((3, 5), np.float32)
+    a[1, 4], a[2, 0] = np.inf, np.nan
+    c = np.zeros((3, 2), np.float32)
+    _core.product(c, a, np.ones((5, 2), np.float32), False)
+    np.testing.assert_array_equal(c, [[5, 5], [np.inf, np.inf], [np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("c", "a", "b", "transposed", "message"),
+    [
+        ((2, 3), (2, 4), (5, 3), False, "a has the wrong shape; expected 2 x 5"),
+        ((2, 4), (2, 5), (5, 3), False, "c has 8 elements; expected 6"),
+        ((2, 3), (4, 2), (5, 3), True, "a has the wrong shape; expected 5 x 2"),
+    ],
+)
+def test_shapes_that_do_not_fit(
+    c: tuple[int, int], a: tuple[int, int], b: tuple[int, int], transposed: bool, message: str
+) -> None:
+    arrays = [np.zeros(shape, np.float32) for shape in (c, a, b)]
+    with pytest.raises(ValueError, match=message):
+        _core.product(*arrays, transposed)
+
+
+def test_other_types_and_strides_are_refused() -> None:
+    good = np.zeros((4, 4), np.float32)
+    with pytest.raises(TypeError, match="a must be an array of float32, not of float64"):
+        _core.product(good, np.zeros((4, 4)), good, False)
+    with pytest.raises(TypeError, match="b must be a NumPy array of float32"):
+        _core.product(good, good, [[0.0] * 4] * 4, False)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a must be a C-contiguous array with 2 dimension"):
+        _core.product(good, np.zeros((4, 8), np.float32)[:, ::2], good, False)
+    locked = np.zeros((4, 4), np.float32)
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="c is read-only"):
+        _core.product(locked, good, good, False)
