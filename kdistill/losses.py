@@ -47,8 +47,9 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> tuple[float, NDArray[
             f"labels[{missing[0]}] is {NO_LABEL}, which marks a row without a label; "
             "cross_entropy needs one for every row (distillation_loss does not)"
         )
-    hard, _, dlogits = _core.distillation_loss(_logits("logits", logits), None, checked, 1.0, 1.0)
-    _require_finite(hard)
+    student = _logits("logits", logits)
+    hard, _, dlogits = _core.distillation_loss(student, None, checked, 1.0, 1.0)
+    _require_finite(hard, student)
     return float(hard.mean()), dlogits
 
 
@@ -102,7 +103,7 @@ def distillation_loss_parts(
     labelled = np.zeros(len(hard), bool) if checked is None else checked != NO_LABEL
     weight = np.where(labelled, alpha, 0.0)
     rows = weight * hard + (1 - weight) * soft
-    _require_finite(rows)
+    _require_finite(rows, student, teacher)
     hard_mean = float(hard[labelled].mean()) if labelled.any() else 0.0
     return LossParts(float(rows.mean()), dlogits, hard_mean, float(soft.mean()))
 
@@ -123,8 +124,12 @@ def _labels(values: ArrayLike) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def _require_finite(row_losses: NDArray[np.float64]) -> None:
-    bad = np.flatnonzero(~np.isfinite(row_losses))
+def _require_finite(row_losses: NDArray[np.float64], *logits: NDArray[np.float32]) -> None:
+    """A logit of -inf can leave the loss finite, but no working model has one."""
+    finite = np.isfinite(row_losses)
+    for array in logits:
+        finite &= np.isfinite(array).all(axis=1)
+    bad = np.flatnonzero(~finite)
     if bad.size:
         shown = ", ".join(map(str, bad[:8])) + (", ..." if bad.size > 8 else "")
         raise FloatingPointError(
