@@ -1,4 +1,4 @@
-"""Models with wide weights, rows of given lengths, dropout masks of a pass: what compares the core with the reference."""
+"""Models with wide weights, rows of given lengths, dropout masks of a pass: to compare the core with the reference."""
 
 from __future__ import annotations
 
