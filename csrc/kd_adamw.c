@@ -1,10 +1,12 @@
 #include "kd_adamw.h"
 
 #include <math.h>
+#include <string.h>
 
-enum { BLOCK = 16384 }; /* floats of one item: 64 KiB of each array */
-
-ptrdiff_t kd_adamw_blocks(ptrdiff_t n) { return kd_ceil_div(n, BLOCK); }
+enum {
+    BLOCK = 16384, /* floats of one item: 64 KiB of each array */
+    ROWS = 16,     /* rows of a table of one item */
+};
 
 kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double eps, double weight_decay, double t)
 {
@@ -28,7 +30,7 @@ static void update_item(void *context, ptrdiff_t item, int member)
 {
     const update *u = context;
     const kd_adamw *a = u->adamw;
-    const ptrdiff_t start = item * BLOCK, end = start + BLOCK;
+    const ptrdiff_t start = a->segments[0].offset + item * BLOCK, end = start + BLOCK;
     (void)member;
     for (ptrdiff_t i = 0; i < a->count && a->segments[i].offset < end; i++) {
         const kd_segment *s = &a->segments[i];
@@ -43,47 +45,129 @@ static void update_item(void *context, ptrdiff_t item, int member)
 
 void kd_adamw_update(const kd_rows *rows, const kd_adamw *adamw, kd_team *team)
 {
-    const kd_segment *last = &adamw->segments[adamw->count - 1];
+    const kd_segment *first = &adamw->segments[0], *last = &adamw->segments[adamw->count - 1];
     update u = {rows, adamw};
-    kd_pool_run(team, update_item, &u, kd_adamw_blocks(last->offset + last->size));
+    kd_pool_run(team, update_item, &u, kd_ceil_div(last->offset + last->size - first->offset, BLOCK));
 }
 
-/* What a loop over blocks of one array needs. */
-typedef struct blocks {
+/* ---- deferred rows -------------------------------------------------------------------------------- */
+
+typedef struct row_list {
     const kd_rows *rows;
-    float *x;
-    const float *input;
-    double *partial;
+    const kd_deferred *table;
+    const int32_t *ids;
     ptrdiff_t n;
+    int with_gradient; /* step t uses g */
+} row_list;
+
+static void deferred_item(void *context, ptrdiff_t item, int member)
+{
+    const row_list *list = context;
+    const kd_deferred *d = list->table;
+    const ptrdiff_t target = d->t - list->with_gradient, C = d->C;
+    (void)member;
+    for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, list->n); i++) {
+        ptrdiff_t id = list->ids[i], missed = target - d->done[id];
+        float *p = d->p + id * C, *m = d->m + id * C, *v = d->v + id * C;
+        if (missed > 0)
+            list->rows->adamw_replay(p, m, v, C, d->history + d->done[id] - d->base, missed);
+        if (list->with_gradient)
+            list->rows->adamw(p, d->g + id * C, m, v, C, d->history + d->t - 1 - d->base);
+        d->done[id] = (int32_t)d->t;
+    }
+}
+
+void kd_deferred_catch_up(const kd_rows *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+                          kd_team *team)
+{
+    row_list list = {rows, table, ids, n, 0};
+    kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));
+}
+
+void kd_deferred_update(const kd_rows *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n, kd_team *team)
+{
+    row_list list = {rows, table, ids, n, 1};
+    kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));
+}
+
+/* A row already listed is told by its count, which is made negative for the time. */
+ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n)
+{
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        int32_t done = table->done[ids[i]];
+        if (done >= 0 && done < table->t) {
+            table->done[ids[i]] = -1 - done;
+            behind[count++] = ids[i];
+        }
+    }
+    for (ptrdiff_t i = 0; i < count; i++)
+        table->done[behind[i]] = -1 - table->done[behind[i]];
+    return count;
+}
+
+/* ---- gradients: rows of the table first, then blocks of the rest ----------------------------------- */
+
+typedef struct gradient_loop {
+    const kd_rows *rows;
+    const kd_gradient *g;
+    double *partial;
     float a;
-} blocks;
+} gradient_loop;
+
+ptrdiff_t kd_gradient_blocks(const kd_gradient *g) { return kd_ceil_div(g->n, ROWS) + kd_ceil_div(g->rest, BLOCK); }
 
 static void sum_squares_item(void *context, ptrdiff_t item, int member)
 {
-    const blocks *b = context;
+    const gradient_loop *loop = context;
+    const kd_gradient *g = loop->g;
+    const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
     (void)member;
-    b->partial[item] = b->rows->sum_squares(b->input + item * BLOCK, kd_min(BLOCK, b->n - item * BLOCK));
+    if (item >= lists) {
+        loop->partial[item] = loop->rows->sum_squares(g->tail + start, kd_min(BLOCK, g->rest - start));
+        return;
+    }
+    double sum = 0;
+    for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, g->n); i++)
+        sum += loop->rows->sum_squares(g->table + g->ids[i] * g->C, g->C);
+    loop->partial[item] = sum;
 }
 
-double kd_adamw_sum_squares(const kd_rows *rows, const float *x, ptrdiff_t n, double *partial, kd_team *team)
+double kd_gradient_sum_squares(const kd_rows *rows, const kd_gradient *g, double *partial, kd_team *team)
 {
-    blocks b = {.rows = rows, .input = x, .partial = partial, .n = n};
-    kd_pool_run(team, sum_squares_item, &b, kd_adamw_blocks(n));
+    gradient_loop loop = {rows, g, partial, 0};
+    kd_pool_run(team, sum_squares_item, &loop, kd_gradient_blocks(g));
     double total = 0;
-    for (ptrdiff_t i = 0; i < kd_adamw_blocks(n); i++)
+    for (ptrdiff_t i = 0; i < kd_gradient_blocks(g); i++)
         total += partial[i];
     return total;
 }
 
-static void scale_item(void *context, ptrdiff_t item, int member)
+/* A NaN times 0 stays a NaN: clearing writes. */
+static void scale_part(const gradient_loop *loop, float *x, ptrdiff_t n)
 {
-    const blocks *b = context;
-    (void)member;
-    b->rows->scale(b->x + item * BLOCK, b->a, kd_min(BLOCK, b->n - item * BLOCK));
+    if (loop->a == 0)
+        memset(x, 0, (size_t)n * sizeof(float));
+    else
+        loop->rows->scale(x, loop->a, n);
 }
 
-void kd_adamw_scale(const kd_rows *rows, float *x, float a, ptrdiff_t n, kd_team *team)
+static void scale_item(void *context, ptrdiff_t item, int member)
 {
-    blocks b = {.rows = rows, .x = x, .n = n, .a = a};
-    kd_pool_run(team, scale_item, &b, kd_adamw_blocks(n));
+    const gradient_loop *loop = context;
+    const kd_gradient *g = loop->g;
+    const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
+    (void)member;
+    if (item >= lists) {
+        scale_part(loop, g->tail + start, kd_min(BLOCK, g->rest - start));
+        return;
+    }
+    for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, g->n); i++)
+        scale_part(loop, g->table + g->ids[i] * g->C, g->C);
+}
+
+void kd_gradient_scale(const kd_rows *rows, const kd_gradient *g, float a, kd_team *team)
+{
+    gradient_loop loop = {rows, g, NULL, a};
+    kd_pool_run(team, scale_item, &loop, kd_gradient_blocks(g));
 }

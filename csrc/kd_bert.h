@@ -95,6 +95,15 @@ typedef struct kd_bert {
     float *packed;
 } kd_bert;
 
+/* Steps through all tensors of all layers in the order of the flat arrays: from {0, 0}, until 0 comes. */
+typedef struct kd_tensor_at {
+    kd_tensor tensor;
+    ptrdiff_t layer;
+} kd_tensor_at;
+
+int kd_bert_next(const kd_bert_config *config, kd_tensor_at *at);
+ptrdiff_t kd_bert_tensors(const kd_bert_config *config); /* how many there are */
+
 /* Describes a model; frozen models pack no weights for the backward pass. The arrays are set by the
  * caller, from layout.size and layout.packed_size. */
 void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gemm *gemm, int frozen);
@@ -129,7 +138,7 @@ void kd_bert_do(kd_bert_run *run, kd_phase phase, kd_team *team, ptrdiff_t from,
 
 /* (B, K): written by TAIL. The gradient TAIL_BACK reads is put at the same place. */
 float *kd_bert_logits(kd_bert_run *run);
-ptrdiff_t kd_bert_rows(const kd_bert_run *run); /* B */
+const kd_batch *kd_bert_batch(const kd_bert_run *run);
 
 /* Weights into panels, needed once after they changed: items, and items from .. to - 1. */
 ptrdiff_t kd_bert_pack_items(const kd_bert *model);

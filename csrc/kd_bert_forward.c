@@ -138,4 +138,4 @@ void kd_bert_do(kd_bert_run *run, kd_phase phase, kd_team *team, ptrdiff_t from,
 
 float *kd_bert_logits(kd_bert_run *run) { return run->logits; }
 
-ptrdiff_t kd_bert_rows(const kd_bert_run *run) { return run->batch.B; }
+const kd_batch *kd_bert_batch(const kd_bert_run *run) { return &run->batch; }

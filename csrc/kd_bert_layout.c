@@ -12,6 +12,27 @@ kd_tensor_info kd_bert_tensor_info(const kd_bert_config *config, kd_tensor tenso
     }
 }
 
+/* After the last tensor of a layer comes the first of the next layer, until the head. */
+int kd_bert_next(const kd_bert_config *config, kd_tensor_at *at)
+{
+    if (at->tensor == KD_TENSOR_ffn_beta && at->layer + 1 < config->L) {
+        at->tensor = KD_TENSOR_query;
+        at->layer++;
+    } else {
+        at->layer = at->tensor == KD_TENSOR_ffn_beta ? 0 : at->layer;
+        at->tensor++;
+    }
+    return at->tensor < KD_TENSOR_KINDS;
+}
+
+ptrdiff_t kd_bert_tensors(const kd_bert_config *config)
+{
+    ptrdiff_t count = 1;
+    for (kd_tensor_at at = {0}; kd_bert_next(config, &at);)
+        count++;
+    return count;
+}
+
 static int is_product(kd_tensor_info info) { return info.place != KD_PLACE_EMBEDDING && info.columns > 0; }
 
 /* Running ends of the three arrays while tensors are laid out. */

@@ -28,3 +28,15 @@ void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, co
         }
     }
 }
+
+ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch)
+{
+    for (ptrdiff_t t = 0; t < batch->N; t++) {
+        int32_t id = batch->ids[t];
+        if (!mark[id]) {
+            mark[id] = 1;
+            ids[count++] = id;
+        }
+    }
+    return count;
+}

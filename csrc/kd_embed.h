@@ -26,4 +26,8 @@ void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, co
 void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum,
                        const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
 
+/* Lists the batch's words whose gradient rows were untouched so far: appends to ids (room for V), which
+ * has `count` entries, each marked in mark (V). Returns the new count. */
+ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch);
+
 #endif

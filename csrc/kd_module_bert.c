@@ -1,16 +1,7 @@
 /* The type kdistill._core.Bert: a model's arrays and the run in progress. */
-#include "kd_numpy.h"
+#include "kd_module_bert.h"
 
 #include <string.h>
-
-typedef struct bert_object {
-    PyObject_HEAD
-    kd_bert model;
-    PyArrayObject *parameters, *gradients, *packed, *workspace;
-    kd_bert_run *run; /* a training run that waits for backward, or NULL */
-    int busy;         /* a call is running with the GIL released */
-    int stale;        /* parameters changed since they were packed */
-} bert_object;
 
 static int parse_sizes(PyObject *sizes, kd_bert_config *c)
 {
@@ -35,10 +26,28 @@ static int parse_sizes(PyObject *sizes, kd_bert_config *c)
     return 0;
 }
 
+/* What training needs beside the gradients: the list of touched rows, and the segments AdamW moves. */
+static int prepare_training(kd_bert_object *b)
+{
+    npy_intp V = b->model.config.V;
+    b->touched = (PyArrayObject *)PyArray_SimpleNew(1, &V, NPY_INT32);
+    b->mark = (PyArrayObject *)PyArray_ZEROS(1, &V, NPY_UINT8, 0);
+    b->segments = PyMem_Malloc((size_t)(kd_bert_tensors(&b->model.config) * (ptrdiff_t)sizeof *b->segments));
+    if (!b->touched || !b->mark || !b->segments)
+        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+    for (kd_tensor_at at = {KD_TENSOR_word, 0}; kd_bert_next(&b->model.config, &at);) {
+        kd_tensor_info info = kd_bert_tensor_info(&b->model.config, at.tensor);
+        ptrdiff_t offset = b->model.layout.offset[at.tensor] + at.layer * b->model.layout.stride;
+        b->segments[b->segment_count++] =
+            (kd_segment){offset, info.rows * kd_max(info.columns, 1), info.columns > 0};
+    }
+    return 0;
+}
+
 static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"sizes",  "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     kd_module_state *state = PyType_GetModuleState(Py_TYPE(self));
     PyObject *sizes, *parameters, *gradients;
     const char *activation;
@@ -61,6 +70,8 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
     b->packed = kd_new_bytes((size_t)b->model.layout.packed_size * sizeof(float));
     if (!b->packed)
         return -1;
+    if (!frozen && prepare_training(b) < 0)
+        return -1;
     b->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
     b->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
     b->model.parameters = kd_floats(p);
@@ -70,8 +81,7 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
     return 0;
 }
 
-/* One call at a time: a second Python thread gets an exception, not garbage. */
-static int enter(bert_object *b)
+int kd_bert_enter(kd_bert_object *b)
 {
     if (!b->parameters) {
         PyErr_SetString(PyExc_RuntimeError, "this Bert was not initialised");
@@ -86,7 +96,7 @@ static int enter(bert_object *b)
 }
 
 typedef struct slice {
-    bert_object *bert;
+    kd_bert_object *bert;
     kd_bert_run *run; /* NULL: packing */
     kd_phase phase;
 } slice;
@@ -117,14 +127,14 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
     return 0;
 }
 
-static int do_phase(bert_object *b, kd_bert_run *run, kd_phase phase, int threads, int interruptible)
+static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads, int interruptible)
 {
     slice s = {b, run, phase};
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_bert_item_cost(run, phase));
     return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads, interruptible);
 }
 
-static int pack_if_stale(bert_object *b, int threads)
+static int pack_if_stale(kd_bert_object *b, int threads)
 {
     slice s = {b, NULL, KD_PHASE_BODY};
     ptrdiff_t items = kd_bert_pack_items(&b->model);
@@ -194,7 +204,7 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
 }
 
 /* Makes the workspace at least `bytes` large. */
-static int need_workspace(bert_object *b, size_t bytes)
+static int need_workspace(kd_bert_object *b, size_t bytes)
 {
     if (b->workspace && (size_t)PyArray_SIZE(b->workspace) >= bytes + KD_ALIGN)
         return 0;
@@ -203,7 +213,7 @@ static int need_workspace(bert_object *b, size_t bytes)
     return b->workspace ? 0 : -1;
 }
 
-static PyObject *forward(bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode, int cls_only,
+static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode, int cls_only,
                          int threads)
 {
     b->run = NULL;
@@ -223,10 +233,20 @@ static PyObject *forward(bert_object *b, const kd_batch *batch, const kd_dropout
     return logits;
 }
 
+static PyObject *bert_check(PyObject *self, PyObject *args)
+{
+    PyObject *ids, *types, *starts;
+    kd_batch batch;
+    if (!PyArg_ParseTuple(args, "OOO:check", &ids, &types, &starts) ||
+        check_batch(ids, types, starts, &((kd_bert_object *)self)->model.config, &batch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *bert_forward(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"ids", "types", "starts", "train", "seed", "step", "place", "threads", "cls_only", NULL};
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     PyObject *ids, *types, *starts;
     unsigned long long seed;
     unsigned int step, place;
@@ -241,7 +261,7 @@ static PyObject *bert_forward(PyObject *self, PyObject *args, PyObject *keywords
     }
     kd_batch batch;
     kd_dropout dropout = {seed, step, place, train};
-    if (enter(b) < 0)
+    if (kd_bert_enter(b) < 0)
         return NULL;
     PyObject *logits = check_batch(ids, types, starts, &b->model.config, &batch) < 0
                            ? NULL
@@ -252,20 +272,21 @@ static PyObject *bert_forward(PyObject *self, PyObject *args, PyObject *keywords
 
 /* The first two phases touch no gradient, so an interrupt there leaves them as they were; the last,
  * which adds them up, is not interrupted. */
-static PyObject *backward(bert_object *b, PyArrayObject *dlogits, int threads)
+static PyObject *backward(kd_bert_object *b, PyArrayObject *dlogits, int threads)
 {
     kd_bert_run *run = b->run;
     b->run = NULL; /* backward overwrites the activations, so it runs once */
     memcpy(kd_bert_logits(run), PyArray_DATA(dlogits), (size_t)PyArray_SIZE(dlogits) * sizeof(float));
-    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads, 1) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads, 1) < 0 ||
-        do_phase(b, run, KD_PHASE_WEIGHTS, threads, 0) < 0)
+    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads, 1) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads, 1) < 0)
         return NULL;
-    return Py_NewRef(Py_None);
+    b->touched_count = kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count,
+                                     kd_bert_batch(run));
+    return do_phase(b, run, KD_PHASE_WEIGHTS, threads, 0) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *bert_backward(PyObject *self, PyObject *args)
 {
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     PyObject *object;
     int threads;
     if (!PyArg_ParseTuple(args, "Oi:backward", &object, &threads) || kd_check_threads(threads) < 0)
@@ -279,14 +300,14 @@ static PyObject *bert_backward(PyObject *self, PyObject *args)
     PyArrayObject *dlogits = kd_array(object, "dlogits", NPY_FLOAT, 2);
     if (!dlogits)
         return NULL;
-    Py_ssize_t rows = kd_bert_rows(b->run);
+    Py_ssize_t rows = kd_bert_batch(b->run)->B;
     if (PyArray_DIM(dlogits, 0) != rows || PyArray_DIM(dlogits, 1) != b->model.config.K) {
         PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
                      (Py_ssize_t)PyArray_DIM(dlogits, 0), (Py_ssize_t)PyArray_DIM(dlogits, 1), rows,
                      (Py_ssize_t)b->model.config.K);
         return NULL;
     }
-    if (enter(b) < 0)
+    if (kd_bert_enter(b) < 0)
         return NULL;
     PyObject *result = backward(b, dlogits, threads);
     b->busy = 0;
@@ -296,15 +317,15 @@ static PyObject *bert_backward(PyObject *self, PyObject *args)
 static PyObject *bert_touch(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    ((bert_object *)self)->stale = 1;
+    ((kd_bert_object *)self)->stale = 1;
     Py_RETURN_NONE;
 }
 
 static PyObject *bert_release(PyObject *self, PyObject *unused)
 {
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     (void)unused;
-    if (enter(b) < 0)
+    if (kd_bert_enter(b) < 0)
         return NULL;
     b->run = NULL;
     Py_CLEAR(b->workspace);
@@ -314,25 +335,30 @@ static PyObject *bert_release(PyObject *self, PyObject *unused)
 
 static PyObject *bert_workspace_bytes(PyObject *self, void *unused)
 {
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     (void)unused;
     return PyLong_FromSsize_t(b->workspace ? (Py_ssize_t)PyArray_SIZE(b->workspace) : 0);
 }
 
 static void bert_dealloc(PyObject *self)
 {
-    bert_object *b = (bert_object *)self;
+    kd_bert_object *b = (kd_bert_object *)self;
     PyTypeObject *type = Py_TYPE(self);
     Py_CLEAR(b->parameters);
     Py_CLEAR(b->gradients);
     Py_CLEAR(b->packed);
     Py_CLEAR(b->workspace);
+    Py_CLEAR(b->touched);
+    Py_CLEAR(b->mark);
+    PyMem_Free(b->segments);
     freefunc release = PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
 }
 
 static PyMethodDef bert_methods[] = {
+    {"check", bert_check, METH_VARARGS,
+     "check(ids, types, starts)\n\nRaises the ValueError that forward would raise for this batch."},
     {"forward", (PyCFunction)(void (*)(void))bert_forward, METH_VARARGS | METH_KEYWORDS,
      "forward(ids, types, starts, train, seed, step, place, threads, cls_only=True) -> logits\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 (B, K) logits. With train, dropout is on and\n"
@@ -340,6 +366,11 @@ static PyMethodDef bert_methods[] = {
     {"backward", bert_backward, METH_VARARGS,
      "backward(dlogits, threads)\n\nAdds the gradients of the last training forward to the gradient array."},
     {"touch", bert_touch, METH_NOARGS, "touch()\n\nThe parameters were written: they are packed again before use."},
+    {"clear_gradients", kd_py_clear_gradients, METH_VARARGS, kd_clear_gradients_doc},
+    {"gradient_norm", kd_py_gradient_norm, METH_VARARGS, kd_gradient_norm_doc},
+    {"scale_gradients", kd_py_scale_gradients, METH_VARARGS, kd_scale_gradients_doc},
+    {"adamw_step", kd_py_adamw_step, METH_VARARGS, kd_adamw_step_doc},
+    {"catch_up", kd_py_catch_up, METH_VARARGS, kd_catch_up_doc},
     {"release", bert_release, METH_NOARGS, "release()\n\nGives the workspace back."},
     {NULL, NULL, 0, NULL},
 };
@@ -361,7 +392,7 @@ static PyType_Slot bert_slots[] = {
 
 PyType_Spec kd_bert_spec = {
     .name = "kdistill._core.Bert",
-    .basicsize = sizeof(bert_object),
+    .basicsize = sizeof(kd_bert_object),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = bert_slots,
 };
@@ -390,18 +421,6 @@ static int append_entry(PyObject *list, const kd_bert *model, kd_tensor t, ptrdi
     return failed ? -1 : 0;
 }
 
-/* In the order of the flat arrays: embeddings, layer by layer, head. */
-static int append_place(PyObject *list, const kd_bert *model, kd_tensor_place place)
-{
-    ptrdiff_t layers = place == KD_PLACE_LAYER ? model->config.L : 1;
-    for (ptrdiff_t layer = 0; layer < layers; layer++)
-        for (int t = 0; t < KD_TENSOR_KINDS; t++)
-            if (kd_bert_tensor_info(&model->config, (kd_tensor)t).place == place &&
-                append_entry(list, model, (kd_tensor)t, layer) < 0)
-                return -1;
-    return 0;
-}
-
 PyObject *kd_py_bert_layout(PyObject *module, PyObject *args)
 {
     kd_module_state *state = PyModule_GetState(module);
@@ -412,10 +431,12 @@ PyObject *kd_py_bert_layout(PyObject *module, PyObject *args)
         return NULL;
     kd_bert_describe(&model, &config, &state->gemm, 1);
     PyObject *list = PyList_New(0);
-    if (!list || append_place(list, &model, KD_PLACE_EMBEDDING) < 0 || append_place(list, &model, KD_PLACE_LAYER) < 0 ||
-        append_place(list, &model, KD_PLACE_HEAD) < 0) {
-        Py_XDECREF(list);
-        return NULL;
-    }
+    kd_tensor_at at = {KD_TENSOR_word, 0};
+    do {
+        if (!list || append_entry(list, &model, at.tensor, at.layer) < 0) {
+            Py_XDECREF(list);
+            return NULL;
+        }
+    } while (kd_bert_next(&config, &at));
     return Py_BuildValue("nN", model.layout.size, list);
 }

@@ -1,10 +1,8 @@
-/* Losses, clipping and AdamW for Python. */
+/* The losses and AdamW on plain arrays. */
 #include "kd_numpy.h"
 
 #include "kd_adamw.h"
 #include "kd_loss.h"
-
-#include <math.h>
 
 static PyObject *py_distillation_loss(PyObject *module, PyObject *args)
 {
@@ -50,104 +48,29 @@ static PyObject *py_distillation_loss(PyObject *module, PyObject *args)
     return result;
 }
 
-/* Reads [(offset, size, decay), ...]; the result is to be freed with PyMem_Free. */
-static kd_segment *read_segments(PyObject *list, ptrdiff_t limit, ptrdiff_t *count)
-{
-    Py_ssize_t n = PyList_Check(list) ? PyList_Size(list) : -1;
-    if (n < 1) {
-        PyErr_SetString(PyExc_TypeError, "segments must be a list of (offset, size, decay)");
-        return NULL;
-    }
-    kd_segment *segments = PyMem_Malloc((size_t)n * sizeof *segments);
-    if (!segments) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    ptrdiff_t end = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        Py_ssize_t offset, size;
-        int decay;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "nnp", &offset, &size, &decay) || offset < end || size < 1 ||
-            size > limit - offset) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_ValueError, "segments must be in order and inside the arrays");
-            PyMem_Free(segments);
-            return NULL;
-        }
-        segments[i] = (kd_segment){offset, size, decay};
-        end = offset + size;
-    }
-    *count = n;
-    return segments;
-}
-
 static PyObject *py_adamw(PyObject *module, PyObject *args)
 {
     kd_module_state *state = PyModule_GetState(module);
-    PyObject *p_object, *g_object, *m_object, *v_object, *list;
+    PyObject *p_object, *g_object, *m_object, *v_object;
     double lr, beta1, beta2, eps, decay, t;
     int threads;
-    if (!PyArg_ParseTuple(args, "OOOOOddddddi:adamw", &p_object, &g_object, &m_object, &v_object, &list, &lr, &beta1,
-                          &beta2, &eps, &decay, &t, &threads) ||
+    if (!PyArg_ParseTuple(args, "OOOO(ddddd)di:adamw", &p_object, &g_object, &m_object, &v_object, &lr, &beta1, &beta2,
+                          &eps, &decay, &t, &threads) ||
         kd_check_threads(threads) < 0)
         return NULL;
-    PyArrayObject *p = kd_array_out(p_object, "parameters", NPY_FLOAT, 1, -1);
-    ptrdiff_t size = p ? PyArray_SIZE(p) : 0, count;
-    PyArrayObject *g = p ? kd_array_out(g_object, "gradients", NPY_FLOAT, 1, size) : NULL;
+    PyArrayObject *p = kd_array_out(p_object, "p", NPY_FLOAT, 1, -1);
+    ptrdiff_t size = p ? PyArray_SIZE(p) : 0;
+    PyArrayObject *g = p ? kd_array_out(g_object, "g", NPY_FLOAT, 1, size) : NULL;
     PyArrayObject *m = g ? kd_array_out(m_object, "m", NPY_FLOAT, 1, size) : NULL;
     PyArrayObject *v = m ? kd_array_out(v_object, "v", NPY_FLOAT, 1, size) : NULL;
-    kd_segment *segments = v ? read_segments(list, size, &count) : NULL;
-    kd_team *team = segments ? kd_open_team(threads) : NULL;
-    if (team) {
-        kd_adamw adamw = {kd_floats(p), kd_floats(m), kd_floats(v), kd_floats(g), segments, count,
-                          kd_adamw_constants(lr, beta1, beta2, eps, decay, t)};
-        Py_BEGIN_ALLOW_THREADS
-        kd_adamw_update(state->gemm.rows, &adamw, team);
-        kd_pool_close(team);
-        Py_END_ALLOW_THREADS
-    }
-    PyMem_Free(segments);
-    return team ? Py_NewRef(Py_None) : NULL;
-}
-
-static PyObject *py_norm(PyObject *module, PyObject *args)
-{
-    kd_module_state *state = PyModule_GetState(module);
-    PyObject *object;
-    int threads;
-    if (!PyArg_ParseTuple(args, "Oi:norm", &object, &threads) || kd_check_threads(threads) < 0)
-        return NULL;
-    PyArrayObject *x = kd_array(object, "x", NPY_FLOAT, 1);
-    ptrdiff_t n = x ? PyArray_SIZE(x) : 0;
-    double *partial = x ? PyMem_Malloc((size_t)(kd_adamw_blocks(n) + 1) * sizeof *partial) : NULL, total = 0;
-    if (!partial)
-        return x ? PyErr_NoMemory() : NULL;
-    kd_team *team = kd_open_team(threads);
-    if (team) {
-        Py_BEGIN_ALLOW_THREADS
-        total = kd_adamw_sum_squares(state->gemm.rows, kd_floats(x), n, partial, team);
-        kd_pool_close(team);
-        Py_END_ALLOW_THREADS
-    }
-    PyMem_Free(partial);
-    return team ? PyFloat_FromDouble(sqrt(total)) : NULL;
-}
-
-static PyObject *py_scale(PyObject *module, PyObject *args)
-{
-    kd_module_state *state = PyModule_GetState(module);
-    PyObject *object;
-    double factor;
-    int threads;
-    if (!PyArg_ParseTuple(args, "Odi:scale", &object, &factor, &threads) || kd_check_threads(threads) < 0)
-        return NULL;
-    PyArrayObject *x = kd_array_out(object, "x", NPY_FLOAT, 1, -1);
-    kd_team *team = x ? kd_open_team(threads) : NULL;
+    kd_team *team = v ? kd_open_team(threads) : NULL;
     if (!team)
         return NULL;
-    ptrdiff_t n = PyArray_SIZE(x);
+    kd_segment whole = {0, size, 1};
+    kd_adamw adamw = {kd_floats(p), kd_floats(m), kd_floats(v), kd_floats(g), &whole, 1,
+                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t)};
     Py_BEGIN_ALLOW_THREADS
-    kd_adamw_scale(state->gemm.rows, kd_floats(x), (float)factor, n, team);
+    kd_adamw_update(state->gemm.rows, &adamw, team);
     kd_pool_close(team);
     Py_END_ALLOW_THREADS
     return Py_NewRef(Py_None);
@@ -159,9 +82,7 @@ PyMethodDef kd_step_methods[] = {
      "-> (hard, soft, dlogits)\n\n"
      "float64 (B,) cross-entropy and T^2 KL of each row, and the float32 (B, K) gradient of the mean loss."},
     {"adamw", py_adamw, METH_VARARGS,
-     "adamw(parameters, gradients, m, v, segments, lr, beta1, beta2, eps, weight_decay, t, threads)\n\n"
-     "The t-th AdamW step, in place, on the (offset, size, decay) segments of the flat arrays."},
-    {"norm", py_norm, METH_VARARGS, "norm(x, threads) -> float\n\nThe Euclidean norm of a flat array."},
-    {"scale", py_scale, METH_VARARGS, "scale(x, factor, threads)\n\nx *= factor, in place."},
+     "adamw(p, g, m, v, (lr, beta1, beta2, eps, weight_decay), t, threads)\n\n"
+     "The t-th AdamW step on flat arrays, in place. A model's own steps are Bert.adamw_step's."},
     {NULL, NULL, 0, NULL},
 };

@@ -21,7 +21,7 @@ enum { KD_ROWS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 /* What one AdamW step needs besides the arrays; see kd_adamw.h for the formula. */
 typedef struct kd_adamw_step {
     float decay;        /* 1 - lr * weight_decay */
-    float beta1, beta2; /* */
+    float beta1, beta2;
     float step_size;    /* lr / (1 - beta1^t) */
     float root_bias2;   /* sqrt(1 - beta2^t) */
     float eps;
@@ -83,6 +83,9 @@ typedef struct kd_rows {
 
     /* One AdamW step on n parameters, in place. */
     void (*adamw)(float *p, const float *g, float *m, float *v, ptrdiff_t n, const kd_adamw_step *step);
+    /* `count` AdamW steps with g = 0: the same bits as doing each in time, but that m becomes 0 once it
+     * is subnormal. */
+    void (*adamw_replay)(float *p, float *m, float *v, ptrdiff_t n, const kd_adamw_step *steps, ptrdiff_t count);
 } kd_rows;
 
 /* The kernels of a level, or NULL if this build has none for it. */

@@ -47,6 +47,19 @@ static inline vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
 static inline vf vf_clamp(vf x, float low, float high) { return vf_min(vf_set(high), vf_max(vf_set(low), x)); }
 static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
+static inline vf vf_sqrt(vf x)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif KD_VEC == 8
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    for (int i = 0; i < KD_VEC; i++)
+        x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
 /* A fixed tree: halves are added until one lane is left. */
 static inline float vf_sum(vf x)
 {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +69,12 @@ class TensorViews(Mapping[str, NDArray[np.float32]]):
         return len(self._tensors)
 
 
+class Follower(Protocol):
+    """What moves rows of the word embeddings late, such as AdamW, and brings them up to date on request."""
+
+    def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
+
+
 class BertForSequenceClassification:
     """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
 
@@ -106,7 +112,8 @@ class BertForSequenceClassification:
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False
         self._hash: str | None = None
-        self._core = self._new_core()
+        self._follower: Follower | None = None
+        self.core = self._new_core()
 
     def _new_core(self) -> _core.Bert:
         config = self.config
@@ -196,49 +203,64 @@ class BertForSequenceClassification:
         """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        write_weights(path, TensorViews(self._parameters, self.layout))
+        write_weights(path, TensorViews(self.flat_parameters, self.layout))
         self.config.save_pretrained(path)
 
     # ---- parameters and gradients
+
+    def follow(self, follower: Follower) -> None:
+        """Names what moves this model's rows late; a former one first brings them up to date."""
+        if self._follower is not follower:
+            self._settle()
+            self._follower = follower
+
+    def _settle(self) -> None:
+        """Brings all parameters up to date."""
+        if self._follower is not None:
+            self._follower.catch_up()
 
     @property
     def parameters(self) -> TensorViews:
         """Named float32 views of the parameters; writable between calls unless the model is frozen."""
         if self.frozen:
             return TensorViews(self.flat_parameters, self.layout)
+        self._settle()
         self._handed_out = True
-        self._hash = None
         return TensorViews(self._parameters, self.layout)
 
     @property
     def gradients(self) -> TensorViews:
-        """Named float32 views of the gradients."""
+        """Named float32 views of the gradients, read-only."""
         return TensorViews(self.flat_gradients, self.layout)
 
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
         """All parameters as one read-only array; `load_flat` writes it."""
-        flat = self._parameters.view()
-        flat.flags.writeable = False
-        return flat
+        self._settle()
+        return _read_only(self._parameters)
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
-        """All gradients as one array, in the layout of `flat_parameters`."""
-        self._make_trainable()
+        """All gradients as one read-only array, in the layout of `flat_parameters`."""
+        self.trainable_core()
         assert self._gradients is not None
-        return self._gradients
+        return _read_only(self._gradients)
+
+    @property
+    def num_flat(self) -> int:
+        """The size of the flat arrays: the parameters, and what aligns them."""
+        return self._parameters.size
 
     @contextmanager
     def writing(self) -> Iterator[NDArray[np.float32]]:
         """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
+        self._settle()
         try:
             yield self._parameters
         finally:
-            self._hash = None
-            self._core.touch()
+            self.core.touch()
 
     def load_flat(self, values: NDArray[np.float32]) -> None:
         """Sets all parameters from an array like `flat_parameters`.
@@ -258,24 +280,27 @@ class BertForSequenceClassification:
     def zero_grad(self) -> None:
         """Sets the gradients to zero and begins a new effective batch of dropout."""
         if self._gradients is not None:
-            self._gradients[:] = 0
+            self.core.clear_gradients(get_num_threads())
         self.tokens_in_step = 0
 
     def freeze(self) -> Self:
         """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
         if not self.frozen:
+            self._settle()
             self.frozen = True
+            self._follower = None
             self._gradients = None
-            self._core = self._new_core()
+            self.core = self._new_core()
+            self._hash = None
         return self
 
     def weights_hash(self) -> str:
         """Returns the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
-        if self._hash is None or self._handed_out:
+        if self._hash is None or not self.frozen:
             fields = {name: getattr(self.config, name) for name in _LOGIT_FIELDS}
             about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-            digest.update(self._parameters.data)
+            digest.update(self.flat_parameters.data)
             self._hash = digest.hexdigest()
         return self._hash
 
@@ -317,10 +342,13 @@ class BertForSequenceClassification:
         """
         ids, types, starts = pack(batch)
         if train:
-            self._make_trainable()
+            self.trainable_core()
+        if self._follower is not None:
+            self.core.check(ids, types, starts)
+            self._follower.catch_up(ids)
         if self._handed_out:
-            self._core.touch()
-        logits = self._core.forward(
+            self.core.touch()
+        logits = self.core.forward(
             *(ids, types, starts, train, self.dropout_seed % 2**64),
             *(self.optimizer_step, self.tokens_in_step, get_num_threads()),
         )
@@ -338,14 +366,16 @@ class BertForSequenceClassification:
             RuntimeError: there was no such forward, or its backward has been done.
             ValueError: dlogits has another shape than the logits.
         """
-        self._core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
+        self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
-    def _make_trainable(self) -> None:
+    def trainable_core(self) -> _core.Bert:
+        """Returns the core with gradients, which are allocated when first needed; an error if frozen."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
         if self._gradients is None:
-            self._gradients = aligned_zeros(self._parameters.size)
-            self._core = self._new_core()
+            self._gradients = aligned_zeros(self.num_flat)
+            self.core = self._new_core()
+        return self.core
 
     def __repr__(self) -> str:
         c = self.config
@@ -354,6 +384,12 @@ class BertForSequenceClassification:
             f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
             f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
         )
+
+
+def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _sizes(config: BertConfig) -> tuple[int, ...]:

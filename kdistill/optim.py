@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kdistill import _core
 from kdistill.model import BertForSequenceClassification
 from kdistill.runtime import aligned_zeros, get_num_threads
+
+_CONSTANTS = 6  # floats of one step's constants in the core
 
 
 class AdamW:
@@ -56,27 +58,53 @@ class AdamW:
         self.weight_decay = weight_decay
         self._t = 0
         self._m = self._v = aligned_zeros(0)
-        self._segments = [(t.offset, int(np.prod(t.shape)), t.decay) for t in model.layout]
+        # Word embeddings move late: how many steps each row has had, and the constants of the steps after `_base`.
+        self._done = np.zeros(model.config.vocab_size, np.int32)
+        self._base = 0
+        self._history = np.zeros((0, _CONSTANTS), np.float32)
 
     def step(self) -> None:
-        """Moves the parameters along the gradients, and begins the next effective batch of dropout."""
+        """Moves the parameters along the gradients, and begins the next effective batch of dropout.
+
+        Rows of the word embeddings without a gradient are left for later: the model brings them up to date when it
+        next reads them, with the same arithmetic as a step in time.
+        """
         model = self.model
-        if not self._t and not self._m.size:
-            self._m, self._v = aligned_zeros(model.flat_parameters.size), aligned_zeros(model.flat_parameters.size)
-        with model.writing() as parameters:
-            arrays = (parameters, model.flat_gradients, self._m, self._v)
-            constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay)
-            _core.adamw(*arrays, self._segments, *constants, self._t + 1, get_num_threads())
+        if not self._m.size:
+            self._m, self._v = aligned_zeros(model.num_flat), aligned_zeros(model.num_flat)
+        model.follow(self)
         self._t += 1
+        if self._t - self._base > len(self._history):
+            grown = np.zeros((max(256, 2 * len(self._history)), _CONSTANTS), np.float32)
+            grown[: len(self._history)] = self._history
+            self._history = grown
+        constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay)
+        model.core.adamw_step(self._state(), constants, get_num_threads())
         model.optimizer_step += 1
         model.tokens_in_step = 0
+
+    def _state(self) -> tuple[Any, ...]:
+        return self._m, self._v, self._done, self._history, self._base, self._t
+
+    def catch_up(self, ids: NDArray[np.int32] | None = None) -> None:
+        """Does the steps that rows of the word embeddings have missed; the model calls it before it reads them.
+
+        Args:
+            ids: int32, the words; default all of them.
+        """
+        if self._t == self._base:
+            return
+        self.model.core.catch_up(self._state(), ids, get_num_threads())
+        if ids is None:
+            self._base = self._t
 
     def zero_grad(self) -> None:
         """Sets the model's gradients to zero."""
         self.model.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns {"step": int, "m": flat float32, "v": flat float32}; the arrays are copies."""
+        """Returns {"step": int, "m": flat float32, "v": flat float32}; the arrays are copies, up to date."""
+        self.catch_up()
         return {"step": self._t, "m": self._m.copy(), "v": self._v.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -85,15 +113,17 @@ class AdamW:
         Raises:
             ValueError: the moments are not of this model's size.
         """
-        size = self.model.flat_parameters.size
+        size = self.model.num_flat
         for name in ("m", "v"):
             if state[name].size not in (0, size):
                 raise ValueError(f"{name} has {state[name].size} values; this model's optimiser has {size}")
+        self.catch_up()
         moments = [aligned_zeros(state[name].size) for name in ("m", "v")]
         for moment, name in zip(moments, ("m", "v"), strict=True):
             moment[:] = state[name]
         self._m, self._v = moments
-        self._t = int(state["step"])
+        self._t = self._base = int(state["step"])
+        self._done[:] = self._t
 
 
 def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> float:
@@ -110,11 +140,11 @@ def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> fl
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; expected a number above 0")
-    gradients = model.flat_gradients
-    norm: float = _core.norm(gradients, get_num_threads())
+    core = model.trainable_core()
+    norm = core.gradient_norm(get_num_threads())
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
-        _core.scale(gradients, factor, get_num_threads())
+        core.scale_gradients(factor, get_num_threads())
     return norm
 
 

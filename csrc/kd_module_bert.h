@@ -1,0 +1,39 @@
+/* kd_module_bert: the object behind kdistill._core.Bert, shared by the files of the skin that serve it. */
+#ifndef KD_MODULE_BERT_H
+#define KD_MODULE_BERT_H
+
+#include "kd_numpy.h"
+
+#include "kd_adamw.h"
+
+typedef struct kd_bert_object {
+    PyObject_HEAD
+    kd_bert model;
+    PyArrayObject *parameters, *gradients, *packed, *workspace;
+    kd_bert_run *run; /* a training run that waits for backward, or NULL */
+    int busy;         /* a call is running with the GIL released */
+    int stale;        /* parameters changed since they were packed */
+    /* Training: which rows of the word embeddings have a gradient. */
+    PyArrayObject *touched, *mark; /* int32 (V) of which `touched_count` are used, uint8 (V) */
+    ptrdiff_t touched_count;
+    kd_segment *segments; /* of every tensor but the word embeddings */
+    ptrdiff_t segment_count;
+} kd_bert_object;
+
+/* One call at a time: a second Python thread gets an exception, not garbage. 0, or -1 with a
+ * RuntimeError; after 0, `busy` is to be reset. */
+int kd_bert_enter(kd_bert_object *b);
+
+/* The gradient array with its list of touched rows. */
+kd_gradient kd_bert_gradient(const kd_bert_object *b);
+
+/* Methods on gradients and parameters, see kd_module_train.c. */
+extern const char kd_clear_gradients_doc[], kd_gradient_norm_doc[], kd_scale_gradients_doc[], kd_adamw_step_doc[],
+    kd_catch_up_doc[];
+PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args);
+PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args);
+PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args);
+PyObject *kd_py_adamw_step(PyObject *self, PyObject *args);
+PyObject *kd_py_catch_up(PyObject *self, PyObject *args);
+
+#endif

@@ -1,0 +1,209 @@
+/* Methods of kdistill._core.Bert that work on gradients and parameters: clearing, clipping, AdamW. */
+#include "kd_module_bert.h"
+
+#include <math.h>
+
+kd_gradient kd_bert_gradient(const kd_bert_object *b)
+{
+    const kd_bert_layout *layout = &b->model.layout;
+    const ptrdiff_t rest = layout->offset[KD_TENSOR_position]; /* the table is the first tensor */
+    kd_gradient g = {b->model.gradients,
+                     b->model.gradients + rest,
+                     PyArray_DATA(b->touched),
+                     b->touched_count,
+                     b->model.config.C,
+                     layout->size - rest};
+    return g;
+}
+
+/* Enters the object if it has gradients and `threads` is fine; -1 with an exception otherwise. */
+static int enter_training(kd_bert_object *b, int threads)
+{
+    if (kd_check_threads(threads) < 0 || kd_bert_enter(b) < 0)
+        return -1;
+    if (b->gradients)
+        return 0;
+    b->busy = 0;
+    PyErr_SetString(PyExc_RuntimeError, "this model is frozen; it has no gradients");
+    return -1;
+}
+
+static int scale_gradients(kd_bert_object *b, float factor, int threads)
+{
+    kd_team *team = kd_open_team(threads);
+    kd_gradient g = kd_bert_gradient(b);
+    if (!team)
+        return -1;
+    Py_BEGIN_ALLOW_THREADS
+    kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
+    kd_pool_close(team);
+    Py_END_ALLOW_THREADS
+    return 0;
+}
+
+const char kd_clear_gradients_doc[] = "clear_gradients(threads)\n\nSets all gradients to 0.";
+
+PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args)
+{
+    kd_bert_object *b = (kd_bert_object *)self;
+    int threads;
+    if (!PyArg_ParseTuple(args, "i:clear_gradients", &threads) || enter_training(b, threads) < 0)
+        return NULL;
+    int failed = scale_gradients(b, 0, threads) < 0;
+    const int32_t *touched = PyArray_DATA(b->touched);
+    uint8_t *mark = PyArray_DATA(b->mark);
+    for (ptrdiff_t i = 0; !failed && i < b->touched_count; i++)
+        mark[touched[i]] = 0;
+    if (!failed)
+        b->touched_count = 0;
+    b->busy = 0;
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+const char kd_scale_gradients_doc[] = "scale_gradients(factor, threads)\n\nAll gradients *= factor.";
+
+PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args)
+{
+    kd_bert_object *b = (kd_bert_object *)self;
+    float factor;
+    int threads;
+    if (!PyArg_ParseTuple(args, "fi:scale_gradients", &factor, &threads) || enter_training(b, threads) < 0)
+        return NULL;
+    int failed = scale_gradients(b, factor, threads) < 0;
+    b->busy = 0;
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+const char kd_gradient_norm_doc[] = "gradient_norm(threads) -> float\n\nThe Euclidean norm of all gradients together.";
+
+PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
+{
+    kd_bert_object *b = (kd_bert_object *)self;
+    int threads;
+    if (!PyArg_ParseTuple(args, "i:gradient_norm", &threads) || enter_training(b, threads) < 0)
+        return NULL;
+    kd_gradient g = kd_bert_gradient(b);
+    double total = 0, *partial = PyMem_Malloc((size_t)(kd_gradient_blocks(&g) + 1) * sizeof *partial);
+    kd_team *team = partial ? kd_open_team(threads) : NULL;
+    if (team) {
+        Py_BEGIN_ALLOW_THREADS
+        total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
+        kd_pool_close(team);
+        Py_END_ALLOW_THREADS
+    }
+    b->busy = 0;
+    if (!partial)
+        return PyErr_NoMemory();
+    PyMem_Free(partial);
+    return team ? PyFloat_FromDouble(sqrt(total)) : NULL;
+}
+
+/* The optimiser's arrays: moments like the parameters, steps done per word, and the constants of steps
+ * base + 1 on, KD_HISTORY floats each. */
+enum { KD_HISTORY = sizeof(kd_adamw_step) / sizeof(float) };
+
+typedef struct moments {
+    PyArrayObject *m, *v, *done, *history;
+    Py_ssize_t base, t;
+} moments;
+
+static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, kd_deferred *table)
+{
+    PyObject *m, *v, *done, *history;
+    const ptrdiff_t size = b->model.layout.size;
+    if (!PyArg_ParseTuple(tuple, "OOOOnn:state", &m, &v, &done, &history, &o->base, &o->t) ||
+        !(o->m = kd_array_out(m, "m", NPY_FLOAT, 1, size)) || !(o->v = kd_array_out(v, "v", NPY_FLOAT, 1, size)) ||
+        !(o->done = kd_array_out(done, "done", NPY_INT32, 1, b->model.config.V)) ||
+        !(o->history = kd_array_out(history, "history", NPY_FLOAT, 2, -1)))
+        return -1;
+    if (o->base < 0 || o->t < o->base || o->t > INT32_MAX || PyArray_DIM(o->history, 1) != KD_HISTORY ||
+        PyArray_DIM(o->history, 0) < o->t - o->base) {
+        PyErr_SetString(PyExc_ValueError, "history does not hold the steps after base");
+        return -1;
+    }
+    *table = (kd_deferred){b->model.parameters,      kd_floats(o->m), kd_floats(o->v), b->model.gradients,
+                           PyArray_DATA(o->done),    PyArray_DATA(o->history), o->base, o->t,
+                           b->model.config.C};
+    return 0;
+}
+
+const char kd_adamw_step_doc[] =
+    "adamw_step((m, v, done, history, base, t), (lr, beta1, beta2, eps, weight_decay), threads)\n\n"
+    "The t-th AdamW step: writes its constants to history[t - 1 - base], then moves every tensor but the\n"
+    "word embeddings, and of those the rows with a gradient.";
+
+PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
+{
+    kd_bert_object *b = (kd_bert_object *)self;
+    PyObject *state;
+    double lr, beta1, beta2, eps, decay;
+    int threads;
+    moments o;
+    kd_deferred table;
+    if (!PyArg_ParseTuple(args, "O!(ddddd)i:adamw_step", &PyTuple_Type, &state, &lr, &beta1, &beta2, &eps, &decay,
+                          &threads) ||
+        enter_training(b, threads) < 0)
+        return NULL;
+    kd_team *team = parse_moments(b, state, &o, &table) < 0 ? NULL : kd_open_team(threads);
+    if (team) {
+        kd_adamw_step step = kd_adamw_constants(lr, beta1, beta2, eps, decay, (double)o.t);
+        ((kd_adamw_step *)PyArray_DATA(o.history))[o.t - 1 - o.base] = step;
+        kd_adamw adamw = {b->model.parameters, kd_floats(o.m), kd_floats(o.v), b->model.gradients, b->segments,
+                          b->segment_count, step};
+        Py_BEGIN_ALLOW_THREADS
+        kd_adamw_update(b->model.gemm.rows, &adamw, team);
+        kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);
+        kd_pool_close(team);
+        Py_END_ALLOW_THREADS
+        b->stale = 1;
+    }
+    b->busy = 0;
+    return team ? Py_NewRef(Py_None) : NULL;
+}
+
+/* `ids` as int32 words of the vocabulary; None stands for all of them. A new reference. */
+static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
+{
+    if (ids == Py_None)
+        return (PyArrayObject *)PyArray_Arange(0, (double)V, 1, NPY_INT32);
+    PyArrayObject *array = kd_array(ids, "ids", NPY_INT32, 1);
+    const int32_t *id = array ? PyArray_DATA(array) : NULL;
+    for (ptrdiff_t i = 0; array && i < PyArray_SIZE(array); i++)
+        if (id[i] < 0 || id[i] >= V) {
+            PyErr_Format(PyExc_ValueError, "ids[%zd] is %d; the vocabulary has %zd entries", (Py_ssize_t)i, (int)id[i],
+                         (Py_ssize_t)V);
+            return NULL;
+        }
+    return (PyArrayObject *)Py_XNewRef((PyObject *)array);
+}
+
+const char kd_catch_up_doc[] =
+    "catch_up((m, v, done, history, base, t), ids | None, threads)\n\n"
+    "Does the steps that these rows of the word embeddings (None: all) have missed, up to t.";
+
+PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
+{
+    kd_bert_object *b = (kd_bert_object *)self;
+    PyObject *state, *object;
+    int threads;
+    moments o;
+    kd_deferred table;
+    if (!PyArg_ParseTuple(args, "O!Oi:catch_up", &PyTuple_Type, &state, &object, &threads) ||
+        enter_training(b, threads) < 0)
+        return NULL;
+    PyArrayObject *ids = parse_moments(b, state, &o, &table) < 0 ? NULL : parse_ids(object, b->model.config.V);
+    npy_intp n = ids ? PyArray_SIZE(ids) : 0;
+    PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
+    kd_team *team = behind ? kd_open_team(threads) : NULL;
+    if (team) {
+        Py_BEGIN_ALLOW_THREADS
+        ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
+        kd_deferred_catch_up(b->model.gemm.rows, &table, PyArray_DATA(behind), count, team);
+        kd_pool_close(team);
+        Py_END_ALLOW_THREADS
+    }
+    Py_XDECREF((PyObject *)ids);
+    Py_XDECREF((PyObject *)behind);
+    b->busy = 0;
+    return team ? Py_NewRef(Py_None) : NULL;
+}
