@@ -102,7 +102,8 @@ def distillation_loss_parts(
     hard, soft, dlogits = _core.distillation_loss(student, teacher, checked, alpha, temperature)
     labelled = np.zeros(len(hard), bool) if checked is None else checked != NO_LABEL
     weight = np.where(labelled, alpha, 0.0)
-    rows = weight * hard + (1 - weight) * soft
+    with np.errstate(invalid="ignore"):  # 0 * inf: refused below, by row
+        rows = weight * hard + (1 - weight) * soft
     _require_finite(rows, student, teacher)
     hard_mean = float(hard[labelled].mean()) if labelled.any() else 0.0
     return LossParts(float(rows.mean()), dlogits, hard_mean, float(soft.mean()))
