@@ -47,9 +47,12 @@ def set_num_threads(n: int) -> None:
 
     Raises:
         ValueError: `n` is not between 1 and 256.
+        TypeError: `n` is not a whole number.
     """
     global _num_threads
-    _num_threads = _checked_threads(n, "n")
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"n is {n!r}; expected a whole number")
+    _num_threads = _checked_threads(int(n), "n")
 
 
 def get_num_threads() -> int:
