@@ -1,0 +1,104 @@
+"""Threads, the instruction-set level, and what `show_config` says of an installation."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kdistill as kd
+from kdistill import _core
+from kdistill.runtime import aligned_zeros, isa_level
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = kd.get_num_threads()
+    yield
+    kd.set_num_threads(before)
+
+
+def in_a_new_process(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "KDISTILL_NUM_THREADS"}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_number_of_threads_is_what_was_set() -> None:
+    for threads in (1, np.int64(3), 256):  # more than there are CPUs is allowed
+        kd.set_num_threads(threads)
+        assert kd.get_num_threads() == threads
+        assert kd.show_config()["num_threads"] == threads
+
+
+@pytest.mark.parametrize("threads", [0, -3, 257])
+def test_a_number_of_threads_out_of_range_is_refused_and_changes_nothing(threads: int) -> None:
+    kd.set_num_threads(2)
+    with pytest.raises(ValueError, match=f"n is {threads}; expected a whole number from 1 to 256"):
+        kd.set_num_threads(threads)
+    assert kd.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("threads", [2.5, "2", None])
+def test_a_number_of_threads_of_another_type_is_refused(threads: Any) -> None:
+    with pytest.raises(TypeError, match=f"n is {re.escape(repr(threads))}; expected a whole number"):
+        kd.set_num_threads(threads)
+
+
+def test_threads_by_default() -> None:
+    script = "import kdistill as kd; print(kd.get_num_threads())"
+    run = in_a_new_process(script)
+    assert run.stdout.strip() == str(min(len(os.sched_getaffinity(0)), 256)), run.stderr
+    assert in_a_new_process(script, KDISTILL_NUM_THREADS="").stdout == run.stdout
+    assert in_a_new_process(script, KDISTILL_NUM_THREADS="7").stdout.strip() == "7"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("two", "ValueError: KDISTILL_NUM_THREADS is 'two'; expected a whole number"),
+        ("0", "ValueError: KDISTILL_NUM_THREADS is 0; expected a whole number from 1 to 256"),
+        ("1000", "ValueError: KDISTILL_NUM_THREADS is 1000; expected a whole number from 1 to 256"),
+    ],
+)
+def test_an_environment_that_makes_no_sense(value: str, message: str) -> None:
+    run = in_a_new_process("import kdistill as kd; kd.get_num_threads()", KDISTILL_NUM_THREADS=value)
+    assert run.stderr.strip().splitlines()[-1] == message
+
+
+def test_show_config() -> None:
+    config = kd.show_config()
+    assert list(config) == [
+        *("version", "isa_level", "isa_levels", "blis", "num_threads", "cpus", "compiler", "compiler_flags"),
+        *("python", "numpy", "platform"),
+    ]
+    assert config["version"] == kd.__version__
+    assert config["isa_level"] == isa_level() == _core.ISA_LEVEL
+    assert config["isa_levels"][0] == "generic"
+    assert config["isa_level"] in config["isa_levels"]
+    assert re.fullmatch(r"\d+\.\d+.*", config["blis"])
+    assert config["numpy"] == np.__version__
+    # What the numbers rest on, see docs/numerics.md.
+    flags = config["compiler_flags"]
+    assert "-O3" in flags
+    assert not re.search(r"-ffast-math|-Ofast|-march=native|-funsafe", flags)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1000])
+def test_aligned_zeros(size: int) -> None:
+    array = aligned_zeros(size)
+    assert (array.shape, array.dtype) == ((size,), np.float32)
+    assert not array.any()
+    assert array.flags.c_contiguous
+    assert array.ctypes.data % 64 == 0
