@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from small_run import VOCABULARY, small_dataset, small_model, write_rows
 
+from kdistill import trainer as trainer_module
 from kdistill.arguments import TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
@@ -300,6 +302,15 @@ def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
         trainer.train()
 
 
+def test_evaluation_rows_without_labels_are_refused_before_training(tmp_path: Path) -> None:
+    rows = small_dataset(8)
+    unlabelled = Dataset(rows.ids, rows.types, rows.starts, np.full(8, NO_LABEL))
+    trainer = Trainer(small_model(), arguments(tmp_path), train_dataset=rows, eval_dataset=unlabelled)
+    with pytest.raises(ValueError, match="eval_dataset has no labels"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
 def test_without_evaluation_rows(tmp_path: Path) -> None:
     trainer = Trainer(small_model(), arguments(tmp_path), train_dataset=small_dataset(8))
     with pytest.warns(UserWarning, match="no eval_dataset"):
@@ -367,6 +378,24 @@ def test_overwriting_deletes_the_old_run_alone(tmp_path: Path) -> None:
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def test_overwriting_run_that_fails_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    """Else --resume would take the old run's results for its own."""
+    Trainer(small_model(), arguments(tmp_path, eval_strategy="no"), train_dataset=small_dataset(30)).train()
+    args = arguments(tmp_path, eval_strategy="no", overwrite_output_dir=True, per_device_train_batch_size=24)
+    with pytest.raises(FloatingPointError):
+        Poisoned(small_model(), args, train_dataset=small_dataset(24)).train()
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not left & {"all_results.json", "trainer_state.json", "model.safetensors", "checkpoint-4", "checkpoint-8"}
+
+
+def test_state_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trainer_state.json").write_text('{"global_step": 3, "is_world_process_zero": true}')
+    trainer = Trainer(small_model(), arguments(tmp_path, eval_strategy="no"), train_dataset=small_dataset(8))
+    with pytest.raises(ValueError, match=r"trainer_state\.json is of another program .*is_world_process_zero"):
+        trainer.train(resume_from_checkpoint=True)
+
+
 def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     args = arguments(tmp_path, eval_strategy="no", output_dir=str(tmp_path / "file" / "out"))
@@ -386,6 +415,19 @@ def test_model_init_makes_a_new_model_for_each_training(tmp_path: Path) -> None:
         Trainer(small_model(), args, model_init=small_model)
     with pytest.raises(ValueError, match="model and model_init: found neither"):
         Trainer(args=args)
+
+
+def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads: list[Any] = []
+    monkeypatch.setattr(trainer_module, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
+    args = arguments(tmp_path, eval_strategy="no", push_to_hub=True, hub_model_id="me/tiny", hub_private_repo=True)
+    trainer = Trainer(small_model(), args, train_dataset=small_dataset(16))
+    trainer.train()
+    (((directory, repository), named),) = uploads
+    assert (directory, repository, named["private"]) == (tmp_path / "out", "me/tiny", True)
+    assert any(fnmatch("checkpoint-2/model.safetensors", pattern) for pattern in named["ignore"])
+    assert not any(fnmatch("model.safetensors", pattern) for pattern in named["ignore"])
+    assert trainer.push_to_hub() == "address"
 
 
 def test_tensorboard_events(tmp_path: Path) -> None:
