@@ -195,7 +195,13 @@ def test_tokenizers_with_other_ids(tmp_path: Path, teacher: BertForSequenceClass
 
 
 @pytest.mark.parametrize(
-    "id2label", [{0: "positive", 1: "negative"}, {0: "negative", 1: "neutral", 2: "positive"}, {0: "no", 1: "yes"}]
+    "id2label",
+    [
+        {0: "positive", 1: "negative"},
+        {0: "no", 1: "yes"},
+        {0: "negative", 1: "neutral", 2: "positive"},
+        {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"},
+    ],
 )
 def test_another_label_map(tmp_path: Path, teacher: BertForSequenceClassification, id2label: dict[int, str]) -> None:
     assert teacher.config.id2label == LABELS
