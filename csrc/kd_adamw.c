@@ -14,8 +14,9 @@ kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double e
     s.decay = (float)(1 - lr * weight_decay);
     s.beta1 = (float)beta1;
     s.beta2 = (float)beta2;
-    s.step_size = (float)(lr / (1 - pow(beta1, t)));
-    s.root_bias2 = (float)sqrt(1 - pow(beta2, t));
+    /* Of the betas as the moments use them: 1 - 0.999f is 1.3e-5 off 0.001, and the division takes it out. */
+    s.step_size = (float)(lr / (1 - pow(s.beta1, t)));
+    s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));
     s.eps = (float)eps;
     return s;
 }

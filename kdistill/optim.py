@@ -70,21 +70,22 @@ class AdamW:
         next reads them, with the same arithmetic as a step in time.
         """
         model = self.model
+        core = model.trainable_core()
         if not self._m.size:
             self._m, self._v = aligned_zeros(model.num_flat), aligned_zeros(model.num_flat)
         model.follow(self)
-        self._t += 1
-        if self._t - self._base > len(self._history):
+        if self._t == self._base + len(self._history):
             grown = np.zeros((max(256, 2 * len(self._history)), _CONSTANTS), np.float32)
             grown[: len(self._history)] = self._history
             self._history = grown
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay)
-        model.core.adamw_step(self._state(), constants, get_num_threads())
+        core.adamw_step(self._state(self._t + 1), constants, get_num_threads())
+        self._t += 1
         model.optimizer_step += 1
         model.tokens_in_step = 0
 
-    def _state(self) -> tuple[Any, ...]:
-        return self._m, self._v, self._done, self._history, self._base, self._t
+    def _state(self, t: int) -> tuple[Any, ...]:
+        return self._m, self._v, self._done, self._history, self._base, t
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None:
         """Does the steps that rows of the word embeddings have missed; the model calls it before it reads them.
@@ -94,7 +95,7 @@ class AdamW:
         """
         if self._t == self._base:
             return
-        self.model.core.catch_up(self._state(), ids, get_num_threads())
+        self.model.core.catch_up(self._state(self._t), ids, get_num_threads())
         if ids is None:
             self._base = self._t
 
