@@ -69,6 +69,8 @@ def _projected_embeddings(
         counts = np.asarray(token_counts, np.float64) + 1
         if counts.shape != (len(words),):
             raise ValueError(f"token_counts has shape {counts.shape}; expected ({len(words)},), one for each token")
+        if not (np.isfinite(counts) & (counts >= 1)).all():
+            raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
     weights = counts / counts.sum()
     mean = weights @ words
     centred = words - mean
