@@ -221,7 +221,10 @@ class BertForSequenceClassification:
 
     @property
     def parameters(self) -> TensorViews:
-        """Named float32 views of the parameters; writable between calls unless the model is frozen."""
+        """Named float32 views of the parameters; writable between calls unless the model is frozen.
+
+        Rows of the word embeddings move late (see AdamW): ask again after training for views that are up to date.
+        """
         if self.frozen:
             return TensorViews(self.flat_parameters, self.layout)
         self._settle()
