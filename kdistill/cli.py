@@ -164,7 +164,6 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         prog="kdistill",
         description="Distil BERT classifiers on a CPU, without PyTorch.",
         epilog="kdistill COMMAND --help explains a command's options.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -177,7 +176,6 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
             description=textwrap.fill(command.description, 100),
             epilog=f"example:\n  {command.example}",
             formatter_class=RawDescriptionHelpFormatter,
-            allow_abbrev=False,
         )
         _add_inputs(subparser, command.name)
         if command.arguments is not None:

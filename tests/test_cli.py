@@ -9,12 +9,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
 from small_run import LABELS, sentences, write_model, write_rows
 
-from kdistill import __version__, cli
+from kdistill import __version__, cli, commands
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.commands import read_arguments
 from kdistill.model import BertForSequenceClassification
@@ -238,6 +239,20 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
         capsys, "predict", "--model", model_dir, "--data", ragged, "--output", tmp_path / "predictions"
     )
     assert not (tmp_path / "predictions").exists()
+
+
+def test_predictions_are_written_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_dir: Path, rows: Path
+) -> None:
+    def fail_midway(file: TextIO, *_: object) -> None:
+        file.write("index\tprediction\n")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(commands, "_write_predictions", fail_midway)
+    (tmp_path / "predictions").write_text("earlier")
+    words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
+    assert cli.main([str(word) for word in words]) == 2
+    assert (tmp_path / "predictions").read_text() == "earlier"
 
 
 def test_teacher_and_student_that_do_not_fit(

@@ -115,7 +115,9 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
         teacher.forward(trainer.eval_dataset.batch(np.arange(50))[0]).argmax(axis=1) == np.arange(50) % 2
     ).mean()
     assert results["teacher_accuracy"] == expected
-    assert "distilled from the teacher `the teacher`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "distilled from the teacher `the teacher`" in card
+    assert f"| teacher `the teacher` | {teacher.num_parameters():,} | {expected:.4f} |" in card
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")

@@ -99,6 +99,7 @@ def signalled(options: list[str], number: int) -> None:
             if state.global_step == 20:
                 os.kill(os.getpid(), number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     trainer_module.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
 

@@ -345,7 +345,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert results["eval_accuracy"] == trainer.evaluate()["eval_accuracy"]
     assert {"train_loss", "train_runtime", "epoch", "eval_loss"} <= set(results)
     card = (out / "README.md").read_text()
-    assert f"{results['eval_accuracy']:.4f}" in card
+    assert f"| this model | {trainer.model.num_parameters():,} | {results['eval_accuracy']:.4f} |" in card
     assert "n = 11" in card
     for fact in ("`rows.tsv`", "`held-out.tsv`", "| `seed` | 33 |", "best accuracy of 2 evaluations"):
         assert fact in card
