@@ -78,8 +78,7 @@ static void deferred_item(void *context, ptrdiff_t item, int member)
     }
 }
 
-void kd_deferred_catch_up(const kd_rows *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
-                          kd_team *team)
+void kd_deferred_catch_up(const kd_rows *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n, kd_team *team)
 {
     row_list list = {rows, table, ids, n, 0};
     kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));

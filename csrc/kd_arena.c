@@ -14,7 +14,4 @@ void *kd_arena_take(kd_arena *arena, ptrdiff_t count, size_t size)
     return place;
 }
 
-float *kd_arena_floats(kd_arena *arena, ptrdiff_t count)
-{
-    return kd_arena_take(arena, count, sizeof(float));
-}
+float *kd_arena_floats(kd_arena *arena, ptrdiff_t count) { return kd_arena_take(arena, count, sizeof(float)); }

@@ -66,8 +66,7 @@ static void narrow(float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdi
         memcpy(dst + i * C, src + i * Dp, (size_t)D * sizeof(float));
 }
 
-static void drop_row(const kd_rows *rows, float *p, const kd_attention *a, ptrdiff_t token, ptrdiff_t head,
-                     ptrdiff_t n)
+static void drop_row(const kd_rows *rows, float *p, const kd_attention *a, ptrdiff_t token, ptrdiff_t head, ptrdiff_t n)
 {
     kd_dropout_row(rows, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
 }
@@ -130,8 +129,8 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
         for (ptrdiff_t i = 0; i < count; i++) {
             ptrdiff_t row = (q0 + i) * C + head * D;
             drop_row(rows, s->dp + i * np, a, token + q0 + i, head, n);
-            rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np,
-                                   rows->dot(dctx + row, ctx + row, D), np, scale);
+            rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np, rows->dot(dctx + row, ctx + row, D),
+                                   np, scale);
         }
         rows->matmul(s->dk, Dp, s->dp, 1, np, s->query, Dp, n, Dp, count, (int)later);
         rows->matmul(s->out, Dp, s->dp, np, 1, s->wide, Dp, count, Dp, n, 0);

@@ -11,11 +11,11 @@
 
 /* What all sequences of a layer share. */
 typedef struct kd_attention {
-    ptrdiff_t H, D;             /* rows of q, k, v and ctx are C = H * D apart */
-    const kd_dropout *dropout;  /* of the probabilities */
-    int tensor;                 /* their name, see kd_dropout.h */
-    ptrdiff_t features;         /* feature of (head, key) is head * features + key */
-    float p;                    /* dropout rate */
+    ptrdiff_t H, D;            /* rows of q, k, v and ctx are C = H * D apart */
+    const kd_dropout *dropout; /* of the probabilities */
+    int tensor;                /* their name, see kd_dropout.h */
+    ptrdiff_t features;        /* feature of (head, key) is head * features + key */
+    float p;                   /* dropout rate */
 } kd_attention;
 
 /* Floats of scratch for sequences of at most `longest` tokens. */

@@ -8,8 +8,9 @@
  * The gradient convention: `dx` is d(loss)/d(x). Gradients of activations are overwritten (=),
  * gradients of parameters accumulate (+=). Arguments come as outputs, inputs, parameters, sizes.
  *
- * Kernels cannot fail: shapes, types and ranges are checked by the skin before the first write.
- * What can only be found out while computing (a loss that is not finite) is a kd_status.
+ * Kernels cannot fail: shapes, types and ranges are checked by the skin before the first write. What
+ * can fail is getting ready (threads, kernels for a CPU), and that returns a kd_status. A loss that is
+ * not finite is found by whoever reads the losses of the rows.
  */
 #ifndef KD_BASE_H
 #define KD_BASE_H
@@ -30,13 +31,7 @@ typedef enum kd_status {
     KD_OK = 0,
     KD_UNSUPPORTED, /* the CPU or the library lacks what was asked for */
     KD_NO_THREADS,  /* the operating system gave no further thread */
-    KD_NOT_FINITE,  /* a NaN or an infinity came out */
 } kd_status;
-
-typedef struct kd_error {
-    kd_status status;
-    ptrdiff_t position; /* row the error is about, or -1 */
-} kd_error;
 
 static inline ptrdiff_t kd_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 static inline ptrdiff_t kd_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }

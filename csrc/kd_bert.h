@@ -27,7 +27,7 @@ typedef struct kd_bert_config {
     ptrdiff_t L, C, H, F; /* layers, hidden, heads (dividing C), feed-forward */
     ptrdiff_t V, P, T, K; /* vocabulary, positions, token types, labels */
     kd_activation activation;
-    float eps;                                  /* LayerNorm's */
+    float eps;                                 /* LayerNorm's */
     float p_hidden, p_attention, p_classifier; /* dropout rates, in [0, 1) */
 } kd_bert_config;
 
@@ -35,31 +35,31 @@ typedef struct kd_bert_config {
  * the flat arrays. columns = 0 marks a vector; exactly the matrices get weight decay. A LAYER tensor
  * exists L times and its name follows "bert.encoder.layer.<l>.". The tensor after a LAYER or HEAD
  * matrix is that product's bias. */
-#define KD_BERT_TENSORS(X)                                                              \
-    X(EMBEDDING, word, "bert.embeddings.word_embeddings.weight", V, C)                  \
-    X(EMBEDDING, position, "bert.embeddings.position_embeddings.weight", P, C)          \
-    X(EMBEDDING, type, "bert.embeddings.token_type_embeddings.weight", T, C)            \
-    X(EMBEDDING, embedding_gamma, "bert.embeddings.LayerNorm.weight", C, 0)             \
-    X(EMBEDDING, embedding_beta, "bert.embeddings.LayerNorm.bias", C, 0)                \
-    X(LAYER, query, "attention.self.query.weight", C, C)                                \
-    X(LAYER, query_bias, "attention.self.query.bias", C, 0)                             \
-    X(LAYER, key, "attention.self.key.weight", C, C)                                    \
-    X(LAYER, key_bias, "attention.self.key.bias", C, 0)                                 \
-    X(LAYER, value, "attention.self.value.weight", C, C)                                \
-    X(LAYER, value_bias, "attention.self.value.bias", C, 0)                             \
-    X(LAYER, output, "attention.output.dense.weight", C, C)                             \
-    X(LAYER, output_bias, "attention.output.dense.bias", C, 0)                          \
-    X(LAYER, attention_gamma, "attention.output.LayerNorm.weight", C, 0)                \
-    X(LAYER, attention_beta, "attention.output.LayerNorm.bias", C, 0)                   \
-    X(LAYER, up, "intermediate.dense.weight", F, C)                                     \
-    X(LAYER, up_bias, "intermediate.dense.bias", F, 0)                                  \
-    X(LAYER, down, "output.dense.weight", C, F)                                         \
-    X(LAYER, down_bias, "output.dense.bias", C, 0)                                      \
-    X(LAYER, ffn_gamma, "output.LayerNorm.weight", C, 0)                                \
-    X(LAYER, ffn_beta, "output.LayerNorm.bias", C, 0)                                   \
-    X(HEAD, pooler, "bert.pooler.dense.weight", C, C)                                   \
-    X(HEAD, pooler_bias, "bert.pooler.dense.bias", C, 0)                                \
-    X(HEAD, classifier, "classifier.weight", K, C)                                      \
+#define KD_BERT_TENSORS(X)                                                                                             \
+    X(EMBEDDING, word, "bert.embeddings.word_embeddings.weight", V, C)                                                 \
+    X(EMBEDDING, position, "bert.embeddings.position_embeddings.weight", P, C)                                         \
+    X(EMBEDDING, type, "bert.embeddings.token_type_embeddings.weight", T, C)                                           \
+    X(EMBEDDING, embedding_gamma, "bert.embeddings.LayerNorm.weight", C, 0)                                            \
+    X(EMBEDDING, embedding_beta, "bert.embeddings.LayerNorm.bias", C, 0)                                               \
+    X(LAYER, query, "attention.self.query.weight", C, C)                                                               \
+    X(LAYER, query_bias, "attention.self.query.bias", C, 0)                                                            \
+    X(LAYER, key, "attention.self.key.weight", C, C)                                                                   \
+    X(LAYER, key_bias, "attention.self.key.bias", C, 0)                                                                \
+    X(LAYER, value, "attention.self.value.weight", C, C)                                                               \
+    X(LAYER, value_bias, "attention.self.value.bias", C, 0)                                                            \
+    X(LAYER, output, "attention.output.dense.weight", C, C)                                                            \
+    X(LAYER, output_bias, "attention.output.dense.bias", C, 0)                                                         \
+    X(LAYER, attention_gamma, "attention.output.LayerNorm.weight", C, 0)                                               \
+    X(LAYER, attention_beta, "attention.output.LayerNorm.bias", C, 0)                                                  \
+    X(LAYER, up, "intermediate.dense.weight", F, C)                                                                    \
+    X(LAYER, up_bias, "intermediate.dense.bias", F, 0)                                                                 \
+    X(LAYER, down, "output.dense.weight", C, F)                                                                        \
+    X(LAYER, down_bias, "output.dense.bias", C, 0)                                                                     \
+    X(LAYER, ffn_gamma, "output.LayerNorm.weight", C, 0)                                                               \
+    X(LAYER, ffn_beta, "output.LayerNorm.bias", C, 0)                                                                  \
+    X(HEAD, pooler, "bert.pooler.dense.weight", C, C)                                                                  \
+    X(HEAD, pooler_bias, "bert.pooler.dense.bias", C, 0)                                                               \
+    X(HEAD, classifier, "classifier.weight", K, C)                                                                     \
     X(HEAD, classifier_bias, "classifier.bias", K, 0)
 
 #define KD_BERT_ENUM(place, symbol, name, rows, columns) KD_TENSOR_##symbol,

@@ -3,8 +3,8 @@
 #include <string.h>
 
 enum {
-    EMBED_STRIP = 64,      /* columns of the embedding tables one item adds up: four cache lines */
-    VECTOR_STRIP = 16384,  /* floats of the vector gradients one item adds up */
+    EMBED_STRIP = 64,     /* columns of the embedding tables one item adds up: four cache lines */
+    VECTOR_STRIP = 16384, /* floats of the vector gradients one item adds up */
 };
 
 static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float)); }

@@ -97,8 +97,7 @@ typedef struct sequence {
 static sequence sequence_of(const kd_bert_run *run, const kd_span *span, ptrdiff_t b)
 {
     ptrdiff_t start = (ptrdiff_t)run->batch.starts[b], length = (ptrdiff_t)run->batch.starts[b + 1] - start;
-    sequence s = {span->cls ? b - span->b0 : start - span->t0, span->cls ? 1 : length, start - span->t0, length,
-                  start};
+    sequence s = {span->cls ? b - span->b0 : start - span->t0, span->cls ? 1 : length, start - span->t0, length, start};
     return s;
 }
 
@@ -122,8 +121,8 @@ static void attend_backward(const kd_bert_run *run, const kd_layer_map *view, co
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         sequence s = sequence_of(run, span, b);
         kd_attention_backward(run->model->gemm.rows, view->q + s.query * C, view->k + s.key * C, view->v + s.key * C,
-                              dctx + s.query * C, view->ctx + s.query * C, view->lse + s.query * H, &attention,
-                              s.token, s.queries, s.keys, run->members[member].attention);
+                              dctx + s.query * C, view->ctx + s.query * C, view->lse + s.query * H, &attention, s.token,
+                              s.queries, s.keys, run->members[member].attention);
     }
 }
 
@@ -183,8 +182,8 @@ void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const k
     const ptrdiff_t M = span->M, C = c->C, F = c->F;
     float *sums = partial + layer * run->model->layout.vector_stride;
 
-    residual_backward(run, dx, view->s2, view->st2, &w->ffn_norm, KD_TENSOR_ffn_gamma,
-                      layer_tensor(KD_DROP_FFN, layer), span, sums);
+    residual_backward(run, dx, view->s2, view->st2, &w->ffn_norm, KD_TENSOR_ffn_gamma, layer_tensor(KD_DROP_FFN, layer),
+                      span, sums);
     bias_backward(run, sums, KD_TENSOR_down_bias, view->s2, M, C);
     kd_linear_backward_input(gemm, own->dact, view->s2, &w->down, M, 0, own->left);
     kd_gelu_backward(gemm->rows, view->up, own->dact, view->up, M * F, c->activation);

@@ -4,7 +4,7 @@ kd_tensor_info kd_bert_tensor_info(const kd_bert_config *config, kd_tensor tenso
 {
     const ptrdiff_t C = config->C, F = config->F, V = config->V, P = config->P, T = config->T, K = config->K;
     switch (tensor) {
-#define KD_BERT_INFO(place, symbol, name, rows, columns) \
+#define KD_BERT_INFO(place, symbol, name, rows, columns)                                                               \
     case KD_TENSOR_##symbol: return (kd_tensor_info){name, KD_PLACE_##place, rows, columns};
         KD_BERT_TENSORS(KD_BERT_INFO)
 #undef KD_BERT_INFO

@@ -194,12 +194,8 @@ size_t kd_bert_workspace(const kd_bert *model, const kd_batch *batch, kd_mode mo
 kd_bert_run *kd_bert_begin(const kd_bert *model, void *workspace, const kd_batch *batch, const kd_dropout *dropout,
                            kd_mode mode, int cls_only, int threads)
 {
-    kd_bert_run run = {.model = model,
-                       .batch = *batch,
-                       .dropout = *dropout,
-                       .mode = mode,
-                       .cls_only = cls_only,
-                       .threads = threads};
+    kd_bert_run run = {
+        .model = model, .batch = *batch, .dropout = *dropout, .mode = mode, .cls_only = cls_only, .threads = threads};
     kd_arena arena = kd_arena_over(workspace);
     return place_all(&run, &arena);
 }

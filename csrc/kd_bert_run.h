@@ -19,14 +19,14 @@ typedef struct kd_span {
  * x, k and v). Backward overwrites in place: q, k, v become their gradients; s1, up and s2 become the
  * gradients of the three products' outputs. */
 typedef struct kd_layer_map {
-    float *x;        /* (N, C) the layer's input */
+    float *x;               /* (N, C) the layer's input */
     float *q, *k, *v, *ctx; /* (N, C) */
-    float *lse;      /* (N, H) */
-    float *s1, *st1; /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
-    float *h;        /* (N, C) its output */
-    float *up, *act; /* (N, F) before and after the activation; the same array when evaluating */
-    float *s2, *st2; /* (N, C), (N, 2) input and statistics of the feed-forward's LayerNorm */
-    float *y;        /* (N, C) the layer's output */
+    float *lse;             /* (N, H) */
+    float *s1, *st1;        /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
+    float *h;               /* (N, C) its output */
+    float *up, *act;        /* (N, F) before and after the activation; the same array when evaluating */
+    float *s2, *st2;        /* (N, C), (N, 2) input and statistics of the feed-forward's LayerNorm */
+    float *y;               /* (N, C) the layer's output */
 } kd_layer_map;
 
 /* What each thread has for itself; R is the largest number of rows of any item. */
@@ -84,11 +84,11 @@ float *kd_bert_partial(const kd_bert_run *run, ptrdiff_t item);
 void kd_bert_drop(const kd_bert_run *run, float *y, int tensor, const kd_span *span, ptrdiff_t n, float p);
 
 /* Products of a layer's input. `query` and `keys` choose which; both share one packing. */
-void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
-                      const float *x, ptrdiff_t rows, int query, int keys, int member);
+void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
+                      ptrdiff_t rows, int query, int keys, int member);
 /* From q, k, v to the layer's output, for the span's rows. `x` is their input (the residual). */
-void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
-                      const float *x, ptrdiff_t layer, const kd_span *span, int member);
+void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
+                      ptrdiff_t layer, const kd_span *span, int member);
 /* The same backwards: dx (M, C) holds dy and becomes the residual's gradient; view's q, k, v become
  * theirs, and vector gradients are added to `partial`. */
 void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dx,

@@ -11,8 +11,8 @@ void kd_dropout_row(const kd_rows *rows, float *y, const kd_dropout *dropout, in
     rows->dropout(y, &row, first, n, p);
 }
 
-void kd_dropout_rows(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token,
-                     ptrdiff_t M, ptrdiff_t n, float p)
+void kd_dropout_rows(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token, ptrdiff_t M,
+                     ptrdiff_t n, float p)
 {
     for (ptrdiff_t r = 0; r < M; r++)
         kd_dropout_row(rows, y + r * n, dropout, tensor, token + r, 0, n, p);

@@ -35,7 +35,7 @@ void kd_dropout_row(const kd_rows *rows, float *y, const kd_dropout *dropout, in
                     ptrdiff_t first, ptrdiff_t n, float p);
 
 /* y (M, n), the rows of tokens token .. token + M - 1. */
-void kd_dropout_rows(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token,
-                     ptrdiff_t M, ptrdiff_t n, float p);
+void kd_dropout_rows(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token, ptrdiff_t M,
+                     ptrdiff_t n, float p);
 
 #endif

@@ -15,8 +15,8 @@ void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, co
     }
 }
 
-void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum,
-                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C)
+void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum, const kd_batch *batch,
+                       ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C)
 {
     ptrdiff_t width = c1 - c0;
     for (ptrdiff_t b = 0; b < batch->B; b++) {

@@ -23,8 +23,8 @@ void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, co
 
 /* Adds columns c0 .. c1 - 1 of dsum (N, C) to the tables' gradients. Threads share the columns, not
  * the tokens: every row of a table then sums its tokens in order, whoever does it. */
-void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum,
-                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
+void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum, const kd_batch *batch,
+                       ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
 
 /* Lists the batch's words whose gradient rows were untouched so far: appends to ids (room for V), which
  * has `count` entries, each marked in mark (V). Returns the new count. */

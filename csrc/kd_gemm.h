@@ -20,7 +20,7 @@ enum { KD_GEMM_SLACK = 128 };
 
 typedef struct kd_gemm {
     const kd_rows *rows;
-    void (*kernel)(void);    /* BLIS's f32 micro-kernel, and the context it wants */
+    void (*kernel)(void); /* BLIS's f32 micro-kernel, and the context it wants */
     void *context;
     ptrdiff_t token_tile;    /* rows of a left panel */
     ptrdiff_t feature_tile;  /* columns of a right panel */

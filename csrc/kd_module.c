@@ -9,8 +9,8 @@
 
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim)
 {
-    static const char *const names[] = {[NPY_FLOAT] = "float32", [NPY_DOUBLE] = "float64", [NPY_INT] = "int32",
-                                        [NPY_LONG] = "int64"};
+    static const char *const names[] = {
+        [NPY_FLOAT] = "float32", [NPY_DOUBLE] = "float64", [NPY_INT] = "int32", [NPY_LONG] = "int64"};
     if (!PyArray_Check(object)) {
         PyErr_Format(PyExc_TypeError, "%s must be a NumPy array of %s, not %R", argument, names[type],
                      (PyObject *)Py_TYPE(object));
@@ -23,8 +23,8 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
         return NULL;
     }
     if (PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
-        PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array with %d dimension(s); it has %d", argument, ndim,
-                     PyArray_NDIM(array));
+        PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array with %d dimension(s); it has %d", argument,
+                     ndim, PyArray_NDIM(array));
         return NULL;
     }
     return array;
@@ -83,8 +83,10 @@ kd_team *kd_open_team(int threads)
 {
     kd_team *team = kd_pool_open(threads);
     if (!team)
-        PyErr_Format(PyExc_RuntimeError, "cannot start %d threads: the operating system refused one; use fewer "
-                     "(kdistill.set_num_threads, --threads or KDISTILL_NUM_THREADS)", threads);
+        PyErr_Format(PyExc_RuntimeError,
+                     "cannot start %d threads: the operating system refused one; use fewer "
+                     "(kdistill.set_num_threads, --threads or KDISTILL_NUM_THREADS)",
+                     threads);
     return team;
 }
 
@@ -149,8 +151,7 @@ static int add_levels(PyObject *module)
 
 static int add_constants(PyObject *module, const kd_module_state *state)
 {
-    return add_levels(module) < 0 ||
-                   PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
+    return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_gemm_library_version()) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||

@@ -38,15 +38,14 @@ static int prepare_training(kd_bert_object *b)
     for (kd_tensor_at at = {KD_TENSOR_word, 0}; kd_bert_next(&b->model.config, &at);) {
         kd_tensor_info info = kd_bert_tensor_info(&b->model.config, at.tensor);
         ptrdiff_t offset = b->model.layout.offset[at.tensor] + at.layer * b->model.layout.stride;
-        b->segments[b->segment_count++] =
-            (kd_segment){offset, info.rows * kd_max(info.columns, 1), info.columns > 0};
+        b->segments[b->segment_count++] = (kd_segment){offset, info.rows * kd_max(info.columns, 1), info.columns > 0};
     }
     return 0;
 }
 
 static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"sizes",  "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
+    static char *names[] = {"sizes", "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
     kd_bert_object *b = (kd_bert_object *)self;
     kd_module_state *state = PyType_GetModuleState(Py_TYPE(self));
     PyObject *sizes, *parameters, *gradients;
@@ -117,12 +116,9 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
         kd_team *team = kd_open_team(threads);
         if (!team)
             return -1;
-        Py_BEGIN_ALLOW_THREADS
-        do_slice(s, team, from, kd_min(from + step, items));
+        Py_BEGIN_ALLOW_THREADS do_slice(s, team, from, kd_min(from + step, items));
         kd_pool_close(team);
-        Py_END_ALLOW_THREADS
-        if (interruptible && PyErr_CheckSignals() < 0)
-            return -1;
+        Py_END_ALLOW_THREADS if (interruptible && PyErr_CheckSignals() < 0) return -1;
     }
     return 0;
 }
@@ -188,8 +184,8 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
         return -1;
     *batch = (kd_batch){PyArray_DATA(i), PyArray_DATA(t), PyArray_DATA(s), PyArray_SIZE(s) - 1, PyArray_SIZE(i)};
     if (batch->B < 1 || PyArray_SIZE(t) != batch->N) {
-        PyErr_SetString(PyExc_ValueError,
-                        batch->B < 1 ? "the batch is empty; it needs at least one row" : "ids and types differ in size");
+        PyErr_SetString(PyExc_ValueError, batch->B < 1 ? "the batch is empty; it needs at least one row"
+                                                       : "ids and types differ in size");
         return -1;
     }
     if (check_lengths(batch, c) < 0)
@@ -213,8 +209,8 @@ static int need_workspace(kd_bert_object *b, size_t bytes)
     return b->workspace ? 0 : -1;
 }
 
-static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode, int cls_only,
-                         int threads)
+static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode,
+                         int cls_only, int threads)
 {
     b->run = NULL;
     if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads)) < 0 ||
@@ -279,8 +275,8 @@ static PyObject *backward(kd_bert_object *b, PyArrayObject *dlogits, int threads
     memcpy(kd_bert_logits(run), PyArray_DATA(dlogits), (size_t)PyArray_SIZE(dlogits) * sizeof(float));
     if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads, 1) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads, 1) < 0)
         return NULL;
-    b->touched_count = kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count,
-                                     kd_bert_batch(run));
+    b->touched_count =
+        kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count, kd_bert_batch(run));
     return do_phase(b, run, KD_PHASE_WEIGHTS, threads, 0) < 0 ? NULL : Py_NewRef(Py_None);
 }
 

@@ -7,8 +7,7 @@
 #include "kd_adamw.h"
 
 typedef struct kd_bert_object {
-    PyObject_HEAD
-    kd_bert model;
+    PyObject_HEAD kd_bert model;
     PyArrayObject *parameters, *gradients, *packed, *workspace;
     kd_bert_run *run; /* a training run that waits for backward, or NULL */
     int busy;         /* a call is running with the GIL released */

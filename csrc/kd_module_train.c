@@ -7,12 +7,8 @@ kd_gradient kd_bert_gradient(const kd_bert_object *b)
 {
     const kd_bert_layout *layout = &b->model.layout;
     const ptrdiff_t rest = layout->offset[KD_TENSOR_position]; /* the table is the first tensor */
-    kd_gradient g = {b->model.gradients,
-                     b->model.gradients + rest,
-                     PyArray_DATA(b->touched),
-                     b->touched_count,
-                     b->model.config.C,
-                     layout->size - rest};
+    kd_gradient g = {b->model.gradients, b->model.gradients + rest, PyArray_DATA(b->touched),
+                     b->touched_count,   b->model.config.C,         layout->size - rest};
     return g;
 }
 
@@ -34,11 +30,9 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     kd_gradient g = kd_bert_gradient(b);
     if (!team)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
-    kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
+    Py_BEGIN_ALLOW_THREADS kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
     kd_pool_close(team);
-    Py_END_ALLOW_THREADS
-    return 0;
+    Py_END_ALLOW_THREADS return 0;
 }
 
 const char kd_clear_gradients_doc[] = "clear_gradients(threads)\n\nSets all gradients to 0.";
@@ -86,8 +80,7 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     double total = 0, *partial = PyMem_Malloc((size_t)(kd_gradient_blocks(&g) + 1) * sizeof *partial);
     kd_team *team = partial ? kd_open_team(threads) : NULL;
     if (team) {
-        Py_BEGIN_ALLOW_THREADS
-        total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
+        Py_BEGIN_ALLOW_THREADS total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
     }
@@ -121,8 +114,8 @@ static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, k
         PyErr_SetString(PyExc_ValueError, "history does not hold the steps after base");
         return -1;
     }
-    *table = (kd_deferred){b->model.parameters,      kd_floats(o->m), kd_floats(o->v), b->model.gradients,
-                           PyArray_DATA(o->done),    PyArray_DATA(o->history), o->base, o->t,
+    *table = (kd_deferred){b->model.parameters,   kd_floats(o->m),          kd_floats(o->v), b->model.gradients,
+                           PyArray_DATA(o->done), PyArray_DATA(o->history), o->base,         o->t,
                            b->model.config.C};
     return 0;
 }
@@ -148,14 +141,17 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
     if (team) {
         kd_adamw_step step = kd_adamw_constants(lr, beta1, beta2, eps, decay, (double)o.t);
         ((kd_adamw_step *)PyArray_DATA(o.history))[o.t - 1 - o.base] = step;
-        kd_adamw adamw = {b->model.parameters, kd_floats(o.m), kd_floats(o.v), b->model.gradients, b->segments,
-                          b->segment_count, step};
-        Py_BEGIN_ALLOW_THREADS
-        kd_adamw_update(b->model.gemm.rows, &adamw, team);
+        kd_adamw adamw = {b->model.parameters,
+                          kd_floats(o.m),
+                          kd_floats(o.v),
+                          b->model.gradients,
+                          b->segments,
+                          b->segment_count,
+                          step};
+        Py_BEGIN_ALLOW_THREADS kd_adamw_update(b->model.gemm.rows, &adamw, team);
         kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);
         kd_pool_close(team);
-        Py_END_ALLOW_THREADS
-        b->stale = 1;
+        Py_END_ALLOW_THREADS b->stale = 1;
     }
     b->busy = 0;
     return team ? Py_NewRef(Py_None) : NULL;
@@ -196,8 +192,7 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
     kd_team *team = behind ? kd_open_team(threads) : NULL;
     if (team) {
-        Py_BEGIN_ALLOW_THREADS
-        ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
+        Py_BEGIN_ALLOW_THREADS ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
         kd_deferred_catch_up(b->model.gemm.rows, &table, PyArray_DATA(behind), count, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS

@@ -32,10 +32,10 @@ struct kd_team {
     kd_item item;
     void *context;
     ptrdiff_t items;
-    _Alignas(KD_ALIGN) atomic_ptrdiff_t next;  /* the item nobody has taken yet */
-    _Alignas(KD_ALIGN) atomic_uint loop;       /* counts loops; workers watch it */
-    _Alignas(KD_ALIGN) atomic_int busy;        /* workers still in the current loop */
-    atomic_int leave;                          /* set before the last change of `loop` */
+    _Alignas(KD_ALIGN) atomic_ptrdiff_t next; /* the item nobody has taken yet */
+    _Alignas(KD_ALIGN) atomic_uint loop;      /* counts loops; workers watch it */
+    _Alignas(KD_ALIGN) atomic_int busy;       /* workers still in the current loop */
+    atomic_int leave;                         /* set before the last change of `loop` */
 };
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -20,10 +20,10 @@ enum { KD_ROWS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 
 /* What one AdamW step needs besides the arrays; see kd_adamw.h for the formula. */
 typedef struct kd_adamw_step {
-    float decay;        /* 1 - lr * weight_decay */
+    float decay; /* 1 - lr * weight_decay */
     float beta1, beta2;
-    float step_size;    /* lr / (1 - beta1^t) */
-    float root_bias2;   /* sqrt(1 - beta2^t) */
+    float step_size;  /* lr / (1 - beta1^t) */
+    float root_bias2; /* sqrt(1 - beta2^t) */
     float eps;
 } kd_adamw_step;
 
@@ -73,8 +73,8 @@ typedef struct kd_rows {
 
     /* c[m][n] = (accumulate ? c : 0) + sum over k of a(m,k) * b[k][n], for operands in L1: a(m,k) is
      * a[m * ras + k * cas]; n is a multiple of KD_ROWS_WIDTH. */
-    void (*matmul)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ras, ptrdiff_t cas, const float *b,
-                   ptrdiff_t ldb, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int accumulate);
+    void (*matmul)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ras, ptrdiff_t cas, const float *b, ptrdiff_t ldb,
+                   ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int accumulate);
 
     /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel. */
     void (*pack_rows)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t rows, ptrdiff_t tile);
