@@ -15,13 +15,18 @@
  * than the serial code between two loops, shorter than a scheduler tick. */
 enum { SPINS = 1000 };
 
+/* How long a worker without a team looks for one before it sleeps: a few times SPINS, since waking it
+ * takes some 50 us and a training step opens a team for each of its parts. */
+enum { IDLE_SPINS = 4000 };
+
 typedef struct worker worker;
 
 struct worker {
     worker *next; /* in the list of idle workers, or of a team's workers */
     kd_team *team;
     int member;
-    unsigned calls; /* how often it was given a team; guarded by pool_lock */
+    atomic_uint calls; /* how often it was given a team; changes last */
+    int asleep;        /* guarded by pool_lock */
     pthread_cond_t wake;
     pthread_t thread;
 };
@@ -73,16 +78,28 @@ static void serve(kd_team *team, int member)
     atomic_fetch_sub_explicit(&team->busy, 1, memory_order_release);
 }
 
+/* Waits until the worker has been given a team for the (served + 1)th time. */
+static void await_team(worker *self, unsigned served)
+{
+    for (int spin = 0; spin < IDLE_SPINS; spin++) {
+        if (atomic_load_explicit(&self->calls, memory_order_acquire) != served)
+            return;
+        PAUSE();
+    }
+    pthread_mutex_lock(&pool_lock);
+    self->asleep = 1;
+    while (atomic_load_explicit(&self->calls, memory_order_acquire) == served)
+        pthread_cond_wait(&self->wake, &pool_lock);
+    self->asleep = 0;
+    pthread_mutex_unlock(&pool_lock);
+}
+
 static void *worker_main(void *argument)
 {
     worker *self = argument;
     for (unsigned served = 0;; served++) {
-        pthread_mutex_lock(&pool_lock);
-        while (self->calls == served)
-            pthread_cond_wait(&self->wake, &pool_lock);
-        kd_team *team = self->team;
-        pthread_mutex_unlock(&pool_lock);
-        serve(team, self->member);
+        await_team(self, served);
+        serve(self->team, self->member);
     }
     return NULL;
 }
@@ -150,8 +167,9 @@ kd_team *kd_pool_open(int members)
     if (complete) {
         for (worker *w = team->workers; w; w = w->next) {
             w->team = team;
-            w->calls++;
-            pthread_cond_signal(&w->wake);
+            atomic_fetch_add_explicit(&w->calls, 1, memory_order_release);
+            if (w->asleep)
+                pthread_cond_signal(&w->wake);
         }
         pool_open_teams++;
     } else {
