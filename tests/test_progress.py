@@ -55,6 +55,11 @@ def test_work_that_goes_on_counts_its_own_speed(clock: Clock, capsys: pytest.Cap
     ]
 
 
+def test_no_line_for_the_last_unit(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    work(clock, 10)
+    assert capsys.readouterr().err.splitlines() == ["tokenize: 100 rows in 0:10"]
+
+
 def test_silence(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     work(clock, 25, quiet=True)
     work(clock, 0.5)
