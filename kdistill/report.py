@@ -33,6 +33,7 @@ class DataFacts:
 
     @classmethod
     def of(cls, name: str, dataset: Dataset | None) -> DataFacts | None:
+        """Count the rows of `dataset`; None for None."""
         if dataset is None:
             return None
         labelled = int((dataset.labels != NO_LABEL).sum())
@@ -75,7 +76,7 @@ def model_card(facts: CardFacts) -> str:
         _environment(facts),
         _usage(facts),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _header(facts: CardFacts) -> str:
@@ -100,7 +101,7 @@ def _introduction(facts: CardFacts) -> str:
 def _results(facts: CardFacts) -> str:
     results, measured_on = facts.results, facts.eval
     if "eval_accuracy" not in results or measured_on is None:
-        return "## Results\n\nNo evaluation rows were given: nothing is known of how good this model is."
+        return "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
     n = int(results["eval_n"])
     low, high = wilson_interval(results["eval_accuracy"], n)
     rows = [
@@ -132,7 +133,7 @@ def _choice(facts: CardFacts) -> str:
         return "The weights are those of the last step; the evaluation rows had no part in choosing them."
     return (
         f"The weights are those of step {state.best_global_step}, the best {facts.args.metric_for_best_model} of "
-        f"{evaluations} evaluations on these same rows, so that expect slightly less on new ones."
+        f"{evaluations} evaluations on these same rows, so expect slightly less on new ones."
     )
 
 

@@ -76,6 +76,7 @@ class RunDirectory:
             yield
 
     def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of this step is or will be."""
         return self.path / f"checkpoint-{step}"
 
     def checkpoints(self) -> list[Path]:

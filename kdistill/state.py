@@ -13,6 +13,11 @@ from .files import atomic_write, read_json_object
 STATE_FILE = "trainer_state.json"
 
 
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` to `path` atomically, indented; numbers keep all their digits."""
+    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
 @dataclass
 class TrainerState:
     """Where a run stands.
@@ -46,13 +51,9 @@ class TrainerState:
     args: dict[str, Any] = field(default_factory=dict)
     """The run's `TrainingArguments`."""
 
-    def to_json(self) -> bytes:
-        """As JSON; float64 values keep all their digits."""
-        return (json.dumps(asdict(self), indent=2) + "\n").encode()
-
     def save(self, directory: Path) -> None:
         """Write `trainer_state.json` into `directory`, atomically."""
-        atomic_write(directory / STATE_FILE, self.to_json())
+        write_json(directory / STATE_FILE, asdict(self))
 
     @classmethod
     def load(cls, directory: Path) -> TrainerState:

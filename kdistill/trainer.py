@@ -32,7 +32,7 @@ from .report import CardFacts, DataFacts, TeacherFacts, model_card
 from .rows import NO_LABEL
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
-from .state import STATE_FILE, TrainerState
+from .state import STATE_FILE, TrainerState, write_json
 from .tokenizer import BertTokenizer
 from .training_checkpoint import (
     check_same_run,
@@ -41,7 +41,6 @@ from .training_checkpoint import (
     save_arguments,
     save_checkpoint,
     save_model,
-    to_json,
 )
 from .training_step import RowIndices, rows_of_steps, training_step
 
@@ -61,6 +60,9 @@ class Trainer:
     `processing_class`, the tokenizer. `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is
     added to accuracy, loss and n. `model_init`, called without arguments, makes the model in place of `model`, anew
     for each call of `train`.
+
+    Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
+    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data.
     """
 
     _needs_labels = True
@@ -290,14 +292,15 @@ class Trainer:
         )
         self.results = self._figures()
         self.save_model()
-        atomic_write(directory.path / RESULTS_FILE, to_json(self.results))
+        write_json(directory.path / RESULTS_FILE, self.results)
         self.create_model_card()
         state.save(directory.path)  # last: this file says that the run is finished
 
     def _figures(self) -> dict[str, float]:
         """The run's figures, and the evaluation of the weights that were kept."""
         state = self.state
-        kept = state.best_global_step if self.args.load_best_model_at_end else state.global_step
+        took_best = self.args.load_best_model_at_end and state.best_model_checkpoint
+        kept = state.best_global_step if took_best else state.global_step
         figures: dict[str, float] = {}
         for entry in state.log_history:
             if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):

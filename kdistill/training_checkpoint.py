@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW
 from .run_directory import ARGS_FILE
-from .state import TrainerState
+from .state import TrainerState, write_json
 from .tokenizer import BertTokenizer
 
 # Groups of arguments that may differ between a run and its resumption without changing what is learned.
@@ -32,12 +30,7 @@ def save_model(directory: Path, model: BertForSequenceClassification, tokenizer:
 
 def save_arguments(directory: Path, args: TrainingArguments) -> None:
     """Write `training_args.json`."""
-    atomic_write(directory / ARGS_FILE, to_json(args.to_dict()))
-
-
-def to_json(value: dict[str, Any]) -> bytes:
-    """Indented JSON with a final newline; numbers keep all their digits."""
-    return (json.dumps(value, indent=2) + "\n").encode()
+    write_json(directory / ARGS_FILE, args.to_dict())
 
 
 def save_checkpoint(
@@ -86,10 +79,15 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, trained_on: str
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
-    changed = [
-        f"{field.name} was {saved.args[field.name]!r} and is now {getattr(args, field.name)!r}"
+    now = {
+        field.name: getattr(args, field.name)
         for field in fields(args)
-        if field.metadata["group"] not in _WITHOUT_EFFECT and saved.args[field.name] != getattr(args, field.name)
+        if field.metadata["group"] not in _WITHOUT_EFFECT
+    }
+    changed = [
+        f"{name} was {saved.args[name]!r} and is now {value!r}"
+        for name, value in now.items()
+        if saved.args.get(name, value) != value
     ]
     if changed:
         warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)

@@ -29,7 +29,7 @@ class Kill(TrainerCallback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -95,7 +95,7 @@ def signalled(options: list[str], number: int) -> None:
     """Run a command that gets a signal after step 20."""
 
     class Signal(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        def on_step_end(self, args, state, control, **kwargs) -> None:
             if state.global_step == 20:
                 os.kill(os.getpid(), number)
 
@@ -211,7 +211,7 @@ def test_two_runs_in_one_directory(tmp_path: Path) -> None:
     class Second(TrainerCallback):
         error: BlockingIOError | None = None
 
-        def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        def on_step_end(self, args, state, control, **kwargs) -> None:
             with pytest.raises(BlockingIOError, match="in use by another run") as caught:
                 trainer(tmp_path).train(resume_from_checkpoint=True)
             self.error = caught.value

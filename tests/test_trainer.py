@@ -46,13 +46,13 @@ class Recorder(TrainerCallback):
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
 
-    def on_log(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def on_log(self, args, state, control, **kwargs) -> None:
         self.events.append(("log", state.global_step))
 
-    def on_evaluate(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
         self.events.append(("evaluate", state.global_step))
 
-    def on_save(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def on_save(self, args, state, control, **kwargs) -> None:
         self.events.append(("save", state.global_step))
 
 
@@ -126,7 +126,7 @@ def test_every_row_once_in_each_epoch(tmp_path: Path) -> None:
     class Noting(Trainer):
         seen: list[int] = []  # noqa: RUF012
 
-        def compute_loss(self, logits, labels, rows):  # type: ignore[no-untyped-def]
+        def compute_loss(self, logits, labels, rows):
             np.testing.assert_array_equal(labels, self.train_dataset.labels[rows])
             self.seen.extend(rows.tolist())
             return super().compute_loss(logits, labels, rows)
@@ -241,7 +241,7 @@ def test_what_happens_when(tmp_path: Path) -> None:
 
 def test_a_callback_stops_the_training(tmp_path: Path) -> None:
     class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        def on_step_end(self, args, state, control, **kwargs) -> None:
             control.should_training_stop = state.global_step == 3
 
     args = arguments(tmp_path, eval_strategy="no")
@@ -259,7 +259,7 @@ def test_fractions_of_epochs(tmp_path: Path) -> None:
 class Poisoned(Trainer):
     """Its model's logits for row 20 of the training data are NaN."""
 
-    def compute_loss(self, logits, labels, rows):  # type: ignore[no-untyped-def]
+    def compute_loss(self, logits, labels, rows):
         return super().compute_loss(np.where((rows == 20)[:, None], np.float32(np.nan), logits), labels, rows)
 
 
@@ -315,7 +315,7 @@ def test_without_evaluation_rows(tmp_path: Path) -> None:
     trainer = Trainer(small_model(), arguments(tmp_path), train_dataset=small_dataset(8))
     with pytest.warns(UserWarning, match="no eval_dataset"):
         trainer.train()
-    assert "No evaluation rows were given" in (tmp_path / "out" / "README.md").read_text()
+    assert "The model was not evaluated" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
