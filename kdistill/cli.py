@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TextIO
 
 from .arguments import GROUPS, DistillationTrainingArguments, TrainingArguments, argument_types, did_you_mean
 
-_BAD_INPUT = (ValueError, TypeError, OSError, ImportError, IndexError)
+_BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
 
 
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     with _warnings_in_one_line(), _sigterm_as_interrupt():
-        options = Namespace(resume=False)
+        options = Namespace()
         try:
             options = parse(argv)
             figures = _run(options)
@@ -143,6 +143,7 @@ def _run(options: Namespace) -> dict[str, Any]:
 
 
 def parse(argv: list[str]) -> Namespace:
+    """Read the words of a command line. Exits as argparse does; misspelt words suggest the nearest."""
     parser, of_command = _parsers()
     if not argv:
         parser.print_help()
