@@ -15,7 +15,7 @@ from kdistill.data import Dataset
 
 from . import common, torch_peer
 
-SAMPLE_ROWS = 4096  # to choose the peer's batch size with
+SAMPLE_ROWS = 1024  # to choose the peer's batch size with
 
 
 def fastest_batch_size(model: Any, dataset: Dataset, sizes: list[int], labels: int) -> int:
