@@ -131,6 +131,21 @@ def test_gradients_element_by_element() -> None:
         )
 
 
+def test_tanh() -> None:
+    """A pooler that gives its bias and a classifier that gives what it gets: the logits are tanh itself."""
+    model = wide_model(hidden_size=500, num_attention_heads=1, intermediate_size=1, num_labels=500)
+    x = np.concatenate((np.linspace(-10, 10, 400), np.linspace(-1e-3, 1e-3, 100))).astype(np.float32)
+    changes = {"bert.pooler.dense.weight": 0, "bert.pooler.dense.bias": x, "classifier.bias": 0}
+    for name, value in {**changes, "classifier.weight": np.eye(500)}.items():
+        model.parameters[name][:] = value
+    # Relative, see kd_vec.h.
+    np.testing.assert_allclose(model.forward([[1]])[0], np.tanh(x.astype(np.float64)), rtol=5e-7)
+    gradients = TensorViews(gradient(model, batch_of([[1]], [[0]]), np.ones((1, 500), np.float32)), model.layout)
+    # 1 - tanh^2 loses what tanh has in common with 1.
+    expected = 1 - np.tanh(x.astype(np.float64)) ** 2
+    np.testing.assert_allclose(gradients["bert.pooler.dense.bias"], expected, rtol=0, atol=1e-6)
+
+
 def test_rows_of_the_tables_that_were_not_read_get_no_gradient() -> None:
     model = wide_model(**SMALL)
     gradients = TensorViews(

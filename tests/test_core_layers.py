@@ -196,6 +196,31 @@ def test_attention(shape: tuple[int, int, int, int], p: float) -> None:
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=5e-6, err_msg=f"d{name}")
 
 
+def test_exp() -> None:
+    """Sixteen keys whose scores are exact and whose values are unit vectors: the context is the softmax itself."""
+    q, v = np.zeros((1, 16), np.float32), np.eye(16, dtype=np.float32)
+    q[0, 0] = 4.0  # the root of 16, by which scores are divided
+    for scores in np.linspace(-87, 0, 16 * 100, dtype=np.float32).reshape(100, 16):
+        scores[-1] = 0.0
+        k = np.zeros((16, 16), np.float32)
+        k[:, 0] = scores
+        ctx, lse = _core.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
+        # exp to 2e-7 (kd_vec.h), and one rounding each of two probabilities.
+        np.testing.assert_allclose(ctx[0] / ctx[0, -1], np.exp(exact(scores)), rtol=3.5e-7)
+        # The sum is 1 or more, rounded in its last place (1.2e-7).
+        assert lse[0, 0] == pytest.approx(float(np.log(np.exp(exact(scores)).sum())), rel=1e-6, abs=2.5e-7)
+
+
+def test_attention_whose_scores_are_all_far_below_zero() -> None:
+    """The largest score is that of a key, not the zero of an empty place in a register."""
+    for keys in (1, 3, 5, 9, 17):
+        q, k, v = np.full((1, 4), 20, np.float32), normal(keys, 4, seed=36) - 20, normal(keys, 4, seed=37)
+        ctx, _ = _core.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
+        expected = attend(exact(q), exact(k), exact(v), np.ones((1, 1, keys)))
+        # Scores of -800 are rounded by 3e-5 each.
+        np.testing.assert_allclose(ctx, expected, rtol=0, atol=3e-4)
+
+
 def test_attention_with_large_scores() -> None:
     """Scores of thousands: the largest is taken out before exp, so one key gets it all and nothing overflows."""
     q, k, v = normal(4, 8, seed=30, scale=60), normal(4, 8, seed=31, scale=60), normal(4, 8, seed=32)
