@@ -12,6 +12,8 @@ from kdistill.config import BertConfig
 _WORD = "bert.embeddings.word_embeddings.weight"
 _POSITION = "bert.embeddings.position_embeddings.weight"
 _TYPE = "bert.embeddings.token_type_embeddings.weight"
+_NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
+_NORM_BIAS = "bert.embeddings.LayerNorm.bias"
 _LAYER = "bert.encoder.layer."
 
 
@@ -50,20 +52,24 @@ def teacher_tensors(
         tensors = {name: value for name, value in teacher.items() if name.startswith("bert.embeddings.")}
         tensors |= {name: value for name, value in teacher.items() if name.startswith("bert.pooler.")}
     else:
-        tensors = _projected_embeddings(teacher, config, token_counts)
+        tensors = _projected_embeddings(teacher_config, teacher, config, token_counts)
     return tensors | _copied_layers(teacher_config, teacher, config, layers)
 
 
 def _projected_embeddings(
-    teacher: Mapping[str, NDArray[np.float32]], config: BertConfig, token_counts: ArrayLike | None
+    teacher_config: BertConfig,
+    teacher: Mapping[str, NDArray[np.float32]],
+    config: BertConfig,
+    token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """The embedding tables on the principal components of the teacher's words.
+    """The embedding tables on the principal components of the words as the teacher's layers see them.
 
-    Words count by how often they occur (plus one, so that words that do not occur still have a say). The spread of
-    the result is that of the teacher's table: the LayerNorm that follows would undo another scale, but weight decay
-    and AdamW's steps, whose size does not depend on it, would not.
+    That is after the embeddings' LayerNorm, with the average position and type 0. Words count by how often they
+    occur (plus one, so that words that do not occur still have a say). Positions and types are moved by what the
+    LayerNorm makes of them on average. The result has some ten times the spread of a raw table; since AdamW's steps
+    have one size whatever the values, the student moves its words less and generalises better (docs/accuracy.md).
     """
-    words = teacher[_WORD].astype(np.float64)
+    words, positions, types = (teacher[name].astype(np.float64) for name in (_WORD, _POSITION, _TYPE))
     counts = np.ones(len(words))
     if token_counts is not None:
         counts = np.asarray(token_counts, np.float64) + 1
@@ -71,19 +77,22 @@ def _projected_embeddings(
             raise ValueError(f"token_counts has shape {counts.shape}; expected ({len(words)},), one for each token")
         if not (np.isfinite(counts) & (counts >= 1)).all():
             raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
+    gamma, beta = teacher[_NORM_WEIGHT].astype(np.float64), teacher[_NORM_BIAS].astype(np.float64)
+    summed = words + positions.mean(axis=0) + types[0]
+    deviation = np.sqrt(summed.var(axis=1, keepdims=True) + teacher_config.layer_norm_eps)
+    seen = (summed - summed.mean(axis=1, keepdims=True)) / deviation * gamma + beta
+
     weights = counts / counts.sum()
-    mean = weights @ words
-    centred = words - mean
-    covariance = (centred * weights[:, None]).T @ centred
-    _, vectors = np.linalg.eigh(covariance)
+    centred = seen - weights @ seen
+    _, vectors = np.linalg.eigh((centred * weights[:, None]).T @ centred)
     components = vectors[:, ::-1][:, : config.hidden_size]
     # An eigenvector's sign is arbitrary; its largest entry is made positive, so that machines agree.
     components = components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(config.hidden_size)])
-    scale = words.std() / (centred @ components).std()
+    through_norm = gamma / (weights @ deviation)
     return {
-        _WORD: (centred @ components * scale).astype(np.float32),
-        _POSITION: (teacher[_POSITION] @ components * scale).astype(np.float32),
-        _TYPE: ((teacher[_TYPE] + mean) @ components * scale).astype(np.float32),
+        _WORD: (centred @ components).astype(np.float32),
+        _POSITION: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
+        _TYPE: ((types - types[0]) * through_norm @ components).astype(np.float32),
     }
 
 

@@ -16,6 +16,8 @@ from kdistill.model import BertForSequenceClassification
 WORD = "bert.embeddings.word_embeddings.weight"
 POSITION = "bert.embeddings.position_embeddings.weight"
 TYPE = "bert.embeddings.token_type_embeddings.weight"
+NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
+NORM_BIAS = "bert.embeddings.LayerNorm.bias"
 TEACHER = {
     "vocab_size": 90,
     "hidden_size": 24,
@@ -36,6 +38,8 @@ def teacher() -> BertForSequenceClassification:
     model = BertForSequenceClassification(config(), seed=3)
     rng = np.random.default_rng(4)
     with model.writing():
+        for name in (NORM_WEIGHT, NORM_BIAS):
+            model.parameters[name][:] = rng.uniform(0.5, 1.5, 24)
         for name in (WORD, POSITION, TYPE):
             shape = model.parameters[name].shape
             spread = np.linspace(1.0, 0.05, 24) * rng.standard_normal(shape)
@@ -47,6 +51,17 @@ def teacher() -> BertForSequenceClassification:
 def student(teacher: BertForSequenceClassification, **arguments: Any) -> BertForSequenceClassification:
     changes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2} | arguments.pop("config", {})
     return BertForSequenceClassification.from_teacher(teacher, config(**changes), **arguments)
+
+
+def seen_by_layers(teacher: BertForSequenceClassification) -> tuple[reference.Array, reference.Array]:
+    """The teacher's words after its embeddings' LayerNorm, at the average position with type 0; and their deviation
+    before it."""
+    word, position, types, gamma, beta = (
+        teacher.parameters[name].astype(np.float64) for name in (WORD, POSITION, TYPE, NORM_WEIGHT, NORM_BIAS)
+    )
+    summed = word + position.mean(axis=0) + types[0]
+    eps = teacher.config.layer_norm_eps
+    return reference.layer_norm(summed, gamma, beta, eps), np.sqrt(summed.var(axis=1) + eps)
 
 
 def weighted_components(
@@ -64,28 +79,24 @@ def test_embeddings_are_the_teachers_on_their_principal_components(
 ) -> None:
     counts = np.random.default_rng(6).integers(0, 1000, 90) * (np.arange(90) % 3 == 0)
     made = student(teacher, token_counts=counts if counted else None).parameters
-    words = teacher.parameters[WORD].astype(np.float64)
-    mean, components = weighted_components(words, counts + 1.0 if counted else np.ones(90), 8)
+    counts = counts + 1.0 if counted else np.ones(90)
+    words, deviation = seen_by_layers(teacher)
+    mean, components = weighted_components(words, counts, 8)
 
-    # Up to the sign of each component and one scale for all, which is the spread of the teacher's words.
-    signs = np.sign((made[WORD] * ((words - mean) @ components)).sum(axis=0))
-    components = components * signs
-    projected = (words - mean) @ components
-    scale = words.std() / projected.std()
+    components = components * np.sign((made[WORD] * ((words - mean) @ components)).sum(axis=0))
     # Float32, and singular vectors whose values are 4 % apart: rounding is amplified some 25 times.
-    near = {"rtol": 0, "atol": 1e-5}
-    np.testing.assert_allclose(made[WORD], projected * scale, **near)
-    positions, types = (teacher.parameters[name].astype(np.float64) for name in (POSITION, TYPE))
-    np.testing.assert_allclose(made[POSITION], positions @ components * scale, **near)
-    # Each token gets one type, so the types carry what centring took away.
-    np.testing.assert_allclose(made[TYPE], (types + mean) @ components * scale, **near)
-    assert made[WORD].std() == pytest.approx(words.std(), rel=1e-5)
+    near = {"rtol": 0, "atol": 2e-5}
+    np.testing.assert_allclose(made[WORD], (words - mean) @ components, **near)
+    positions, types, gamma = (teacher.parameters[name].astype(np.float64) for name in (POSITION, TYPE, NORM_WEIGHT))
+    through_norm = gamma / np.average(deviation, weights=counts)
+    np.testing.assert_allclose(made[POSITION], (positions - positions.mean(axis=0)) * through_norm @ components, **near)
+    np.testing.assert_allclose(made[TYPE], (types - types[0]) * through_norm @ components, **near)
 
 
 def test_the_sign_of_a_component_does_not_depend_on_the_machine(teacher: BertForSequenceClassification) -> None:
     """The direction's largest entry is positive: seen by the word that lies along it."""
     made = student(teacher).parameters[WORD].astype(np.float64)
-    words = teacher.parameters[WORD].astype(np.float64)
+    words, _ = seen_by_layers(teacher)
     directions, *_ = np.linalg.lstsq(words - words.mean(axis=0), made, rcond=None)
     assert (directions[np.abs(directions).argmax(axis=0), np.arange(8)] > 0).all()
 
@@ -97,9 +108,9 @@ def test_counts_change_which_directions_are_kept(teacher: BertForSequenceClassif
 
     def spread_kept(made: NDArray[np.float32]) -> float:
         """Of the differences between the five frequent words, what a linear map recovers."""
-        words = teacher.parameters[WORD][:5].astype(np.float64)
-        centred, kept = words - words.mean(axis=0), made[:5] - made[:5].mean(axis=0)
-        recovered = kept @ np.linalg.lstsq(made - made.mean(axis=0), teacher.parameters[WORD], rcond=None)[0]
+        words, _ = seen_by_layers(teacher)
+        centred, kept = words[:5] - words[:5].mean(axis=0), made[:5] - made[:5].mean(axis=0)
+        recovered = kept @ np.linalg.lstsq(made - made.mean(axis=0), words, rcond=None)[0]
         return 1 - float(((centred - recovered) ** 2).sum() / (centred**2).sum())
 
     assert spread_kept(counted) > spread_kept(plain) + 0.02
