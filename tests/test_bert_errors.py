@@ -14,6 +14,7 @@ from kdistill import _core
 from kdistill.data import Batch
 from kdistill.losses import cross_entropy, distillation_loss
 from kdistill.model import BertForSequenceClassification
+from kdistill.optim import AdamW
 
 GOOD = [[1, 2, 3], [4], [5, 6]]
 Model = BertForSequenceClassification
@@ -51,8 +52,7 @@ def test_the_message_of_an_id_out_of_range() -> None:
     assert model.forward(rows).shape == (4, 3)
 
 
-@pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize(
+BAD_ROWS = pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([[1], [2, -1]], "input_ids[1][1] is -1; the vocabulary has 31 entries"),
@@ -71,10 +71,21 @@ def test_the_message_of_an_id_out_of_range() -> None:
         ({"input_ids": [[1, 2, 3]], "attention_mask": [[1, 0, 1]]}, "attention_mask"),
     ],
 )
+
+
+@BAD_ROWS
+@pytest.mark.parametrize("train", [False, True])
 def test_rows_that_are_refused(rows: Any, message: str, train: bool) -> None:
     model = filled()
     refused(model, ValueError, message, lambda: model.forward(rows, train=train))
     assert np.isfinite(model.forward(GOOD)).all()
+
+
+@BAD_ROWS
+def test_rows_that_are_refused_while_an_optimizer_moves_words_late(rows: Any, message: str) -> None:
+    model = filled()
+    AdamW(model).step()
+    refused(model, ValueError, message, lambda: model.forward(rows))
 
 
 @pytest.mark.parametrize(

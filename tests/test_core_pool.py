@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -133,3 +134,30 @@ def test_many_more_threads_than_cpus_and_than_work() -> None:
     expected = gradient(model, batch, dlogits)
     set_num_threads(100)
     np.testing.assert_array_equal(gradient(model, batch, dlogits), expected)
+
+
+def test_a_signal_is_answered_in_the_middle_of_a_pass() -> None:
+    """The pass ends early: what backward needs is not there, and the next pass is whole again."""
+    model = wide_model(hidden_size=512, num_attention_heads=8, intermediate_size=2048, num_hidden_layers=1)
+    ids, types = random_rows([40] * 150, model.config)
+    batch, small = batch_of(ids, types), batch_of(ids[:2], types[:2])
+    set_num_threads(1)
+    expected = model.forward(small)
+
+    def answer_signal(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGPROF, answer_signal)
+    try:
+        # After 5 ms of work, of at least four times what is done without a look at signals.
+        signal.setitimer(signal.ITIMER_PROF, 0.005)
+        with pytest.raises(InterruptedError):
+            model.forward(batch, train=True)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert model.tokens_in_step == 0
+    with pytest.raises(RuntimeError, match="without a forward pass"):
+        model.backward(random_dlogits(model, len(ids)))
+    assert not model.flat_gradients.any()
+    np.testing.assert_array_equal(model.forward(small), expected)
