@@ -22,11 +22,11 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
     if (run->mode == KD_TRAIN) {
         float *sum = run->embedding_sum + span->t0 * C;
         kd_embed_forward(rows, sum, &run->batch, &tables, span->b0, span->b1, C);
-        kd_norm_forward(rows, x, run->embedding_stats + span->t0 * 2, sum, &norm, span->N);
+        kd_norm_forward(rows, x, run->embedding_stats + span->t0 * 2, sum, NULL, &norm, span->N);
     } else {
         kd_embed_forward(rows, x, &run->batch, &tables, span->b0, span->b1, C);
         for (ptrdiff_t r = 0; r < span->N; r++)
-            kd_norm_forward(rows, x + r * C, discarded, x + r * C, &norm, 1);
+            kd_norm_forward(rows, x + r * C, discarded, x + r * C, NULL, &norm, 1);
     }
     kd_bert_drop(run, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
 }

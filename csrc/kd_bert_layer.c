@@ -140,8 +140,7 @@ void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd
     kd_gemm_pack_left(gemm, left, view->ctx, C, M, C);
     kd_linear_forward(gemm, view->s1, left, &w->output, M);
     kd_bert_drop(run, view->s1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
-    rows->add(view->s1, x, M * C);
-    kd_norm_forward(rows, view->h, view->st1, view->s1, &w->attention_norm, M);
+    kd_norm_forward(rows, view->h, view->st1, view->s1, x, &w->attention_norm, M);
 
     kd_gemm_pack_left(gemm, left, view->h, C, M, C);
     kd_linear_forward(gemm, view->up, left, &w->up, M);
@@ -149,8 +148,7 @@ void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd
     kd_gemm_pack_left(gemm, left, view->act, F, M, F);
     kd_linear_forward(gemm, view->s2, left, &w->down, M);
     kd_bert_drop(run, view->s2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
-    rows->add(view->s2, view->h, M * C);
-    kd_norm_forward(rows, view->y, view->st2, view->s2, &w->ffn_norm, M);
+    kd_norm_forward(rows, view->y, view->st2, view->s2, view->h, &w->ffn_norm, M);
 }
 
 /* Adds the column sums of dy (M, O) to a bias's place in `partial`. */

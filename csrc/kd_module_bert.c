@@ -199,13 +199,14 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
                : 0;
 }
 
-/* Makes the workspace at least `bytes` large. */
+/* Makes the workspace at least `bytes` large. Batches differ in size: a quarter of room to grow spares
+ * most reallocations, and what is not touched takes no memory. */
 static int need_workspace(kd_bert_object *b, size_t bytes)
 {
     if (b->workspace && (size_t)PyArray_SIZE(b->workspace) >= bytes + KD_ALIGN)
         return 0;
     Py_CLEAR(b->workspace); /* the old one first: both at once would double the peak */
-    b->workspace = kd_new_bytes(bytes);
+    b->workspace = kd_new_bytes(bytes + bytes / 4);
     return b->workspace ? 0 : -1;
 }
 

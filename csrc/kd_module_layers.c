@@ -82,7 +82,7 @@ static PyObject *py_norm_forward(PyObject *module, PyObject *args)
     PyArrayObject *y = beta ? new_floats(M, C) : NULL, *stats = y ? new_floats(M, 2) : NULL;
     if (stats) {
         kd_norm norm = {kd_floats(gamma), kd_floats(beta), C, eps};
-        kd_norm_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(stats), kd_floats(x), &norm, M);
+        kd_norm_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
     }
     return results(y, stats, NULL, 2);
 }

@@ -48,9 +48,10 @@ typedef struct kd_rows {
     /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
     void (*tanh_backward)(float *dx, const float *dy, const float *y, ptrdiff_t n);
 
-    /* y[n] = (x - mean) * rstd * gamma + beta; stats[2] = {mean, rstd}. y may be x. */
-    void (*normalize)(float *y, float *stats, const float *x, const float *gamma, const float *beta, ptrdiff_t n,
-                      float eps);
+    /* x[n] += residual[n] unless that is NULL; y[n] = (x - mean) * rstd * gamma + beta; stats[2] =
+     * {mean, rstd}. y may be x. */
+    void (*normalize)(float *y, float *stats, float *x, const float *residual, const float *gamma, const float *beta,
+                      ptrdiff_t n, float eps);
     /* dx[n], dgamma[n] +=, dbeta[n] +=, from the forward's x and stats. dx may be dy or x. */
     void (*normalize_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
                                const float *stats, const float *gamma, ptrdiff_t n);
