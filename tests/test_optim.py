@@ -219,6 +219,19 @@ def test_going_on_from_a_state_is_the_same_to_the_bit(new_model: bool) -> None:
     np.testing.assert_array_equal(resumed.flat_parameters, straight.flat_parameters)
 
 
+def test_a_state_is_for_the_steps_to_come() -> None:
+    """Rows that were still to be moved are moved by what the optimiser was when the steps were taken."""
+    models = [small_model(), small_model()]
+    optimizers = [AdamW(model, weight_decay=0.1) for model in models]
+    state = optimizers[0].state_dict()
+    for step in range(4):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            fill_gradients(model, step)
+            optimizer.step()
+    optimizers[0].load_state_dict(state)
+    np.testing.assert_array_equal(models[0].flat_parameters, models[1].flat_parameters)
+
+
 def test_the_state_before_the_first_step() -> None:
     model = small_model()
     optimizer = AdamW(model)
@@ -277,7 +290,7 @@ def test_a_frozen_model_has_no_optimizer() -> None:
 
 
 def test_clipping_brings_the_norm_down_and_leaves_small_ones_alone() -> None:
-    model = small_model()
+    model = small_model(num_labels=16)  # sixteen floats at the end of the flat array, and none that only fill it up
     fill_gradients(model, 0)
     before = model.flat_gradients.copy()
     norm = float(np.linalg.norm(before.astype(np.float64)))
