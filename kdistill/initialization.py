@@ -15,6 +15,7 @@ _TYPE = "bert.embeddings.token_type_embeddings.weight"
 _NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
 _NORM_BIAS = "bert.embeddings.LayerNorm.bias"
 _LAYER = "bert.encoder.layer."
+_BLOCK_ROWS = 2048
 
 
 def random_tensor(
@@ -69,31 +70,51 @@ def _projected_embeddings(
     LayerNorm makes of them on average. The result has some ten times the spread of a raw table; since AdamW's steps
     have one size whatever the values, the student moves its words less and generalises better (docs/accuracy.md).
     """
-    words, positions, types = (teacher[name].astype(np.float64) for name in (_WORD, _POSITION, _TYPE))
-    counts = np.ones(len(words))
-    if token_counts is not None:
-        counts = np.asarray(token_counts, np.float64) + 1
-        if counts.shape != (len(words),):
-            raise ValueError(f"token_counts has shape {counts.shape}; expected ({len(words)},), one for each token")
-        if not (np.isfinite(counts) & (counts >= 1)).all():
-            raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
-    gamma, beta = teacher[_NORM_WEIGHT].astype(np.float64), teacher[_NORM_BIAS].astype(np.float64)
-    summed = words + positions.mean(axis=0) + types[0]
-    deviation = np.sqrt(summed.var(axis=1, keepdims=True) + teacher_config.layer_norm_eps)
-    seen = (summed - summed.mean(axis=1, keepdims=True)) / deviation * gamma + beta
+    words = teacher[_WORD]
+    weights = _word_weights(token_counts, len(words))
+    positions, types, gamma, beta = (
+        teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT, _NORM_BIAS)
+    )
+    around = positions.mean(axis=0) + types[0]
 
-    weights = counts / counts.sum()
-    centred = seen - weights @ seen
-    _, vectors = np.linalg.eigh((centred * weights[:, None]).T @ centred)
+    def seen(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Words after the LayerNorm, (rows, teacher's width), and their deviation before it, (rows, 1)."""
+        centred = words[rows] + around
+        centred -= centred.mean(axis=1, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + teacher_config.layer_norm_eps)
+        return centred / deviation * gamma + beta, deviation
+
+    # In blocks of rows: float64 copies of the whole table would be the peak memory of a whole distillation.
+    blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(words), _BLOCK_ROWS)]
+    width = words.shape[1]
+    mean, second_moment, deviation = np.zeros(width), np.zeros((width, width)), 0.0
+    for rows in blocks:
+        values, deviations = seen(rows)
+        mean += weights[rows] @ values
+        second_moment += (values * weights[rows, None]).T @ values
+        deviation += float(weights[rows] @ deviations[:, 0])
+    _, vectors = np.linalg.eigh(second_moment - np.outer(mean, mean))
     components = vectors[:, ::-1][:, : config.hidden_size]
     # An eigenvector's sign is arbitrary; its largest entry is made positive, so that machines agree.
     components = components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(config.hidden_size)])
-    through_norm = gamma / (weights @ deviation)
+    through_norm = gamma / deviation
     return {
-        _WORD: (centred @ components).astype(np.float32),
+        _WORD: np.concatenate([((seen(rows)[0] - mean) @ components).astype(np.float32) for rows in blocks]),
         _POSITION: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
         _TYPE: ((types - types[0]) * through_norm @ components).astype(np.float32),
     }
+
+
+def _word_weights(token_counts: ArrayLike | None, vocabulary: int) -> NDArray[np.float64]:
+    """Each word's share in the components; the shares add up to 1."""
+    if token_counts is None:
+        return np.full(vocabulary, 1 / vocabulary)
+    counts = np.asarray(token_counts, np.float64) + 1
+    if counts.shape != (vocabulary,):
+        raise ValueError(f"token_counts has shape {counts.shape}; expected ({vocabulary},), one for each token")
+    if not (np.isfinite(counts) & (counts >= 1)).all():
+        raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
+    return counts / counts.sum()
 
 
 def _copied_layers(
