@@ -109,12 +109,13 @@ def _word_weights(token_counts: ArrayLike | None, vocabulary: int) -> NDArray[np
     """Each word's share in the components; the shares add up to 1."""
     if token_counts is None:
         return np.full(vocabulary, 1 / vocabulary)
-    counts = np.asarray(token_counts, np.float64) + 1
+    counts: NDArray[np.float64] = np.asarray(token_counts, np.float64) + 1
     if counts.shape != (vocabulary,):
         raise ValueError(f"token_counts has shape {counts.shape}; expected ({vocabulary},), one for each token")
     if not (np.isfinite(counts) & (counts >= 1)).all():
         raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
-    return counts / counts.sum()
+    counts /= counts.sum()
+    return counts
 
 
 def _copied_layers(
