@@ -109,11 +109,11 @@ def machine() -> dict[str, Any]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; floats with three significant figures or more."""
+    """A Markdown table; floats with about three significant figures."""
 
     def cell(value: object) -> str:
         if isinstance(value, float):
-            return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
+            return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
 
     lines = [header, ["---"] * len(header), *[[cell(value) for value in row] for row in rows]]

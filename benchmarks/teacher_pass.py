@@ -1,8 +1,12 @@
-"""The teacher's pass over the training rows: kdistill beside PyTorch, f32 both."""
+"""The teacher's pass over the training rows: kdistill beside PyTorch, f32.
+
+PyTorch runs twice: as it comes, and with its linear layers packed for oneDNN.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,36 +36,34 @@ def fastest_batch_size(model: Any, dataset: Dataset, sizes: list[int], labels: i
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run both and report."""
+    """Run all and report."""
     kd.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     dataset = common.tokenised(options.train, options.teacher, options.rows)
     teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.freeze()
-    peer, labels = torch_peer.load(options.teacher), teacher.config.num_labels
-    size = fastest_batch_size(peer, dataset, options.peer_batch_sizes, labels)
-    batches = torch_peer.bucketed(dataset, size)
+    labels = teacher.config.num_labels
+    peers = {"PyTorch": torch_peer.load(options.teacher), "PyTorch, oneDNN": torch_peer.load_onednn(options.teacher)}
+    if options.bfloat16:
+        peers["PyTorch, bf16"] = torch_peer.load(options.teacher).to(torch.bfloat16)
+    sizes = {name: fastest_batch_size(peer, dataset, options.peer_batch_sizes, labels) for name, peer in peers.items()}
     results: dict[str, np.ndarray] = {}
 
     def run_kdistill() -> None:
         results["kdistill"] = teacher_logits(teacher, dataset, enabled=False)
 
-    def run_torch() -> None:
-        results["PyTorch"] = torch_peer.forward_pass(peer, batches, labels)
+    def run_peer(name: str, batches: list[torch_peer.PaddedBatch]) -> None:
+        results[name] = torch_peer.forward_pass(peers[name], batches, labels)
 
-    runs = {"kdistill": run_kdistill, "PyTorch": run_torch}
-    if options.bfloat16:
-        half = torch_peer.load(options.teacher).to(torch.bfloat16)
-
-        def run_half() -> None:
-            results["PyTorch bf16"] = torch_peer.forward_pass(half, batches, labels)
-
-        runs["PyTorch bf16"] = run_half
+    runs: dict[str, Callable[[], None]] = {"kdistill": run_kdistill}
+    for name, size in sizes.items():
+        runs[name] = partial(run_peer, name, torch_peer.bucketed(dataset, size))
     times = common.alternate(runs, options.rounds)
     seconds, rows, tokens = common.medians(times), len(dataset), int(dataset.starts[-1])
     lines = [
         (
             name,
+            sizes.get(name, "by tokens"),
             seconds[name],
             rows / seconds[name],
             seconds[name] / seconds["kdistill"],
@@ -70,11 +72,11 @@ def measure(options: argparse.Namespace) -> None:
         for name in runs
     ]
     text = common.table(
-        ["", "seconds", "rows/s", "times kdistill's", "largest logit difference from PyTorch f32"], lines
+        ["", "batch size", "seconds", "rows/s", "times kdistill's", "largest logit difference from PyTorch f32"], lines
     )
-    text += f"\n\n{rows:,} distinct rows, {tokens:,} tokens; PyTorch's batch size {size}, the best of "
+    text += f"\n\n{rows:,} distinct rows, {tokens:,} tokens. PyTorch's batch sizes are the best of "
     text += f"{options.peer_batch_sizes} on {min(SAMPLE_ROWS, rows):,} rows."
-    figures = {"rows": rows, "tokens": tokens, "peer_batch_size": size, "seconds": times, "median_seconds": seconds}
+    figures = {"rows": rows, "tokens": tokens, "batch_sizes": sizes, "seconds": times, "median_seconds": seconds}
     common.report("Teacher pass", text, figures, options)
 
 
