@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -85,6 +86,11 @@ def test_two_models_in_two_threads_give_what_they_give_alone() -> None:
 
 
 def answer(model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], pipe: Connection) -> None:
+    """What the child does; it must be able to fork in its turn."""
+    grandchild = os.fork()
+    if grandchild == 0:
+        os._exit(0)
+    os.waitpid(grandchild, 0)
     pipe.send_bytes(gradient(model, batch, dlogits).tobytes())
 
 
