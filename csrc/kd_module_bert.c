@@ -2,6 +2,7 @@
 #include "kd_module_bert.h"
 
 #include <string.h>
+#include <unistd.h>
 
 static int parse_sizes(PyObject *sizes, kd_bert_config *c)
 {
@@ -86,11 +87,11 @@ int kd_bert_enter(kd_bert_object *b)
         PyErr_SetString(PyExc_RuntimeError, "this Bert was not initialised");
         return -1;
     }
-    if (b->busy) {
+    if (b->busy == getpid()) {
         PyErr_SetString(PyExc_RuntimeError, "this model is in use by another thread; give each thread its own model");
         return -1;
     }
-    b->busy = 1;
+    b->busy = getpid();
     return 0;
 }
 

@@ -114,9 +114,9 @@ class AdamW:
         Raises:
             ValueError: the moments are not of this model's size.
         """
-        size = self.model.num_flat
+        size = self.model.num_flat if state["step"] else 0  # the first step makes them
         for name in ("m", "v"):
-            if state[name].size not in (0, size):
+            if state[name].size not in (size, self.model.num_flat):
                 raise ValueError(f"{name} has {state[name].size} values; this model's optimiser has {size}")
         self.catch_up()
         moments = [aligned_zeros(state[name].size) for name in ("m", "v")]
