@@ -19,9 +19,10 @@ from . import common
 
 # No epoch is chosen by its accuracy on the evaluation rows: the last one's weights count.
 LAST_EPOCH = ("--save-strategy", "no", "--no-load-best-model-at-end")
+# Chosen on 1,500 sentences held out of the training rows together with all their phrases, not on the evaluation rows.
 RECIPE = (
-    "--student", "L2-H128-A2", "--num-train-epochs", "6", "--learning-rate", "5e-4", "--warmup-ratio", "0.1",
-    "--alpha", "0.5", "--temperature", "4",
+    "--student", "L2-H128-A2", "--num-train-epochs", "3", "--per-device-train-batch-size", "64",
+    "--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--alpha", "0.5", "--temperature", "4",
 )  # fmt: skip
 VARIANTS = {"distilled": (), "without teacher": ("--alpha", "1")}
 
