@@ -1,7 +1,8 @@
 """Accuracy of a small student, distilled and without its teacher: the recipe, several seeds, weights of the last epoch.
 
-Both students start from the same weights (`from_teacher`) and see the same rows in the same order; the second one
-learns from the labels alone (`--alpha 1`). Options after `--` are given to `kdistill distill` after the recipe.
+All students have the same shape and see the same rows in the same order. The first two start from the same weights,
+made by `from_teacher`; the second learns from the labels alone (`--alpha 1`), and so does the third, which starts from
+random weights and owes nothing to the teacher. Options after `--` go to `kdistill distill`, after the recipe's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import kdistill as kd
+
 from . import common
 
 # No epoch is chosen by its accuracy on the evaluation rows: the last one's weights count.
@@ -24,7 +27,7 @@ RECIPE = (
     "--student", "L2-H128-A2", "--num-train-epochs", "3", "--per-device-train-batch-size", "64",
     "--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--alpha", "0.5", "--temperature", "4",
 )  # fmt: skip
-VARIANTS = {"distilled": (), "without teacher": ("--alpha", "1")}
+LABELS_ALONE = ("--alpha", "1")
 
 
 def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Path, seed: int) -> dict[str, float]:
@@ -40,16 +43,29 @@ def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Pa
     return figures
 
 
+def random_student(options: argparse.Namespace, directory: Path, seed: int) -> Path:
+    """A model of the student's shape that has learnt nothing; returns its directory."""
+    config = kd.BertConfig.from_pretrained(options.teacher).replace(**common.STUDENT_SHAPE)
+    kd.BertForSequenceClassification(config, seed=seed).save_pretrained(directory)
+    return directory
+
+
 def measure(options: argparse.Namespace) -> None:
     """Train every variant with every seed and report."""
     recipe = [*RECIPE, *options.arguments]
-    accuracies: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    accuracies: dict[str, list[float]] = {}
     teacher = float("nan")
     with tempfile.TemporaryDirectory() as directory:
         for seed in options.seeds:
-            for number, (name, changes) in enumerate(VARIANTS.items()):
+            start = random_student(options, Path(directory, f"start-{seed}"), seed)
+            variants = {
+                "distilled": (),
+                "labels alone": LABELS_ALONE,
+                "labels alone, random start": (*LABELS_ALONE, "--student", str(start)),
+            }
+            for number, (name, changes) in enumerate(variants.items()):
                 figures = distill(options, [*recipe, *changes], Path(directory, f"{number}-{seed}"), seed)
-                accuracies[name].append(figures["eval_accuracy"])
+                accuracies.setdefault(name, []).append(figures["eval_accuracy"])
                 teacher = figures["teacher_accuracy"]
                 print(f"seed {seed}, {name}: {figures['eval_accuracy']:.4f}", file=sys.stderr)
     means = {name: statistics.fmean(values) for name, values in accuracies.items()}
