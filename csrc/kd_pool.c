@@ -47,6 +47,7 @@ static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pool_quiet = PTHREAD_COND_INITIALIZER; /* no team is open */
 static worker *pool_idle;
 static int pool_open_teams;
+static kd_status pool_status;
 
 static void take_items(kd_team *team, int member)
 {
@@ -246,10 +247,20 @@ static void after_fork_in_parent(void) { pthread_mutex_unlock(&pool_lock); }
 static void after_fork_in_child(void)
 {
     pool_idle = NULL;
+    /* A copied condition may count waiters that the child has not got. */
+    pool_quiet = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     pthread_mutex_unlock(&pool_lock);
 }
 
+static void register_fork_handlers(void)
+{
+    pool_status = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) ? KD_NO_THREADS : KD_OK;
+}
+
+/* Once in a process, however often the module is loaded: handlers run twice would take the lock twice. */
 kd_status kd_pool_init(void)
 {
-    return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) ? KD_NO_THREADS : KD_OK;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handlers);
+    return pool_status;
 }

@@ -20,7 +20,7 @@ typedef void (*kd_item)(void *context, ptrdiff_t item, int member);
 
 enum { KD_POOL_MAX_THREADS = 256 };
 
-/* Registers the fork handlers; once, when the module is loaded. KD_OK or KD_NO_THREADS. */
+/* Registers the fork handlers, the first time it is called in a process. KD_OK or KD_NO_THREADS. */
 kd_status kd_pool_init(void);
 
 /* Opens a team of `members` threads, the calling one included (1 .. KD_POOL_MAX_THREADS).

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -133,6 +135,26 @@ def test_fork_waits_for_passes_of_other_threads() -> None:
         done.set()
         thread.join(PATIENCE)
     assert results == [expected] * 4
+
+
+LOADED_TWICE = """
+import os, sys
+from kdistill import _core
+for name in [name for name in sys.modules if name.startswith("kdistill")]:
+    del sys.modules[name]
+from kdistill import _core as again
+assert again is not _core
+child = os.fork()
+if child == 0:
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_fork_after_the_module_was_loaded_twice() -> None:
+    """Each load would register the fork handlers again, which then would wait for themselves."""
+    done = subprocess.run([sys.executable, "-c", LOADED_TWICE], timeout=60, check=False)
+    assert done.returncode == 7
 
 
 def test_many_more_threads_than_cpus_and_than_work() -> None:
