@@ -117,9 +117,12 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
         kd_team *team = kd_open_team(threads);
         if (!team)
             return -1;
-        Py_BEGIN_ALLOW_THREADS do_slice(s, team, from, kd_min(from + step, items));
+        Py_BEGIN_ALLOW_THREADS
+        do_slice(s, team, from, kd_min(from + step, items));
         kd_pool_close(team);
-        Py_END_ALLOW_THREADS if (interruptible && PyErr_CheckSignals() < 0) return -1;
+        Py_END_ALLOW_THREADS
+        if (interruptible && PyErr_CheckSignals() < 0)
+            return -1;
     }
     return 0;
 }

@@ -74,9 +74,11 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
                       &whole,
                       1,
                       kd_adamw_constants(lr, beta1, beta2, eps, decay, t)};
-    Py_BEGIN_ALLOW_THREADS kd_adamw_update(state->gemm.rows, &adamw, team);
+    Py_BEGIN_ALLOW_THREADS
+    kd_adamw_update(state->gemm.rows, &adamw, team);
     kd_pool_close(team);
-    Py_END_ALLOW_THREADS return Py_NewRef(Py_None);
+    Py_END_ALLOW_THREADS
+    return Py_NewRef(Py_None);
 }
 
 PyMethodDef kd_step_methods[] = {

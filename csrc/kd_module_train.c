@@ -30,9 +30,11 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     kd_gradient g = kd_bert_gradient(b);
     if (!team)
         return -1;
-    Py_BEGIN_ALLOW_THREADS kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
+    Py_BEGIN_ALLOW_THREADS
+    kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
     kd_pool_close(team);
-    Py_END_ALLOW_THREADS return 0;
+    Py_END_ALLOW_THREADS
+    return 0;
 }
 
 const char kd_clear_gradients_doc[] = "clear_gradients(threads)\n\nSets all gradients to 0.";
@@ -80,7 +82,8 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     double total = 0, *partial = PyMem_Malloc((size_t)(kd_gradient_blocks(&g) + 1) * sizeof *partial);
     kd_team *team = partial ? kd_open_team(threads) : NULL;
     if (team) {
-        Py_BEGIN_ALLOW_THREADS total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
+        Py_BEGIN_ALLOW_THREADS
+        total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
     }
@@ -148,10 +151,12 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
                           b->segments,
                           b->segment_count,
                           step};
-        Py_BEGIN_ALLOW_THREADS kd_adamw_update(b->model.gemm.rows, &adamw, team);
+        Py_BEGIN_ALLOW_THREADS
+        kd_adamw_update(b->model.gemm.rows, &adamw, team);
         kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);
         kd_pool_close(team);
-        Py_END_ALLOW_THREADS b->stale = 1;
+        Py_END_ALLOW_THREADS
+        b->stale = 1;
     }
     b->busy = 0;
     return team ? Py_NewRef(Py_None) : NULL;
@@ -192,7 +197,8 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
     kd_team *team = behind ? kd_open_team(threads) : NULL;
     if (team) {
-        Py_BEGIN_ALLOW_THREADS ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
+        Py_BEGIN_ALLOW_THREADS
+        ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
         kd_deferred_catch_up(b->model.gemm.rows, &table, PyArray_DATA(behind), count, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
