@@ -13,7 +13,6 @@ _WORD = "bert.embeddings.word_embeddings.weight"
 _POSITION = "bert.embeddings.position_embeddings.weight"
 _TYPE = "bert.embeddings.token_type_embeddings.weight"
 _NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
-_NORM_BIAS = "bert.embeddings.LayerNorm.bias"
 _LAYER = "bert.encoder.layer."
 _BLOCK_ROWS = 2048
 
@@ -72,17 +71,18 @@ def _projected_embeddings(
     """
     words = teacher[_WORD]
     weights = _word_weights(token_counts, len(words))
-    positions, types, gamma, beta = (
-        teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT, _NORM_BIAS)
-    )
+    positions, types, gamma = (teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT))
     around = positions.mean(axis=0) + types[0]
 
     def seen(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Words after the LayerNorm, (rows, teacher's width), and their deviation before it, (rows, 1)."""
+        """Words after the LayerNorm, (rows, teacher's width), and their deviation before it, (rows, 1).
+
+        Without its bias, which centring takes away.
+        """
         centred = words[rows] + around
         centred -= centred.mean(axis=1, keepdims=True)
         deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + teacher_config.layer_norm_eps)
-        return centred / deviation * gamma + beta, deviation
+        return centred / deviation * gamma, deviation
 
     # In blocks of rows: float64 copies of the whole table would be the peak memory of a whole distillation.
     blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(words), _BLOCK_ROWS)]

@@ -10,6 +10,7 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
+from kdistill import initialization
 from kdistill.config import BertConfig
 from kdistill.model import BertForSequenceClassification
 
@@ -73,10 +74,12 @@ def weighted_components(
     return mean, vectors[:width].T
 
 
+@pytest.mark.parametrize("block_rows", [32, 2048])  # 90 words: in three blocks, and in one
 @pytest.mark.parametrize("counted", [False, True])
 def test_embeddings_are_the_teachers_on_their_principal_components(
-    teacher: BertForSequenceClassification, counted: bool
+    teacher: BertForSequenceClassification, counted: bool, block_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(initialization, "_BLOCK_ROWS", block_rows)
     counts = np.random.default_rng(6).integers(0, 1000, 90) * (np.arange(90) % 3 == 0)
     made = student(teacher, token_counts=counts if counted else None).parameters
     counts = counts + 1.0 if counted else np.ones(90)
