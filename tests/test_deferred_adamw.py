@@ -113,13 +113,15 @@ def test_whatever_reads_a_row_sees_it_up_to_date(look: str, tmp_path: object) ->
 
 
 def test_a_new_optimiser_takes_over_from_up_to_date_rows() -> None:
-    model = small_model()
-    first = kd.AdamW(model, lr=LR)
-    for rows, labels in steps(5, seed=4):
-        train_step(model, rows, labels)
-        first.step()
-        first.zero_grad()
-    expected = DenseAdamW(model, 0.0)
+    """The twin is looked at before its second optimiser begins, which brings its rows up to date; the model is not."""
+    model, twin = small_model(), small_model()
+    for m in (model, twin):
+        first = kd.AdamW(m, lr=LR)
+        for rows, labels in steps(5, seed=4):
+            train_step(m, rows, labels)
+            first.step()
+            first.zero_grad()
+    expected = DenseAdamW(twin, 0.0)
     second = kd.AdamW(model, lr=LR)
     for rows, labels in steps(5, seed=5):
         train_step(model, rows, labels)
@@ -127,6 +129,18 @@ def test_a_new_optimiser_takes_over_from_up_to_date_rows() -> None:
         second.step()
         second.zero_grad()
     np.testing.assert_array_equal(model.flat_parameters, expected.p)
+
+
+def test_the_constants_of_done_steps_are_forgotten() -> None:
+    model = small_model()
+    optimizer = kd.AdamW(model, lr=LR)
+    for step, (rows, labels) in enumerate(steps(600, seed=6)):
+        train_step(model, rows, labels)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0:
+            optimizer.catch_up()
+    assert len(optimizer._history) <= 256
 
 
 def test_gradients_are_zero_outside_the_touched_rows_and_after_clearing() -> None:
