@@ -32,6 +32,22 @@ def small_model(seed: int = 1, **changes: object) -> BertForSequenceClassificati
     return BertForSequenceClassification(small_config(initializer_range=0.2, **changes), seed=seed)
 
 
+def run_fields(directory: Path, changes: dict[str, object]) -> dict[str, object]:
+    """Training arguments of a short, quiet run below `directory`."""
+    fields: dict[str, object] = {
+        "output_dir": str(directory / "out"),
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+    }
+    return fields | changes
+
+
+def weights(model: BertForSequenceClassification) -> np.ndarray:
+    return np.array(model.flat_parameters)
+
+
 def sentences(n: int, seed: int = 0) -> list[tuple[str, int]]:
     """Rows whose label is that of their one good or bad word, half of each."""
     random = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import LABELS, VOCABULARY, small_dataset, small_model
+from small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
@@ -21,22 +21,11 @@ from kdistill.trainer import Trainer
 
 
 def arguments(directory: Path, **changes: Any) -> DistillationTrainingArguments:
-    fields = {
-        "output_dir": str(directory / "out"),
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 0.01,
-        "disable_tqdm": True,
-    }
-    return DistillationTrainingArguments(**(fields | changes))
+    return DistillationTrainingArguments(**run_fields(directory, changes))
 
 
 def with_labels(dataset: Dataset, labels: Any) -> Dataset:
     return Dataset(dataset.ids, dataset.types, dataset.starts, np.array(labels, dtype=np.int64))
-
-
-def weights(model: BertForSequenceClassification) -> np.ndarray:
-    return np.array(model.flat_parameters)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import VOCABULARY, small_dataset, small_model, write_rows
+from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill import trainer as trainer_module
 from kdistill.arguments import TrainingArguments
@@ -26,18 +26,7 @@ from kdistill.trainer import Trainer
 
 
 def arguments(directory: Path, **changes: Any) -> TrainingArguments:
-    fields = {
-        "output_dir": str(directory / "out"),
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 0.01,
-        "disable_tqdm": True,
-    }
-    return TrainingArguments(**(fields | changes))
-
-
-def weights(model: BertForSequenceClassification) -> np.ndarray:
-    return np.array(model.flat_parameters)
+    return TrainingArguments(**run_fields(directory, changes))
 
 
 class Recorder(TrainerCallback):
