@@ -64,6 +64,16 @@ def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
     return Dataset(*batch, labels)
 
 
+def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceClassification]:
+    """The rows and the frozen teacher that the options name, with both sides' threads set."""
+    import torch
+
+    kd.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    dataset = tokenised(options.train, options.teacher, options.rows)
+    return dataset, kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
+
+
 def seconds(run: Callable[[], object]) -> float:
     """Wall time of one call."""
     start = time.perf_counter()

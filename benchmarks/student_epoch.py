@@ -62,11 +62,7 @@ def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int) ->
 
 def measure(options: argparse.Namespace) -> None:
     """Run both and report."""
-    kd.set_num_threads(options.threads)
-    torch.set_num_threads(options.threads)
-    dataset = common.tokenised(options.train, options.teacher, options.rows)
-    teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher)
-    teacher.freeze()
+    dataset, teacher = common.subjects(options)
     soft = teacher_logits(teacher, dataset)
     student = kd.BertForSequenceClassification(kd.BertConfig(**common.STUDENT_SHAPE), seed=SEED)
     epochs = {

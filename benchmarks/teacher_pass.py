@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import kdistill as kd
 from kdistill.cache import teacher_logits
 from kdistill.data import Dataset
 
@@ -37,11 +36,7 @@ def fastest_batch_size(model: Any, dataset: Dataset, sizes: list[int], labels: i
 
 def measure(options: argparse.Namespace) -> None:
     """Run all and report."""
-    kd.set_num_threads(options.threads)
-    torch.set_num_threads(options.threads)
-    dataset = common.tokenised(options.train, options.teacher, options.rows)
-    teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher)
-    teacher.freeze()
+    dataset, teacher = common.subjects(options)
     labels = teacher.config.num_labels
     peers = {"PyTorch": torch_peer.load(options.teacher), "PyTorch, oneDNN": torch_peer.load_onednn(options.teacher)}
     if options.bfloat16:
