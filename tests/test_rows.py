@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.rows import NO_LABEL, read_rows, read_table
+from kdistill.rows import NO_LABEL, read_rows
+from kdistill.table_sources import read_table
 
 SENTIMENT = {0: "negative", 1: "positive"}
 
@@ -77,8 +79,8 @@ def test_jsonl(tmp_path: Path) -> None:
         read_rows(write(path, '{"sentence": "good"}\n{"sentence": \n'))
     with pytest.raises(TypeError, match=r"a\.jsonl:3: column 'sentence' holds None of type NoneType; expected text"):
         read_rows(write(path, '{"sentence": "good"}\n\n{"label": 1}\n'))
-    with pytest.raises(ValueError, match=r"a\.jsonl:1: expected a JSON object, found list"):
-        read_rows(write(path, "[1]\n"))
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: expected a JSON object, found int"):
+        read_rows(write(path, "1\n"))
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -94,6 +96,9 @@ class HubDataset:
     """The part of a datasets.Dataset that is read."""
 
     column_names = ("idx", "text", "labels")
+
+    def __len__(self) -> int:
+        return 2
 
     def __getitem__(self, name: str) -> list[Any]:
         return {"idx": [0, 1], "text": ["good", "bad"], "labels": [1, 0]}[name]
@@ -167,7 +172,10 @@ def test_rows_without_a_label(missing: Any) -> None:
         ("postive", ValueError, "row 1 of the dict: label 'postive' is not one of"),
         (-1, ValueError, "label -1 is how GLUE marks rows whose label is withheld"),
         ("-1", ValueError, "label -1 is how GLUE marks rows whose label is withheld"),
-        (1.0, TypeError, "row 1 of the dict: label 1.0 is a float; expected an integer id or a label's name"),
+        (0.5, ValueError, "row 1 of the dict: label 0.5 is not one of the model's labels"),
+        ("0.5", ValueError, "row 1 of the dict: label '0.5' is not one of the model's labels"),
+        (math.inf, ValueError, "row 1 of the dict: label inf is not one of"),
+        (b"1", TypeError, "row 1 of the dict: label b'1' is a bytes; expected an integer id or a label's name"),
         (True, TypeError, "label True is a bool"),
         ([1], TypeError, r"label \[1\] is a list"),
     ],

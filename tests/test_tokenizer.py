@@ -252,5 +252,5 @@ def test_wrong_arguments_say_what_is_expected(tokenizer: BertTokenizer) -> None:
         tokenizer("film", return_tensors="pt")
     with pytest.raises(ValueError, match="rows of different lengths; pass padding=True"):
         tokenizer(["film", "the film"], return_tensors="np")
-    with pytest.raises(AttributeError, match="Encodings has no 'ids'; it has input_ids"):
+    with pytest.raises(AttributeError, match="BatchEncoding has no 'ids'; it has input_ids"):
         _ = tokenizer("film").ids
