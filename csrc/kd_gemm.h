@@ -3,8 +3,8 @@
  * Two kinds, for two shapes. A layer's product multiplies rows of tokens with a weight: the weight is packed
  * into panels once per step, or once for good in a frozen model, the rows are read where they lie, and what
  * follows (bias, activation) is done while a tile is hot: kd_rows's `product`. A weight's gradient sums over
- * all tokens: both operands are packed and BLIS's micro-kernel multiplies them: `kd_gemm_outer`. We pack and
- * loop ourselves, since then nothing is allocated or locked inside a step, and every element of a result sees
+ * all tokens, `kd_gemm_outer`: wide operands are packed and multiplied by BLIS's micro-kernel. We pack and loop
+ * ourselves, since then nothing is allocated or locked inside a step, and every element of a result sees
  * the same operations in the same order whatever the other rows are.
  *
  * This is the only room that knows BLIS.
