@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kdistill.rows import NO_LABEL, read_rows
+from kdistill.table import Table
 from kdistill.table_sources import read_table
 
 SENTIMENT = {0: "negative", 1: "positive"}
@@ -184,6 +185,38 @@ def test_labels_that_are_refused(label: Any, error: type[Exception], message: st
     rows = read_rows({"text": ["a", "b"], "label": [0, label]})
     with pytest.raises(error, match=message):
         rows.label_ids(SENTIMENT)
+
+
+def test_whole_numbers_may_be_floats_as_frames_with_missing_values_write_them(tmp_path: Path) -> None:
+    rows = read_rows({"text": ["a", "b", "c"], "label": [1.0, float("nan"), np.float32(0)]})
+    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    rows = read_rows(write(tmp_path / "a.csv", "text,label\na,1.0\nb,\nc,0.0\n"))
+    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    assert rows.id2label() == {0: "LABEL_0", 1: "LABEL_1"}
+
+
+def test_class_names_of_the_source_are_the_model_s_in_any_order_and_case() -> None:
+    columns = {"text": ["a", "b", "c"], "label": [0, 1, None]}
+    rows = read_rows(Table("hub", columns, class_names={"label": ("positive", "negative")}))
+    np.testing.assert_array_equal(rows.label_ids({0: "NEGATIVE", 1: "POSITIVE"}), [1, 0, NO_LABEL])
+    np.testing.assert_array_equal(rows.label_ids({0: "LABEL_0", 1: "LABEL_1"}), [0, 1, NO_LABEL])
+    assert rows.id2label() == {0: "positive", 1: "negative"}
+    withheld = Table("hub", {"text": ["a"], "label": [-1]}, class_names={"label": ("positive", "negative")})
+    with pytest.raises(ValueError, match=r"row 0 of hub: label -1 is how GLUE marks .* withheld"):
+        read_rows(withheld).label_ids(SENTIMENT)
+
+
+def test_lists_in_fields_are_lists(tmp_path: Path) -> None:
+    """As JSON, and as pandas writes a column of lists; labels that only look like one stay as they are."""
+    fields = ["[0, 1]", "['a', 'b']", '["a"]', "[]", "[neutral]", "0.5", ""]
+    expected = [[0, 1], ["a", "b"], ["a"], [], "[neutral]", "0.5", ""]
+    assert (
+        read_rows(write(tmp_path / "a.tsv", "\n".join(["text\tlabel", *(f"x\t{f}" for f in fields)]))).labels
+        == expected
+    )
+    records = [{"text": "x", "labels": labels} for labels in ([0, 1], ["a"], 0.5, None)]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)))
+    assert read_rows(path).labels == [[0, 1], ["a"], 0.5, None]
 
 
 def test_a_label_out_of_range_names_file_and_line(tmp_path: Path) -> None:
