@@ -139,10 +139,12 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
 
 
 def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | None:
-    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed."""
+    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed or may
+    be left behind.
+    """
     if options.label_names is not None:
         return dict(enumerate(options.label_names.split(",")))
-    if not is_unnamed(config.id2label):
+    if not (is_unnamed(config.id2label) or options.ignore_mismatched_sizes):
         return None
     implied = read_rows(options.train, **_columns(options)).id2label()
     return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None

@@ -166,8 +166,10 @@ def test_calls_give_the_same(model_files: Path, both: Callable[[Path], tuple[Any
         for name in found:
             assert type(found[name]) is type(expected[name])
             np.testing.assert_equal(found[name], expected[name])
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected, strict=True)
     else:
-        np.testing.assert_equal(found, expected)
+        assert found == expected
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
