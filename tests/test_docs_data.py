@@ -1,4 +1,4 @@
-"""The Python of docs/data.md is run, with small models and rows in the place of real ones; its lists are those of the code."""
+"""The Python of docs/data.md is run, with small models and rows in the place of real ones; its lists are the code's."""
 
 from __future__ import annotations
 
