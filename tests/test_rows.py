@@ -197,10 +197,10 @@ def test_whole_numbers_may_be_floats_as_frames_with_missing_values_write_them(tm
 
 def test_class_names_of_the_source_are_the_model_s_in_any_order_and_case() -> None:
     columns = {"text": ["a", "b", "c"], "label": [0, 1, None]}
-    rows = read_rows(Table("hub", columns, class_names={"label": ("positive", "negative")}))
-    np.testing.assert_array_equal(rows.label_ids({0: "NEGATIVE", 1: "POSITIVE"}), [1, 0, NO_LABEL])
+    rows = read_rows(Table("hub", columns, class_names={"label": ("Positive", "Negative")}))
+    np.testing.assert_array_equal(rows.label_ids({0: "NEGATIVE", 1: "positive"}), [1, 0, NO_LABEL])
     np.testing.assert_array_equal(rows.label_ids({0: "LABEL_0", 1: "LABEL_1"}), [0, 1, NO_LABEL])
-    assert rows.id2label() == {0: "positive", 1: "negative"}
+    assert rows.id2label() == {0: "Positive", 1: "Negative"}
     withheld = Table("hub", {"text": ["a"], "label": [-1]}, class_names={"label": ("positive", "negative")})
     with pytest.raises(ValueError, match=r"row 0 of hub: label -1 is how GLUE marks .* withheld"):
         read_rows(withheld).label_ids(SENTIMENT)
