@@ -189,7 +189,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     """The options that are not training arguments."""
     group = parser.add_argument_group("input and output" if command == "predict" else "input")
     model_help = "directory or Hugging Face hub id of the model"
-    rows_help = "a .tsv, .csv, .jsonl or .parquet file with a column sentence or text (or a pair of columns)"
+    rows_help = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
     if command == "distill":
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{model_help} to learn from")
         group.add_argument(
@@ -206,6 +206,11 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         group.add_argument("--eval", metavar="FILE", help="rows with labels to measure accuracy on")
         group.add_argument(
             "--resume", action="store_true", help="go on from the newest checkpoint in the output directory, if any"
+        )
+        group.add_argument(
+            "--ignore-mismatched-sizes",
+            action="store_true",
+            help="begin with a new classifier where the checkpoint's tells another number of labels apart",
         )
     if command == "finetune":
         group.add_argument(
