@@ -69,6 +69,8 @@ def pack(x: Any) -> Batch:
         input_ids, token_types, mask = x["input_ids"], x.get("token_type_ids"), x.get("attention_mask")
     else:
         input_ids, token_types, mask = x, None, None
+    if token_types is None and mask is None and (packed := _core.pack_lists(input_ids)) is not None:
+        return Batch(*packed)  # the usual case, in a microsecond
     ids, starts = _flatten("input_ids", input_ids)
     types = np.zeros_like(ids) if token_types is None else _flatten_like("token_type_ids", token_types, starts)
     batch = Batch(ids, types, starts)
