@@ -224,7 +224,9 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     if command != "info":
         group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")
         group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
-        group.add_argument("--label-column", metavar="NAME", help="column of the label, if it has another name")
+        group.add_argument(
+            "--label-column", metavar="NAME", help="column of the label, if it has another name, or A,B,... of 0 and 1"
+        )
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
     group.add_argument("--json", action="store_true", help="no progress; one line of JSON last on standard output")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .rows import NO_LABEL, Rows, column_labels, find_label_column, label_ids, read_rows, rows_of
+from .rows import NO_LABEL, Rows, label_ids, labels_of, read_rows, rows_of
 from .table import Table
 from .table_sources import read_table
 from .tokenizer import BertTokenizer
@@ -270,14 +270,13 @@ def as_dataset(
 def _from_token_ids(
     table: Table, id2label: Mapping[int, str] | None, label_column: str | None, pad_token_id: int | None
 ) -> Dataset:
-    column = find_label_column(table, label_column)
+    given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
-    if column is None:
+    if given is None:
         labels = np.full(len(table), NO_LABEL, dtype=np.int64)
     else:
-        class_names = table.class_names.get(column, ())
-        labels = label_ids(column_labels(table, column), id2label, table.where, class_names)
+        labels = label_ids(given, id2label, table.where, class_names)
     batch = pack(dict(table.columns))
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = _without_padding(batch, pad_token_id)
