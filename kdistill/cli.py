@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from .arguments import GROUPS, DistillationTrainingArguments, TrainingArguments, argument_types, did_you_mean
+from .argument_fields import GROUPS, argument_types, did_you_mean
+from .arguments import DistillationTrainingArguments, TrainingArguments
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)

@@ -12,12 +12,12 @@ from .arguments import TrainingArguments
 from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW
-from .run_directory import ARGS_FILE
+from .run_directory import ARGS_FILE, COMMAND_FILE
 from .state import TrainerState, write_json
 from .tokenizer import BertTokenizer
 
 # Groups of arguments that may differ between a run and its resumption without changing what is learned.
-_WITHOUT_EFFECT = ("output", "checkpoints and logs")
+_WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
@@ -28,9 +28,11 @@ def save_model(directory: Path, model: BertForSequenceClassification, tokenizer:
         tokenizer.save_pretrained(directory)
 
 
-def save_arguments(directory: Path, args: TrainingArguments) -> None:
-    """Write `training_args.json`."""
+def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
+    """Write `training_args.json` and, when there is one, `command.txt`, the command line that repeats the run."""
     write_json(directory / ARGS_FILE, args.to_dict())
+    if command is not None:
+        atomic_write(directory / COMMAND_FILE, f"{command}\n".encode())
 
 
 def save_checkpoint(

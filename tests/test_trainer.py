@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill import trainer as trainer_module
+from kdistill import publishing
 from kdistill.arguments import TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
@@ -408,7 +408,7 @@ def test_model_init_makes_a_new_model_for_each_training(tmp_path: Path) -> None:
 
 def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads: list[Any] = []
-    monkeypatch.setattr(trainer_module, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
+    monkeypatch.setattr(publishing, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
     args = arguments(tmp_path, eval_strategy="no", push_to_hub=True, hub_model_id="me/tiny", hub_private_repo=True)
     trainer = Trainer(small_model(), args, train_dataset=small_dataset(16))
     trainer.train()
