@@ -52,33 +52,55 @@ static void transpose(const kd_rows *rows, float *dst, const float *src, ptrdiff
     rows->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_ROWS_WIDTH));
 }
 
-/* dst (n, Dp) = the n rows of src (rows C apart); columns past D are 0. */
-static void widen(const kd_rows *rows, float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+/* matmul takes and gives whole registers of columns. Where a head has those, its rows are used as they lie,
+ * C apart; otherwise they are copied to a scratch array, Dp apart, with zeros in the columns past D. */
+typedef struct head_rows {
+    const kd_rows *rows;
+    ptrdiff_t D, Dp, C;
+    int whole;
+    ptrdiff_t ld;
+} head_rows;
+
+static head_rows head_rows_of(const kd_rows *rows, const kd_attention *a)
 {
-    rows->pack_columns(dst, src, C, n, D, kd_round_up(D, KD_ROWS_WIDTH));
+    ptrdiff_t D = a->D, Dp = kd_round_up(D, KD_ROWS_WIDTH), C = a->H * D;
+    return (head_rows){rows, D, Dp, C, D == Dp, D == Dp ? C : Dp};
 }
 
-/* dst (rows C apart) = the first D columns of src (n, Dp). */
-static void narrow(float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+/* n rows as matmul's right operand; `ld` apart. */
+static const float *operand(const head_rows *h, const float *src, float *scratch, ptrdiff_t n)
 {
-    ptrdiff_t Dp = kd_round_up(D, KD_ROWS_WIDTH);
-    for (ptrdiff_t i = 0; i < n; i++)
-        memcpy(dst + i * C, src + i * Dp, (size_t)D * sizeof(float));
+    if (h->whole)
+        return src;
+    h->rows->pack_columns(scratch, src, h->C, n, h->D, h->Dp);
+    return scratch;
 }
 
-static void drop_row(const kd_rows *rows, float *p, const kd_attention *a, ptrdiff_t token, ptrdiff_t head, ptrdiff_t n)
+/* Where matmul shall write n rows that belong in dst. */
+static float *result(const head_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
+
+/* Brings what was written there home. */
+static void bring_home(const head_rows *h, float *dst, const float *written, ptrdiff_t n)
 {
-    kd_dropout_row(rows, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
+    for (ptrdiff_t i = 0; written != dst && i < n; i++)
+        memcpy(dst + i * h->C, written + i * h->ld, (size_t)h->D * sizeof(float));
+}
+
+static void drop_row(const kd_rows *rows, float *y, const float *p, const kd_attention *a, ptrdiff_t token,
+                     ptrdiff_t head, ptrdiff_t n)
+{
+    kd_dropout_row(rows, y, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
 }
 
 static void forward_head(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
                          const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
                          const head_scratch *s)
 {
-    const ptrdiff_t D = a->D, C = a->H * D, np = kd_round_up(n, KD_ROWS_WIDTH), Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    const head_rows h = head_rows_of(rows, a);
+    const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     transpose(rows, s->kt, k + head * D, n, D, C);
-    widen(rows, s->wide, v + head * D, n, D, C);
+    const float *values = operand(&h, v + head * D, s->wide, n);
     for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
         ptrdiff_t count = kd_min(QUERIES, m - q0);
         rows->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
@@ -87,10 +109,11 @@ static void forward_head(const kd_rows *rows, float *ctx, float *lse, const floa
             rows->exp_row(p, &max, &sum, n, np, scale);
             rows->scale(p, 1.0f / sum, np);
             lse[(q0 + i) * a->H + head] = max + logf(sum);
-            drop_row(rows, p, a, token + q0 + i, head, n);
+            drop_row(rows, p, p, a, token + q0 + i, head, n);
         }
-        rows->matmul(s->out, Dp, s->p, np, 1, s->wide, Dp, count, Dp, n, 0);
-        narrow(ctx + q0 * C + head * D, s->out, count, D, C);
+        float *home = ctx + q0 * C + head * D, *out = result(&h, home, s->out);
+        rows->matmul(out, h.ld, s->p, np, 1, values, h.ld, count, h.Dp, n, 0);
+        bring_home(&h, home, out, count);
     }
 }
 
@@ -109,35 +132,38 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
                           const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m,
                           ptrdiff_t n, const head_scratch *s)
 {
-    const ptrdiff_t D = a->D, C = a->H * D, np = kd_round_up(n, KD_ROWS_WIDTH), Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    const head_rows h = head_rows_of(rows, a);
+    const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     transpose(rows, s->kt, k + head * D, n, D, C);
     transpose(rows, s->vt, v + head * D, n, D, C);
-    widen(rows, s->wide, k + head * D, n, D, C);
+    const float *keys = operand(&h, k + head * D, s->wide, n);
+    float *dv = result(&h, v + head * D, s->dv); /* v is read through vt only */
     for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
         ptrdiff_t count = kd_min(QUERIES, m - q0), later = q0 > 0;
-        widen(rows, s->query, q + q0 * C + head * D, count, D, C);
-        widen(rows, s->dctx, dctx + q0 * C + head * D, count, D, C);
-        rows->matmul(s->p, np, s->query, Dp, 1, s->kt, np, count, np, D, 0);
+        float *home = q + q0 * C + head * D, *dq = result(&h, home, s->out);
+        const float *query = operand(&h, home, s->query, count);
+        const float *upper = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
+        rows->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             rows->exp_row_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
-            memcpy(s->dp + i * np, s->p + i * np, (size_t)np * sizeof(float));
-            drop_row(rows, s->dp + i * np, a, token + q0 + i, head, n);
+            drop_row(rows, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
         }
-        rows->matmul(s->dv, Dp, s->dp, 1, np, s->dctx, Dp, n, Dp, count, (int)later);
-        rows->matmul(s->dp, np, s->dctx, Dp, 1, s->vt, np, count, np, D, 0);
+        rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, (int)later);
+        rows->matmul(s->dp, np, upper, h.ld, 1, s->vt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             ptrdiff_t row = (q0 + i) * C + head * D;
-            drop_row(rows, s->dp + i * np, a, token + q0 + i, head, n);
+            drop_row(rows, s->dp + i * np, s->dp + i * np, a, token + q0 + i, head, n);
             rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np, rows->dot(dctx + row, ctx + row, D),
                                    np, scale);
         }
-        rows->matmul(s->dk, Dp, s->dp, 1, np, s->query, Dp, n, Dp, count, (int)later);
-        rows->matmul(s->out, Dp, s->dp, np, 1, s->wide, Dp, count, Dp, n, 0);
-        narrow(q + q0 * C + head * D, s->out, count, D, C);
+        rows->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, (int)later);
+        rows->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
+        bring_home(&h, home, dq, count);
     }
-    narrow(k + head * D, s->dk, n, D, C);
-    narrow(v + head * D, s->dv, n, D, C);
+    bring_home(&h, v + head * D, dv, n);
+    for (ptrdiff_t i = 0; i < n; i++) /* not before every query has read the keys */
+        memcpy(k + i * C + head * D, s->dk + i * h.Dp, (size_t)D * sizeof(float));
 }
 
 void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,

@@ -11,7 +11,7 @@ static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float
 
 /* dx (M, C) = gradient of the pooler's input, from the gradient of the logits. `pooled` becomes the
  * gradient of the pooler's product. */
-static void head_backward(const kd_bert_run *run, float *dx, const kd_span *span, float *partial, int member)
+static void head_backward(const kd_bert_run *run, float *dx, const kd_span *span, float *partial)
 {
     const kd_bert *model = run->model;
     const kd_gemm *gemm = &model->gemm;
@@ -19,14 +19,13 @@ static void head_backward(const kd_bert_run *run, float *dx, const kd_span *span
     const ptrdiff_t C = model->config.C, K = model->config.K, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
-    float *left = run->members[member].left;
     float *dlogits = run->logits + span->b0 * K, *pooled = run->pooled + span->b0 * C;
     rows->sum_rows(partial + model->layout.vector[KD_TENSOR_classifier_bias], dlogits, M, K, K);
-    kd_linear_backward_input(gemm, dx, dlogits, &classifier, M, 0, left);
-    kd_bert_drop(run, dx, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
+    kd_linear_backward_input(gemm, dx, dlogits, &classifier, M, 0);
+    kd_bert_drop(run, dx, dx, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
     rows->tanh_backward(pooled, dx, pooled, M * C);
     rows->sum_rows(partial + model->layout.vector[KD_TENSOR_pooler_bias], pooled, M, C, C);
-    kd_linear_backward_input(gemm, dx, pooled, &pooler, M, 0, left);
+    kd_linear_backward_input(gemm, dx, pooled, &pooler, M, 0);
 }
 
 void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member)
@@ -35,7 +34,7 @@ void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member)
     kd_span span = kd_bert_tail_span(run, item);
     float *dx = run->members[member].dx, *partial = kd_bert_partial(run, run->chunks + item);
     clear(partial, run->model->layout.vector_size);
-    head_backward(run, dx, &span, partial, member);
+    head_backward(run, dx, &span, partial);
     if (run->cls_only) {
         kd_layer_weights w = kd_bert_layer_weights(run->model, last);
         kd_layer_map view = kd_bert_view(run, last, &span, member);
@@ -46,11 +45,10 @@ void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member)
 
 /* dx (N, C) += the gradient through keys and values. */
 static void keys_backward(const kd_bert_run *run, float *dx, const kd_layer_map *view, const kd_layer_weights *w,
-                          ptrdiff_t N, int accumulate, int member)
+                          ptrdiff_t N, int accumulate)
 {
-    float *left = run->members[member].left;
-    kd_linear_backward_input(&run->model->gemm, dx, view->k, &w->key, N, accumulate, left);
-    kd_linear_backward_input(&run->model->gemm, dx, view->v, &w->value, N, 1, left);
+    kd_linear_backward_input(&run->model->gemm, dx, view->k, &w->key, N, accumulate);
+    kd_linear_backward_input(&run->model->gemm, dx, view->v, &w->value, N, 1);
 }
 
 /* The embeddings' dropout and LayerNorm; embedding_sum becomes its own gradient. */
@@ -60,7 +58,7 @@ static void embed_backward(const kd_bert_run *run, float *dx, const kd_span *spa
     const ptrdiff_t C = model->config.C, *vector = model->layout.vector;
     kd_norm norm = kd_bert_norm(model, KD_TENSOR_embedding_gamma, 0);
     float *sum = run->embedding_sum + span->t0 * C;
-    kd_bert_drop(run, dx, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
+    kd_bert_drop(run, dx, dx, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
     kd_norm_backward(model->gemm.rows, sum, partial + vector[KD_TENSOR_embedding_gamma],
                      partial + vector[KD_TENSOR_embedding_beta], dx, sum, run->embedding_stats + span->t0 * 2, &norm,
                      span->N);
@@ -77,7 +75,7 @@ void kd_bert_body_back_item(kd_bert_run *run, ptrdiff_t item, int member)
     if (run->cls_only) {
         kd_layer_weights w = kd_bert_layer_weights(model, last);
         kd_layer_map view = kd_bert_view(run, last, &span, member);
-        keys_backward(run, dx, &view, &w, span.N, 0, member);
+        keys_backward(run, dx, &view, &w, span.N, 0);
         layer = last - 1;
     } else {
         clear(dx, span.N * C);
@@ -88,7 +86,7 @@ void kd_bert_body_back_item(kd_bert_run *run, ptrdiff_t item, int member)
         kd_layer_weights w = kd_bert_layer_weights(model, layer);
         kd_layer_map view = kd_bert_view(run, layer, &span, member);
         kd_layer_backward(run, &view, &w, dx, layer, &span, partial, member);
-        keys_backward(run, dx, &view, &w, span.N, 1, member);
+        keys_backward(run, dx, &view, &w, span.N, 1);
     }
     embed_backward(run, dx, &span, partial);
 }

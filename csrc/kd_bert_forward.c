@@ -28,7 +28,7 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
         for (ptrdiff_t r = 0; r < span->N; r++)
             kd_norm_forward(rows, x + r * C, discarded, x + r * C, NULL, &norm, 1);
     }
-    kd_bert_drop(run, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
+    kd_bert_drop(run, x, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
 }
 
 /* A chunk of whole sequences through all layers; of the last one, when cls_only, keys and values. */
@@ -42,7 +42,7 @@ static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
         kd_layer_weights w = kd_bert_layer_weights(run->model, l);
         int cls_only = run->cls_only && l == L - 1;
         view = kd_bert_view(run, l, &span, member);
-        kd_layer_project(run, &view, &w, view.x, span.N, !cls_only, 1, member);
+        kd_layer_project(run, &view, &w, view.x, span.N, !cls_only, 1);
         if (!cls_only)
             kd_layer_forward(run, &view, &w, view.x, l, &span, member);
     }
@@ -53,22 +53,18 @@ static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
 }
 
 /* logits = classifier(dropout(tanh(pooler(cls)))). */
-static void head(const kd_bert_run *run, const kd_span *span, int member)
+static void head(const kd_bert_run *run, const kd_span *span)
 {
     const kd_bert *model = run->model;
     const kd_gemm *gemm = &model->gemm;
     const ptrdiff_t C = model->config.C, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
-    float *left = run->members[member].left;
     float *pooled = run->pooled + span->b0 * C, *dropped = run->dropped + span->b0 * C;
-    kd_gemm_pack_left(gemm, left, run->cls + span->b0 * C, C, M, C);
-    kd_linear_forward(gemm, pooled, left, &pooler, M);
+    kd_linear_forward(gemm, pooled, run->cls + span->b0 * C, &pooler, M);
     gemm->rows->tanh(pooled, pooled, M * C);
-    memcpy(dropped, pooled, (size_t)(M * C) * sizeof(float));
-    kd_bert_drop(run, dropped, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
-    kd_gemm_pack_left(gemm, left, dropped, C, M, C);
-    kd_linear_forward(gemm, run->logits + span->b0 * model->config.K, left, &classifier, M);
+    kd_bert_drop(run, dropped, pooled, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
+    kd_linear_forward(gemm, run->logits + span->b0 * model->config.K, dropped, &classifier, M);
 }
 
 /* The last layer on [CLS] rows, when it was not done in full, then the head. */
@@ -80,10 +76,10 @@ static void tail_item(const kd_bert_run *run, ptrdiff_t item, int member)
         kd_layer_weights w = kd_bert_layer_weights(run->model, last);
         kd_layer_map view = kd_bert_view(run, last, &span, member);
         const float *x = run->cls_in + span.b0 * run->model->config.C;
-        kd_layer_project(run, &view, &w, x, span.M, 1, 0, member);
+        kd_layer_project(run, &view, &w, x, span.M, 1, 0);
         kd_layer_forward(run, &view, &w, x, last, &span, member);
     }
-    head(run, &span, member);
+    head(run, &span);
 }
 
 ptrdiff_t kd_bert_items(const kd_bert_run *run, kd_phase phase)

@@ -1,8 +1,6 @@
 /* One encoder layer, forward and backward, on the rows of one span, by one thread. */
 #include "kd_bert_run.h"
 
-#include <string.h>
-
 kd_linear kd_bert_linear(const kd_bert *model, kd_tensor weight, ptrdiff_t layer)
 {
     const kd_bert_layout *layout = &model->layout;
@@ -48,15 +46,17 @@ kd_embed_tables kd_bert_embeddings(const kd_bert *model, float *base)
 }
 
 /* A [CLS] row's token is its sequence's first. */
-void kd_bert_drop(const kd_bert_run *run, float *y, int tensor, const kd_span *span, ptrdiff_t n, float p)
+void kd_bert_drop(const kd_bert_run *run, float *y, const float *x, int tensor, const kd_span *span, ptrdiff_t n,
+                  float p)
 {
     const kd_rows *rows = run->model->gemm.rows;
     if (!span->cls) {
-        kd_dropout_rows(rows, y, &run->dropout, tensor, span->t0, span->M, n, p);
+        kd_dropout_rows(rows, y, x, &run->dropout, tensor, span->t0, span->M, n, p);
         return;
     }
     for (ptrdiff_t b = span->b0; b < span->b1; b++)
-        kd_dropout_row(rows, y + (b - span->b0) * n, &run->dropout, tensor, (ptrdiff_t)run->batch.starts[b], 0, n, p);
+        kd_dropout_row(rows, y + (b - span->b0) * n, x + (b - span->b0) * n, &run->dropout, tensor,
+                       (ptrdiff_t)run->batch.starts[b], 0, n, p);
 }
 
 static int layer_tensor(int tensor, ptrdiff_t layer) { return tensor + (int)layer * KD_DROP_PER_LAYER; }
@@ -74,16 +74,14 @@ static kd_attention attention_of(const kd_bert_run *run, ptrdiff_t layer)
 }
 
 void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t rows, int query, int keys, int member)
+                      ptrdiff_t rows, int query, int keys)
 {
     const kd_gemm *gemm = &run->model->gemm;
-    float *left = run->members[member].left;
-    kd_gemm_pack_left(gemm, left, x, w->query.I, rows, w->query.I);
     if (query)
-        kd_linear_forward(gemm, view->q, left, &w->query, rows);
+        kd_linear_forward(gemm, view->q, x, &w->query, rows);
     if (keys) {
-        kd_linear_forward(gemm, view->k, left, &w->key, rows);
-        kd_linear_forward(gemm, view->v, left, &w->value, rows);
+        kd_linear_forward(gemm, view->k, x, &w->key, rows);
+        kd_linear_forward(gemm, view->v, x, &w->value, rows);
     }
 }
 
@@ -133,21 +131,16 @@ void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd
     const kd_bert_config *c = &run->model->config;
     const kd_gemm *gemm = &run->model->gemm;
     const kd_rows *rows = gemm->rows;
-    const ptrdiff_t M = span->M, C = c->C, F = c->F;
-    float *left = run->members[member].left;
+    const ptrdiff_t M = span->M, C = c->C;
 
     attend(run, view, layer, span, member);
-    kd_gemm_pack_left(gemm, left, view->ctx, C, M, C);
-    kd_linear_forward(gemm, view->s1, left, &w->output, M);
-    kd_bert_drop(run, view->s1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
+    kd_linear_forward(gemm, view->s1, view->ctx, &w->output, M);
+    kd_bert_drop(run, view->s1, view->s1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
     kd_norm_forward(rows, view->h, view->st1, view->s1, x, &w->attention_norm, M);
 
-    kd_gemm_pack_left(gemm, left, view->h, C, M, C);
-    kd_linear_forward(gemm, view->up, left, &w->up, M);
-    kd_gelu_forward(rows, view->act, view->up, M * F, c->activation);
-    kd_gemm_pack_left(gemm, left, view->act, F, M, F);
-    kd_linear_forward(gemm, view->s2, left, &w->down, M);
-    kd_bert_drop(run, view->s2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
+    kd_gelu_forward(gemm, view->act, view->up, view->h, &w->up, M, c->activation);
+    kd_linear_forward(gemm, view->s2, view->act, &w->down, M);
+    kd_bert_drop(run, view->s2, view->s2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
     kd_norm_forward(rows, view->y, view->st2, view->s2, view->h, &w->ffn_norm, M);
 }
 
@@ -167,8 +160,7 @@ static void residual_backward(const kd_bert_run *run, float *dx, float *s, const
     const kd_bert_config *c = &run->model->config;
     kd_norm_backward(run->model->gemm.rows, dx, partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats,
                      norm, span->M);
-    memcpy(s, dx, (size_t)(span->M * c->C) * sizeof(float));
-    kd_bert_drop(run, s, tensor, span, c->C, c->p_hidden);
+    kd_bert_drop(run, s, dx, tensor, span, c->C, c->p_hidden);
 }
 
 void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dx,
@@ -183,18 +175,17 @@ void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const k
     residual_backward(run, dx, view->s2, view->st2, &w->ffn_norm, KD_TENSOR_ffn_gamma, layer_tensor(KD_DROP_FFN, layer),
                       span, sums);
     bias_backward(run, sums, KD_TENSOR_down_bias, view->s2, M, C);
-    kd_linear_backward_input(gemm, own->dact, view->s2, &w->down, M, 0, own->left);
-    kd_gelu_backward(gemm->rows, view->up, own->dact, view->up, M * F, c->activation);
+    kd_gelu_backward(gemm, view->up, own->dact, view->s2, &w->down, M);
     bias_backward(run, sums, KD_TENSOR_up_bias, view->up, M, F);
-    kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 1, own->left);
+    kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 1);
 
     residual_backward(run, dx, view->s1, view->st1, &w->attention_norm, KD_TENSOR_attention_gamma,
                       layer_tensor(KD_DROP_SELF, layer), span, sums);
     bias_backward(run, sums, KD_TENSOR_output_bias, view->s1, M, C);
-    kd_linear_backward_input(gemm, own->dctx, view->s1, &w->output, M, 0, own->left);
+    kd_linear_backward_input(gemm, own->dctx, view->s1, &w->output, M, 0);
     attend_backward(run, view, own->dctx, layer, span, member);
     bias_backward(run, sums, KD_TENSOR_query_bias, view->q, M, C);
     bias_backward(run, sums, KD_TENSOR_key_bias, view->k, span->N, C);
     bias_backward(run, sums, KD_TENSOR_value_bias, view->v, span->N, C);
-    kd_linear_backward_input(gemm, dx, view->q, &w->query, M, 1, own->left);
+    kd_linear_backward_input(gemm, dx, view->q, &w->query, M, 1);
 }

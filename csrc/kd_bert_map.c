@@ -89,7 +89,8 @@ static kd_layer_map place_evaluation_layer(const kd_bert_run *run, kd_arena *are
     m.s1 = m.s2 = kd_arena_floats(arena, run->R * c->C);
     m.st1 = m.st2 = kd_arena_floats(arena, run->R * 2);
     m.h = kd_arena_floats(arena, run->R * c->C);
-    m.up = m.act = kd_arena_floats(arena, run->R * c->F);
+    m.up = NULL;
+    m.act = kd_arena_floats(arena, run->R * c->F);
     return m;
 }
 
@@ -97,9 +98,7 @@ static kd_member place_member(const kd_bert_run *run, kd_arena *arena)
 {
     const kd_bert_config *c = &run->model->config;
     kd_attention attention = {.H = c->H, .D = c->C / c->H};
-    ptrdiff_t widest = kd_max(kd_max(c->C, c->F), c->K);
     kd_member m = {0};
-    m.left = kd_arena_floats(arena, kd_gemm_left_size(&run->model->gemm, run->R, widest));
     m.attention = kd_arena_floats(arena, kd_attention_scratch(&attention, run->longest));
     if (run->mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);

@@ -24,7 +24,7 @@ typedef struct kd_layer_map {
     float *lse;             /* (N, H) */
     float *s1, *st1;        /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
     float *h;               /* (N, C) its output */
-    float *up, *act;        /* (N, F) before and after the activation; the same array when evaluating */
+    float *up, *act;        /* (N, F) slope of the activation, NULL when evaluating, and its output */
     float *s2, *st2;        /* (N, C), (N, 2) input and statistics of the feed-forward's LayerNorm */
     float *y;               /* (N, C) the layer's output */
 } kd_layer_map;
@@ -32,7 +32,6 @@ typedef struct kd_layer_map {
 /* What each thread has for itself; R is the largest number of rows of any item. */
 typedef struct kd_member {
     kd_layer_map layer; /* evaluating: R rows, every layer through the same buffers */
-    float *left;        /* (R, max(C, F, K)) packed left operand */
     float *attention;   /* kd_attention's scratch */
     float *dx, *dctx;   /* training: (R, C) gradients on their way down */
     float *dact;        /* training: (R, F) */
@@ -80,12 +79,13 @@ kd_layer_map kd_bert_view(const kd_bert_run *run, ptrdiff_t layer, const kd_span
 /* This item's row of vector gradients: BODY items first, then TAIL items. */
 float *kd_bert_partial(const kd_bert_run *run, ptrdiff_t item);
 
-/* y (M, n): dropout of `tensor` on the span's rows. */
-void kd_bert_drop(const kd_bert_run *run, float *y, int tensor, const kd_span *span, ptrdiff_t n, float p);
+/* y (M, n) = dropout of x (M, n), `tensor`'s rows of the span. y may be x. */
+void kd_bert_drop(const kd_bert_run *run, float *y, const float *x, int tensor, const kd_span *span, ptrdiff_t n,
+                  float p);
 
-/* Products of a layer's input. `query` and `keys` choose which; both share one packing. */
+/* Products of a layer's input. `query` and `keys` choose which. */
 void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t rows, int query, int keys, int member);
+                      ptrdiff_t rows, int query, int keys);
 /* From q, k, v to the layer's output, for the span's rows. `x` is their input (the residual). */
 void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
                       ptrdiff_t layer, const kd_span *span, int member);

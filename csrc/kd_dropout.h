@@ -29,13 +29,13 @@ enum {
 /* Is anything dropped at rate p? */
 int kd_dropout_active(const kd_dropout *dropout, float p);
 
-/* y (n), one token's row: features first .. first + n - 1 of `tensor`; first is a multiple of
- * KD_RANDOM_BLOCK. `token` counts within the batch. Does nothing unless active. */
-void kd_dropout_row(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token,
-                    ptrdiff_t first, ptrdiff_t n, float p);
+/* y (n) = dropout of x (n), one token's row: features first .. first + n - 1 of `tensor`; first is a
+ * multiple of KD_RANDOM_BLOCK. `token` counts within the batch. y may be x; y = x unless active. */
+void kd_dropout_row(const kd_rows *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+                    ptrdiff_t token, ptrdiff_t first, ptrdiff_t n, float p);
 
-/* y (M, n), the rows of tokens token .. token + M - 1. */
-void kd_dropout_rows(const kd_rows *rows, float *y, const kd_dropout *dropout, int tensor, ptrdiff_t token, ptrdiff_t M,
-                     ptrdiff_t n, float p);
+/* The same for (M, n), the rows of tokens token .. token + M - 1. */
+void kd_dropout_rows(const kd_rows *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+                     ptrdiff_t token, ptrdiff_t M, ptrdiff_t n, float p);
 
 #endif

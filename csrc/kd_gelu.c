@@ -1,11 +1,20 @@
 #include "kd_gelu.h"
 
-void kd_gelu_forward(const kd_rows *rows, float *y, const float *x, ptrdiff_t n, kd_activation act)
+void kd_gelu_forward(const kd_gemm *gemm, float *y, float *slope, const float *x, const kd_linear *up, ptrdiff_t M,
+                     kd_activation act)
 {
-    rows->activate(y, x, n, act);
+    kd_product product = kd_linear_product(up, y, x, M);
+    product.finish = KD_FINISH_ACTIVATE;
+    product.activation = act;
+    product.other = slope;
+    gemm->rows->product(&product);
 }
 
-void kd_gelu_backward(const kd_rows *rows, float *dx, const float *dy, const float *x, ptrdiff_t n, kd_activation act)
+void kd_gelu_backward(const kd_gemm *gemm, float *slope, float *dact, const float *dy, const kd_linear *down,
+                      ptrdiff_t M)
 {
-    rows->activate_backward(dx, dy, x, n, act);
+    kd_product product = kd_linear_product_back(down, dact, dy, M);
+    product.finish = KD_FINISH_MULTIPLY;
+    product.other = slope;
+    gemm->rows->product(&product);
 }

@@ -1,16 +1,42 @@
 #include "kd_linear.h"
 
-void kd_linear_forward(const kd_gemm *gemm, float *y, const float *left, const kd_linear *layer, ptrdiff_t M)
+kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M)
 {
-    kd_gemm_run(gemm, y, layer->O, left, layer->forward, M, layer->O, layer->I, 0);
-    gemm->rows->add_bias(y, layer->bias, M, layer->O);
+    return (kd_product){.c = y,
+                        .ldc = layer->O,
+                        .a = x,
+                        .lda = layer->I,
+                        .right = layer->forward,
+                        .M = M,
+                        .N = layer->O,
+                        .K = layer->I,
+                        .bias = layer->bias};
+}
+
+kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M)
+{
+    return (kd_product){.c = dx,
+                        .ldc = layer->I,
+                        .a = dy,
+                        .lda = layer->O,
+                        .right = layer->backward,
+                        .M = M,
+                        .N = layer->I,
+                        .K = layer->O};
+}
+
+void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M)
+{
+    kd_product product = kd_linear_product(layer, y, x, M);
+    gemm->rows->product(&product);
 }
 
 void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
-                              int accumulate, float *left)
+                              int accumulate)
 {
-    kd_gemm_pack_left(gemm, left, dy, layer->O, M, layer->O);
-    kd_gemm_run(gemm, dx, layer->I, left, layer->backward, M, layer->I, layer->O, accumulate);
+    kd_product product = kd_linear_product_back(layer, dx, dy, M);
+    product.accumulate = accumulate;
+    gemm->rows->product(&product);
 }
 
 ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I)

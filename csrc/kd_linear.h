@@ -12,13 +12,16 @@ typedef struct kd_linear {
     ptrdiff_t I, O;
 } kd_linear;
 
-/* y (M, O) = x W^T + b; `left` is x (M, I) packed (kd_gemm_pack_left), so that several layers can
- * share it. Rows of y are O apart. */
-void kd_linear_forward(const kd_gemm *gemm, float *y, const float *left, const kd_linear *layer, ptrdiff_t M);
+/* y (M, O) = x W^T + b, x (M, I). */
+void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M);
 
-/* dx (M, I) = (accumulate ? dx : 0) + dy W, dy (M, O). `left` is scratch of kd_gemm_left_size(M, O). */
+/* dx (M, I) = (accumulate ? dx : 0) + dy W, dy (M, O). */
 void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
-                              int accumulate, float *left);
+                              int accumulate);
+
+/* The products of the two, for a caller that adds what follows. */
+kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M);
+kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M);
 
 /* One tile of a weight's gradient: its rows o0 .. o0 + KD_LINEAR_TILE_O - 1 and columns
  * i0 .. i0 + KD_LINEAR_TILE_I - 1, as far as they exist. */

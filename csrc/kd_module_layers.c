@@ -52,8 +52,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
     if (!c || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
-    ptrdiff_t left_size = kd_round_up(kd_gemm_left_size(gemm, M, K), KD_ALIGN_FLOATS);
-    ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : left_size + kd_gemm_right_size(gemm, K, N);
+    ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : kd_gemm_right_size(gemm, K, N);
     PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));
     if (!memory)
         return NULL;
@@ -61,9 +60,17 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     if (transposed) {
         kd_gemm_outer(gemm, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
     } else {
-        kd_gemm_pack_left(gemm, scratch, kd_floats(a), K, M, K);
-        kd_gemm_pack_right(gemm, scratch + left_size, kd_floats(b), N, K, N);
-        kd_gemm_run(gemm, kd_floats(c), N, scratch, scratch + left_size, M, N, K, 1);
+        kd_gemm_pack_right(gemm, scratch, kd_floats(b), N, K, N);
+        kd_product product = {.c = kd_floats(c),
+                              .ldc = N,
+                              .a = kd_floats(a),
+                              .lda = K,
+                              .right = scratch,
+                              .M = M,
+                              .N = N,
+                              .K = K,
+                              .accumulate = 1};
+        gemm->rows->product(&product);
     }
     Py_DECREF(memory);
     Py_RETURN_NONE;
@@ -120,8 +127,9 @@ static PyObject *py_activation(PyObject *module, PyObject *args)
     PyArrayObject *dy = x ? floats(dy_object, "dy", n, 0) : NULL;
     PyArrayObject *y = dy ? new_floats(n, 0) : NULL, *dx = y ? new_floats(n, 0) : NULL;
     if (dx) {
-        kd_gelu_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(x), n, activation);
-        kd_gelu_backward(gemm_of(module)->rows, kd_floats(dx), kd_floats(dy), kd_floats(x), n, activation);
+        memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
+        gemm_of(module)->rows->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
+        gemm_of(module)->rows->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
     }
     return results(y, dx, NULL, 2);
 }
@@ -153,8 +161,7 @@ static PyObject *py_dropout(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? new_floats(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
     if (!y)
         return NULL;
-    memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
-    kd_dropout_rows(gemm_of(module)->rows, kd_floats(y), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
+    kd_dropout_rows(gemm_of(module)->rows, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
                     PyArray_DIM(x, 1), at.p);
     return (PyObject *)y;
 }

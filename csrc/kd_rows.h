@@ -27,11 +27,35 @@ typedef struct kd_adamw_step {
     float eps;
 } kd_adamw_step;
 
+/* What a product does with each element once its sum is complete. */
+typedef enum kd_finish {
+    KD_FINISH_NONE,
+    KD_FINISH_ACTIVATE, /* c = act(c); other = act'(c) unless it is NULL */
+    KD_FINISH_MULTIPLY, /* other *= c */
+} kd_finish;
+
+/* c (M, N) = start + a right, for a (M, K) and a packed right operand (kd_gemm_pack_right). */
+typedef struct kd_product {
+    float *c;
+    ptrdiff_t ldc; /* rows of c and of other lie so far apart */
+    const float *a;
+    ptrdiff_t lda;
+    const float *right;
+    ptrdiff_t M, N, K;
+    int accumulate;    /* start is c itself; */
+    const float *bias; /* otherwise (N), the same in every row, or NULL for 0 */
+    kd_finish finish;
+    kd_activation activation;
+    float *other; /* (M, N) */
+} kd_product;
+
 typedef struct kd_rows {
-    /* y[M][n] += bias[n]; rows lie `n` apart. */
-    void (*add_bias)(float *y, const float *bias, ptrdiff_t M, ptrdiff_t n);
+    ptrdiff_t panel; /* columns of a panel of a product's right operand */
+
     /* y[n] += x[n]. */
     void (*add)(float *y, const float *x, ptrdiff_t n);
+    /* y[M][n] *= x[M][n]; rows of both lie `ld` apart. */
+    void (*multiply)(float *y, const float *x, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld);
     /* y[n] *= a. */
     void (*scale)(float *y, float a, ptrdiff_t n);
     /* sum[n] += the M rows of x[M][n]; rows lie `ld` apart. */
@@ -39,10 +63,8 @@ typedef struct kd_rows {
     /* Sum of x[n]^2. */
     double (*sum_squares)(const float *x, ptrdiff_t n);
 
-    /* y[n] = act(x[n]), in place allowed. */
-    void (*activate)(float *y, const float *x, ptrdiff_t n, kd_activation act);
-    /* dx[n] = dy[n] * act'(x[n]); dx may be x or dy. */
-    void (*activate_backward)(float *dx, const float *dy, const float *x, ptrdiff_t n, kd_activation act);
+    /* y[M][n] = act(y) and, unless it is NULL, slope[M][n] = act' of what y was; rows lie `ld` apart. */
+    void (*activate)(float *y, float *slope, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld, kd_activation act);
     /* y[n] = tanh(x[n]), in place allowed. */
     void (*tanh)(float *y, const float *x, ptrdiff_t n);
     /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
@@ -68,14 +90,16 @@ typedef struct kd_rows {
 
     /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
     void (*random_bits)(uint32_t *bits, const kd_random_row *row, uint32_t block);
-    /* y[n] *= 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of `row`;
-     * first is a multiple of KD_RANDOM_BLOCK. */
-    void (*dropout)(float *y, const kd_random_row *row, ptrdiff_t first, ptrdiff_t n, float p);
+    /* y[n] = x[n] times 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of
+     * `row`; first is a multiple of KD_RANDOM_BLOCK. y may be x. */
+    void (*dropout)(float *y, const float *x, const kd_random_row *row, ptrdiff_t first, ptrdiff_t n, float p);
 
     /* c[m][n] = (accumulate ? c : 0) + sum over k of a(m,k) * b[k][n], for operands in L1: a(m,k) is
      * a[m * ras + k * cas]; n is a multiple of KD_ROWS_WIDTH. */
     void (*matmul)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ras, ptrdiff_t cas, const float *b, ptrdiff_t ldb,
                    ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int accumulate);
+
+    void (*product)(const kd_product *product);
 
     /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel. */
     void (*pack_rows)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t rows, ptrdiff_t tile);

@@ -42,8 +42,28 @@ static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
 static inline vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 /* Where either is NaN these give b, as x86's instructions do. A clamp puts its bound first, so that NaN
  * comes through and the loss shows it. */
-static inline vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
-static inline vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+static inline vf vf_max(vf a, vf b)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif KD_VEC == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a > b, a, b);
+#endif
+}
+
+static inline vf vf_min(vf a, vf b)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif KD_VEC == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a < b, a, b);
+#endif
+}
+
 static inline vf vf_clamp(vf x, float low, float high) { return vf_min(vf_set(high), vf_max(vf_set(low), x)); }
 static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
@@ -60,25 +80,39 @@ static inline vf vf_sqrt(vf x)
 #endif
 }
 
+/* x with its upper `half` lanes moved down, for the last lanes of a tree: what is in the others does not count. */
+static inline vf vf_fold(vf x, int half)
+{
+    switch (half) {
+#if KD_VEC == 16
+    case 8: return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    case 4: return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif KD_VEC == 8
+    case 4: return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3);
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2);
+#endif
+    }
+}
+
 /* A fixed tree: halves are added until one lane is left. */
 static inline float vf_sum(vf x)
 {
-    float lane[KD_VEC];
-    memcpy(lane, &x, sizeof lane);
     for (int half = KD_VEC / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    return lane[0];
+        x += vf_fold(x, half);
+    return x[0];
 }
 
 static inline float vf_greatest(vf x)
 {
-    float lane[KD_VEC];
-    memcpy(lane, &x, sizeof lane);
     for (int half = KD_VEC / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
+        x = vf_max(x, vf_fold(x, half));
+    return x[0];
 }
 
 /* exp(x), x clamped to [-87.3, 88.3]; relative error < 2e-7.
