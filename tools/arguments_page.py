@@ -21,7 +21,7 @@ argument here, it sets the argument that does the same, it is ignored with a war
 A name that nobody has is an error that suggests the nearest. Defaults are those of `transformers` unless the table says
 otherwise.
 
-The same arguments are the options of the commands (`--learning-rate`, or `--learning_rate`) and the keys
+The same arguments are the options of the [commands](commands.md) (`--learning-rate`, or `--learning_rate`) and the keys
 of a file given with `--config`. Values are checked when they are set, in the constructor and later.
 """
 FOREWORDS = {

@@ -98,7 +98,12 @@ STEPPING = (
     *("substep_end", "pre_optimizer_step", "optimizer_step"),
 )
 EPOCHS = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch"}
-STEPS = {"eval_strategy": "steps", "save_strategy": "steps", "logging_strategy": "steps"}
+STEPS = {
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "logging_strategy": "steps",
+    "load_best_model_at_end": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +119,7 @@ STEPS = {"eval_strategy": "steps", "save_strategy": "steps", "logging_strategy":
         EPOCHS | {"eval_on_start": True},
         STEPS | {"eval_steps": 2, "save_steps": 2, "logging_steps": 2},
         STEPS | {"eval_steps": 0.3, "save_steps": 0.3, "logging_steps": 0.3, "logging_first_step": True},
-        STEPS
-        | {"eval_steps": 2, "save_steps": 4, "logging_steps": 1, "eval_delay": 3, "load_best_model_at_end": False},
+        STEPS | {"eval_steps": 2, "save_steps": 4, "logging_steps": 1, "eval_delay": 3},
         STEPS | {"eval_steps": 1, "save_strategy": "best", "logging_steps": 4},
     ],
     ids=str,
