@@ -102,7 +102,7 @@ double kd_bert_item_cost(const kd_bert_run *run, kd_phase phase)
     case KD_PHASE_BODY:
     case KD_PHASE_BODY_BACK: return body;
     case KD_PHASE_TAIL:
-    case KD_PHASE_TAIL_BACK: return layer * KD_TAIL_SEQUENCES;
+    case KD_PHASE_TAIL_BACK: return layer * (double)run->batch.B / (double)kd_bert_tail_items(run);
     default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->batch.N;
     }
 }

@@ -3,7 +3,13 @@
 
 #include <string.h>
 
-/* Tokens of one BODY item. Enough rows to hide the reading of weights, few enough that a small model's
+enum {
+    LEAST_CHUNK = 48, /* tokens of a BODY item that are worth a thread */
+    LEAST_TAIL = 8,   /* sequences of a TAIL item that are */
+    MOST_TAIL = 48,
+};
+
+/* Tokens of one BODY item at most. Enough rows to hide the reading of weights, few enough that a small model's
  * activations stay in L2 and that an item of a large one is a fraction of a second, so that Ctrl-C is
  * answered. Measured (Zen 5, AVX2 kernels, one core): BERT-base 48 tokens 90 GF/s, 108 tokens 108,
  * 228 tokens 116, but that is 0.4 s an item; hidden 384: 192 tokens 106, 384 tokens 110; hidden 128 is
@@ -21,11 +27,23 @@ static ptrdiff_t tokens_of(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t b1)
     return (ptrdiff_t)(batch->starts[b1] - batch->starts[b0]);
 }
 
-/* The first sequence after a chunk that begins with b0: as many as fit, at least one. */
-static ptrdiff_t chunk_end(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t target)
+/* How many items `total` rows are cut into: none larger than `most`, an even number of them so that two
+ * threads end together, and two even of a small batch if each gets `least`. Never a matter of how many
+ * threads there are: sums over items are part of a result's bits. */
+static ptrdiff_t pieces(ptrdiff_t total, ptrdiff_t least, ptrdiff_t most)
 {
+    ptrdiff_t count = kd_max(kd_ceil_div(total, most), total >= 2 * least ? 2 : 1);
+    return count > 1 ? kd_round_up(count, 2) : 1;
+}
+
+/* The first sequence after the chunk that begins with b0: those whose middle lies in the same of `count`
+ * equal pieces of all tokens. */
+static ptrdiff_t chunk_end(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t count)
+{
+    const int64_t *starts = batch->starts;
+    int64_t total = 2 * starts[batch->B], piece = (starts[b0] + starts[b0 + 1]) * count / total;
     ptrdiff_t b1 = b0 + 1;
-    while (b1 < batch->B && tokens_of(batch, b0, b1 + 1) <= target)
+    while (b1 < batch->B && (starts[b1] + starts[b1 + 1]) * count / total == piece)
         b1++;
     return b1;
 }
@@ -34,12 +52,12 @@ static ptrdiff_t chunk_end(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t target
 static void cut_chunks(kd_bert_run *run, int64_t *chunk)
 {
     const kd_batch *batch = &run->batch;
-    ptrdiff_t target = chunk_tokens(&run->model->config);
+    ptrdiff_t count = pieces(batch->N, LEAST_CHUNK, chunk_tokens(&run->model->config));
     run->chunks = 0;
-    run->R = kd_min(batch->B, KD_TAIL_SEQUENCES);
+    run->R = kd_ceil_div(batch->B, kd_bert_tail_items(run));
     run->longest = 1;
     for (ptrdiff_t b0 = 0, b1; b0 < batch->B; b0 = b1) {
-        b1 = chunk_end(batch, b0, target);
+        b1 = chunk_end(batch, b0, count);
         if (chunk) {
             chunk[run->chunks] = b0;
             chunk[run->chunks + 1] = b1;
@@ -199,7 +217,7 @@ kd_bert_run *kd_bert_begin(const kd_bert *model, void *workspace, const kd_batch
     return place_all(&run, &arena);
 }
 
-ptrdiff_t kd_bert_tail_items(const kd_bert_run *run) { return kd_ceil_div(run->batch.B, KD_TAIL_SEQUENCES); }
+ptrdiff_t kd_bert_tail_items(const kd_bert_run *run) { return pieces(run->batch.B, LEAST_TAIL, MOST_TAIL); }
 
 static kd_span span_of(const kd_bert_run *run, ptrdiff_t b0, ptrdiff_t b1, int cls)
 {
@@ -215,8 +233,8 @@ kd_span kd_bert_body_span(const kd_bert_run *run, ptrdiff_t item)
 
 kd_span kd_bert_tail_span(const kd_bert_run *run, ptrdiff_t item)
 {
-    ptrdiff_t b0 = item * KD_TAIL_SEQUENCES;
-    return span_of(run, b0, kd_min(b0 + KD_TAIL_SEQUENCES, run->batch.B), 1);
+    ptrdiff_t B = run->batch.B, items = kd_bert_tail_items(run);
+    return span_of(run, item * B / items, (item + 1) * B / items, 1);
 }
 
 static float *row(float *base, ptrdiff_t index, ptrdiff_t width) { return base ? base + index * width : NULL; }

@@ -5,8 +5,6 @@
 
 #include "kd_bert.h"
 
-enum { KD_TAIL_SEQUENCES = 48 }; /* [CLS] rows of one TAIL item: a multiple of every token tile */
-
 /* The rows one item works on: the tokens of sequences b0 .. b1 - 1, or their [CLS] rows only. */
 typedef struct kd_span {
     ptrdiff_t b0, b1;

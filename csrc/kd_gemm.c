@@ -144,11 +144,10 @@ static void outer_packed(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const flo
 void kd_gemm_outer(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b,
                    ptrdiff_t ldb, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, float *scratch)
 {
-    enum { RUN = 256, PAGE = 1024 };
+    enum { PAGE = 1024 };
     if (N % KD_ROWS_WIDTH || lda >= PAGE || ldb >= PAGE) {
         outer_packed(gemm, c, ldc, a, lda, b, ldb, M, N, K, scratch);
         return;
     }
-    for (ptrdiff_t k0 = 0; k0 < K; k0 += RUN)
-        gemm->rows->matmul(c, ldc, a + k0 * lda, 1, lda, b + k0 * ldb, ldb, M, N, kd_min(RUN, K - k0), 1);
+    gemm->rows->outer(c, ldc, a, lda, b, ldb, M, N, K);
 }

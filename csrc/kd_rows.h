@@ -99,6 +99,9 @@ typedef struct kd_rows {
     void (*matmul)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t ras, ptrdiff_t cas, const float *b, ptrdiff_t ldb,
                    ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int accumulate);
 
+    /* c[M][N] += a^T b for a[K][M] and b[K][N], rows lda and ldb apart; N is a multiple of KD_ROWS_WIDTH. */
+    void (*outer)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, ptrdiff_t M,
+                  ptrdiff_t N, ptrdiff_t K);
     void (*product)(const kd_product *product);
 
     /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel. */
