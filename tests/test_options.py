@@ -186,18 +186,8 @@ def test_cache_is_shown_and_emptied(
     empty |= {"teacher_cache_rows": 0, "teacher_cache_bytes": 0}
     assert json.loads(run(capsys, "cache", "info", "--json")[1]) == empty
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "rows.tsv", 24)
-    words = [
-        "distill",
-        "--teacher",
-        teacher,
-        "--student",
-        "L1-H8-A2",
-        "--train",
-        rows,
-        "--output-dir",
-        tmp_path / "out",
-    ]
-    assert run(capsys, *words, "--json", "--max-steps", "1")[0] == 0
+    words = ["distill", "--teacher", teacher, "--student", "L1-H8-A2", "--train", rows]
+    assert run(capsys, *words, "--output-dir", tmp_path / "out", "--json", "--max-steps", "1")[0] == 0
     figures = json.loads(run(capsys, "cache", "info", "--json")[1])
     size = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
     assert (figures["teacher_cache_files"], figures["teacher_cache_bytes"]) == (1, size)
@@ -254,17 +244,12 @@ def exit_status(code: str) -> int:
     program += "commands.info = info\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     program += "sys.exit(cli.main(['info']))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    ).returncode
+    command, quiet = [sys.executable, "-c", program], subprocess.DEVNULL
+    return subprocess.run(command, env=environment, stdout=quiet, stderr=quiet, check=False).returncode
 
 
 EXITS = {
-    0: "return {}",
+    0: "return {'version': 1}",
     1: "raise FloatingPointError('x')",
     2: "raise ValueError('x')",
     130: "os.kill(os.getpid(), signal.SIGINT)",
