@@ -120,16 +120,16 @@ COMMANDS = (
 
 # What people type for a command that has another name here.
 _ALSO_CALLED = {
-    "train": "finetune",
-    "fine-tune": "finetune",
-    "fit": "finetune",
-    "distillation": "distill",
-    "eval": "evaluate",
-    "test": "evaluate",
-    "infer": "predict",
-    "classify": "predict",
-    "version": "--version",
-    "help": "--help",
+    "train": "'finetune' or 'distill'",
+    "fit": "'finetune' or 'distill'",
+    "fine-tune": "'finetune'",
+    "distillation": "'distill'",
+    "eval": "'evaluate'",
+    "test": "'evaluate'",
+    "infer": "'predict'",
+    "classify": "'predict'",
+    "version": "'--version'",
+    "help": "'--help'",
 }
 SHELLS = ("bash", "zsh", "fish")
 _NOT_REPEATED = ("resume", "json", "config", "help")
@@ -167,7 +167,7 @@ def options_of(parser: ArgumentParser) -> dict[str, Action]:
 def _meant_command(name: str, known: Mapping[str, Any]) -> str:
     hint = did_you_mean(name, [*known, *_ALSO_CALLED])
     for other, command in _ALSO_CALLED.items():
-        hint = hint.replace(f"did you mean {other!r}?", f"did you mean {command!r}?")
+        hint = hint.replace(f"did you mean {other!r}?", f"did you mean {command}?")
     return hint or f"; expected one of {', '.join(known)}"
 
 
@@ -292,7 +292,9 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument("--label-column", metavar="NAME", help="column of the label, if it has another name")
     group.add_argument(
-        "--config", metavar="FILE", help="a TOML file of these options, such as seed = 33; words after it override it"
+        "--config",
+        metavar="FILE",
+        help="a TOML file of these options, such as seed = 33; the command line wins",
     )
 
 

@@ -17,8 +17,9 @@ class OtherArgument(NamedTuple):
 
     default: that of transformers. verdict: what happens when it is given: "renamed", it sets the argument `becomes`;
     "ignored", a warning says why; "without effect", nothing, as it asks for what is always so or is read by scripts
-    alone; "refused", an error says why and what to use. A value that changes nothing, which is the default, None or
-    one of `harmless`, is accepted in silence. reason: a sentence without its name and full stop.
+    alone; "refused", an error says why and what to use. A value that changes nothing is accepted in silence: the
+    default, None, one of `harmless`, and whatever is as empty as an empty default (False for None, "" for []).
+    reason: a sentence without its name and full stop.
     """
 
     name: str
@@ -31,7 +32,9 @@ class OtherArgument(NamedTuple):
 
     def changes_nothing(self, value: Any) -> bool:
         """Whether `value` is what kdistill does anyway."""
-        return value is None or any(value == harmless for harmless in (self.default, *self.harmless))
+        if value is None or (not value and not self.default):
+            return True
+        return any(value == harmless for harmless in (self.default, *self.harmless))
 
 
 def _group(verdict: Any, reason: str, origin: Origin = "transformers", **defaults: Any) -> list[OtherArgument]:
@@ -57,6 +60,7 @@ _NO_PADDING = "nothing is ever padded, so rows of like length need not be groupe
 _ADAMW_ALONE = "the optimiser is AdamW (learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon)"
 _ADAMW_NAMES = ("adamw_torch", "adamw_hf", "adamw_apex_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
 _WHOLE_EVALUATION = "the logits of all rows are kept in memory; they are few numbers a row"
+_NOT_COUNTED = "tokens are not counted; the results hold rows and steps per second"
 _FOR_SCRIPTS = "Trainer does not read it, here as in transformers; it is for scripts"
 
 OTHER_ARGUMENTS = {
@@ -76,7 +80,6 @@ OTHER_ARGUMENTS = {
             None,
             "refused",
             "the schedules have no settings but warmup_steps and warmup_ratio",
-            harmless=({}, "{}"),
         ),
         # What is learned
         *_group(
@@ -141,11 +144,11 @@ OTHER_ARGUMENTS = {
             ddp_backend=None,
             ddp_timeout=1800,
             accelerator_config=None,
-            average_tokens_across_devices=True,
             log_on_each_node=True,
             save_on_each_node=False,
             eval_use_gather_object=False,
         ),
+        *_group("without effect", "there is one device", average_tokens_across_devices=True),
         *_group(
             "ignored",
             _ONE_PROCESS,
@@ -173,7 +176,7 @@ OTHER_ARGUMENTS = {
             None,
             "refused",
             "the labels are the column label or labels; rename yours, or name it with --label-column",
-            harmless=(["labels"], ["label"], []),
+            harmless=(["labels"], ["label"]),
         ),
         *_group(
             "ignored",
@@ -208,19 +211,10 @@ OTHER_ARGUMENTS = {
             "a loss that is not finite ends the run with an error that names the rows",
             logging_nan_inf_filter=True,
         ),
-        *_group(
-            "ignored",
-            "tokens are not counted; the results hold rows and steps per second",
-            include_num_input_tokens_seen="no",
-        ),
-        *_group(
-            "ignored",
-            "tokens are not counted; the results hold rows and steps per second",
-            _OLD,
-            include_tokens_per_second=False,
-        ),
+        OtherArgument("include_num_input_tokens_seen", "no", "ignored", _NOT_COUNTED, harmless=(False,)),
+        *_group("ignored", _NOT_COUNTED, _OLD, include_tokens_per_second=False),
         *_group("ignored", "set the levels of Python's logging yourself", log_level="passive"),
-        *_group("ignored", "set the levels of Python's logging yourself", log_level_replica="warning"),
+        OtherArgument("log_level_replica", "warning", "ignored", "there is one process", harmless=("passive",)),
         *_group(
             "ignored",
             "only TensorBoard is reported to (report_to)",
@@ -230,9 +224,7 @@ OTHER_ARGUMENTS = {
             trackio_static_space_id=None,
         ),
         *_group("ignored", "memory is not measured", skip_memory_metrics=True),
-        OtherArgument(
-            "debug", "", "ignored", "a loss that is not finite ends the run with an error anyway", harmless=([],)
-        ),
+        *_group("ignored", "a loss that is not finite ends the run with an error anyway", debug=""),
         *_group(
             "ignored", "a checkpoint always holds all that a resumed run needs; it is small", save_only_model=False
         ),

@@ -187,7 +187,8 @@ def test_every_older_name_is_tested_and_names_a_field() -> None:
 @pytest.mark.parametrize("row", OTHER_ARGUMENTS.values(), ids=lambda row: row.name)
 def test_default_of_transformers_changes_nothing(row: OtherArgument) -> None:
     """A script may pass every argument on: only what it asks for beyond the defaults is worth a word."""
-    for value in (row.default, None, *row.harmless):
+    empty = () if row.default else (False, "", [], {}, 0)
+    for value in (row.default, None, *row.harmless, *empty):
         assert TrainingArguments(**{row.name: value}) == TrainingArguments()
 
 

@@ -39,8 +39,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 @pytest.mark.parametrize(
     ("misspelt", "nearest"),
     [
-        ("trian", "finetune"),
-        ("train", "finetune"),
+        ("trian", "finetune' or 'distill"),
+        ("train", "finetune' or 'distill"),
         ("fine-tune", "finetune"),
         ("distil", "distill"),
         ("evalute", "evaluate"),

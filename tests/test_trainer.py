@@ -17,6 +17,7 @@ from kdistill import publishing
 from kdistill.arguments import TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
+from kdistill.data_collator import DataCollatorWithPadding
 from kdistill.losses import cross_entropy
 from kdistill.metrics import EvalPrediction, majority_share, wilson_interval
 from kdistill.model import BertForSequenceClassification
@@ -404,6 +405,27 @@ def test_model_init_makes_a_new_model_for_each_training(tmp_path: Path) -> None:
         Trainer(small_model(), args, model_init=small_model)
     with pytest.raises(ValueError, match="model and model_init: found neither"):
         Trainer(args=args)
+
+
+def test_names_of_transformers_in_the_constructor(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    args = arguments(tmp_path, eval_strategy="no")
+    collator = DataCollatorWithPadding(tokenizer)
+    rows = write_rows(tmp_path / "rows.tsv", 16)
+    trainer = Trainer(small_model(), args, tokenizer=tokenizer, data_collator=collator, train_dataset=rows)
+    assert trainer.processing_class is tokenizer
+    trainer.train()
+    plain = Trainer(small_model(), arguments(tmp_path / "2", eval_strategy="no"), train_dataset=trainer.train_dataset)
+    plain.train()
+    np.testing.assert_array_equal(weights(trainer.model), weights(plain.model))
+    with pytest.raises(ValueError, match="processing_class and tokenizer, its older name, are both given"):
+        Trainer(small_model(), args, tokenizer=tokenizer, processing_class=tokenizer)
+    with pytest.raises(TypeError, match=r"data_collator is .*; expected None or a DataCollatorWithPadding"):
+        Trainer(small_model(), args, data_collator=lambda rows: rows)
+    for wrong in ({"return_tensors": "pt"}, {"padding": "left"}, {"padding": "max_length"}):
+        with pytest.raises(ValueError, match=r"^(return_tensors|padding|max_length) is .*; expected"):
+            DataCollatorWithPadding(tokenizer, **wrong)
 
 
 def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
