@@ -102,10 +102,12 @@ def test_evaluation_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_first_evaluation_is_put_off(tmp_path: Path) -> None:
-    by_steps = run(tmp_path / "1", eval_strategy="steps", eval_steps=2, eval_delay=5)
-    assert steps(by_steps, "eval_loss") == [6, 8]
-    by_epochs = run(tmp_path / "2", eval_strategy="epoch", eval_delay=1.5)
-    assert steps(by_epochs, "eval_loss") == [8]
+    for delay, expected in ((5, [6, 8]), (4, [4, 6, 8])):
+        by_steps = run(tmp_path / f"steps{delay}", eval_strategy="steps", eval_steps=2, eval_delay=delay)
+        assert steps(by_steps, "eval_loss") == expected
+    for delay, expected in ((1.5, [8]), (1, [4, 8])):
+        by_epochs = run(tmp_path / f"epochs{delay}", eval_strategy="epoch", eval_delay=delay)
+        assert steps(by_epochs, "eval_loss") == expected
 
 
 def test_only_the_best_is_saved(tmp_path: Path) -> None:
