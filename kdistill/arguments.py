@@ -7,6 +7,7 @@ of the command line and their help texts are made from these dataclass fields.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -41,6 +42,12 @@ class _TakesNamesOfTransformers(type):
                 raise TypeError(f"{meant[0]} is given twice, once under an older name; expected one of the two")
             values |= [meant] if meant is not None else []
         return super().__call__(*args, **values)
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The arguments by name, for help() and editors, which would otherwise see those of `__call__`."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 @dataclass
@@ -232,7 +239,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     logging_steps: float = argument(
         500,
-        "steps between logs with logging_strategy steps, below 1 a share of all steps",
+        "steps between logs with logging_strategy steps, below 1 a share of all steps; the last step is logged too",
         group="checkpoints and logs",
         above=0,
         steps=True,

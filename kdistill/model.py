@@ -23,7 +23,7 @@ from kdistill.data import Batch, pack
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import cross_entropy
-from kdistill.parameters import LiveViews, NamedParameters, Tensor, TensorViews
+from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
 logger = logging.getLogger(__name__)
@@ -194,13 +194,13 @@ class BertForSequenceClassification(NamedParameters):
             self._follower.catch_up()
 
     @property
-    def parameters(self) -> LiveViews:
+    def parameters(self) -> TensorViews:
         """Named float32 views of the parameters; writable between calls unless the model is frozen.
 
         `parameters[name]` is up to date when it is asked for, `parameters()` gives all arrays. Rows of the word
         embeddings move late (see AdamW): an array from before a step is to be asked for again.
         """
-        return LiveViews(self._parameters_of_a_user, self.layout)
+        return TensorViews(self._parameters_of_a_user, self.layout)
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
@@ -210,10 +210,10 @@ class BertForSequenceClassification(NamedParameters):
         return self._parameters
 
     @property
-    def gradients(self) -> LiveViews:
+    def gradients(self) -> TensorViews:
         """Named float32 views of the gradients, read-only; `gradients()` gives all arrays."""
         self.trainable_core()
-        return LiveViews(lambda: self.flat_gradients, self.layout)
+        return TensorViews(lambda: self.flat_gradients, self.layout)
 
     @property
     def flat_parameters(self) -> NDArray[np.float32]:

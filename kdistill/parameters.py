@@ -23,17 +23,20 @@ class Tensor(NamedTuple):
 
 
 class TensorViews(Mapping[str, Flat]):
-    """The tensors of a flat array by name: views of their own shape, made when asked for."""
+    """The tensors of a flat array by name: views of their own shape, made when asked for.
 
-    def __init__(self, flat: Flat, layout: Sequence[Tensor]) -> None:
+    flat: the array, or a function that gives it at each access, so that views are up to date.
+
+    Called, it gives the arrays one by one: `for array in model.parameters()`, as in torch.
+    """
+
+    def __init__(self, flat: Flat | Callable[[], Flat], layout: Sequence[Tensor]) -> None:
         self._flat = flat
         self._tensors = {tensor.name: tensor for tensor in layout}
 
     def __getitem__(self, name: str) -> Flat:
-        return self._view(self._flat, name)
-
-    def _view(self, flat: Flat, name: str) -> Flat:
         _, shape, offset, _ = self._tensors[name]
+        flat = self._flat() if callable(self._flat) else self._flat
         return flat[offset : offset + int(np.prod(shape))].reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -41,20 +44,6 @@ class TensorViews(Mapping[str, Flat]):
 
     def __len__(self) -> int:
         return len(self._tensors)
-
-
-class LiveViews(TensorViews):
-    """Tensors by name that are looked up anew, and so are up to date, at each access.
-
-    Called, it gives the arrays one by one: `for array in model.parameters()`, as in torch.
-    """
-
-    def __init__(self, source: Callable[[], Flat], layout: Sequence[Tensor]) -> None:
-        super().__init__(np.empty(0, np.float32), layout)
-        self._source = source
-
-    def __getitem__(self, name: str) -> Flat:
-        return self._view(self._source(), name)
 
     def __call__(self) -> Iterator[Flat]:
         return iter(self.values())
@@ -75,7 +64,7 @@ class NamedParameters(ABC):
 
     @property
     @abstractmethod
-    def parameters(self) -> LiveViews:
+    def parameters(self) -> TensorViews:
         """Named views of the parameters."""
 
     @abstractmethod

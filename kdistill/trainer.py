@@ -7,6 +7,7 @@ The path of the data is straight: rows of the dataset -> batch -> forward -> los
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import os
 import time
@@ -46,6 +47,8 @@ from .training_checkpoint import (
 )
 from .training_step import EpochPlan, RowIndices, training_step
 
+ModelInit = Callable[..., BertForSequenceClassification]
+
 
 class TrainOutput(NamedTuple):
     """What `Trainer.train` returns: steps done, mean training loss, metrics of the run."""
@@ -60,8 +63,8 @@ class Trainer:
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
     `processing_class`, the tokenizer. `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is
-    added to accuracy, loss and n. `model_init`, called without arguments, makes the model in place of `model`, anew
-    for each call of `train`. `callbacks` are `TrainerCallback`s or classes of them; those of transformers work too.
+    added to accuracy, loss and n. `model_init`, called without arguments or with None for a trial, makes the model in
+    place of `model`, anew for each call of `train`. `callbacks` are `TrainerCallback`s or classes of them; those of transformers work too.
     `data_collator` may be a `DataCollatorWithPadding`, which has nothing to do here. `tokenizer` is the name that
     `processing_class` had in transformers 4.
 
@@ -81,7 +84,7 @@ class Trainer:
         eval_dataset: Any = None,
         processing_class: BertTokenizer | None = None,
         compute_metrics: ComputeMetrics | None = None,
-        model_init: Callable[[], BertForSequenceClassification] | None = None,
+        model_init: ModelInit | None = None,
         callbacks: Sequence[Callback] | None = None,
         data_collator: DataCollatorWithPadding | None = None,
         tokenizer: BertTokenizer | None = None,
@@ -125,7 +128,7 @@ class Trainer:
         directory = RunDirectory(args.output_dir)
         with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
-                self.model = self.model_init()
+                self.model = _made_by(self.model_init)
             dataset = self._checked_datasets()
             plan = self._plan(dataset)
             max_steps = (
@@ -411,7 +414,7 @@ class Trainer:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
         entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
         self.state.log_history.append(entry)
-        self._call("on_log", logs=entry)
+        self._call("on_log", logs=dict(entry))
 
     # Results
 
@@ -474,13 +477,18 @@ class Trainer:
 
 
 def _only_one_of(
-    model: BertForSequenceClassification | None, model_init: Callable[[], BertForSequenceClassification] | None
+    model: BertForSequenceClassification | None, model_init: ModelInit | None
 ) -> BertForSequenceClassification:
     if model is not None and model_init is None:
         return model
     if model is None and model_init is not None:
-        return model_init()
+        return _made_by(model_init)
     raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
+
+
+def _made_by(model_init: ModelInit) -> BertForSequenceClassification:
+    """A new model. What people wrote for a search takes the trial as its one argument, which is None here."""
+    return model_init(None) if inspect.signature(model_init).parameters else model_init()
 
 
 def _require_labels(dataset: Dataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import pickle
 import runpy
@@ -263,3 +264,10 @@ def test_best_checkpoints_need_evaluations() -> None:
 def test_page_of_all_arguments_is_that_of_the_code() -> None:
     module = runpy.run_path(str(ROOT / "tools" / "arguments_page.py"))
     assert module["PAGE"].read_text() == module["page"](), "docs/arguments.md is old: run `make docs`"
+
+
+@pytest.mark.parametrize("cls", [TrainingArguments, DistillationTrainingArguments])
+def test_help_shows_the_arguments_by_name(cls: type) -> None:
+    signature = inspect.signature(cls)
+    assert list(signature.parameters) == [field.name for field in dataclasses.fields(cls)]
+    assert signature.parameters["learning_rate"].default == 5e-5

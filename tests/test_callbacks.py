@@ -279,3 +279,15 @@ def test_state_tells_what_callbacks_of_transformers_ask(tmp_path: Path) -> None:
     assert state.is_local_process_zero
     stored = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
     assert {entry["step"] for entry in stored["log_history"] if "eval_score" in entry} == {2, 4, 6, 8}
+
+
+def test_what_a_callback_does_to_logs_stays_there(tmp_path: Path) -> None:
+    """Those of transformers take entries out before they print."""
+
+    class Take(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+            logs.clear()
+
+    trainer = run(tmp_path, Take)
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history] == [4, 8, 8]

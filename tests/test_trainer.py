@@ -48,13 +48,14 @@ class Recorder(TrainerCallback):
 
 def test_equals_a_loop_written_out_by_hand(tmp_path: Path) -> None:
     dataset, seed, lr, epochs = small_dataset(30), 5, 0.01, 3
-    args = arguments(tmp_path, num_train_epochs=epochs, seed=seed, weight_decay=0.1, max_grad_norm=0.5, warmup_steps=3)
+    adam = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-4, "weight_decay": 0.1}
+    args = arguments(tmp_path, num_train_epochs=epochs, seed=seed, max_grad_norm=0.5, warmup_steps=3, **adam)
     trainer = Trainer(small_model(), args, train_dataset=dataset, eval_dataset=small_dataset(10, seed=1))
     trainer.train()
 
     model = small_model()
     model.dropout_seed = seed
-    optimizer = AdamW(model, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
+    optimizer = AdamW(model, lr=lr, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.1)
     steps, step = 4 * epochs, 0  # 30 rows: three batches of 8 and one of 6
     for epoch in range(epochs):
         order = RandomSampler(30, seed).permutation(epoch)
@@ -401,6 +402,8 @@ def test_model_init_makes_a_new_model_for_each_training(tmp_path: Path) -> None:
     trainer.train()
     assert trainer.model is not first
     np.testing.assert_array_equal(weights(trainer.model), first_weights)
+    for_a_search = Trainer(model_init=lambda trial: small_model(3) if trial is None else None, args=args)
+    np.testing.assert_array_equal(weights(for_a_search.model), weights(small_model(3)))
     with pytest.raises(ValueError, match="model and model_init: found both"):
         Trainer(small_model(), args, model_init=small_model)
     with pytest.raises(ValueError, match="model and model_init: found neither"):

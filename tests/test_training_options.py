@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import run_fields, small_dataset, small_model, weights
+from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill import publishing
 from kdistill.arguments import TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import RandomSampler
+from kdistill.tokenizer import AutoTokenizer
 from kdistill.trainer import Trainer
 
 
@@ -227,3 +228,35 @@ def test_command_is_left_beside_the_arguments(tmp_path: Path) -> None:
     trainer.train()
     assert (tmp_path / "out" / "command.txt").read_text() == "kdistill finetune\n"
     assert json.loads((tmp_path / "out" / "training_args.json").read_text())["overwrite_output_dir"] is True
+
+
+def test_clipping(tmp_path: Path) -> None:
+    """The logged norm is that before clipping; 0 never clips, which a bound out of reach does not either."""
+    results = []
+    for bound in (0, 1e9, 1e-3):
+        fields = {"max_grad_norm": bound, "max_steps": 1, "logging_strategy": "steps", "adam_epsilon": 1.0}
+        trainer = run(tmp_path / str(bound), **fields)
+        results.append((weights(trainer.model), trainer.state.log_history[0]["grad_norm"]))
+    assert results[0][1] == results[1][1] == results[2][1] > 0.1
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    before = weights(small_model())
+    free, clipped = (np.linalg.norm(after - before) for after, _ in results[1:])
+    assert clipped < 0.01 * free
+
+
+def test_rows_are_cut_to_max_length(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    rows = write_rows(tmp_path / "rows.tsv", 20)
+    for max_length, longest in ((None, 10), (5, 5)):
+        args = TrainingArguments(**run_fields(tmp_path, {"max_length": max_length}))
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+        trainer = Trainer(small_model(), args, train_dataset=rows, processing_class=tokenizer)
+        assert trainer.train_dataset.lengths.max() == longest
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_progress_is_shown_unless_disabled(tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    run(tmp_path, disable_tqdm=quiet, logging_strategy="epoch")
+    shown = capsys.readouterr().err
+    assert (shown == "") == quiet
+    assert ("epoch 1.00, step 4: loss" in shown) == (not quiet)
