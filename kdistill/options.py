@@ -243,9 +243,16 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     """The options that are not training arguments."""
     group = parser.add_argument_group("input and output" if command == "predict" else "input")
     if command == "cache":
-        group.add_argument("action", choices=("info", "clear"), help="show what the cache holds, or delete its files")
+        group.add_argument(
+            "action",
+            metavar="info|clear",
+            choices=("info", "clear"),
+            help="show what the cache holds, or delete its files",
+        )
     elif command == "completion":
-        group.add_argument("shell", choices=SHELLS, help="the shell that is to read the script")
+        group.add_argument(
+            "shell", metavar="|".join(SHELLS), choices=SHELLS, help="the shell that is to read the script"
+        )
     elif command == "info":
         group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
     else:

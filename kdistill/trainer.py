@@ -35,11 +35,12 @@ from .reporters import default_callbacks
 from .rows import NO_LABEL
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
-from .state import STATE_FILE, TrainerState, write_json
+from .state import TrainerState, write_json
 from .tokenizer import BertTokenizer
 from .training_checkpoint import (
     check_same_run,
     load_checkpoint,
+    load_finished_run,
     load_weights,
     save_arguments,
     save_checkpoint,
@@ -62,11 +63,11 @@ class Trainer:
     """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
-    `processing_class`, the tokenizer. `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is
-    added to accuracy, loss and n. `model_init`, called without arguments or with None for a trial, makes the model in
-    place of `model`, anew for each call of `train`. `callbacks` are `TrainerCallback`s or classes of them; those of transformers work too.
-    `data_collator` may be a `DataCollatorWithPadding`, which has nothing to do here. `tokenizer` is the name that
-    `processing_class` had in transformers 4.
+    `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `compute_metrics` takes an
+    `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
+    arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
+    are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
+    `DataCollatorWithPadding`, which has nothing to do here.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
@@ -135,8 +136,11 @@ class Trainer:
                 args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * plan.steps_per_epoch)
             )
             trained_on = self._fingerprint(dataset)
-            if resume_from_checkpoint is True and self._load_finished_run(directory.path, max_steps, trained_on):
-                return self._output()
+            if resume_from_checkpoint is True:
+                finished = load_finished_run(directory.path, self.model, args, max_steps, trained_on)
+                if finished is not None:
+                    self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
+                    return self._output()
             self.optimizer = self._make_optimizer()
             self._start(directory.checkpoint_to_resume(resume_from_checkpoint), self.optimizer, trained_on)
             self.state.plan(args, max_steps, plan.steps_per_epoch)
@@ -351,19 +355,6 @@ class Trainer:
         del figures["step"]
         return figures
 
-    def _load_finished_run(self, directory: Path, max_steps: int, trained_on: str) -> bool:
-        """Take model and state from the output directory if the run there is finished; say whether it is."""
-        if not (directory / STATE_FILE).exists():
-            return False
-        saved = TrainerState.load(directory)
-        if saved.place < max_steps and not (saved.stopped and saved.max_steps == max_steps):
-            return False
-        check_same_run(saved, self.args, trained_on)
-        load_weights(directory, self.model)
-        self.state = saved
-        self.results = read_json_object(directory / RESULTS_FILE)
-        return True
-
     def _output(self) -> TrainOutput:
         train_metrics = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], train_metrics)
@@ -488,7 +479,9 @@ def _only_one_of(
 
 def _made_by(model_init: ModelInit) -> BertForSequenceClassification:
     """A new model. What people wrote for a search takes the trial as its one argument, which is None here."""
-    return model_init(None) if inspect.signature(model_init).parameters else model_init()
+    parameters = inspect.signature(model_init).parameters.values()
+    takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
+    return model_init(None) if takes_trial else model_init()
 
 
 def _require_labels(dataset: Dataset) -> None:
