@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from argparse import (
-    SUPPRESS,
-    Action,
-    ArgumentParser,
-    BooleanOptionalAction,
-    Namespace,
-    RawDescriptionHelpFormatter,
-    _ArgumentGroup,
-)
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
-from typing import Any, NoReturn
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
 from .transformers_arguments import OTHER_ARGUMENTS
+
+if TYPE_CHECKING:
+    from argparse import _ArgumentGroup
 
 
 class _Parser(ArgumentParser):
@@ -161,14 +157,14 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 def options_of(parser: ArgumentParser) -> dict[str, Action]:
     """Every option of a command, such as `--learning-rate`, with its argparse action."""
+    # argparse has no public list of a parser's options.
     return {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
 
 
 def _meant_command(name: str, known: Mapping[str, Any]) -> str:
-    hint = did_you_mean(name, [*known, *_ALSO_CALLED])
-    for other, command in _ALSO_CALLED.items():
-        hint = hint.replace(f"did you mean {other!r}?", f"did you mean {command}?")
-    return hint or f"; expected one of {', '.join(known)}"
+    names = {command: repr(command) for command in known} | _ALSO_CALLED
+    nearest = get_close_matches(name, names, n=1)
+    return f"; did you mean {names[nearest[0]]}?" if nearest else f"; expected one of {', '.join(known)}"
 
 
 def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:

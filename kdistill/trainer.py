@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 import os
 import time
 import warnings
@@ -132,9 +131,7 @@ class Trainer:
                 self.model = _made_by(self.model_init)
             dataset = self._checked_datasets()
             plan = self._plan(dataset)
-            max_steps = (
-                args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * plan.steps_per_epoch)
-            )
+            max_steps = plan.max_steps(args.num_train_epochs, args.max_steps)
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is True:
                 finished = load_finished_run(directory.path, self.model, args, max_steps, trained_on)
@@ -263,8 +260,7 @@ class Trainer:
 
     def _step(self, dataset: Dataset, optimizer: AdamW, rows: RowIndices) -> float:
         """One update; the gradient's norm before clipping."""
-        state, control = self.state, self.control
-        control.should_log = control.should_evaluate = control.should_save = False
+        state = self.state
         self._call("on_step_begin")
         try:
             loss, grad_norm = training_step(
@@ -295,6 +291,7 @@ class Trainer:
         if self.control.should_save:
             self._save_checkpoint(optimizer, directory)
             self._call("on_save")
+        self.control.should_log = self.control.should_evaluate = self.control.should_save = False
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""

@@ -35,6 +35,10 @@ class EpochPlan:
             )
         self.steps_per_epoch = math.ceil(self.rows_per_epoch / self._rows_per_step)
 
+    def max_steps(self, epochs: float, limit: int) -> int:
+        """Steps of a run: `limit` if it is above 0, else those of so many epochs."""
+        return limit if limit > 0 else math.ceil(epochs * self.steps_per_epoch)
+
     def rows_of_epoch(self, epoch: int, first: int) -> Iterator[RowIndices]:
         """The rows of an epoch's steps from `first` on, counted from 0 in each epoch."""
         order = self._sampler.permutation(epoch)[: self.rows_per_epoch]

@@ -260,3 +260,18 @@ def test_progress_is_shown_unless_disabled(tmp_path: Path, capsys: pytest.Captur
     shown = capsys.readouterr().err
     assert (shown == "") == quiet
     assert ("epoch 1.00, step 4: loss" in shown) == (not quiet)
+
+
+def test_nothing_is_done_twice_when_an_evaluation_stops_the_training(tmp_path: Path) -> None:
+    saves = []
+
+    class Stop(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs) -> None:
+            control.should_training_stop = True
+
+        def on_save(self, args, state, control, **kwargs) -> None:
+            saves.append(state.global_step)
+
+    every = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    trainer = run(tmp_path, callbacks=[Stop], **every)
+    assert saves == steps(trainer, "eval_loss") == [2]
