@@ -20,7 +20,7 @@ INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
 REPORTERS = ("none", "tensorboard", "all")
-HUB_STRATEGIES = ("end", "every_save")
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
 def whole_steps(steps: float, max_steps: int) -> int:
@@ -90,7 +90,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     hub_strategy: str = argument(
         "end",
-        "when to upload: the finished model, or also that of every checkpoint",
+        "what to upload: the finished model alone, also the model of every checkpoint, or with it the whole newest "
+        "checkpoint (as last-checkpoint) or all of them",
         group="hub",
         choices=HUB_STRATEGIES,
         theirs="every_save",

@@ -51,14 +51,16 @@ def upload(
     private: bool | None = None,
     token: str | None = None,
     revision: str | None = None,
+    path_in_repo: str | None = None,
     message: str,
     ignore: Sequence[str] = (),
 ) -> str:
     """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's URL.
 
     `private` is for a repository made here (None: the account's setting); `token` None is that of `hf auth login`;
-    `revision` is a branch, made if missing (None: main); `ignore` holds patterns such as `checkpoint-*/**`. Raises
-    ImportError without huggingface_hub, and huggingface_hub's errors (subclasses of OSError) when the hub refuses.
+    `revision` is a branch, made if missing (None: main); `path_in_repo` a folder there (None: the top);
+    `ignore` holds patterns such as `checkpoint-*/**`. Raises ImportError without huggingface_hub, and
+    huggingface_hub's errors (subclasses of OSError) when the hub refuses.
     """
     try:
         from huggingface_hub import HfApi
@@ -71,6 +73,7 @@ def upload(
     commit = api.upload_folder(
         repo_id=full_id,
         folder_path=directory,
+        path_in_repo=path_in_repo,
         revision=revision,
         commit_message=message,
         ignore_patterns=list(ignore),

@@ -22,20 +22,29 @@ def upload_run(args: TrainingArguments, state: TrainerState) -> str:
 
 
 def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) -> None:
-    """Upload a checkpoint's model. A hub that cannot be reached is a warning: no reason to lose the training."""
+    """Upload a checkpoint's model and, as `hub_strategy` says, the checkpoint.
+
+    A hub that cannot be reached is a warning: no reason to lose the training.
+    """
+    folder = {"checkpoint": "last-checkpoint", "all_checkpoints": path.name}.get(args.hub_strategy)
     try:
         _upload(path, args, state, _NOT_OF_THE_MODEL)
+        if folder is not None:
+            _upload(path, args, state, (), folder)
     except OSError as error:
         warnings.warn(f"{path} was not uploaded: {error}", stacklevel=2)
 
 
-def _upload(directory: Path, args: TrainingArguments, state: TrainerState, ignore: tuple[str, ...]) -> str:
+def _upload(
+    directory: Path, args: TrainingArguments, state: TrainerState, ignore: tuple[str, ...], folder: str | None = None
+) -> str:
     return upload(
         directory,
         args.hub_model_id or Path(args.output_dir).resolve().name,
         private=args.hub_private_repo,
         token=args.hub_token,
         revision=args.hub_revision,
+        path_in_repo=folder,
         message=f"kdistill: {state.global_step} steps",
         ignore=ignore,
     )

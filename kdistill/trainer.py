@@ -316,7 +316,7 @@ class Trainer:
         )
         best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
         directory.rotate(self.args.save_total_limit, keep={path} | best)
-        if self.args.push_to_hub and self.args.hub_strategy == "every_save" and state.place < state.max_steps:
+        if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
 

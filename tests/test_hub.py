@@ -215,7 +215,14 @@ def test_upload_with_token_and_branch(tmp_path: Path, monkeypatch: pytest.Monkey
     made = create_autospec(huggingface_hub.HfApi, return_value=api)
     monkeypatch.setattr(huggingface_hub, "HfApi", made)
     address = upload(
-        tmp_path, "tiny", private=True, token="hf_x", revision=revision, message="8 steps", ignore=["*.tmp"]
+        tmp_path,
+        "tiny",
+        private=True,
+        token="hf_x",
+        revision=revision,
+        path_in_repo="deep/er",
+        message="8 steps",
+        ignore=["*.tmp"],
     )
     assert address == "address"
     made.assert_called_once_with(token="hf_x")
@@ -225,6 +232,7 @@ def test_upload_with_token_and_branch(tmp_path: Path, monkeypatch: pytest.Monkey
     api.upload_folder.assert_called_once_with(
         repo_id="me/tiny",
         folder_path=tmp_path,
+        path_in_repo="deep/er",
         revision=revision,
         commit_message="8 steps",
         ignore_patterns=["*.tmp"],
