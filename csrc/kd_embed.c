@@ -2,17 +2,24 @@
 
 #include <string.h>
 
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
+                   ptrdiff_t B)
+{
+    for (ptrdiff_t b = 0; b < B; b++) {
+        size_t bytes = (size_t)(starts[b + 1] - starts[b]) * sizeof *ids;
+        memcpy(ids + starts[b], all->ids + all->starts[rows[b]], bytes);
+        memcpy(types + starts[b], all->types + all->starts[rows[b]], bytes);
+    }
+}
+
 void kd_embed_forward(const kd_rows *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
 {
-    for (ptrdiff_t b = b0; b < b1; b++) {
-        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C) {
-            ptrdiff_t position = t - batch->starts[b];
-            memcpy(sum, tables->word + (ptrdiff_t)batch->ids[t] * C, (size_t)C * sizeof(float));
-            rows->add(sum, tables->position + position * C, C);
-            rows->add(sum, tables->type + (ptrdiff_t)batch->types[t] * C, C);
-        }
-    }
+    for (ptrdiff_t b = b0; b < b1; b++)
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C)
+            rows->add_three(sum, tables->word + (ptrdiff_t)batch->ids[t] * C,
+                            tables->position + (t - batch->starts[b]) * C,
+                            tables->type + (ptrdiff_t)batch->types[t] * C, C);
 }
 
 void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, const float *dsum, const kd_batch *batch,

@@ -12,6 +12,10 @@ typedef struct kd_batch {
     ptrdiff_t B, N;
 } kd_batch;
 
+/* A batch of B of the rows of `all`, in the order given: ids (N) and types (N), from its own starts (B + 1). */
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
+                   ptrdiff_t B);
+
 /* The three tables, (V, C), (P, C) and (T, C): values or their gradients. */
 typedef struct kd_embed_tables {
     float *word, *position, *type;

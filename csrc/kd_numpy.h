@@ -56,6 +56,6 @@ static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_D
 /* Parts of the module, each in its own file. */
 extern PyType_Spec kd_bert_spec;
 PyObject *kd_py_bert_layout(PyObject *module, PyObject *args);
-extern PyMethodDef kd_step_methods[], kd_layer_methods[];
+extern PyMethodDef kd_batch_methods[], kd_step_methods[], kd_layer_methods[];
 
 #endif

@@ -54,6 +54,8 @@ typedef struct kd_rows {
 
     /* y[n] += x[n]. */
     void (*add)(float *y, const float *x, ptrdiff_t n);
+    /* y[n] = a[n] + b[n] + c[n]. */
+    void (*add_three)(float *y, const float *a, const float *b, const float *c, ptrdiff_t n);
     /* y[M][n] *= x[M][n]; rows of both lie `ld` apart. */
     void (*multiply)(float *y, const float *x, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld);
     /* y[n] *= a. */

@@ -51,6 +51,9 @@ class Bert:
     def release(self) -> None: ...
 
 def bert_layout(sizes: tuple[int, ...]) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def take_rows(
+    ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]: ...
 def distillation_loss(
     logits: NDArray[np.float32],
     teacher_logits: NDArray[np.float32] | None,

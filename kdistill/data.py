@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .rows import LABEL_COLUMNS, NO_LABEL, Rows, Table, label_ids, read_rows, read_table, rows_of
 from .tokenizer import BertTokenizer
 
@@ -181,19 +182,13 @@ class Dataset:
     def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[np.int64]]:
         """The rows at `indices`, in that order, and their labels, int64 (len(indices),).
 
-        Raises IndexError for an index outside 0..rows-1, ValueError for no index at all.
+        Raises IndexError for an index outside 0..rows-1, ValueError for no index at all, TypeError for indices that
+        are not whole numbers.
         """
-        indices = np.asarray(indices)
         if len(indices) == 0:
             raise ValueError("indices is empty; a batch needs at least one row")
-        if indices.min() < 0 or indices.max() >= len(self):
-            raise IndexError(f"indices run from {indices.min()} to {indices.max()}; the data set has {len(self)} rows")
-        lengths = self.lengths[indices]
-        starts = np.zeros(len(indices) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=starts[1:])
-        # Token t of the batch, in row b, is token t + (the row's start here - its start in the batch) here.
-        tokens = np.arange(starts[-1]) + np.repeat(self.starts[indices] - starts[:-1], lengths)
-        return Batch(self.ids[tokens], self.types[tokens], starts), self.labels[indices]
+        rows = np.ascontiguousarray(np.asarray(indices).astype(np.int64, casting="same_kind", copy=False))
+        return Batch(*_core.take_rows(self.ids, self.types, self.starts, rows)), self.labels[rows]
 
 
 def encode(

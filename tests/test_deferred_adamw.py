@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 import kdistill as kd
 from kdistill import _core
 
+EXAMPLES = Path(__file__).parents[1] / "examples" / "SST-2"
 VOCABULARY = 300
 LR = 1e-3
 
@@ -71,6 +75,29 @@ def test_the_same_bits_as_moving_everything(weight_decay: float) -> None:
     state = optimizer.state_dict()
     np.testing.assert_array_equal(state["m"], dense.m)
     np.testing.assert_array_equal(state["v"], dense.v)
+
+
+def test_an_epoch_of_real_sentences() -> None:
+    """The words of the demo's training rows, most of them rare; what the dense update sees are the recorded gradients."""
+    lines = lzma.decompress((EXAMPLES / "train.tsv.xz").read_bytes()).decode("utf-8").splitlines()[1:]
+    model = kd.BertForSequenceClassification(
+        kd.BertConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=64), seed=1
+    )
+    rows = [[zlib.crc32(word.encode()) % model.config.vocab_size for word in line.split()[:-1]] for line in lines]
+    labels = np.array([int(line.split()[-1]) for line in lines])
+    optimizer, dense = kd.AdamW(model, lr=LR, weight_decay=0.01), DenseAdamW(model, 0.01)
+    order = np.random.default_rng(0).permutation(len(rows))
+    schedule = kd.get_linear_schedule_with_warmup(20, len(rows) // 128 + 1)
+    for step, first in enumerate(range(0, len(rows), 128)):
+        chosen = order[first : first + 128]
+        train_step(model, [rows[i] for i in chosen], labels[chosen])
+        optimizer.lr = LR * schedule(step)
+        dense.step(model.flat_gradients, optimizer.lr)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert step > 200
+    np.testing.assert_array_equal(model.flat_parameters, dense.p)
+    np.testing.assert_array_equal(optimizer.state_dict()["v"], dense.v)
 
 
 def test_moments_that_die_out_stay_within_a_millionth() -> None:
