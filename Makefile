@@ -37,7 +37,7 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/clang-format -i csrc/*.[ch] csrc/*.inc
 
-bench: $(ORACLE_VENV)/oracle.stamp  ## measure speed and memory beside PyTorch (takes long)
+bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
@@ -67,4 +67,9 @@ $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
 	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
 	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
 	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
+
+$(ORACLE_VENV)/bench.stamp: $(ORACLE_VENV)/oracle.stamp
+	@echo "Installing what make bench compares with into $(ORACLE_VENV)"
+	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[bench]'
 	@touch $@

@@ -93,9 +93,14 @@ def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceCl
     return dataset, kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
 
 
+def student_config() -> kd.BertConfig:
+    """The student's shape, with BERT's vocabulary."""
+    return kd.BertConfig(**STUDENT_SHAPE)
+
+
 def student() -> kd.BertForSequenceClassification:
     """A student with random weights; speed does not depend on them."""
-    return kd.BertForSequenceClassification(kd.BertConfig(**STUDENT_SHAPE), seed=SEED)
+    return kd.BertForSequenceClassification(student_config(), seed=SEED)
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from kdistill.data import Dataset
+from kdistill.peers import bucketed, forward_pass, load_torch, torch_forward
 
 from . import common, torch_peer
 
@@ -41,8 +42,8 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     dataset = read(given.train, given.teacher)
-    batches = torch_peer.bucketed(dataset, given.batch_size)
-    soft = torch_peer.forward_pass(torch_peer.load(given.teacher), batches, 2)
+    batches = bucketed(dataset, given.batch_size)
+    soft = forward_pass(torch_forward(load_torch(given.teacher)), batches, 2)
     student = torch_peer.fresh(**common.STUDENT_SHAPE)
     training = torch_peer.Training(student, learning_rate=5e-4, max_grad_norm=1.0)
     for _ in range(given.epochs):

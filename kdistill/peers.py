@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdistill.config import BertConfig
 from kdistill.data import Dataset
 
-_LONGEST_EXAMPLE = 8  # tokens of the batch an exporter traces; any number will do
+_EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
 
 
 class PaddedBatch(NamedTuple):
@@ -101,8 +101,8 @@ def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
     return {"eager": torch_forward(load_torch(directory)), "oneDNN": torch_forward(packed)}
 
 
-def export_onnx(directory: Path, target: Path) -> None:
-    """Write a model directory as ONNX: input_ids and attention_mask (int64, both B x S) in, logits out.
+def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
+    """Write a model directory as ONNX: input_ids and, with `mask`, attention_mask (int64, B x S) in, logits out.
 
     Through PyTorch's tracing exporter and with attention in single products: the form whose parts ONNX Runtime's
     optimiser recognises.
@@ -112,20 +112,21 @@ def export_onnx(directory: Path, target: Path) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     model = transformers.BertForSequenceClassification.from_pretrained(directory, attn_implementation="eager")
-    ids = torch.ones((2, _LONGEST_EXAMPLE), dtype=torch.int64)
-    mask = torch.ones_like(ids)
-    mask[1, _LONGEST_EXAMPLE // 2 :] = 0
+    ids = torch.ones((2, _EXAMPLE_TOKENS), dtype=torch.int64)
+    attention_mask = torch.ones_like(ids)
+    attention_mask[1, _EXAMPLE_TOKENS // 2 :] = 0
+    inputs = {"input_ids": ids, "attention_mask": attention_mask} if mask else {"input_ids": ids}
     any_size = {0: "batch", 1: "tokens"}
     with _without_warnings():
         torch.onnx.export(
             model.eval(),
-            (ids, mask),
+            tuple(inputs.values()),
             str(target),
             dynamo=False,
             opset_version=17,
-            input_names=["input_ids", "attention_mask"],
+            input_names=list(inputs),
             output_names=["logits"],
-            dynamic_axes={"input_ids": any_size, "attention_mask": any_size, "logits": {0: "batch"}},
+            dynamic_axes=dict.fromkeys(inputs, any_size) | {"logits": {0: "batch"}},
         )
 
 
@@ -149,9 +150,13 @@ def onnx_session(path: Path, threads: int) -> Forward:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    masked = len(session.get_inputs()) > 1
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
-        (logits,) = session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
+        inputs = {"input_ids": batch.ids}
+        if masked:
+            inputs["attention_mask"] = batch.mask
+        (logits,) = session.run(None, inputs)
         values: NDArray[np.float32] = logits
         return values
 
