@@ -59,7 +59,7 @@ def add_data(options: argparse.ArgumentParser, *, sample: bool = True) -> None:
 def add_shape(options: argparse.ArgumentParser) -> None:
     """The option that puts another model in the teacher's place."""
     options.add_argument(
-        "--shape", choices=("base",), help="BERT-base with random weights instead of --teacher's model"
+        "--shape", choices=("base", "teacher"), default="teacher", help="base: BERT-base with random weights"
     )
 
 
@@ -88,7 +88,7 @@ def rows_of(options: argparse.Namespace) -> Dataset:
 def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceClassification]:
     """The rows and the frozen teacher that the options name, with both sides' threads set."""
     dataset = rows_of(options)
-    if getattr(options, "shape", None) == "base":
+    if getattr(options, "shape", "teacher") == "base":
         return dataset, kd.BertForSequenceClassification(kd.BertConfig(), seed=SEED).freeze()
     return dataset, kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
 
