@@ -12,7 +12,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench oracle clean
+.PHONY: help demo test lint format docs bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,7 +37,10 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/clang-format -i csrc/*.[ch] csrc/*.inc
 
-bench: $(ORACLE_VENV)/oracle.stamp  ## measure speed and memory beside PyTorch (takes long)
+docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
+	$(VENV)/bin/python tools/arguments_page.py
+
+bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
@@ -67,4 +70,9 @@ $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
 	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
 	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
 	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
+
+$(ORACLE_VENV)/bench.stamp: $(ORACLE_VENV)/oracle.stamp
+	@echo "Installing what make bench compares with into $(ORACLE_VENV)"
+	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[bench]'
 	@touch $@

@@ -12,8 +12,10 @@ from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from . import cache
+from . import __version__
+from . import cache as teacher_cache
 from .arguments import DistillationTrainingArguments, TrainingArguments
+from .completion import script
 from .config import BertConfig
 from .data import Dataset
 from .distill import DistillationTrainer, is_unnamed
@@ -107,10 +109,7 @@ def predict(options: Namespace) -> Figures:
 def info(options: Namespace) -> Figures:
     """Tell versions, CPU, threads and the teacher cache; with `--model`, the model's shape."""
     figures: Figures = dict(show_config())
-    files = cache.info()
-    figures["teacher_cache"] = str(cache.cache_directory())
-    figures["teacher_cache_rows"] = sum(file.rows for file in files)
-    figures["teacher_cache_bytes"] = sum(file.bytes for file in files)
+    figures |= _cache_figures()
     if options.model is not None:
         model = BertForSequenceClassification.from_pretrained(options.model)
         figures["model"] = options.model
@@ -121,12 +120,34 @@ def info(options: Namespace) -> Figures:
     return figures
 
 
+def cache(options: Namespace) -> Figures:
+    """Tell what the teacher cache holds, or delete its files."""
+    if options.action == "clear":
+        return {"teacher_cache": str(teacher_cache.cache_directory()), "bytes_freed": teacher_cache.clear()}
+    return _cache_figures()
+
+
+def completion(options: Namespace) -> Figures:
+    """The script that lets a shell complete commands and options."""
+    return {"shell": options.shell, "script": script(options.shell)}
+
+
 def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     """The training arguments that were given as options; the others keep their defaults."""
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
     return cls(**given)
+
+
+def _cache_figures() -> Figures:
+    files = teacher_cache.info()
+    return {
+        "teacher_cache": str(teacher_cache.cache_directory()),
+        "teacher_cache_files": len(files),
+        "teacher_cache_rows": sum(file.rows for file in files),
+        "teacher_cache_bytes": sum(file.bytes for file in files),
+    }
 
 
 def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
@@ -190,6 +211,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
 def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
     trainer.started_from = None if started_from is None else _public_name(started_from)
     trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
+    trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)}

@@ -16,12 +16,14 @@ import pytest
 from small_run import LABELS, sentences, write_model, write_rows
 
 from kdistill import __version__, cli, commands
+from kdistill.argument_fields import argument_types
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.commands import read_arguments
 from kdistill.model import BertForSequenceClassification
+from kdistill.options import COMMANDS
 from kdistill.tokenizer import AutoTokenizer
 
-NAMES = [command.name for command in cli.COMMANDS]
+NAMES = [command.name for command in COMMANDS]
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01"]
 
 
@@ -63,14 +65,14 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], name: str) ->
 
 
 def test_examples_of_the_help_are_understood() -> None:
-    for command in cli.COMMANDS:
+    for command in COMMANDS:
         assert cli.parse(command.example.replace("\\\n", "").split()[1:]).command == command.name
 
 
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, _ = run(capsys, "--help")
     assert status == 0
-    assert all(command.summary in output for command in cli.COMMANDS)
+    assert all(command.summary in output for command in COMMANDS)
     status, without_words, _ = run(capsys)
     assert (status, without_words) == (2, output)
 
@@ -91,7 +93,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
     assert read_arguments(cls, cli.parse(inputs)) == cls()
     other = {bool: True, int: 5, float: 0.125, str: "other"}
     for field in dataclasses.fields(cls):
-        kind, _ = cli.argument_types(cls)[field.name]
+        kind, _ = argument_types(cls)[field.name]
         value = other[kind]
         option = f"--{field.name.replace('_', '-')}"
         words = [option, str(value)]
