@@ -40,7 +40,9 @@ def finetune(options: Namespace) -> Figures:
     _check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     labels = _label_map(options, BertConfig.from_pretrained(options.model))
-    model = BertForSequenceClassification.from_pretrained(options.model, id2label=labels, seed=args.seed)
+    model = BertForSequenceClassification.from_pretrained(
+        options.model, id2label=labels, ignore_mismatched_sizes=options.ignore_mismatched_sizes, seed=args.seed
+    )
     trainer = Trainer(
         model,
         args,
@@ -60,7 +62,7 @@ def distill(options: Namespace) -> Figures:
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
     shape = None if Path(options.student).is_dir() else _SHAPE.fullmatch(options.student)
     if shape is None:
-        student, tokenizer = _load_student(options.student, teacher, teacher_tokenizer, args.seed)
+        student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
         layers, hidden, heads = map(int, shape.groups())
@@ -158,25 +160,30 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
 
 
 def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | None:
-    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed."""
+    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed or may
+    be left behind.
+    """
     if options.label_names is not None:
         return dict(enumerate(options.label_names.split(",")))
-    if not is_unnamed(config.id2label):
+    if not (is_unnamed(config.id2label) or options.ignore_mismatched_sizes):
         return None
     implied = read_rows(options.train, **_columns(options)).id2label()
     return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
 
 
 def _load_student(
-    path_or_id: str, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
+    options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[BertForSequenceClassification, BertTokenizer]:
-    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed."""
-    unnamed = is_unnamed(BertConfig.from_pretrained(path_or_id).id2label)
+    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed or may be left behind."""
+    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
     student = BertForSequenceClassification.from_pretrained(
-        path_or_id, id2label=teacher.config.id2label if unnamed else None, seed=seed
+        options.student,
+        id2label=teacher.config.id2label if replaced else None,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=seed,
     )
     try:
-        return student, AutoTokenizer.from_pretrained(path_or_id)
+        return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
 

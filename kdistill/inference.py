@@ -44,6 +44,7 @@ def encode_for(
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
             id2label=config.id2label,
+            pad_token_id=config.pad_token_id,
             progress=progress,
             **columns,
         )

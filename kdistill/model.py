@@ -109,6 +109,7 @@ class BertForSequenceClassification(NamedParameters):
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
+        ignore_mismatched_sizes: bool = False,
         seed: int = 0,
     ) -> Self:
         """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
@@ -116,6 +117,8 @@ class BertForSequenceClassification(NamedParameters):
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
             num_labels, id2label, label2id: replace those of config.json; for a checkpoint without a classifier.
+            ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
+                labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
 
         Raises:
@@ -128,12 +131,18 @@ class BertForSequenceClassification(NamedParameters):
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)
         model._allocate(config, seed)
-        weights = read_weights(directory, {tensor.name: tensor.shape for tensor in model.layout})
+        shapes = {tensor.name: tensor.shape for tensor in model.layout}
+        weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if weights.ignored:
             logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
         if weights.missing:
             names = ", ".join(weights.missing)
             warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=2)
+        if weights.mismatched:
+            misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
+            warnings.warn(
+                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=2
+            )
         generator = np.random.Generator(np.random.Philox(seed))
         for name, view in TensorViews(model._parameters, model.layout).items():
             view[:] = weights[name] if name in weights else random_tensor(name, view.shape, config, generator)

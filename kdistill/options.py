@@ -255,11 +255,11 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
     _add_switch(group, "--json", "no progress; one line of JSON last on standard output")
-    parser.set_defaults(json=False, resume=False)
+    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
-_ROWS_HELP = "a .tsv, .csv, .jsonl or .parquet file with a column sentence or text (or a pair of columns)"
+_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -282,6 +282,11 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
         group.add_argument("--eval", metavar="FILE", help="rows with labels to measure accuracy on")
         _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+        _add_switch(
+            group,
+            "--ignore-mismatched-sizes",
+            "begin with a new classifier where the checkpoint's tells another number of labels apart",
+        )
     if command == "finetune":
         group.add_argument(
             "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"

@@ -192,6 +192,34 @@ def test_label_names(capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: P
         assert list(json.loads((out / "config.json").read_text())["id2label"].values()) == expected
 
 
+def test_a_csv_of_pairs_under_other_names_and_a_model_of_other_labels(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path
+) -> None:
+    names = ("entailment", "neutral", "contradiction")
+    lines = [f'{row},"good, film","bad ""plot""\nscene",{names[row % 3]}' for row in range(12)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["id,first,second,verdict", *lines]) + "\n")
+    columns = ["--text-column", "first", "--text-pair-column", "second", "--label-column", "verdict"]
+    words = ["finetune", "--model", model_dir, "--train", tmp_path / "pairs.csv", *columns, "--json", *QUICK]
+    assert "pairs.csv:2: label 'entailment' is not one of the model's labels: 0 (negative), 1 (positive)" in error_of(
+        capsys, *words, "--output-dir", tmp_path / "refused"
+    )
+    teacher = tmp_path / "teacher"
+    status, _, errors = run(capsys, *words, "--ignore-mismatched-sizes", "--output-dir", teacher)
+    assert status == 0
+    assert "classifier.weight (in the file (2, 16), here (3, 16)): initialised at random" in errors
+    assert json.loads((teacher / "config.json").read_text())["id2label"] == dict(zip("012", sorted(names), strict=True))
+    distill = ["distill", "--teacher", teacher, "--student", model_dir, *words[3:]]
+    assert "'entailment' is not one of the model's labels" in error_of(
+        capsys, *distill, "--output-dir", tmp_path / "refused"
+    )
+    status, _, errors = run(capsys, *distill, "--ignore-mismatched-sizes", "--output-dir", tmp_path / "student")
+    assert (status, "initialised at random" in errors) == (0, True)
+    status, output, _ = run(
+        capsys, "evaluate", "--model", tmp_path / "student", "--data", tmp_path / "pairs.csv", *columns, "--json"
+    )
+    assert json.loads(output)["n"] == 12
+
+
 def test_output_directory_with_a_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path
 ) -> None:
