@@ -40,7 +40,7 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py
 
-bench: $(ORACLE_VENV)/oracle.stamp  ## measure speed and memory beside PyTorch (takes long)
+bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
@@ -70,4 +70,9 @@ $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
 	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
 	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
 	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
+
+$(ORACLE_VENV)/bench.stamp: $(ORACLE_VENV)/oracle.stamp
+	@echo "Installing what make bench compares with into $(ORACLE_VENV)"
+	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[bench]'
 	@touch $@

@@ -1,24 +1,50 @@
-"""Run every measurement, each in a process of its own, and write build/benchmarks/<name>.json."""
+"""Run every measurement, each in a process of its own; write build/benchmarks/<name>.json, then draw docs/speed.svg.
+
+What depends on threads is measured with 2 and, as <name>-1.json, with 1.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-MEASUREMENTS = ("import_time", "peak_memory", "student_epoch", "teacher_pass", "accuracy")
+BASE = ("--shape", "base", "--sample-rows", "256", "--rows", "4000")
+# The name of each file, and the module and options that make it.
+MEASUREMENTS: Mapping[str, Sequence[str]] = {
+    "import_time": ("import_time",),
+    "peaks": ("peaks",),
+    "stages": ("stages",),
+    "latency": ("latency",),
+    "latency-1": ("latency", "--threads", "1"),
+    "inference": ("inference",),
+    "inference-1": ("inference", "--threads", "1"),
+    "student_epoch": ("student_epoch",),
+    "student_epoch-1": ("student_epoch", "--threads", "1", "--rounds", "3"),
+    "teacher_pass": ("teacher_pass",),
+    "teacher_pass-1": ("teacher_pass", "--threads", "1", "--rows", "8000"),
+    "teacher_pass-base": ("teacher_pass", *BASE),
+    "teacher_pass-base-1": ("teacher_pass", *BASE, "--threads", "1"),
+    "threads": ("threads",),
+    "whole_job": ("whole_job",),
+    "accuracy": ("accuracy",),
+}
 
 
 def main() -> int:
-    """Run them in turn; the exit status is 1 if any failed."""
+    """Run those named on the command line, or all; the exit status is 1 if any failed."""
     directory = Path("build", "benchmarks")
     directory.mkdir(parents=True, exist_ok=True)
     failed = []
-    for name in MEASUREMENTS:
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--output", str(directory / f"{name}.json")]
-        if subprocess.run(command, check=False).returncode != 0:
+    for name in sys.argv[1:] or MEASUREMENTS:
+        module, *options = MEASUREMENTS[name]
+        output = ["--output", str(directory / f"{name}.json")]
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options, *output], check=False).returncode:
             failed.append(name)
         print(flush=True)
+    if subprocess.run([sys.executable, "-m", "benchmarks.plot"], check=False).returncode:
+        failed.append("plot")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import kdistill as kd
 from kdistill.cache import row_keys
 from kdistill.data import Dataset, as_dataset
+from kdistill.flops import peak_flops
 
 # Where the models and rows that are too large for the repository lie.
 SHARED = Path(os.environ.get("KDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -27,6 +29,9 @@ STUDENT_SHAPE: Mapping[str, int] = {
     "num_attention_heads": 2,
     "intermediate_size": 512,
 }
+SEED = 33
+# Threads of the side before go on looking for work for a while; they must not meet the next side.
+PAUSE_SECONDS = 0.2
 
 
 def parser(description: str | None, *, rounds: int = 0) -> argparse.ArgumentParser:
@@ -51,6 +56,13 @@ def add_data(options: argparse.ArgumentParser, *, sample: bool = True) -> None:
         options.add_argument("--rows", type=int, default=0, help="use only so many of the rows (0: all)")
 
 
+def add_shape(options: argparse.ArgumentParser) -> None:
+    """The option that puts another model in the teacher's place."""
+    options.add_argument(
+        "--shape", choices=("base", "teacher"), default="teacher", help="base: BERT-base with random weights"
+    )
+
+
 def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
     """The distinct rows of a file as token ids; `count` of them drawn at random when it is not 0.
 
@@ -64,14 +76,31 @@ def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
     return Dataset(*batch, labels)
 
 
-def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceClassification]:
-    """The rows and the frozen teacher that the options name, with both sides' threads set."""
+def rows_of(options: argparse.Namespace) -> Dataset:
+    """The rows that the options name, with both sides' threads set."""
     import torch
 
     kd.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
-    dataset = tokenised(options.train, options.teacher, options.rows)
+    return tokenised(options.train, options.teacher, options.rows)
+
+
+def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceClassification]:
+    """The rows and the frozen teacher that the options name, with both sides' threads set."""
+    dataset = rows_of(options)
+    if getattr(options, "shape", "teacher") == "base":
+        return dataset, kd.BertForSequenceClassification(kd.BertConfig(), seed=SEED).freeze()
     return dataset, kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
+
+
+def student_config() -> kd.BertConfig:
+    """The student's shape, with BERT's vocabulary."""
+    return kd.BertConfig(**STUDENT_SHAPE)
+
+
+def student() -> kd.BertForSequenceClassification:
+    """A student with random weights; speed does not depend on them."""
+    return kd.BertForSequenceClassification(student_config(), seed=SEED)
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -86,6 +115,7 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(PAUSE_SECONDS)
             times[name].append(seconds(run))
     return times
 
@@ -93,6 +123,12 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each list."""
     return {name: statistics.median(values) for name, values in measured.items()}
+
+
+@functools.cache
+def peak(threads: int) -> float:
+    """float32 operations a second this machine can do, measured once in a process."""
+    return peak_flops(threads)
 
 
 def machine() -> dict[str, Any]:
@@ -103,7 +139,7 @@ def machine() -> dict[str, Any]:
         names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
         cpu = next(names, cpu)
     versions = {}
-    for package in ("numpy", "torch", "transformers"):
+    for package in ("numpy", "torch", "transformers", "onnxruntime", "openvino"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -1,13 +1,16 @@
 """One epoch of distilling a 2-layer student from cached teacher logits: kdistill beside PyTorch, f32 both.
 
 Both sides do forward, loss, backward, clipping and AdamW with dropout 0.1 and a constant learning rate. kdistill's
-batches are random rows; PyTorch's are rows of similar length, padded beforehand, in random order.
+batches are random rows, packed inside the clock; PyTorch's are rows of similar length, padded beforehand, in random
+order. PyTorch runs as it comes and compiled.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +19,13 @@ from numpy.typing import NDArray
 import kdistill as kd
 from kdistill.cache import teacher_logits
 from kdistill.data import Dataset
+from kdistill.flops import training_flops
+from kdistill.peers import bucketed
 
 from . import common, torch_peer
+from .common import SEED
 
-LEARNING_RATE, MAX_GRAD_NORM, ALPHA, TEMPERATURE, SEED = 5e-4, 1.0, 0.5, 4.0, 33
+LEARNING_RATE, MAX_GRAD_NORM, ALPHA, TEMPERATURE = 5e-4, 1.0, 0.5, 4.0
 
 
 def kdistill_epoch(
@@ -46,48 +52,73 @@ def kdistill_epoch(
     return epoch
 
 
-def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int) -> Callable[[], float]:
+def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *, compiled: bool) -> Callable[[], float]:
     """The same in PyTorch."""
     torch.manual_seed(SEED)
-    training = torch_peer.Training(torch_peer.fresh(**common.STUDENT_SHAPE), LEARNING_RATE, MAX_GRAD_NORM)
-    batches = torch_peer.bucketed(dataset, batch_size)
+    model = torch_peer.fresh(**common.STUDENT_SHAPE)
+    training = torch_peer.Training(model, LEARNING_RATE, MAX_GRAD_NORM, compiled=compiled)
+    batches = bucketed(dataset, batch_size)
     rng = np.random.default_rng(SEED)
 
     def epoch() -> float:
         order = rng.permutation(len(batches))
         return training.epoch(batches, order, soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
 
+    if compiled:  # what it compiles anew for a shape is compiled before the clock starts
+        _, each_shape = np.unique([batch.ids.shape for batch in batches], axis=0, return_index=True)
+        training.epoch(batches, each_shape, soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
     return epoch
 
 
+def contestants(
+    dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *, compiled: bool
+) -> dict[str, Callable[[], float]]:
+    """A function per side that trains for one more epoch."""
+    sides = {
+        "kdistill": kdistill_epoch(common.student(), dataset, soft, batch_size),
+        "PyTorch": torch_epoch(dataset, soft, batch_size, compiled=False),
+    }
+    if compiled:
+        sides["PyTorch, compiled"] = torch_epoch(dataset, soft, batch_size, compiled=True)
+    return sides
+
+
 def measure(options: argparse.Namespace) -> None:
-    """Run both and report."""
+    """Run all sides with each batch size and report."""
     dataset, teacher = common.subjects(options)
     soft = teacher_logits(teacher, dataset)
-    student = kd.BertForSequenceClassification(kd.BertConfig(**common.STUDENT_SHAPE), seed=SEED)
-    epochs = {
-        "kdistill": kdistill_epoch(student, dataset, soft, options.batch_size),
-        "PyTorch": torch_epoch(dataset, soft, options.batch_size),
-    }
-    losses: dict[str, list[float]] = {name: [] for name in epochs}
-    runs = {name: lambda name=name: losses[name].append(epochs[name]()) for name in epochs}
-    times = common.alternate(runs, options.rounds)
-    seconds, rows = common.medians(times), len(dataset)
-    lines = [
-        (name, seconds[name], rows / seconds[name], seconds[name] / seconds["kdistill"], losses[name][-1])
-        for name in runs
-    ]
-    text = common.table(["", "seconds", "rows/s", "times kdistill's", f"loss of epoch {options.rounds}"], lines)
-    text += f"\n\n{rows:,} distinct rows, {int(dataset.starts[-1]):,} tokens, batch size {options.batch_size}."
-    figures = {"rows": rows, "seconds": times, "median_seconds": seconds, "losses": losses}
-    common.report("Student epoch", text, figures, options)
+    rows, peak = len(dataset), common.peak(options.threads)
+    lines: list[tuple[Any, ...]] = []
+    figures: dict[str, Any] = {}
+    for size in options.batch_sizes:
+        epochs = contestants(dataset, soft, size, compiled=options.compiled)
+        losses: dict[str, list[float]] = {name: [] for name in epochs}
+        runs = {name: partial(_keep, losses[name], epoch) for name, epoch in epochs.items()}
+        times = common.alternate(runs, options.rounds)
+        seconds = common.medians(times)
+        for name in runs:
+            work = training_flops(common.student_config(), dataset.lengths, cls_only=name == "kdistill")
+            share = 100 * work / seconds[name] / peak
+            ratio = seconds[name] / seconds["kdistill"]
+            lines.append((size, name, seconds[name], rows / seconds[name], ratio, share, losses[name][-1]))
+        figures[str(size)] = {"seconds": times, "median_seconds": seconds, "losses": losses}
+    header = ["batch", "", "seconds", "rows/s", "times kdistill's", "% of peak", f"loss of epoch {options.rounds}"]
+    text = common.table(header, lines)
+    text += f"\n\n{rows:,} distinct rows, {int(dataset.starts[-1]):,} tokens."
+    text += f" Peak: {peak / 1e9:.0f} GF/s, {options.threads} threads."
+    common.report("Student epoch", text, {"rows": rows, "peak": peak, "of_batch_size": figures}, options)
+
+
+def _keep(losses: list[float], epoch: Callable[[], float]) -> None:
+    losses.append(epoch())
 
 
 def main() -> None:
     """Read the options."""
     options = common.parser(__doc__, rounds=5)
     common.add_data(options)
-    options.add_argument("--batch-size", type=int, default=128, help="rows of a training step, both sides")
+    options.add_argument("--batch-sizes", type=int, nargs="+", default=[128, 16], help="rows of a step, both sides")
+    options.add_argument("--no-compiled", dest="compiled", action="store_false", help="leave out compiled PyTorch")
     measure(options.parse_args())
 
 

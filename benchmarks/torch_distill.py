@@ -1,54 +1,108 @@
-"""What `kdistill distill` does, in PyTorch: read rows, run the teacher once, train the student, save it.
+"""What `kdistill distill` does, in PyTorch at its best: read rows, run the teacher once, train the student, save it.
 
-The peer of `benchmarks.peak_memory`; a program of its own, so that its process holds nothing else.
+The teacher has its products in oneDNN and batches of like length; so has training, with fused AdamW and the teacher's
+logits kept; the student is evaluated after each epoch and saved at the end. With --notebook-steps it instead times that
+many steps of the notebook's way (the teacher in every step, random batches padded to their longest row), spread over an
+epoch, and prints what all epochs would take, by padded tokens.
+
+The peer of `benchmarks.whole_job`; a program of its own, so that its process holds nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.mkldnn
 import transformers
 
 from kdistill.data import Dataset
+from kdistill.peers import bucketed, forward_pass, load_torch, padded, torch_forward
 
-from . import common, torch_peer
+from . import torch_peer
+
+ALPHA, TEMPERATURE, LEARNING_RATE, SEED = 0.5, 4.0, 6e-5, 33
 
 
-def read(rows: Path, teacher: Path) -> Dataset:
+def read(rows: Path, tokenizer: Any) -> Dataset:
     """Tokenise a TSV file with transformers' tokenizer."""
     with rows.open(encoding="utf-8") as file:
         records = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)
     ids = tokenizer([record["sentence"] for record in records])["input_ids"]
     flat = np.concatenate([np.array(row, np.int32) for row in ids])
     starts = np.cumsum([0, *map(len, ids)])
     return Dataset(flat, np.zeros_like(flat), starts, np.array([int(record["label"]) for record in records]))
 
 
+def train_and_save(given: argparse.Namespace, dataset: Dataset, dev: Dataset) -> None:
+    """The whole job from tokenised rows on."""
+    teacher = torch.utils.mkldnn.to_mkldnn(load_torch(given.teacher))
+    soft = forward_pass(torch_forward(teacher), bucketed(dataset, given.teacher_batch_size), 2)
+    del teacher
+    student = load_torch(given.student)
+    training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0)
+    batches, dev_batches = bucketed(dataset, given.batch_size), bucketed(dev, given.batch_size)
+    rng = np.random.default_rng(SEED)
+    for _ in range(given.epochs):
+        order = rng.permutation(len(batches))
+        training.epoch(batches, order, soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
+        logits = forward_pass(torch_forward(student.eval()), dev_batches, 2)
+        print(f"accuracy {(logits.argmax(1) == dev.labels).mean():.4f}")
+    student.save_pretrained(given.output_dir)
+
+
+def time_steps(given: argparse.Namespace, dataset: Dataset) -> None:
+    """Steps of the notebook's way, spread over an epoch; what all epochs take by their padded tokens."""
+    teacher, student = load_torch(given.teacher), load_torch(given.student)
+    training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0)
+    order = np.random.default_rng(SEED).permutation(len(dataset))
+    steps = [order[first : first + given.batch_size] for first in range(0, len(order), given.batch_size)]
+    all_tokens = sum(len(rows) * int(dataset.lengths[rows].max()) for rows in steps)
+    chosen = np.linspace(0, len(steps) - 1, min(given.notebook_steps + 1, len(steps))).astype(int)
+    seconds, tokens = [], []
+    for step in chosen:
+        started = time.perf_counter()
+        batch = padded(dataset, steps[step])
+        soft = np.zeros((len(dataset), 2), np.float32)
+        soft[batch.rows] = torch_forward(teacher)(batch)
+        training.epoch([batch], np.zeros(1, int), soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
+        seconds.append(time.perf_counter() - started)
+        tokens.append(batch.ids.size)
+    # The first step warms up and is left out.
+    epoch = sum(seconds[1:]) / sum(tokens[1:]) * all_tokens
+    figures = {"seconds": epoch * given.epochs, "seconds_an_epoch": epoch, "steps": len(seconds) - 1,
+               "timed_seconds": sum(seconds[1:]), "padded_tokens_an_epoch": all_tokens}  # fmt: skip
+    print(json.dumps(figures))
+
+
 def main() -> None:
     """Read the options and run."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--teacher", type=Path, required=True)
+    options.add_argument("--student", type=Path, required=True)
     options.add_argument("--train", type=Path, required=True)
+    options.add_argument("--eval", type=Path, required=True)
     options.add_argument("--output-dir", type=Path, required=True)
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--epochs", type=int, default=1)
+    options.add_argument("--epochs", type=int, default=7)
     options.add_argument("--batch-size", type=int, default=128)
+    options.add_argument("--teacher-batch-size", type=int, default=32)
+    options.add_argument("--notebook-steps", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    dataset = read(given.train, given.teacher)
-    batches = torch_peer.bucketed(dataset, given.batch_size)
-    soft = torch_peer.forward_pass(torch_peer.load(given.teacher), batches, 2)
-    student = torch_peer.fresh(**common.STUDENT_SHAPE)
-    training = torch_peer.Training(student, learning_rate=5e-4, max_grad_norm=1.0)
-    for _ in range(given.epochs):
-        order = np.random.default_rng(33).permutation(len(batches))
-        training.epoch(batches, order, soft, dataset.labels, alpha=0.5, temperature=4.0)
-    student.save_pretrained(given.output_dir)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(given.teacher)
+    dataset = read(given.train, tokenizer)
+    if given.notebook_steps:
+        time_steps(given, dataset)
+    else:
+        train_and_save(given, dataset, read(given.eval, tokenizer))
+        tokenizer.save_pretrained(given.output_dir)
 
 
 if __name__ == "__main__":

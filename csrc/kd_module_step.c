@@ -1,4 +1,4 @@
-/* The losses and AdamW on plain arrays. */
+/* The losses and AdamW on plain arrays, and the peak of the machine. */
 #include "kd_numpy.h"
 
 #include "kd_adamw.h"
@@ -81,6 +81,41 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
     return Py_NewRef(Py_None);
 }
 
+typedef struct peak_run {
+    const kd_rows *rows;
+    ptrdiff_t rounds;
+    double flops[KD_POOL_MAX_THREADS];
+    float results[KD_POOL_MAX_THREADS];
+} peak_run;
+
+static void peak_item(void *context, ptrdiff_t item, int member)
+{
+    peak_run *run = context;
+    (void)member;
+    run->flops[item] = run->rows->multiply_adds(run->rounds, &run->results[item]);
+}
+
+static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
+{
+    peak_run run = {.rows = ((kd_module_state *)PyModule_GetState(module))->gemm.rows};
+    Py_ssize_t rounds;
+    int threads;
+    if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)
+        return NULL;
+    kd_team *team = kd_open_team(threads);
+    if (!team)
+        return NULL;
+    run.rounds = rounds;
+    Py_BEGIN_ALLOW_THREADS
+    kd_pool_run(team, peak_item, &run, threads);
+    kd_pool_close(team);
+    Py_END_ALLOW_THREADS
+    double flops = 0;
+    for (int i = 0; i < threads; i++)
+        flops += run.flops[i];
+    return PyFloat_FromDouble(flops);
+}
+
 PyMethodDef kd_step_methods[] = {
     {"distillation_loss", py_distillation_loss, METH_VARARGS,
      "distillation_loss(logits, teacher_logits | None, labels | None, alpha, temperature)\n"
@@ -89,5 +124,8 @@ PyMethodDef kd_step_methods[] = {
     {"adamw", py_adamw, METH_VARARGS,
      "adamw(p, g, m, v, (lr, beta1, beta2, eps, weight_decay), t, threads)\n\n"
      "The t-th AdamW step on flat arrays, in place. A model's own steps are Bert.adamw_step's."},
+    {"multiply_adds", py_multiply_adds, METH_VARARGS,
+     "multiply_adds(rounds, threads) -> float\n\n"
+     "Does multiply-adds in the registers of that many threads; returns how many floating-point operations."},
     {NULL, NULL, 0, NULL},
 };

@@ -116,6 +116,10 @@ typedef struct kd_rows {
     /* `count` AdamW steps with g = 0: the same bits as doing each in time, but that m becomes 0 once it
      * is subnormal. */
     void (*adamw_replay)(float *p, float *m, float *v, ptrdiff_t n, const kd_adamw_step *steps, ptrdiff_t count);
+
+    /* Multiply-adds in registers alone, for the peak other kernels are held against. Returns how many
+     * floating-point operations were done; `result` makes the compiler do them. */
+    double (*multiply_adds)(ptrdiff_t rounds, float *result);
 } kd_rows;
 
 /* The kernels of a level, or NULL if this build has none for it. */

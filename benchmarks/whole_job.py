@@ -1,0 +1,151 @@
+"""The notebook's whole job, from a TSV file to a saved model: seconds and peak memory of the whole processes.
+
+A teacher of BERT-base's shape (random weights: speed does not depend on them), a student of BERT-Tiny's, 7 epochs of
+batch 128, evaluation after each. `kdistill distill` starts with an empty teacher cache. Beside it PyTorch at its best
+(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which steps spread over an epoch are timed and the rest
+is extrapolated by padded tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kdistill as kd
+
+from . import common
+
+KIBIBYTES_PER_MEBIBYTE = 1024
+KDISTILL, TORCH, NOTEBOOK = "kdistill", "PyTorch at its best", "PyTorch, the notebook's way"
+
+
+class Finished(NamedTuple):
+    """What a process took from its start to its end, and what it printed."""
+
+    seconds: float
+    mebibytes: float
+    output: str
+
+
+def run(command: Sequence[str], cache: Path) -> Finished:
+    """Run a command to its end: wall time, and the largest resident set it had (ru_maxrss)."""
+    environment = {**os.environ, "KDISTILL_CACHE": str(cache)}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, so Popen need not wait for it
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Finished(seconds, usage.ru_maxrss / KIBIBYTES_PER_MEBIBYTE, output)
+
+
+def first_rows(source: Path, count: int, target: Path) -> Path:
+    """The header and the first `count` rows of a TSV file (0: the file itself)."""
+    if not count:
+        return source
+    with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as kept:
+        kept.writelines(line for _, line in zip(range(count + 1), lines, strict=False))
+    return target
+
+
+def write_models(options: argparse.Namespace, directory: Path) -> tuple[Path, Path]:
+    """Directories of the teacher and of the student to start from, both with the tokenizer."""
+    tokenizer = kd.AutoTokenizer.from_pretrained(options.teacher)
+    shapes = {"student": common.student_config()}
+    if options.shape == "base":
+        shapes["teacher"] = kd.BertConfig()
+    for name, config in shapes.items():
+        kd.BertForSequenceClassification(config, seed=common.SEED).save_pretrained(directory / name)
+        tokenizer.save_pretrained(directory / name)
+    return directory / "teacher" if options.shape == "base" else options.teacher, directory / "student"
+
+
+def commands(options: argparse.Namespace, directory: Path) -> dict[str, list[str]]:
+    """The command of each side; {turn} in an output directory's name is for the round."""
+    train = first_rows(options.train, options.rows, directory / "train.tsv")
+    teacher, student = write_models(options, directory)
+    shared = ["--teacher", str(teacher), "--student", str(student), "--train", str(train), "--eval", str(options.eval)]
+    shared += ["--threads", str(options.threads)]
+    distill = ["--num-train-epochs", str(options.epochs), "--per-device-train-batch-size", "128"]
+    distill += ["--learning-rate", "6e-5", "--temperature", "4", "--alpha", "0.5", "--json"]
+    peer = [sys.executable, "-m", "benchmarks.torch_distill", *shared, "--epochs", str(options.epochs)]
+    peer += ["--teacher-batch-size", str(options.teacher_batch_size)]
+    notebook = ["--notebook-steps", str(options.notebook_steps)]
+    output = ["--output-dir", str(directory / "{side}-{turn}")]
+    sides = {
+        KDISTILL: [sys.executable, "-m", "kdistill", "distill", *shared, *distill, *output],
+        TORCH: [*peer, *output],
+        NOTEBOOK: [*peer, *notebook, *output],
+    }
+    return {name: command for name, command in sides.items() if name != NOTEBOOK or options.notebook_steps}
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run all in turn and report."""
+    seconds: dict[str, list[float]] = {}
+    mebibytes: dict[str, list[float]] = {}
+    extrapolated: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        for turn in range(options.rounds):
+            for number, (name, command) in enumerate(commands(options, directory).items()):
+                words = [word.replace("{side}", str(number)).replace("{turn}", str(turn)) for word in command]
+                finished = run(words, directory / f"cache-{turn}")
+                if name == NOTEBOOK:
+                    extrapolated = json.loads(finished.output.splitlines()[-1])
+                    finished = finished._replace(seconds=extrapolated["seconds"])
+                seconds.setdefault(name, []).append(finished.seconds)
+                mebibytes.setdefault(name, []).append(finished.mebibytes)
+    _report(seconds, mebibytes, extrapolated, options)
+
+
+def _report(
+    seconds: dict[str, list[float]],
+    mebibytes: dict[str, list[float]],
+    extrapolated: dict[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    times, peaks = common.medians(seconds), common.medians(mebibytes)
+    lines = [
+        (name, times[name], times[name] / times[KDISTILL], peaks[name], peaks[KDISTILL] / peaks[name]) for name in times
+    ]
+    header = ["whole process", "seconds", "times kdistill's", "peak MiB", "kdistill's peak in parts of it"]
+    text = common.table(header, lines)
+    text += f"\n\n{f'The first {options.rows:,}' if options.rows else 'All'} rows of {options.train.name}, "
+    teacher = "BERT-base's shape" if options.shape == "base" else options.teacher.name
+    text += f"{options.epochs} epochs of batch 128; teacher: {teacher}."
+    if extrapolated:
+        text += f" The notebook's way: {extrapolated['steps']} steps spread over an epoch took "
+        text += (
+            f"{extrapolated['timed_seconds']:.0f} s; extrapolated by padded tokens, without start-up and evaluation."
+        )
+    figures = {"seconds": seconds, "median_seconds": times, "mebibytes": mebibytes, "extrapolated": extrapolated}
+    common.report("Whole job", text, figures, options)
+
+
+def main() -> None:
+    """Read the options."""
+    options = common.parser(__doc__, rounds=1)
+    common.add_data(options)
+    common.add_shape(options)
+    options.add_argument("--eval", type=Path, default=common.SHARED / "data" / "SST-2" / "dev.tsv", help="rows")
+    options.add_argument("--epochs", type=int, default=7, help="of training")
+    options.add_argument("--teacher-batch-size", type=int, default=32, help="PyTorch's; see teacher_pass")
+    options.add_argument("--notebook-steps", type=int, default=24, help="steps of the notebook's way to time (0: none)")
+    options.set_defaults(shape="base")
+    measure(options.parse_args())
+
+
+if __name__ == "__main__":
+    main()

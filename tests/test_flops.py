@@ -1,0 +1,56 @@
+"""Counts of floating-point operations against a list of products, and the peak against products."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from kdistill import _core
+from kdistill.config import BertConfig
+from kdistill.flops import forward_flops, peak_flops, training_flops
+
+CONFIG = BertConfig(hidden_size=12, num_hidden_layers=3, num_attention_heads=4, intermediate_size=20, num_labels=5)
+LENGTHS = np.array([3, 1, 7])
+
+
+def product(m: int, k: int, n: int) -> int:
+    return 2 * m * k * n
+
+
+def products(*, cls_only: bool) -> tuple[int, int]:
+    """Sums over a written-out list of all products: with weights, and inside attention."""
+    C, F, H, D = 12, 20, 4, 3
+    linear = attention = 0
+    for length in LENGTHS.tolist():
+        for layer in range(3):
+            rows = 1 if cls_only and layer == 2 else length
+            linear += product(rows, C, C) + 2 * product(length, C, C)  # queries; keys, values
+            linear += product(rows, C, C) + product(rows, C, F) + product(rows, F, C)
+            attention += H * (product(rows, D, length) + product(rows, length, D))
+        linear += product(1, C, C) + product(1, C, 5)  # pooler, classifier
+    return linear, attention
+
+
+@pytest.mark.parametrize("cls_only", [True, False])
+def test_counts_are_those_of_a_written_out_list(cls_only: bool) -> None:
+    linear, attention = products(cls_only=cls_only)
+    assert forward_flops(CONFIG, LENGTHS, cls_only=cls_only) == linear + attention
+    assert training_flops(CONFIG, LENGTHS, cls_only=cls_only) == 3 * linear + 3.5 * attention
+
+
+def test_multiply_adds_are_counted() -> None:
+    """Twice the rounds or threads, twice the operations: a multiply-add counts two for each lane."""
+    one = _core.multiply_adds(100, 1)
+    assert one % (2 * 12 * 100) == 0
+    assert one / (2 * 12 * 100) in (4, 8, 16)  # floats in a register
+    assert _core.multiply_adds(200, 1) == _core.multiply_adds(100, 2) == 2 * one
+    with pytest.raises(ValueError, match="threads is 0"):
+        _core.multiply_adds(1, 0)
+
+
+def test_peak_is_a_rate() -> None:
+    started = time.perf_counter()
+    peak = peak_flops(1)
+    assert peak * (time.perf_counter() - started) >= _core.multiply_adds(1_000_000, 1)
