@@ -15,7 +15,7 @@ from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.commands import _write_predictions
 from kdistill.config import BertConfig
 from kdistill.distill import DistillationTrainer
-from kdistill.metrics import f1_micro, metrics_of, pearson, spearmanr
+from kdistill.metrics import EvalPrediction, by_name, f1_micro, metrics_of, pearson, spearmanr
 from kdistill.model import BertForSequenceClassification
 from kdistill.rows import label_array, labelled_rows
 from kdistill.trainer import Trainer
@@ -133,3 +133,29 @@ def test_columns_of_predictions() -> None:
     assert lines[0] == ["index", "prediction", "score_praise", "score_blame", "score_long"]
     assert [line[1] for line in lines[1:]] == ["praise,long", ""]
     assert float(lines[1][2]) == pytest.approx(1 / (1 + math.exp(-9)))
+
+
+def test_metrics_by_name() -> None:
+    chosen, given = [0, 1, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]  # TP 3, FP 1, FN 1, TN 1
+    logits = np.eye(2, dtype=np.float32)[chosen]
+    found = by_name("accuracy", "f1", "f1_macro", "f1_micro", "matthews_correlation")(
+        EvalPrediction(logits, np.array(given))
+    )
+    expected = {"accuracy": 4 / 6, "f1": 6 / 8, "f1_macro": (6 / 8 + 2 / 4) / 2, "f1_micro": 4 / 6}
+    expected["matthews_correlation"] = np.corrcoef(chosen, given)[0, 1]
+    assert found == pytest.approx(expected)
+    numbers = EvalPrediction(np.array([[1], [3]], np.float32), np.array([1, 2], np.float32))
+    assert by_name("mse", "pearson")(numbers) == pytest.approx({"mse": 0.5, "pearson": 1})
+    with pytest.raises(ValueError, match="the metric 'f1' is not one of a model of one output; expected one of mse"):
+        by_name("f1")(numbers)
+    several = EvalPrediction(logits, np.eye(2, dtype=np.float32)[given])
+    assert by_name("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
+    with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model of several labels at once"):
+        by_name("matthews_correlation")(several)
+    with pytest.raises(ValueError, match="there is no metric 'auc'; expected names among accuracy"):
+        by_name("auc")
+
+
+def test_the_smallest_squared_error_is_the_best() -> None:
+    assert TrainingArguments(output_dir="out", metric_for_best_model="mse").greater_is_better is False
+    assert TrainingArguments(output_dir="out", metric_for_best_model="pearson").greater_is_better is True
