@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|evaluate|predict|info`."""
+"""The command line: `kdistill finetune|distill|evaluate|predict|bench|info`."""
 
 from __future__ import annotations
 
@@ -97,6 +97,14 @@ COMMANDS = (
         _MEASURING,
     ),
     _Command(
+        "bench",
+        "--model MODEL [--data FILE]",
+        "measure how fast a model is on this machine",
+        "Show how many sentences a second a model takes in batches, how long one sentence alone takes, and what part "
+        "of the machine's measured peak that is; the same for PyTorch and ONNX Runtime when they are installed.",
+        "kdistill bench --model L2-H128-A2 --threads 2",
+    ),
+    _Command(
         "info",
         "[--model MODEL]",
         "show versions, CPU, threads and the teacher cache",
@@ -189,6 +197,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     """The options that are not training arguments."""
     group = parser.add_argument_group("input and output" if command == "predict" else "input")
     model_help = "directory or Hugging Face hub id of the model"
+    shape_help = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
     rows_help = "a .tsv, .csv, .jsonl or .parquet file with a column sentence or text (or a pair of columns)"
     if command == "distill":
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{model_help} to learn from")
@@ -196,8 +205,15 @@ def _add_inputs(parser: _Parser, command: str) -> None:
             "--student",
             required=True,
             metavar="MODEL",
-            help=f"{model_help} to train, or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads, with the "
-            "teacher's vocabulary and labels, and its word embeddings as far as they fit",
+            help=f"{model_help} to train, {shape_help}, with the teacher's vocabulary and labels, and its word "
+            "embeddings as far as they fit",
+        )
+    elif command == "bench":
+        group.add_argument("--model", required=True, metavar="MODEL", help=f"{model_help}, {shape_help}")
+        group.add_argument("--data", metavar="FILE", help=f"{rows_help} (default: random rows as long as SST-2's)")
+        group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
+        group.add_argument(
+            "--batch-size", type=int, default=128, metavar="N", help="rows of a batch, for all programs (default: 128)"
         )
     else:
         group.add_argument("--model", required=command != "info", metavar="MODEL", help=model_help)
@@ -255,6 +271,11 @@ def _help(field: Field[Any]) -> str:
 def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
     if options.json:
         print(json.dumps(figures))
+        return
+    if options.command == "bench":
+        from .bench import table
+
+        print(table(figures))
         return
     # The predictions themselves may be on standard output.
     file: TextIO = sys.stderr if options.command == "predict" else sys.stdout
