@@ -1,4 +1,4 @@
-"""What this machine can do at most: multiply-adds in registers, and bytes to and from memory, with 1 to --threads threads.
+"""What this machine can do at most: multiply-adds in registers, bytes to and from memory, with 1 to --threads threads.
 
 Memory is measured as STREAM's "add" does (McCalpin, 1995): a = b + c over arrays several times larger than all caches,
 12 bytes an element, each thread on its own part.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def bandwidth(threads: int, rounds: int) -> float:
     """Bytes a second of a = b + c; the best of several rounds."""
     a, b, c = (np.full(ELEMENTS, value, np.float32) for value in (0.0, 1.0, 2.0))
     cuts = np.linspace(0, ELEMENTS, threads + 1).astype(int)
-    parts = [slice(start, stop) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [slice(start, stop) for start, stop in pairwise(cuts)]
     with ThreadPoolExecutor(threads) as pool:
 
         def add() -> None:
