@@ -19,12 +19,12 @@ import numpy as np
 import kdistill as kd
 from kdistill.arguments import DistillationTrainingArguments
 from kdistill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
-from kdistill.data import Dataset, RandomSampler, encode, read_rows
+from kdistill.data import Dataset, encode, read_rows
 from kdistill.inference import predict
 from kdistill.progress import Progress
 from kdistill.state import TrainerState
 from kdistill.training_checkpoint import save_checkpoint, save_model
-from kdistill.training_step import rows_of_steps, training_step
+from kdistill.training_step import EpochPlan, training_step
 
 from . import common
 from .whole_job import first_rows
@@ -91,6 +91,7 @@ class Run:
                 compute_loss=lambda logits, labels, micro: kd.distillation_loss(
                     logits, self.soft[micro], labels, alpha=0.5, temperature=4.0
                 ),
+                on_event=lambda event: None,
             )  # fmt: skip
 
     def evaluate(self) -> None:
@@ -104,8 +105,8 @@ class Run:
         save_checkpoint(path, self.student, self.tokenizer, self.optimizer, TrainerState(), self.args)
 
     def _steps(self) -> list[np.ndarray]:
-        steps = -(-len(self.dataset) // BATCH_SIZE)
-        return list(rows_of_steps(RandomSampler(len(self.dataset), 33), BATCH_SIZE, 0, steps))
+        plan = EpochPlan(len(self.dataset), batch_size=BATCH_SIZE, accumulation=1, drop_last=False, seed=33)
+        return list(plan.rows_of_epoch(0, 0))
 
 
 def fill_cache(options: argparse.Namespace) -> None:

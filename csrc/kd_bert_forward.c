@@ -31,14 +31,17 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
     kd_bert_drop(run, x, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
 }
 
-/* A chunk of whole sequences through all layers; of the last one, when cls_only, keys and values. */
+/* A chunk of whole sequences through a stage's layers; of the last layer, when cls_only, keys and values.
+ * All chunks of a stage come before the next stage. */
 static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
 {
     const ptrdiff_t L = run->model->config.L, C = run->model->config.C;
-    kd_span span = kd_bert_body_span(run, item);
-    kd_layer_map view = kd_bert_view(run, 0, &span, member);
-    embed(run, view.x, &span);
-    for (ptrdiff_t l = 0; l < L; l++) {
+    const ptrdiff_t first = item / run->chunks * run->stage_layers, end = kd_min(first + run->stage_layers, L);
+    kd_span span = kd_bert_body_span(run, item % run->chunks);
+    kd_layer_map view = kd_bert_view(run, first, &span, member);
+    if (first == 0)
+        embed(run, view.x, &span);
+    for (ptrdiff_t l = first; l < end; l++) {
         kd_layer_weights w = kd_bert_layer_weights(run->model, l);
         int cls_only = run->cls_only && l == L - 1;
         view = kd_bert_view(run, l, &span, member);
@@ -46,6 +49,8 @@ static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
         if (!cls_only)
             kd_layer_forward(run, &view, &w, view.x, l, &span, member);
     }
+    if (end < L)
+        return;
     if (run->cls_only)
         gather_cls(run, run->cls_in + span.b0 * C, view.x, &span);
     else
@@ -85,7 +90,7 @@ static void tail_item(const kd_bert_run *run, ptrdiff_t item, int member)
 ptrdiff_t kd_bert_items(const kd_bert_run *run, kd_phase phase)
 {
     switch (phase) {
-    case KD_PHASE_BODY:
+    case KD_PHASE_BODY: return run->chunks * kd_ceil_div(run->model->config.L, run->stage_layers);
     case KD_PHASE_BODY_BACK: return run->chunks;
     case KD_PHASE_TAIL:
     case KD_PHASE_TAIL_BACK: return kd_bert_tail_items(run);
@@ -97,10 +102,10 @@ double kd_bert_item_cost(const kd_bert_run *run, kd_phase phase)
 {
     const kd_bert_config *c = &run->model->config;
     double layer = 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F);
-    double body = (double)c->L * layer * (double)run->batch.N / (double)run->chunks;
+    double tokens = (double)run->batch.N / (double)run->chunks;
     switch (phase) {
-    case KD_PHASE_BODY:
-    case KD_PHASE_BODY_BACK: return body;
+    case KD_PHASE_BODY: return (double)run->stage_layers * layer * tokens;
+    case KD_PHASE_BODY_BACK: return (double)c->L * layer * tokens;
     case KD_PHASE_TAIL:
     case KD_PHASE_TAIL_BACK: return layer * (double)run->batch.B / (double)kd_bert_tail_items(run);
     default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->batch.N;
@@ -128,8 +133,12 @@ static void do_item(void *context, ptrdiff_t index, int member)
 
 void kd_bert_do(kd_bert_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
 {
-    item_range range = {run, phase, from};
-    kd_pool_run(team, do_item, &range, to - from);
+    while (from < to) {
+        ptrdiff_t end = phase == KD_PHASE_BODY ? kd_min(to, (from / run->chunks + 1) * run->chunks) : to;
+        item_range range = {run, phase, from};
+        kd_pool_run(team, do_item, &range, end - from);
+        from = end;
+    }
 }
 
 float *kd_bert_logits(kd_bert_run *run) { return run->logits; }

@@ -9,17 +9,30 @@ enum {
     MOST_TAIL = 48,
 };
 
-/* Tokens of one BODY item at most. Enough rows to hide the reading of weights, few enough that a small model's
- * activations stay in L2 and that an item of a large one is a fraction of a second, so that Ctrl-C is
- * answered. Measured (Zen 5, AVX2 kernels, one core): BERT-base 48 tokens 90 GF/s, 108 tokens 108,
- * 228 tokens 116, but that is 0.4 s an item; hidden 384: 192 tokens 106, 384 tokens 110; hidden 128 is
- * slower above 192. */
-static ptrdiff_t chunk_tokens(const kd_bert_config *c)
+/* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
+#define MOST_FLOPS 2e10
+
+static double layer_flops(const kd_bert_config *c) { return 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F); }
+
+/* Tokens of one BODY item at most: enough to hide the reading of weights, few enough that a small model's
+ * activations stay in L2. Measured (Zen 5, one core): BERT-base 108 tokens 217 GF/s with AVX-512 and 115 with AVX2, 228
+ * tokens 240 and 118; hidden 384: 192 tokens 224, 384 tokens 240, 768 tokens 242; hidden 128: 96, 144, 192 and
+ * 384 tokens the same. */
+static ptrdiff_t chunk_tokens(const kd_bert_config *c, kd_mode mode)
 {
-    const double most_flops = 2e10;
-    double flops = 2.0 * (double)c->L * (double)(4 * c->C * c->C + 2 * c->C * c->F);
-    double most = c->C < 256 ? 192 : 384, tokens = most_flops / flops;
-    return tokens > most ? (ptrdiff_t)most : tokens < 48 ? 48 : (ptrdiff_t)tokens / 12 * 12;
+    const ptrdiff_t most = c->C < 256 ? 192 : 384;
+    if (mode == KD_EVALUATE) /* a large model's items are cut by layers */
+        return most;
+    double tokens = MOST_FLOPS / ((double)c->L * layer_flops(c));
+    return tokens > (double)most ? most : kd_max(LEAST_CHUNK, (ptrdiff_t)tokens);
+}
+
+/* Layers that one BODY item does. */
+static ptrdiff_t stage_layers(const kd_bert_run *run)
+{
+    const kd_bert_config *c = &run->model->config;
+    double layers = MOST_FLOPS / ((double)run->R * layer_flops(c));
+    return run->mode == KD_TRAIN || layers > (double)c->L ? c->L : kd_max(1, (ptrdiff_t)layers);
 }
 
 static ptrdiff_t tokens_of(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t b1)
@@ -52,7 +65,7 @@ static ptrdiff_t chunk_end(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t count)
 static void cut_chunks(kd_bert_run *run, int64_t *chunk)
 {
     const kd_batch *batch = &run->batch;
-    ptrdiff_t count = pieces(batch->N, LEAST_CHUNK, chunk_tokens(&run->model->config));
+    ptrdiff_t count = pieces(batch->N, LEAST_CHUNK, chunk_tokens(&run->model->config, run->mode));
     run->chunks = 0;
     run->R = kd_ceil_div(batch->B, kd_bert_tail_items(run));
     run->longest = 1;
@@ -67,6 +80,7 @@ static void cut_chunks(kd_bert_run *run, int64_t *chunk)
         for (ptrdiff_t b = b0; b < b1; b++)
             run->longest = kd_max(run->longest, tokens_of(batch, b, b + 1));
     }
+    run->stage_layers = stage_layers(run);
 }
 
 static kd_layer_map place_training_layer(const kd_bert_run *run, kd_arena *arena, ptrdiff_t layer)
@@ -98,7 +112,7 @@ static kd_layer_map place_evaluation_layer(const kd_bert_run *run, kd_arena *are
 {
     const kd_bert_config *c = &run->model->config;
     kd_layer_map m;
-    m.x = m.y = kd_arena_floats(arena, run->R * c->C);
+    m.x = m.y = run->between ? NULL : kd_arena_floats(arena, run->R * c->C);
     m.q = kd_arena_floats(arena, run->R * c->C);
     m.k = kd_arena_floats(arena, run->R * c->C);
     m.v = kd_arena_floats(arena, run->R * c->C);
@@ -173,6 +187,7 @@ static void place_run(kd_bert_run *run, kd_arena *arena)
         run->last_k = kd_arena_floats(arena, N * c->C);
         run->last_v = kd_arena_floats(arena, N * c->C);
     }
+    run->between = run->stage_layers < c->L ? kd_arena_floats(arena, N * c->C) : NULL;
     run->members = kd_arena_take(arena, run->threads, sizeof *run->members);
     for (int i = 0; i < run->threads; i++) {
         kd_member member = place_member(run, arena);
@@ -245,6 +260,8 @@ kd_layer_map kd_bert_view(const kd_bert_run *run, ptrdiff_t layer, const kd_span
     int last_of_cls = run->cls_only && layer == c->L - 1;
     if (run->mode == KD_EVALUATE) {
         kd_layer_map m = run->members[member].layer;
+        if (run->between)
+            m.x = m.y = run->between + span->t0 * c->C;
         if (last_of_cls) {
             m.k = row(run->last_k, span->t0, c->C);
             m.v = row(run->last_v, span->t0, c->C);

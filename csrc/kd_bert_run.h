@@ -42,11 +42,13 @@ struct kd_bert_run {
     kd_dropout dropout;
     kd_mode mode;
     int cls_only, threads;
-    ptrdiff_t R, longest; /* rows of the largest item, tokens of the longest sequence */
-    ptrdiff_t chunks;     /* BODY items; item c is sequences chunk[c] .. chunk[c + 1] - 1 */
+    ptrdiff_t R, longest;   /* rows of the largest item, tokens of the longest sequence */
+    ptrdiff_t chunks;       /* chunk c is sequences chunk[c] .. chunk[c + 1] - 1 */
+    ptrdiff_t stage_layers; /* a BODY item takes one chunk through so many layers, the last stage perhaps fewer */
     int64_t *chunk;
     float *embedding_sum, *embedding_stats; /* training: (N, C), (N, 2) */
     kd_layer_map *layers;                   /* training: L of them */
+    float *between;                         /* (N, C) from stage to stage, NULL when there is one */
     float *last_k, *last_v;                 /* (N, C) the last layer's, when cls_only */
     float *cls_in;                          /* (B, C) the last layer's input at [CLS], when cls_only */
     float *cls, *pooled, *dropped;          /* (B, C) pooler's input, its tanh, after dropout */

@@ -67,7 +67,66 @@ static PyObject *py_take_rows(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Tokens in a list of lists, or -1 if it is anything else or a row is empty. */
+static ptrdiff_t count_tokens(PyObject *rows)
+{
+    ptrdiff_t tokens = 0;
+    if (!PyList_CheckExact(rows) || PyList_Size(rows) == 0)
+        return -1;
+    for (Py_ssize_t b = 0; b < PyList_Size(rows); b++) {
+        PyObject *row = PyList_GetItem(rows, b);
+        if (!PyList_CheckExact(row) || PyList_Size(row) == 0)
+            return -1;
+        tokens += PyList_Size(row);
+    }
+    return tokens;
+}
+
+/* Writes the ids and where rows start; -1, with no exception, for anything but integers of 32 bits. */
+static int flatten(PyObject *rows, int32_t *ids, int64_t *starts)
+{
+    ptrdiff_t t = 0;
+    starts[0] = 0;
+    for (Py_ssize_t b = 0; b < PyList_Size(rows); b++) {
+        PyObject *row = PyList_GetItem(rows, b);
+        for (Py_ssize_t i = 0; i < PyList_Size(row); i++) {
+            PyObject *id = PyList_GetItem(row, i);
+            int overflow = 1;
+            long long value = PyLong_CheckExact(id) ? PyLong_AsLongLongAndOverflow(id, &overflow) : 0;
+            if (overflow || value < INT32_MIN || value > INT32_MAX)
+                return -1;
+            ids[t++] = (int32_t)value;
+        }
+        starts[b + 1] = t;
+    }
+    return 0;
+}
+
+/* No code of others runs while the lists are read, so they stay as they were counted. */
+static PyObject *py_pack_lists(PyObject *module, PyObject *rows)
+{
+    const npy_intp N = (npy_intp)count_tokens(rows), size = N < 0 ? 0 : (npy_intp)PyList_Size(rows) + 1;
+    (void)module;
+    if (N < 0)
+        return Py_NewRef(Py_None);
+    PyObject *ids = PyArray_SimpleNew(1, &N, NPY_INT32), *types = PyArray_ZEROS(1, &N, NPY_INT32, 0);
+    PyObject *starts = PyArray_SimpleNew(1, &size, NPY_INT64);
+    PyObject *result = NULL;
+    if (ids && types && starts)
+        result = flatten(rows, PyArray_DATA((PyArrayObject *)ids), PyArray_DATA((PyArrayObject *)starts)) < 0
+                     ? Py_NewRef(Py_None)
+                     : PyTuple_Pack(3, ids, types, starts);
+    Py_XDECREF(ids);
+    Py_XDECREF(types);
+    Py_XDECREF(starts);
+    return result;
+}
+
 PyMethodDef kd_batch_methods[] = {
+    {"pack_lists", py_pack_lists, METH_O,
+     "pack_lists(rows) -> (ids, types, starts) | None\n\n"
+     "A packed batch of a list of lists of token ids, types zero; None for anything else, which `data.pack` then\n"
+     "takes or refuses."},
     {"take_rows", py_take_rows, METH_VARARGS,
      "take_rows(ids, types, starts, indices) -> (ids, types, starts)\n\n"
      "A packed batch of the rows at `indices`, int64 (B,), of a packed data set."},

@@ -114,11 +114,12 @@ static void do_slice(const slice *s, kd_team *team, ptrdiff_t from, ptrdiff_t to
 static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads, int interruptible)
 {
     for (ptrdiff_t from = 0; from < items; from += step) {
-        kd_team *team = kd_open_team(threads);
+        const ptrdiff_t to = kd_min(from + step, items);
+        kd_team *team = kd_open_team((int)kd_min(threads, to - from)); /* a single sentence wakes nobody */
         if (!team)
             return -1;
         Py_BEGIN_ALLOW_THREADS
-        do_slice(s, team, from, kd_min(from + step, items));
+        do_slice(s, team, from, to);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
         if (interruptible && PyErr_CheckSignals() < 0)

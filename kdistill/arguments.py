@@ -7,120 +7,72 @@ of the command line and their help texts are made from these dataclass fields.
 
 from __future__ import annotations
 
-import functools
+import inspect
 import math
-import numbers
-import os
-import types
-import typing
-from collections.abc import Hashable, Iterable
-from dataclasses import Field, asdict, dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any, TypeVar, cast
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
-GROUPS = ("output", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
-"""What an argument may be about, in the order of the command line's help."""
+from .argument_fields import argument, argument_types, checked, did_you_mean
+from .transformers_arguments import OTHER_ARGUMENTS, translate
+
 INTERVALS = ("no", "steps", "epoch")
+SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
 REPORTERS = ("none", "tensorboard", "all")
-
-_T = TypeVar("_T")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
-    nearest = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
-def argument(
-    default: _T,
-    help: str,
-    *,
-    group: str,
-    choices: tuple[str, ...] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> _T:
-    """Declare one argument: a dataclass field with its help text, its group on the command line and its limits."""
-    limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
-    metadata = {
-        "help": help,
-        "group": group,
-        "choices": choices,
-        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
-    }
-    return field(default=default, metadata=metadata)
+def whole_steps(steps: float, max_steps: int) -> int:
+    """Steps that an argument such as `save_steps` means in a run of `max_steps`: below 1 it is a share, rounded up."""
+    return int(steps) if steps >= 1 else math.ceil(max_steps * steps)
 
 
-def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
-    """Map every argument's name to (type, may it be None)."""
-    return _argument_types(cast(Hashable, cls))  # mypy takes a dataclass for unhashable, as its instances are
+class _TakesNamesOfTransformers(type):
+    """Lets the constructor take every argument of transformers; those that are no field here become one, or say why."""
 
+    def __call__(cls, *args: Any, **given: Any) -> Any:
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # its instances are dataclasses
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in known and name not in OTHER_ARGUMENTS:
+                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean(name, known)}")
+            meant = (name, value) if name in known else translate(name, value, stacklevel=2)
+            if meant is not None and meant[0] in values:
+                raise TypeError(f"{meant[0]} is given twice, once under an older name; expected one of the two")
+            values |= [meant] if meant is not None else []
+        return super().__call__(*args, **values)
 
-@functools.cache
-def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
-    result = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        (kind,) = (option for option in options if option is not type(None))
-        result[name] = (kind, type(None) in options)
-    return result
-
-
-# NumPy scalars pass: Optuna and NumPy hand them out.
-_ACCEPTED: dict[type, type | tuple[type, ...]] = {
-    bool: bool,
-    int: numbers.Integral,
-    float: numbers.Real,
-    str: (str, os.PathLike),
-}
-
-
-def _checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any:
-    """Return `value` as a plain `kind`, or raise naming the argument, what was found and what is expected."""
-    if value is None and optional:
-        return None
-    if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
-        expected = kind.__name__ + (" or None" if optional else "")
-        raise TypeError(f"{argument.name} is {value!r} ({type(value).__name__}); expected {expected}")
-    value = str(value) if kind is str else kind(value)
-    choices, limits = argument.metadata["choices"], argument.metadata["limits"]
-    if choices is not None and value not in choices:
-        hint = did_you_mean(value, choices)
-        raise ValueError(f"{argument.name} is {value!r}; expected one of {', '.join(map(repr, choices))}{hint}")
-    if kind in (int, float):
-        kept = {
-            ">=": lambda limit: value >= limit,
-            ">": lambda limit: value > limit,
-            "<=": lambda limit: value <= limit,
-            "<": lambda limit: value < limit,
-        }
-        if not (math.isfinite(value) and all(kept[sign](limit) for sign, limit in limits.items())):
-            number = "a whole number" if kind is int else "a finite number"
-            bounds = " and ".join(f"{sign} {limit}" for sign, limit in limits.items())
-            raise ValueError(f"{argument.name} is {value!r}; expected {number} {bounds}".rstrip())
-    return value
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The arguments by name, for help() and editors, which would otherwise see those of `__call__`."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 @dataclass
-class TrainingArguments:
+class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     """Arguments of `Trainer`.
 
     Each field's help text says what it does. Values are checked when they are set: a wrong type raises `TypeError`, a
     value out of range `ValueError`, and a name that does not exist suggests the nearest one that does (`TypeError` in
-    the constructor, `AttributeError` on assignment).
+    the constructor, `AttributeError` on assignment). Every other name that `transformers.TrainingArguments` has is
+    understood as well: it sets the argument that does the same, is ignored with a warning, or is refused with the
+    reason (`docs/arguments.md` lists them all).
     """
 
     output_dir: str = argument(
         "trainer_output",
         "directory that receives the model, its model card, the results and the checkpoints",
         group="output",
+        none_is_default=True,
+        theirs=None,
     )
     overwrite_output_dir: bool = argument(
-        False, "delete the run that the output directory holds and start anew", group="output"
+        False,
+        "delete the run that the output directory holds and start anew",
+        group="output",
+        origin="transformers 4",
     )
     run_name: str | None = argument(
         None,
@@ -128,13 +80,30 @@ class TrainingArguments:
         group="output",
     )
     push_to_hub: bool = argument(
-        False, "upload the finished model to the Hugging Face hub (needs the extra kdistill[hub])", group="output"
+        False, "upload the finished model to the Hugging Face hub (needs the extra kdistill[hub])", group="hub"
     )
     hub_model_id: str | None = argument(
-        None, "repository on the hub, such as user/name (default: the output directory's name)", group="output"
+        None, "repository on the hub, such as user/name (default: the output directory's name)", group="hub"
     )
     hub_private_repo: bool | None = argument(
-        None, "whether a repository made on the hub is private (default: the account's setting)", group="output"
+        None, "whether a repository made on the hub is private (default: the account's setting)", group="hub"
+    )
+    hub_strategy: str = argument(
+        "end",
+        "what to upload: the finished model alone, also the model of every checkpoint, or with it the whole newest "
+        "checkpoint (as last-checkpoint) or all of them",
+        group="hub",
+        choices=HUB_STRATEGIES,
+        theirs="every_save",
+    )
+    hub_revision: str | None = argument(
+        None, "branch to upload to, made if missing (default: the main one)", group="hub"
+    )
+    hub_token: str | None = argument(
+        None,
+        "the hub's access token, never written to a file (default: that of hf auth login)",
+        group="hub",
+        secret=True,
     )
 
     num_train_epochs: float = argument(3.0, "how often to go over the training rows", group="training", above=0)
@@ -145,7 +114,7 @@ class TrainingArguments:
         at_least=-1,
     )
     per_device_train_batch_size: int = argument(
-        128, "training rows computed together; less needs less memory", group="training", at_least=1
+        128, "training rows computed together; less needs less memory", group="training", at_least=1, theirs=8
     )
     gradient_accumulation_steps: int = argument(
         1,
@@ -154,11 +123,15 @@ class TrainingArguments:
         group="training",
         at_least=1,
     )
+    dataloader_drop_last: bool = argument(
+        False, "leave out the last batch of an epoch when fewer rows are left than a batch has", group="training"
+    )
     max_length: int | None = argument(
         None,
         "cut sentences to this many tokens (default: as many as the model has positions)",
         group="training",
         at_least=3,
+        origin="kdistill",
     )
     seed: int = argument(
         42,
@@ -176,10 +149,19 @@ class TrainingArguments:
         "linear", "how the learning rate falls after the warm-up", group="optimiser", choices=SCHEDULERS
     )
     warmup_ratio: float = argument(
-        0.0, "share of all steps in which the learning rate rises from 0", group="optimiser", at_least=0, at_most=1
+        0.0,
+        "share of all steps in which the learning rate rises from 0",
+        group="optimiser",
+        at_least=0,
+        at_most=1,
+        origin="transformers 4",
     )
-    warmup_steps: int = argument(
-        0, "steps in which the learning rate rises from 0; overrides warmup_ratio", group="optimiser", at_least=0
+    warmup_steps: float = argument(
+        0,
+        "steps in which the learning rate rises from 0, below 1 a share of all steps; overrides warmup_ratio",
+        group="optimiser",
+        at_least=0,
+        steps=True,
     )
     weight_decay: float = argument(
         0.0, "AdamW's decoupled weight decay (never on biases and LayerNorm)", group="optimiser", at_least=0
@@ -194,36 +176,54 @@ class TrainingArguments:
     )
 
     eval_strategy: str = argument(
-        "epoch", "when to evaluate: never, every eval_steps or every epoch", group="evaluation", choices=INTERVALS
-    )
-    eval_steps: int | None = argument(
-        None,
-        "steps between evaluations with eval_strategy steps (default: logging_steps)",
+        "epoch",
+        "when to evaluate: never, every eval_steps or every epoch",
         group="evaluation",
-        at_least=1,
+        choices=INTERVALS,
+        theirs="no",
     )
+    eval_steps: float | None = argument(
+        None,
+        "steps between evaluations with eval_strategy steps, below 1 a share of all steps (default: logging_steps)",
+        group="evaluation",
+        above=0,
+        steps=True,
+    )
+    eval_delay: float = argument(
+        0.0, "epochs, or steps with eval_strategy steps, before the first evaluation", group="evaluation", at_least=0
+    )
+    eval_on_start: bool = argument(False, "evaluate before the first step as well", group="evaluation")
     per_device_eval_batch_size: int = argument(
-        128, "rows computed together in evaluation", group="evaluation", at_least=1
+        128, "rows computed together in evaluation", group="evaluation", at_least=1, theirs=8
     )
     load_best_model_at_end: bool | None = argument(
         None,
         "keep the weights of the best evaluation, not the last ones (default: yes, when the run both evaluates and "
         "saves)",
         group="evaluation",
+        theirs=False,
     )
-    metric_for_best_model: str = argument("accuracy", "metric that names the best model", group="evaluation")
+    metric_for_best_model: str = argument(
+        "accuracy", "metric that names the best model", group="evaluation", none_is_default=True, theirs=None
+    )
     greater_is_better: bool | None = argument(
         None, "whether a greater metric is better (default: yes, unless its name ends in loss)", group="evaluation"
     )
 
     save_strategy: str = argument(
         "epoch",
-        "when to write a checkpoint: never, every save_steps or every epoch (a new best model is saved at once)",
+        "when to write a checkpoint: never, every save_steps, every epoch or at a new best evaluation (which is saved "
+        "at once in any case when it is to be loaded at the end)",
         group="checkpoints and logs",
-        choices=INTERVALS,
+        choices=SAVE_INTERVALS,
+        theirs="steps",
     )
-    save_steps: int = argument(
-        500, "steps between checkpoints with save_strategy steps", group="checkpoints and logs", at_least=1
+    save_steps: float = argument(
+        500,
+        "steps between checkpoints with save_strategy steps, below 1 a share of all steps",
+        group="checkpoints and logs",
+        above=0,
+        steps=True,
     )
     save_total_limit: int | None = argument(
         None,
@@ -236,36 +236,57 @@ class TrainingArguments:
         "when to log the training loss: never, every logging_steps or every epoch",
         group="checkpoints and logs",
         choices=INTERVALS,
+        theirs="steps",
     )
-    logging_steps: int = argument(
-        500, "steps between logs with logging_strategy steps", group="checkpoints and logs", at_least=1
+    logging_steps: float = argument(
+        500,
+        "steps between logs with logging_strategy steps, below 1 a share of all steps; the last step is logged too",
+        group="checkpoints and logs",
+        above=0,
+        steps=True,
+    )
+    logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
+    logging_dir: str | None = argument(
+        None,
+        "directory of TensorBoard's files (default: one per run under runs/ in the output directory)",
+        group="checkpoints and logs",
+        origin="transformers 4",
     )
     report_to: str = argument(
         "none",
-        "also log for TensorBoard, under runs/ in the output directory (needs the extra kdistill[tensorboard]); all "
-        "means whatever is installed",
+        "also log for TensorBoard (needs the extra kdistill[tensorboard]); all means whatever is installed",
         group="checkpoints and logs",
         choices=REPORTERS,
+        none_is_default=True,
     )
-    disable_tqdm: bool = argument(False, "show no progress", group="checkpoints and logs")
-
-    def __new__(cls, *args: object, **kwargs: object) -> typing.Self:
-        known = [argument.name for argument in fields(cls)]
-        for name in kwargs:
-            if name not in known:
-                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean(name, known)}")
-        return super().__new__(cls)
+    disable_tqdm: bool = argument(
+        False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
+    )
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
+        if name in OTHER_ARGUMENTS and name not in known:
+            meant = translate(name, value, stacklevel=2)
+            if meant is not None:
+                setattr(self, *meant)
+            return
         if name not in known:
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, known)}")
         if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
             value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
-        object.__setattr__(self, name, _checked(known[name], kind, optional, value))
+        object.__setattr__(self, name, checked(known[name], kind, optional, value))
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is no field: an older name reads the argument that it stands for."""
+        other = OTHER_ARGUMENTS.get(name)
+        if other is not None and other.becomes is not None:
+            return getattr(self, other.becomes)
+        hint = f": {other.reason}" if other is not None else did_you_mean(name, [field.name for field in fields(self)])
+        raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
     def __post_init__(self) -> None:
+        self.output_dir = str(Path(self.output_dir).expanduser())
         if self.eval_steps is None:
             self.eval_steps = self.logging_steps
         if self.greater_is_better is None:
@@ -277,14 +298,20 @@ class TrainingArguments:
                 f"load_best_model_at_end is True with eval_strategy {self.eval_strategy!r} and save_strategy "
                 f"{self.save_strategy!r}; expected 'epoch' or 'steps' for both"
             )
+        if self.save_strategy == "best" and self.eval_strategy == "no":
+            raise ValueError(
+                "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
+            )
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Number of warm-up steps: `warmup_steps`, or else `warmup_ratio` of the run, rounded up."""
-        return self.warmup_steps if self.warmup_steps > 0 else math.ceil(num_training_steps * self.warmup_ratio)
+        if self.warmup_steps:
+            return whole_steps(self.warmup_steps, num_training_steps)
+        return math.ceil(num_training_steps * self.warmup_ratio)
 
     def to_dict(self) -> dict[str, Any]:
-        """All arguments as JSON-ready values, in the order of the fields."""
-        return asdict(self)
+        """All arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) is left as None."""
+        return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
 
 
 @dataclass
@@ -300,6 +327,7 @@ class DistillationTrainingArguments(TrainingArguments):
         "weight of the labels in the loss; the teacher has weight 1 - alpha (rows without a label learn from the "
         "teacher alone)",
         group="distillation",
+        origin="kdistill",
         at_least=0,
         at_most=1,
     )
@@ -308,6 +336,7 @@ class DistillationTrainingArguments(TrainingArguments):
         "softens the teacher's and the student's probabilities: higher shows more of how the teacher ranks the wrong "
         "labels",
         group="distillation",
+        origin="kdistill",
         above=0,
     )
     teacher_cache: bool = argument(
@@ -315,4 +344,5 @@ class DistillationTrainingArguments(TrainingArguments):
         "keep the teacher's logits on disk (KDISTILL_CACHE or the user's cache directory), so that later runs skip "
         "the teacher",
         group="distillation",
+        origin="kdistill",
     )

@@ -1,137 +1,240 @@
-"""Callbacks: code that watches a training run, such as progress, TensorBoard or a user's early stopping."""
+"""Callbacks: code that watches and steers a training run, with the events of `transformers.TrainerCallback`."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from .arguments import TrainingArguments
-from .progress import Progress
 from .state import TrainerState
 
 
 @dataclass
 class TrainerControl:
-    """What the trainer does after the present step; a callback may change it."""
+    """What the trainer does next; a callback may change it.
+
+    `should_log`, `should_evaluate` and `should_save` are for the present step, `should_epoch_stop` for the present
+    epoch (the steps that are left of it count as passed), `should_training_stop` for the run.
+    """
 
     should_training_stop: bool = False
+    should_epoch_stop: bool = False
     should_log: bool = False
     should_evaluate: bool = False
     should_save: bool = False
 
 
+@runtime_checkable
+class ExportableState(Protocol):
+    """A callback that a resumed run gives its state back: what `state()["attributes"]` holds, as JSON-ready values."""
+
+    def state(self) -> dict[str, Any]: ...
+
+
+Callback = Any
+"""A `TrainerCallback`, or anything else with some of its methods, such as a callback written for transformers."""
+
+
 class TrainerCallback:
-    """Override what you need. The keyword arguments carry `model`, and `logs` or `metrics` where there are any."""
+    """Override the events you need.
+
+    Each is given (args, state, control) and, by keyword, `model`, `processing_class` and `optimizer` (None outside of
+    training), with `logs` or `metrics` where there are any. It may change `control` or return another one.
+    """
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called once, when the trainer is made."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    ) -> Any:
         """Called once before the first step."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called after each optimiser step, when `control` already says what is due."""
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called with `logs`, the entry just added to `state.log_history`; also outside training."""
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called with `metrics` after each evaluation that is part of the training."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called after each checkpoint."""
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
         """Called when training ends, also by an error or Ctrl-C."""
 
-
-class ProgressCallback(TrainerCallback):
-    """Shows the steps done, the time left and every log entry on stderr."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def on_train_begin(
+    def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._progress = Progress("train", unit="steps")
-        self._progress(state.global_step, state.max_steps)
+    ) -> Any:
+        """Called before an epoch's first step, and by a resumed run before the first step that it does itself."""
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called after an epoch's last step, before what is due there; also when training stops inside of an epoch."""
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called before each optimiser step."""
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called after each batch but a step's last, when gradients are accumulated."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called when the gradients are clipped and the parameters not yet changed."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called when the parameters are changed and the gradients not yet zero."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called after each optimiser step, when `control` already says what is due."""
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called after each batch of an evaluation or a prediction."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called with `metrics` after each evaluation."""
+
+    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called with `metrics` after each prediction."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called after each checkpoint."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """Called with `logs`, the entry just added to `state.log_history`; also outside of training."""
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """Called before each upload to the hub."""
+
+
+class CallbackHandler:
+    """The callbacks of one trainer, called in their order."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = [_instance(callback) for callback in callbacks]
+
+    def add(self, callback: Callback) -> None:
+        """Add a callback, or an instance of a class of callbacks, as the last one."""
+        self.callbacks.append(_instance(callback))
+
+    def pop(self, callback: Callback) -> Callback | None:
+        """Take out and return the callback, or the first one of a class; None when there is none."""
+        for found in self.callbacks:
+            if found is callback or (isinstance(callback, type) and isinstance(found, callback)):
+                self.callbacks.remove(found)
+                return found
+        return None
+
+    def call(
+        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Call `event` of each callback that has it; return the control that the last one left."""
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is not None:
+                control = method(args, state, control, **kwargs) or control
+        return control
+
+    def states(self) -> dict[str, list[dict[str, Any]]]:
+        """The state of each callback that has one, by the name of its class, in the order of the callbacks."""
+        result: dict[str, list[dict[str, Any]]] = {}
+        for callback in self._with_state():
+            result.setdefault(type(callback).__name__, []).append(callback.state()["attributes"])
+        return result
+
+    def load_states(self, states: dict[str, list[dict[str, Any]]]) -> None:
+        """Give callbacks back what `states` told of those of their class."""
+        left = {name: iter(attributes) for name, attributes in states.items()}
+        for callback in self._with_state():
+            for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
+                setattr(callback, name, value)
+
+    def _with_state(self) -> Iterable[ExportableState]:
+        return (
+            callback
+            for callback in self.callbacks
+            if isinstance(callback, ExportableState) and callable(callback.state)
+        )
+
+
+def _instance(callback: Callback) -> Callback:
+    return callback() if isinstance(callback, type) else callback
+
+
+class DefaultFlowCallback(TrainerCallback):
+    """Says what is due when, as the strategies of the arguments ask for; a trainer's first callback."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress is not None:
-            self._progress(state.global_step, state.max_steps)
+        """Strategies by steps; the run's last step is always due."""
+        step = state.global_step
+        last = state.place >= state.max_steps
+        control.should_training_stop |= last
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress is not None:
-            logs: dict[str, float] = kwargs["logs"]
-            hidden = re.compile("epoch|step|.*_(runtime|per_second|n)")
-            shown = (f"{name} {value:.4g}" for name, value in logs.items() if not hidden.fullmatch(name))
-            self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}")
+        def is_due(strategy: str, every: int) -> bool:
+            return strategy == "steps" and (last or step % every == 0)
 
-    def on_train_end(
+        control.should_log |= is_due(args.logging_strategy, state.logging_steps)
+        control.should_log |= args.logging_first_step and step == 1
+        control.should_evaluate |= is_due(args.eval_strategy, state.eval_steps) and args.eval_delay <= step
+        control.should_save |= is_due(args.save_strategy, state.save_steps)
+
+    def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._progress is not None:
-            self._progress.close(finished=state.global_step >= state.max_steps)
-            self._progress = None
+        """Strategies by epochs."""
+        control.should_log |= args.logging_strategy == "epoch"
+        control.should_evaluate |= args.eval_strategy == "epoch" and args.eval_delay <= state.epoch
+        control.should_save |= args.save_strategy == "epoch"
 
 
-class TensorBoardCallback(TrainerCallback):
-    """Writes every log entry under `runs/` in the output directory, for `tensorboard --logdir`."""
+class EarlyStoppingCallback(TrainerCallback):
+    """Stops the training when `metric_for_best_model` has not become better for some evaluations in a row.
 
-    def __init__(self) -> None:
-        self._writer: Any = None
+    early_stopping_patience: how many evaluations. early_stopping_threshold: by how much, more than this, an evaluation
+    must beat the best one before it. The weights that are kept are the best ones with `load_best_model_at_end`.
+    """
+
+    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
+        self.early_stopping_patience = early_stopping_patience
+        self.early_stopping_threshold = early_stopping_threshold or 0.0
+        self.early_stopping_patience_counter = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        run_name = args.run_name or time.strftime("%Y-%m-%d_%H-%M-%S")
-        self._writer = EventFileWriter(str(Path(args.output_dir, "runs", run_name)))
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._writer is None:
-            return  # an evaluation outside training
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=_tag(name), simple_value=value)
-            for name, value in kwargs["logs"].items()
-            if name not in ("epoch", "step")
-        ]
-        self._writer.add_event(Event(wall_time=time.time(), step=state.global_step, summary=Summary(value=values)))
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _tag(name: str) -> str:
-    """Group a log's name as `transformers` does: eval_loss becomes eval/loss, all else train/..."""
-    return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
-
-
-def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
-    """The callbacks that `disable_tqdm` and `report_to` ask for."""
-    callbacks: list[TrainerCallback] = [] if args.disable_tqdm else [ProgressCallback()]
-    if args.report_to in ("tensorboard", "all"):
-        if importlib.util.find_spec("tensorboard") is not None:
-            callbacks.append(TensorBoardCallback())
-        elif args.report_to == "tensorboard":
+        """Raises `ValueError` for a run that never evaluates."""
+        if args.eval_strategy == "no":
+            raise ValueError("eval_strategy is 'no'; expected 'epoch' or 'steps' for EarlyStoppingCallback")
+        if not args.load_best_model_at_end:
             warnings.warn(
-                "report_to is 'tensorboard', but TensorBoard is not installed, so no runs/ is written (trainer_state"
-                '.json holds every log entry too); install it with: pip install "kdistill[tensorboard]"',
-                stacklevel=3,
+                "EarlyStoppingCallback without load_best_model_at_end: the weights of the last step are kept, not the "
+                "best ones",
+                stacklevel=2,
             )
-    return callbacks
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Counts evaluations that are no better than the best one before them."""
+        name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        metric = kwargs["metrics"].get(name)
+        if metric is None:
+            return  # an evaluation under another prefix; one of the training without it is an error there
+        gain = 0.0 if state.best_metric is None else metric - state.best_metric
+        gain = gain if args.greater_is_better else -gain
+        if state.best_metric is None or gain > self.early_stopping_threshold:
+            self.early_stopping_patience_counter = 0
+        else:
+            self.early_stopping_patience_counter += 1
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
+        return {
+            "args": {
+                "early_stopping_patience": self.early_stopping_patience,
+                "early_stopping_threshold": self.early_stopping_threshold,
+            },
+            "attributes": {"early_stopping_patience_counter": self.early_stopping_patience_counter},
+        }

@@ -25,7 +25,8 @@ WEIGHTS_FILES = (
     "pytorch_model.bin.index.json",
 )
 _PREFIX = "bert."
-_OPTIONAL_PREFIXES = ("classifier.", "bert.pooler.")
+_CLASSIFIER = "classifier."
+_OPTIONAL_PREFIXES = (_CLASSIFIER, "bert.pooler.")
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
@@ -34,12 +35,14 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     """Canonical name -> float32 C-contiguous array, read when asked for; read-only where it is the mapped file itself.
 
     `ignored` lists names in the file that a classifier has no use for, such as the heads `cls.*`; `missing` lists the
-    names of the classifier and the pooler that the file does not have.
+    names of the classifier and the pooler that the file does not have; `mismatched` gives the shape in the file of what
+    it has in another shape, where `read_weights` was told to leave that out.
     """
 
     tensors: Mapping[str, StoredTensor]
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
+    mismatched: Mapping[str, tuple[int, ...]]
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name].read()
@@ -51,11 +54,18 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return len(self.tensors)
 
 
-def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+def read_weights(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, ignore_mismatched_sizes: bool = False
+) -> Weights:
     """The weights in `directory` for a model whose parameters have these canonical names and shapes.
 
     Reads safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
     bfloat16; names with or without the prefix `bert.` and LayerNorm's old gamma and beta.
+
+    Args:
+        directory: where the files are.
+        shapes: canonical name -> shape, one for each parameter.
+        ignore_mismatched_sizes: leave out tensors whose shape in the file is another one, instead of raising.
 
     Raises:
         FileNotFoundError: `directory` holds no weights, or not all shards.
@@ -74,7 +84,12 @@ def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weig
             raise ValueError(f"{path} has two tensors for {canonical!r}; one of them is {name!r}")
         else:
             found[canonical] = tensor
-    _check_shapes(path, found, shapes)
+    mismatched = {name: tensor.shape for name, tensor in found.items() if tensor.shape != tuple(shapes[name])}
+    if mismatched and not ignore_mismatched_sizes:
+        raise ValueError(_why_mismatched(path, mismatched, shapes))
+    for name, tensor in found.items():
+        if not tensor.is_float:
+            raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
     extra_layers = [name for name in ignored if name.removeprefix(_PREFIX).startswith("encoder.layer.")]
     if extra_layers:
         raise ValueError(
@@ -87,7 +102,8 @@ def read_weights(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Weig
             f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
             + (f"; it has names such as {ignored[0]!r}" if ignored else "")
         )
-    return Weights(found, tuple(ignored), tuple(missing))
+    fitting = {name: tensor for name, tensor in found.items() if name not in mismatched}
+    return Weights(fitting, tuple(ignored), tuple(missing), mismatched)
 
 
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
@@ -137,9 +153,16 @@ def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return next((candidate for candidate in (name, _PREFIX + name) if candidate in shapes), None)
 
 
-def _check_shapes(path: Path, found: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, tensor in found.items():
-        if tensor.shape != tuple(shapes[name]):
-            raise ValueError(f"{path} has {name!r} of shape {tensor.shape}; the configuration expects {shapes[name]}")
-        if not tensor.is_float:
-            raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
+def _why_mismatched(
+    path: Path, mismatched: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Names the tensor that says most: the classifier's only when nothing else is amiss."""
+    name = min(mismatched, key=lambda name: name.startswith(_CLASSIFIER))
+    message = f"{path} has {name!r} of shape {mismatched[name]}; the configuration expects {tuple(shapes[name])}"
+    if not name.startswith(_CLASSIFIER):
+        return message
+    return (
+        f"{message}: the file's classifier tells {mismatched[name][0]} labels apart, and the model is to have "
+        f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
+        "ignore_mismatched_sizes=True to begin with a new classifier"
+    )

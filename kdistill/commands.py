@@ -12,10 +12,12 @@ from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from . import cache
+from . import __version__
+from . import cache as teacher_cache
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .bench import bench as measure
 from .bench import synthetic_rows
+from .completion import script
 from .config import BertConfig
 from .data import Dataset
 from .distill import DistillationTrainer, is_unnamed
@@ -41,7 +43,9 @@ def finetune(options: Namespace) -> Figures:
     _check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     labels = _label_map(options, BertConfig.from_pretrained(options.model))
-    model = BertForSequenceClassification.from_pretrained(options.model, id2label=labels, seed=args.seed)
+    model = BertForSequenceClassification.from_pretrained(
+        options.model, id2label=labels, ignore_mismatched_sizes=options.ignore_mismatched_sizes, seed=args.seed
+    )
     trainer = Trainer(
         model,
         args,
@@ -61,7 +65,7 @@ def distill(options: Namespace) -> Figures:
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
     shape = _shape_of(options.student)
     if shape is None:
-        student, tokenizer = _load_student(options.student, teacher, teacher_tokenizer, args.seed)
+        student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
         config = teacher.config.replace(**shape)
@@ -131,10 +135,7 @@ def bench(options: Namespace) -> Figures:
 def info(options: Namespace) -> Figures:
     """Tell versions, CPU, threads and the teacher cache; with `--model`, the model's shape."""
     figures: Figures = dict(show_config())
-    files = cache.info()
-    figures["teacher_cache"] = str(cache.cache_directory())
-    figures["teacher_cache_rows"] = sum(file.rows for file in files)
-    figures["teacher_cache_bytes"] = sum(file.bytes for file in files)
+    figures |= _cache_figures()
     if options.model is not None:
         model = BertForSequenceClassification.from_pretrained(options.model)
         figures["model"] = options.model
@@ -145,12 +146,34 @@ def info(options: Namespace) -> Figures:
     return figures
 
 
+def cache(options: Namespace) -> Figures:
+    """Tell what the teacher cache holds, or delete its files."""
+    if options.action == "clear":
+        return {"teacher_cache": str(teacher_cache.cache_directory()), "bytes_freed": teacher_cache.clear()}
+    return _cache_figures()
+
+
+def completion(options: Namespace) -> Figures:
+    """The script that lets a shell complete commands and options."""
+    return {"shell": options.shell, "script": script(options.shell)}
+
+
 def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     """The training arguments that were given as options; the others keep their defaults."""
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
     return cls(**given)
+
+
+def _cache_figures() -> Figures:
+    files = teacher_cache.info()
+    return {
+        "teacher_cache": str(teacher_cache.cache_directory()),
+        "teacher_cache_files": len(files),
+        "teacher_cache_rows": sum(file.rows for file in files),
+        "teacher_cache_bytes": sum(file.bytes for file in files),
+    }
 
 
 def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
@@ -163,25 +186,30 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
 
 
 def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | None:
-    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed."""
+    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed or may
+    be left behind.
+    """
     if options.label_names is not None:
         return dict(enumerate(options.label_names.split(",")))
-    if not is_unnamed(config.id2label):
+    if not (is_unnamed(config.id2label) or options.ignore_mismatched_sizes):
         return None
     implied = read_rows(options.train, **_columns(options)).id2label()
     return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
 
 
 def _load_student(
-    path_or_id: str, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
+    options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[BertForSequenceClassification, BertTokenizer]:
-    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed."""
-    unnamed = is_unnamed(BertConfig.from_pretrained(path_or_id).id2label)
+    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed or may be left behind."""
+    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
     student = BertForSequenceClassification.from_pretrained(
-        path_or_id, id2label=teacher.config.id2label if unnamed else None, seed=seed
+        options.student,
+        id2label=teacher.config.id2label if replaced else None,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=seed,
     )
     try:
-        return student, AutoTokenizer.from_pretrained(path_or_id)
+        return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
 
@@ -219,6 +247,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
 def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
     trainer.started_from = None if started_from is None else _public_name(started_from)
     trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
+    trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)}

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .rows import LABEL_COLUMNS, NO_LABEL, Rows, Table, label_ids, read_rows, read_table, rows_of
+from .rows import NO_LABEL, Rows, column_labels, find_label_column, label_ids, read_rows, rows_of
+from .table import Table
+from .table_sources import read_table
 from .tokenizer import BertTokenizer
 
 __all__ = [
@@ -67,13 +69,14 @@ def pack(x: Any) -> Batch:
         input_ids, token_types, mask = x["input_ids"], x.get("token_type_ids"), x.get("attention_mask")
     else:
         input_ids, token_types, mask = x, None, None
+    if token_types is None and mask is None and (packed := _core.pack_lists(input_ids)) is not None:
+        return Batch(*packed)  # the usual case, in a microsecond
     ids, starts = _flatten("input_ids", input_ids)
     types = np.zeros_like(ids) if token_types is None else _flatten_like("token_type_ids", token_types, starts)
-    if mask is not None:
-        keep = _keep(_flatten_like("attention_mask", mask, starts), starts)
-        ids, types = ids[keep], types[keep]
-        starts = np.concatenate(([0], np.cumsum(keep)))[starts]
-    return Batch(ids, types, starts)
+    batch = Batch(ids, types, starts)
+    if mask is None:
+        return batch
+    return _kept(batch, _keep(_flatten_like("attention_mask", mask, starts), starts))
 
 
 def _flatten(name: str, rows: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -142,7 +145,7 @@ def _keep(mask: NDArray[np.int32], starts: NDArray[np.int64]) -> NDArray[np.bool
         index = int(np.argmax(wrong))
         raise ValueError(
             f"{_place('attention_mask', starts, index)} is {mask[index]}; each row of the mask must be ones, then "
-            "zeros (padding on the right)"
+            'zeros (padding on the right: padding_side="right")'
         )
     return mask.astype(np.bool_)
 
@@ -239,6 +242,7 @@ def as_dataset(
     *,
     max_length: int | None = None,
     id2label: Mapping[int, str] | None = None,
+    pad_token_id: int | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
@@ -247,7 +251,8 @@ def as_dataset(
     """Whatever a trainer is given as a data set, tokenised.
 
     source: a Dataset (returned as it is), rows that are tokenised already (a column `input_ids`, perhaps
-    `token_type_ids`, `attention_mask` and a label column; never cut), or text, see `rows.read_table`.
+    `token_type_ids`, `attention_mask` and a label column; never cut), or text, see `table_sources.read_table`.
+    pad_token_id: what tokenised rows without an `attention_mask` are padded with; it is dropped at their ends.
 
     Raises what `read_rows`, `encode` and `pack` raise, and ValueError for text without a tokenizer.
     """
@@ -255,26 +260,45 @@ def as_dataset(
         return source
     table = read_table(source)
     if "input_ids" in table.columns:
-        return _from_token_ids(table, id2label, label_column)
+        return _from_token_ids(table, id2label, label_column, pad_token_id)
     rows = rows_of(table, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
     return encode(rows, tokenizer, max_length=max_length, id2label=id2label, progress=progress)
 
 
-def _from_token_ids(table: Table, id2label: Mapping[int, str] | None, label_column: str | None) -> Dataset:
-    batch = pack(dict(table.columns))
-    label_column = label_column or next((name for name in LABEL_COLUMNS if name in table.columns), None)
-    if label_column is None:
-        labels = np.full(len(batch.starts) - 1, NO_LABEL, dtype=np.int64)
-    elif label_column in table.columns:
-        labels = label_ids(table.columns[label_column], id2label, table.where)
+def _from_token_ids(
+    table: Table, id2label: Mapping[int, str] | None, label_column: str | None, pad_token_id: int | None
+) -> Dataset:
+    column = find_label_column(table, label_column)
+    if len(table) == 0:
+        raise ValueError(f"{table.source} has no rows")
+    if column is None:
+        labels = np.full(len(table), NO_LABEL, dtype=np.int64)
     else:
-        raise ValueError(
-            f"label_column={label_column!r}: {table.source} has no such column; its columns are "
-            f"{', '.join(table.columns)}"
-        )
+        class_names = table.class_names.get(column, ())
+        labels = label_ids(column_labels(table, column), id2label, table.where, class_names)
+    batch = pack(dict(table.columns))
+    if "attention_mask" not in table.columns and pad_token_id is not None:
+        batch = _without_padding(batch, pad_token_id)
     return Dataset(*batch, labels)
+
+
+def _without_padding(batch: Batch, pad_token_id: int) -> Batch:
+    """The batch without `pad_token_id` at the end of its rows. Raises ValueError for a row of nothing else."""
+    places = np.arange(len(batch.ids))
+    # The place of the last token so far that is no padding, at the end of each row.
+    last = np.maximum.accumulate(np.where(batch.ids == pad_token_id, -1, places))[batch.starts[1:] - 1]
+    empty = last < batch.starts[:-1]
+    if empty.any():
+        raise ValueError(f"input_ids[{int(np.argmax(empty))}] is nothing but padding; every row needs a token")
+    keep = places <= np.repeat(last, np.diff(batch.starts))
+    return _kept(batch, keep)
+
+
+def _kept(batch: Batch, keep: NDArray[np.bool_]) -> Batch:
+    """The tokens for which `keep`, bool (N,), is true."""
+    return Batch(batch.ids[keep], batch.types[keep], np.concatenate(([0], np.cumsum(keep)))[batch.starts])
 
 
 class RandomSampler:

@@ -45,22 +45,38 @@ def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]],
 
 
 def upload(
-    directory: Path, repo_id: str, *, private: bool | None = None, message: str, ignore: Sequence[str] = ()
+    directory: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    path_in_repo: str | None = None,
+    message: str,
+    ignore: Sequence[str] = (),
 ) -> str:
     """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's URL.
 
-    `private` is for a repository made here (None: the account's setting); `ignore` holds patterns such as
-    `checkpoint-*/**`. Raises ImportError without huggingface_hub, and huggingface_hub's errors (subclasses of OSError)
-    when the hub refuses.
+    `private` is for a repository made here (None: the account's setting); `token` None is that of `hf auth login`;
+    `revision` is a branch, made if missing (None: main); `path_in_repo` a folder there (None: the top);
+    `ignore` holds patterns such as `checkpoint-*/**`. Raises ImportError without huggingface_hub, and
+    huggingface_hub's errors (subclasses of OSError) when the hub refuses.
     """
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
         raise ImportError(f"uploading to the hub needs huggingface_hub: {_INSTALL}") from error
-    api = HfApi()
+    api = HfApi(token=token)
     full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None:
+        api.create_branch(full_id, branch=revision, exist_ok=True)
     commit = api.upload_folder(
-        repo_id=full_id, folder_path=directory, commit_message=message, ignore_patterns=list(ignore)
+        repo_id=full_id,
+        folder_path=directory,
+        path_in_repo=path_in_repo,
+        revision=revision,
+        commit_message=message,
+        ignore_patterns=list(ignore),
     )
     return str(commit.commit_url)
 

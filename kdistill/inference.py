@@ -12,7 +12,7 @@ import numpy as np
 
 from .arguments import TrainingArguments
 from .config import BertConfig
-from .data import Dataset, as_dataset
+from .data import Dataset, OnProgress, as_dataset
 from .metrics import EvalPrediction, Labels, Logits, classification_metrics
 from .model import BertForSequenceClassification
 from .progress import Progress
@@ -44,6 +44,7 @@ def encode_for(
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
             id2label=config.id2label,
+            pad_token_id=config.pad_token_id,
             progress=progress,
             **columns,
         )
@@ -61,7 +62,7 @@ def predict(
     batch_size: int,
     compute_metrics: ComputeMetrics | None = None,
     prefix: str,
-    progress: Progress,
+    progress: OnProgress,
 ) -> PredictionOutput:
     """The model's logits for all rows, in order, and metrics named `<prefix>_...`.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from kdistill.data import Batch, pack
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import cross_entropy
+from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
 logger = logging.getLogger(__name__)
@@ -42,40 +43,13 @@ class SequenceClassifierOutput:
     logits: NDArray[np.float32]
 
 
-class Tensor(NamedTuple):
-    """A named tensor's place in the flat arrays; `decay` says whether weight decay applies to it."""
-
-    name: str
-    shape: tuple[int, ...]
-    offset: int
-    decay: bool
-
-
-class TensorViews(Mapping[str, NDArray[np.float32]]):
-    """The tensors of a flat array by name: views of their own shape, made when asked for."""
-
-    def __init__(self, flat: NDArray[np.float32], layout: Sequence[Tensor]) -> None:
-        self._flat = flat
-        self._tensors = {tensor.name: tensor for tensor in layout}
-
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        _, shape, offset, _ = self._tensors[name]
-        return self._flat[offset : offset + int(np.prod(shape))].reshape(shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-
 class Follower(Protocol):
     """What moves rows of the word embeddings late, such as AdamW, and brings them up to date on request."""
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
 
 
-class BertForSequenceClassification:
+class BertForSequenceClassification(NamedParameters):
     """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
 
     Parameters, gradients and the optimiser's moments are flat float32 arrays of one layout; `parameters` and
@@ -135,6 +109,7 @@ class BertForSequenceClassification:
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
+        ignore_mismatched_sizes: bool = False,
         seed: int = 0,
     ) -> Self:
         """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
@@ -142,6 +117,8 @@ class BertForSequenceClassification:
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
             num_labels, id2label, label2id: replace those of config.json; for a checkpoint without a classifier.
+            ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
+                labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
 
         Raises:
@@ -154,12 +131,18 @@ class BertForSequenceClassification:
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)
         model._allocate(config, seed)
-        weights = read_weights(directory, {tensor.name: tensor.shape for tensor in model.layout})
+        shapes = {tensor.name: tensor.shape for tensor in model.layout}
+        weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if weights.ignored:
             logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
         if weights.missing:
             names = ", ".join(weights.missing)
             warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=2)
+        if weights.mismatched:
+            misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
+            warnings.warn(
+                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=2
+            )
         generator = np.random.Generator(np.random.Philox(seed))
         for name, view in TensorViews(model._parameters, model.layout).items():
             view[:] = weights[name] if name in weights else random_tensor(name, view.shape, config, generator)
@@ -223,18 +206,23 @@ class BertForSequenceClassification:
     def parameters(self) -> TensorViews:
         """Named float32 views of the parameters; writable between calls unless the model is frozen.
 
-        Rows of the word embeddings move late (see AdamW): ask again after training for views that are up to date.
+        `parameters[name]` is up to date when it is asked for, `parameters()` gives all arrays. Rows of the word
+        embeddings move late (see AdamW): an array from before a step is to be asked for again.
         """
+        return TensorViews(self._parameters_of_a_user, self.layout)
+
+    def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
-            return TensorViews(self.flat_parameters, self.layout)
+            return self.flat_parameters
         self._settle()
         self._handed_out = True
-        return TensorViews(self._parameters, self.layout)
+        return self._parameters
 
     @property
     def gradients(self) -> TensorViews:
-        """Named float32 views of the gradients, read-only."""
-        return TensorViews(self.flat_gradients, self.layout)
+        """Named float32 views of the gradients, read-only; `gradients()` gives all arrays."""
+        self.trainable_core()
+        return TensorViews(lambda: self.flat_gradients, self.layout)
 
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
@@ -275,10 +263,6 @@ class BertForSequenceClassification:
             raise ValueError(f"values have shape {values.shape}; this model's parameters {self._parameters.shape}")
         with self.writing() as parameters:
             parameters[:] = values
-
-    def num_parameters(self) -> int:
-        """Returns the number of parameters."""
-        return sum(int(np.prod(tensor.shape)) for tensor in self.layout)
 
     def zero_grad(self) -> None:
         """Sets the gradients to zero and begins a new effective batch of dropout."""

@@ -20,7 +20,8 @@ from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
-_RUN_FILES = (STATE_FILE, ARGS_FILE, RESULTS_FILE)
+COMMAND_FILE = "command.txt"
+_RUN_FILES = (STATE_FILE, ARGS_FILE, RESULTS_FILE, COMMAND_FILE)
 _MODEL_FILES = ("model.safetensors", "config.json")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _PARTIAL_PREFIX = ".partial-checkpoint-"

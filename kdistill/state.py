@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .arguments import TrainingArguments, whole_steps
 from .files import atomic_write, read_json_object
 
 STATE_FILE = "trainer_state.json"
@@ -30,8 +31,18 @@ class TrainerState:
     """Epochs done, with the fraction of the present one."""
     global_step: int = 0
     """Optimiser steps done."""
+    skipped_steps: int = 0
+    """Steps of epochs that a callback ended early (`control.should_epoch_stop`): they count as passed."""
     max_steps: int = 0
     """Optimiser steps of the whole run."""
+    num_train_epochs: int = 0
+    """Epochs of the whole run, with the last one that is begun."""
+    logging_steps: int = 0
+    eval_steps: int = 0
+    save_steps: int = 0
+    """The arguments of these names as whole steps of this run."""
+    stopped: bool = False
+    """Whether a callback ended the run before `max_steps`."""
     log_history: list[dict[str, float]] = field(default_factory=list)
     """One entry per logged training loss, per evaluation and, at the end, for the run: oldest first."""
     best_metric: float | None = None
@@ -48,8 +59,26 @@ class TrainerState:
     """Seconds of training so far, in all the processes that the run took."""
     trained_on: str = ""
     """Hash of the encoded training rows (and of the teacher's weights): a run is resumed on these only."""
+    stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What callbacks with a state go on with, by the name of their class."""
     args: dict[str, Any] = field(default_factory=dict)
     """The run's `TrainingArguments`."""
+
+    is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
+
+    @property
+    def place(self) -> int:
+        """Steps that lie behind the run: those done and those skipped."""
+        return self.global_step + self.skipped_steps
+
+    def plan(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
+        """Take in how long the run is to be, and the intervals that follow."""
+        self.stopped = self.stopped and self.max_steps == max_steps
+        self.max_steps, self.args = max_steps, args.to_dict()
+        self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
+        self.logging_steps = whole_steps(args.logging_steps, max_steps)
+        self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
+        self.save_steps = whole_steps(args.save_steps, max_steps)
 
     def save(self, directory: Path) -> None:
         """Write `trainer_state.json` into `directory`, atomically."""

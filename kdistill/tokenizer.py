@@ -13,44 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import atomic_write, read_json_object
+from .encodings import NO_MAX_LENGTH, BatchEncoding, columns_of, finished, pad_rows, padded_width
+from .files import atomic_write
 from .hub import resolve
+from .tokenizer_files import (
+    DEFAULT_SPECIAL_TOKENS,
+    NORMALIZER_SETTINGS,
+    SETTINGS_FILES,
+    read_backend,
+    read_settings,
+    token_text,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-DEFAULT_SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-# The second goes before the first. Both may be absent.
-SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json")
-# What transformers writes as model_max_length when a tokenizer states none.
-NO_MAX_LENGTH = int(1e30)
-# Settings of tokenizer_config.json and the names tokenizer.json has for them in its BertNormalizer.
-NORMALIZER_SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
-
-
-class Encodings(dict[str, Any]):
-    """What a tokenizer call returns: `input_ids`, `token_type_ids` and `attention_mask`.
-
-    Each is a list of lists of int (one list for a single text), or an int64 array with `return_tensors="np"`; also
-    readable as attributes. `kdistill.pack` and a model take it as it is.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"Encodings has no {name!r}; it has {', '.join(self)}") from None
+# What is drawn together in decoded text, in this order (transformers: clean_up_tokenization_spaces).
+_CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class BertTokenizer:
@@ -64,6 +44,9 @@ class BertTokenizer:
     `mask_token`, each with its `..._id`.
     """
 
+    model_input_names = ("input_ids", "token_type_ids", "attention_mask")
+    padding_side = truncation_side = "right"
+    pad_token_type_id = 0
     pad_token: str
     cls_token: str
     sep_token: str
@@ -86,8 +69,9 @@ class BertTokenizer:
         normalizer = json.loads(backend.to_str())["normalizer"] or {}
         self.do_lower_case: bool = bool(normalizer.get("lowercase", settings.get("do_lower_case", True)))
         self.model_max_length: int = int(settings.get("model_max_length") or NO_MAX_LENGTH)
+        self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces", False))
         for name, default in DEFAULT_SPECIAL_TOKENS.items():
-            token = _token_text(settings.get(name) or default)
+            token = token_text(settings.get(name) or default)
             token_id = backend.token_to_id(token)
             if token_id is None and name != "mask_token":
                 raise ValueError(
@@ -114,16 +98,12 @@ class BertTokenizer:
         Raises FileNotFoundError when there is neither file, ValueError when a file cannot be read as what it is.
         """
         directory = resolve(path_or_id, [["tokenizer.json", "vocab.txt"]], optional=SETTINGS_FILES)
-        settings = _read_settings(directory)
+        settings = read_settings(directory)
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case
         if model_max_length is not None:
             settings["model_max_length"] = model_max_length
-        if (directory / "tokenizer.json").is_file():
-            backend = _backend_from_json(directory / "tokenizer.json", settings)
-        else:
-            backend = _backend_from_vocab(directory / "vocab.txt", settings)
-        return cls(backend, settings)
+        return cls(read_backend(directory, settings), settings)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json for transformers too.
@@ -132,14 +112,13 @@ class BertTokenizer:
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        special_tokens = {
-            name: getattr(self, name) for name in DEFAULT_SPECIAL_TOKENS if getattr(self, f"{name}_id") is not None
-        }
+        special_tokens = self.special_tokens_map
         normalizer = json.loads(self._serialized())["normalizer"] or {}
         config = {
             **special_tokens,
             **{name: normalizer[key] for name, key in NORMALIZER_SETTINGS.items() if key in normalizer},
             "model_max_length": self.model_max_length,
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
             "tokenizer_class": "BertTokenizer",
         }
         files = {
@@ -155,50 +134,97 @@ class BertTokenizer:
 
     def __call__(
         self,
-        text: str | Sequence[str],
+        text: str | Sequence[str] | Sequence[tuple[str, str]],
         text_pair: str | Sequence[str] | None = None,
         *,
         truncation: bool | str | None = None,
         max_length: int | None = None,
         padding: bool | str = False,
+        pad_to_multiple_of: int | None = None,
         add_special_tokens: bool = True,
+        return_token_type_ids: bool = True,
+        return_attention_mask: bool = True,
         return_tensors: str | None = None,
-    ) -> Encodings:
-        """Encode a text or a list of texts (with pairs: `text_pair` of the same shape), as in transformers.
+    ) -> BatchEncoding:
+        """Encode a text or a list of texts, as in transformers; pairs as `text_pair` of the same shape or as tuples.
 
         truncation: True or "longest_first", "only_first", "only_second" cuts to `max_length` tokens, special ones
             counted (default: the tokenizer's `model_max_length`); False cuts nothing. When it is not given, a
             `max_length` cuts.
         padding: True or "longest" pads to the longest row of the call, "max_length" to `max_length`; models here need
-            none.
+            none. `pad_to_multiple_of` rounds that up.
+        return_token_type_ids, return_attention_mask: whether the result has them.
         return_tensors: "np" gives int64 arrays (rows must be equally long or padded).
 
         Warns when an uncut row is longer than `model_max_length`: a model will refuse it.
         """
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
-        single = isinstance(text, str)
-        inputs = _pairs_of(text, text_pair)
         cut = truncation not in (False, "do_not_truncate")
         limit = self.truncation_length(max_length) if cut else None
-        encodings = self.encode_rows(inputs, limit, _strategy(truncation), add_special_tokens)
+        encodings = self.encode_rows(_pairs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
         ids = [encoding.ids for encoding in encodings]
-        types = [encoding.type_ids for encoding in encodings]
-        mask = [[1] * len(row) for row in ids]
         longest = max(map(len, ids), default=0)
         if limit is None and longest > self.model_max_length:
             warnings.warn(
                 f"a row has {longest} tokens, more than this model's {self.model_max_length}; pass truncation=True",
                 stacklevel=2,
             )
-        width = self._padded_width(padding, max_length, longest)
-        for rows, filler in ((ids, self.pad_token_id), (types, 0), (mask, 0)):
-            for row in rows:
-                row.extend([filler] * (width - len(row)))
-        columns = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
-        if return_tensors is not None:
-            return Encodings({name: _as_array(name, rows, return_tensors) for name, rows in columns.items()})
-        return Encodings({name: rows[0] if single else rows for name, rows in columns.items()})
+        columns = {"input_ids": ids}
+        if return_token_type_ids:
+            columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
+        if return_attention_mask:
+            columns["attention_mask"] = [[1] * len(row) for row in ids]
+        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
+        return finished(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+
+    def encode(
+        self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
+    ) -> Any:
+        """The ids of one text or pair: a list, or int64 (1, tokens) with `return_tensors="np"`; else as a call."""
+        if not isinstance(text, str):
+            raise TypeError(f"text is a {type(text).__name__}; encode takes one string, and a call a list of them")
+        return self(text, text_pair, return_tensors=return_tensors, **options)["input_ids"]
+
+    def pad(
+        self,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        return_attention_mask: bool = True,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Pad rows that are encoded already, given as a call returns them or as a list of such dicts.
+
+        Columns other than the model's (`label`) are kept as they are. Arguments as in a call; the rows are not cut.
+        Raises ValueError when there is no input_ids, TypeError when there is neither a dict nor a list of dicts.
+        """
+        columns, single = columns_of(encoded_inputs, "input_ids")
+        if return_attention_mask and "attention_mask" not in columns:
+            columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
+        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
+        return finished(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
+
+    def _pad_columns(
+        self,
+        columns: Mapping[str, list[list[int]]],
+        padding: bool | str,
+        max_length: int | None,
+        pad_to_multiple_of: int | None,
+    ) -> None:
+        """Pad the model's columns in place."""
+        width = padded_width(
+            padding,
+            longest=max(map(len, columns["input_ids"]), default=0),
+            max_length=max_length,
+            model_max_length=self.model_max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+        )
+        fillers = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id, "attention_mask": 0}
+        for name, filler in fillers.items():
+            pad_rows(columns.get(name, ()), width, filler)
 
     def encode_rows(
         self,
@@ -233,38 +259,49 @@ class BertTokenizer:
             )
         return max_length
 
-    def _padded_width(self, padding: bool | str, max_length: int | None, longest: int) -> int:
-        if padding is False or padding == "do_not_pad":
-            return 0
-        if padding is True or padding == "longest":
-            return longest
-        if padding != "max_length":
-            raise ValueError(f'padding is {padding!r}; expected True, False, "longest" or "max_length"')
-        width = max_length if max_length is not None else self.model_max_length
-        if width >= NO_MAX_LENGTH:
-            raise ValueError('padding="max_length" needs a max_length: this tokenizer states no model_max_length')
-        return width
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
+        """The word pieces of a text, or of a pair one after the other."""
+        with self._lock:
+            return list(self._backend.encode(text, pair, add_special_tokens=add_special_tokens).tokens)
 
-    def tokenize(self, text: str) -> list[str]:
-        """The word pieces of a text, without [CLS] and [SEP]."""
-        return list(self._backend.encode(text, add_special_tokens=False).tokens)
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> Any:
+        """Text of an id or a row of ids, word pieces joined again; a list of texts for a list of rows or a 2-D array.
 
-    def decode(self, token_ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """Text of a row of ids; word pieces are joined again."""
-        return str(self._backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special_tokens))
+        clean_up_tokenization_spaces: draw punctuation and contractions to the word before them (default: what
+            tokenizer_config.json says, else False).
+        """
+        if isinstance(token_ids, (int, np.integer)):
+            token_ids = [token_ids]
+        rows = list(token_ids)
+        if rows and hasattr(rows[0], "__len__"):
+            return self.batch_decode(rows, skip_special_tokens, clean_up_tokenization_spaces)
+        if clean_up_tokenization_spaces is None:
+            clean_up_tokenization_spaces = self.clean_up_tokenization_spaces
+        text = str(self._backend.decode([int(i) for i in rows], skip_special_tokens=skip_special_tokens))
+        for apart in _CLEANED_UP if clean_up_tokenization_spaces else ():
+            text = text.replace(apart, apart.strip())
+        return text
 
-    def batch_decode(self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = False) -> list[str]:
+    def batch_decode(
+        self,
+        sequences: Iterable[Any],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> list[str]:
         """`decode` for each row."""
-        return [self.decode(row, skip_special_tokens) for row in rows]
+        return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
 
-    def convert_ids_to_tokens(self, ids: int | Iterable[int]) -> Any:
+    def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> Any:
         """Token of an id, or list of tokens of ids. Raises IndexError for an id the vocabulary does not have."""
         if isinstance(ids, (int, np.integer)):
             token = self._backend.id_to_token(int(ids)) if ids >= 0 else None
             if token is None:
                 raise IndexError(f"token id {ids} is not in the vocabulary of {len(self)} entries")
             return token
-        return [self.convert_ids_to_tokens(int(i)) for i in ids]
+        left_out = set(self.all_special_ids) if skip_special_tokens else ()
+        return [self.convert_ids_to_tokens(int(i)) for i in ids if i not in left_out]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
         """Id of a token (that of `unk_token` for an unknown one), or list of ids of tokens."""
@@ -272,6 +309,31 @@ class BertTokenizer:
             token_id = self._backend.token_to_id(tokens)
             return self.unk_token_id if token_id is None else token_id
         return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Text of word pieces, joined again."""
+        return str(self._backend.decoder.decode(list(tokens)))
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many special tokens a text or a pair gets."""
+        return int(self._backend.num_special_tokens_to_add(pair))
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """Name -> special token, such as `cls_token` -> `[CLS]`."""
+        return {name: getattr(self, name) for name in DEFAULT_SPECIAL_TOKENS if getattr(self, f"{name}_id") is not None}
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        return list(self.special_tokens_map.values())
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        return [getattr(self, f"{name}_id") for name in self.special_tokens_map]
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token -> id, added tokens included; `vocab` is the same."""
+        return self.vocab
 
     @property
     def vocab(self) -> dict[str, int]:
@@ -311,84 +373,24 @@ class AutoTokenizer:
     from_pretrained = BertTokenizer.from_pretrained
 
 
-def _token_text(token: Any) -> str:
-    """Text of a special token, which the files write as a string or as {"content": ...}."""
-    return str(token["content"] if isinstance(token, Mapping) else token)
-
-
-def _read_settings(directory: Path) -> dict[str, Any]:
-    """What the settings files of a directory say, in one mapping."""
-    settings: dict[str, Any] = {}
-    for name in SETTINGS_FILES:
-        if (directory / name).is_file():
-            settings.update(read_json_object(directory / name))
-    return settings
-
-
-def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    content = read_json_object(path)
-    normalizer = content.get("normalizer")
-    if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
-        normalizer.update({key: settings[name] for name, key in NORMALIZER_SETTINGS.items() if name in settings})
-    try:
-        return Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the package raises plain Exception
-        raise ValueError(f"{path} is not a tokenizer.json that `tokenizers` reads: {error}") from error
-
-
-def _backend_from_vocab(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that transformers builds from a vocab.txt: one token a line, its id the line's number from 0."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    # Lines end at "\n" only: some vocabularies hold U+2028 and U+0085 as tokens, which str.splitlines would cut at.
-    with path.open(encoding="utf-8") as file:
-        vocab = {line.rstrip("\n"): index for index, line in enumerate(file)}
-    special = {name: _token_text(settings.get(name) or default) for name, default in DEFAULT_SPECIAL_TOKENS.items()}
-    missing = [token for name, token in special.items() if token not in vocab and name != "mask_token"]
-    if missing:
-        raise ValueError(
-            f"{path} has {len(vocab)} entries and none of them is {missing[0]!r}; expected one token a line, "
-            "the special tokens included"
-        )
-    cls, sep = special["cls_token"], special["sep_token"]
-    backend = Tokenizer(models.WordPiece(vocab, unk_token=special["unk_token"]))
-    backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix="##")
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
-    )
-    backend.add_special_tokens([token for token in special.values() if token in vocab])
-    return backend
-
-
-def _pairs_of(text: str | Sequence[str], text_pair: str | Sequence[str] | None) -> list[Any]:
+def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
     """The rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
-    texts = [text] if isinstance(text, str) else list(text)
-    if text_pair is None:
-        pairs = None
-    elif isinstance(text_pair, str) != isinstance(text, str):
+    if text is None or isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
         raise TypeError("text and text_pair must both be a string or both be a list of strings")
+    texts = [text] if isinstance(text, str) else list(text)
+    if text_pair is None and texts and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in texts):
+        firsts, pairs = map(list, zip(*texts, strict=True))
     else:
-        pairs = [text_pair] if isinstance(text_pair, str) else list(text_pair)
-    for name, rows in (("text", texts), ("text_pair", pairs or [])):
+        firsts, pairs = texts, [text_pair] if isinstance(text_pair, str) else list(text_pair or ())
+    for name, rows in (("text", firsts), ("text_pair", pairs)):
         for index, row in enumerate(rows):
             if not isinstance(row, str):
                 raise TypeError(f"{name}[{index}] is {row!r} of type {type(row).__name__}; expected a string")
-    if pairs is None:
+    if text_pair is None and not pairs:
         return texts
-    if len(pairs) != len(texts):
-        raise ValueError(f"text has {len(texts)} rows and text_pair {len(pairs)}; expected one pair for each text")
-    return list(zip(texts, pairs, strict=True))
+    if len(pairs) != len(firsts):
+        raise ValueError(f"text has {len(firsts)} rows and text_pair {len(pairs)}; expected one pair for each text")
+    return list(zip(firsts, pairs, strict=True))
 
 
 def _strategy(truncation: bool | str) -> str:
@@ -398,11 +400,3 @@ def _strategy(truncation: bool | str) -> str:
     if truncation not in TRUNCATION_STRATEGIES:
         raise ValueError(f"truncation is {truncation!r}; expected True, False or one of {TRUNCATION_STRATEGIES}")
     return truncation
-
-
-def _as_array(name: str, rows: list[list[int]], return_tensors: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    if return_tensors != "np":
-        raise ValueError(f'return_tensors is {return_tensors!r}; expected "np" (results are NumPy arrays here)')
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"{name} has rows of different lengths; pass padding=True, or leave return_tensors out")
-    return np.array(rows, dtype=np.int64)

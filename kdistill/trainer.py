@@ -7,7 +7,7 @@ The path of the data is straight: rows of the dataset -> batch -> forward -> los
 from __future__ import annotations
 
 import hashlib
-import math
+import inspect
 import os
 import time
 import warnings
@@ -18,31 +18,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arguments import TrainingArguments
-from .callbacks import TrainerCallback, TrainerControl, default_callbacks
-from .data import Dataset, RandomSampler
+from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .data import Dataset
+from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write, read_json_object
-from .hub import upload
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .losses import cross_entropy
 from .metrics import Labels, Logits
 from .model import BertForSequenceClassification
 from .optim import AdamW
 from .progress import Progress
+from .publishing import upload_checkpoint, upload_run
 from .report import CardFacts, DataFacts, TeacherFacts, model_card
+from .reporters import default_callbacks
 from .rows import NO_LABEL
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
-from .state import STATE_FILE, TrainerState, write_json
+from .state import TrainerState, write_json
 from .tokenizer import BertTokenizer
 from .training_checkpoint import (
     check_same_run,
     load_checkpoint,
+    load_finished_run,
     load_weights,
     save_arguments,
     save_checkpoint,
     save_model,
 )
-from .training_step import RowIndices, rows_of_steps, training_step
+from .training_step import EpochPlan, RowIndices, training_step
+
+ModelInit = Callable[..., BertForSequenceClassification]
 
 
 class TrainOutput(NamedTuple):
@@ -57,12 +62,15 @@ class Trainer:
     """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
-    `processing_class`, the tokenizer. `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is
-    added to accuracy, loss and n. `model_init`, called without arguments, makes the model in place of `model`, anew
-    for each call of `train`.
+    `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `compute_metrics` takes an
+    `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
+    arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
+    are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
+    `DataCollatorWithPadding`, which has nothing to do here.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
-    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data.
+    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
+    `command`, the command line that `train` leaves in the output directory.
     """
 
     _needs_labels = True
@@ -76,22 +84,32 @@ class Trainer:
         eval_dataset: Any = None,
         processing_class: BertTokenizer | None = None,
         compute_metrics: ComputeMetrics | None = None,
-        model_init: Callable[[], BertForSequenceClassification] | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
+        model_init: ModelInit | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        data_collator: DataCollatorWithPadding | None = None,
+        tokenizer: BertTokenizer | None = None,
     ) -> None:
         self.args = args if args is not None else TrainingArguments()
         self.model = _only_one_of(model, model_init)
         self.model_init = model_init
-        self.processing_class = processing_class
+        if tokenizer is not None and processing_class is not None:
+            raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
+        check_collator(data_collator)
+        self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics = compute_metrics
         self.train_dataset = None if train_dataset is None else self._encoded(train_dataset)
         self.eval_dataset = None if eval_dataset is None else self._encoded(eval_dataset)
         self.data_names = {"train": name_of(train_dataset), "eval": name_of(eval_dataset)}
         self.started_from: str | None = None
-        self.callbacks = [*default_callbacks(self.args), *callbacks]
+        self.command: str | None = None
         self.state = TrainerState()
         self.control = TrainerControl()
         self.results: dict[str, float] = {}
+        self.optimizer: AdamW | None = None
+        self.callback_handler = CallbackHandler(
+            [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
+        )
+        self._call("on_init_end")
 
     # Training
 
@@ -110,26 +128,31 @@ class Trainer:
         directory = RunDirectory(args.output_dir)
         with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
-                self.model = self.model_init()
+                self.model = _made_by(self.model_init)
             dataset = self._checked_datasets()
-            rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
-            steps_per_epoch = math.ceil(len(dataset) / rows_per_step)
-            max_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+            plan = self._plan(dataset)
+            max_steps = plan.max_steps(args.num_train_epochs, args.max_steps)
             trained_on = self._fingerprint(dataset)
-            if resume_from_checkpoint is True and self._load_finished_run(directory.path, max_steps, trained_on):
-                return self._output()
-            optimizer = self._make_optimizer()
-            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), optimizer, trained_on)
-            self.state.max_steps, self.state.args = max_steps, args.to_dict()
-            save_arguments(directory.path, args)
+            if resume_from_checkpoint is True:
+                finished = load_finished_run(directory.path, self.model, args, max_steps, trained_on)
+                if finished is not None:
+                    self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
+                    return self._output()
+            self.optimizer = self._make_optimizer()
+            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), self.optimizer, trained_on)
+            self.state.plan(args, max_steps, plan.steps_per_epoch)
+            save_arguments(directory.path, args, self.command)
             self._prepare(dataset)
             self._call("on_train_begin")
             try:
-                self._run_steps(dataset, optimizer, rows_per_step, steps_per_epoch, directory)
-                self._finish(dataset, directory)
+                if args.eval_on_start and not self.state.place:
+                    self.evaluate()
+                self._run_epochs(dataset, self.optimizer, plan, directory)
+                self._finish(plan, directory)
             finally:
-                optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+                self.optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
                 self._call("on_train_end")
+                self.optimizer = None
         if self.args.push_to_hub:
             self.push_to_hub()
         return self._output()
@@ -169,6 +192,16 @@ class Trainer:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def _plan(self, dataset: Dataset) -> EpochPlan:
+        args = self.args
+        return EpochPlan(
+            len(dataset),
+            batch_size=args.per_device_train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            drop_last=args.dataloader_drop_last,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
+
     def _make_optimizer(self) -> AdamW:
         args = self.args
         return AdamW(
@@ -189,6 +222,7 @@ class Trainer:
             return
         check_same_run(TrainerState.load(checkpoint), self.args, trained_on)
         self.state = load_checkpoint(checkpoint, self.model, optimizer)
+        self.callback_handler.load_states(self.state.stateful_callbacks)
         if self.state.best_global_step is not None:  # the directory may have been moved since
             best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = str(best)
@@ -196,63 +230,68 @@ class Trainer:
     def _prepare(self, dataset: Dataset) -> None:
         """What must be done once before the first step."""
 
-    def _run_steps(
-        self, dataset: Dataset, optimizer: AdamW, rows_per_step: int, steps_per_epoch: int, directory: RunDirectory
-    ) -> None:
+    def _run_epochs(self, dataset: Dataset, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
         state, args = self.state, self.args
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
-        sampler = RandomSampler(len(dataset), args.seed if args.data_seed is None else args.data_seed)
         started = time.monotonic() - state.train_runtime
-        for rows in rows_of_steps(sampler, rows_per_step, state.global_step, state.max_steps):
-            optimizer.lr = args.learning_rate * schedule(state.global_step)
-            try:
-                loss, grad_norm = training_step(
-                    optimizer,
-                    dataset,
-                    rows,
-                    batch_size=args.per_device_train_batch_size,
-                    max_grad_norm=args.max_grad_norm,
-                    compute_loss=self.compute_loss,
-                )
-            except FloatingPointError as error:
-                raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
-            state.total_loss += loss
-            state.global_step += 1
-            state.epoch = state.global_step / steps_per_epoch
-            state.train_runtime = time.monotonic() - started
-            self._set_control(steps_per_epoch)
-            self._call("on_step_end")
-            self._do_what_is_due(optimizer, grad_norm, directory)
-            if self.control.should_training_stop:
-                break
+        while state.place < state.max_steps and not (self.control.should_training_stop or state.stopped):
+            epoch, first = divmod(state.place, plan.steps_per_epoch)
+            self.control.should_epoch_stop = False
+            self._call("on_epoch_begin")
+            for rows in plan.rows_of_epoch(epoch, first):
+                optimizer.lr = args.learning_rate * schedule(state.global_step)
+                grad_norm = self._step(dataset, optimizer, rows)
+                state.train_runtime = time.monotonic() - started
+                state.epoch = state.place / plan.steps_per_epoch
+                self._call("on_step_end")
+                if self.control.should_epoch_stop:
+                    state.skipped_steps += -state.place % plan.steps_per_epoch
+                    state.epoch = state.place / plan.steps_per_epoch
+                ends = self.control.should_training_stop or state.place % plan.steps_per_epoch == 0
+                if ends:
+                    self._call("on_epoch_end")
+                self._do_what_is_due(optimizer, grad_norm, directory)
+                if self.control.should_training_stop and not ends:  # an evaluation may have said so
+                    self._call("on_epoch_end")
+                    self._do_what_is_due(optimizer, grad_norm, directory)
+                if ends or self.control.should_training_stop:
+                    break
+        state.stopped = state.place < state.max_steps
 
-    def _set_control(self, steps_per_epoch: int) -> None:
-        args, step = self.args, self.state.global_step
-        last = step == self.state.max_steps
-
-        def is_due(strategy: str, every: int) -> bool:
-            return strategy != "no" and (last or step % (steps_per_epoch if strategy == "epoch" else every) == 0)
-
-        self.control.should_log = is_due(args.logging_strategy, args.logging_steps)
-        self.control.should_evaluate = self.eval_dataset is not None and is_due(
-            args.eval_strategy, args.eval_steps or args.logging_steps
-        )
-        self.control.should_save = is_due(args.save_strategy, args.save_steps)
+    def _step(self, dataset: Dataset, optimizer: AdamW, rows: RowIndices) -> float:
+        """One update; the gradient's norm before clipping."""
+        state = self.state
+        self._call("on_step_begin")
+        try:
+            loss, grad_norm = training_step(
+                optimizer,
+                dataset,
+                rows,
+                batch_size=self.args.per_device_train_batch_size,
+                max_grad_norm=self.args.max_grad_norm,
+                compute_loss=self.compute_loss,
+                on_event=self._call,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
+        state.total_loss += loss
+        state.global_step += 1
+        return grad_norm
 
     def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory) -> None:
         state, args = self.state, self.args
-        if self.control.should_log:
+        if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
             self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
             state.logged_step, state.logged_loss = state.global_step, state.total_loss
-        if self.control.should_evaluate:
-            metrics = self.evaluate()
-            self._call("on_evaluate", metrics=metrics)
-            if self._is_best(metrics) and args.load_best_model_at_end:
-                self.control.should_save = True  # it will be read back
+        if self.control.should_evaluate and self.eval_dataset is not None:
+            is_best = self._is_best(self.evaluate())
+            if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
+                self.control.should_save = True
         if self.control.should_save:
             self._save_checkpoint(optimizer, directory)
             self._call("on_save")
+        self.control.should_log = self.control.should_evaluate = self.control.should_save = False
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
@@ -266,6 +305,8 @@ class Trainer:
 
     def _save_checkpoint(self, optimizer: AdamW, directory: RunDirectory) -> None:
         state = self.state
+        state.stopped = self.control.should_training_stop and state.place < state.max_steps
+        state.stateful_callbacks = self.callback_handler.states()
         path = directory.checkpoint(state.global_step)
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(path)
@@ -275,8 +316,11 @@ class Trainer:
         )
         best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
         directory.rotate(self.args.save_total_limit, keep={path} | best)
+        if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
+            self._call("on_push_begin")
+            upload_checkpoint(path, self.args, self.state)
 
-    def _finish(self, dataset: Dataset, directory: RunDirectory) -> None:
+    def _finish(self, plan: EpochPlan, directory: RunDirectory) -> None:
         """Take the best weights, log the run's figures and write all of the output directory."""
         state = self.state
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
@@ -285,7 +329,7 @@ class Trainer:
         self.log(
             {
                 "train_runtime": runtime,
-                "train_samples_per_second": state.epoch * len(dataset) / runtime,
+                "train_samples_per_second": state.global_step / plan.steps_per_epoch * plan.rows_per_epoch / runtime,
                 "train_steps_per_second": state.global_step / runtime,
                 "train_loss": state.total_loss / max(1, state.global_step),
             }
@@ -308,19 +352,6 @@ class Trainer:
         del figures["step"]
         return figures
 
-    def _load_finished_run(self, directory: Path, max_steps: int, trained_on: str) -> bool:
-        """Take model and state from the output directory if the run there did all its steps; say whether it did."""
-        if not (directory / STATE_FILE).exists():
-            return False
-        saved = TrainerState.load(directory)
-        if saved.global_step < max_steps:
-            return False
-        check_same_run(saved, self.args, trained_on)
-        load_weights(directory, self.model)
-        self.state = saved
-        self.results = read_json_object(directory / RESULTS_FILE)
-        return True
-
     def _output(self) -> TrainOutput:
         train_metrics = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], train_metrics)
@@ -339,28 +370,39 @@ class Trainer:
         _require_labels(dataset)
         metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
         self.log(metrics)
-        return {**metrics, "epoch": self.state.epoch}
+        metrics = {**metrics, "epoch": self.state.epoch}
+        self.control.should_evaluate = False
+        self._call("on_evaluate", metrics=metrics)
+        return metrics
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
         """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
-        return self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
+        output = self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
+        self._call("on_predict", metrics=output.metrics)
+        return output
 
     def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
         with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+
+            def on_batch(done: int, total: int) -> None:
+                progress(done, total)
+                if done:
+                    self._call("on_prediction_step")
+
             return predict(
                 self.model,
                 dataset,
                 batch_size=self.args.per_device_eval_batch_size,
                 compute_metrics=self.compute_metrics,
                 prefix=prefix,
-                progress=progress,
+                progress=on_batch,
             )
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
         entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
         self.state.log_history.append(entry)
-        self._call("on_log", logs=entry)
+        self._call("on_log", logs=dict(entry))
 
     # Results
 
@@ -391,35 +433,52 @@ class Trainer:
 
     def push_to_hub(self) -> str:
         """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
-        directory = Path(self.args.output_dir)
-        return upload(
-            directory,
-            self.args.hub_model_id or directory.resolve().name,
-            private=self.args.hub_private_repo,
-            message=f"kdistill: {self.state.global_step} steps",
-            ignore=("checkpoint-*/**", ".*"),
-        )
+        self._call("on_push_begin")
+        return upload_run(self.args, self.state)
 
-    def add_callback(self, callback: TrainerCallback) -> None:
-        """Let `callback` watch the training."""
-        self.callbacks.append(callback)
+    def add_callback(self, callback: Callback) -> None:
+        """Let `callback`, or an instance of it when it is a class, watch the training too."""
+        self.callback_handler.add(callback)
+
+    def pop_callback(self, callback: Callback) -> Callback | None:
+        """Take `callback`, or the first one of a class, out and return it; None when there is none."""
+        return self.callback_handler.pop(callback)
+
+    def remove_callback(self, callback: Callback) -> None:
+        """Take `callback`, or the first one of a class, out."""
+        self.callback_handler.pop(callback)
 
     def _call(self, event: str, **kwargs: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self.args, self.state, self.control, model=self.model, **kwargs)
+        self.control = self.callback_handler.call(
+            event,
+            self.args,
+            self.state,
+            self.control,
+            model=self.model,
+            processing_class=self.processing_class,
+            optimizer=self.optimizer,
+            **kwargs,
+        )
 
     def _encoded(self, source: Any) -> Dataset:
         return encode_for(self.model.config, source, self.processing_class, self.args)
 
 
 def _only_one_of(
-    model: BertForSequenceClassification | None, model_init: Callable[[], BertForSequenceClassification] | None
+    model: BertForSequenceClassification | None, model_init: ModelInit | None
 ) -> BertForSequenceClassification:
     if model is not None and model_init is None:
         return model
     if model is None and model_init is not None:
-        return model_init()
+        return _made_by(model_init)
     raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
+
+
+def _made_by(model_init: ModelInit) -> BertForSequenceClassification:
+    """A new model. What people wrote for a search takes the trial as its one argument, which is None here."""
+    parameters = inspect.signature(model_init).parameters.values()
+    takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
+    return model_init(None) if takes_trial else model_init()
 
 
 def _require_labels(dataset: Dataset) -> None:

@@ -12,12 +12,12 @@ from .arguments import TrainingArguments
 from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW
-from .run_directory import ARGS_FILE
-from .state import TrainerState, write_json
+from .run_directory import ARGS_FILE, COMMAND_FILE
+from .state import STATE_FILE, TrainerState, write_json
 from .tokenizer import BertTokenizer
 
 # Groups of arguments that may differ between a run and its resumption without changing what is learned.
-_WITHOUT_EFFECT = ("output", "checkpoints and logs")
+_WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
@@ -28,9 +28,11 @@ def save_model(directory: Path, model: BertForSequenceClassification, tokenizer:
         tokenizer.save_pretrained(directory)
 
 
-def save_arguments(directory: Path, args: TrainingArguments) -> None:
-    """Write `training_args.json`."""
+def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
+    """Write `training_args.json` and, when there is one, `command.txt`, the command line that repeats the run."""
     write_json(directory / ARGS_FILE, args.to_dict())
+    if command is not None:
+        atomic_write(directory / COMMAND_FILE, f"{command}\n".encode())
 
 
 def save_checkpoint(
@@ -62,6 +64,23 @@ def load_checkpoint(directory: Path, model: BertForSequenceClassification, optim
     state = TrainerState.load(directory)
     model.optimizer_step, model.tokens_in_step = state.global_step, 0
     return state
+
+
+def load_finished_run(
+    directory: Path, model: BertForSequenceClassification, args: TrainingArguments, max_steps: int, trained_on: str
+) -> TrainerState | None:
+    """Put the weights of the finished run of `directory` into `model`; return its state, or None when there is none.
+
+    A run is finished when it did `max_steps`, or when a callback ended it before these.
+    """
+    if not (directory / STATE_FILE).exists():
+        return None
+    saved = TrainerState.load(directory)
+    if saved.place < max_steps and not (saved.stopped and saved.max_steps == max_steps):
+        return None
+    check_same_run(saved, args, trained_on)
+    load_weights(directory, model)
+    return saved
 
 
 def load_weights(directory: Path, model: BertForSequenceClassification) -> None:

@@ -17,14 +17,33 @@ LossFunction = Callable[[Logits, Labels, RowIndices], tuple[float, Logits]]
 """(logits, labels, rows' places in the data) -> (mean loss, its gradient by the logits)."""
 
 
-def rows_of_steps(sampler: RandomSampler, rows_per_step: int, first: int, last: int) -> Iterator[RowIndices]:
-    """The rows of steps first..last-1, counted over all epochs; an epoch's last step has the rows that are left."""
-    steps_per_epoch = math.ceil(sampler.n / rows_per_step)
-    for step in range(first, last):
-        epoch, position = divmod(step, steps_per_epoch)
-        if position == 0 or step == first:
-            order = sampler.permutation(epoch)
-        yield order[position * rows_per_step : (position + 1) * rows_per_step]
+class EpochPlan:
+    """Which rows each step of a run reads.
+
+    An epoch goes over all rows in a new random order, `batch_size * accumulation` a step; its last step has the rows
+    that are left. With `drop_last` an epoch's last batch is left out unless it is full.
+    """
+
+    def __init__(self, rows: int, *, batch_size: int, accumulation: int, drop_last: bool, seed: int) -> None:
+        self._sampler = RandomSampler(rows, seed)
+        self._rows_per_step = batch_size * accumulation
+        self.rows_per_epoch = rows - rows % batch_size if drop_last else rows
+        if self.rows_per_epoch == 0:
+            raise ValueError(
+                f"dataloader_drop_last is True and {rows} rows do not fill a batch of {batch_size}; lower "
+                "per_device_train_batch_size"
+            )
+        self.steps_per_epoch = math.ceil(self.rows_per_epoch / self._rows_per_step)
+
+    def max_steps(self, epochs: float, limit: int) -> int:
+        """Steps of a run: `limit` if it is above 0, else those of so many epochs."""
+        return limit if limit > 0 else math.ceil(epochs * self.steps_per_epoch)
+
+    def rows_of_epoch(self, epoch: int, first: int) -> Iterator[RowIndices]:
+        """The rows of an epoch's steps from `first` on, counted from 0 in each epoch."""
+        order = self._sampler.permutation(epoch)[: self.rows_per_epoch]
+        for step in range(first, self.steps_per_epoch):
+            yield order[step * self._rows_per_step : (step + 1) * self._rows_per_step]
 
 
 def training_step(
@@ -35,11 +54,12 @@ def training_step(
     batch_size: int,
     max_grad_norm: float,
     compute_loss: LossFunction,
+    on_event: Callable[[str], object],
 ) -> tuple[float, float]:
     """Update the optimiser's model once from `rows`, in micro-batches of `batch_size`.
 
     Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch. A
-    `max_grad_norm` of 0 clips nothing.
+    `max_grad_norm` of 0 clips nothing. `on_event` is called with the names of the callbacks' events inside of a step.
 
     Returns the mean loss over the rows and the gradient's norm before clipping. Raises FloatingPointError, which names
     rows, when either is not finite; the parameters are then as before.
@@ -57,10 +77,14 @@ def training_step(
             raise _not_finite("loss", bad) from error
         model.backward(dlogits * np.float32(share))
         loss += share * micro_loss
+        if start + batch_size < len(rows):
+            on_event("on_substep_end")
     grad_norm = clip_grad_norm_(model, max_grad_norm or math.inf)
     if not math.isfinite(grad_norm):
         raise _not_finite("gradient", rows)
+    on_event("on_pre_optimizer_step")
     optimizer.step()
+    on_event("on_optimizer_step")
     optimizer.zero_grad()
     return loss, grad_norm
 

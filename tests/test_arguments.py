@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import pickle
+import runpy
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from kdistill.arguments import GROUPS, DistillationTrainingArguments, TrainingArguments
+from kdistill.argument_fields import GROUPS, argument
+from kdistill.arguments import DistillationTrainingArguments, TrainingArguments, whole_steps
+from kdistill.transformers_arguments import OTHER_ARGUMENTS, OtherArgument
 
 
 def test_defaults_of_its_own() -> None:
@@ -25,7 +31,7 @@ def test_defaults_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("misspelt", "nearest"),
-    [("temparature", "temperature"), ("evaluation_strategy", "eval_strategy"), ("lerning_rate", "learning_rate")],
+    [("temparature", "temperature"), ("eval_stategy", "eval_strategy"), ("lerning_rate", "learning_rate")],
 )
 def test_unknown_argument_suggests_the_nearest(misspelt: str, nearest: str) -> None:
     with pytest.raises(TypeError, match=f"'{misspelt}'; did you mean '{nearest}'"):
@@ -144,3 +150,124 @@ def test_every_argument_has_help_in_a_known_group() -> None:
     for field in dataclasses.fields(DistillationTrainingArguments):
         assert field.metadata["group"] in GROUPS
         assert len(field.metadata["help"]) > 10
+
+
+def others(*verdicts: str) -> list[OtherArgument]:
+    return [row for row in OTHER_ARGUMENTS.values() if row.verdict in verdicts]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "becomes"),
+    [
+        ("evaluation_strategy", "steps", "eval_strategy"),
+        ("per_gpu_train_batch_size", 7, "per_device_train_batch_size"),
+        ("per_gpu_eval_batch_size", 7, "per_device_eval_batch_size"),
+        ("push_to_hub_model_id", "me/tiny", "hub_model_id"),
+        ("push_to_hub_token", "hf_x", "hub_token"),
+    ],
+)
+def test_older_name_sets_what_it_is_now_called(name: str, value: Any, becomes: str) -> None:
+    assert TrainingArguments(**{name: value}) == TrainingArguments(**{becomes: value})
+    args = TrainingArguments()
+    setattr(args, name, value)
+    assert getattr(args, becomes) == getattr(args, name) == value
+    assert name not in args.to_dict()
+    for given in ({name: value, becomes: value}, {becomes: value, name: value}):
+        with pytest.raises(TypeError, match=f"^{becomes} is given twice"):
+            TrainingArguments(**given)
+    assert TrainingArguments(**{name: None}) == TrainingArguments()
+
+
+def test_every_older_name_is_tested_and_names_a_field() -> None:
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert {row.becomes for row in others("renamed")} <= names
+    assert len(others("renamed")) == 5
+    assert not names & set(OTHER_ARGUMENTS)
+
+
+@pytest.mark.parametrize("row", OTHER_ARGUMENTS.values(), ids=lambda row: row.name)
+def test_default_of_transformers_changes_nothing(row: OtherArgument) -> None:
+    """A script may pass every argument on: only what it asks for beyond the defaults is worth a word."""
+    empty = () if row.default else (False, "", [], {}, 0)
+    for value in (row.default, None, *row.harmless, *empty):
+        assert TrainingArguments(**{row.name: value}) == TrainingArguments()
+
+
+@pytest.mark.parametrize("row", others("ignored"), ids=lambda row: row.name)
+def test_ignored_argument_says_why(row: OtherArgument) -> None:
+    other = not row.default if isinstance(row.default, bool) else "other"
+    with pytest.warns(UserWarning, match=f"^{row.name} is ignored: .") as caught:
+        assert TrainingArguments(**{row.name: other}) == TrainingArguments()
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=f"^{row.name} is ignored: ."):
+        setattr(TrainingArguments(), row.name, other)
+
+
+@pytest.mark.parametrize("row", others("refused"), ids=lambda row: row.name)
+def test_refused_argument_says_why(row: OtherArgument) -> None:
+    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill cannot do: ."):
+        TrainingArguments(**{row.name: "other"})
+    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill cannot do: ."):
+        setattr(TrainingArguments(), row.name, "other")
+    with pytest.raises(AttributeError, match=f"no argument '{row.name}': ."):
+        getattr(TrainingArguments(), row.name)
+
+
+@pytest.mark.parametrize("row", others("without effect"), ids=lambda row: row.name)
+def test_what_is_always_so_is_accepted_in_silence(row: OtherArgument) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TrainingArguments(**{row.name: True}) == TrainingArguments()
+
+
+def test_subclasses_know_the_names_too() -> None:
+    @dataclasses.dataclass
+    class Mine(TrainingArguments):
+        extra: int = argument(1, "something of mine", group="training", at_least=0)
+
+    assert Mine(evaluation_strategy="steps", extra=3).eval_strategy == "steps"
+
+
+@pytest.mark.parametrize("name", ["logging_steps", "eval_steps", "save_steps", "warmup_steps"])
+def test_steps_are_whole_or_a_share(name: str) -> None:
+    for given, kept in ((7, 7), (7.0, 7), (1, 1), (0.25, 0.25)):
+        value = getattr(TrainingArguments(**{name: given}), name)
+        assert (value, type(value)) == (kept, type(kept))
+    with pytest.raises(ValueError, match=f"^{name} is 2.5; expected a whole number of steps, or below 1 a share"):
+        TrainingArguments(**{name: 2.5})
+    assert [whole_steps(steps, 30) for steps in (0.1, 0.11, 7)] == [3, 4, 7]
+
+
+def test_none_stands_for_the_default_where_it_does_in_transformers() -> None:
+    names = ("output_dir", "disable_tqdm", "metric_for_best_model", "report_to")
+    assert TrainingArguments(**dict.fromkeys(names)) == TrainingArguments()
+
+
+def test_token_is_never_written_or_shown() -> None:
+    args = TrainingArguments(hub_token="hf_secret")
+    assert args.hub_token == "hf_secret"
+    assert "hf_secret" not in f"{args!r} {json.dumps(args.to_dict())}"
+
+
+def test_output_directory_below_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert TrainingArguments("~/out").output_dir == "/somewhere/out"
+
+
+def test_best_checkpoints_need_evaluations() -> None:
+    assert TrainingArguments(save_strategy="best").load_best_model_at_end is True
+    with pytest.raises(ValueError, match="save_strategy is 'best' with eval_strategy 'no'"):
+        TrainingArguments(save_strategy="best", eval_strategy="no")
+
+
+def test_page_of_all_arguments_is_that_of_the_code() -> None:
+    module = runpy.run_path(str(ROOT / "tools" / "arguments_page.py"))
+    assert module["PAGE"].read_text() == module["page"](), "docs/arguments.md is old: run `make docs`"
+
+
+@pytest.mark.parametrize("cls", [TrainingArguments, DistillationTrainingArguments])
+def test_help_shows_the_arguments_by_name(cls: type) -> None:
+    signature = inspect.signature(cls)
+    assert list(signature.parameters) == [field.name for field in dataclasses.fields(cls)]
+    assert signature.parameters["learning_rate"].default == 5e-5

@@ -37,6 +37,10 @@ CASES["longer than a chunk, dropout"] = (LONG, [191, 1, 1, 230, 100, 92, 193])
 # Wider than the tiles of a weight's gradient (128 x 256), a strip of the embeddings' (64), a strip of vectors' (16384).
 WIDE = {"hidden_size": 132, "num_attention_heads": 3, "intermediate_size": 300, "hidden_act": "relu"}
 CASES["wider than every tile"] = (WIDE, [9, 1, 4])
+# Sums along the input of the activation that are cut: it must be applied once, to the whole sum.
+WIDER = {"hidden_size": 400, "num_attention_heads": 5, "intermediate_size": 20, "std": 0.1}
+for activation in ("gelu", "gelu_new", "relu"):
+    CASES[f"sums longer than a run, {activation}"] = ({**WIDER, "hidden_act": activation}, [3, 1, 14])
 LONG_VECTOR = {"hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 17000, "num_hidden_layers": 1}
 CASES["vectors in two strips"] = ({**LONG_VECTOR, "hidden_act": "relu"}, [3, 2])
 CASES["more rows than a tail item, dropout"] = (LONG, [1, 2, 3, 4, 5] * 10)

@@ -77,6 +77,19 @@ def test_a_sentence_longer_than_a_chunk_beside_short_ones() -> None:
         np.testing.assert_array_equal(model.forward(batch_of([ids[row]], [types[row]]))[0], whole[row])
 
 
+@pytest.mark.parametrize("cls_only", [True, False])
+def test_a_large_model_goes_through_its_layers_in_stages(cls_only: bool) -> None:
+    """BERT-base's width and 600 tokens: four layers are one item's work. A training pass takes all five at once.
+
+    More threads than chunks: one would begin the next stage too early if nothing held it back.
+    """
+    model = wide_model(num_hidden_layers=5, hidden_size=768, num_attention_heads=12, intermediate_size=3072)
+    batch = batch_of(*random_rows([40] * 15, model.config))
+    core = model.trainable_core()
+    staged = core.forward(*batch, False, 0, 0, 0, 5, cls_only=cls_only)
+    np.testing.assert_array_equal(staged, core.forward(*batch, True, 0, 0, 0, 2, cls_only=cls_only))
+
+
 def test_padding_changes_nothing() -> None:
     model = wide_model(**SMALL)
     ids, _ = random_rows([3, 9, 1], model.config)

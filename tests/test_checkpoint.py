@@ -150,6 +150,24 @@ def test_weights_of_another_model(
         read_weights(tmp_path, SHAPES)
 
 
+@every_format
+def test_sizes_that_differ_can_be_left_out(tmp_path: Path, arrays: Arrays, save: Save) -> None:
+    save(tmp_path, arrays)
+    shapes = SHAPES | {"classifier.weight": (3, 4)}
+    with pytest.raises(
+        ValueError,
+        match=r"'classifier\.weight' of shape \(2, 4\).* 2 labels apart.* 3\. .*ignore_mismatched_sizes=True",
+    ):
+        read_weights(tmp_path, shapes)
+    weights = read_weights(tmp_path, shapes, ignore_mismatched_sizes=True)
+    assert weights.mismatched == {"classifier.weight": (2, 4)}
+    assert set(weights) == set(SHAPES) - {"classifier.weight"}
+    assert weights.missing == ()
+    both = shapes | {"bert.pooler.dense.weight": (5, 4)}
+    with pytest.raises(ValueError, match=r"'bert\.pooler\.dense\.weight' of shape \(4, 4\)"):
+        read_weights(tmp_path, both)
+
+
 def test_safetensors_go_before_bin(tmp_path: Path, arrays: Arrays) -> None:
     save_safetensors(tmp_path, arrays)
     save_zip(tmp_path, {name: array + 1 for name, array in arrays.items()})

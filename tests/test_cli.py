@@ -16,12 +16,14 @@ import pytest
 from small_run import LABELS, sentences, write_model, write_rows
 
 from kdistill import __version__, cli, commands
+from kdistill.argument_fields import argument_types
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.commands import read_arguments
 from kdistill.model import BertForSequenceClassification
+from kdistill.options import COMMANDS
 from kdistill.tokenizer import AutoTokenizer
 
-NAMES = [command.name for command in cli.COMMANDS]
+NAMES = [command.name for command in COMMANDS]
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01"]
 
 
@@ -63,14 +65,14 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], name: str) ->
 
 
 def test_examples_of_the_help_are_understood() -> None:
-    for command in cli.COMMANDS:
+    for command in COMMANDS:
         assert cli.parse(command.example.replace("\\\n", "").split()[1:]).command == command.name
 
 
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, _ = run(capsys, "--help")
     assert status == 0
-    assert all(command.summary in output for command in cli.COMMANDS)
+    assert all(command.summary in output for command in COMMANDS)
     status, without_words, _ = run(capsys)
     assert (status, without_words) == (2, output)
 
@@ -91,7 +93,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
     assert read_arguments(cls, cli.parse(inputs)) == cls()
     other = {bool: True, int: 5, float: 0.125, str: "other"}
     for field in dataclasses.fields(cls):
-        kind, _ = cli.argument_types(cls)[field.name]
+        kind, _ = argument_types(cls)[field.name]
         value = other[kind]
         option = f"--{field.name.replace('_', '-')}"
         words = [option, str(value)]
@@ -188,6 +190,34 @@ def test_label_names(capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: P
         )
         assert (status, errors) == (0, "")
         assert list(json.loads((out / "config.json").read_text())["id2label"].values()) == expected
+
+
+def test_a_csv_of_pairs_under_other_names_and_a_model_of_other_labels(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path
+) -> None:
+    names = ("entailment", "neutral", "contradiction")
+    lines = [f'{row},"good, film","bad ""plot""\nscene",{names[row % 3]}' for row in range(12)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["id,first,second,verdict", *lines]) + "\n")
+    columns = ["--text-column", "first", "--text-pair-column", "second", "--label-column", "verdict"]
+    words = ["finetune", "--model", model_dir, "--train", tmp_path / "pairs.csv", *columns, "--json", *QUICK]
+    assert "pairs.csv:2: label 'entailment' is not one of the model's labels: 0 (negative), 1 (positive)" in error_of(
+        capsys, *words, "--output-dir", tmp_path / "refused"
+    )
+    teacher = tmp_path / "teacher"
+    status, _, errors = run(capsys, *words, "--ignore-mismatched-sizes", "--output-dir", teacher)
+    assert status == 0
+    assert "classifier.weight (in the file (2, 16), here (3, 16)): initialised at random" in errors
+    assert json.loads((teacher / "config.json").read_text())["id2label"] == dict(zip("012", sorted(names), strict=True))
+    distill = ["distill", "--teacher", teacher, "--student", model_dir, *words[3:]]
+    assert "'entailment' is not one of the model's labels" in error_of(
+        capsys, *distill, "--output-dir", tmp_path / "refused"
+    )
+    status, _, errors = run(capsys, *distill, "--ignore-mismatched-sizes", "--output-dir", tmp_path / "student")
+    assert (status, "initialised at random" in errors) == (0, True)
+    status, output, _ = run(
+        capsys, "evaluate", "--model", tmp_path / "student", "--data", tmp_path / "pairs.csv", *columns, "--json"
+    )
+    assert json.loads(output)["n"] == 12
 
 
 def test_output_directory_with_a_run(

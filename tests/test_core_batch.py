@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kdistill import _core
+from kdistill.data import pack
 
 IDS = np.arange(10, dtype=np.int32)
 TYPES = IDS % 2
@@ -43,3 +44,35 @@ def test_arrays_of_other_types_and_lengths() -> None:
         take(STARTS, [0], TYPES[:4])
     with pytest.raises(TypeError, match="indices must be an array of int64"):
         _core.take_rows(IDS, TYPES, STARTS, np.array([0], np.int32))  # type: ignore[arg-type]
+
+
+def test_lists_of_ids_are_packed_as_the_long_way_does() -> None:
+    rows = [[5, 2**31 - 1], [-(2**31)], [7, 8, 9]]
+    packed = _core.pack_lists(rows)
+    long_way = pack({"input_ids": rows, "token_type_ids": [[0] * len(row) for row in rows]})
+    assert packed is not None
+    for one, other in zip(packed, long_way, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [[]],
+        [[1], []],
+        [[1], (2,)],
+        ([1],),
+        [1, 2],
+        [[2**31]],
+        [[2**70]],
+        [[True]],
+        [[1.0]],
+        [["1"]],
+        [[None]],
+        None,
+    ],
+)
+def test_anything_else_is_left_to_python(rows: object) -> None:
+    assert _core.pack_lists(rows) is None

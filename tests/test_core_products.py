@@ -12,7 +12,7 @@ from kdistill import _core
 
 # The kernels' tiles are 4, 6, 12, 16 and 32 wide and registers 4, 8 and 16; each with its neighbours.
 AWKWARD = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 64, 65, 70]
-# BLIS cuts k at 256, 384 or 512, depending on the level; longer runs are added to what is there.
+# k is cut at 256, 384 or 512, depending on product and level; longer runs are added to what is there.
 LONG = [255, 256, 257, 383, 384, 385, 511, 512, 513, 768, 769, 1030]
 UNIT_ROUNDOFF = 2.0**-24
 
@@ -57,9 +57,9 @@ def test_long_sums_are_cut_and_added(k: int, transposed: bool) -> None:
         check(m, k, n, transposed=transposed)
 
 
-@pytest.mark.parametrize("size", [256, 300, 513])
+@pytest.mark.parametrize("size", [256, 300, 513, 1008, 1024, 1040])
 def test_wide_and_tall(size: int) -> None:
-    """More features than a block of panels holds."""
+    """More features than a block of panels holds; from 1024 on, a weight gradient's operands are packed."""
     for transposed in (False, True):
         check(7, 33, size, transposed=transposed)
         check(size, 33, 7, transposed=transposed)

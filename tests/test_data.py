@@ -227,6 +227,26 @@ def test_as_dataset_of_token_ids() -> None:
         as_dataset({"input_ids": ROWS}, None, label_column="y")
 
 
+def test_as_dataset_of_padded_token_ids() -> None:
+    """With a mask it says what is padding; without one the padding token does, at the end of rows alone."""
+    padded = [[2, 5, 0, 3, 0], [2, 3, 0, 0, 0], [2, 6, 7, 8, 3]]
+    types = [[0, 0, 0, 1, 0], [0] * 5, [0, 0, 1, 1, 1]]
+    packed = as_dataset({"input_ids": padded, "token_type_ids": types, "label": [0, 1, 1]}, None, pad_token_id=0)
+    assert packed.ids.tolist() == [2, 5, 0, 3, 2, 3, 2, 6, 7, 8, 3]
+    assert packed.types.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1]
+    assert packed.lengths.tolist() == [4, 2, 5]
+    masked = as_dataset({"input_ids": padded, "attention_mask": [[1] * 5] * 3}, None, pad_token_id=0)
+    assert masked.lengths.tolist() == [5, 5, 5]
+    assert as_dataset({"input_ids": padded}, None).lengths.tolist() == [5, 5, 5]
+    with pytest.raises(ValueError, match=r"input_ids\[1\] is nothing but padding"):
+        as_dataset({"input_ids": [[2, 0], [0, 0], [0, 0]]}, None, pad_token_id=0)
+
+
+def test_as_dataset_of_no_rows() -> None:
+    with pytest.raises(ValueError, match="the dict has no rows"):
+        as_dataset({"input_ids": []}, None)
+
+
 # --- RandomSampler ---------------------------------------------------------------------------------------------------
 
 

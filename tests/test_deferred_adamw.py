@@ -78,7 +78,7 @@ def test_the_same_bits_as_moving_everything(weight_decay: float) -> None:
 
 
 def test_an_epoch_of_real_sentences() -> None:
-    """The words of the demo's training rows, most of them rare; what the dense update sees are the recorded gradients."""
+    """The words of the demo's training rows, most of them rare; the dense update sees the same gradients."""
     lines = lzma.decompress((EXAMPLES / "train.tsv.xz").read_bytes()).decode("utf-8").splitlines()[1:]
     model = kd.BertForSequenceClassification(
         kd.BertConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=2, intermediate_size=64), seed=1

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import call, create_autospec
 
 import pytest
 
-from kdistill.hub import resolve, shard_names
+from kdistill.hub import resolve, shard_names, upload
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = [["config.json"], ["model.safetensors", "pytorch_model.bin"]]
@@ -203,3 +204,36 @@ def test_index_that_lists_no_files_beside_it(tmp_path: Path, content: str) -> No
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ValueError, match=r"index\.json"):
         shard_names(tmp_path / "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("revision", [None, "trial"])
+def test_upload_with_token_and_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    api = create_autospec(huggingface_hub.HfApi, instance=True)  # refuses arguments that the real one does not have
+    api.create_repo.return_value.repo_id = "me/tiny"
+    api.upload_folder.return_value.commit_url = "address"
+    made = create_autospec(huggingface_hub.HfApi, return_value=api)
+    monkeypatch.setattr(huggingface_hub, "HfApi", made)
+    address = upload(
+        tmp_path,
+        "tiny",
+        private=True,
+        token="hf_x",
+        revision=revision,
+        path_in_repo="deep/er",
+        message="8 steps",
+        ignore=["*.tmp"],
+    )
+    assert address == "address"
+    made.assert_called_once_with(token="hf_x")
+    api.create_repo.assert_called_once_with("tiny", private=True, exist_ok=True)
+    branches = [] if revision is None else [call("me/tiny", branch=revision, exist_ok=True)]
+    assert api.create_branch.mock_calls == branches
+    api.upload_folder.assert_called_once_with(
+        repo_id="me/tiny",
+        folder_path=tmp_path,
+        path_in_repo="deep/er",
+        revision=revision,
+        commit_message="8 steps",
+        ignore_patterns=["*.tmp"],
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,29 @@ def test_labels_that_the_classifier_was_not_made_for(tmp_path: Path) -> None:
     assert renamed.config.label2id == {"no": 0, "yes": 1}
     with pytest.raises(ValueError, match=re.escape("'classifier.") + ".*" + re.escape("expects (3")):
         BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3)
+
+
+def test_a_classifier_of_other_labels_is_replaced_when_asked_for(tmp_path: Path) -> None:
+    source = small_model()
+    saved(tmp_path, source)
+    with pytest.warns(
+        UserWarning, match=r"does not fit in .*classifier\.weight \(in the file \(2, 24\), here \(3, 24\)\)"
+    ):
+        model = BertForSequenceClassification.from_pretrained(
+            tmp_path, id2label={0: "a", 1: "b", 2: "c"}, ignore_mismatched_sizes=True, seed=5
+        )
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    for name, value in model.parameters.items():
+        if not name.startswith("classifier."):
+            np.testing.assert_array_equal(value, source.parameters[name])
+    weight = model.parameters["classifier.weight"]
+    assert weight.shape == (3, 24)
+    assert 0.0 < weight.std() < 3 * model.config.initializer_range
+    assert not model.parameters["classifier.bias"].any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = BertForSequenceClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True)
+    np.testing.assert_array_equal(same.flat_parameters, source.flat_parameters)
 
 
 def test_directories_that_hold_no_model(tmp_path: Path) -> None:

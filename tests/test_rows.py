@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.rows import NO_LABEL, read_rows, read_table
+from kdistill.rows import NO_LABEL, read_rows
+from kdistill.table import Table
+from kdistill.table_sources import read_table
 
 SENTIMENT = {0: "negative", 1: "positive"}
 
@@ -77,8 +80,8 @@ def test_jsonl(tmp_path: Path) -> None:
         read_rows(write(path, '{"sentence": "good"}\n{"sentence": \n'))
     with pytest.raises(TypeError, match=r"a\.jsonl:3: column 'sentence' holds None of type NoneType; expected text"):
         read_rows(write(path, '{"sentence": "good"}\n\n{"label": 1}\n'))
-    with pytest.raises(ValueError, match=r"a\.jsonl:1: expected a JSON object, found list"):
-        read_rows(write(path, "[1]\n"))
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: expected a JSON object, found int"):
+        read_rows(write(path, "1\n"))
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -94,6 +97,9 @@ class HubDataset:
     """The part of a datasets.Dataset that is read."""
 
     column_names = ("idx", "text", "labels")
+
+    def __len__(self) -> int:
+        return 2
 
     def __getitem__(self, name: str) -> list[Any]:
         return {"idx": [0, 1], "text": ["good", "bad"], "labels": [1, 0]}[name]
@@ -167,7 +173,10 @@ def test_rows_without_a_label(missing: Any) -> None:
         ("postive", ValueError, "row 1 of the dict: label 'postive' is not one of"),
         (-1, ValueError, "label -1 is how GLUE marks rows whose label is withheld"),
         ("-1", ValueError, "label -1 is how GLUE marks rows whose label is withheld"),
-        (1.0, TypeError, "row 1 of the dict: label 1.0 is a float; expected an integer id or a label's name"),
+        (0.5, ValueError, "row 1 of the dict: label 0.5 is not one of the model's labels"),
+        ("0.5", ValueError, "row 1 of the dict: label '0.5' is not one of the model's labels"),
+        (math.inf, ValueError, "row 1 of the dict: label inf is not one of"),
+        (b"1", TypeError, "row 1 of the dict: label b'1' is a bytes; expected an integer id or a label's name"),
         (True, TypeError, "label True is a bool"),
         ([1], TypeError, r"label \[1\] is a list"),
     ],
@@ -176,6 +185,38 @@ def test_labels_that_are_refused(label: Any, error: type[Exception], message: st
     rows = read_rows({"text": ["a", "b"], "label": [0, label]})
     with pytest.raises(error, match=message):
         rows.label_ids(SENTIMENT)
+
+
+def test_whole_numbers_may_be_floats_as_frames_with_missing_values_write_them(tmp_path: Path) -> None:
+    rows = read_rows({"text": ["a", "b", "c"], "label": [1.0, float("nan"), np.float32(0)]})
+    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    rows = read_rows(write(tmp_path / "a.csv", "text,label\na,1.0\nb,\nc,0.0\n"))
+    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    assert rows.id2label() == {0: "LABEL_0", 1: "LABEL_1"}
+
+
+def test_class_names_of_the_source_are_the_model_s_in_any_order_and_case() -> None:
+    columns = {"text": ["a", "b", "c"], "label": [0, 1, None]}
+    rows = read_rows(Table("hub", columns, class_names={"label": ("Positive", "Negative")}))
+    np.testing.assert_array_equal(rows.label_ids({0: "NEGATIVE", 1: "positive"}), [1, 0, NO_LABEL])
+    np.testing.assert_array_equal(rows.label_ids({0: "LABEL_0", 1: "LABEL_1"}), [0, 1, NO_LABEL])
+    assert rows.id2label() == {0: "Positive", 1: "Negative"}
+    withheld = Table("hub", {"text": ["a"], "label": [-1]}, class_names={"label": ("positive", "negative")})
+    with pytest.raises(ValueError, match=r"row 0 of hub: label -1 is how GLUE marks .* withheld"):
+        read_rows(withheld).label_ids(SENTIMENT)
+
+
+def test_lists_in_fields_are_lists(tmp_path: Path) -> None:
+    """As JSON, and as pandas writes a column of lists; labels that only look like one stay as they are."""
+    fields = ["[0, 1]", "['a', 'b']", '["a"]', "[]", "[neutral]", "0.5", ""]
+    expected = [[0, 1], ["a", "b"], ["a"], [], "[neutral]", "0.5", ""]
+    assert (
+        read_rows(write(tmp_path / "a.tsv", "\n".join(["text\tlabel", *(f"x\t{f}" for f in fields)]))).labels
+        == expected
+    )
+    records = [{"text": "x", "labels": labels} for labels in ([0, 1], ["a"], 0.5, None)]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)))
+    assert read_rows(path).labels == [[0, 1], ["a"], 0.5, None]
 
 
 def test_a_label_out_of_range_names_file_and_line(tmp_path: Path) -> None:

@@ -116,6 +116,50 @@ def test_padding_when_asked_for(tokenizer: BertTokenizer) -> None:
     assert fixed["token_type_ids"].dtype == np.int64
 
 
+def test_pairs_as_tuples(tokenizer: BertTokenizer) -> None:
+    assert tokenizer([("the film", "great"), ("is", "!")]) == tokenizer(["the film", "is"], ["great", "!"])
+    with pytest.raises(TypeError, match=r"text\[0\] is \('the', 'film', 'is'\) of type tuple"):
+        tokenizer([("the", "film", "is")])  # type: ignore[list-item]
+
+
+def test_columns_and_widths_can_be_chosen(tokenizer: BertTokenizer) -> None:
+    few = tokenizer(["the film"], return_token_type_ids=False, return_attention_mask=False)
+    assert few == {"input_ids": [[CLS, THE, FILM, SEP]]}
+    wide = tokenizer(["the film is", "great"], padding=True, pad_to_multiple_of=4)
+    assert wide["input_ids"] == [[CLS, THE, FILM, IS, SEP, PAD, PAD, PAD], [CLS, GREAT, SEP] + [PAD] * 5]
+
+
+def test_encoding_one_text(tokenizer: BertTokenizer) -> None:
+    assert tokenizer.encode("the film") == [CLS, THE, FILM, SEP]
+    assert tokenizer.encode("the film", "great", truncation=True, max_length=5) == [CLS, THE, SEP, GREAT, SEP]
+    assert tokenizer.encode("the", add_special_tokens=False) == [THE]
+    np.testing.assert_array_equal(tokenizer.encode("the", return_tensors="np"), [[CLS, THE, SEP]])
+    with pytest.raises(TypeError, match="encode takes one string, and a call a list"):
+        tokenizer.encode(["the"])  # type: ignore[arg-type]
+
+
+def test_rows_are_padded_later(tokenizer: BertTokenizer) -> None:
+    rows = [{"input_ids": [CLS, THE, SEP], "label": 1}, {"input_ids": np.array([CLS, SEP]), "label": 0}]
+    padded = tokenizer.pad(rows, return_tensors="np")
+    np.testing.assert_array_equal(padded["input_ids"], [[CLS, THE, SEP], [CLS, SEP, PAD]])
+    np.testing.assert_array_equal(padded["attention_mask"], [[1, 1, 1], [1, 1, 0]])
+    np.testing.assert_array_equal(padded["label"], [1, 0])
+    batch = tokenizer(["the film", ""])
+    assert tokenizer.pad(batch, padding="max_length", max_length=5) == tokenizer(
+        ["the film", ""], padding="max_length", max_length=5
+    )
+    assert batch["input_ids"] == [[CLS, THE, FILM, SEP], [CLS, SEP]], "the rows given are left alone"
+    assert tokenizer.pad({"input_ids": [CLS, SEP]}, padding="max_length", max_length=3) == {
+        "input_ids": [CLS, SEP, PAD],
+        "attention_mask": [1, 1, 0],
+    }
+    with pytest.raises(ValueError, match="the rows have no input_ids; they have label"):
+        tokenizer.pad([{"label": 1}])
+    for wrong in ([], ["film"]):
+        with pytest.raises(TypeError, match="encoded_inputs must be a dict of columns or a list of dicts"):
+            tokenizer.pad(wrong)  # type: ignore[arg-type]
+
+
 def test_what_is_saved_loads_with_the_same_ids(tmp_path: Path) -> None:
     source, saved, alone = (tmp_path / name for name in ("source", "saved", "alone"))
     source.mkdir()
@@ -167,8 +211,30 @@ def test_vocabulary_and_decoding(tokenizer: BertTokenizer) -> None:
     assert tokenizer.convert_tokens_to_ids(["film", "zebra"]) == [FILM, UNK]
     assert tokenizer.decode(np.array(ids)) == "[CLS] the films! [SEP]"
     assert tokenizer.batch_decode([ids], skip_special_tokens=True) == ["the films!"]
+    assert tokenizer.decode([[THE], [FILM, S]]) == ["the", "films"]
+    assert tokenizer.decode(np.array([[THE, S], [FILM, S]])) == ["thes", "films"]
+    assert tokenizer.decode(FILM) == "film"
+    assert tokenizer.get_vocab() == tokenizer.vocab
+    assert tokenizer.convert_ids_to_tokens(ids, skip_special_tokens=True) == ["the", "film", "##s", "!"]
+    assert tokenizer.convert_tokens_to_string(["the", "film", "##s"]) == "the films"
+    assert tokenizer.tokenize("the", "film", add_special_tokens=True) == ["[CLS]", "the", "[SEP]", "film", "[SEP]"]
+    assert (tokenizer.num_special_tokens_to_add(), tokenizer.num_special_tokens_to_add(pair=True)) == (2, 3)
+    assert dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)) == {
+        "[UNK]": UNK, "[SEP]": SEP, "[PAD]": PAD, "[CLS]": CLS, "[MASK]": MASK,
+    }  # fmt: skip
     with pytest.raises(IndexError, match="token id 99 is not in the vocabulary of 13 entries"):
         tokenizer.convert_ids_to_tokens(99)
+
+
+def test_decoded_text_is_cleaned_up_when_the_files_or_the_call_say_so(tmp_path: Path) -> None:
+    words = ["it", "'", "s", "don", "t", ".", "film"]
+    write_vocab(tmp_path, [*VOCAB[:5], *words], clean_up_tokenization_spaces=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    ids = tokenizer("it's film.", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == "it's film."
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == "it ' s film."
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").decode(ids) == "it's film."
 
 
 def test_copies_and_pickles(tmp_path: Path) -> None:
@@ -252,5 +318,5 @@ def test_wrong_arguments_say_what_is_expected(tokenizer: BertTokenizer) -> None:
         tokenizer("film", return_tensors="pt")
     with pytest.raises(ValueError, match="rows of different lengths; pass padding=True"):
         tokenizer(["film", "the film"], return_tensors="np")
-    with pytest.raises(AttributeError, match="Encodings has no 'ids'; it has input_ids"):
+    with pytest.raises(AttributeError, match="BatchEncoding has no 'ids'; it has input_ids"):
         _ = tokenizer("film").ids

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill import trainer as trainer_module
+from kdistill import publishing
 from kdistill.arguments import TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
+from kdistill.data_collator import DataCollatorWithPadding
 from kdistill.losses import cross_entropy
 from kdistill.metrics import EvalPrediction, majority_share, wilson_interval
 from kdistill.model import BertForSequenceClassification
@@ -47,13 +48,14 @@ class Recorder(TrainerCallback):
 
 def test_equals_a_loop_written_out_by_hand(tmp_path: Path) -> None:
     dataset, seed, lr, epochs = small_dataset(30), 5, 0.01, 3
-    args = arguments(tmp_path, num_train_epochs=epochs, seed=seed, weight_decay=0.1, max_grad_norm=0.5, warmup_steps=3)
+    adam = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-4, "weight_decay": 0.1}
+    args = arguments(tmp_path, num_train_epochs=epochs, seed=seed, max_grad_norm=0.5, warmup_steps=3, **adam)
     trainer = Trainer(small_model(), args, train_dataset=dataset, eval_dataset=small_dataset(10, seed=1))
     trainer.train()
 
     model = small_model()
     model.dropout_seed = seed
-    optimizer = AdamW(model, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
+    optimizer = AdamW(model, lr=lr, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.1)
     steps, step = 4 * epochs, 0  # 30 rows: three batches of 8 and one of 6
     for epoch in range(epochs):
         order = RandomSampler(30, seed).permutation(epoch)
@@ -400,15 +402,38 @@ def test_model_init_makes_a_new_model_for_each_training(tmp_path: Path) -> None:
     trainer.train()
     assert trainer.model is not first
     np.testing.assert_array_equal(weights(trainer.model), first_weights)
+    for_a_search = Trainer(model_init=lambda trial: small_model(3) if trial is None else None, args=args)
+    np.testing.assert_array_equal(weights(for_a_search.model), weights(small_model(3)))
     with pytest.raises(ValueError, match="model and model_init: found both"):
         Trainer(small_model(), args, model_init=small_model)
     with pytest.raises(ValueError, match="model and model_init: found neither"):
         Trainer(args=args)
 
 
+def test_names_of_transformers_in_the_constructor(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    args = arguments(tmp_path, eval_strategy="no")
+    collator = DataCollatorWithPadding(tokenizer)
+    rows = write_rows(tmp_path / "rows.tsv", 16)
+    trainer = Trainer(small_model(), args, tokenizer=tokenizer, data_collator=collator, train_dataset=rows)
+    assert trainer.processing_class is tokenizer
+    trainer.train()
+    plain = Trainer(small_model(), arguments(tmp_path / "2", eval_strategy="no"), train_dataset=trainer.train_dataset)
+    plain.train()
+    np.testing.assert_array_equal(weights(trainer.model), weights(plain.model))
+    with pytest.raises(ValueError, match="processing_class and tokenizer, its older name, are both given"):
+        Trainer(small_model(), args, tokenizer=tokenizer, processing_class=tokenizer)
+    with pytest.raises(TypeError, match=r"data_collator is .*; expected None or a DataCollatorWithPadding"):
+        Trainer(small_model(), args, data_collator=lambda rows: rows)
+    for wrong in ({"return_tensors": "pt"}, {"padding": "left"}, {"padding": "max_length"}):
+        with pytest.raises(ValueError, match=r"^(return_tensors|padding|max_length) is .*; expected"):
+            DataCollatorWithPadding(tokenizer, **wrong)
+
+
 def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads: list[Any] = []
-    monkeypatch.setattr(trainer_module, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
+    monkeypatch.setattr(publishing, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
     args = arguments(tmp_path, eval_strategy="no", push_to_hub=True, hub_model_id="me/tiny", hub_private_repo=True)
     trainer = Trainer(small_model(), args, train_dataset=small_dataset(16))
     trainer.train()

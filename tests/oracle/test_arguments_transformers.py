@@ -8,34 +8,58 @@ import pytest
 
 from kdistill.arguments import SCHEDULERS, DistillationTrainingArguments
 from kdistill.schedules import get_scheduler
+from kdistill.state import TrainerState
+from kdistill.transformers_arguments import OTHER_ARGUMENTS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-OUR_OWN = {"alpha", "temperature", "teacher_cache", "max_length"}
-# transformers 5 dropped the first and folds the second into warmup_steps; older versions have both.
-OLDER = {"overwrite_output_dir", "warmup_ratio"}
-# Set apart in the documentation, or worked out from other arguments.
-OTHER_DEFAULT = {
-    "output_dir",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "eval_strategy",
-    "save_strategy",
-    "logging_strategy",
-    "metric_for_best_model",
-    "load_best_model_at_end",
-    "disable_tqdm",
+THEIRS = {
+    field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+    for field in dataclasses.fields(transformers.TrainingArguments)
 }
+OURS = {field.name: field for field in dataclasses.fields(DistillationTrainingArguments)}
 
 
-def test_names_and_defaults_are_those_of_transformers() -> None:
-    theirs = {field.name: field.default for field in dataclasses.fields(transformers.TrainingArguments)}
-    ours = {field.name: field.default for field in dataclasses.fields(DistillationTrainingArguments)}
-    assert set(ours) - set(theirs) <= OUR_OWN | OLDER
-    shared = set(ours) & set(theirs) - OTHER_DEFAULT
-    assert len(shared) > 20
-    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+def test_every_argument_of_transformers_is_understood() -> None:
+    assert len(THEIRS) > 90
+    assert set(THEIRS) - set(OURS) - set(OTHER_ARGUMENTS) == set()
+
+
+def test_what_is_said_to_be_of_transformers_is() -> None:
+    ours = {name for name, field in OURS.items() if field.metadata["origin"] == "transformers"}
+    others = {name for name, row in OTHER_ARGUMENTS.items() if row.origin == "transformers"}
+    assert ours | others == set(THEIRS)
+
+
+def test_defaults_are_those_of_transformers_or_said_not_to_be() -> None:
+    said = {name: field.metadata["theirs"] for name, field in OURS.items()}
+    said |= {name: row.default for name, row in OTHER_ARGUMENTS.items()}
+    assert {name: said[name] for name in THEIRS} == THEIRS
+
+
+def test_all_defaults_of_transformers_can_be_passed_on() -> None:
+    args = DistillationTrainingArguments(**THEIRS)
+    assert (args.eval_strategy, args.save_strategy, args.logging_strategy) == ("no", "steps", "steps")
+    assert args.per_device_train_batch_size == 8
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 0.06, 0.5, 1, 3])
+def test_warmup_steps_are_those_of_transformers(warmup_steps: float) -> None:
+    theirs = transformers.TrainingArguments("out", warmup_steps=warmup_steps, use_cpu=True)
+    ours = DistillationTrainingArguments("out", warmup_steps=warmup_steps)
+    assert [ours.get_warmup_steps(n) for n in range(1, 200)] == [theirs.get_warmup_steps(n) for n in range(1, 200)]
+
+
+@pytest.mark.parametrize("steps", [0.01, 0.1, 0.3, 0.5, 1, 7])
+def test_shares_of_a_run_are_those_of_transformers(steps: float) -> None:
+    fields = {"logging_steps": steps, "eval_steps": steps, "save_steps": steps}
+    for max_steps in (1, 10, 30, 77):
+        theirs, ours = transformers.TrainerState(), TrainerState()
+        theirs.compute_steps(transformers.TrainingArguments("out", use_cpu=True, **fields), max_steps)
+        ours.plan(DistillationTrainingArguments("out", **fields), max_steps, steps_per_epoch=10)
+        for name in fields:
+            assert getattr(ours, name) == getattr(theirs, name)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -86,17 +86,6 @@ def check_directory(directory: Path, model: Any) -> None:
         assert_same(weights[name], tensor)
 
 
-@pytest.mark.parametrize("legacy", [None, False, True], ids=["safetensors", "zip", "legacy"])
-def test_bert_base(tmp_path: Path, legacy: bool | None) -> None:
-    torch.manual_seed(0)
-    model = transformers.BertForSequenceClassification(transformers.BertConfig())
-    if legacy is None:
-        model.save_pretrained(tmp_path)
-    else:
-        save(model.state_dict(), tmp_path / "pytorch_model.bin", legacy)
-    check_directory(tmp_path, model)
-
-
 @FORMATS
 def test_pretraining_checkpoint_gives_encoder_and_pooler(tmp_path: Path, legacy: bool) -> None:
     """As the hub's BERT checkpoints: heads cls.*, gamma and beta, a decoder tied to the word embeddings."""

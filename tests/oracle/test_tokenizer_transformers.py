@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from kdistill.rows import read_rows
@@ -35,6 +39,17 @@ def texts(shared_dir: Path) -> list[str]:
     dev = read_rows(shared_dir / "data" / "SST-2" / "dev.tsv").texts
     assert len(dev) == 872
     return dev + [text.title() for text in dev[:100]] + TRICKY
+
+
+@pytest.fixture(scope="module")
+def both() -> Callable[[Path], tuple[Any, Any]]:
+    """transformers' and our tokenizer of a directory, each loaded once."""
+
+    @functools.cache
+    def load(directory: Path) -> tuple[Any, Any]:
+        return transformers.AutoTokenizer.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
+
+    return load
 
 
 def only_vocab(model_files: Path, directory: Path, do_lower_case: bool | None) -> Path:
@@ -86,11 +101,75 @@ def test_padded_arrays_and_decoding(model_files: Path, texts: list[str]) -> None
     for name in ("input_ids", "token_type_ids", "attention_mask"):
         assert (found[name] == expected[name]).all()
     row = [int(token_id) for token_id in found["input_ids"][0]]
-    assert ours.decode(row, skip_special_tokens=True) == theirs.decode(
-        row, skip_special_tokens=True, clean_up_tokenization_spaces=True
-    )
+    assert ours.decode(row, skip_special_tokens=True) == theirs.decode(row, skip_special_tokens=True)
     assert ours.convert_ids_to_tokens(row) == theirs.convert_ids_to_tokens(row)
     assert ours.vocab == theirs.vocab
+
+
+FIRST, SECOND = ["the film is great", "it's bad, isn't it?"], ["no", "yes it is : the worst"]
+ENCODED = [{"input_ids": [101, 5, 102], "label": 1}, {"input_ids": [101, 102], "label": 0}]
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "one text": lambda t: t("the film"),
+    "texts": lambda t: t(FIRST),
+    "tuple": lambda t: t(tuple(FIRST)),
+    "pairs": lambda t: t(FIRST, SECOND),
+    "pairs by name": lambda t: t(text=FIRST, text_pair=SECOND),
+    "list of pairs": lambda t: t(list(zip(FIRST, SECOND, strict=True))),
+    "longest first": lambda t: t(FIRST, SECOND, truncation="longest_first", max_length=6),
+    "only first": lambda t: t(FIRST, SECOND, truncation="only_first", max_length=10),
+    "do not truncate": lambda t: t(FIRST, truncation="do_not_truncate"),
+    "padded": lambda t: t(FIRST, padding=True),
+    "padded to max_length": lambda t: t(FIRST, padding="max_length", max_length=12, truncation=True),
+    "padded to less than there is": lambda t: t(FIRST, padding="max_length", max_length=4),
+    "padded to a multiple": lambda t: t(FIRST, padding=True, pad_to_multiple_of=8),
+    "arrays": lambda t: t(FIRST, padding=True, return_tensors="np"),
+    "array of one": lambda t: t("the film", return_tensors="np"),
+    "no types": lambda t: t(FIRST, return_token_type_ids=False),
+    "no mask": lambda t: t(FIRST, return_attention_mask=False),
+    "no special tokens": lambda t: t(FIRST, add_special_tokens=False),
+    "encode": lambda t: t.encode("the film"),
+    "encode a pair": lambda t: t.encode("the film", "is great", truncation=True, max_length=6),
+    "encode to an array": lambda t: t.encode("the film", return_tensors="np"),
+    "pad rows": lambda t: t.pad(ENCODED),
+    "pad rows to arrays": lambda t: t.pad(ENCODED, return_tensors="np"),
+    "pad a batch": lambda t: t.pad(t(FIRST), padding="max_length", max_length=16),
+    "pad one row": lambda t: t.pad({"input_ids": [101, 102]}, padding="max_length", max_length=4),
+    "decode": lambda t: t.decode(t(FIRST[1])["input_ids"]),
+    "decode without special tokens": lambda t: t.decode(t(FIRST[1])["input_ids"], skip_special_tokens=True),
+    "decode cleaned up": lambda t: t.decode(t(FIRST[1])["input_ids"], clean_up_tokenization_spaces=True),
+    "decode as it is": lambda t: t.decode(t(FIRST[1])["input_ids"], clean_up_tokenization_spaces=False),
+    "decode an id": lambda t: t.decode(1996),
+    "decode an array": lambda t: t.decode(np.array([101, 1996, 2143])),
+    "decode rows": lambda t: t.decode([[101, 1996], [2143]]),
+    "batch_decode": lambda t: t.batch_decode(t(FIRST, padding=True)["input_ids"], skip_special_tokens=True),
+    "tokenize": lambda t: t.tokenize("The films!"),
+    "tokenize a pair": lambda t: t.tokenize("The films!", pair="again"),
+    "tokenize with special tokens": lambda t: t.tokenize("The films!", add_special_tokens=True),
+    "tokens to ids": lambda t: (t.convert_tokens_to_ids("film"), t.convert_tokens_to_ids(["the", "zzzq"])),
+    "ids to tokens": lambda t: (t.convert_ids_to_tokens(1996), t.convert_ids_to_tokens([101, 1996])),
+    "ids to tokens without special ones": lambda t: t.convert_ids_to_tokens([101, 1996], skip_special_tokens=True),
+    "tokens to text": lambda t: t.convert_tokens_to_string(["the", "film", "##s", "!"]),
+    "vocabulary": lambda t: (t.vocab, t.get_vocab(), len(t), t.vocab_size),
+    "special tokens": lambda t: {name: str(token) for name, token in t.special_tokens_map.items()},
+    "all special tokens": lambda t: (sorted(t.all_special_tokens), sorted(t.all_special_ids)),
+    "special tokens to add": lambda t: (t.num_special_tokens_to_add(), t.num_special_tokens_to_add(pair=True)),
+    "attributes": lambda t: (t.padding_side, t.truncation_side, t.pad_token_type_id, list(t.model_input_names)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_calls_give_the_same(model_files: Path, both: Callable[[Path], tuple[Any, Any]], call: Any) -> None:
+    theirs, ours = both(model_files)
+    expected, found = call(theirs), call(ours)
+    if hasattr(expected, "keys"):
+        assert list(found) == list(expected)
+        for name in found:
+            assert type(found[name]) is type(expected[name])
+            np.testing.assert_equal(found[name], expected[name])
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected, strict=True)
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
@@ -103,6 +182,8 @@ def test_what_is_saved_opens_in_transformers(
     assert theirs(texts)["input_ids"] == ours(texts)["input_ids"]
     assert theirs.model_max_length == 512
     assert (theirs.pad_token, theirs.mask_token_id) == (ours.pad_token, ours.mask_token_id)
+    ids = ours("it's a film, isn't it?")["input_ids"]
+    assert theirs.decode(ids) == ours.decode(ids)
     (tmp_path / "tokenizer.json").unlink()
     from_vocab = transformers.BertTokenizer.from_pretrained(tmp_path)
     assert from_vocab(texts)["input_ids"] == ours(texts)["input_ids"]

@@ -1,0 +1,131 @@
+"""How one training argument is declared and checked: its help text, its limits, and what transformers has there."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import os
+import types
+import typing
+from collections.abc import Hashable, Iterable
+from dataclasses import Field, field
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, cast
+
+GROUPS = ("output", "hub", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
+"""What an argument may be about, in the order of the command line's help."""
+Origin = Literal["transformers", "transformers 4", "kdistill"]
+"""Who has an argument of this name: transformers today, only its version 4, or nobody else."""
+
+_SAME = object()
+_T = TypeVar("_T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
+    nearest = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def argument(
+    default: _T,
+    help: str,
+    *,
+    group: str,
+    choices: tuple[str, ...] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    steps: bool = False,
+    none_is_default: bool = False,
+    theirs: Any = _SAME,
+    origin: Origin = "transformers",
+    secret: bool = False,
+) -> _T:
+    """Declare one argument: a dataclass field with its help text, its group on the command line and its limits.
+
+    `steps`: a whole number of optimiser steps, or below 1 a share of the run's. `none_is_default`: None, which
+    transformers has as its default there, stands for the default here. `theirs`: the default of transformers where it
+    is another one. `secret`: not to be shown or written down.
+    """
+    limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
+    metadata = {
+        "help": help,
+        "group": group,
+        "choices": choices,
+        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
+        "steps": steps,
+        "none_is_default": none_is_default,
+        "theirs": default if theirs is _SAME else theirs,
+        "origin": origin,
+        "secret": secret,
+    }
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
+    """Map every argument's name to (type, may it be None)."""
+    return _argument_types(cast(Hashable, cls))  # mypy takes a dataclass for unhashable, as its instances are
+
+
+@functools.cache
+def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
+    result = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        (kind,) = (option for option in options if option is not type(None))
+        result[name] = (kind, type(None) in options)
+    return result
+
+
+# NumPy scalars pass: Optuna and NumPy hand them out.
+_ACCEPTED: dict[type, type | tuple[type, ...]] = {
+    bool: bool,
+    int: numbers.Integral,
+    float: numbers.Real,
+    str: (str, os.PathLike),
+}
+
+
+def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any:
+    """Return `value` as a plain `kind`, or raise naming the argument, what was found and what is expected."""
+    if value is None:
+        if optional:
+            return None
+        if argument.metadata["none_is_default"]:
+            return argument.default
+    if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
+        expected = kind.__name__ + (" or None" if optional else "")
+        raise TypeError(f"{argument.name} is {value!r} ({type(value).__name__}); expected {expected}")
+    value = str(value) if kind is str else kind(value)
+    choices = argument.metadata["choices"]
+    if choices is not None and value not in choices:
+        hint = did_you_mean(value, choices)
+        raise ValueError(f"{argument.name} is {value!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+    if kind in (int, float):
+        _check_limits(argument, kind, value)
+    return _as_steps(argument.name, value) if argument.metadata["steps"] else value
+
+
+def _check_limits(argument: Field[Any], kind: type, value: float) -> None:
+    kept = {
+        ">=": lambda limit: value >= limit,
+        ">": lambda limit: value > limit,
+        "<=": lambda limit: value <= limit,
+        "<": lambda limit: value < limit,
+    }
+    limits = argument.metadata["limits"]
+    if not (math.isfinite(value) and all(kept[sign](limit) for sign, limit in limits.items())):
+        number = "a whole number" if kind is int else "a finite number"
+        bounds = " and ".join(f"{sign} {limit}" for sign, limit in limits.items())
+        raise ValueError(f"{argument.name} is {value!r}; expected {number} {bounds}".rstrip())
+
+
+def _as_steps(name: str, value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError(
+            f"{name} is {value!r}; expected a whole number of steps, or below 1 a share of the run's steps"
+        )
+    return int(value) if value.is_integer() else value

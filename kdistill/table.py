@@ -1,0 +1,129 @@
+"""Columns of equal length, with the few operations of a `datasets.Dataset` that preparing text needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of equal length, and where they came from. Operations give a new table.
+
+    places: file and line of each row (`train.tsv:17`), or None when the rows did not come from files of lines.
+    class_names: names of the labels 0, 1, ... of a column, where the source states them (`datasets.ClassLabel`).
+    """
+
+    source: str
+    columns: Mapping[str, Sequence[Any]]
+    places: Sequence[str] | None = None
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of {self.source} differ in length: {lengths}")
+
+    @classmethod
+    def from_records(
+        cls, records: Sequence[Mapping[str, Any]], source: str, places: Sequence[str] | None = None
+    ) -> Table:
+        """Table of dicts; a key that a row lacks is None there, so that a missing text is found with its row."""
+        names = dict.fromkeys(name for record in records for name in record)
+        return cls(source, {name: [record.get(name) for record in records] for name in names}, places)
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.columns)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, key: str | int) -> Any:
+        """A column as a list, or a row as a dict. Raises KeyError or IndexError."""
+        if isinstance(key, str):
+            self._require(key)
+            return list(self.columns[key])
+        return {name: values[key] for name, values in self.columns.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    def where(self, row: int) -> str:
+        """Place of a row for a message: `train.tsv:17`, or `row 16 of the list`."""
+        return f"row {row} of {self.source}" if self.places is None else self.places[row]
+
+    def map(
+        self,
+        function: Callable[[dict[str, Any]], Mapping[str, Any]],
+        *,
+        batched: bool = False,
+        batch_size: int = 1000,
+        remove_columns: str | Sequence[str] = (),
+    ) -> Table:
+        """Add the columns that `function` gives for each row, such as `lambda row: tokenizer(row["sentence"])`.
+
+        batched: `function` gets `batch_size` rows at a time, a dict of lists, and returns a dict of lists.
+        remove_columns: columns to leave out of the result unless `function` gives them anew.
+
+        Raises TypeError when `function` returns no mapping, ValueError when it returns another number of rows.
+        """
+        kept = self.remove_columns(remove_columns)
+        added: dict[str, list[Any]] = {}
+        step = batch_size if batched else 1
+        for first in range(0, len(self), step):
+            stop = min(first + step, len(self))
+            result = function(
+                {name: list(values[first:stop]) for name, values in self.columns.items()} if batched else self[first]
+            )
+            if not isinstance(result, Mapping):
+                raise TypeError(f"the mapped function returned a {type(result).__name__}; expected a dict of columns")
+            for name, values in result.items():
+                added.setdefault(name, []).extend(values if batched else [values])
+        return replace(kept, columns={**kept.columns, **added})
+
+    def rename_column(self, original_column_name: str, new_column_name: str) -> Table:
+        """The same rows with one column under another name. Raises KeyError or ValueError (the name is taken)."""
+        self._require(original_column_name)
+        if new_column_name in self.columns:
+            raise ValueError(f"{self.source} has a column {new_column_name!r} already")
+        names = {name: new_column_name if name == original_column_name else name for name in self.columns}
+        return replace(
+            self,
+            columns={names[name]: values for name, values in self.columns.items()},
+            class_names={names[name]: values for name, values in self.class_names.items()},
+        )
+
+    def remove_columns(self, column_names: str | Sequence[str]) -> Table:
+        """The same rows without some columns. Raises KeyError for a column that is not there."""
+        removed = [column_names] if isinstance(column_names, str) else column_names
+        for name in removed:
+            self._require(name)
+        return replace(self, columns={name: values for name, values in self.columns.items() if name not in removed})
+
+    def select(self, indices: Iterable[int] | NDArray[np.integer[Any]]) -> Table:
+        """The rows at `indices`, in that order. Raises IndexError."""
+        rows = [int(index) for index in indices]
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        places = None if self.places is None else [self.places[row] for row in rows]
+        return replace(self, columns=columns, places=places)
+
+    def __repr__(self) -> str:
+        return f"Table({self.source!r}, columns: {listing(self.columns)}; {len(self)} rows)"
+
+    def _require(self, column: str) -> None:
+        if column not in self.columns:
+            raise KeyError(f"{self.source} has no column {column!r}; its columns are {listing(self.columns)}")
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names for a message."""
+    return ", ".join(names) or "none"

@@ -1,0 +1,93 @@
+"""Writes docs/arguments.md from the arguments' declarations: `python tools/arguments_page.py` (`make docs`)."""
+
+from __future__ import annotations
+
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from kdistill.argument_fields import GROUPS, argument_types
+from kdistill.arguments import DistillationTrainingArguments
+from kdistill.transformers_arguments import OTHER_ARGUMENTS, OtherArgument
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "arguments.md"
+INTRODUCTION = """\
+# Arguments
+
+<!-- Made by tools/arguments_page.py from the declarations in kdistill/; edit those and run `make docs`. -->
+
+Every name that `transformers.TrainingArguments` has (version 5, and what was in version 4) is understood: it is an
+argument here, it sets the argument that does the same, it is ignored with a warning, or it is refused with the reason.
+A name that nobody has is an error that suggests the nearest. Defaults are those of `transformers` unless the table says
+otherwise.
+
+The same arguments are the options of the [commands](commands.md) (`--learning-rate`, or `--learning_rate`) and the keys
+of a file given with `--config`. Values are checked when they are set, in the constructor and later.
+"""
+FOREWORDS = {
+    "renamed": "## Older names\n\nThey set the argument that they are now called.",
+    "without effect": "## Without effect\n\nAccepted in silence: they ask for what is always so, or are for scripts.",
+    "ignored": "## Ignored\n\nA warning gives the reason, unless the value is the default of `transformers`.",
+    "refused": "## Refused\n\n`ValueError` gives the reason, unless the value is the default of `transformers`.",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    sections = [INTRODUCTION.rstrip()]
+    sections += [_group(group) for group in GROUPS]
+    sections += [f"{foreword}\n\n{_others(verdict)}" for verdict, foreword in FOREWORDS.items()]
+    return "\n\n".join(sections) + "\n"
+
+
+def _group(group: str) -> str:
+    kinds = argument_types(DistillationTrainingArguments)
+    rows = [
+        (f"`{field.name}`", _kind(field, *kinds[field.name]), _default(field), field.metadata["help"])
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] == group
+    ]
+    only = " (`DistillationTrainingArguments` alone)" if group == "distillation" else ""
+    return f"## {group.capitalize()}{only}\n\n{_table(('argument', 'type', 'default', 'meaning'), rows)}"
+
+
+def _kind(field: Field[Any], kind: type, optional: bool) -> str:
+    if field.metadata["choices"] is not None:
+        return " ".join(f"`{choice}`" for choice in field.metadata["choices"])
+    limits = [f"{sign} {limit}" for sign, limit in field.metadata["limits"].items()]
+    return f"{kind.__name__}{' or None' if optional else ''}{', '.join(['', *limits]) if limits else ''}"
+
+
+def _default(field: Field[Any]) -> str:
+    theirs, origin = field.metadata["theirs"], field.metadata["origin"]
+    if origin != "transformers":
+        return f"`{field.default!r}` ({'version 4' if origin == 'transformers 4' else 'kdistill alone'})"
+    return f"`{field.default!r}`" if theirs == field.default else f"`{field.default!r}` (transformers: `{theirs!r}`)"
+
+
+def _others(verdict: str) -> str:
+    if verdict == "renamed":
+        renamed = [(f"`{row.name}`", f"`{row.becomes}`") for row in OTHER_ARGUMENTS.values() if row.verdict == verdict]
+        return _table(("name", "sets"), renamed)
+    by_reason: dict[str, list[OtherArgument]] = {}
+    for row in OTHER_ARGUMENTS.values():
+        if row.verdict == verdict:
+            by_reason.setdefault(row.reason, []).append(row)
+    return _table(
+        ("name (default of transformers)", "reason"),
+        [(", ".join(map(_name, rows)), reason) for reason, rows in by_reason.items()],
+    )
+
+
+def _name(row: OtherArgument) -> str:
+    also = "".join(f", also `{value!r}`" for value in row.harmless)
+    return f"`{row.name}` (`{row.default!r}`{also})"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
