@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import kdistill as kd
+from kdistill.bench import PAUSE_SECONDS
 from kdistill.cache import row_keys
 from kdistill.data import Dataset, as_dataset
 from kdistill.flops import peak_flops
@@ -30,8 +31,6 @@ STUDENT_SHAPE: Mapping[str, int] = {
     "intermediate_size": 512,
 }
 SEED = 33
-# Threads of the side before go on looking for work for a while; they must not meet the next side.
-PAUSE_SECONDS = 0.2
 
 
 def parser(description: str | None, *, rounds: int = 0) -> argparse.ArgumentParser:

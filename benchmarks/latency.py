@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
+from kdistill.bench import PAUSE_SECONDS
 from kdistill.data import Dataset
 from kdistill.peers import Forward, export_onnx, load_torch, onnx_session, padded, torch_forward
 
@@ -84,7 +85,7 @@ def measure(options: argparse.Namespace) -> None:
         logits = {}
         for _ in range(options.rounds):
             for name, contestant in runs.items():
-                time.sleep(common.PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)
                 measured, logits[name] = timed(contestant)
                 seconds[name] += measured
     _report(dataset, seconds, logits, options)

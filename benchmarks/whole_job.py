@@ -2,8 +2,8 @@
 
 A teacher of BERT-base's shape (random weights: speed does not depend on them), a student of BERT-Tiny's, 7 epochs of
 batch 128, evaluation after each. `kdistill distill` starts with an empty teacher cache. Beside it PyTorch at its best
-(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which steps spread over an epoch are timed and the rest
-is extrapolated by padded tokens.
+(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which
+steps spread over an epoch are timed and the rest is extrapolated by padded tokens.
 """
 
 from __future__ import annotations

@@ -62,7 +62,12 @@ class DistillationTrainer(Trainer):
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""
         return distillation_loss(
-            logits, self._teacher_logits[rows], labels, alpha=self.args.alpha, temperature=self.args.temperature
+            logits,
+            self._teacher_logits[rows],
+            labels,
+            alpha=self.args.alpha,
+            temperature=self.args.temperature,
+            label_smoothing=self.args.label_smoothing_factor,
         )
 
     def _figures(self) -> dict[str, float]:
