@@ -86,6 +86,7 @@ class DistillationTrainer(Trainer):
         if self.eval_dataset is not None:
             measured_on = self.eval_dataset
             logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+        self.teacher_model.release()
         labels = measured_on.labels
         if (labels == NO_LABEL).all():
             return
