@@ -148,18 +148,30 @@ class Table:
 
 
 class DatasetDict(dict[str, Table]):
-    """Splits by name. `map`, `rename_column` and `remove_columns` apply to each of them, see `Table`."""
+    """Splits by name. `map`, `filter`, `rename_column` and `remove_columns` apply to each of them, see `Table`."""
 
     def map(self, function: Callable[[dict[str, Any]], Mapping[str, Any]], **options: Any) -> DatasetDict:
-        return DatasetDict({name: table.map(function, **options) for name, table in self.items()})
+        return self._each(lambda table: table.map(function, **options))
+
+    def filter(self, function: Callable[[dict[str, Any]], object]) -> DatasetDict:
+        return self._each(lambda table: table.filter(function))
 
     def rename_column(self, original_column_name: str, new_column_name: str) -> DatasetDict:
-        return DatasetDict(
-            {name: table.rename_column(original_column_name, new_column_name) for name, table in self.items()}
-        )
+        return self._each(lambda table: table.rename_column(original_column_name, new_column_name))
 
     def remove_columns(self, column_names: str | Sequence[str]) -> DatasetDict:
-        return DatasetDict({name: table.remove_columns(column_names) for name, table in self.items()})
+        return self._each(lambda table: table.remove_columns(column_names))
+
+    @property
+    def column_names(self) -> dict[str, list[str]]:
+        return {name: table.column_names for name, table in self.items()}
+
+    @property
+    def num_rows(self) -> dict[str, int]:
+        return {name: len(table) for name, table in self.items()}
+
+    def _each(self, operation: Callable[[Table], Table]) -> DatasetDict:
+        return DatasetDict({name: operation(table) for name, table in self.items()})
 
 
 def listing(names: Iterable[str]) -> str:

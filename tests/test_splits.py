@@ -84,7 +84,9 @@ def test_operations_apply_to_every_split() -> None:
         .remove_columns("text")
     )
     assert isinstance(changed, DatasetDict)
-    assert {name: table.column_names for name, table in changed.items()} == {"a": ["labels", "n"], "b": ["labels", "n"]}
+    assert changed.column_names == {"a": ["labels", "n"], "b": ["labels", "n"]}
+    assert changed.num_rows == {"a": 1, "b": 1}
+    assert loaded.filter(lambda row: row["text"] == "x").num_rows == {"a": 1, "b": 0}
 
 
 def test_a_split_is_a_data_set(tmp_path: Path) -> None:
