@@ -53,7 +53,7 @@ def test_multiply_adds_are_counted() -> None:
 def test_peak_is_the_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """6e9 operations in 3, 2, 1, 2, 3, ... seconds: 6e9 a second at best."""
     seconds = itertools.cycle([3.0, 2.0, 1.0, 2.0])
-    clock = itertools.accumulate(itertools.chain.from_iterable(([0.5, next(seconds)] for _ in itertools.count())))
+    clock = itertools.accumulate(itertools.chain.from_iterable([0.5, next(seconds)] for _ in itertools.count()))
     asked = []
     monkeypatch.setattr(flops.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(flops._core, "multiply_adds", lambda rounds, threads: asked.append(threads) or 6e9)
