@@ -12,8 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from kdistill.flops import peak_flops
-
 from . import common
 
 ELEMENTS = 1 << 26  # 256 MiB an array
@@ -38,7 +36,7 @@ def measure(options: argparse.Namespace) -> None:
     """Measure for each number of threads and report."""
     figures, lines = {}, []
     for threads in range(1, options.threads + 1):
-        flops = max(map(peak_flops, [threads] * options.rounds))
+        flops = common.peak(threads)
         rate = bandwidth(threads, options.rounds)
         figures[str(threads)] = {"flops_per_second": flops, "bytes_per_second": rate}
         lines.append((threads, flops / 1e9, rate / 1e9))
