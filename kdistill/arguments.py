@@ -126,6 +126,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     dataloader_drop_last: bool = argument(
         False, "leave out the last batch of an epoch when fewer rows are left than a batch has", group="training"
     )
+    label_smoothing_factor: float = argument(
+        0.0,
+        "share of a label's probability that is spread evenly over all labels, in training",
+        group="training",
+        at_least=0,
+        at_most=1,
+    )
     max_length: int | None = argument(
         None,
         "cut sentences to this many tokens (default: as many as the model has positions)",

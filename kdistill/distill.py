@@ -62,7 +62,12 @@ class DistillationTrainer(Trainer):
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""
         return distillation_loss(
-            logits, self._teacher_logits[rows], labels, alpha=self.args.alpha, temperature=self.args.temperature
+            logits,
+            self._teacher_logits[rows],
+            labels,
+            alpha=self.args.alpha,
+            temperature=self.args.temperature,
+            label_smoothing=self.args.label_smoothing_factor,
         )
 
     def _figures(self) -> dict[str, float]:
@@ -81,6 +86,7 @@ class DistillationTrainer(Trainer):
         if self.eval_dataset is not None:
             measured_on = self.eval_dataset
             logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+        self.teacher_model.release()
         labels = measured_on.labels
         if (labels == NO_LABEL).all():
             return

@@ -35,11 +35,12 @@ def encode_for(
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
 
-    `columns` (text_column, text_pair_column, label_column) and errors are those of `data.as_dataset`.
+    `columns` (text_column, text_pair_column, label_column) and errors are those of `data.as_dataset`; ValueError also
+    for token ids, types or lengths that the model has no place for, which names the row.
     """
     limits = [config.max_position_embeddings, args.max_length, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
-        return as_dataset(
+        dataset = as_dataset(
             source,
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
@@ -48,6 +49,31 @@ def encode_for(
             progress=progress,
             **columns,
         )
+    _check_fits(dataset, config)
+    return dataset
+
+
+def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+    """The model would find the same, but count the row from the beginning of a batch and only when it gets there."""
+    positions = config.max_position_embeddings
+    if dataset.lengths.max() > positions:
+        row = int(np.argmax(dataset.lengths > positions))
+        raise ValueError(
+            f"row {row} of the data set has {dataset.lengths[row]} tokens; the model has {positions} positions: "
+            f"tokenize with truncation=True, max_length={positions}"
+        )
+    for name, values, size in (
+        ("input_ids", dataset.ids, config.vocab_size),
+        ("token_type_ids", dataset.types, config.type_vocab_size),
+    ):
+        wrong = (values < 0) | (values >= size)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
+            raise ValueError(
+                f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
+                "is it the tokenizer of another model?"
+            )
 
 
 def name_of(source: Any) -> str:

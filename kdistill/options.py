@@ -315,7 +315,11 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
     group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
-    group.add_argument("--label-column", metavar="NAME", help="column of the label, if it has another name")
+    group.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
+    )
     group.add_argument(
         "--config",
         metavar="FILE",

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from .table import Table, listing
 from .table_sources import TEXT_COLUMN, read_table
 
-# Column names by convention, the first that a table has; a pair goes before a single text.
+# Column names by convention, the first that a table has; a pair goes before a single text. The last of each list are in
+# GLUE's own files of QQP and MRPC.
 TEXT_PAIR_COLUMNS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
     ("question1", "question2"),
     ("question", "sentence"),
     ("text", "text_pair"),
+    ("#1 String", "#2 String"),
 )
 TEXT_COLUMNS = (TEXT_COLUMN, "text")
-LABEL_COLUMNS = ("label", "labels", "gold_label")
+LABEL_COLUMNS = ("label", "labels", "gold_label", "is_duplicate", "Quality")
 # Label id of a row without a label; transformers and PyTorch ignore the same number.
 NO_LABEL = -100
 
@@ -32,7 +34,7 @@ NO_LABEL = -100
 class Rows:
     """Texts with their pairs (or None) and labels (or None), and the table they came from.
 
-    labels: see `column_labels`. class_names: what the source itself calls the labels 0, 1, ..., or none.
+    labels: see `labels_of`. class_names: what the source itself calls the labels 0, 1, ..., or none.
     """
 
     texts: list[str]
@@ -77,6 +79,7 @@ def read_rows(
 
     Columns not named are found by convention: `sentence` or `text`, or a pair such as `sentence1`/`sentence2` or
     `premise`/`hypothesis`; `label`, `labels` or `gold_label`. A source without a label column gives labels None.
+    `labels_of` says what `label_column` may be.
 
     Raises ValueError for a missing column (and says which there are), an empty source or a ragged row (file and line
     number), TypeError for a text that is not a string.
@@ -90,7 +93,7 @@ def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | No
     """The rows of a table; arguments and errors as in `read_rows`."""
     _check_column("text_column", text_column, table)
     _check_column("text_pair_column", text_pair_column, table)
-    label_column = find_label_column(table, label_column)
+    labels, class_names = labels_of(table, label_column)
     if text_column is None and text_pair_column is None:
         pair = next((pair for pair in TEXT_PAIR_COLUMNS if set(pair) <= set(table.columns)), (None, None))
         text_column, text_pair_column = pair
@@ -106,27 +109,48 @@ def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | No
     return Rows(
         texts=texts,
         pairs=None if text_pair_column is None else _texts(table, text_pair_column),
-        labels=None if label_column is None else column_labels(table, label_column),
+        labels=labels,
         table=table,
-        class_names=() if label_column is None else table.class_names.get(label_column, ()),
+        class_names=class_names,
     )
 
 
-def find_label_column(table: Table, label_column: str | None) -> str | None:
-    """The column of the labels: `label_column`, or the first that is called so by convention, or None.
+def labels_of(table: Table, label_column: str | None) -> tuple[list[Any] | None, Sequence[str]]:
+    """The labels of a table as the source holds them, or None; and the names that it states for them, or none.
 
-    Raises ValueError when the table lacks the column `label_column`.
+    label_column: the column; by default the first that is called so by convention. Several columns of 0 and 1, their
+        names separated by commas, give each row the list of the columns that are 1.
+
+    A label is an id, a number, a name, a list of these, or None for a row without one. In TSV and CSV all of them are
+    text, and empty where there is none; text such as `[0, 1]` or `['a', 'b']` is a list.
+
+    Raises ValueError when a column is missing, or when one of several holds anything but 0 and 1.
     """
+    if label_column is None:
+        label_column = next((name for name in LABEL_COLUMNS if name in table.columns), None)
+        if label_column is None:
+            return None, ()
+    elif label_column not in table.columns and "," in label_column:
+        columns = [name.strip() for name in label_column.split(",")]
+        for name in columns:
+            _check_column("label_column", name, table)
+        return [_columns_that_are_1(table, columns, row) for row in range(len(table))], columns
     _check_column("label_column", label_column, table)
-    return label_column or next((name for name in LABEL_COLUMNS if name in table.columns), None)
+    labels = [_parsed_list(label) if isinstance(label, str) else label for label in table.columns[label_column]]
+    return labels, table.class_names.get(label_column, ())
 
 
-def column_labels(table: Table, column: str) -> list[Any]:
-    """Labels as the source holds them: an id, a number, a name, a list of these, or None for a row without one.
-
-    In TSV and CSV all of them are text, and empty where there is none; text such as `[0, 1]` or `['a', 'b']` is a list.
-    """
-    return [_parsed_list(label) if isinstance(label, str) else label for label in table.columns[column]]
+def _columns_that_are_1(table: Table, columns: Sequence[str], row: int) -> list[str] | None:
+    """Names of the columns that are 1 in this row; None when all are empty."""
+    values = {name: table.columns[name][row] for name in columns}
+    if all(map(_is_missing, values.values())):
+        return None
+    for name, value in values.items():
+        if _as_integer(value) not in (0, 1):
+            raise ValueError(
+                f"{table.where(row)}: column {name!r} holds {value!r}; of several label columns each is 0 or 1"
+            )
+    return [name for name, value in values.items() if _as_integer(value)]
 
 
 def _parsed_list(label: str) -> Any:
@@ -211,13 +235,11 @@ def _is_missing(label: Any) -> bool:
 
 def _as_integer(label: Any) -> int | None:
     """The whole number that a label is or spells, or None."""
-    try:
-        return int(label) if isinstance(label, (int, np.integer)) else int(str(label))
-    except ValueError:
-        pass
+    if isinstance(label, (int, np.integer)):
+        return int(label)
     try:
         number = float(label)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return int(number) if number.is_integer() else None
 

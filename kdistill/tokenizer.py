@@ -88,12 +88,13 @@ class BertTokenizer:
         *,
         do_lower_case: bool | None = None,
         model_max_length: int | None = None,
+        use_fast: bool = True,
     ) -> BertTokenizer:
         """Load `tokenizer.json`, or `vocab.txt` alone, from a directory or a hub id.
 
         Settings that `tokenizer_config.json` states (`do_lower_case`, `strip_accents`, `tokenize_chinese_chars`) go
         before those inside tokenizer.json, as in transformers; with vocab.txt alone `do_lower_case` is True unless
-        stated. The keywords go before both.
+        stated. The keywords go before both. `use_fast` changes nothing: both kinds of transformers give the same ids.
 
         Raises FileNotFoundError when there is neither file, ValueError when a file cannot be read as what it is.
         """

@@ -162,7 +162,7 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        return cross_entropy(logits, labels)
+        return cross_entropy(logits, labels, self.args.label_smoothing_factor)
 
     def _checked_datasets(self) -> Dataset:
         """The training rows. Raises or warns, before any work, of data that would disappoint later."""

@@ -82,11 +82,6 @@ OTHER_ARGUMENTS = {
             "the schedules have no settings but warmup_steps and warmup_ratio",
         ),
         # What is learned
-        *_group(
-            "refused",
-            "the loss has no label smoothing; to soften labels use a teacher's probabilities (DistillationTrainer)",
-            label_smoothing_factor=0.0,
-        ),
         *_group("refused", "no noise is added to embeddings; hidden_dropout_prob is there", neftune_noise_alpha=None),
         *_group(
             "ignored",

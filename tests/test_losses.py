@@ -159,3 +159,32 @@ def test_logits_that_are_not_finite_name_their_rows(value: float) -> None:
             call()
     with pytest.raises(FloatingPointError, match=re.escape("(rows 0, 1, 2, 3, 4, 5, 6, 7, ... of the batch)")):
         cross_entropy(np.full((12, 2), value, np.float32), np.zeros(12, int))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_label_smoothing_is_cross_entropy_with_the_mixed_target(shape: tuple[int, int]) -> None:
+    z, y = logits(shape, 1), labels(shape)
+    wide = z.astype(np.float64)
+    log_p = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    target = np.full(shape, 0.1 / shape[1])
+    target[np.arange(shape[0]), y] += 0.9
+    loss, gradient = cross_entropy(z, y, label_smoothing=0.1)
+    assert loss == pytest.approx(-(target * log_p).sum() / shape[0], rel=VALUE, abs=VALUE)
+    np.testing.assert_allclose(gradient, (np.exp(log_p) - target) / shape[0], rtol=1e-6, atol=1e-7 / shape[0])
+    # Without a teacher's part the distillation loss is the same.
+    assert distillation_loss(z, -z, y, alpha=1.0, label_smoothing=0.1)[0] == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_label_smoothing_out_of_range(share: float) -> None:
+    with pytest.raises(ValueError, match=f"label_smoothing is {share}; expected a number from 0"):
+        cross_entropy(logits((2, 2), 1), [0, 1], label_smoothing=share)
+    with pytest.raises(ValueError, match=f"label_smoothing is {share}; expected a number from 0"):
+        distillation_loss(logits((2, 2), 1), logits((2, 2), 2), [0, 1], label_smoothing=share)
+
+
+def test_label_smoothing_of_logits_that_are_not_finite() -> None:
+    z = logits((3, 2), 1)
+    z[1, 0] = np.inf
+    with pytest.raises(FloatingPointError, match="rows 1 of the batch"):
+        cross_entropy(z, [0, 1, 0], label_smoothing=0.1)

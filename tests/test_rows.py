@@ -127,11 +127,22 @@ def test_plain_texts_have_no_labels() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")],
+    [
+        ("sentence1", "sentence2"),
+        ("premise", "hypothesis"),
+        ("question1", "question2"),
+        ("question", "sentence"),
+        ("#1 String", "#2 String"),
+    ],
 )
 def test_pairs_by_convention(first: str, second: str) -> None:
     rows = read_rows({"index": [0], second: ["b"], first: ["a"], "label": [0]})
     assert (rows.texts, rows.pairs) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize("name", ["label", "labels", "gold_label", "is_duplicate", "Quality"])
+def test_labels_by_convention(name: str) -> None:
+    assert read_rows({"text": ["a"], "score": [0.5], name: [1]}).labels == [1]
 
 
 def test_named_columns_go_before_the_convention() -> None:
@@ -217,6 +228,18 @@ def test_lists_in_fields_are_lists(tmp_path: Path) -> None:
     records = [{"text": "x", "labels": labels} for labels in ([0, 1], ["a"], 0.5, None)]
     path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)))
     assert read_rows(path).labels == [[0, 1], ["a"], 0.5, None]
+
+
+def test_several_label_columns_give_the_names_of_those_that_are_1(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,toxic,insult,x\na,1,0,7\nb,0.0,1.0,7\nc,1,1,7\nd,0,0,7\ne,,,7\n")
+    rows = read_rows(path, label_column="toxic, insult")
+    assert rows.labels == [["toxic"], ["insult"], ["toxic", "insult"], [], None]
+    assert rows.id2label() == {0: "toxic", 1: "insult"}
+    with pytest.raises(ValueError, match=r"a\.csv:2: column 'x' holds '7'; of several label columns each is 0 or 1"):
+        read_rows(path, label_column="toxic,x")
+    with pytest.raises(ValueError, match=r"label_column='insults': .*a\.csv has no such column"):
+        read_rows(path, label_column="toxic,insults")
+    assert read_rows({"text": ["a"], "a,b": [3]}, label_column="a,b").labels == [3]
 
 
 def test_a_label_out_of_range_names_file_and_line(tmp_path: Path) -> None:

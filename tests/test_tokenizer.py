@@ -58,6 +58,12 @@ def test_do_lower_case_false_in_the_configuration_keeps_case_and_accents(tmp_pat
     assert lowered("The café")["input_ids"] == [CLS, THE, CAFE, SEP]
 
 
+def test_there_is_one_tokenizer_fast_or_not(tmp_path: Path) -> None:
+    write_vocab(tmp_path)
+    fast, slow = (AutoTokenizer.from_pretrained(tmp_path, use_fast=use_fast) for use_fast in (True, False))
+    assert fast("The films") == slow("The films")
+
+
 def test_the_configuration_goes_before_tokenizer_json(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(write_vocab(tmp_path)).save_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')

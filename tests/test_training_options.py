@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill import publishing
-from kdistill.arguments import TrainingArguments
+from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.data import RandomSampler
+from kdistill.distill import DistillationTrainer
 from kdistill.tokenizer import AutoTokenizer
 from kdistill.trainer import Trainer
 
@@ -295,3 +297,28 @@ def test_nothing_is_done_twice_when_an_evaluation_stops_the_training(tmp_path: P
     every = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
     trainer = run(tmp_path, callbacks=[Stop], **every)
     assert saves == steps(trainer, "eval_loss") == [2]
+
+
+@pytest.mark.parametrize("kind", ["labels", "teacher"])
+def test_labels_are_smoothed(tmp_path: Path, kind: str) -> None:
+    """The first logged loss, from its formula; the evaluation's loss stays that of the labels as they are."""
+    fields = {"label_smoothing_factor": 0.3, "max_steps": 1, "per_device_train_batch_size": 32, "learning_rate": 0.0}
+    fields |= {"eval_strategy": "no", "logging_strategy": "steps"}
+    dataset, still = small_dataset(32), {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    logits = small_model(**still).forward(dataset.batch(np.arange(32))[0]).astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    plain = -log_p[np.arange(32), dataset.labels].mean()
+    expected = 0.7 * plain - 0.3 * log_p.mean()
+    common = {"train_dataset": dataset, "eval_dataset": dataset}
+    trainer: Trainer
+    if kind == "labels":
+        trainer = Trainer(small_model(**still), TrainingArguments(**run_fields(tmp_path, fields)), **common)
+    else:
+        args = DistillationTrainingArguments(**run_fields(tmp_path, fields), alpha=1.0)
+        trainer = DistillationTrainer(small_model(**still), args, teacher_model=small_model(7), **common)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the teacher's accuracy")
+        trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-5)
+    assert abs(plain - expected) > 1e-3

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 
 import torch
 import torch_models
+from transformers.trainer_pt_utils import LabelSmoother
 
 import kdistill as kd
 
@@ -56,6 +57,41 @@ def test_distillation_loss(scale: float, temperature: float, alpha: float, label
     assert dlogits.dtype == np.float32
     assert loss == pytest.approx(expected.item(), **LOSS)
     np.testing.assert_allclose(dlogits, x.grad.numpy(), **GRADIENT)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 17])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
+def test_label_smoothing(scale: float, smoothing: float, labels: int) -> None:
+    """Torch's loss, and the smoother of transformers; two roundings to float32 in the gradient."""
+    student, _, targets = draw(scale, labels)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(x, torch.tensor(targets), label_smoothing=smoothing)
+    expected.backward()
+    loss, dlogits = kd.cross_entropy(student, targets, smoothing)
+    assert dlogits.dtype == np.float32
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), rtol=1e-6, atol=1e-8)
+    smoother = LabelSmoother(epsilon=smoothing)
+    theirs = smoother({"logits": torch.tensor(student, dtype=torch.float64)}, torch.tensor(targets))
+    assert loss == pytest.approx(theirs.item(), rel=1e-6)  # it adds up in float32
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_label_smoothing_of_the_labels_part(alpha: float) -> None:
+    student, teacher, targets = draw(3.0, 3)
+    targets[::4] = -100  # alpha 0 for these rows
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    t, y = torch.tensor(teacher, dtype=torch.float64), torch.tensor(targets)
+    hard = torch.nn.functional.cross_entropy(x, y, label_smoothing=0.2, reduction="none")
+    log_p, q = torch.log_softmax(x / 2.5, 1), torch.softmax(t / 2.5, 1)
+    soft = 2.5**2 * (q * (q.log() - log_p)).sum(1)
+    weight = torch.where(y == -100, 0.0, torch.tensor(alpha, dtype=torch.float64))
+    expected = (weight * hard + (1 - weight) * soft).mean()
+    expected.backward()
+    loss, dlogits = kd.distillation_loss(student, teacher, targets, alpha, 2.5, label_smoothing=0.2)
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), rtol=1e-6, atol=1e-8)
 
 
 def test_rows_without_a_label_learn_from_the_teacher_alone() -> None:
