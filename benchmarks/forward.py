@@ -50,7 +50,12 @@ def add_options(options: argparse.ArgumentParser) -> None:
         help="leave out compiled PyTorch, which compiles for long",
     )
     options.add_argument(
-        "--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME", help="beside kdistill (all)"
+        "--peers",
+        nargs="*",
+        choices=PEERS + OTHER_LOGITS,
+        default=list(PEERS),
+        metavar="NAME",
+        help=f"beside kdistill; one more is {OTHER_LOGITS[0]!r}",
     )
 
 
@@ -61,6 +66,8 @@ def load_peer(
     threads = options.threads
     if name == "PyTorch":
         return peers.torch_passes(directory, threads, labels, compiled=options.compiled)
+    if name == "PyTorch bf16":
+        return peers.bfloat16_passes(directory, labels)
     if name == "OpenVINO":
         return peers.openvino_passes(directory, threads, labels, work)
     return peers.onnx_passes(directory, threads, labels, work, int8=name == "ONNX Runtime int8")
@@ -68,6 +75,7 @@ def load_peer(
 
 TRIES = 3  # the first compiles and warms up
 PEERS = ("PyTorch", "ONNX Runtime", "ONNX Runtime int8", "OpenVINO")
+OTHER_LOGITS = ("PyTorch bf16",)  # asked for by name
 
 
 def sample_of(dataset: Dataset, rows: int) -> Dataset:

@@ -44,6 +44,12 @@ def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) 
     return {name: partial(forward_pass, forward, num_labels=labels) for name, forward in forwards.items()}
 
 
+def bfloat16_passes(directory: Path, labels: int) -> dict[str, Pass]:
+    """PyTorch in bfloat16: other logits, and faster on CPUs that have instructions for it."""
+    forward = torch_forward(load_torch(directory).to(torch.bfloat16))
+    return {"eager": partial(forward_pass, forward, num_labels=labels)}
+
+
 def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = False) -> dict[str, Forward]:
     """ONNX Runtime's graphs: as exported, and through its transformer optimiser; in int8 the latter, quantised."""
     exported, optimized, quantized = (work / f"{name}.onnx" for name in ("exported", "optimised", "int8"))
