@@ -42,10 +42,9 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
     import torch
 
     torch.set_num_threads(options.threads)
-    compiled = torch.compile(load_torch(directory), dynamic=True, options={"freezing": True})
     forwards = {
         "PyTorch": torch_forward(load_torch(directory)),
-        "PyTorch, compiled": torch_forward(compiled),
+        "PyTorch, compiled": torch_forward(peers.compile_frozen(directory)),
     }
     for int8, name in ((False, "ONNX Runtime"), (True, "ONNX Runtime int8")):
         for setting, forward in peers.onnx_forwards(directory, options.threads, work, int8=int8).items():
