@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-BASE = ("--shape", "base", "--sample-rows", "256", "--rows", "4000")
+BASE = ("--shape", "base", "--sample-rows", "256", "--rows", "4000", "--no-compiled")
 # The name of each file, and the module and options that make it.
 MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "import_time": ("import_time",),
     "peaks": ("peaks",),
+    "profile": ("profile",),
     "stages": ("stages",),
     "latency": ("latency",),
     "latency-1": ("latency", "--threads", "1"),

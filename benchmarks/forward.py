@@ -44,14 +44,30 @@ def add_options(options: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--sample-rows", type=int, default=1024, help="rows on which settings are chosen")
     options.add_argument(
-        "--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME", help="beside kdistill (all)"
+        "--no-compiled",
+        dest="compiled",
+        action="store_false",
+        help="leave out compiled PyTorch, which compiles for long",
+    )
+    options.add_argument(
+        "--peers",
+        nargs="*",
+        choices=PEERS + OTHER_LOGITS,
+        default=list(PEERS),
+        metavar="NAME",
+        help=f"beside kdistill; one more is {OTHER_LOGITS[0]!r}",
     )
 
 
-def load_peer(name: str, directory: Path, threads: int, labels: int, work: Path) -> dict[str, peers.Pass]:
+def load_peer(
+    name: str, directory: Path, labels: int, work: Path, options: argparse.Namespace
+) -> dict[str, peers.Pass]:
     """All settings of one peer."""
+    threads = options.threads
     if name == "PyTorch":
-        return peers.torch_passes(directory, threads, labels)
+        return peers.torch_passes(directory, threads, labels, compiled=options.compiled)
+    if name == "PyTorch bf16":
+        return peers.bfloat16_passes(directory, labels)
     if name == "OpenVINO":
         return peers.openvino_passes(directory, threads, labels, work)
     return peers.onnx_passes(directory, threads, labels, work, int8=name == "ONNX Runtime int8")
@@ -59,6 +75,7 @@ def load_peer(name: str, directory: Path, threads: int, labels: int, work: Path)
 
 TRIES = 3  # the first compiles and warms up
 PEERS = ("PyTorch", "ONNX Runtime", "ONNX Runtime int8", "OpenVINO")
+OTHER_LOGITS = ("PyTorch bf16",)  # asked for by name
 
 
 def sample_of(dataset: Dataset, rows: int) -> Dataset:
@@ -93,7 +110,7 @@ def compare(
         model.save_pretrained(directory)
         chosen = {}
         for name in options.peers:
-            settings = load_peer(name, directory, options.threads, model.config.num_labels, Path(work))
+            settings = load_peer(name, directory, model.config.num_labels, Path(work), options)
             chosen[name] = fastest(settings, sample, options.batch_sizes)
         runs = {name: partial(_keep, results, name, run) for name, run in own.items()}
         for name, setting in chosen.items():

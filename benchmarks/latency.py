@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
+from kdistill.bench import PAUSE_SECONDS
 from kdistill.data import Dataset
 from kdistill.peers import Forward, export_onnx, load_torch, onnx_session, padded, torch_forward
 
@@ -41,10 +42,9 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
     import torch
 
     torch.set_num_threads(options.threads)
-    compiled = torch.compile(load_torch(directory), dynamic=True, options={"freezing": True})
     forwards = {
         "PyTorch": torch_forward(load_torch(directory)),
-        "PyTorch, compiled": torch_forward(compiled),
+        "PyTorch, compiled": torch_forward(peers.compile_frozen(directory)),
     }
     for int8, name in ((False, "ONNX Runtime"), (True, "ONNX Runtime int8")):
         for setting, forward in peers.onnx_forwards(directory, options.threads, work, int8=int8).items():
@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace) -> None:
         logits = {}
         for _ in range(options.rounds):
             for name, contestant in runs.items():
-                time.sleep(common.PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)
                 measured, logits[name] = timed(contestant)
                 seconds[name] += measured
     _report(dataset, seconds, logits, options)

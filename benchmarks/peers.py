@@ -31,12 +31,23 @@ from kdistill.peers import (
 Pass = Callable[[Sequence[PaddedBatch]], NDArray[np.float32]]
 
 
-def torch_passes(directory: Path, threads: int, labels: int) -> dict[str, Pass]:
+def compile_frozen(directory: Path) -> Any:
+    """A model compiled for batches of any shape, its weights constants that the compiler packs."""
+    return torch.compile(load_torch(directory), dynamic=True, options={"freezing": True})
+
+
+def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) -> dict[str, Pass]:
     """PyTorch as it comes, with oneDNN's products, and compiled with its weights packed for any shape."""
     forwards = pytorch(directory, threads)
-    compiled = torch.compile(load_torch(directory), dynamic=True, options={"freezing": True})
-    forwards["compiled"] = torch_forward(compiled, mask=True)
+    if compiled:
+        forwards["compiled"] = torch_forward(compile_frozen(directory), mask=True)
     return {name: partial(forward_pass, forward, num_labels=labels) for name, forward in forwards.items()}
+
+
+def bfloat16_passes(directory: Path, labels: int) -> dict[str, Pass]:
+    """PyTorch in bfloat16: other logits, and faster on CPUs that have instructions for it."""
+    forward = torch_forward(load_torch(directory).to(torch.bfloat16))
+    return {"eager": partial(forward_pass, forward, num_labels=labels)}
 
 
 def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = False) -> dict[str, Forward]:

@@ -96,12 +96,15 @@ def measure(options: argparse.Namespace) -> None:
         runs = {name: partial(_keep, losses[name], epoch) for name, epoch in epochs.items()}
         times = common.alternate(runs, options.rounds)
         seconds = common.medians(times)
+        of: dict[str, dict[str, Any]] = {}
         for name in runs:
             work = training_flops(common.student_config(), dataset.lengths, cls_only=name == "kdistill")
             share = 100 * work / seconds[name] / peak
             ratio = seconds[name] / seconds["kdistill"]
             lines.append((size, name, seconds[name], rows / seconds[name], ratio, share, losses[name][-1]))
-        figures[str(size)] = {"seconds": times, "median_seconds": seconds, "losses": losses}
+            of[name] = {"seconds": times[name], "median_seconds": seconds[name], "percent_of_peak": share,
+                        "losses": losses[name]}  # fmt: skip
+        figures[str(size)] = {"of": of}
     header = ["batch", "", "seconds", "rows/s", "times kdistill's", "% of peak", f"loss of epoch {options.rounds}"]
     text = common.table(header, lines)
     text += f"\n\n{rows:,} distinct rows, {int(dataset.starts[-1]):,} tokens."

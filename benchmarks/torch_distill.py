@@ -92,7 +92,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--epochs", type=int, default=7)
     options.add_argument("--batch-size", type=int, default=128)
-    options.add_argument("--teacher-batch-size", type=int, default=32)
+    options.add_argument("--teacher-batch-size", type=int, default=16)
     options.add_argument("--notebook-steps", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(given.threads)

@@ -2,8 +2,8 @@
 
 A teacher of BERT-base's shape (random weights: speed does not depend on them), a student of BERT-Tiny's, 7 epochs of
 batch 128, evaluation after each. `kdistill distill` starts with an empty teacher cache. Beside it PyTorch at its best
-(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which steps spread over an epoch are timed and the rest
-is extrapolated by padded tokens.
+(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which
+steps spread over an epoch are timed and the rest is extrapolated by padded tokens.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> None:
     common.add_shape(options)
     options.add_argument("--eval", type=Path, default=common.SHARED / "data" / "SST-2" / "dev.tsv", help="rows")
     options.add_argument("--epochs", type=int, default=7, help="of training")
-    options.add_argument("--teacher-batch-size", type=int, default=32, help="PyTorch's; see teacher_pass")
+    options.add_argument("--teacher-batch-size", type=int, default=16, help="PyTorch's; see teacher_pass")
     options.add_argument("--notebook-steps", type=int, default=24, help="steps of the notebook's way to time (0: none)")
     options.set_defaults(shape="base")
     measure(options.parse_args())

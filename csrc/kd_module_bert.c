@@ -67,16 +67,12 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
     PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
     if (!p || (!frozen && !g))
         return -1;
-    b->packed = kd_new_bytes((size_t)b->model.layout.packed_size * sizeof(float));
-    if (!b->packed)
-        return -1;
     if (!frozen && prepare_training(b) < 0)
         return -1;
     b->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
     b->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
     b->model.parameters = kd_floats(p);
     b->model.gradients = g ? kd_floats(g) : NULL;
-    b->model.packed = kd_aligned(b->packed);
     b->stale = 1;
     return 0;
 }
@@ -135,8 +131,12 @@ static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int thr
     return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads, interruptible);
 }
 
+/* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
 static int pack_if_stale(kd_bert_object *b, int threads)
 {
+    if (!b->packed && !(b->packed = kd_new_bytes((size_t)b->model.layout.packed_size * sizeof(float))))
+        return -1;
+    b->model.packed = kd_aligned(b->packed);
     slice s = {b, NULL, KD_PHASE_BODY};
     ptrdiff_t items = kd_bert_pack_items(&b->model);
     if (b->stale && do_slices(&s, items, items, threads, 0) < 0)
@@ -331,6 +331,8 @@ static PyObject *bert_release(PyObject *self, PyObject *unused)
         return NULL;
     b->run = NULL;
     Py_CLEAR(b->workspace);
+    Py_CLEAR(b->packed);
+    b->stale = 1;
     b->busy = 0;
     Py_RETURN_NONE;
 }
@@ -373,7 +375,7 @@ static PyMethodDef bert_methods[] = {
     {"scale_gradients", kd_py_scale_gradients, METH_VARARGS, kd_scale_gradients_doc},
     {"adamw_step", kd_py_adamw_step, METH_VARARGS, kd_adamw_step_doc},
     {"catch_up", kd_py_catch_up, METH_VARARGS, kd_catch_up_doc},
-    {"release", bert_release, METH_NOARGS, "release()\n\nGives the workspace back."},
+    {"release", bert_release, METH_NOARGS, "release()\n\nGives workspace and packed weights back."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,7 +22,7 @@ _EXPORTS = {
     "BertTokenizer": "tokenizer",
     "DataCollatorWithPadding": "data_collator",
     "Dataset": "data",
-    "DatasetDict": "splits",
+    "DatasetDict": "table",
     "DefaultFlowCallback": "callbacks",
     "DistillationTrainer": "distill",
     "DistillationTrainingArguments": "arguments",

@@ -47,6 +47,10 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name].read()
 
+    def release(self, name: str) -> None:
+        """Gives back the memory that a tensor's part of the mapped file takes; for one that was copied."""
+        self.tensors[name].release()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 

@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|evaluate|predict|info|cache|completion`."""
+"""The command line: `kdistill finetune|distill|evaluate|predict|bench|info|cache|completion`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def _run(options: Namespace) -> dict[str, Any]:
 def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
     if options.json:
         print(json.dumps(figures))
+        return
+    if options.command == "bench":
+        from .bench import table
+
+        print(table(figures))
         return
     if options.command == "completion":
         print(figures["script"], end="")

@@ -15,6 +15,8 @@ import numpy as np
 from . import __version__
 from . import cache as teacher_cache
 from .arguments import DistillationTrainingArguments, TrainingArguments
+from .bench import bench as measure
+from .bench import synthetic_rows
 from .completion import script
 from .config import BertConfig
 from .data import Dataset
@@ -23,6 +25,7 @@ from .files import atomic_path, read_json_object
 from .inference import encode_for, name_of
 from .metrics import Logits, softmax
 from .model import BertForSequenceClassification
+from .progress import Progress
 from .rows import read_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .runtime import show_config
@@ -60,15 +63,12 @@ def distill(options: Namespace) -> Figures:
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
-    shape = None if Path(options.student).is_dir() else _SHAPE.fullmatch(options.student)
+    shape = _shape_of(options.student)
     if shape is None:
         student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
-        layers, hidden, heads = map(int, shape.groups())
-        config = teacher.config.replace(
-            num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, intermediate_size=4 * hidden
-        )
+        config = teacher.config.replace(**shape)
         tokenizer = teacher_tokenizer
         train = _dataset(options.train, tokenizer, config, args, options)
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
@@ -104,6 +104,32 @@ def predict(options: Namespace) -> Figures:
         with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
             _write_predictions(file, output.predictions, config)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+
+
+def bench(options: Namespace) -> Figures:
+    """Measure how fast `--model` evaluates here, beside PyTorch and ONNX Runtime when they are installed."""
+    shape = _shape_of(options.model)
+    if shape is not None and options.data is not None:
+        raise ValueError(
+            f"--data is given, but the shape {options.model} has no tokenizer; expected a model to read it"
+        )
+    for name in ("rows", "batch_size"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    if shape is None:
+        model = BertForSequenceClassification.from_pretrained(options.model)
+    else:
+        model = BertForSequenceClassification(BertConfig(**shape))
+    if options.data is None:
+        dataset = synthetic_rows(model.config, options.rows)
+    else:
+        args = TrainingArguments(disable_tqdm=True)
+        dataset = _dataset(options.data, AutoTokenizer.from_pretrained(options.model), model.config, args, options)
+        batch, labels = dataset.batch(np.arange(min(options.rows, len(dataset))))
+        dataset = Dataset(*batch, labels)
+    with Progress("bench", unit="rounds", quiet=options.json) as progress:
+        figures = measure(model, dataset, batch_size=options.batch_size, progress=progress)
+    return {"model": options.model} | figures
 
 
 def info(options: Namespace) -> Figures:
@@ -188,6 +214,16 @@ def _load_student(
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
+
+
+def _shape_of(name: str) -> dict[str, int] | None:
+    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory."""
+    match = None if Path(name).is_dir() else _SHAPE.fullmatch(name)
+    if match is None:
+        return None
+    layers, hidden, heads = map(int, match.groups())
+    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
+    return sizes | {"intermediate_size": 4 * hidden}
 
 
 def _columns(options: Namespace) -> dict[str, str | None]:

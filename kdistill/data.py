@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .rows import NO_LABEL, Rows, label_array, labels_of, read_rows, rows_of
+from .sampler import RandomSampler
 from .table import Table
 from .table_sources import read_table
 from .tokenizer import BertTokenizer
@@ -308,23 +309,3 @@ def _without_padding(batch: Batch, pad_token_id: int) -> Batch:
 def _kept(batch: Batch, keep: NDArray[np.bool_]) -> Batch:
     """The tokens for which `keep`, bool (N,), is true."""
     return Batch(batch.ids[keep], batch.types[keep], np.concatenate(([0], np.cumsum(keep)))[batch.starts])
-
-
-class RandomSampler:
-    """Order of the rows in each epoch of training: a permutation that depends on (n, seed, epoch) and nothing else.
-
-    Made from the raw stream of NumPy's Philox generator, which never changes between versions of NumPy, while
-    `Generator.permutation` may; so a run resumes with the same order anywhere.
-    """
-
-    def __init__(self, n: int, seed: int) -> None:
-        if n < 1:
-            raise ValueError(f"n is {n}; expected at least one row")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed is {seed}; expected 0 <= seed < 2**64")
-        self.n, self.seed = n, seed
-
-    def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """Order of the rows in this epoch (counted from 0): int64 (n,), each of 0..n-1 once."""
-        key = np.array([self.seed, epoch], dtype=np.uint64)
-        return np.argsort(np.random.Philox(key=key).random_raw(self.n), kind="stable").astype(np.int64, copy=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .tokenizer import BertTokenizer
@@ -55,26 +54,14 @@ class DataCollatorWithPadding:
         Returns int64 arrays: input_ids, attention_mask (1 for a token, 0 for padding) and token_type_ids of shape
         (rows, width), labels (rows,).
         """
-        lengths = [len(row["input_ids"]) for row in features]
-        width = self._width(max(lengths, default=0))
-        result: dict[str, NDArray[Any]] = {}
-        for name, filler in (("input_ids", self.tokenizer.pad_token_id), ("token_type_ids", 0), ("attention_mask", 0)):
-            if all(name in row for row in features) or name == "attention_mask":
-                array = np.full((len(features), width), filler, dtype=np.int64)
-                for index, row in enumerate(features):
-                    array[index, : lengths[index]] = row.get(name, 1)
-                result[name] = array
+        padded = self.tokenizer.pad(
+            features, self.padding, self.max_length, self.pad_to_multiple_of, return_tensors=self.return_tensors
+        )
+        result = {name: padded[name] for name in self.tokenizer.model_input_names if name in padded}
         for name in _LABELS:
-            if features and name in features[0]:
-                result["labels"] = np.array([row[name] for row in features])
+            if name in padded:
+                result["labels"] = padded[name]
         return result
-
-    def _width(self, longest: int) -> int:
-        width = longest
-        if self.padding == "max_length" and self.max_length is not None:
-            width = max(longest, self.max_length)
-        multiple = self.pad_to_multiple_of or 1
-        return -(-width // multiple) * multiple if self.padding not in (False, "do_not_pad") else longest
 
 
 def check_collator(collator: Any) -> None:

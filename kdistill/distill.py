@@ -96,6 +96,7 @@ class DistillationTrainer(Trainer):
         if self.eval_dataset is not None:
             measured_on = self.eval_dataset
             logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+        self.teacher_model.release()
         labels = measured_on.labels
         single_label = self.model.config.problem_type_of(labels) == SINGLE_LABEL
         if not single_label or not labelled_rows(labels).any():

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill.config import BertConfig
 
-_TRIES = 20
-_TRY_ROUNDS = 1_000_000  # some 3 ms on a fast core: long beside the wake-up of a thread
+_TRIES = 12
+_TRY_ROUNDS = 6_000_000  # some 20 ms on a fast core: long beside a thread's wake-up and a moment of a higher clock
 
 
 def forward_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
@@ -57,7 +57,7 @@ def _products(config: BertConfig, lengths: NDArray[np.integer[Any]], cls_only: b
 def peak_flops(threads: int) -> float:
     """float32 operations a second that `threads` threads do together in multiply-adds without memory, measured.
 
-    With the instruction set in use (`isa_level()`); takes about 0.1 s.
+    With the instruction set in use (`isa_level()`); takes about 0.2 s.
     """
     best = 0.0
     for _ in range(_TRIES):

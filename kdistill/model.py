@@ -145,7 +145,11 @@ class BertForSequenceClassification(NamedParameters):
             )
         generator = np.random.Generator(np.random.Philox(seed))
         for name, view in TensorViews(model._parameters, model.layout).items():
-            view[:] = weights[name] if name in weights else random_tensor(name, view.shape, config, generator)
+            if name in weights:
+                view[:] = weights[name]
+                weights.release(name)
+            else:
+                view[:] = random_tensor(name, view.shape, config, generator)
         return model
 
     @classmethod
@@ -280,6 +284,10 @@ class BertForSequenceClassification(NamedParameters):
             self.core = self._new_core()
             self._hash = None
         return self
+
+    def release(self) -> None:
+        """Gives back the memory of packed weights and activations; the next pass takes it again."""
+        self.core.release()
 
     def weights_hash(self) -> str:
         """Returns the content key of the logits: a sha256 of weights, config, numerics and instruction set."""

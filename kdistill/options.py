@@ -90,6 +90,14 @@ COMMANDS = (
         _MEASURING,
     ),
     _Command(
+        "bench",
+        "--model MODEL [--data FILE]",
+        "measure how fast a model is on this machine",
+        "Show how many sentences a second a model takes in batches, how long one sentence alone takes, and what part "
+        "of the machine's measured peak that is; the same for PyTorch and ONNX Runtime when they are installed.",
+        "kdistill bench --model L2-H128-A2 --threads 2",
+    ),
+    _Command(
         "info",
         "[--model MODEL]",
         "show versions, CPU, threads and the teacher cache",
@@ -259,6 +267,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
+_SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
 _ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
 
 
@@ -273,9 +282,11 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             "--student",
             required=True,
             metavar="MODEL",
-            help=f"{_MODEL_HELP} to train, or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads, with the "
-            "teacher's vocabulary and labels, and its word embeddings as far as they fit",
+            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}, with the teacher's vocabulary and labels, and its word "
+            "embeddings as far as they fit",
         )
+    elif command == "bench":
+        group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", "distill"):
@@ -294,6 +305,12 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in ("evaluate", "predict"):
         labels = " and label" if command == "evaluate" else ""
         group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP}{labels}")
+    if command == "bench":
+        group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
+        group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
+        group.add_argument(
+            "--batch-size", type=int, default=128, metavar="N", help="rows of a batch, for all programs (default: 128)"
+        )
     if command == "predict":
         group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
     group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")

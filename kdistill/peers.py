@@ -94,10 +94,12 @@ def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
     batches; it is for inference alone.
     """
     import torch
-    import torch.utils.mkldnn
 
     torch.set_num_threads(threads)
-    packed = torch.utils.mkldnn.to_mkldnn(load_torch(directory))
+    with _without_warnings():
+        import torch.utils.mkldnn
+
+        packed = torch.utils.mkldnn.to_mkldnn(load_torch(directory))
     return {"eager": torch_forward(load_torch(directory)), "oneDNN": torch_forward(packed)}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .table import Table, listing
+from .table import DatasetDict, Table, listing
 from .table_files import KINDS, read_file
 
 # Names of `datasets` for readers of files.
@@ -17,21 +17,6 @@ BUILDERS = ("csv", "tsv", "json", "parquet")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-class DatasetDict(dict[str, Table]):
-    """Splits by name. `map`, `rename_column` and `remove_columns` apply to each of them, see `Table`."""
-
-    def map(self, function: Callable[[dict[str, Any]], Mapping[str, Any]], **options: Any) -> DatasetDict:
-        return DatasetDict({name: table.map(function, **options) for name, table in self.items()})
-
-    def rename_column(self, original_column_name: str, new_column_name: str) -> DatasetDict:
-        return DatasetDict(
-            {name: table.rename_column(original_column_name, new_column_name) for name, table in self.items()}
-        )
-
-    def remove_columns(self, column_names: str | Sequence[str]) -> DatasetDict:
-        return DatasetDict({name: table.remove_columns(column_names) for name, table in self.items()})
 
 
 def load_dataset(
@@ -44,9 +29,9 @@ def load_dataset(
 ) -> Any:
     """Load rows by the names of `datasets.load_dataset`.
 
-    path: a file; a directory whose files' names begin with train, validation (valid, dev) or test; "csv", "tsv",
-        "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for which the package `datasets` is
-        needed (extra `[datasets]`).
+    path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation (valid,
+        dev) or test; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
+        which the package `datasets` is needed (extra `[datasets]`).
     name: configuration of a data set of the hub, such as "sst2".
     data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these by
         split; without a dict the split is "train". Files whose names do not end in their kind are of the kind `path`.
@@ -93,7 +78,7 @@ def _local_files(
 
 def _splits_in(directory: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {split: [] for split in SPLIT_WORDS.values()}
-    for file in sorted(directory.iterdir()):
+    for file in sorted([*directory.iterdir(), *(directory / "data").glob("*")]):
         word = _SPLIT_OF_NAME.match(file.name)
         if word and file.is_file():
             files[SPLIT_WORDS[word[1].lower()]].append(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ class StoredTensor:
             return widened.view("<f4").reshape(self.shape)
         return np.require(view, np.float32, ["C", "A"])
 
+    def release(self) -> None:
+        """Gives the memory of the mapped file back, once the values were copied; it is read again if need be."""
+        owner: Any = self.storage
+        while isinstance(owner, (np.ndarray, memoryview)):
+            owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+        if isinstance(owner, mmap.mmap):
+            owner.madvise(mmap.MADV_DONTNEED)
+
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a C-contiguous array."""
@@ -84,7 +93,8 @@ def map_file(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, mapped and read-only. Raises `ValueError` for an empty file or a Git LFS pointer."""
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    with path.open("rb") as file:
+        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     if data[: len(_LFS_POINTER)].tobytes() == _LFS_POINTER:
         raise ValueError(f"{path} is a Git LFS pointer, not the file it stands for; fetch it with `git lfs pull`")
     return data

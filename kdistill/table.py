@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .sampler import RandomSampler
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +119,59 @@ class Table:
         places = None if self.places is None else [self.places[row] for row in rows]
         return replace(self, columns=columns, places=places)
 
+    def filter(self, function: Callable[[dict[str, Any]], object]) -> Table:
+        """The rows for which `function`, given each as a dict, is true."""
+        return self.select([index for index, row in enumerate(self) if function(row)])
+
+    def shuffle(self, seed: int = 0) -> Table:
+        """The rows in an order that depends on their number and `seed` alone."""
+        return self.select(RandomSampler(len(self), seed).permutation(0))
+
+    def train_test_split(self, test_size: float = 0.25, *, seed: int = 0) -> DatasetDict:
+        """Splits `train` and `test` of shuffled rows, the same for the same number of rows and `seed`.
+
+        test_size: rows of `test`: a share between 0 and 1, rounded up, or a number. Raises ValueError when a split
+        would be empty.
+        """
+        count = test_size if isinstance(test_size, int) else math.ceil(test_size * len(self))
+        if not 0 < count < len(self):
+            raise ValueError(f"test_size is {test_size}, {count} of {len(self)} rows; expected rows in both splits")
+        order = RandomSampler(len(self), seed).permutation(0)
+        return DatasetDict({"train": self.select(order[count:]), "test": self.select(order[:count])})
+
     def __repr__(self) -> str:
         return f"Table({self.source!r}, columns: {listing(self.columns)}; {len(self)} rows)"
 
     def _require(self, column: str) -> None:
         if column not in self.columns:
             raise KeyError(f"{self.source} has no column {column!r}; its columns are {listing(self.columns)}")
+
+
+class DatasetDict(dict[str, Table]):
+    """Splits by name. `map`, `filter`, `rename_column` and `remove_columns` apply to each of them, see `Table`."""
+
+    def map(self, function: Callable[[dict[str, Any]], Mapping[str, Any]], **options: Any) -> DatasetDict:
+        return self._each(lambda table: table.map(function, **options))
+
+    def filter(self, function: Callable[[dict[str, Any]], object]) -> DatasetDict:
+        return self._each(lambda table: table.filter(function))
+
+    def rename_column(self, original_column_name: str, new_column_name: str) -> DatasetDict:
+        return self._each(lambda table: table.rename_column(original_column_name, new_column_name))
+
+    def remove_columns(self, column_names: str | Sequence[str]) -> DatasetDict:
+        return self._each(lambda table: table.remove_columns(column_names))
+
+    @property
+    def column_names(self) -> dict[str, list[str]]:
+        return {name: table.column_names for name, table in self.items()}
+
+    @property
+    def num_rows(self) -> dict[str, int]:
+        return {name: len(table) for name, table in self.items()}
+
+    def _each(self, operation: Callable[[Table], Table]) -> DatasetDict:
+        return DatasetDict({name: operation(table) for name, table in self.items()})
 
 
 def listing(names: Iterable[str]) -> str:

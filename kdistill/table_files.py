@@ -88,7 +88,7 @@ def _read_csv(path: Path, text: str) -> Table:
     _, header = next(rows, (1, []))
     if len(header) == 1 and ";" in header[0]:
         raise ValueError(
-            f"{path}:1: one column {header[0]!r}: separated by semicolons? Expected commas; save it with them, or as TSV"
+            f"{path}:1: one column {header[0]!r}: separated by semicolons? Expected commas; save it with them or as TSV"
         )
     return _fields_table(path, header, rows)
 

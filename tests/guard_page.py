@@ -62,7 +62,7 @@ def attention(m: int, n: int, heads: int, width: int) -> None:
 
 
 def main() -> None:
-    for size in (1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 33):
+    for size in (1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 32, 33, 48):
         products(size, size + 1, size)
         products(1, size, 33)
         rows(3, size)

@@ -40,6 +40,7 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     small_run.write_rows(Path("dev.tsv"), 8)
     for name in ("train.csv", "dev.csv"):
         Path(name).write_text("text,stars\na film,1\n")
+    Path("all.csv").write_text("text,label\n" + "a film,1\n" * 20)
     scope: dict[str, Any] = {}
     ran = 0
     for block in BLOCKS:
@@ -53,7 +54,9 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         ran += 1
     assert ran >= 4
     assert scope["model"].config.num_labels == 3
-    assert "['text', 'labels'] 1 {'text': 'a film', 'labels': '1'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "['text', 'labels'] 1 {'text': 'a film', 'labels': '1'}" in printed
+    assert "Table('all.csv', columns: text, label; 18 rows) Table('all.csv', columns: text, label; 2 rows)" in printed
 
 
 def test_the_tables_columns_are_those_of_the_code() -> None:

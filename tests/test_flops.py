@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 
 import numpy as np
 import pytest
 
-from kdistill import _core
+from kdistill import _core, flops
 from kdistill.config import BertConfig
 from kdistill.flops import forward_flops, peak_flops, training_flops
 
@@ -50,7 +50,12 @@ def test_multiply_adds_are_counted() -> None:
         _core.multiply_adds(1, 0)
 
 
-def test_peak_is_a_rate() -> None:
-    started = time.perf_counter()
-    peak = peak_flops(1)
-    assert peak * (time.perf_counter() - started) >= _core.multiply_adds(1_000_000, 1)
+def test_peak_is_the_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6e9 operations in 3, 2, 1, 2, 3, ... seconds: 6e9 a second at best."""
+    seconds = itertools.cycle([3.0, 2.0, 1.0, 2.0])
+    clock = itertools.accumulate(itertools.chain.from_iterable([0.5, next(seconds)] for _ in itertools.count()))
+    asked = []
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(flops._core, "multiply_adds", lambda rounds, threads: asked.append(threads) or 6e9)
+    assert peak_flops(3) == 6e9
+    assert set(asked) == {3}

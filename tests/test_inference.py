@@ -11,12 +11,12 @@ from kdistill.arguments import TrainingArguments
 from kdistill.inference import encode_for
 
 FITTING = {"input_ids": [2, 5, 3], "token_type_ids": [0, 0, 1], "labels": 1}
+LONGEST = {"input_ids": [12] * 16, "token_type_ids": [1] * 16, "labels": 0}
 ARGS = TrainingArguments(disable_tqdm=True)
 
 
 def test_what_just_fits_is_taken() -> None:
-    longest = {"input_ids": [12] * 16, "token_type_ids": [1] * 16, "labels": 0}
-    assert encode_for(small_config(), [FITTING, longest], None, ARGS).lengths.tolist() == [3, 16]
+    assert encode_for(small_config(), [FITTING, LONGEST], None, ARGS).lengths.tolist() == [3, 16]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_what_just_fits_is_taken() -> None:
 def test_what_does_not_fit_names_its_row(row: dict[str, Any], message: str) -> None:
     whole = {"token_type_ids": [0] * len(row["input_ids"]), "labels": 0} | row
     with pytest.raises(ValueError, match=message):
-        encode_for(small_config(), [FITTING, FITTING, whole, whole], None, ARGS)
+        encode_for(small_config(), [FITTING, LONGEST, whole, whole], None, ARGS)
 
 
 def test_padding_is_that_of_the_configuration() -> None:

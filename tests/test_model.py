@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -275,6 +277,42 @@ def test_zero_grad_begins_a_new_batch() -> None:
     model.zero_grad()
     assert not model.flat_gradients.any()
     assert model.tokens_in_step == 0
+
+
+_LOAD = """
+import re, sys
+from pathlib import Path
+import kdistill as kd
+def peak():  # getrusage's begins with what the parent had
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+load = kd.BertForSequenceClassification.from_pretrained
+before = peak()
+model = load(sys.argv[1])
+loaded = peak()
+model.freeze().forward([[1, 2, 3]])
+packed = peak()
+print(model.flat_parameters.nbytes, loaded - before, packed - loaded)
+"""
+
+
+def test_weights_are_in_memory_once_while_they_are_loaded(tmp_path: Path) -> None:
+    """Mapped, copied, given back; a frozen model adds the packed weights of its products, here most of the model."""
+    small_model(hidden_size=512, num_attention_heads=8, intermediate_size=2048, num_hidden_layers=8).save_pretrained(
+        tmp_path
+    )
+    done = subprocess.run([sys.executable, "-c", _LOAD, str(tmp_path)], capture_output=True, text=True, check=True)
+    size, loaded, packed = map(int, done.stdout.split())
+    assert size > 100e6
+    assert loaded < 1.3 * size
+    assert packed < 1.3 * size
+
+
+def test_memory_given_back_is_taken_again() -> None:
+    model = small_model(**SMALL).freeze()
+    before = model.forward(ROWS)
+    model.release()
+    assert model.core.workspace_bytes == 0
+    np.testing.assert_array_equal(model.forward(ROWS), before)
 
 
 def test_a_frozen_model_owns_no_gradients_and_gives_the_same_bits() -> None:

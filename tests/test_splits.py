@@ -11,8 +11,7 @@ import pytest
 
 import kdistill as kd
 from kdistill.data import as_dataset
-from kdistill.splits import DatasetDict
-from kdistill.table import Table
+from kdistill.table import DatasetDict, Table
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +24,7 @@ def write(name: str, *texts: str) -> str:
     separator = "," if name.endswith(".csv") else "\t"
     lines = [f"{text}{separator}{len(text)}" for text in texts]
     path = Path(name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([f"text{separator}label", *lines]) + "\n")
     return name
 
@@ -64,6 +63,9 @@ def test_the_splits_of_a_directory_are_in_its_names() -> None:
         "test": ["test.csv"],
     }
     assert kd.load_dataset("rows", data_files="notes.csv", split="train")["text"] == ["notes.csv"]
+    write("hub/README.csv", "x")
+    write("hub/data/test-00000-of-00001.csv", "y")
+    assert kd.load_dataset("hub", split="test")["text"] == ["y"]
     Path("empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"empty has no file whose name begins with train, .*data_files="):
         kd.load_dataset("empty")
@@ -82,7 +84,9 @@ def test_operations_apply_to_every_split() -> None:
         .remove_columns("text")
     )
     assert isinstance(changed, DatasetDict)
-    assert {name: table.column_names for name, table in changed.items()} == {"a": ["labels", "n"], "b": ["labels", "n"]}
+    assert changed.column_names == {"a": ["labels", "n"], "b": ["labels", "n"]}
+    assert changed.num_rows == {"a": 1, "b": 1}
+    assert loaded.filter(lambda row: row["text"] == "x").num_rows == {"a": 1, "b": 0}
 
 
 def test_a_split_is_a_data_set(tmp_path: Path) -> None:

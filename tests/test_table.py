@@ -73,6 +73,29 @@ def test_columns_are_renamed_and_removed_and_rows_selected(table: Table) -> None
             operation()
 
 
+def test_rows_are_filtered_and_shuffled(table: Table) -> None:
+    positive = table.filter(lambda row: row["label"])
+    assert (positive["text"], positive.where(1)) == (["a", "c"], "f:5")
+    shuffled = table.shuffle(seed=1)
+    assert sorted(shuffled["text"]) == ["a", "b", "c"]
+    assert shuffled["text"] == table.shuffle(seed=1)["text"]
+    for row in range(3):
+        assert table["text"].index(shuffled[row]["text"]) == ["f:2", "f:3", "f:5"].index(shuffled.where(row))
+    assert len({tuple(table.shuffle(seed)["text"]) for seed in range(20)}) > 3
+
+
+@pytest.mark.parametrize(("test_size", "count"), [(0.25, 3), (0.01, 1), (4, 4), (9, 9)])
+def test_a_table_is_split_in_two(test_size: float, count: int) -> None:
+    table = Table("the test", {"n": list(range(10))})
+    splits = table.train_test_split(test_size, seed=3)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 10 - count, "test": count}
+    assert sorted(splits["train"]["n"] + splits["test"]["n"]) == table["n"]
+    assert splits["test"]["n"] == table.train_test_split(test_size, seed=3)["test"]["n"]
+    for wrong in (0, 10, 0.0, 1.0, -1):
+        with pytest.raises(ValueError, match=r"of 10 rows; expected rows in both splits"):
+            table.train_test_split(wrong, seed=3)
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 AWKWARD = [

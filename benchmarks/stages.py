@@ -1,0 +1,164 @@
+"""Everything a user of `kdistill distill` waits for, stage by stage, when the teacher's logits are in the cache.
+
+Stages run in one process, one after the other, as the command does them; the first two are processes of their own, and
+so is the whole command at the end, with the same rows, for one epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import kdistill as kd
+from kdistill.arguments import DistillationTrainingArguments
+from kdistill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
+from kdistill.data import Dataset, encode, read_rows
+from kdistill.inference import predict
+from kdistill.progress import Progress
+from kdistill.state import TrainerState
+from kdistill.training_checkpoint import save_checkpoint, save_model
+from kdistill.training_step import EpochPlan, training_step
+
+from . import common
+from .whole_job import first_rows
+
+BATCH_SIZE = 128
+IMPORTS = "from kdistill import cli, commands; import tokenizers, safetensors.numpy"
+
+
+class Run:
+    """The stages of one run; each attribute is what a stage leaves for the next ones."""
+
+    def __init__(self, options: argparse.Namespace, directory: Path) -> None:
+        self.options, self.directory = options, directory
+        self.args = DistillationTrainingArguments(output_dir=str(directory), learning_rate=6e-5, disable_tqdm=True)
+
+    def stages(self) -> dict[str, Callable[[], object]]:
+        """In the order of the command."""
+        return {
+            "interpreter alone": lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
+            "interpreter and imports": lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True),
+            "teacher: load, check, freeze": self.load_teacher,
+            "tokenizer: load": self.load_tokenizer,
+            "rows: read": self.read,
+            "rows: tokenise": self.tokenise,
+            "student: from the teacher": self.make_student,
+            "teacher's logits: hash of the weights": lambda: self.teacher.weights_hash(),
+            "teacher's logits: look up": self.look_up,
+            "order and packing of an epoch's batches": self.pack,
+            "training, one epoch (packing included)": self.train,
+            "evaluation": self.evaluate,
+            "checkpoint: save": self.checkpoint,
+            "model: save": lambda: save_model(self.directory / "model", self.student, self.tokenizer),
+        }
+
+    def load_teacher(self) -> None:
+        self.teacher = kd.BertForSequenceClassification.from_pretrained(self.options.teacher).freeze()
+
+    def load_tokenizer(self) -> None:
+        self.tokenizer = kd.AutoTokenizer.from_pretrained(self.options.teacher)
+
+    def read(self) -> None:
+        self.rows = read_rows(self.options.train)
+
+    def tokenise(self) -> None:
+        self.dataset = encode(self.rows, self.tokenizer)
+
+    def make_student(self) -> None:
+        counts = np.bincount(self.dataset.ids, minlength=self.teacher.config.vocab_size)
+        config = self.teacher.config.replace(**common.STUDENT_SHAPE)
+        self.student = kd.BertForSequenceClassification.from_teacher(self.teacher, config, token_counts=counts)
+        self.optimizer = kd.AdamW(self.student, lr=6e-5)
+
+    def look_up(self) -> None:
+        self.soft = teacher_logits(self.teacher, self.dataset)
+
+    def pack(self) -> None:
+        for rows in self._steps():
+            self.dataset.batch(rows)
+
+    def train(self) -> None:
+        for rows in self._steps():
+            training_step(
+                self.optimizer, self.dataset, rows, batch_size=BATCH_SIZE, max_grad_norm=1.0,
+                compute_loss=lambda logits, labels, micro: kd.distillation_loss(
+                    logits, self.soft[micro], labels, alpha=0.5, temperature=4.0
+                ),
+                on_event=lambda event: None,
+            )  # fmt: skip
+
+    def evaluate(self) -> None:
+        dev: Dataset = encode(read_rows(self.options.eval), self.tokenizer)
+        quiet = Progress("evaluate", unit="rows", quiet=True)
+        predict(self.student, dev, batch_size=BATCH_SIZE, prefix="eval", progress=quiet)
+
+    def checkpoint(self) -> None:
+        path = self.directory / "checkpoint"
+        path.mkdir(exist_ok=True)
+        save_checkpoint(path, self.student, self.tokenizer, self.optimizer, TrainerState(), self.args)
+
+    def _steps(self) -> list[np.ndarray]:
+        plan = EpochPlan(len(self.dataset), batch_size=BATCH_SIZE, accumulation=1, drop_last=False, seed=33)
+        return list(plan.rows_of_epoch(0, 0))
+
+
+def fill_cache(options: argparse.Namespace) -> None:
+    """Logits of every row, made up: what they are does not change how long it takes to find them."""
+    teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
+    tokenizer = kd.AutoTokenizer.from_pretrained(options.teacher)
+    datasets = [encode(read_rows(source), tokenizer) for source in (options.train, options.eval)]
+    keys = np.unique(np.concatenate([row_keys(dataset) for dataset in datasets]))
+    logits = np.random.default_rng(0).standard_normal((len(keys), teacher.config.num_labels), np.float32)
+    TeacherCache(cache_directory(), teacher.weights_hash(), teacher.config.num_labels).append(keys, logits)
+
+
+def whole_command(options: argparse.Namespace, output: Path) -> list[str]:
+    """The command that does all stages."""
+    return [
+        sys.executable, "-m", "kdistill", "distill", "--teacher", str(options.teacher), "--student", "L2-H128-A2",
+        "--train", str(options.train), "--eval", str(options.eval), "--output-dir", str(output), "--json",
+        "--num-train-epochs", "1", "--learning-rate", "6e-5", "--threads", str(options.threads),
+    ]  # fmt: skip
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run all stages several times and report."""
+    times: dict[str, list[float]] = {}
+    kd.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["KDISTILL_CACHE"] = str(Path(temporary, "cache"))
+        options.train = first_rows(options.train, options.rows, Path(temporary, "train.tsv"))
+        fill_cache(options)
+        for turn in range(options.rounds):
+            directory = Path(temporary, str(turn))
+            directory.mkdir()
+            stages = Run(options, directory).stages()
+            command = whole_command(options, directory / "whole")
+            stages["the whole command"] = lambda command=command: subprocess.run(
+                command, check=True, stdout=subprocess.DEVNULL
+            )
+            for name, stage in stages.items():
+                times.setdefault(name, []).append(common.seconds(stage))
+    seconds = common.medians(times)
+    text = common.table(["stage", "seconds"], list(seconds.items()))
+    text += f"\n\n{f'The first {options.rows:,}' if options.rows else 'All'} training rows, one epoch of batch 128."
+    common.report("Stages of the whole command", text, {"seconds": times, "median_seconds": seconds}, options)
+
+
+def main() -> None:
+    """Read the options."""
+    options = common.parser(__doc__, rounds=5)
+    common.add_data(options)
+    options.add_argument("--eval", type=Path, default=common.SHARED / "data" / "SST-2" / "dev.tsv", help="rows")
+    measure(options.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""`kdistill bench` beside real peers: they evaluate the same model."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from kdistill import bench
+from kdistill.config import BertConfig
+from kdistill.model import BertForSequenceClassification
+
+# Logits here are of the order 1; the peers differ by roundings of sums of up to 64 products.
+TOLERANCE = 1e-5
+
+
+def test_peers_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    config = BertConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        num_labels=3,
+        initializer_range=0.3,
+    )
+    model = BertForSequenceClassification(config, seed=1)
+    programs = bench.bench(model, bench.synthetic_rows(config, 20), batch_size=4)["programs"]
+    assert programs["PyTorch"]["largest_difference"] < TOLERANCE
+    assert programs["PyTorch"]["p99_ms"] >= programs["PyTorch"]["median_ms"] > 0
+    if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+        assert programs["ONNX Runtime"]["largest_difference"] < TOLERANCE
+    else:
+        assert programs["ONNX Runtime"].startswith("not installed (onnx")
