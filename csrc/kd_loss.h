@@ -8,7 +8,7 @@
  *                 soft = T^2 KL(softmax(t / T) || softmax(z / T))           Hinton, Vinyals, Dean (arXiv:1503.02531)
  *   multi-label   hard = mean of the binary cross-entropies of sigmoid(z)
  *                 soft = T^2 mean of KL(sigmoid(t / T) || sigmoid(z / T))   one two-way KL a label: Yang et al.
- *                 (arXiv:2308.06453, eq. 2, which sums over the labels; the mean stands beside hard's), T^2 as above
+ *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
  *
  * Logits are few, so all of it runs in double, with maxima taken out of the exponentials: finite for any finite
