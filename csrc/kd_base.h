@@ -10,7 +10,7 @@
  *
  * Kernels cannot fail: shapes, types and ranges are checked by the skin before the first write. What
  * can fail is getting ready (threads, kernels for a CPU), and that returns a kd_status. A loss that is
- * not finite is found by whoever reads the losses of the rows.
+ * not finite is a result of kd_loss, with its rows.
  */
 #ifndef KD_BASE_H
 #define KD_BASE_H

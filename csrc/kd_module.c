@@ -157,7 +157,10 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
-                   PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0
+                   PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_MULTI_LABEL", KD_LOSS_MULTI_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_REGRESSION", KD_LOSS_REGRESSION) < 0
                ? -1
                : 0;
 }

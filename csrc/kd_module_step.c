@@ -4,48 +4,98 @@
 #include "kd_adamw.h"
 #include "kd_loss.h"
 
-static PyObject *py_distillation_loss(PyObject *module, PyObject *args)
+#include <math.h>
+#include <stdio.h>
+
+static int check_classes(const int64_t *classes, npy_intp B, npy_intp K)
 {
-    PyObject *student_object, *teacher_object, *labels_object;
-    double alpha, temperature;
-    (void)module;
-    if (!PyArg_ParseTuple(args, "OOOdd:distillation_loss", &student_object, &teacher_object, &labels_object, &alpha,
-                          &temperature))
-        return NULL;
-    PyArrayObject *student = kd_array(student_object, "logits", NPY_FLOAT, 2), *teacher = NULL, *labels = NULL;
-    if (!student)
-        return NULL;
-    npy_intp *shape = PyArray_DIMS(student), B = shape[0], K = shape[1];
-    if (teacher_object != Py_None && !(teacher = kd_array(teacher_object, "teacher_logits", NPY_FLOAT, 2)))
-        return NULL;
-    if (labels_object != Py_None && !(labels = kd_array(labels_object, "labels", NPY_INT64, 1)))
-        return NULL;
-    if ((teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K)) ||
-        (labels && PyArray_DIM(labels, 0) != B) || B < 1 || K < 1) {
-        PyErr_SetString(PyExc_ValueError, "logits, teacher_logits and labels differ in shape, or are empty");
-        return NULL;
-    }
-    for (npy_intp b = 0; labels && b < B; b++) {
-        int64_t label = ((const int64_t *)PyArray_DATA(labels))[b];
-        if (label != KD_LOSS_NO_LABEL && (label < 0 || label >= K)) {
+    for (npy_intp b = 0; b < B; b++)
+        if (classes[b] != KD_LOSS_NO_LABEL && (classes[b] < 0 || classes[b] >= K)) {
             PyErr_Format(PyExc_ValueError, "labels[%zd] is %lld; expected 0 to %zd, or -100 for a row without a label",
-                         (Py_ssize_t)b, (long long)label, (Py_ssize_t)(K - 1));
-            return NULL;
+                         (Py_ssize_t)b, (long long)classes[b], (Py_ssize_t)(K - 1));
+            return -1;
         }
+    return 0;
+}
+
+/* Each row all finite, or all NaN, which is a row without labels. */
+static int check_targets(const float *targets, npy_intp B, npy_intp K)
+{
+    for (npy_intp i = 0; i < B * K; i++)
+        if (isinf(targets[i]) || isnan(targets[i]) != isnan(targets[i / K * K])) {
+            char found[32];
+            snprintf(found, sizeof found, "%g", targets[i]);
+            PyErr_Format(PyExc_ValueError,
+                         "labels[%zd][%zd] is %s; expected finite numbers, or NaN in all of a row without labels",
+                         (Py_ssize_t)(i / K), (Py_ssize_t)(i % K), found);
+            return -1;
+        }
+    return 0;
+}
+
+/* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
+static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *teacher_object, PyObject *labels_object)
+{
+    int single = loss->kind == KD_LOSS_SINGLE_LABEL;
+    PyArrayObject *student = kd_array(student_object, "logits", NPY_FLOAT, 2), *teacher = NULL, *labels = NULL;
+    if (!student ||
+        (teacher_object != Py_None && !(teacher = kd_array(teacher_object, "teacher_logits", NPY_FLOAT, 2))))
+        return -1;
+    if (labels_object != Py_None &&
+        !(labels = kd_array(labels_object, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2)))
+        return -1;
+    npy_intp B = PyArray_DIM(student, 0), K = PyArray_DIM(student, 1);
+    if ((teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K)) ||
+        (labels && (PyArray_DIM(labels, 0) != B || (!single && PyArray_DIM(labels, 1) != K))) || B < 1 || K < 1) {
+        PyErr_SetString(PyExc_ValueError, "logits, teacher_logits and labels differ in shape, or are empty");
+        return -1;
     }
-    PyObject *hard = PyArray_SimpleNew(1, shape, NPY_DOUBLE), *soft = PyArray_SimpleNew(1, shape, NPY_DOUBLE);
-    PyObject *dlogits = PyArray_SimpleNew(2, shape, NPY_FLOAT), *result = NULL;
-    if (hard && soft && dlogits) {
-        kd_loss_distillation(PyArray_DATA((PyArrayObject *)hard), PyArray_DATA((PyArrayObject *)soft),
-                             kd_floats((PyArrayObject *)dlogits), kd_floats(student),
-                             teacher ? kd_floats(teacher) : NULL, labels ? PyArray_DATA(labels) : NULL, alpha,
-                             temperature, B, K);
-        result = PyTuple_Pack(3, hard, soft, dlogits);
+    loss->student = kd_floats(student);
+    loss->teacher = teacher ? kd_floats(teacher) : NULL;
+    loss->classes = labels && single ? PyArray_DATA(labels) : NULL;
+    loss->targets = labels && !single ? kd_floats(labels) : NULL;
+    loss->B = B;
+    loss->K = K;
+    return loss->classes ? check_classes(loss->classes, B, K) : loss->targets ? check_targets(loss->targets, B, K) : 0;
+}
+
+static PyObject *rows_named(const kd_loss_result *result)
+{
+    Py_ssize_t named = (Py_ssize_t)kd_min(result->not_finite, KD_LOSS_ROWS_NAMED);
+    PyObject *rows = PyTuple_New(named);
+    for (Py_ssize_t i = 0; rows && i < named; i++) {
+        PyObject *row = PyLong_FromSsize_t(result->rows[i]);
+        if (!row || PyTuple_SetItem(rows, i, row) < 0)
+            Py_CLEAR(rows);
     }
-    Py_XDECREF(hard);
-    Py_XDECREF(soft);
-    Py_XDECREF(dlogits);
-    return result;
+    return rows;
+}
+
+static PyObject *py_loss(PyObject *module, PyObject *args)
+{
+    PyObject *student, *teacher, *labels, *dlogits;
+    kd_loss loss = {0};
+    kd_loss_result result;
+    int kind;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iOOOddd:loss", &kind, &student, &teacher, &labels, &loss.alpha, &loss.temperature,
+                          &loss.smoothing))
+        return NULL;
+    if (kind < 0 || kind >= KD_LOSS_KINDS) {
+        PyErr_Format(PyExc_ValueError, "kind is %d; expected 0 to %d", kind, KD_LOSS_KINDS - 1);
+        return NULL;
+    }
+    loss.kind = (kd_loss_kind)kind;
+    if (parse_loss_arrays(&loss, student, teacher, labels) < 0 ||
+        !(dlogits = PyArray_SimpleNew(2, PyArray_DIMS((PyArrayObject *)student), NPY_FLOAT)))
+        return NULL;
+    kd_loss_compute(&result, kd_floats((PyArrayObject *)dlogits), &loss);
+    PyObject *rows = rows_named(&result);
+    if (!rows) {
+        Py_DECREF(dlogits);
+        return NULL;
+    }
+    return Py_BuildValue("dNddnN", result.loss, dlogits, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows);
 }
 
 static PyObject *py_adamw(PyObject *module, PyObject *args)
@@ -117,10 +167,12 @@ static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
 }
 
 PyMethodDef kd_step_methods[] = {
-    {"distillation_loss", py_distillation_loss, METH_VARARGS,
-     "distillation_loss(logits, teacher_logits | None, labels | None, alpha, temperature)\n"
-     "-> (hard, soft, dlogits)\n\n"
-     "float64 (B,) cross-entropy and T^2 KL of each row, and the float32 (B, K) gradient of the mean loss."},
+    {"loss", py_loss, METH_VARARGS,
+     "loss(kind, logits, teacher_logits | None, labels | None, alpha, temperature, smoothing)\n"
+     "-> (loss, dlogits, hard, soft, not_finite, rows)\n\n"
+     "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
+     "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
+     "that are not finite, with the first of them."},
     {"adamw", py_adamw, METH_VARARGS,
      "adamw(p, g, m, v, (lr, beta1, beta2, eps, weight_decay), t, threads)\n\n"
      "The t-th AdamW step on flat arrays, in place. A model's own steps are Bert.adamw_step's."},

@@ -11,6 +11,9 @@ COMPILER_FLAGS: str
 NUMERICS_VERSION: int
 MAX_THREADS: int
 NO_LABEL: int
+LOSS_SINGLE_LABEL: int
+LOSS_MULTI_LABEL: int
+LOSS_REGRESSION: int
 
 Floats = NDArray[np.float32]
 Constants = tuple[float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay
@@ -55,13 +58,15 @@ def pack_lists(rows: object) -> tuple[NDArray[np.int32], NDArray[np.int32], NDAr
 def take_rows(
     ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]: ...
-def distillation_loss(
+def loss(
+    kind: int,
     logits: NDArray[np.float32],
     teacher_logits: NDArray[np.float32] | None,
-    labels: NDArray[np.int64] | None,
+    labels: NDArray[np.int64] | NDArray[np.float32] | None,
     alpha: float,
     temperature: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]: ...
+    smoothing: float,
+) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
 def adamw(p: Floats, g: Floats, m: Floats, v: Floats, constants: Constants, t: int, threads: int) -> None: ...
 def multiply_adds(rounds: int, threads: int) -> float: ...
 

@@ -297,7 +297,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         if self.eval_steps is None:
             self.eval_steps = self.logging_steps
         if self.greater_is_better is None:
-            self.greater_is_better = not self.metric_for_best_model.endswith("loss")
+            self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "mse"))
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
         elif self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):

@@ -94,15 +94,15 @@ def evaluate(options: Namespace) -> Figures:
 
 
 def predict(options: Namespace) -> Figures:
-    """Write the predicted label and the probability of each label for every row, as TSV."""
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
-    labels = trainer.model.config.id2label
+    config = trainer.model.config
     if options.output is None:
-        _write_predictions(sys.stdout, output.predictions, labels)
+        _write_predictions(sys.stdout, output.predictions, config)
     else:
         with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
-            _write_predictions(file, output.predictions, labels)
+            _write_predictions(file, output.predictions, config)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
 
@@ -191,6 +191,8 @@ def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | No
     """
     if options.label_names is not None:
         return dict(enumerate(options.label_names.split(",")))
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return None
     if not (is_unnamed(config.id2label) or options.ignore_mismatched_sizes):
         return None
     implied = read_rows(options.train, **_columns(options)).id2label()
@@ -259,8 +261,21 @@ def _public_name(path_or_id: str) -> str:
     return path.resolve().name if path.is_dir() else path_or_id
 
 
-def _write_predictions(file: TextIO, logits: Logits, labels: Mapping[int, str]) -> None:
-    names = [labels[index] for index in range(len(labels))]
+def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None:
+    """The columns are index, prediction and a score_ for each label, which is its probability.
+
+    Multi-label: the prediction is all labels of more than 0.5, separated by commas. Regression has no scores.
+    """
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    if config.problem_type == "regression" or config.num_labels == 1:
+        columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
+        file.write("\t".join(["index", *columns]) + "\n")
+        for index, values in enumerate(logits):
+            file.write("\t".join([str(index), *map(str, values.tolist())]) + "\n")
+        return
+    several = config.problem_type == "multi_label_classification"
+    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64))) if several else softmax(logits)
     file.write("\t".join(["index", "prediction", *(f"score_{name}" for name in names)]) + "\n")
-    for index, scores in enumerate(softmax(logits)):
-        file.write("\t".join([str(index), names[scores.argmax()], *map(str, scores.tolist())]) + "\n")
+    for index, scores in enumerate(probabilities):
+        chosen = ",".join(names[i] for i in np.flatnonzero(scores > 0.5)) if several else names[scores.argmax()]
+        file.write("\t".join([str(index), chosen, *map(str, scores.tolist())]) + "\n")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from numpy.typing import NDArray
+
 from kdistill.files import atomic_write, read_json_object
 from kdistill.hub import resolve
 
@@ -121,6 +123,18 @@ class BertConfig:
         Path(directory).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         atomic_write(Path(directory) / CONFIG_FILE, text.encode())
+
+    def problem_type_of(self, labels: NDArray[Any]) -> str:
+        """`problem_type`, or where it is None what transformers deduces from `num_labels` and the labels' dtype.
+
+        One output is a regression; several are single_label_classification when the labels are whole numbers and
+        multi_label_classification otherwise.
+        """
+        if self.problem_type is not None:
+            return self.problem_type
+        if self.num_labels == 1:
+            return "regression"
+        return "single_label_classification" if labels.dtype.kind in "iu" else "multi_label_classification"
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some arguments of the constructor changed; new labels in any form replace the old ones."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .rows import NO_LABEL, Rows, label_ids, labels_of, read_rows, rows_of
+from .rows import NO_LABEL, Rows, label_array, labels_of, read_rows, rows_of
 from .sampler import RandomSampler
 from .table import Table
 from .table_sources import read_table
@@ -161,13 +161,15 @@ def _place(name: str, starts: NDArray[np.int64], index: int) -> str:
 class Dataset:
     """Tokenised rows in memory, packed like one large Batch.
 
-    ids, types: int32 (tokens,). starts: int64 (rows + 1,). labels: int64 (rows,), NO_LABEL for rows without one.
+    ids, types: int32 (tokens,). starts: int64 (rows + 1,).
+    labels: int64 (rows,), NO_LABEL for rows without one; for regression float32 (rows,), for multi-label float32
+        (rows, labels), NaN for rows without one. See `rows.label_array`.
     """
 
     ids: NDArray[np.int32]
     types: NDArray[np.int32]
     starts: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     lengths: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,8 +185,8 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[np.int64]]:
-        """The rows at `indices`, in that order, and their labels, int64 (len(indices),).
+    def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[Any]]:
+        """The rows at `indices`, in that order, and their labels, one entry (len(indices), ...) for each.
 
         Raises IndexError for an index outside 0..rows-1, ValueError for no index at all, TypeError for indices that
         are not whole numbers.
@@ -201,6 +203,7 @@ def encode(
     *,
     max_length: int | None = None,
     id2label: Mapping[int, str] | None = None,
+    problem_type: str | None = None,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise rows on all cores.
@@ -208,10 +211,11 @@ def encode(
     max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give the
         model's positions). Cutting is silent, as with `truncation=True` in transformers.
     id2label: the model's label map, which checks ids and translates names.
+    problem_type: the model's; see `rows.label_array`.
 
-    Raises ValueError or TypeError for a label, see `rows.label_ids`, before anything is tokenised.
+    Raises ValueError or TypeError for a label, see `rows.label_array`, before anything is tokenised.
     """
-    labels = rows.label_ids(id2label)
+    labels = rows.label_array(id2label, problem_type)
     limit = tokenizer.truncation_length(max_length)
     inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
@@ -243,6 +247,7 @@ def as_dataset(
     *,
     max_length: int | None = None,
     id2label: Mapping[int, str] | None = None,
+    problem_type: str | None = None,
     pad_token_id: int | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
@@ -261,23 +266,28 @@ def as_dataset(
         return source
     table = read_table(source)
     if "input_ids" in table.columns:
-        return _from_token_ids(table, id2label, label_column, pad_token_id)
+        return _from_token_ids(table, id2label, problem_type, label_column, pad_token_id)
     rows = rows_of(table, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
-    return encode(rows, tokenizer, max_length=max_length, id2label=id2label, progress=progress)
+    return encode(
+        rows, tokenizer, max_length=max_length, id2label=id2label, problem_type=problem_type, progress=progress
+    )
 
 
 def _from_token_ids(
-    table: Table, id2label: Mapping[int, str] | None, label_column: str | None, pad_token_id: int | None
+    table: Table,
+    id2label: Mapping[int, str] | None,
+    problem_type: str | None,
+    label_column: str | None,
+    pad_token_id: int | None,
 ) -> Dataset:
     given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
-    if given is None:
-        labels = np.full(len(table), NO_LABEL, dtype=np.int64)
-    else:
-        labels = label_ids(given, id2label, table.where, class_names)
+    labels = label_array(
+        [None] * len(table) if given is None else given, id2label, problem_type, table.where, class_names
+    )
     batch = pack(dict(table.columns))
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = _without_padding(batch, pad_token_id)

@@ -11,27 +11,27 @@ from .arguments import DistillationTrainingArguments
 from .cache import teacher_logits
 from .config import BertConfig
 from .data import Dataset
-from .losses import distillation_loss
+from .losses import SINGLE_LABEL, distillation_loss
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
 from .progress import Progress
 from .report import TeacherFacts
-from .rows import NO_LABEL
+from .rows import labelled_rows
 from .tokenizer import BertTokenizer
 from .trainer import Trainer
 from .training_step import RowIndices
 
 
 class DistillationTrainer(Trainer):
-    """A `Trainer` whose loss is `alpha * CE(labels) + (1 - alpha) * T**2 * KL(teacher / T || student / T)`.
+    """A `Trainer` whose loss is `distillation_loss`, that of the labels and that of the teacher mixed by `alpha`.
 
     `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
     teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
     must have the vocabulary of `processing_class`. The other arguments are those of `Trainer`.
 
-    Raises `ValueError` when teacher and student differ in vocabulary or label map (names such as LABEL_0 name
-    nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than the most
-    frequent label.
+    Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
+    LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
+    the most frequent label.
     """
 
     args: DistillationTrainingArguments
@@ -49,15 +49,24 @@ class DistillationTrainer(Trainer):
         args = args if args is not None else DistillationTrainingArguments()
         if not isinstance(args, DistillationTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}; expected DistillationTrainingArguments")
+        self.teacher_model = teacher_model
         super().__init__(model, args, **kwargs)
         if teacher_model is self.model:
             raise ValueError("teacher_model and model are the same object; expected two models")
         _check_vocabularies(teacher_model, self.model, teacher_processing_class, self.processing_class)
         _check_label_maps(teacher_model.config, self.model.config)
         teacher_model.freeze()
-        self.teacher_model = teacher_model
         self.teacher_name = "the teacher"
         self.teacher_accuracy: float | None = None
+
+    def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
+        """The student, whose problem type is the teacher's when its own config states none."""
+        theirs, ours = self.teacher_model.config.problem_type, model.config.problem_type
+        if ours is None and theirs is not None:
+            model.config = model.config.replace(problem_type=theirs)
+        elif theirs not in (None, ours):
+            raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
+        return model
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""
@@ -68,6 +77,7 @@ class DistillationTrainer(Trainer):
             alpha=self.args.alpha,
             temperature=self.args.temperature,
             label_smoothing=self.args.label_smoothing_factor,
+            problem_type=self.model.config.problem_type_of(labels),
         )
 
     def _figures(self) -> dict[str, float]:
@@ -88,7 +98,8 @@ class DistillationTrainer(Trainer):
             logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
         self.teacher_model.release()
         labels = measured_on.labels
-        if (labels == NO_LABEL).all():
+        single_label = self.model.config.problem_type_of(labels) == SINGLE_LABEL
+        if not single_label or not labelled_rows(labels).any():
             return
         teacher, majority = accuracy(logits, labels), majority_share(labels)
         if self.eval_dataset is not None:

@@ -13,17 +13,17 @@ import numpy as np
 from .arguments import TrainingArguments
 from .config import BertConfig
 from .data import Dataset, OnProgress, as_dataset
-from .metrics import EvalPrediction, Labels, Logits, classification_metrics
+from .metrics import EvalPrediction, Labels, Logits, metrics_of
 from .model import BertForSequenceClassification
 from .progress import Progress
-from .rows import NO_LABEL
+from .rows import labelled_rows
 from .tokenizer import BertTokenizer
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 class PredictionOutput(NamedTuple):
-    """Logits (n, num_labels) float32, labels (n,) int64 (-100: none), and metrics."""
+    """Logits (n, num_labels) float32, labels as in `Dataset` (-100 or NaN: none), and metrics."""
 
     predictions: Logits
     label_ids: Labels
@@ -45,6 +45,7 @@ def encode_for(
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
             id2label=config.id2label,
+            problem_type=config.problem_type,
             pad_token_id=config.pad_token_id,
             progress=progress,
             **columns,
@@ -92,7 +93,7 @@ def predict(
 ) -> PredictionOutput:
     """The model's logits for all rows, in order, and metrics named `<prefix>_...`.
 
-    Metrics: those of the labelled rows (accuracy, loss, n, and what `compute_metrics` adds), runtime in seconds,
+    Metrics: those of the labelled rows (see `metrics.metrics_of`, and what `compute_metrics` adds), runtime in seconds,
     samples_per_second.
     """
     logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
@@ -104,9 +105,9 @@ def predict(
         logits[rows] = model.forward(batch)
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
-    metrics = classification_metrics(logits, dataset.labels)
+    metrics = metrics_of(logits, dataset.labels, model.config.problem_type_of(dataset.labels))
     if metrics and compute_metrics is not None:
-        labelled = dataset.labels != NO_LABEL
+        labelled = labelled_rows(dataset.labels)
         metrics |= compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
     metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / runtime}
     named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}

@@ -1,8 +1,12 @@
-"""Losses on logits: value and gradient, computed in the C core in double precision."""
+"""Losses on logits: value and gradient, computed in the C core in double precision.
+
+There is one loss for each problem type of `transformers`, with and without a teacher; `kd_loss.h` holds the formulas.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,12 +16,19 @@ from kdistill import _core
 NO_LABEL: int = _core.NO_LABEL
 """The label of a row that has none (PyTorch's ignore_index, -100)."""
 
+SINGLE_LABEL = "single_label_classification"
+_KINDS = {
+    SINGLE_LABEL: _core.LOSS_SINGLE_LABEL,
+    "multi_label_classification": _core.LOSS_MULTI_LABEL,
+    "regression": _core.LOSS_REGRESSION,
+}
+
 
 class LossParts(NamedTuple):
     """A loss, its gradient, and what it is made of.
 
-    loss: the mean over the rows. dlogits: float32 (B, K). hard: mean cross-entropy of the rows with labels (0 if
-    there are none). soft: mean T^2 KL.
+    loss: the mean over the rows. dlogits: float32 (B, K). hard: mean loss against the labels, over the rows that have
+    one (0 if there are none). soft: mean loss against the teacher (0 without one).
     """
 
     loss: float
@@ -45,18 +56,39 @@ def cross_entropy(
         TypeError: labels are not whole numbers.
         FloatingPointError: a row's loss is not finite; names the rows.
     """
-    checked = _labels(labels)
-    _check_smoothing(label_smoothing)
-    if (missing := np.flatnonzero(checked == NO_LABEL)).size:
-        raise ValueError(
-            f"labels[{missing[0]}] is {NO_LABEL}, which marks a row without a label; "
-            "cross_entropy needs one for every row (distillation_loss does not)"
-        )
+    return label_loss(logits, labels, SINGLE_LABEL, label_smoothing)
+
+
+def label_loss(
+    logits: ArrayLike, labels: ArrayLike, problem_type: str, label_smoothing: float = 0.0
+) -> tuple[float, NDArray[np.float32]]:
+    """Returns the mean loss against the labels and its gradient, float32 (B, K), as `transformers` defines it.
+
+    Single-label: `cross_entropy`. Regression: the mean of (logits - labels)^2, as torch's MSELoss. Multi-label: the
+    mean over rows and labels of -(y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))), as torch's BCEWithLogitsLoss.
+
+    Args:
+        logits: float32 (B, K).
+        labels: whole numbers (B,) for single_label_classification; numbers (B, K), or (B,) when K is 1, otherwise.
+        problem_type: single_label_classification, multi_label_classification or regression.
+        label_smoothing: as in `cross_entropy`; the other problem types have none.
+
+    Raises:
+        ValueError: a label is missing (-100, or NaN), and what `cross_entropy` raises.
+        TypeError: labels are not numbers of the problem type's kind.
+        FloatingPointError: a row's loss is not finite; names the rows.
+    """
     student = _logits("logits", logits)
-    hard, _, dlogits = _core.distillation_loss(student, None, checked, 1.0, 1.0)
-    hard += _smooth(student, checked, label_smoothing, np.ones(len(hard)), dlogits)
-    _require_finite(hard, student)
-    return float(hard.mean()), dlogits
+    checked = _labels(labels, problem_type, student)
+    missing = checked == NO_LABEL if problem_type == SINGLE_LABEL else np.isnan(checked)
+    if missing.any():
+        row = np.argwhere(missing)[0][0]
+        raise ValueError(
+            f"labels[{row}] is {checked[row]}, which marks a row without a label; "
+            "a loss against labels needs one for every row (distillation_loss does not)"
+        )
+    parts = _loss(student, None, checked, problem_type, 1.0, 1.0, label_smoothing)
+    return parts.loss, parts.dlogits
 
 
 def distillation_loss(
@@ -66,30 +98,39 @@ def distillation_loss(
     alpha: float = 0.5,
     temperature: float = 4.0,
     label_smoothing: float = 0.0,
+    problem_type: str = SINGLE_LABEL,
 ) -> tuple[float, NDArray[np.float32]]:
-    """Returns the distillation loss of Hinton, Vinyals and Dean (arXiv:1503.02531) and its gradient.
+    """Returns the distillation loss and its gradient: alpha * hard + (1 - alpha) * soft, averaged over the rows.
 
-        alpha * CE(labels) + (1 - alpha) * T^2 * KL(softmax(teacher / T) || softmax(student / T))
+    hard is `label_loss`. soft, with T the temperature, is for
 
-    averaged over the rows. A row without a label (-100, or labels=None) counts as alpha = 0.
+    single_label_classification: T^2 KL(softmax(teacher / T) || softmax(student / T)), of Hinton, Vinyals and Dean
+        (arXiv:1503.02531).
+    multi_label_classification: T^2 times the mean over the labels of KL(p || q), with the two-way distributions
+        (p, 1 - p) of p = sigmoid(teacher / T) and q = sigmoid(student / T): the one-versus-all reduction of Yang et al.
+        (arXiv:2308.06453), averaged as the hard loss is.
+    regression: the mean of (student - teacher)^2; temperature takes no part.
+
+    A row without a label (-100, or NaN in floating-point labels, or labels=None) counts as alpha = 0.
 
     Args:
         logits: the student's, float32 (B, K).
         teacher_logits: the teacher's, before temperature, float32 (B, K).
-        labels: whole numbers (B,), 0 to K - 1 or -100.
+        labels: as in `label_loss`, some of them missing perhaps.
         alpha: weight of the labels, 0 to 1.
         temperature: T > 0.
-        label_smoothing: as in `cross_entropy`, for the labels' part alone.
+        label_smoothing: as in `label_loss`, for the labels' part alone.
+        problem_type: one of the above.
 
     Returns:
         (loss, dlogits), dlogits float32 (B, K).
 
     Raises:
-        ValueError: shapes differ, or alpha, temperature, label_smoothing or a label is out of range.
-        TypeError: labels are not whole numbers.
+        ValueError: shapes differ, or alpha, temperature, label_smoothing, problem_type or a label is out of range.
+        TypeError: labels are not numbers of the problem type's kind.
         FloatingPointError: a row's loss is not finite; names the rows.
     """
-    parts = distillation_loss_parts(logits, teacher_logits, labels, alpha, temperature, label_smoothing)
+    parts = distillation_loss_parts(logits, teacher_logits, labels, alpha, temperature, label_smoothing, problem_type)
     return parts.loss, parts.dlogits
 
 
@@ -100,54 +141,43 @@ def distillation_loss_parts(
     alpha: float = 0.5,
     temperature: float = 4.0,
     label_smoothing: float = 0.0,
+    problem_type: str = SINGLE_LABEL,
 ) -> LossParts:
     """Returns what `distillation_loss` does, and both parts of the loss; same arguments, same errors."""
+    student, teacher = _logits("logits", logits), _logits("teacher_logits", teacher_logits)
+    checked = None if labels is None else _labels(labels, problem_type, student)
+    return _loss(student, teacher, checked, problem_type, alpha, temperature, label_smoothing)
+
+
+def _loss(
+    logits: NDArray[np.float32],
+    teacher_logits: NDArray[np.float32] | None,
+    labels: NDArray[np.int64] | NDArray[np.float32] | None,
+    problem_type: str,
+    alpha: float,
+    temperature: float,
+    label_smoothing: float,
+) -> LossParts:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected a number from 0 (teacher only) to 1 (labels only)")
-    if not 0 < temperature < float("inf"):
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; expected a finite number above 0")
-    _check_smoothing(label_smoothing)
-    student, teacher = _logits("logits", logits), _logits("teacher_logits", teacher_logits)
-    checked = None if labels is None else _labels(labels)
-    hard, soft, dlogits = _core.distillation_loss(student, teacher, checked, alpha, temperature)
-    labelled = np.zeros(len(hard), bool) if checked is None else checked != NO_LABEL
-    weight = np.where(labelled, alpha, 0.0)
-    if checked is not None:
-        hard += _smooth(student, checked, label_smoothing, weight, dlogits)
-    with np.errstate(invalid="ignore"):  # 0 * inf: refused below, by row
-        rows = weight * hard + (1 - weight) * soft
-    _require_finite(rows, student, teacher)
-    hard_mean = float(hard[labelled].mean()) if labelled.any() else 0.0
-    return LossParts(float(rows.mean()), dlogits, hard_mean, float(soft.mean()))
-
-
-def _check_smoothing(label_smoothing: float) -> None:
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 (none) to 1")
+    if label_smoothing and problem_type != SINGLE_LABEL:
+        raise ValueError(f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0")
+    loss, dlogits, hard, soft, not_finite, rows = _core.loss(
+        _kind(problem_type), logits, teacher_logits, labels, alpha, temperature, label_smoothing
+    )
+    if not_finite:
+        _refuse(not_finite, rows, len(logits))
+    return LossParts(loss, dlogits, hard, soft)
 
 
-def _smooth(
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    share: float,
-    weight: NDArray[np.float64],
-    dlogits: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """What label smoothing adds to each row's cross-entropy, float64 (B,); dlogits takes its gradient times weight.
-
-    -(1 - share) log p_y - share * mean_k(log p_k) = -log p_y + share * (z_y - mean_k(z_k)), as log p_k is z_k less a
-    number that is the same for all k: the gradient does not depend on the logits. Rows without a label have weight 0.
-    """
-    rows, labels_of_rows = np.flatnonzero(labels != NO_LABEL), labels[labels != NO_LABEL]
-    added = np.zeros(len(labels))
-    if share == 0:
-        return added
-    gradient = np.full(logits.shape, -1.0 / logits.shape[1])
-    gradient[rows, labels_of_rows] += 1.0
-    dlogits += (share / len(labels)) * weight[:, None] * gradient
-    with np.errstate(invalid="ignore"):  # a logit that is not finite is refused by the caller, which names its row
-        added[rows] = share * (gradient * logits.astype(np.float64)).sum(axis=1)[rows]
-    return added
+def _kind(problem_type: str) -> int:
+    if problem_type not in _KINDS:
+        raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(_KINDS)}")
+    return _KINDS[problem_type]
 
 
 def _logits(name: str, values: ArrayLike) -> NDArray[np.float32]:
@@ -157,24 +187,28 @@ def _logits(name: str, values: ArrayLike) -> NDArray[np.float32]:
     return array
 
 
-def _labels(values: ArrayLike) -> NDArray[np.int64]:
+def _labels(
+    values: ArrayLike, problem_type: str, logits: NDArray[np.float32]
+) -> NDArray[np.int64] | NDArray[np.float32]:
     array = np.asarray(values)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"labels are {array.dtype}; expected whole numbers (a class index for each row)")
-    if array.ndim != 1:
-        raise ValueError(f"labels have shape {array.shape}; expected one label for each row")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    if problem_type == SINGLE_LABEL:
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"labels are {array.dtype}; expected whole numbers (a class index for each row)")
+        if array.ndim != 1:
+            raise ValueError(f"labels have shape {array.shape}; expected one label for each row")
+        return np.ascontiguousarray(array, dtype=np.int64)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"labels are {array.dtype}; expected numbers, one for each of a row's {logits.shape[1]} logits")
+    if array.ndim == 1 and logits.shape[1] == 1:
+        array = array[:, None]
+    if array.ndim != 2:
+        raise ValueError(f"labels have shape {array.shape}; expected {logits.shape}, a number for each logit")
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _require_finite(row_losses: NDArray[np.float64], *logits: NDArray[np.float32]) -> None:
-    """A logit of -inf can leave the loss finite, but no working model has one."""
-    finite = np.isfinite(row_losses)
-    for array in logits:
-        finite &= np.isfinite(array).all(axis=1)
-    bad = np.flatnonzero(~finite)
-    if bad.size:
-        shown = ", ".join(map(str, bad[:8])) + (", ..." if bad.size > 8 else "")
-        raise FloatingPointError(
-            f"the loss of {bad.size} of {row_losses.size} rows is not finite (rows {shown} of the batch): "
-            "lower the learning rate, or look for NaN in the weights"
-        )
+def _refuse(not_finite: int, rows: tuple[int, ...], count: int) -> NoReturn:
+    shown = ", ".join(map(str, rows)) + (", ..." if not_finite > len(rows) else "")
+    raise FloatingPointError(
+        f"the loss of {not_finite} of {count} rows is not finite (rows {shown} of the batch): "
+        "lower the learning rate, or look for NaN in the weights"
+    )

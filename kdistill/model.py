@@ -22,7 +22,7 @@ from kdistill.config import CONFIG_FILE, BertConfig
 from kdistill.data import Batch, pack
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
-from kdistill.losses import cross_entropy
+from kdistill.losses import label_loss
 from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
@@ -314,14 +314,17 @@ class BertForSequenceClassification(NamedParameters):
             input_ids: (B, S) or B lists of ids.
             attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
             token_type_ids: like input_ids; default zeros.
-            labels: (B,) whole numbers; then `loss` is the mean cross-entropy.
+            labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
+                `config.problem_type_of(labels)`, see `losses.label_loss`. One output takes (B,) numbers.
 
         Raises:
             ValueError: an id, a length or a mask out of range; names argument and position.
         """
         fields = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         logits = self.forward(pack({name: value for name, value in fields.items() if value is not None}))
-        loss = None if labels is None else cross_entropy(logits, labels)[0]
+        if labels is None:
+            return SequenceClassifierOutput(None, logits)
+        loss, _ = label_loss(logits, labels, self.config.problem_type_of(np.asarray(labels)))
         return SequenceClassifierOutput(loss, logits)
 
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from .config import BertConfig
 from .data import Dataset
 from .metrics import majority_share, wilson_interval
 from .progress import format_duration
-from .rows import NO_LABEL
+from .rows import labelled_rows
 from .runtime import show_config
 from .state import TrainerState
 
@@ -24,7 +25,8 @@ _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """One set of rows: its name, how many there are, how many have a label, the share of the most frequent label."""
+    """One set of rows: its name, how many there are, how many have a label, the share of the most frequent label
+    (NaN: rows have no single label)."""
 
     name: str
     rows: int
@@ -36,8 +38,9 @@ class DataFacts:
         """Count the rows of `dataset`; None for None."""
         if dataset is None:
             return None
-        labelled = int((dataset.labels != NO_LABEL).sum())
-        return cls(name, len(dataset), labelled, majority_share(dataset.labels))
+        labelled = int(labelled_rows(dataset.labels).sum())
+        share = majority_share(dataset.labels) if dataset.labels.dtype.kind == "i" else math.nan
+        return cls(name, len(dataset), labelled, share)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ def model_card(facts: CardFacts) -> str:
 
 def _header(facts: CardFacts) -> str:
     tags = ["bert", "text-classification", "kdistill"] + (["knowledge-distillation"] if facts.teacher else [])
-    lines = ["library_name: transformers", "pipeline_tag: text-classification", "metrics: [accuracy]"]
+    lines = ["library_name: transformers", "pipeline_tag: text-classification", f"metrics: [{_metric(facts)}]"]
     return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
+
+
+def _metric(facts: CardFacts) -> str:
+    return {"regression": "mse", "multi_label_classification": "f1"}.get(facts.config.problem_type or "", "accuracy")
 
 
 def _introduction(facts: CardFacts) -> str:
@@ -94,15 +101,26 @@ def _introduction(facts: CardFacts) -> str:
         f"# {facts.name}\n\n"
         f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
         f"{config.num_attention_heads} heads and {facts.num_parameters:,} parameters, {how}{start} with kdistill. "
-        f"It sorts text into the labels {labels}."
+        + (
+            "It gives a text a number."
+            if config.problem_type == "regression"
+            else f"It sorts text into the labels {labels}."
+        )
     )
 
 
 def _results(facts: CardFacts) -> str:
     results, measured_on = facts.results, facts.eval
-    if "eval_accuracy" not in results or measured_on is None:
+    if "eval_loss" not in results or measured_on is None:
         return "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
     n = int(results["eval_n"])
+    if math.isnan(measured_on.majority_share):
+        left_out = ("eval_n", "eval_runtime", "eval_samples_per_second")
+        named = (
+            (k.removeprefix("eval_"), v) for k, v in results.items() if k.startswith("eval_") and k not in left_out
+        )
+        table = _table(("metric", f"value (n = {n})"), ((name, f"{value:.4f}") for name, value in named))
+        return f"## Results\n\nOn the {n} labelled rows of `{measured_on.name}`:\n\n{table}\n\n{_choice(facts)}"
     low, high = wilson_interval(results["eval_accuracy"], n)
     rows = [
         ("this model", facts.num_parameters, results["eval_accuracy"]),
@@ -152,12 +170,16 @@ def _history(state: TrainerState) -> str:
     )
 
 
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{share:.1%}"
+
+
 def _data(facts: CardFacts) -> str:
     uses = [(use, data) for use, data in (("training", facts.train), ("evaluation", facts.eval)) if data is not None]
     table = _table(
         ("use", "data", "rows", "with label", "most frequent label"),
         (
-            (use, f"`{data.name}`", f"{data.rows:,}", f"{data.labelled:,}", f"{data.majority_share:.1%}")
+            (use, f"`{data.name}`", f"{data.rows:,}", f"{data.labelled:,}", _percent(data.majority_share))
             for use, data in uses
         ),
     )

@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Rows:
             return np.full(len(self), NO_LABEL, dtype=np.int64)
         return label_ids(self.labels, id2label, self.table.where, self.class_names)
 
+    def label_array(self, id2label: Mapping[int, str] | None, problem_type: str | None) -> NDArray[Any]:
+        """The labels for a model of `problem_type`, all of them missing without a label column; see `label_array`."""
+        labels = [None] * len(self) if self.labels is None else self.labels
+        return label_array(labels, id2label, problem_type, self.table.where, self.class_names)
+
     def id2label(self) -> dict[int, str]:
         """Label map that these rows imply, for a model that has none yet.
 
@@ -60,11 +66,12 @@ class Rows:
         """
         if self.class_names:
             return dict(enumerate(self.class_names))
-        values = {str(label) for label in self.labels or () if not _is_missing(label)}
+        flat = list(chain.from_iterable(x if isinstance(x, list) else [x] for x in self.labels or ()))
+        values = {str(label) for label in flat if not _is_missing(label)}
         if not values:
             raise ValueError(f"{self.table.source} has no labels; its columns are {listing(self.table.columns)}")
         if all(_as_integer(value) is not None for value in values):
-            return {index: f"LABEL_{index}" for index in range(int(self.label_ids().max()) + 1)}
+            return {index: f"LABEL_{index}" for index in range(int(label_ids(flat, None, self.table.where).max()) + 1)}
         return dict(enumerate(sorted(values)))
 
 
@@ -205,6 +212,80 @@ def label_ids(
             raise ValueError(f"{where(row)}: {_why_no_label(label, label_id, id2label)}")
         ids.append(label_id)
     return np.array(ids, dtype=np.int64)
+
+
+def label_array(
+    labels: Sequence[Any],
+    id2label: Mapping[int, str] | None,
+    problem_type: str | None,
+    where: Callable[[int], str],
+    class_names: Sequence[str] = (),
+) -> NDArray[Any]:
+    """Labels in the form that losses and metrics of the problem type take; `labelled_rows` tells which are missing.
+
+    single_label_classification: int64 (rows,), see `label_ids`. regression: float32 (rows,), or (rows, outputs) where
+    `id2label` has several. multi_label_classification: float32 (rows, labels), 1 for each label of a row and 0 for the
+    others; a row gives the list of its labels' ids or names, [] for none.
+
+    problem_type None: regression where `id2label` has one label; multi-label where a row's label is a list.
+
+    Raises ValueError or TypeError naming the row.
+    """
+    if problem_type is None and id2label is not None:
+        several = any(isinstance(label, (list, tuple, np.ndarray)) for label in labels)
+        problem_type = "regression" if len(id2label) == 1 else "multi_label_classification" if several else None
+    if problem_type == "regression":
+        return _numbers(labels, len(id2label or {0: ""}), where)
+    if problem_type == "multi_label_classification":
+        return _indicators(labels, id2label or {}, where, class_names)
+    return label_ids(labels, id2label, where, class_names)
+
+
+def labelled_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows of a `label_array` have a label, bool (rows,)."""
+    if labels.dtype.kind != "f":
+        return np.asarray(labels != NO_LABEL)
+    return np.asarray(~np.isnan(labels.reshape(len(labels), -1)).any(axis=1))
+
+
+def _numbers(labels: Sequence[Any], outputs: int, where: Callable[[int], str]) -> NDArray[np.float32]:
+    values = np.full((len(labels), outputs), np.nan, dtype=np.float32)
+    for row, label in enumerate(labels):
+        if not isinstance(label, (list, tuple, np.ndarray)) and (label is None or label == ""):
+            continue
+        try:
+            given = np.atleast_1d(np.asarray(label, dtype=np.float32))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where(row)}: label {label!r} is not a number; expected one for a regression") from error
+        if given.shape != (outputs,) or np.isinf(given).any():
+            raise ValueError(f"{where(row)}: label {label!r}; the regression expects {outputs} finite number(s)")
+        values[row] = given
+    return values[:, 0] if outputs == 1 else values
+
+
+def _indicators(
+    labels: Sequence[Any], id2label: Mapping[int, str], where: Callable[[int], str], class_names: Sequence[str]
+) -> NDArray[np.float32]:
+    values = np.full((len(labels), len(id2label)), np.nan, dtype=np.float32)
+    for row, label in enumerate(labels):
+        several = isinstance(label, (list, tuple, np.ndarray))
+        if not several and _is_missing(label):
+            continue
+        if not several:
+            raise TypeError(f"{where(row)}: label {label!r} is no list; expected the list of a row's labels")
+        given = list(label)
+        if len(given) == len(id2label) and all(isinstance(value, (float, np.floating)) for value in given):
+            if not set(given) <= {0.0, 1.0}:
+                raise ValueError(f"{where(row)}: label {label!r}; expected 0.0 or 1.0 for each label")
+            values[row] = given  # what transformers' users write: a number for each label
+            continue
+        if len(set(given)) < len(given):
+            raise ValueError(
+                f"{where(row)}: label {label!r} names a label twice; expected a row's labels, or 0.0 or 1.0 for each"
+            )
+        values[row] = 0
+        values[row, label_ids(given, id2label, lambda _, row=row: where(row), class_names)] = 1  # type: ignore[misc]
+    return values
 
 
 def _translation(class_names: Sequence[str], id2label: Mapping[int, str]) -> dict[int, int]:

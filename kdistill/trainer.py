@@ -23,7 +23,7 @@ from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write, read_json_object
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
-from .losses import cross_entropy
+from .losses import label_loss
 from .metrics import Labels, Logits
 from .model import BertForSequenceClassification
 from .optim import AdamW
@@ -31,7 +31,7 @@ from .progress import Progress
 from .publishing import upload_checkpoint, upload_run
 from .report import CardFacts, DataFacts, TeacherFacts, model_card
 from .reporters import default_callbacks
-from .rows import NO_LABEL
+from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
 from .state import TrainerState, write_json
@@ -90,7 +90,7 @@ class Trainer:
         tokenizer: BertTokenizer | None = None,
     ) -> None:
         self.args = args if args is not None else TrainingArguments()
-        self.model = _only_one_of(model, model_init)
+        self.model = self._taken(_only_one_of(model, model_init))
         self.model_init = model_init
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
@@ -128,8 +128,11 @@ class Trainer:
         directory = RunDirectory(args.output_dir)
         with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
-                self.model = _made_by(self.model_init)
+                self.model = self._taken(_made_by(self.model_init))
             dataset = self._checked_datasets()
+            if dataset.labels.dtype.kind == "f":  # what was deduced is saved with the model, as in transformers
+                config = self.model.config
+                self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
             plan = self._plan(dataset)
             max_steps = plan.max_steps(args.num_train_epochs, args.max_steps)
             trained_on = self._fingerprint(dataset)
@@ -157,19 +160,23 @@ class Trainer:
             self.push_to_hub()
         return self._output()
 
+    def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
+        """The model to train, once its task is certain."""
+        return model
+
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        return cross_entropy(logits, labels, self.args.label_smoothing_factor)
+        return label_loss(logits, labels, self.model.config.problem_type_of(labels), self.args.label_smoothing_factor)
 
     def _checked_datasets(self) -> Dataset:
         """The training rows. Raises or warns, before any work, of data that would disappoint later."""
         train, evaluation = self.train_dataset, self.eval_dataset
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
-        unlabelled = int((train.labels == NO_LABEL).sum())
+        unlabelled = int((~labelled_rows(train.labels)).sum())
         if unlabelled and self._needs_labels:
             raise ValueError(
                 f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
@@ -296,6 +303,8 @@ class Trainer:
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
+        if name == "eval_accuracy" and "eval_mse" in metrics and name not in metrics:
+            return self.state.take_if_better(metrics["eval_loss"], False)  # the default names nothing in a regression
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
@@ -361,8 +370,8 @@ class Trainer:
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
-        Keys: eval_accuracy, eval_loss (cross-entropy of the labels, whatever the training loss), eval_n (labelled
-        rows), those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
+        Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), those of the problem
+        type (`metrics.metrics_of`) and of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
         """
         dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
         if dataset is None:
@@ -482,5 +491,5 @@ def _made_by(model_init: ModelInit) -> BertForSequenceClassification:
 
 
 def _require_labels(dataset: Dataset) -> None:
-    if (dataset.labels == NO_LABEL).all():
+    if not labelled_rows(dataset.labels).any():
         raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")

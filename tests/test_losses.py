@@ -10,7 +10,7 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
-from kdistill.losses import cross_entropy, distillation_loss, distillation_loss_parts
+from kdistill.losses import cross_entropy, distillation_loss, distillation_loss_parts, label_loss
 
 TEMPERATURES = [0.1, 1.0, 2.5, 4.0, 100.0]
 SHAPES = [(1, 1), (1, 2), (7, 2), (5, 3), (64, 17)]
@@ -159,6 +159,104 @@ def test_logits_that_are_not_finite_name_their_rows(value: float) -> None:
             call()
     with pytest.raises(FloatingPointError, match=re.escape("(rows 0, 1, 2, 3, 4, 5, 6, 7, ... of the batch)")):
         cross_entropy(np.full((12, 2), value, np.float32), np.zeros(12, int))
+
+
+MULTI, REGRESSION = "multi_label_classification", "regression"
+
+
+def rows_of_formula(
+    problem_type: str, z: reference.Array, t: reference.Array, y: reference.Array, temperature: float
+) -> tuple[reference.Array, reference.Array]:
+    """Hard and soft loss of each row in float64, from the formulas in kd_loss.h."""
+    if problem_type == REGRESSION:
+        return ((z - y) ** 2).mean(axis=1), ((z - t) ** 2).mean(axis=1)
+
+    def logs(x: reference.Array) -> tuple[reference.Array, reference.Array]:
+        return -np.logaddexp(0, -x), -np.logaddexp(0, x)  # log sigmoid(x), log(1 - sigmoid(x))
+
+    yes, no = logs(z)
+    hard = -(y * yes + (1 - y) * no).mean(axis=1)
+    (p_yes, p_no), (q_yes, q_no) = logs(t / temperature), logs(z / temperature)
+    soft = temperature**2 * (np.exp(p_yes) * (p_yes - q_yes) + np.exp(p_no) * (p_no - q_no)).mean(axis=1)
+    return hard, soft
+
+
+def targets(problem_type: str, shape: tuple[int, int], seed: int = 9) -> NDArray[np.float32]:
+    rng = np.random.default_rng([seed, *shape])
+    drawn = rng.integers(0, 2, shape) if problem_type == MULTI else 5 * rng.random(shape)
+    return drawn.astype(np.float32)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("problem_type", [MULTI, REGRESSION])
+def test_other_problem_types(problem_type: str, shape: tuple[int, int], temperature: float, alpha: float) -> None:
+    z, t, y = logits(shape, 1), logits(shape, 2), targets(problem_type, shape)
+    missing = np.arange(shape[0]) % 3 == 1
+    y[missing] = np.nan
+    wide = [x.astype(np.float64) for x in (z, t, np.where(missing[:, None], 0, y))]
+    weight = np.where(missing, 0.0, alpha)
+
+    def mean_loss(x: reference.Array) -> float:
+        hard, soft = rows_of_formula(problem_type, x, wide[1], wide[2], temperature)
+        return float((weight * hard + (1 - weight) * soft).mean())
+
+    parts = distillation_loss_parts(z, t, y, alpha, temperature, problem_type=problem_type)
+    hard, soft = rows_of_formula(problem_type, *wide, temperature)
+    assert parts.loss == pytest.approx(mean_loss(wide[0]), rel=VALUE, abs=VALUE)
+    assert parts.hard == pytest.approx(hard[~missing].mean(), rel=VALUE, abs=VALUE)
+    assert parts.soft == pytest.approx(soft.mean(), rel=VALUE, abs=VALUE)
+    expected = reference.finite_difference(mean_loss, wide[0], step=1e-4 * min(temperature, 1.0))
+    np.testing.assert_allclose(parts.dlogits, expected, rtol=1e-5, atol=1e-7)
+    if not missing.any():
+        loss, dlogits = label_loss(z, y, problem_type)
+        assert loss == pytest.approx(hard.mean(), rel=VALUE)
+        if alpha == 1:
+            np.testing.assert_array_equal(dlogits, parts.dlogits)
+
+
+def test_two_labels_of_ten_thousand() -> None:
+    z, t = np.array([[1e4, -1e4]], np.float32), np.array([[-1e4, -1e4]], np.float32)
+    assert label_loss(z, [[0, 0]], MULTI)[0] == 5e3
+    loss, dlogits = distillation_loss(z, t, None, temperature=2.0, problem_type=MULTI)
+    assert loss == 4 * 5e3 / 2
+    np.testing.assert_array_equal(dlogits, [[1, 0]])
+
+
+def test_one_output_takes_one_number_a_row() -> None:
+    assert label_loss([[1.0], [2.0]], [2, 4], REGRESSION)[0] == 2.5
+    assert label_loss([[1.0], [2.0]], [[2.0], [4.0]], REGRESSION)[0] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"problem_type": "ranking"}, ValueError, "problem_type is 'ranking'; expected one of single_label"),
+        ({"labels": [[0, 1, 0]]}, ValueError, "differ in shape"),
+        ({"labels": [0.0, 1.0, 2.0]}, ValueError, "labels have shape (3,); expected (3, 2), a number for each logit"),
+        ({"labels": [["a", "b"]] * 3}, TypeError, "labels are <U1; expected numbers"),
+        ({"labels": [[0, 1], [0, np.inf], [0, 0]]}, ValueError, "labels[1][1] is inf; expected finite numbers"),
+        ({"labels": [[0, 1], [0, np.nan], [0, 0]]}, ValueError, "labels[1][1] is nan; expected finite numbers"),
+        ({"label_smoothing": 0.1}, ValueError, "label_smoothing is 0.1 and problem_type 'multi_label_classification'"),
+    ],
+)
+def test_refused_labels_of_other_problem_types(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        distillation_loss(GOOD, GOOD, **({"problem_type": MULTI} | arguments))
+
+
+def test_a_loss_against_labels_needs_all_of_them() -> None:
+    with pytest.raises(ValueError, match=re.escape("labels[1] is [nan], which marks a row without a label")):
+        label_loss([[1.0], [2.0]], [1, np.nan], REGRESSION)
+
+
+@pytest.mark.parametrize("problem_type", [MULTI, REGRESSION])
+def test_not_finite_in_other_problem_types(problem_type: str) -> None:
+    bad = np.zeros((12, 2), np.float32)
+    bad[[2, 11], 0] = -np.inf, np.nan
+    with pytest.raises(FloatingPointError, match=re.escape("2 of 12 rows is not finite (rows 2, 11 of the batch)")):
+        distillation_loss(bad, np.zeros((12, 2)), problem_type=problem_type)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

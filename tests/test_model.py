@@ -185,6 +185,18 @@ def test_a_call_gives_logits_and_with_labels_a_loss() -> None:
     assert with_labels.loss == cross_entropy(output.logits, [0, 1, 1])[0]
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_loss_of_a_call_follows_the_problem_type(stated: bool) -> None:
+    regression = small_model(num_labels=1, problem_type="regression" if stated else None)
+    output = regression(ROWS, labels=[1, 2, 4])  # whole numbers are numbers too where there is one output
+    assert output.loss == pytest.approx(((output.logits[:, 0].astype(float) - [1, 2, 4]) ** 2).mean())
+    targets = np.array([[0, 1, 1], [0, 0, 0], [1, 0, 1]], np.float32)
+    several = small_model(num_labels=3, problem_type="multi_label_classification" if stated else None)
+    output = several(ROWS, labels=targets)
+    z = output.logits.astype(float)
+    assert output.loss == pytest.approx((np.logaddexp(0, z) - targets * z).mean())
+
+
 def test_a_call_takes_padded_arrays_as_transformers_does() -> None:
     model = small_model()
     ids, types = random_rows([3, 1, 5], model.config)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -57,3 +58,21 @@ def test_wide_random_weights_and_all_lengths_in_one_batch(config: Mapping[str, A
         expected = torch_models.torch_logits(theirs, ids, types).numpy()
     logits = ours.forward(kd.pack(torch_models.encodings(ids, types)))
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "labels"),
+    [
+        (1, np.array([0.5, -2.0, 4.0], np.float32)),
+        (3, np.array([0, 2, 1])),
+        (3, np.array([[0, 1, 1], [0, 0, 0], [1, 0, 1]], np.float32)),
+    ],
+    ids=["regression", "single_label", "multi_label"],
+)
+def test_the_loss_of_a_call_and_the_deduced_problem_type(num_labels: int, labels: NDArray[Any]) -> None:
+    ours, theirs = torch_models.pair({**torch_models.ODD, "num_labels": num_labels}, std=0.06, seed=1)
+    ids = [[2, 7, 3], [2, 5, 3], [2, 9, 3]]
+    with torch.inference_mode():
+        expected = theirs(torch.tensor(ids), labels=torch.tensor(labels)).loss.item()
+    assert ours(ids, labels=labels).loss == pytest.approx(expected, rel=1e-5)
+    assert ours.config.problem_type_of(labels) == theirs.config.problem_type

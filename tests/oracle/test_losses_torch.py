@@ -103,3 +103,42 @@ def test_rows_without_a_label_learn_from_the_teacher_alone() -> None:
     np.testing.assert_allclose(mixed[unlabelled], soft[unlabelled], rtol=1e-6)
     np.testing.assert_allclose(mixed[~unlabelled], both[~unlabelled], rtol=1e-6)
     assert np.abs(soft - both).max() > 1e-3
+
+
+@pytest.mark.parametrize("labels", [1, 5])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.1, 4.0])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_sigmoid_losses(scale: float, temperature: float, alpha: float, labels: int) -> None:
+    """BCEWithLogitsLoss, and kl_div of the two-way distributions of each label."""
+    rng = np.random.default_rng(11)
+    student, teacher = (rng.uniform(-scale, scale, (ROWS, labels)).astype(np.float32) for _ in range(2))
+    targets = rng.integers(0, 2, (ROWS, labels)).astype(np.float32)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+
+    def two_way(z: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.logsigmoid(torch.stack([z, -z], -1) / temperature)
+
+    hard = torch.nn.BCEWithLogitsLoss()(x, torch.tensor(targets, dtype=torch.float64))
+    log_p = two_way(torch.tensor(teacher, dtype=torch.float64))
+    soft = torch.nn.functional.kl_div(two_way(x), log_p, reduction="sum", log_target=True) / x.numel()
+    expected = alpha * hard + (1 - alpha) * temperature**2 * soft
+    expected.backward()
+    loss, dlogits = kd.distillation_loss(
+        student, teacher, targets, alpha, temperature, problem_type="multi_label_classification"
+    )
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), **GRADIENT)
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_squared_errors(alpha: float, labels: int) -> None:
+    student, teacher, targets = (np.random.default_rng(k).normal(size=(ROWS, labels)) for k in range(3))
+    x = torch.tensor(student.astype(np.float32), dtype=torch.float64, requires_grad=True)
+    y, t = (torch.tensor(a.astype(np.float32), dtype=torch.float64) for a in (targets, teacher))
+    expected = alpha * torch.nn.MSELoss()(x, y) + (1 - alpha) * torch.nn.MSELoss()(x, t)
+    expected.backward()
+    loss, dlogits = kd.distillation_loss(student, teacher, targets, alpha, problem_type="regression")
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), **GRADIENT)

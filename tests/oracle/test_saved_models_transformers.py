@@ -109,3 +109,16 @@ def test_round_trip_through_both_keeps_the_config(
     again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "theirs")
     for field in (*CONFIG, "hidden_dropout_prob", "attention_probs_dropout_prob", "pad_token_id", "initializer_range"):
         assert getattr(again.config, field) == getattr(ours.config, field), field
+
+
+@pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
+def test_a_saved_problem_type_is_that_of_transformers(problem_type: str, tmp_path: Path) -> None:
+    labels = np.array([[1.0, 0.0, 1.0]], np.float32)
+    config = {**torch_models.ODD, "num_labels": 3, "problem_type": problem_type}
+    ours = kd.BertForSequenceClassification(kd.BertConfig(**config), seed=1)
+    ours.save_pretrained(tmp_path)
+    opened = transformers.BertForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert opened.config.problem_type == problem_type
+    with torch.inference_mode():
+        expected = opened(torch.tensor([[3, 1, 4]]), labels=torch.tensor(labels)).loss.item()
+    assert ours([[3, 1, 4]], labels=labels).loss == pytest.approx(expected, rel=1e-5)
