@@ -1,5 +1,6 @@
-"""Run every measurement, each in a process of its own; write build/benchmarks/<name>.json, then draw docs/speed.svg.
+"""Run every measurement, or those named, each in a process of its own.
 
+Each writes build/benchmarks/<name>.json; when all have run, docs/speed.svg is drawn from them.
 What depends on threads is measured with 2 and, as <name>-1.json, with 1.
 """
 
@@ -44,7 +45,7 @@ def main() -> int:
         if subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options, *output], check=False).returncode:
             failed.append(name)
         print(flush=True)
-    if subprocess.run([sys.executable, "-m", "benchmarks.plot"], check=False).returncode:
+    if not sys.argv[1:] and subprocess.run([sys.executable, "-m", "benchmarks.plot"], check=False).returncode:
         failed.append("plot")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
