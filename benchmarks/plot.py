@@ -150,8 +150,8 @@ def main() -> int:
     if not found:
         print(f"{given.figures} holds no figures; run python -m benchmarks first", file=sys.stderr)
         return 1
-    machines = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(given.figures.glob("*.json"))]
-    about = next(content for content in machines if content["title"] != "Import time")
+    drawn = (given.figures / f"{name}.json" for _, name, _ in WORKS)
+    about = next(json.loads(path.read_text(encoding="utf-8")) for path in drawn if path.exists())
     where, threads = about["machine"], about["options"]["threads"]
     note = f"SST-2, float32, {where['cpu']} ({where['kdistill']['isa_level']}), {threads} threads; "
     note += f"PyTorch {where['torch']}, ONNX Runtime {where['onnxruntime']}, OpenVINO {where['openvino']}, "
