@@ -196,10 +196,10 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
 def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
     """Options that the file of `--config` gives; what stands on the command line comes after them and wins."""
     path = ""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for place, word in enumerate(words):
         option, _, value = word.partition("=")
         if option == "--config":
-            path = value or following
+            path = value or "".join(words[place + 1 : place + 2])
     options = [name for name in known if name not in ("--config", "--help") and not name.startswith("--no-")]
     return read_config_file(path, options) if path else []
 

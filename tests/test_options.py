@@ -58,6 +58,11 @@ def test_command_that_is_like_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid choice: 'cler'" in error_of(capsys, "cache", "cler")
 
 
+@pytest.mark.parametrize("command", ["finetune", "distill", "evaluate", "predict", "bench", "cache", "completion"])
+def test_a_command_alone_says_what_it_needs(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert f"the following arguments are required: {'--' if command[0] not in 'c' else ''}" in error_of(capsys, command)
+
+
 def test_names_of_transformers_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--num_train_epochs", "2", "--evaluation_strategy=steps", "--per-gpu-train-batch-size", "4"]
     args = read_arguments(DistillationTrainingArguments, parse([*DISTILL, *words]))
