@@ -305,7 +305,10 @@ def _why_no_label(label: Any, label_id: int | None, id2label: Mapping[int, str] 
     if id2label is None:
         return f"label {label!r} is not an id of 0 or more; give id2label= when labels are names"
     known = ", ".join(f"{index} ({name})" for index, name in sorted(id2label.items()))
-    return f"label {label!r} is not one of the model's labels: {known}"
+    return (
+        f"label {label!r} is not one of the model's labels: {known}; to train on other labels, load the model with "
+        "ignore_mismatched_sizes=True (--ignore-mismatched-sizes)"
+    )
 
 
 def _is_missing(label: Any) -> bool:
