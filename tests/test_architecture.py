@@ -198,6 +198,20 @@ def test_python_module_imports_only_lower_ones(path: Path) -> None:
     assert not higher, f"{path.name} imports higher rooms"
 
 
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=by_name)
+def test_only_peers_knows_who_is_measured_beside_us(path: Path) -> None:
+    """PyTorch and the others are never needed: `kdistill bench` measures them where they are installed."""
+    imported = {name.split(".")[0] for node in ast.walk(ast.parse(path.read_text())) for name in _names_imported(node)}
+    peers = imported & {"torch", "transformers", "onnx", "onnxruntime", "openvino"}
+    assert not peers or path.stem == "peers", peers
+
+
+def _names_imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+
+
 def test_importing_every_module_loads_only_numpy_and_the_standard_library() -> None:
     script = """
 import importlib, sys
