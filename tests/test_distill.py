@@ -70,6 +70,7 @@ def test_equals_a_loop_written_out_by_hand(tmp_path: Path, teacher: BertForSeque
     args = arguments(tmp_path, alpha=0.3, temperature=2.5, eval_strategy="no", num_train_epochs=1)
     trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=dataset)
     trainer.train()
+    assert teacher.core.workspace_bytes == 0  # given back before the student needs memory
 
     student = small_model(2)
     student.dropout_seed = args.seed

@@ -135,6 +135,12 @@ def test_columns_of_predictions() -> None:
     assert float(lines[1][2]) == pytest.approx(1 / (1 + math.exp(-9)))
 
 
+def test_a_label_is_given_from_even_odds_on() -> None:
+    """A logit of 0 is a probability of one half: 0.3 says yes, -0.3 says no."""
+    near = EvalPrediction(np.array([[0.3, -0.3], [-0.3, 0.3]], np.float32), np.eye(2, dtype=np.float32))
+    assert by_name("accuracy", "f1")(near) == {"accuracy": 1, "f1": 1}
+
+
 def test_metrics_by_name() -> None:
     chosen, given = [0, 1, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]  # TP 3, FP 1, FN 1, TN 1
     logits = np.eye(2, dtype=np.float32)[chosen]
