@@ -135,7 +135,7 @@ def test_columns_of_predictions() -> None:
     assert float(lines[1][2]) == pytest.approx(1 / (1 + math.exp(-9)))
 
 
-def test_a_label_is_given_from_even_odds_on() -> None:
+def test_a_label_is_given_above_even_odds() -> None:
     """A logit of 0 is a probability of one half: 0.3 says yes, -0.3 says no."""
     near = EvalPrediction(np.array([[0.3, -0.3], [-0.3, 0.3]], np.float32), np.eye(2, dtype=np.float32))
     assert by_name("accuracy", "f1")(near) == {"accuracy": 1, "f1": 1}
