@@ -12,7 +12,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench oracle clean
+.PHONY: help demo test lint format docs wheel bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,7 @@ lint: $(VENV)/lint.stamp  ## check style and types of C and Python
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/stubtest kdistill._core
 	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] csrc/*.inc
 
 format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
@@ -39,6 +40,14 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 
 docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py
+
+wheel: $(VENV)/wheel.stamp  ## build and check sdist and abi3 wheel in dist/
+	rm -rf build/wheel dist
+	$(VENV)/bin/python -m build --outdir build/wheel
+	$(VENV)/bin/auditwheel repair --strip --wheel-dir dist build/wheel/kdistill-*.whl
+	cp build/wheel/kdistill-*.tar.gz dist
+	$(VENV)/bin/abi3audit --strict dist/kdistill-*.whl
+	$(VENV)/bin/python tools/check_wheel.py dist/kdistill-*.whl
 
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
@@ -59,7 +68,7 @@ $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 	@touch $@
 
 # kdistill is there by now: these add what its extra of that name lists.
-$(VENV)/test.stamp $(VENV)/lint.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/wheel.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@

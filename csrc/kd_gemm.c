@@ -22,19 +22,19 @@ typedef void (*micro_kernel)(dim_t m, dim_t n, dim_t k, const float *alpha, cons
 /* BLIS chooses its kernels by CPU model and falls back to `generic` on models it does not know; we
  * choose by instruction set instead. Measured per core on a Zen 5, K 128..384: haswell 6x16 133 GF/s,
  * skx 32x12 268 GF/s, generic 43 GF/s; the zen3 context has the haswell kernel. */
-static cntx_t *context_of(kd_level level)
+static arch_t kernel_set(kd_level level)
 {
     switch (level) {
 #if defined(BLIS_CONFIG_HASWELL)
-    case KD_LEVEL_AVX2: return LOOKUP_CONTEXT(BLIS_ARCH_HASWELL);
+    case KD_LEVEL_AVX2: return BLIS_ARCH_HASWELL;
 #endif
 #if defined(BLIS_CONFIG_SKX)
-    case KD_LEVEL_AVX512: return LOOKUP_CONTEXT(BLIS_ARCH_SKX);
+    case KD_LEVEL_AVX512: return BLIS_ARCH_SKX;
 #endif
 #if defined(BLIS_CONFIG_GENERIC)
-    case KD_LEVEL_GENERIC: return LOOKUP_CONTEXT(BLIS_ARCH_GENERIC);
+    case KD_LEVEL_GENERIC: return BLIS_ARCH_GENERIC;
 #endif
-    default: return NULL;
+    default: return BLIS_NUM_ARCHS;
     }
 }
 
@@ -46,10 +46,12 @@ static ptrdiff_t block_size(cntx_t *context, bszid_t which)
 kd_status kd_gemm_init(kd_gemm *gemm, kd_level level)
 {
     bli_init();
-    cntx_t *context = context_of(level);
+    arch_t set = kernel_set(level);
     gemm->rows = kd_rows_for(level);
-    if (!context || !gemm->rows)
+    if (set == BLIS_NUM_ARCHS || !gemm->rows)
         return KD_UNSUPPORTED;
+    cntx_t *context = LOOKUP_CONTEXT(set);
+    gemm->kernel_set = bli_arch_string(set);
     ptrdiff_t mr = block_size(context, BLIS_MR), nr = block_size(context, BLIS_NR);
     gemm->kernel = (void (*)(void))MICRO_KERNEL(context);
     gemm->context = context;

@@ -20,6 +20,7 @@ typedef struct kd_gemm {
     const kd_rows *rows;
     void (*kernel)(void); /* BLIS's f32 micro-kernel, and the context it wants */
     void *context;
+    const char *kernel_set;          /* BLIS's name of the architecture they were written for */
     ptrdiff_t left_tile, right_tile; /* rows and columns of its tile */
     ptrdiff_t kc;                    /* longest run of k for one call of it */
     int column_major;                /* it writes its tile by columns: it gets the operands swapped */

@@ -153,6 +153,7 @@ static int add_constants(PyObject *module, const kd_module_state *state)
 {
     return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_gemm_library_version()) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->gemm.kernel_set) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
@@ -212,8 +213,8 @@ static int module_clear(PyObject *module)
 
 static PyMethodDef module_methods[] = {
     {"bert_layout", kd_py_bert_layout, METH_VARARGS,
-     "bert_layout(sizes) -> (size, [(name, shape, offset, decay), ...])\n\n"
-     "The flat arrays of a model: their size in floats, and each tensor's place. sizes is\n"
+     "bert_layout($module, sizes, /)\n--\n\n"
+     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). sizes is\n"
      "(layers, hidden, heads, feed-forward, vocabulary, positions, types, labels)."},
     {NULL, NULL, 0, NULL},
 };

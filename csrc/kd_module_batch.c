@@ -124,11 +124,11 @@ static PyObject *py_pack_lists(PyObject *module, PyObject *rows)
 
 PyMethodDef kd_batch_methods[] = {
     {"pack_lists", py_pack_lists, METH_O,
-     "pack_lists(rows) -> (ids, types, starts) | None\n\n"
-     "A packed batch of a list of lists of token ids, types zero; None for anything else, which `data.pack` then\n"
-     "takes or refuses."},
+     "pack_lists($module, rows, /)\n--\n\n"
+     "A packed batch (ids, types, starts) of a list of lists of token ids, types zero; None for anything else, which\n"
+     "`data.pack` then takes or refuses."},
     {"take_rows", py_take_rows, METH_VARARGS,
-     "take_rows(ids, types, starts, indices) -> (ids, types, starts)\n\n"
-     "A packed batch of the rows at `indices`, int64 (B,), of a packed data set."},
+     "take_rows($module, ids, types, starts, indices, /)\n--\n\n"
+     "A packed batch (ids, types, starts) of the rows at `indices`, int64 (B,), of a packed data set."},
     {NULL, NULL, 0, NULL},
 };

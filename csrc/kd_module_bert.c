@@ -362,20 +362,22 @@ static void bert_dealloc(PyObject *self)
 
 static PyMethodDef bert_methods[] = {
     {"check", bert_check, METH_VARARGS,
-     "check(ids, types, starts)\n\nRaises the ValueError that forward would raise for this batch."},
+     "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
     {"forward", (PyCFunction)(void (*)(void))bert_forward, METH_VARARGS | METH_KEYWORDS,
-     "forward(ids, types, starts, train, seed, step, place, threads, cls_only=True) -> logits\n\n"
+     "forward($self, ids, types, starts, train, seed, step, place, threads, cls_only=True)\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 (B, K) logits. With train, dropout is on and\n"
      "what backward reads is kept."},
     {"backward", bert_backward, METH_VARARGS,
-     "backward(dlogits, threads)\n\nAdds the gradients of the last training forward to the gradient array."},
-    {"touch", bert_touch, METH_NOARGS, "touch()\n\nThe parameters were written: they are packed again before use."},
+     "backward($self, dlogits, threads, /)\n--\n\nAdds the gradients of the last training forward to the gradient "
+     "array."},
+    {"touch", bert_touch, METH_NOARGS,
+     "touch($self, /)\n--\n\nThe parameters were written: they are packed again before use."},
     {"clear_gradients", kd_py_clear_gradients, METH_VARARGS, kd_clear_gradients_doc},
     {"gradient_norm", kd_py_gradient_norm, METH_VARARGS, kd_gradient_norm_doc},
     {"scale_gradients", kd_py_scale_gradients, METH_VARARGS, kd_scale_gradients_doc},
     {"adamw_step", kd_py_adamw_step, METH_VARARGS, kd_adamw_step_doc},
     {"catch_up", kd_py_catch_up, METH_VARARGS, kd_catch_up_doc},
-    {"release", bert_release, METH_NOARGS, "release()\n\nGives workspace and packed weights back."},
+    {"release", bert_release, METH_NOARGS, "release($self, /)\n--\n\nGives workspace and packed weights back."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -385,7 +387,7 @@ static PyGetSetDef bert_attributes[] = {
 };
 
 static PyType_Slot bert_slots[] = {
-    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients)\n\n"
+    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients)\n--\n\n"
                 "A model over flat float32 arrays that stay the caller's. gradients = None freezes it."},
     {Py_tp_init, bert_init},
     {Py_tp_dealloc, bert_dealloc},

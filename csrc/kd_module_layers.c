@@ -258,19 +258,24 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
 
 PyMethodDef kd_layer_methods[] = {
     {"product", py_product, METH_VARARGS,
-     "product(c, a, b, transposed)\n\nc += a b, or a^T b, through the packed product the layers use."},
-    {"norm_forward", py_norm_forward, METH_VARARGS, "norm_forward(x, gamma, beta, eps) -> (y, stats)\n\nLayerNorm."},
-    {"norm_backward", py_norm_backward, METH_VARARGS, "norm_backward(dy, x, stats, gamma) -> (dx, dgamma, dbeta)"},
+     "product($module, c, a, b, transposed, /)\n--\n\nc += a b, or a^T b, through the packed product the layers use."},
+    {"norm_forward", py_norm_forward, METH_VARARGS,
+     "norm_forward($module, x, gamma, beta, eps, /)\n--\n\nLayerNorm: (y, stats)."},
+    {"norm_backward", py_norm_backward, METH_VARARGS,
+     "norm_backward($module, dy, x, stats, gamma, /)\n--\n\nReturns (dx, dgamma, dbeta)."},
     {"activation", py_activation, METH_VARARGS,
-     "activation(x, dy, name) -> (y, dx)\n\ngelu, gelu_new or relu of (n,) values, and its backward pass."},
+     "activation($module, x, dy, name, /)\n--\n\ngelu, gelu_new or relu of (n,) values, and its backward pass: (y, "
+     "dx)."},
     {"dropout", py_dropout, METH_VARARGS,
-     "dropout(x, (p, seed, step, tensor, place)) -> y\n\nx (M, n): the rows of tokens place .. place + M - 1."},
+     "dropout($module, x, dropout, /)\n--\n\n"
+     "x (M, n): the rows of tokens place .. place + M - 1. dropout is (p, seed, step, tensor, place)."},
     {"attention_forward", py_attention_forward, METH_VARARGS,
-     "attention_forward(q, k, v, heads, features, dropout) -> (ctx, lse)\n\n"
-     "One sequence: q (m, C), k and v (n, C). dropout is (p, seed, step, tensor, place of the first query)."},
+     "attention_forward($module, q, k, v, heads, features, dropout, /)\n--\n\n"
+     "One sequence: (ctx, lse) of q (m, C), k and v (n, C). dropout is (p, seed, step, tensor, place of the first "
+     "query)."},
     {"attention_backward", py_attention_backward, METH_VARARGS,
-     "attention_backward(dctx, ctx, lse, q, k, v, heads, features, dropout) -> (dq, dk, dv)"},
+     "attention_backward($module, dctx, ctx, lse, q, k, v, heads, features, dropout, /)\n--\n\nReturns (dq, dk, dv)."},
     {"random_bits", py_random_bits, METH_VARARGS,
-     "random_bits(seed, step, tensor, place, block) -> uint32 (64,)\n\nThe bits dropout uses for 64 features."},
+     "random_bits($module, seed, step, tensor, place, block, /)\n--\n\nThe bits dropout uses for 64 features."},
     {NULL, NULL, 0, NULL},
 };

@@ -168,16 +168,17 @@ static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
 
 PyMethodDef kd_step_methods[] = {
     {"loss", py_loss, METH_VARARGS,
-     "loss(kind, logits, teacher_logits | None, labels | None, alpha, temperature, smoothing)\n"
-     "-> (loss, dlogits, hard, soft, not_finite, rows)\n\n"
+     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, /)\n--\n\n"
+     "Returns (loss, dlogits, hard, soft, not_finite, rows). teacher_logits and labels may be None.\n"
      "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
      "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
      "that are not finite, with the first of them."},
     {"adamw", py_adamw, METH_VARARGS,
-     "adamw(p, g, m, v, (lr, beta1, beta2, eps, weight_decay), t, threads)\n\n"
-     "The t-th AdamW step on flat arrays, in place. A model's own steps are Bert.adamw_step's."},
+     "adamw($module, p, g, m, v, constants, t, threads, /)\n--\n\n"
+     "constants is (lr, beta1, beta2, eps, weight_decay). The t-th AdamW step on flat arrays, in place. A model's own "
+     "steps are Bert.adamw_step's."},
     {"multiply_adds", py_multiply_adds, METH_VARARGS,
-     "multiply_adds(rounds, threads) -> float\n\n"
+     "multiply_adds($module, rounds, threads, /)\n--\n\n"
      "Does multiply-adds in the registers of that many threads; returns how many floating-point operations."},
     {NULL, NULL, 0, NULL},
 };

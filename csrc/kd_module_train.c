@@ -37,7 +37,7 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     return 0;
 }
 
-const char kd_clear_gradients_doc[] = "clear_gradients(threads)\n\nSets all gradients to 0.";
+const char kd_clear_gradients_doc[] = "clear_gradients($self, threads, /)\n--\n\nSets all gradients to 0.";
 
 PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args)
 {
@@ -56,7 +56,7 @@ PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args)
     return failed ? NULL : Py_NewRef(Py_None);
 }
 
-const char kd_scale_gradients_doc[] = "scale_gradients(factor, threads)\n\nAll gradients *= factor.";
+const char kd_scale_gradients_doc[] = "scale_gradients($self, factor, threads, /)\n--\n\nAll gradients *= factor.";
 
 PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args)
 {
@@ -70,7 +70,8 @@ PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args)
     return failed ? NULL : Py_NewRef(Py_None);
 }
 
-const char kd_gradient_norm_doc[] = "gradient_norm(threads) -> float\n\nThe Euclidean norm of all gradients together.";
+const char kd_gradient_norm_doc[] =
+    "gradient_norm($self, threads, /)\n--\n\nThe Euclidean norm of all gradients together.";
 
 PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
 {
@@ -124,7 +125,8 @@ static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, k
 }
 
 const char kd_adamw_step_doc[] =
-    "adamw_step((m, v, done, history, base, t), (lr, beta1, beta2, eps, weight_decay), threads)\n\n"
+    "adamw_step($self, state, constants, threads, /)\n--\n\n"
+    "state is (m, v, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay).\n"
     "The t-th AdamW step: writes its constants to history[t - 1 - base], then moves every tensor but the\n"
     "word embeddings, and of those the rows with a gradient.";
 
@@ -179,8 +181,8 @@ static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
 }
 
 const char kd_catch_up_doc[] =
-    "catch_up((m, v, done, history, base, t), ids | None, threads)\n\n"
-    "Does the steps that these rows of the word embeddings (None: all) have missed, up to t.";
+    "catch_up($self, state, ids, threads, /)\n--\n\n"
+    "Does the steps that these rows of the word embeddings (None: all) have missed, up to the t of state.";
 
 PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
 {

@@ -74,8 +74,8 @@ def isa_level() -> str:
 def show_config() -> dict[str, Any]:
     """Returns what this installation is and runs on.
 
-    Keys: version, isa_level, isa_levels (all this CPU has), blis, num_threads, cpus, compiler, compiler_flags,
-    python, numpy, platform.
+    Keys: version, isa_level (in use), isa_levels (all this CPU has), blis (its version), blis_kernels (the set of its
+    kernels in use), num_threads, cpus, compiler, compiler_flags, python, numpy, platform.
     """
     from kdistill import __version__
 
@@ -84,6 +84,7 @@ def show_config() -> dict[str, Any]:
         "isa_level": _core.ISA_LEVEL,
         "isa_levels": list(_core.ISA_LEVELS),
         "blis": _core.BLIS_VERSION,
+        "blis_kernels": _core.BLIS_KERNELS,
         "num_threads": get_num_threads(),
         "cpus": _available_cpus(),
         "compiler": _core.COMPILER,

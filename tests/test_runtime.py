@@ -80,14 +80,15 @@ def test_an_environment_that_makes_no_sense(value: str, message: str) -> None:
 def test_show_config() -> None:
     config = kd.show_config()
     assert list(config) == [
-        *("version", "isa_level", "isa_levels", "blis", "num_threads", "cpus", "compiler", "compiler_flags"),
-        *("python", "numpy", "platform"),
+        *("version", "isa_level", "isa_levels", "blis", "blis_kernels", "num_threads", "cpus"),
+        *("compiler", "compiler_flags", "python", "numpy", "platform"),
     ]
     assert config["version"] == kd.__version__
     assert config["isa_level"] == isa_level() == _core.ISA_LEVEL
     assert config["isa_levels"][0] == "generic"
     assert config["isa_level"] in config["isa_levels"]
     assert re.fullmatch(r"\d+\.\d+.*", config["blis"])
+    assert config["blis_kernels"] == {"generic": "generic", "avx2": "haswell", "avx512": "skx"}[isa_level()]
     assert config["numpy"] == np.__version__
     # What the numbers rest on, see docs/numerics.md.
     flags = config["compiler_flags"]
