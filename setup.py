@@ -1,8 +1,8 @@
 """Builds the C extension; everything else is in pyproject.toml.
 
-Environment switches: KDISTILL_BLIS (a BLIS prefix, or the directory with libblis.a and blis.h),
+Environment switches: KDISTILL_BLIS (a BLIS prefix, or the directory with the library and blis.h),
 KDISTILL_PORTABLE=1 (no x86 kernels), KDISTILL_DEBUG=1, KDISTILL_SANITIZE=address,undefined,
-KDISTILL_COVERAGE=1.
+KDISTILL_COVERAGE=1; CC and CFLAGS as usual.
 """
 
 import os
@@ -29,30 +29,31 @@ LEVEL_FLAGS = {
     ],
 }
 NO_BLIS = """
-kdistill needs BLIS (headers and the static library), which was not found.
+kdistill needs BLIS (its header and library), which was not found in {where}.
   Debian, Ubuntu:  apt install libblis-pthread-dev
-  Fedora:          dnf install blis-devel blis-static
+  Fedora:          dnf install blis-devel
   conda:           conda install -c conda-forge blis
-or point KDISTILL_BLIS at a prefix that has include/blis/blis.h and lib/libblis.a
-"""
+or point KDISTILL_BLIS at a prefix that has include/blis/blis.h and lib/libblis.a"""
 
 
 def find_blis() -> tuple[Path, Path]:
-    """Returns the directory of blis.h and the path of libblis.a."""
+    """Returns the directory of blis.h and the path of the library: the static one, or the shared one where a
+    distribution (Fedora) has no other."""
     if prefix := os.environ.get("KDISTILL_BLIS"):
-        roots = [Path(prefix)]
+        roots = [Path(prefix).absolute()]
     else:
         roots = [Path(p) for p in (sys.prefix, "/usr", "/usr/local", "/opt/blis")]
     multiarch = f"{platform.machine()}-linux-gnu"
     threading = ("blis-pthread", "blis", "blis-serial", "")
     includes = [Path(base, flavour) for flavour in threading for base in (f"include/{multiarch}", "include", ".")]
-    libraries = [Path(base, flavour) for flavour in threading for base in (f"lib/{multiarch}", "lib64", "lib", ".")]
+    directories = [Path(base, flavour) for flavour in threading for base in (f"lib/{multiarch}", "lib64", "lib", ".")]
+    libraries = [directory / name for name in ("libblis.a", "libblis.so") for directory in directories]
     for root in roots:
         headers = [root / include for include in includes if (root / include / "blis.h").is_file()]
-        archives = [root / library / "libblis.a" for library in libraries if (root / library / "libblis.a").is_file()]
-        if headers and archives:
-            return headers[0], archives[0]
-    raise SystemExit(NO_BLIS)
+        found = [root / library for library in libraries if (root / library).is_file()]
+        if headers and found:
+            return headers[0], found[0]
+    raise SystemExit(NO_BLIS.format(where=", ".join(map(str, roots))))
 
 
 def switches() -> tuple[list[str], list[str]]:
@@ -74,7 +75,7 @@ class BuildCore(build_ext):
     """Compiles each C file with the flags of its instruction-set level and hides BLIS inside the module."""
 
     def build_extension(self, ext: Extension) -> None:
-        header, archive = find_blis()
+        header, library = find_blis()
         asked, link_flags = switches()
         flags = [*FLAGS, "-isystem", str(header), "-isystem", numpy.get_include(), *asked]
         if X86:
@@ -99,7 +100,7 @@ class BuildCore(build_ext):
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),
-            extra_postargs=[str(archive), "-Wl,--exclude-libs,ALL", "-lm", "-lpthread", *link_flags],
+            extra_postargs=[str(library), "-Wl,--exclude-libs,ALL", "-lm", "-lpthread", *link_flags],
             target_lang="c",
         )
 
