@@ -66,7 +66,7 @@ def switches() -> tuple[list[str], list[str]]:
         compile_flags += ["-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
         link_flags += [f"-fsanitize={sanitizers}"]
     if os.environ.get("KDISTILL_COVERAGE"):
-        compile_flags += ["--coverage", "-O0"]
+        compile_flags += ["--coverage", "-fprofile-update=atomic", "-O1"]
         link_flags += ["--coverage"]
     return compile_flags, link_flags
 
