@@ -53,12 +53,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if size > _MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {_MAX_JSON_BYTES}")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=distinct_names)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}; expected an object")
     return value
+
+
+def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict. Raises `ValueError` for a name that occurs twice, of which readers would differ."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return result
 
 
 def write_manifest(directory: Path) -> None:
@@ -83,6 +91,8 @@ def verify_manifest(directory: Path) -> str | None:
     if not isinstance(files, dict):
         return f"{manifest} has no list of files"
     for name, expected in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{manifest} lists {name!r}, which is not in its directory"
         path = directory / name
         if not path.is_file():
             return f"{path} is missing"

@@ -157,8 +157,7 @@ def shard_names(index: Path) -> list[str]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f'{index} has no "weight_map" from tensor names to files')
-    names = list(dict.fromkeys(weight_map.values()))
-    for name in names:
+    for name in weight_map.values():
         if not isinstance(name, str) or not name or name != Path(name).name:
             raise ValueError(f"{index} lists {name!r}; expected the name of a file beside it")
-    return names
+    return list(dict.fromkeys(weight_map.values()))

@@ -148,6 +148,7 @@ class BertForSequenceClassification(NamedParameters):
             if name in weights:
                 view[:] = weights[name]
                 weights.release(name)
+                _check_finite(directory, name, view)
             else:
                 view[:] = random_tensor(name, view.shape, config, generator)
         return model
@@ -388,6 +389,12 @@ def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _check_finite(directory: Path, name: str, values: NDArray[np.float32]) -> None:
+    """Raises for weights that a diverged training left, or a damaged file. NaN is its array's least and greatest."""
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise ValueError(f"{directory} has {name!r} with values that are not finite (NaN or infinity)")
 
 
 def _sizes(config: BertConfig) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from kdistill.files import distinct_names
 from kdistill.stored_tensor import ELEMENT_TYPES, StoredTensor, contiguous_strides, map_file
 
 _MAX_HEADER_BYTES = 16 << 20  # BERT-large needs 50 kB
@@ -40,20 +41,13 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 def _parse_header(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     try:
-        header = json.loads(text, object_pairs_hook=_distinct)
+        header = json.loads(text, object_pairs_hook=distinct_names)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a header that is not valid JSON: {error}") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path} has a JSON {type(header).__name__} as header; expected an object")
     header.pop("__metadata__", None)
     return header
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return result
 
 
 def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:

@@ -6,7 +6,8 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .arguments import TrainingArguments, whole_steps
 from .files import atomic_write, read_json_object
@@ -98,6 +99,9 @@ class TrainerState:
                 f"{directory / STATE_FILE} is of another program or version than this (it differs in {different}); "
                 "choose another output_dir"
             )
+        for name, kind in get_type_hints(cls).items():
+            if name in stored and not _is_a(stored[name], kind):
+                raise ValueError(f"{directory / STATE_FILE}: {name} is {stored[name]!r}; expected {kind}")
         return cls(**stored)
 
     def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
@@ -107,3 +111,10 @@ class TrainerState:
         if better:
             self.best_metric, self.best_global_step = metric, self.global_step
         return better
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value from a JSON file is of a field's type; a whole number is a float too."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    types = tuple(get_origin(each) or each for each in kinds)
+    return type(value) in types or (type(value) is int and float in types)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from .table import Table, listing
 
 COMPRESSED = (".gz", ".xz")
+# A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.
+GREATEST_RATIO = 100
+LEAST_LIMIT_BYTES = 64 << 20
 KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
 
 
@@ -46,15 +50,19 @@ def read_file(path: Path, kind: str | None = None) -> Table:
 
 
 def _decompressed(path: Path) -> bytes:
-    content = path.read_bytes()
     if path.suffix not in COMPRESSED:
-        return content
+        return path.read_bytes()
     import lzma  # not at the top: Python can be built without it
 
+    most = max(LEAST_LIMIT_BYTES, GREATEST_RATIO * path.stat().st_size)
     try:
-        return gzip.decompress(content) if path.suffix == ".gz" else lzma.decompress(content)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else lzma.open(path) as file:
+            content = file.read(most + 1)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if len(content) > most:
+        raise ValueError(f"{path} holds more than {most} bytes in {path.stat().st_size}: no text compresses so well")
+    return content
 
 
 def _read_tsv(path: Path, text: str) -> Table:
@@ -119,7 +127,7 @@ def _read_json(path: Path, text: str) -> Table:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}:{number}: not valid JSON: {error}") from error
         places.append(f"{path}:{number}")
         records.append(_object(record, places[-1]))
@@ -129,7 +137,7 @@ def _read_json(path: Path, text: str) -> Table:
 def _read_json_list(path: Path, text: str) -> Table:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     return Table.from_records([_object(value, f"row {row} of {path}") for row, value in enumerate(values)], str(path))
 

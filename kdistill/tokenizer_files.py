@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .encodings import NO_MAX_LENGTH
 from .files import read_json_object
 
 if TYPE_CHECKING:
@@ -46,14 +47,31 @@ def read_settings(directory: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in SETTINGS_FILES:
         if (directory / name).is_file():
-            settings.update(read_json_object(directory / name))
+            found = read_json_object(directory / name)
+            _check_settings(directory / name, found)
+            settings.update(found)
     return settings
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    for name in NORMALIZER_SETTINGS:
+        if not isinstance(settings.get(name), bool | None):
+            raise ValueError(f"{path}: {name} is {settings[name]!r}; expected true or false")
+    for name in DEFAULT_SPECIAL_TOKENS:
+        token = settings.get(name)
+        text = token.get("content") if isinstance(token, Mapping) else token
+        if not isinstance(text, str | None) or (token is not None and text is None):
+            raise ValueError(f"{path}: {name} is {token!r}; expected a token")
+    length = settings.get("model_max_length")
+    if length is not None and not (type(length) in (int, float) and 0 <= length <= NO_MAX_LENGTH):
+        raise ValueError(f"{path}: model_max_length is {length!r}; expected a number of tokens")
 
 
 def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     from tokenizers import Tokenizer
 
     content = read_json_object(path)
+    _check_templates(path, content.get("post_processor"))
     normalizer = content.get("normalizer")
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
         normalizer.update({key: settings[name] for name, key in NORMALIZER_SETTINGS.items() if name in settings})
@@ -63,13 +81,29 @@ def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
         raise ValueError(f"{path} is not a tokenizer.json that `tokenizers` reads: {error}") from error
 
 
+def _check_templates(path: Path, processor: Any) -> None:
+    """Raise `ValueError` for a template that adds a token it does not describe: `tokenizers` would panic at a text."""
+    if not isinstance(processor, dict):
+        return
+    for inner in processor.get("processors") or ():
+        _check_templates(path, inner)
+    described = processor.get("special_tokens")
+    for piece in [*(processor.get("single") or ()), *(processor.get("pair") or ())]:
+        token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+        if isinstance(token, dict) and token.get("id") not in (described or ()):
+            raise ValueError(f"{path}: the post-processor adds {token.get('id')!r}, which its special_tokens lack")
+
+
 def _backend_from_vocab(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that transformers builds from a vocab.txt: one token a line, its id the line's number from 0."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     # Lines end at "\n" only: some vocabularies hold U+2028 and U+0085 as tokens, which str.splitlines would cut at.
-    with path.open(encoding="utf-8") as file:
-        vocab = {line.rstrip("\n"): index for index, line in enumerate(file)}
+    try:
+        with path.open(encoding="utf-8") as file:
+            vocab = {line.rstrip("\n"): index for index, line in enumerate(file)}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
     special = {name: token_text(settings.get(name) or default) for name, default in DEFAULT_SPECIAL_TOKENS.items()}
     missing = [token for name, token in special.items() if token not in vocab and name != "mask_token"]
     if missing:

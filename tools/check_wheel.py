@@ -1,4 +1,4 @@
-"""Checks that a wheel's extension needs nothing beside it: what it exports, what it links to, and how large the wheel is.
+"""Checks that a wheel needs nothing beside it: what its extension exports and links to, and how large it is.
 
 Usage: python tools/check_wheel.py WHEEL
 """

@@ -1,0 +1,128 @@
+"""Breaks the core in one place after the other and sees that the tests notice.
+
+A mutant flips one sign, index, scale or bound in csrc; the tests of the core must fail on it. Each is built in a copy
+below build/mutants, never here. Usage: python tools/mutants.py [--list] [WORD...] ; words choose mutants by their text.
+Exit status 1 if one survives that is not explained in SURVIVORS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from mutant_list import MUTANTS, SURVIVORS, Mutant
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "build" / "mutants"
+TESTS = [
+    *("bert", "core_products", "core_layers", "core_random", "core_batch", "losses", "optim", "deferred_adamw"),
+    *("bert_accumulation", "bert_bits", "core_pool", "model", "flops"),
+]
+# Where a mutant of a file is most likely to be noticed: tried first.
+NEAREST = {
+    "kd_loss": ["losses"],
+    "kd_adamw": ["optim", "deferred_adamw"],
+    "kd_rows_adamw": ["optim", "deferred_adamw"],
+    "kd_rows_random": ["core_random"],
+    "kd_dropout": ["core_random", "bert"],
+    "kd_rows_product": ["core_products"],
+    "kd_rows_panels": ["core_products"],
+    "kd_gemm": ["core_products"],
+    "kd_rows": ["core_layers"],
+    "kd_vec": ["core_layers"],
+    "kd_attention": ["core_layers"],
+    "kd_pool": ["core_pool"],
+}
+PATIENCE_SECONDS = 900
+
+
+class Verdict(NamedTuple):
+    mutant: Mutant
+    caught: bool
+    how: str
+    seconds: float
+
+
+def _build(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    quickly = os.environ | {"KDISTILL_DEBUG": "1"}
+    return subprocess.run(command, cwd=directory, env=quickly, capture_output=True, text=True, check=False)
+
+
+def _test(directory: Path, nearest: list[str]) -> tuple[bool, str]:
+    """Whether the tests noticed, and the first that did."""
+    files = [f"tests/test_{name}.py" for name in dict.fromkeys([*nearest, *TESTS])]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    environment = os.environ | {"PYTHONPATH": str(directory)}
+    try:
+        run = subprocess.run(
+            command,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return True, "hung"
+    if run.returncode == 0:
+        return False, ""
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if failed:
+        return True, failed[0].split(" - ")[0]
+    if run.returncode < 0:
+        return True, f"died of signal {-run.returncode}"
+    raise SystemExit(f"the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+
+
+def try_mutant(mutant: Mutant) -> Verdict:
+    """Builds the mutant, runs the tests and puts the source back."""
+    start = time.monotonic()
+    path = PLACE / "csrc" / mutant.file
+    text = path.read_text()
+    if text.count(mutant.found) != 1:
+        raise SystemExit(f"{mutant.file} has {text.count(mutant.found)} times {mutant.found!r}; expected once")
+    path.write_text(text.replace(mutant.found, mutant.put))
+    try:
+        build = _build(PLACE)
+        if build.returncode:
+            raise SystemExit(f"{mutant} does not compile:\n{build.stderr[-2000:]}")
+        caught, how = _test(PLACE, NEAREST.get(Path(mutant.file).stem, []))
+    finally:
+        path.write_text(text)
+    return Verdict(mutant, caught, how, time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--list", action="store_true", help="say which there are, and try none")
+    parser.add_argument("words", nargs="*", help="only mutants with one of these words")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if not options.words or any(word in str(m) for word in options.words)]
+    if options.list:
+        print(*chosen, f"{len(chosen)} mutants", sep="\n")
+        return
+    shutil.rmtree(PLACE, ignore_errors=True)
+    ignored = shutil.ignore_patterns("build", "dist", ".*", "__pycache__", "*.so", "*.egg-info")
+    shutil.copytree(ROOT, PLACE, ignore=ignored)
+    unexplained = 0
+    caught = 0
+    for mutant in chosen:
+        verdict = try_mutant(mutant)
+        caught += verdict.caught
+        fate = f"caught by {verdict.how}" if verdict.caught else f"SURVIVED: {SURVIVORS.get(mutant, 'unexplained')}"
+        unexplained += not verdict.caught and mutant not in SURVIVORS
+        print(f"{verdict.seconds:5.0f} s  {mutant}\n         {fate}", flush=True)
+    print(f"{len(chosen)} mutants: {caught} caught, {len(chosen) - caught} survived, {unexplained} of them unexplained")
+    raise SystemExit(unexplained > 0)
+
+
+if __name__ == "__main__":
+    main()
