@@ -16,7 +16,7 @@ from .table import Table, listing
 COMPRESSED = (".gz", ".xz")
 # A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.
 GREATEST_RATIO = 100
-LEAST_LIMIT_BYTES = 64 << 20
+LEAST_LIMIT_BYTES = 16 << 20
 KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
 
 
