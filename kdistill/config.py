@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from kdistill.files import atomic_write, read_json_object
 from kdistill.hub import resolve
+from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 CONFIG_FILE = "config.json"
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # What BERT classifiers can also be in transformers and not here: the only value that is accepted.
@@ -86,6 +86,11 @@ class BertConfig:
         """The number of classes."""
         return len(self.id2label)
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the outputs are numbers: `problem_type` says so, or is None with one output, as in transformers."""
+        return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The configuration that a parsed config.json describes; absent fields take their defaults.
@@ -130,11 +135,11 @@ class BertConfig:
         One output is a regression; several are single_label_classification when the labels are whole numbers and
         multi_label_classification otherwise.
         """
+        if self.is_regression:
+            return REGRESSION
         if self.problem_type is not None:
             return self.problem_type
-        if self.num_labels == 1:
-            return "regression"
-        return "single_label_classification" if labels.dtype.kind in "iu" else "multi_label_classification"
+        return SINGLE_LABEL if labels.dtype.kind in "iu" else MULTI_LABEL
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some arguments of the constructor changed; new labels in any form replace the old ones."""

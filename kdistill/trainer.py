@@ -46,6 +46,7 @@ from .training_checkpoint import (
     save_model,
 )
 from .training_step import EpochPlan, RowIndices, training_step
+from .transformers_arguments import check_trainer_arguments
 
 ModelInit = Callable[..., BertForSequenceClassification]
 
@@ -66,7 +67,8 @@ class Trainer:
     `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
     arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
     are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
-    `DataCollatorWithPadding`, which has nothing to do here.
+    `DataCollatorWithPadding`, which has nothing to do here. The other arguments of transformers' `Trainer` are refused
+    (`TypeError`) with a sentence that says what to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
@@ -88,9 +90,12 @@ class Trainer:
         callbacks: Sequence[Callback] | None = None,
         data_collator: DataCollatorWithPadding | None = None,
         tokenizer: BertTokenizer | None = None,
+        **others: Any,
     ) -> None:
+        check_trainer_arguments(others, inspect.signature(Trainer).parameters)
         self.args = args if args is not None else TrainingArguments()
         self.model = self._taken(_only_one_of(model, model_init))
+        self.args.settle_best_metric(self.model.config.is_regression)
         self.model_init = model_init
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
@@ -303,8 +308,6 @@ class Trainer:
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        if name == "eval_accuracy" and "eval_mse" in metrics and name not in metrics:
-            return self.state.take_if_better(metrics["eval_loss"], False)  # the default names nothing in a regression
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
