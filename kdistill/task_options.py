@@ -43,8 +43,9 @@ def labels_to_learn(
 ) -> Mapping[int, str] | None:
     """The label map of a model that is to be fine-tuned; None to keep its own.
 
-    `--label-names`; or LABEL_0, ... for numbers; or what the training rows, which `read` reads, say, when `replace` or `--num-labels` let the model's
-    own names go, or they are no names. Raises ValueError where the options do not fit the rows or each other.
+    `--label-names`; or LABEL_0, ... for numbers; or what the training rows say, which `read` reads, when `replace` or
+    `--num-labels` let the model's own names go, or they are no names. Raises ValueError where the options do not fit
+    the rows or each other.
     """
     wanted = options.num_labels
     if wanted is not None and wanted < 1:
