@@ -191,33 +191,40 @@ class BertConfig:
 
 def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:
     """The label of each id, in the order of the ids, from whichever of the three arguments are given."""
+    if label2id is not None:
+        label2id = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
     if id2label is not None:
         labels = _pairs("id2label", id2label)
     elif label2id is not None:
-        labels = _pairs("label2id", {index: label for label, index in _items("label2id", label2id)})
+        labels = _pairs("label2id", {index: label for label, index in label2id.items()})
     else:
         labels = _default_labels(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
     if len(set(labels.values())) != len(labels):
         raise ValueError(f"id2label gives one label to two ids: {labels}")
     if num_labels is not None and num_labels != len(labels):
         raise ValueError(f"num_labels is {num_labels}, but {len(labels)} labels are named: {list(labels.values())}")
-    if label2id is not None and dict(_items("label2id", label2id)) != _invert(labels):
-        raise ValueError(f"label2id {dict(label2id)} is not the inverse of id2label {labels}")
+    if label2id is not None and label2id != _invert(labels):
+        raise ValueError(f"label2id {label2id} is not the inverse of id2label {labels}")
     return labels
 
 
 def _pairs(name: str, mapping: Any) -> dict[int, str]:
-    """`{id: label}` with ids 0..n-1; JSON has turned the ids of a config.json into strings."""
+    """`{id: label}` with ids 0..n-1."""
     found: dict[int, str] = {}
     for key, label in _items(name, mapping):
         if not isinstance(label, str):
             raise TypeError(f"{name} holds the label {label!r}; expected a str")
-        if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10:
-            key = int(key)
-        found[_integer(f"an id in {name}", key, 0, _MAX_LABELS - 1)] = label
+        found[_id(name, key)] = label
     if not found or sorted(found) != list(range(len(found))):
         raise ValueError(f"{name} has the ids {sorted(found)}; expected 0, 1, ... without gaps")
     return dict(sorted(found.items()))
+
+
+def _id(name: str, value: Any) -> int:
+    """An id of a label map. JSON turns those of a config.json into strings, and many write label2id likewise."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    return _integer(f"an id in {name}", value, 0, _MAX_LABELS - 1)
 
 
 def _items(name: str, mapping: Any) -> list[tuple[Any, Any]]:
