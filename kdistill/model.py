@@ -117,8 +117,10 @@ class BertForSequenceClassification(NamedParameters):
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
-            num_labels, id2label, label2id: replace those of config.json; for a checkpoint without a classifier.
-            problem_type: replaces that of config.json.
+            num_labels: replaces that of config.json; for a checkpoint without a classifier.
+            id2label: likewise.
+            label2id: likewise.
+            problem_type: likewise, and for any checkpoint.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import run_fields, sentences, small_dataset, small_model, write_model
+from small_run import run_fields, sentences, small_dataset, small_model, write_model, write_pretrained
 
 import kdistill as kd
 from kdistill import cli
@@ -18,20 +18,13 @@ from kdistill.task_options import TaskOptions, labels_to_learn
 from kdistill.trainer import Trainer
 
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01", "--json"]
-UNNAMED = {0: "LABEL_0", 1: "LABEL_1"}
 NAMES = ("long", "praise", "verb")
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """A pretrained model whose labels have no names and whose file has no classifier."""
-    from safetensors.numpy import load_file, save_file
-
-    directory = write_model(tmp_path / "base", id2label=UNNAMED)
-    weights = load_file(directory / "model.safetensors")
-    encoder = {name: value for name, value in weights.items() if not name.startswith("classifier.")}
-    save_file(encoder, directory / "model.safetensors")
-    return directory
+    return write_pretrained(tmp_path / "base")
 
 
 def figures(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
