@@ -41,7 +41,7 @@ docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py
 
 site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
