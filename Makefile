@@ -6,16 +6,27 @@ VENV        := .venv
 ORACLE_VENV := .venv-oracle
 PYTEST_ARGS ?=
 
+PYTHONS     ?= $(PYTHON)
+FUZZ_SECONDS ?= 30
+
+# The tests that run the C core most; those with threads; those short enough for valgrind, which is 50 times slower.
+CORE_TESTS     := $(wildcard tests/test_core_*.py tests/test_bert*.py) $(patsubst %,tests/test_%.py,losses optim \
+                  deferred_adamw trainers_in_threads)
+THREAD_TESTS   := $(patsubst %,tests/test_%.py,core_pool trainers_in_threads cache cache_crashes)
+MEMCHECK_TESTS := tests/test_core_layers.py tests/test_core_batch.py tests/test_losses.py
+SMOKE_TESTS    := tests/test_runtime.py tests/test_bert.py tests/test_trainer.py tests/test_cli.py
+
 # What the compiled extension is made from, and what says which packages go into an environment.
 C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
 PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs wheel bench oracle clean
+.PHONY: help demo test lint format docs site wheel wheel-test smoke warnings portable asan tsan memcheck coverage fuzz \
+        mutants bench oracle clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo
@@ -49,6 +60,39 @@ wheel: $(VENV)/wheel.stamp  ## build and check sdist and abi3 wheel in dist/
 	$(VENV)/bin/abi3audit --strict dist/kdistill-*.whl
 	$(VENV)/bin/python tools/check_wheel.py dist/kdistill-*.whl
 
+wheel-test:  ## pass the test suite from the wheel in dist/, in a clean environment of each of PYTHONS
+	tools/test-wheel $(PYTHONS)
+
+smoke:  ## run a few tests from the wheel in dist/
+	PYTEST_ARGS="$(SMOKE_TESTS)" tools/test-wheel $(PYTHON)
+
+warnings: $(VENV)/kdistill.stamp  ## compile with gcc and clang; a warning is an error
+	tools/test-build $(VENV)/bin/python gcc
+	tools/test-build $(VENV)/bin/python clang
+
+portable: $(VENV)/test.stamp  ## test a build without x86 kernels, as other processors have it
+	tools/test-build $(VENV)/bin/python portable $(CORE_TESTS) $(PYTEST_ARGS)
+
+asan: $(VENV)/test.stamp  ## test the core under AddressSanitizer and UndefinedBehaviorSanitizer
+	tools/test-build $(VENV)/bin/python asan $(CORE_TESTS) $(PYTEST_ARGS)
+
+tsan: $(VENV)/test.stamp  ## test pool, trainers side by side and cache under ThreadSanitizer
+	tools/test-build $(VENV)/bin/python tsan $(THREAD_TESTS) $(PYTEST_ARGS)
+
+memcheck: $(VENV)/test.stamp  ## run a few tests of the core under valgrind
+	tools/test-build $(VENV)/bin/python memcheck $(MEMCHECK_TESTS) $(PYTEST_ARGS)
+
+coverage: $(VENV)/test.stamp $(VENV)/coverage.stamp  ## measure which lines of csrc the tests of the core run
+	tools/test-build $(VENV)/bin/python coverage $(CORE_TESTS) $(PYTEST_ARGS)
+
+fuzz: $(VENV)/test.stamp $(VENV)/fuzz.stamp  ## let atheris damage files for FUZZ_SECONDS a reader
+	$(VENV)/bin/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
+
+mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (an hour)
+	$(VENV)/bin/python tools/mutants.py
+site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
@@ -68,7 +112,7 @@ $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 	@touch $@
 
 # kdistill is there by now: these add what its extra of that name lists.
-$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/wheel.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+$(patsubst %,$(VENV)/%.stamp,test lint docs wheel coverage fuzz): $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@
