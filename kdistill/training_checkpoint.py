@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW
 from .run_directory import ARGS_FILE, COMMAND_FILE
+from .safetensors_reader import read_safetensors
 from .state import STATE_FILE, TrainerState, write_json
 from .tokenizer import BertTokenizer
 
@@ -56,14 +58,23 @@ def save_checkpoint(
 
 def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
     """Put parameters, AdamW's state and the dropout position back; return the trainer's state."""
-    from safetensors.numpy import load_file
-
     load_weights(directory, model)
-    arrays = load_file(directory / OPTIMIZER_FILE)
-    optimizer.load_state_dict({"m": arrays["m"], "v": arrays["v"], "step": int(arrays["step"])})
+    optimizer.load_state_dict(_optimizer_state(directory / OPTIMIZER_FILE))
     state = TrainerState.load(directory)
     model.optimizer_step, model.tokens_in_step = state.global_step, 0
     return state
+
+
+def _optimizer_state(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote of AdamW. Raises `ValueError` for a file of another kind."""
+    tensors = read_safetensors(path)
+    kinds = {name: (tensor.element_type, len(tensor.shape)) for name, tensor in tensors.items()}
+    if kinds != {"m": ("F32", 1), "v": ("F32", 1), "step": ("I64", 0)}:
+        raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step")
+    step = int.from_bytes(tensors["step"].storage.tobytes(), "little", signed=True)
+    if not 0 <= step < 1 << 31:
+        raise ValueError(f"{path} says that {step} steps were done")
+    return {"m": tensors["m"].read(), "v": tensors["v"].read(), "step": step}
 
 
 def load_finished_run(
