@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 30
 
 # The tests that run the C core most; those with threads; those short enough for valgrind, which is 50 times slower.
 CORE_TESTS     := $(wildcard tests/test_core_*.py tests/test_bert*.py) $(patsubst %,tests/test_%.py,losses optim \
-                  deferred_adamw trainers_in_threads)
+                  deferred_adamw trainers_in_threads flops runtime)
 THREAD_TESTS   := $(patsubst %,tests/test_%.py,core_pool trainers_in_threads cache cache_crashes)
 MEMCHECK_TESTS := tests/test_core_layers.py tests/test_core_batch.py tests/test_losses.py
 SMOKE_TESTS    := tests/test_runtime.py tests/test_bert.py tests/test_trainer.py tests/test_cli.py
