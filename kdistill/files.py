@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ MANIFEST_FILE = "manifest.json"
 LOCK_FILE = ".kdistill.lock"
 # Far above any JSON file of a model directory, far below what would hurt to hold in memory.
 _MAX_JSON_BYTES = 16 << 20
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp")  # as `atomic_path` names them, with its process
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     was. The parent directory must exist.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -40,6 +42,23 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def delete_leftovers(directory: Path) -> None:
+    """Delete the temporary files in `directory` whose process was killed before it could rename them."""
+    for path in directory.glob(".*.tmp"):
+        if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:

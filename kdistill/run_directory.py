@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import run_lock, sync_directory, verify_manifest, write_manifest
+from .files import delete_leftovers, run_lock, sync_directory, verify_manifest, write_manifest
 from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"
@@ -74,6 +74,7 @@ class RunDirectory:
                 self._delete_run()
             for leftover in self.path.glob(f"{_PARTIAL_PREFIX}*"):
                 shutil.rmtree(leftover)
+            delete_leftovers(self.path)
             yield
 
     def checkpoint(self, step: int) -> Path:
@@ -124,10 +125,10 @@ class RunDirectory:
         sync_directory(self.path)
         return path
 
-    def rotate(self, limit: int | None, keep: Collection[Path]) -> None:
+    def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
         """Delete the oldest checkpoints beyond `limit`, but none of `keep`."""
-        paths = self.checkpoints()
-        spare = [path for path in paths if path not in keep]
+        paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
+        spare = [path for path in paths if path not in kept]
         for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
             self._delete_checkpoint(path)
 
