@@ -48,10 +48,10 @@ def trainer(output_dir: Path, rows: int = ROWS, callbacks: Any = (), **changes: 
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code that finds the tests' helpers, in a process of its own."""
+    """Run Python code that finds the tests' helpers, in a process of its own that does not look where it is started."""
     inherited = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     return subprocess.run(
-        [sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", code], env=inherited | environment, capture_output=True, text=True, check=False
     )
 
 

@@ -1,4 +1,4 @@
-"""Kill real training runs with SIGKILL, resume them, and compare what they end with to an uninterrupted run, bit for bit.
+"""Kill real training runs with SIGKILL, resume them, and compare what they end with to an uninterrupted run.
 
     python tests/torture.py --kills 300        at moments drawn from a clock
     python tests/torture.py --file-operations  before every single file operation of a run, one after the other
@@ -20,7 +20,6 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from resumable_run import result, trainer
@@ -32,8 +31,8 @@ from kdistill.runtime import set_num_threads
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
-def train(directory: Path, threads: int, before: Callable[[], None]) -> int:
-    """Begin a run in a child process, or go on with it, after calling `before` there; returns the child's pid."""
+def train(directory: Path, threads: int = 1, *, killed_before: int | None = None) -> int:
+    """Begin a run in a child process, or go on with it; returns the child's pid. See `kill_before`."""
     child = os.fork()
     if child:
         return child
@@ -42,7 +41,8 @@ def train(directory: Path, threads: int, before: Callable[[], None]) -> int:
         warnings.simplefilter("ignore")
         set_num_threads(threads)
         os.environ["KDISTILL_CACHE"] = str(directory / "cache")
-        before()
+        if killed_before is not None:
+            kill_before(directory, killed_before)
         trainer(directory / "out").train(resume_from_checkpoint=True)
         status = 0
     finally:  # the child must not go on with what its parent was doing
@@ -95,7 +95,7 @@ def random_kills(kills: int, chance: random.Random, scratch: Path) -> Counter[st
         directory = Path(tempfile.mkdtemp(dir=scratch))
         killed = True
         while killed:
-            child = train(directory, chance.choice([1, 2, 3]), lambda: None)
+            child = train(directory, chance.choice([1, 2, 3]))
             if moments.total() < kills:
                 time.sleep(chance.uniform(0, seconds))
                 os.kill(child, signal.SIGKILL)
@@ -115,11 +115,11 @@ def kill_before_each_operation(scratch: Path, every: int = 1) -> Counter[str]:
     operation = 1
     while True:
         directory = Path(tempfile.mkdtemp(dir=scratch))
-        if not was_killed(train(directory, 1, lambda: kill_before(directory, operation))):
+        if not was_killed(train(directory, killed_before=operation)):
             return moments
         moments[moment(directory / "out")] += 1
         check_checkpoints(directory / "out")
-        if was_killed(train(directory, 1, lambda: None)):
+        if was_killed(train(directory)):
             raise AssertionError("killed by somebody else")
         check_finished(directory / "out", expected)
         shutil.rmtree(directory)
@@ -144,7 +144,7 @@ def uninterrupted(scratch: Path) -> tuple[dict[str, object], float]:
     """What a run ends with, and the seconds it takes."""
     directory = Path(tempfile.mkdtemp(dir=scratch))
     started = time.monotonic()
-    if was_killed(train(directory, 1, lambda: None)):
+    if was_killed(train(directory)):
         raise AssertionError("killed by somebody else")
     return result(directory / "out"), time.monotonic() - started
 
