@@ -113,15 +113,18 @@ class RunDirectory:
         return None
 
     def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Let `write` fill a directory and turn it into `checkpoint-<step>` in one rename."""
-        partial = self.path / f"{_PARTIAL_PREFIX}{step}"
+        """Let `write` fill a directory and turn it into `checkpoint-<step>` in one rename; nothing half-done stays."""
+        partial, path = self.path / f"{_PARTIAL_PREFIX}{step}", self.checkpoint(step)
         partial.mkdir()
-        write(partial)
-        write_manifest(partial)
-        path = self.checkpoint(step)
-        if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
-            self._delete_checkpoint(path)
-        partial.rename(path)
+        try:
+            write(partial)
+            write_manifest(partial)
+            if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
+                self._delete_checkpoint(path)
+            partial.rename(path)
+        finally:
+            if partial.exists():  # a full disk has no room for it
+                shutil.rmtree(partial)
         sync_directory(self.path)
         return path
 
