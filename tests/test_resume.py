@@ -12,8 +12,7 @@ import pytest
 from resumable_run import LAST_STEP, ROWS, result, run_python, trainer
 from small_run import write_model, write_rows
 
-from kdistill import cli, run_directory
-from kdistill import trainer as trainer_module
+from kdistill import cli, run_directory, trainer_base
 from kdistill.callbacks import TrainerCallback
 from kdistill.distill import DistillationTrainer
 
@@ -66,7 +65,7 @@ def signalled(options: list[str], number: int) -> None:
                 os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    trainer_module.default_callbacks = lambda args: [Signal()]
+    trainer_base.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
 
 
