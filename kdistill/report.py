@@ -14,7 +14,8 @@ from typing import Any
 from .arguments import TrainingArguments
 from .config import BertConfig
 from .data import Dataset
-from .metrics import majority_share, wilson_interval
+from .assessment import wilson_interval
+from .metrics import majority_share
 from .progress import format_duration
 from .rows import labelled_rows
 from .runtime import show_config

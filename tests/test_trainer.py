@@ -19,7 +19,7 @@ from kdistill.callbacks import TrainerCallback
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
 from kdistill.data_collator import DataCollatorWithPadding
 from kdistill.losses import cross_entropy
-from kdistill.metrics import EvalPrediction, majority_share, wilson_interval
+from kdistill.metrics import EvalPrediction, majority_share
 from kdistill.model import BertForSequenceClassification
 from kdistill.optim import AdamW, clip_grad_norm_
 from kdistill.tokenizer import AutoTokenizer
@@ -460,9 +460,5 @@ def test_tensorboard_events(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("eval/accuracy")] == [2, 4]
 
 
-def test_majority_share_and_interval() -> None:
+def test_majority_share() -> None:
     assert majority_share(np.array([0, 1, 1, NO_LABEL, 1])) == 0.75
-    # Brown, Cai and DasGupta (2001): the interval of 10 of 20 is symmetric about a half.
-    low, high = wilson_interval(0.5, 20)
-    assert (low, high) == pytest.approx((0.2993, 0.7007), abs=1e-4)
-    assert wilson_interval(1.0, 10)[1] == pytest.approx(1.0)
