@@ -132,4 +132,3 @@ def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation of a figure over runs that differ in their seed alone."""
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-

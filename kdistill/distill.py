@@ -15,7 +15,7 @@ from .losses import SINGLE_LABEL, distillation_loss
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
 from .progress import Progress
-from .report import TeacherFacts
+from .report import Teacher
 from .rows import labelled_rows
 from .tokenizer import BertTokenizer
 from .trainer import Trainer
@@ -58,6 +58,7 @@ class DistillationTrainer(Trainer):
         teacher_model.freeze()
         self.teacher_name = "the teacher"
         self.teacher_accuracy: float | None = None
+        self._eval_logits: Logits | None = None  # the teacher's, of the evaluation rows
 
     def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
         """The student, whose problem type is the teacher's when its own config states none."""
@@ -95,7 +96,7 @@ class DistillationTrainer(Trainer):
         measured_on, logits = dataset, self._teacher_logits
         if self.eval_dataset is not None:
             measured_on = self.eval_dataset
-            logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+            logits = self._eval_logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
         self.teacher_model.release()
         labels = measured_on.labels
         single_label = self.model.config.problem_type_of(labels) == SINGLE_LABEL
@@ -115,8 +116,13 @@ class DistillationTrainer(Trainer):
         with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
             return teacher_logits(self.teacher_model, dataset, progress=progress, enabled=self.args.teacher_cache)
 
-    def _teacher_facts(self) -> TeacherFacts | None:
-        return TeacherFacts(self.teacher_name, self.teacher_model.num_parameters(), self.teacher_accuracy)
+    def _teacher(self) -> Teacher:
+        def logits(rows: Dataset) -> Logits:
+            if rows is self.eval_dataset and self._eval_logits is not None:
+                return self._eval_logits
+            return self._logits_of_teacher(rows, "teacher, rows of the report")
+
+        return Teacher(self.teacher_name, self.teacher_model, logits)
 
 
 def _check_vocabularies(

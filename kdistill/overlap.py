@@ -83,9 +83,7 @@ class _Text:
         tokens = _mixed(dataset.ids)
         powers, inverses = (_powers(base, len(tokens)) for base in (_BASE, pow(_BASE, -1, 2**64)))
         self._inverses = inverses
-        self._sums: _Hashes = np.concatenate(
-            (np.zeros(1, np.uint64), np.cumsum(tokens * powers[:-1], dtype=np.uint64))
-        )
+        self._sums: _Hashes = np.concatenate((np.zeros(1, np.uint64), np.cumsum(tokens * powers[:-1], dtype=np.uint64)))
 
     def whole(self, rows: NDArray[np.int64]) -> _Hashes:
         """Hashes of whole rows."""
@@ -106,7 +104,7 @@ class _Text:
 
 
 def _mixed(ids: NDArray[np.int32]) -> _Hashes:
-    """A number of 64 random-looking bits for each token id: the finaliser of SplitMix64 (doi:10.1145/2660193.2660195)."""
+    """64 random-looking bits for each token id, by the finaliser of SplitMix64 (doi:10.1145/2660193.2660195)."""
     x = (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(_BASE)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

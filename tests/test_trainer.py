@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from card_reading import row_of
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill import publishing
@@ -336,8 +337,8 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert results["eval_accuracy"] == trainer.evaluate()["eval_accuracy"]
     assert {"train_loss", "train_runtime", "epoch", "eval_loss"} <= set(results)
     card = (out / "README.md").read_text()
-    assert f"| this model | {trainer.model.num_parameters():,} | {results['eval_accuracy']:.4f} |" in card
-    assert "n = 11" in card
+    assert row_of(card, "this model")["accuracy"] == f"{results['eval_accuracy']:.4f}"
+    assert "On the 11 labelled rows" in card
     for fact in ("`rows.tsv`", "`held-out.tsv`", "| `seed` | 33 |", "best accuracy of 2 evaluations"):
         assert fact in card
     assert str(tmp_path) not in card

@@ -20,8 +20,6 @@ def test_wilson_interval(hits: int, n: int) -> None:
 def test_mcnemar(b: int, c: int) -> None:
     first = np.array([True] * b + [False] * c)
     test = mcnemar(first, ~first)
-    if b + c < 25:
-        expected = stats.binomtest(b, b + c).pvalue
-    else:
-        expected = stats.chi2.sf((abs(b - c) - 1) ** 2 / (b + c), 1)
+    chi_square = (abs(b - c) - 1) ** 2 / (b + c)
+    expected = stats.binomtest(b, b + c).pvalue if b + c < 25 else stats.chi2.sf(chi_square, 1)
     assert test.p_value == pytest.approx(expected, rel=1e-10)
