@@ -157,10 +157,11 @@ class TrainerBase:
 
         Raises what `report_measuring.make_report` raises, and warns as it does.
         """
+        rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
             without_teacher=without_teacher,
             seed_runs=seed_runs,
-            holdout=None if holdout is None else (name_of(holdout), self._encoded(holdout)),
+            holdout=None if rows is None else (self.data_names.get("holdout", name_of(holdout)), rows),
             speed=measure_speed,
             search_trials=search_trials,
         )
@@ -182,7 +183,7 @@ class TrainerBase:
         )
         report = make_report(subject, questions)
         atomic_write(directory / CARD_FILE, model_card(report, metadata).encode())
-        return report.figures()
+        return report.figures() | {"model_card": str(directory / CARD_FILE)}
 
     def _teacher(self) -> Teacher | None:
         return None
