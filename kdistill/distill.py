@@ -11,7 +11,7 @@ from .arguments import DistillationTrainingArguments
 from .cache import teacher_logits
 from .config import BertConfig
 from .data import Dataset
-from .losses import SINGLE_LABEL, distillation_loss
+from .losses import SINGLE_LABEL, distillation_loss_parts
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
 from .progress import Progress
@@ -71,7 +71,7 @@ class DistillationTrainer(Trainer):
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""
-        return distillation_loss(
+        parts = distillation_loss_parts(
             logits,
             self._teacher_logits[rows],
             labels,
@@ -80,6 +80,9 @@ class DistillationTrainer(Trainer):
             label_smoothing=self.args.label_smoothing_factor,
             problem_type=self.model.config.problem_type_of(labels),
         )
+        self._count_part("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
+        self._count_part("soft_loss", parts.soft, len(rows))
+        return parts.loss, parts.dlogits
 
     def _figures(self) -> dict[str, float]:
         measured = {} if self.teacher_accuracy is None else {"teacher_accuracy": self.teacher_accuracy}

@@ -132,6 +132,12 @@ class Trainer(TrainerBase):
         """
         return label_loss(logits, labels, self.model.config.problem_type_of(labels), self.args.label_smoothing_factor)
 
+    def _count_part(self, name: str, mean: float, rows: int) -> None:
+        """Let `compute_loss` tell a part of the loss, its mean over so many rows, to be logged under this name."""
+        if rows:
+            total, count = self._parts.get(name, (0.0, 0))
+            self._parts[name] = (total + mean * rows, count + rows)
+
     def _checked_datasets(self) -> Dataset:
         """The training rows. Raises or warns, before any work, of data that would disappoint later."""
         train, evaluation = self.train_dataset, self.eval_dataset
@@ -230,6 +236,7 @@ class Trainer(TrainerBase):
         """One update; the gradient's norm before clipping."""
         state = self.state
         self._call("on_step_begin")
+        self._parts.clear()
         try:
             loss, grad_norm = training_step(
                 optimizer,
@@ -243,6 +250,8 @@ class Trainer(TrainerBase):
         except FloatingPointError as error:
             raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
         state.total_loss += loss
+        for name, (total, count) in self._parts.items():
+            state.add_part(name, total / count)
         state.global_step += 1
         return grad_norm
 
@@ -250,7 +259,8 @@ class Trainer(TrainerBase):
         state, args = self.state, self.args
         if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
-            self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
+            parts = state.take_parts()
+            self.log({"loss": mean_loss, **parts, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
             state.logged_step, state.logged_loss = state.global_step, state.total_loss
         if self.control.should_evaluate and self.eval_dataset is not None:
             is_best = self._is_best(self.evaluate())

@@ -65,6 +65,7 @@ class TrainerBase:
         self.control = TrainerControl()
         self.results: dict[str, float] = {}
         self.optimizer: AdamW | None = None
+        self._parts: dict[str, tuple[float, int]] = {}  # of the present step's loss: sums over rows, and how many
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -443,22 +442,6 @@ def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, m
     assert any(fnmatch("checkpoint-2/model.safetensors", pattern) for pattern in named["ignore"])
     assert not any(fnmatch("model.safetensors", pattern) for pattern in named["ignore"])
     assert trainer.push_to_hub() == "address"
-
-
-def test_tensorboard_events(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    args = arguments(tmp_path, report_to="tensorboard", run_name="first")
-    trainer = Trainer(small_model(), args, train_dataset=small_dataset(16), eval_dataset=small_dataset(8))
-    trainer.train()
-    events = EventAccumulator(str(tmp_path / "out" / "runs" / "first"))
-    events.Reload()
-    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(logged)
-    assert [event.step for event in events.Scalars("eval/accuracy")] == [2, 4]
 
 
 def test_majority_share() -> None:
