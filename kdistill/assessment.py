@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .losses import SINGLE_LABEL
 from .metrics import Labels, Logits, softmax
+from .problem_types import REGRESSION, SINGLE_LABEL
 from .rows import labelled_rows
 
 Z_95 = statistics.NormalDist().inv_cdf(0.975)
@@ -66,7 +66,7 @@ def wilson_interval(share: float, n: int) -> Interval:
 
 def right_rows(logits: Logits, labels: Labels, problem_type: str) -> NDArray[np.bool_] | None:
     """Which labelled rows the model has right, bool (labelled rows,): of several labels, all. None for regression."""
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         return None
     labelled = labelled_rows(labels)
     logits, labels = logits[labelled], labels[labelled]

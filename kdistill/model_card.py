@@ -11,6 +11,7 @@ from typing import Any
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .config import BertConfig
 from .overlap import MIN_PHRASE_TOKENS
+from .problem_types import MULTI_LABEL, REGRESSION
 from .progress import format_duration
 from .report import Comparison, DataFacts, Holdout, Measured, Report, spreads
 from .report_measuring import cpu_name
@@ -18,7 +19,7 @@ from .runtime import show_config
 
 CARD_FILE = "README.md"
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
-_MAIN_METRIC = {"regression": "mse", "multi_label_classification": "f1"}
+_MAIN_METRIC = {REGRESSION: "mse", MULTI_LABEL: "f1"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _introduction(report: Report) -> str:
     how = f"distilled from the teacher `{subject.teacher.name}`" if subject.teacher else "fine-tuned on labelled rows"
     start = f", starting from `{subject.started_from}`" if subject.started_from else ""
     labels = ", ".join(config.id2label.values())
-    use = "It gives a text a number." if config.problem_type == "regression" else f"It sorts text into {labels}."
+    use = "It gives a text a number." if config.is_regression else f"It sorts text into {labels}."
     return (
         f"# {subject.name}\n\n"
         f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "

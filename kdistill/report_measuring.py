@@ -25,10 +25,10 @@ from .assessment import (
 from .data import Dataset
 from .finished_run import check_comparable, differences, load_run
 from .inference import predict
-from .losses import SINGLE_LABEL
 from .metrics import Labels, Logits, metrics_of
 from .model import BertForSequenceClassification
 from .overlap import find_overlap
+from .problem_types import SINGLE_LABEL
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 from .rows import NO_LABEL, labelled_rows
 from .runtime import get_num_threads, isa_level

@@ -54,7 +54,8 @@ class Trainer(TrainerBase):
     `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
     arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
     are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
-    `DataCollatorWithPadding`, which has nothing to do here.
+    `DataCollatorWithPadding`, which has nothing to do here. The other arguments of transformers' `Trainer` are refused
+    (`TypeError`) with a sentence that says what to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
@@ -274,8 +275,6 @@ class Trainer(TrainerBase):
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        if name == "eval_accuracy" and "eval_mse" in metrics and name not in metrics:
-            return self.state.take_if_better(metrics["eval_loss"], False)  # the default names nothing in a regression
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
