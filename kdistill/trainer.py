@@ -21,7 +21,7 @@ from .files import read_json_object
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
-from .publishing import upload_checkpoint
+from .publishing import check_publishing, upload_checkpoint
 from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
@@ -73,9 +73,12 @@ class Trainer(TrainerBase):
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
+        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
         """
         args, directory = self.args, RunDirectory(self.args.output_dir)
+        if args.push_to_hub:
+            check_publishing(args)
         with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))

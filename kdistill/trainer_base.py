@@ -194,7 +194,11 @@ class TrainerBase:
         return None
 
     def push_to_hub(self) -> str:
-        """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
+        """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
+
+        Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        """
         self._call("on_push_begin")
         return upload_run(self.args, self.state)
 
