@@ -10,13 +10,14 @@ from typing import Any
 
 from .arguments import TrainingArguments
 from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .card_metadata import CardMetadata
 from .checkpoint import WEIGHTS_FILES
 from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
-from .model_card import CARD_FILE, CardMetadata, model_card
+from .model_card import CARD_FILE, model_card
 from .optim import AdamW
 from .progress import Progress
 from .publishing import upload_run
