@@ -72,6 +72,11 @@ def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
 
     content = read_json_object(path)
     _check_templates(path, content.get("post_processor"))
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("vocab"), dict):
+        unknown = model.get("unk_token")
+        if unknown is not None and unknown not in model["vocab"]:
+            raise ValueError(f"{path}: the model's unk_token {unknown!r} is not in its vocabulary")
     normalizer = content.get("normalizer")
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
         normalizer.update({key: settings[name] for name, key in NORMALIZER_SETTINGS.items() if name in settings})

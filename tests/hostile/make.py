@@ -162,6 +162,8 @@ def tokenizers() -> Iterator[Hostile]:
     template = {"type": "TemplateProcessing", "single": text, "pair": text, "special_tokens": {}}
     content = {"version": "1.0", "model": model | {"max_input_chars_per_word": 9}, "post_processor": template}
     yield Hostile("tokenizer_json", "a template that panics", json.dumps(content).encode(), "special_tokens lack")
+    lacking = content | {"model": content["model"] | {"unk_token": "[OOV]"}, "post_processor": None}
+    yield Hostile("tokenizer_json", "an unknown token that is unknown", json.dumps(lacking).encode(), "unk_token")
     for name, value in (
         ("do_lower_case", "yes"),
         ("model_max_length", -1),
