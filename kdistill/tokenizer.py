@@ -104,7 +104,11 @@ class BertTokenizer:
             settings["do_lower_case"] = do_lower_case
         if model_max_length is not None:
             settings["model_max_length"] = model_max_length
-        return cls(read_backend(directory, settings), settings)
+        backend = read_backend(directory, settings)
+        try:
+            return cls(backend, settings)
+        except ValueError as error:
+            raise ValueError(f"{directory}: {error}") from error
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json for transformers too.
