@@ -58,7 +58,7 @@ docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 wheel: $(VENV)/wheel.stamp  ## build and check sdist and abi3 wheel in dist/
 	rm -rf build/wheel dist
 	$(VENV)/bin/python -m build --outdir build/wheel
-	$(VENV)/bin/auditwheel repair --strip --wheel-dir dist build/wheel/kdistill-*.whl
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/auditwheel repair --strip --wheel-dir dist build/wheel/kdistill-*.whl
 	cp build/wheel/kdistill-*.tar.gz dist
 	$(VENV)/bin/abi3audit --strict dist/kdistill-*.whl
 	$(VENV)/bin/python tools/check_wheel.py dist/kdistill-*.whl
