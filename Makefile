@@ -111,9 +111,10 @@ clean:  ## remove everything that make made
 
 $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 	@echo "Building kdistill and installing it into $(VENV)"
-	@$(VENV)/bin/python $(PIP) install --editable .
+	@$(VENV)/bin/python $(PIP) install 'setuptools>=77' --editable .
 	@touch $@
 
+# setuptools stays there: tools/test-build and tools/mutants.py build with it.
 # kdistill is there by now: these add what its extra of that name lists.
 $(patsubst %,$(VENV)/%.stamp,test lint docs wheel coverage fuzz): $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
