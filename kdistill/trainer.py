@@ -89,7 +89,9 @@ class Trainer(TrainerBase):
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
                 optimizer = self.optimizer = self._make_optimizer()
-                self._start(directory.checkpoint_to_resume(resume_from_checkpoint), optimizer, trained_on)
+                checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+                self._start(checkpoint, optimizer, trained_on)
+                directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
                 self._train_on(dataset, optimizer, directory)
         if args.push_to_hub:
             self.push_to_hub()
@@ -296,8 +298,7 @@ class Trainer(TrainerBase):
             state.global_step,
             lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
         )
-        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
-        directory.rotate(self.args.save_total_limit, keep={path} | best)
+        directory.rotate(self.args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
