@@ -129,7 +129,7 @@ def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
 
 
 def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
-    """Without a network huggingface_hub lets its HTTP client's error through: httpx's HTTPError or, in versions below 1,
+    """The errors of huggingface_hub's HTTP client, which it lets through: httpx's HTTPError or, in versions below 1,
     requests' RequestException, whichever its own error derives from.
     """
     bases = of_the_hub.__mro__
