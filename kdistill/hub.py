@@ -129,10 +129,11 @@ def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
 
 
 def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
-    """Without a network huggingface_hub lets its HTTP client's error through: httpx's or, in old versions, requests',
-    whichever its own error derives from.
+    """Without a network huggingface_hub lets its HTTP client's error through: httpx's HTTPError or, in versions below 1,
+    requests' RequestException, whichever its own error derives from.
     """
-    return cast("type[Exception]", of_the_hub.__mro__[1])
+    bases = of_the_hub.__mro__
+    return cast("type[Exception]", bases[bases.index(OSError) - 1])
 
 
 def _underlying(error: BaseException) -> BaseException:
