@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,15 +99,20 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, trained_on: str
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
+    changed = changed_arguments(saved.args, args)
+    if changed:
+        warnings.warn(f"the run goes on with other arguments than it began with: {changed}", stacklevel=4)
+
+
+def changed_arguments(before: dict[str, Any], args: TrainingArguments) -> str:
+    """Which arguments with an effect on what is learned are others than `before`, in words; empty when none is."""
     now = {
         field.name: getattr(args, field.name)
         for field in fields(args)
         if field.metadata["group"] not in _WITHOUT_EFFECT
     }
-    changed = [
-        f"{name} was {saved.args[name]!r} and is now {value!r}"
+    return "; ".join(
+        f"{name} was {before[name]!r} and is now {value!r}"
         for name, value in now.items()
-        if saved.args.get(name, value) != value
-    ]
-    if changed:
-        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
+        if before.get(name, value) != value
+    )
