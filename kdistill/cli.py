@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|evaluate|predict|bench|info|cache|completion`."""
+"""The command line: `kdistill finetune|distill|search|evaluate|predict|bench|info|cache|completion`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,9 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
+    if isinstance(value, dict):
+        shown = {name: f"{item:.4g}" if isinstance(item, float) else item for name, item in value.items()}
+        return ", ".join(f"{name} {item}" for name, item in shown.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -96,6 +99,9 @@ def _report(error: BaseException, status: int) -> int:
 def _report_interrupt(options: Namespace) -> None:
     if not hasattr(options, "train"):
         print("kdistill: interrupted", file=sys.stderr)
+        return
+    if options.command == "search":
+        print("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command", file=sys.stderr)
         return
     from .run_directory import RunDirectory
 

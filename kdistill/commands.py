@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -21,7 +25,7 @@ from .completion import script
 from .config import BertConfig
 from .data import Dataset
 from .distill import DistillationTrainer, is_unnamed
-from .files import atomic_path, read_json_object
+from .files import atomic_path, atomic_write, read_json_object
 from .inference import encode_for, name_of
 from .metrics import Logits, softmax
 from .model import BertForSequenceClassification
@@ -29,11 +33,14 @@ from .progress import Progress
 from .rows import read_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .runtime import show_config
+from .search_options import SEARCH_OPTIONS
+from .study import import_optuna
 from .tokenizer import AutoTokenizer, BertTokenizer
 from .trainer import Trainer
 
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
+BEST_RUN_FILE = "best_run.toml"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 
 
@@ -60,6 +67,28 @@ def distill(options: Namespace) -> Figures:
     """Train `--student` on the labels and on what `--teacher` says of each row."""
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
+    return _train(_distillation_trainer(options, args), options, started_from=_checkpoint_of(options.student))
+
+
+def search(options: Namespace) -> Figures:
+    """Look for the hyperparameters with which `distill` makes the best student."""
+    optuna = import_optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
+    args = read_arguments(DistillationTrainingArguments, options)
+    trainer = _distillation_trainer(options, args, for_search=True)
+    given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
+    best = trainer.hyperparameter_search(**given)
+    path = Path(args.output_dir, BEST_RUN_FILE)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
+    atomic_write(path, "\n".join([f"# trial {best.run_id}: {best.objective}", *lines, ""]).encode())
+    states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
+    return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+
+
+def _distillation_trainer(
+    options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
+) -> DistillationTrainer:
+    """The trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
@@ -74,8 +103,9 @@ def distill(options: Namespace) -> Figures:
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
         student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
     trainer = DistillationTrainer(
-        student,
+        None if for_search else student,
         args,
+        model_init=partial(copy.deepcopy, student) if for_search else None,
         teacher_model=teacher,
         teacher_processing_class=teacher_tokenizer,
         train_dataset=train,
@@ -83,7 +113,7 @@ def distill(options: Namespace) -> Figures:
         processing_class=tokenizer,
     )
     trainer.teacher_name = _public_name(options.teacher)
-    return _train(trainer, options, started_from=None if shape else options.student)
+    return trainer
 
 
 def evaluate(options: Namespace) -> Figures:
@@ -214,6 +244,11 @@ def _load_student(
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
+
+
+def _checkpoint_of(student: str) -> str | None:
+    """What the student starts from, or None when it is a shape."""
+    return None if _shape_of(student) else student
 
 
 def _shape_of(name: str) -> dict[str, int] | None:

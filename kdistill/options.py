@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
+from .search_options import SEARCH_OPTIONS
 from .transformers_arguments import OTHER_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ class _Command:
 
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+# A trial leaves no model: nothing about checkpoints and uploads.
+_SEARCHING = (
+    *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -70,6 +80,19 @@ COMMANDS = (
         "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
         "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
         DistillationTrainingArguments,
+    ),
+    _Command(
+        "search",
+        "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
+        "look for the hyperparameters with which distill makes the best student",
+        "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
+        "by what the trials before reached on the rows of --eval. The study lies in the output directory: the same "
+        "command goes on with it, and several may work on it at once. distill --config takes the best_run.toml that "
+        "it leaves.",
+        "kdistill search --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir search --n-trials 50 --n-jobs 2",
+        DistillationTrainingArguments,
+        _SEARCHING,
     ),
     _Command(
         "evaluate",
@@ -134,6 +157,8 @@ _ALSO_CALLED = {
     "classify": "'predict'",
     "version": "'--version'",
     "help": "'--help'",
+    "tune": "'search'",
+    "hyperparameter-search": "'search'",
 }
 SHELLS = ("bash", "zsh", "fish")
 _NOT_REPEATED = ("resume", "json", "config", "help")
@@ -237,6 +262,8 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
             formatter_class=RawDescriptionHelpFormatter,
         )
         _add_inputs(subparser, command.name)
+        if command.name == "search":
+            _add_search(subparser)
         if command.arguments is not None:
             _add_training_arguments(subparser, command.arguments, command.only)
         of_command[command.name] = subparser
@@ -276,7 +303,7 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
-    if command == "distill":
+    if command in ("distill", "search"):
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
         group.add_argument(
             "--student",
@@ -289,10 +316,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
-    if command in ("finetune", "distill"):
+    if command in ("finetune", "distill", "search"):
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure accuracy on")
-        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+        group.add_argument(
+            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure accuracy on"
+        )
+        if command != "search":
+            _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
         _add_switch(
             group,
             "--ignore-mismatched-sizes",
@@ -325,6 +355,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
     )
+
+
+def _add_search(parser: _Parser) -> None:
+    """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
+    group = parser.add_argument_group("search")
+    for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
 
 
 def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only: tuple[str, ...] | None) -> None:

@@ -91,8 +91,7 @@ class SharedStudy:
     storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL that Optuna knows, or a
     storage of Optuna's. `sampler` and `pruner` are Optuna's, or names of `SAMPLERS` and `PRUNERS`. `seed` is the
     sampler's: the k-th process that works on a study, counted from 0, draws with `seed + k`, so that none repeats
-    another's draws. `trained_on` says which rows and which teacher the study is about, `args` what all its trials have
-    in common.
+    another's draws. `about` says what must not change in a study, `args` what all its trials have in common.
 
     Raises `ValueError` for a study that is about something else, and for names that do not exist.
     """
@@ -106,7 +105,7 @@ class SharedStudy:
         sampler: Any,
         pruner: Any,
         seed: int,
-        trained_on: str,
+        about: dict[str, str],
         args: TrainingArguments,
     ) -> None:
         optuna = import_optuna()
@@ -129,27 +128,25 @@ class SharedStudy:
                 pruner=_pruner(optuna, pruner),
                 load_if_exists=True,
             )
-            self._check_same(direction, trained_on, args)
+            self._check_same(direction, about, args)
             workers = self.study.user_attrs.get("workers", 0)
             self.study.set_user_attr("workers", workers + 1)
         self.study.sampler = _sampler(optuna, sampler, seed + workers)
 
-    def _check_same(self, direction: str, trained_on: str, args: TrainingArguments) -> None:
+    def _check_same(self, direction: str, about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
         if study.direction.name.lower() != direction:
             raise ValueError(
                 f"the study {study.study_name!r} is to {study.direction.name.lower()} and direction is {direction!r}; "
                 "choose another study_name"
             )
-        if "trained_on" not in study.user_attrs:
+        if "about" not in study.user_attrs:
             study.set_user_attr("args", args.to_dict())
-            study.set_user_attr("trained_on", trained_on)
+            study.set_user_attr("about", about)
         found = study.user_attrs
-        if found["trained_on"] != trained_on:
-            raise ValueError(
-                f"the study {study.study_name!r} was about other rows, or another teacher, than these; choose another "
-                "study_name"
-            )
+        for what, value in about.items():
+            if found["about"][what] != value:
+                raise ValueError(f"the study {study.study_name!r} is about other {what}; choose another study_name")
         changed = changed_arguments(found["args"], args)
         if changed:
             warnings.warn(

@@ -81,7 +81,11 @@ class SearchingTrainer(TrainerBase):
             sampler=sampler,
             pruner=pruner,
             seed=self.args.seed if seed is None else seed,
-            trained_on=f"{self._fingerprint(dataset)} {eval_dataset.fingerprint()}",
+            about={
+                "training rows, or another teacher": self._fingerprint(dataset),
+                "evaluation rows": eval_dataset.fingerprint(),
+                "models": repr(self.model),
+            },
             args=self.args,
         )
         self.study = study.study
