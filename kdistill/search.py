@@ -33,7 +33,7 @@ class TrialStoppedError(Exception):
 class TrialCallback(TrainerCallback):
     """Reports the objective of each evaluation to the trial, and ends the training when it is pruned or stopped.
 
-    It stands behind all other callbacks. A trial writes no checkpoints, whoever asks for them.
+    It stands behind all other callbacks.
     """
 
     def __init__(self, trial: Any, compute_objective: Objective, stop: threading.Event) -> None:
@@ -43,19 +43,11 @@ class TrialCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stops the training when the search ends."""
-        control.should_save = False
         if self._stop.is_set():
             raise TrialStoppedError
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Saves nothing."""
-        control.should_save = False
-
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Reports by epoch, or by step where evaluations go by steps. The last evaluation prunes nothing any more."""
-        control.should_save = False
         objective = float(self.compute_objective(kwargs["metrics"]))
         self.objectives[state.global_step] = objective
         self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else round(state.epoch))

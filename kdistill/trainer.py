@@ -105,7 +105,7 @@ class Trainer(SearchingTrainer):
         max_steps = plan.max_steps(self.args.num_train_epochs, self.args.max_steps)
         self.state.plan(self.args, max_steps, plan.steps_per_epoch)
         with self._training(self.optimizer):
-            self._run_epochs(dataset, self.optimizer, plan, RunDirectory(self.args.output_dir))
+            self._run_epochs(dataset, self.optimizer, plan, None)
 
     @contextmanager
     def _training(self, optimizer: AdamW) -> Iterator[None]:
@@ -159,7 +159,8 @@ class Trainer(SearchingTrainer):
             best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = str(best)
 
-    def _run_epochs(self, dataset: Dataset, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
+    def _run_epochs(self, dataset: Dataset, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory | None) -> None:
+        """All steps that are left. Without a directory nothing is saved, whoever asks for it."""
         state, args = self.state, self.args
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
         if args.eval_on_start and not state.place:
@@ -209,7 +210,7 @@ class Trainer(SearchingTrainer):
         state.global_step += 1
         return grad_norm
 
-    def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory) -> None:
+    def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory | None) -> None:
         state, args = self.state, self.args
         if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
@@ -219,7 +220,7 @@ class Trainer(SearchingTrainer):
             is_best = self._is_best(self.evaluate())
             if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
                 self.control.should_save = True
-        if self.control.should_save:
+        if self.control.should_save and directory is not None:
             self._save_checkpoint(optimizer, directory)
             self._call("on_save")
         self.control.should_log = self.control.should_evaluate = self.control.should_save = False

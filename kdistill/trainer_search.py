@@ -153,7 +153,6 @@ class SearchingTrainer(TrainerBase):
         own = {"output_dir": str(Path(args.output_dir, name)), "run_name": name, "disable_tqdm": True}
         if args.logging_dir is not None:
             own["logging_dir"] = str(Path(args.logging_dir, name))
-        without_files = {"save_strategy": "no", "load_best_model_at_end": False, "push_to_hub": False}
-        for argument, value in {**own, **without_files, **values}.items():
+        for argument, value in {**own, **values}.items():
             setattr(args, argument, value)
         return args
