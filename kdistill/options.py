@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
+from .problem_types import PROBLEM_TYPES
 from .search_options import SEARCH_OPTIONS
 from .transformers_arguments import OTHER_ARGUMENTS
 
@@ -84,7 +85,7 @@ COMMANDS = (
     _Command(
         "search",
         "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
-        "look for the hyperparameters with which distill makes the best student",
+        "find the best hyperparameters for distill",
         "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
         "by what the trials before reached on the rows of --eval. The study lies in the output directory: the same "
         "command goes on with it, and several may work on it at once. distill --config takes the best_run.toml that "
@@ -98,7 +99,9 @@ COMMANDS = (
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
-        "Print accuracy, loss (cross-entropy) and n, the number of labelled rows.",
+        "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
+        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
+        "for a regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -107,7 +110,8 @@ COMMANDS = (
         "predict",
         "--model MODEL --data FILE [--output FILE]",
         "label rows of text",
-        "Write one line per row: its index, the predicted label and the probability of each label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
+        "label, separated by tabs.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -319,7 +323,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in ("finetune", "distill", "search"):
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
         group.add_argument(
-            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure accuracy on"
+            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
         )
         if command != "search":
             _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
@@ -350,6 +354,8 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="NAME",
         help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
     )
+    if command != "bench":
+        _add_task(group, command)
     group.add_argument(
         "--config",
         metavar="FILE",
@@ -362,6 +368,28 @@ def _add_search(parser: _Parser) -> None:
     group = parser.add_argument_group("search")
     for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
+
+
+def _add_task(group: _ArgumentGroup, command: str) -> None:
+    """What is learned or measured."""
+    distills = command in ("distill", "search")
+    whose = "the teacher's" if distills else "the model's"
+    group.add_argument(
+        "--problem-type",
+        choices=PROBLEM_TYPES,
+        help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
+    )
+    if command in ("finetune", "distill", "search"):
+        default = "the teacher's, which it must be" if distills else "those of the model or the file"
+        group.add_argument(
+            "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
+        )
+    if command != "predict":
+        group.add_argument(
+            "--metrics",
+            metavar="A,B,...",
+            help="metrics to measure beside the usual ones, such as f1_macro or matthews_correlation",
+        )
 
 
 def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only: tuple[str, ...] | None) -> None:

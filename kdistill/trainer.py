@@ -52,7 +52,8 @@ class Trainer(SearchingTrainer):
     `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
     arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
     are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
-    `DataCollatorWithPadding`, which has nothing to do here.
+    `DataCollatorWithPadding`, which has nothing to do here. The other arguments of transformers' `Trainer` are refused
+    (`TypeError`) with a sentence that says what to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
@@ -227,7 +228,7 @@ class Trainer(SearchingTrainer):
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
-        return self.state.take_if_better(*self._metric_to_beat(metrics))
+        return self.state.take_if_better(self._best_metric(metrics), bool(self.args.greater_is_better))
 
     def _save_checkpoint(self, optimizer: AdamW, directory: RunDirectory) -> None:
         state = self.state

@@ -25,6 +25,7 @@ from .rows import labelled_rows
 from .state import TrainerState
 from .tokenizer import BertTokenizer
 from .training_checkpoint import save_model
+from .transformers_arguments import check_trainer_arguments
 
 ModelInit = Callable[..., BertForSequenceClassification]
 
@@ -47,9 +48,12 @@ class TrainerBase:
         callbacks: Sequence[Callback] | None = None,
         data_collator: DataCollatorWithPadding | None = None,
         tokenizer: BertTokenizer | None = None,
+        **others: Any,
     ) -> None:
+        check_trainer_arguments(others, inspect.signature(TrainerBase).parameters)
         self.args = args if args is not None else TrainingArguments()
         self.model = self._taken(_only_one_of(model, model_init))
+        self.args.settle_best_metric(self.model.config.is_regression)
         self.model_init = model_init
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
@@ -151,17 +155,15 @@ class TrainerBase:
                 progress=on_batch,
             )
 
-    def _metric_to_beat(self, metrics: dict[str, float]) -> tuple[float, bool]:
-        """What `metric_for_best_model` names, and whether more of it is better."""
+    def _best_metric(self, metrics: dict[str, float]) -> float:
+        """What `metric_for_best_model` names."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        if name == "eval_accuracy" and "eval_mse" in metrics and name not in metrics:
-            return metrics["eval_loss"], False  # the default names nothing in a regression
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
                 f"{', '.join(metrics)}"
             )
-        return metrics[name], bool(self.args.greater_is_better)
+        return metrics[name]
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""

@@ -70,9 +70,8 @@ class SearchingTrainer(TrainerBase):
         dataset, eval_dataset = self._checked_search()
         metrics = self._predict(eval_dataset, "eval", "evaluate").metrics  # what is wrong with them shows here
         if compute_objective is None:
-            greater_is_better = self._metric_to_beat(metrics)[1]
-            direction = direction or ("maximize" if greater_is_better else "minimize")
-            compute_objective = self._objective
+            direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
+            compute_objective = self._best_metric
         float(compute_objective(metrics))
         study = SharedStudy(
             study_name,
@@ -114,9 +113,6 @@ class SearchingTrainer(TrainerBase):
         dataset = self._checked_datasets()
         self._state_problem_type(dataset)
         return dataset, self.eval_dataset
-
-    def _objective(self, metrics: dict[str, float]) -> float:
-        return self._metric_to_beat(metrics)[0]
 
     def _run_trial(
         self,
