@@ -46,7 +46,7 @@ class SearchingTrainer(TrainerBase):
         timeout: float | None = None,
         seed: int | None = None,
     ) -> BestRun:
-        """Look for the hyperparameters that train the best model (extra `[search]`); docs/search.md tells more.
+        """Look for the hyperparameters that train the best model (extra `[search]`); docs/how-to/search.md tells more.
 
         hp_space: a function (Optuna trial) -> dict, ranges by the names of arguments, a .toml or .json file of such, or
             None for `search_space.DEFAULT_SPACE`.
