@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
 from .arguments import TrainingArguments
@@ -114,10 +114,13 @@ class Search:
     def _run_jobs(self) -> None:
         self._progress(self._study.finished(), self._n_trials)
         with ThreadPoolExecutor(self._n_jobs, thread_name_prefix="trial") as executor:
-            jobs = [executor.submit(self._job) for _ in range(self._n_jobs)]
+            jobs = {executor.submit(self._job) for _ in range(self._n_jobs)}
             try:
-                for job in as_completed(jobs):
-                    job.result()
+                while jobs:
+                    # With a timeout, for a signal may come to another thread, which does not wake this one.
+                    ended, jobs = wait(jobs, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                    for job in ended:
+                        job.result()
             except BaseException:
                 self._stop.set()
                 raise

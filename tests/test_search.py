@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import run_fields, sentences, small_model, weights, write_model
-from small_search import distillation_trainer, eval_loss, reports, search, states, student
+from small_search import SPACE, distillation_trainer, eval_loss, reports, search, states, student
 
 import kdistill as kd
 from kdistill import trainer_base
@@ -27,9 +27,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 @pytest.mark.parametrize("load_best", [True, False])
 def test_a_trial_is_a_run_with_its_hyperparameters(tmp_path: Path, load_best: bool) -> None:
     """The objective is that of the weights that the run keeps: the best epoch's or the last one's."""
+    space = {**SPACE, "learning_rate": {"type": "float", "low": 0.05, "high": 0.5}}  # the loss does not only fall
     trainer = distillation_trainer(tmp_path, load_best_model_at_end=load_best, metric_for_best_model="loss")
-    best = search(trainer, n_trials=4)
-    objectives = []
+    best = search(trainer, n_trials=4, hp_space=space)
+    objectives, last = [], []
     for trial in trainer.study.trials:
         fields = {"load_best_model_at_end": load_best, "metric_for_best_model": "loss", **trial.params}
         run = distillation_trainer(tmp_path / f"by-hand-{trial.number}", **fields)
@@ -38,6 +39,8 @@ def test_a_trial_is_a_run_with_its_hyperparameters(tmp_path: Path, load_best: bo
         assert trial.intermediate_values == losses
         assert trial.value == run.evaluate()["eval_loss"]
         objectives.append(trial.value)
+        last.append(trial.intermediate_values[trial.params["num_train_epochs"]])
+    assert (objectives == last) is not load_best
     assert best == (str(np.argmin(objectives)), min(objectives), trainer.study.best_trial.params)
     assert best._fields == ("run_id", "objective", "hyperparameters")
 
