@@ -330,11 +330,11 @@ def test_a_frozen_model_owns_no_gradients_and_gives_the_same_bits() -> None:
 
 def test_a_copy_has_the_weights_and_a_life_of_its_own() -> None:
     """Also while rows of the embeddings are behind, and of a frozen model: the copy can be trained."""
-    model = wide_model(SMALL)
+    model = wide_model(**SMALL)
     optimizer = AdamW(model, lr=0.1)
-    rows = random_rows([3, 5], SMALL.vocab_size)
+    rows, _ = random_rows([3, 5], model.config)
     model.forward(rows, train=True)
-    model.backward(random_dlogits(2, SMALL.num_labels))
+    model.backward(random_dlogits(model, 2))
     optimizer.step()
     for original in (model, copy.deepcopy(model).freeze()):
         other = copy.deepcopy(original)
