@@ -32,6 +32,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "whole_job": ("whole_job",),
     "accuracy": ("accuracy",),
     "search": ("search",),
+    "finetune": ("finetune",),
 }
 
 

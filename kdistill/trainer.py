@@ -19,7 +19,7 @@ from .files import read_json_object
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
-from .publishing import upload_checkpoint
+from .publishing import check_publishing, upload_checkpoint
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
 from .state import TrainerState, write_json
@@ -70,43 +70,66 @@ class Trainer(SearchingTrainer):
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
+        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
         """
-        args, resume = self.args, bool(resume_from_checkpoint)
-        directory = RunDirectory(args.output_dir)
-        with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
+        args, directory = self.args, RunDirectory(self.args.output_dir)
+        if args.push_to_hub:
+            check_publishing(args)
+        with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))
             dataset = self._checked_datasets()
             self._state_problem_type(dataset)
-            plan = self._plan(dataset)
-            max_steps = plan.max_steps(args.num_train_epochs, args.max_steps)
             trained_on = self._fingerprint(dataset)
-            if resume_from_checkpoint is True:
-                finished = load_finished_run(directory.path, self.model, args, max_steps, trained_on)
-                if finished is not None:
-                    self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
-                    return self._output()
-            self.optimizer = self._make_optimizer()
-            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), self.optimizer, trained_on)
-            self.state.plan(args, max_steps, plan.steps_per_epoch)
-            save_arguments(directory.path, args, self.command)
-            self._prepare(dataset)
-            with self._training(self.optimizer):
-                self._run_epochs(dataset, self.optimizer, plan, directory)
-                self._finish(plan, directory)
-        if self.args.push_to_hub:
+            if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
+                optimizer = self.optimizer = self._make_optimizer()
+                checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+                self._start(checkpoint, optimizer, trained_on)
+                directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
+                self._train_on(dataset, optimizer, directory)
+        if args.push_to_hub:
             self.push_to_hub()
         return self._output()
 
+    def load_finished_run(self) -> None:
+        """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
+
+        Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained on other rows or
+        by another teacher than this trainer has.
+        """
+        dataset, directory = self._checked_datasets(), RunDirectory(self.args.output_dir)
+        if not self._take_finished_run(directory, dataset, self._fingerprint(dataset)):
+            raise FileNotFoundError(f"{directory.path} holds no finished run; expected one that ended (see --resume)")
+
+    def _take_finished_run(self, directory: RunDirectory, dataset: Dataset, trained_on: str) -> bool:
+        max_steps = self._plan(dataset).max_steps(self.args.num_train_epochs, self.args.max_steps)
+        finished = load_finished_run(directory.path, self.model, self.args, max_steps, trained_on)
+        if finished is not None:
+            self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
+        return finished is not None
+
+    def _train_on(self, dataset: Dataset, optimizer: AdamW, directory: RunDirectory) -> None:
+        """All steps that are left, and what a finished run leaves."""
+        plan = self._begun_plan(dataset)
+        save_arguments(directory.path, self.args, self.command)
+        self._prepare(dataset)
+        with self._training(optimizer):
+            self._run_epochs(dataset, optimizer, plan, directory)
+            self._finish(plan, directory)
+
     def _train_without_files(self, dataset: Dataset) -> None:
-        plan = self._plan(dataset)
         self.optimizer = self._make_optimizer()
         self._start(None, self.optimizer, "")
-        max_steps = plan.max_steps(self.args.num_train_epochs, self.args.max_steps)
-        self.state.plan(self.args, max_steps, plan.steps_per_epoch)
+        plan = self._begun_plan(dataset)
         with self._training(self.optimizer):
             self._run_epochs(dataset, self.optimizer, plan, None)
+
+    def _begun_plan(self, dataset: Dataset) -> EpochPlan:
+        """Which rows each step reads, once the state knows how many there are."""
+        args, plan = self.args, self._plan(dataset)
+        self.state.plan(args, plan.max_steps(args.num_train_epochs, args.max_steps), plan.steps_per_epoch)
+        return plan
 
     @contextmanager
     def _training(self, optimizer: AdamW) -> Iterator[None]:
@@ -124,6 +147,12 @@ class Trainer(SearchingTrainer):
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
         return label_loss(logits, labels, self.model.config.problem_type_of(labels), self.args.label_smoothing_factor)
+
+    def _count_part(self, name: str, mean: float, rows: int) -> None:
+        """Let `compute_loss` tell a part of the loss, its mean over so many rows, to be logged under this name."""
+        if rows:
+            total, count = self._parts.get(name, (0.0, 0))
+            self._parts[name] = (total + mean * rows, count + rows)
 
     def _plan(self, dataset: Dataset) -> EpochPlan:
         args = self.args
@@ -195,6 +224,7 @@ class Trainer(SearchingTrainer):
         """One update; the gradient's norm before clipping."""
         state = self.state
         self._call("on_step_begin")
+        self._parts.clear()
         try:
             loss, grad_norm = training_step(
                 optimizer,
@@ -208,6 +238,8 @@ class Trainer(SearchingTrainer):
         except FloatingPointError as error:
             raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
         state.total_loss += loss
+        for name, (total, count) in self._parts.items():
+            state.add_part(name, total / count)
         state.global_step += 1
         return grad_norm
 
@@ -215,7 +247,8 @@ class Trainer(SearchingTrainer):
         state, args = self.state, self.args
         if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
-            self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
+            parts = state.take_parts()
+            self.log({"loss": mean_loss, **parts, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
             state.logged_step, state.logged_loss = state.global_step, state.total_loss
         if self.control.should_evaluate and self.eval_dataset is not None:
             is_best = self._is_best(self.evaluate())
@@ -241,8 +274,7 @@ class Trainer(SearchingTrainer):
             state.global_step,
             lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
         )
-        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
-        directory.rotate(self.args.save_total_limit, keep={path} | best)
+        directory.rotate(self.args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
@@ -264,7 +296,7 @@ class Trainer(SearchingTrainer):
         self.results = self._figures()
         self.save_model()
         write_json(directory.path / RESULTS_FILE, self.results)
-        self.create_model_card()
+        self.create_model_card(measure_speed=False)
         state.save(directory.path)  # last: this file says that the run is finished
 
     def _figures(self) -> dict[str, float]:

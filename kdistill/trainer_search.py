@@ -127,6 +127,7 @@ class SearchingTrainer(TrainerBase):
         """Train as `train` does, on a copy of the trainer and without files; return the objective."""
         assert self.model_init is not None
         run = copy.copy(self)
+        run._parts = {}
         run.args = self._arguments_of_trial(trial.number, hyperparameters, hp_name(trial) if hp_name else None)
         with _ONE_MODEL_INIT:
             run.model = self._taken(made_by(self.model_init, trial))

@@ -99,20 +99,18 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, trained_on: str
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
-    changed = changed_arguments(saved.args, args)
+    changed = [
+        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
+    ]
     if changed:
-        warnings.warn(f"the run goes on with other arguments than it began with: {changed}", stacklevel=4)
+        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
 
 
-def changed_arguments(before: dict[str, Any], args: TrainingArguments) -> str:
-    """Which arguments with an effect on what is learned are others than `before`, in words; empty when none is."""
+def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
+    """Arguments of `saved` that differ from `args` and have a say in what is learned, by name: (saved, now)."""
     now = {
         field.name: getattr(args, field.name)
         for field in fields(args)
         if field.metadata["group"] not in _WITHOUT_EFFECT
     }
-    return "; ".join(
-        f"{name} was {before[name]!r} and is now {value!r}"
-        for name, value in now.items()
-        if before.get(name, value) != value
-    )
+    return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}
