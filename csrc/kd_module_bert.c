@@ -105,9 +105,9 @@ static void do_slice(const slice *s, kd_team *team, ptrdiff_t from, ptrdiff_t to
         kd_bert_pack(&s->bert->model, team, from, to);
 }
 
-/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered
- * when `interruptible`. 0, or -1 with an exception. */
-static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads, int interruptible)
+/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered. 0, or
+ * -1 with an exception. */
+static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads)
 {
     for (ptrdiff_t from = 0; from < items; from += step) {
         const ptrdiff_t to = kd_min(from + step, items);
@@ -118,17 +118,17 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
         do_slice(s, team, from, to);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
-        if (interruptible && PyErr_CheckSignals() < 0)
+        if (to < items && PyErr_CheckSignals() < 0)
             return -1;
     }
     return 0;
 }
 
-static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads, int interruptible)
+static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads)
 {
     slice s = {b, run, phase};
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_bert_item_cost(run, phase));
-    return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads, interruptible);
+    return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads);
 }
 
 /* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
@@ -139,7 +139,7 @@ static int pack_if_stale(kd_bert_object *b, int threads)
     b->model.packed = kd_aligned(b->packed);
     slice s = {b, NULL, KD_PHASE_BODY};
     ptrdiff_t items = kd_bert_pack_items(&b->model);
-    if (b->stale && do_slices(&s, items, items, threads, 0) < 0)
+    if (b->stale && do_slices(&s, items, items, threads) < 0)
         return -1;
     b->stale = 0;
     return 0;
@@ -223,7 +223,7 @@ static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_drop
         pack_if_stale(b, threads) < 0)
         return NULL;
     kd_bert_run *run = kd_bert_begin(&b->model, kd_aligned(b->workspace), batch, dropout, mode, cls_only, threads);
-    if (do_phase(b, run, KD_PHASE_BODY, threads, 1) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads, 1) < 0)
+    if (do_phase(b, run, KD_PHASE_BODY, threads) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads) < 0)
         return NULL;
     npy_intp shape[2] = {batch->B, b->model.config.K};
     PyObject *logits = PyArray_SimpleNew(2, shape, NPY_FLOAT);
@@ -272,18 +272,22 @@ static PyObject *bert_forward(PyObject *self, PyObject *args, PyObject *keywords
     return logits;
 }
 
-/* The first two phases touch no gradient, so an interrupt there leaves them as they were; the last,
- * which adds them up, is not interrupted. */
+/* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them
+ * up: interrupted, it leaves nothing half-added but gives the whole effective batch up. */
 static PyObject *backward(kd_bert_object *b, PyArrayObject *dlogits, int threads)
 {
     kd_bert_run *run = b->run;
     b->run = NULL; /* backward overwrites the activations, so it runs once */
     memcpy(kd_bert_logits(run), PyArray_DATA(dlogits), (size_t)PyArray_SIZE(dlogits) * sizeof(float));
-    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads, 1) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads, 1) < 0)
+    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads) < 0)
         return NULL;
     b->touched_count =
         kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count, kd_bert_batch(run));
-    return do_phase(b, run, KD_PHASE_WEIGHTS, threads, 0) < 0 ? NULL : Py_NewRef(Py_None);
+    if (do_phase(b, run, KD_PHASE_WEIGHTS, threads) < 0) {
+        kd_bert_forget_gradients(b);
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *bert_backward(PyObject *self, PyObject *args)

@@ -30,6 +30,9 @@ int kd_bert_enter(kd_bert_object *b);
 /* The gradient array with its list of touched rows. */
 kd_gradient kd_bert_gradient(const kd_bert_object *b);
 
+/* Sets all gradients to 0 when nothing may fail: with the thread that calls. */
+void kd_bert_forget_gradients(kd_bert_object *b);
+
 /* Methods on gradients and parameters, see kd_module_train.c. */
 extern const char kd_clear_gradients_doc[], kd_gradient_norm_doc[], kd_scale_gradients_doc[], kd_adamw_step_doc[],
     kd_catch_up_doc[];

@@ -363,6 +363,8 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.
             ValueError: dlogits has another shape than the logits.
+            KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
+                had begun to change, all zero, as after `zero_grad`.
         """
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
