@@ -46,14 +46,16 @@ static int prepare_training(kd_bert_object *b)
 
 static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"sizes", "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
+    static char *names[] = {"sizes",      "activation", "layer_norm_eps", "dropouts",
+                            "parameters", "gradients",  "workspace",      NULL};
     kd_bert_object *b = (kd_bert_object *)self;
     kd_module_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *sizes, *parameters, *gradients;
+    PyObject *sizes, *parameters, *gradients, *workspace;
     const char *activation;
     kd_bert_config c;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!sf(fff)OO:Bert", names, &PyTuple_Type, &sizes, &activation,
-                                     &c.eps, &c.p_hidden, &c.p_attention, &c.p_classifier, &parameters, &gradients) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!sf(fff)OOO:Bert", names, &PyTuple_Type, &sizes, &activation,
+                                     &c.eps, &c.p_hidden, &c.p_attention, &c.p_classifier, &parameters, &gradients,
+                                     &workspace) ||
         parse_sizes(sizes, &c) < 0 || kd_parse_activation(activation, &c.activation) < 0)
         return -1;
     if (b->parameters) {
@@ -71,6 +73,7 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
         return -1;
     b->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
     b->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
+    b->new_workspace = Py_NewRef(workspace);
     b->model.parameters = kd_floats(p);
     b->model.gradients = g ? kd_floats(g) : NULL;
     b->stale = 1;
@@ -204,22 +207,32 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
                : 0;
 }
 
-/* Makes the workspace at least `bytes` large. Batches differ in size: a quarter of room to grow spares
- * most reallocations, and what is not touched takes no memory. */
-static int need_workspace(kd_bert_object *b, size_t bytes)
+/* Makes the workspace at least `bytes` large, by asking Python for a larger one: it knows what memory is left. */
+static int need_workspace(kd_bert_object *b, size_t bytes, const kd_batch *batch)
 {
-    if (b->workspace && (size_t)PyArray_SIZE(b->workspace) >= bytes + KD_ALIGN)
+    const Py_ssize_t size = (Py_ssize_t)(bytes + KD_ALIGN);
+    if (b->workspace && PyArray_SIZE(b->workspace) >= size)
         return 0;
     Py_CLEAR(b->workspace); /* the old one first: both at once would double the peak */
-    b->workspace = kd_new_bytes(bytes + bytes / 4);
-    return b->workspace ? 0 : -1;
+    PyObject *made = PyObject_CallFunction(b->new_workspace, "nnn", size, (Py_ssize_t)batch->B, (Py_ssize_t)batch->N);
+    if (!made)
+        return -1;
+    PyArrayObject *array = (PyArrayObject *)made;
+    if (!PyArray_Check(made) || PyArray_TYPE(array) != NPY_BYTE || !PyArray_ISCARRAY(array) ||
+        PyArray_SIZE(array) < size) {
+        Py_DECREF(made);
+        PyErr_Format(PyExc_TypeError, "workspace() did not return an int8 array of at least %zd bytes", size);
+        return -1;
+    }
+    b->workspace = array;
+    return 0;
 }
 
 static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode,
                          int cls_only, int threads)
 {
     b->run = NULL;
-    if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads)) < 0 ||
+    if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads), batch) < 0 ||
         pack_if_stale(b, threads) < 0)
         return NULL;
     kd_bert_run *run = kd_bert_begin(&b->model, kd_aligned(b->workspace), batch, dropout, mode, cls_only, threads);
@@ -356,6 +369,7 @@ static void bert_dealloc(PyObject *self)
     Py_CLEAR(b->gradients);
     Py_CLEAR(b->packed);
     Py_CLEAR(b->workspace);
+    Py_CLEAR(b->new_workspace);
     Py_CLEAR(b->touched);
     Py_CLEAR(b->mark);
     PyMem_Free(b->segments);
@@ -389,8 +403,9 @@ static PyGetSetDef bert_attributes[] = {
 };
 
 static PyType_Slot bert_slots[] = {
-    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients)\n\n"
-                "A model over flat float32 arrays that stay the caller's. gradients = None freezes it."},
+    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients, workspace)\n\n"
+                "A model over flat float32 arrays that stay the caller's. gradients = None freezes it.\n"
+                "workspace(bytes, rows, tokens) gives an int8 array for a batch that needs a larger one."},
     {Py_tp_init, bert_init},
     {Py_tp_dealloc, bert_dealloc},
     {Py_tp_methods, bert_methods},

@@ -12,10 +12,11 @@ typedef struct kd_bert_object {
     PyObject_HEAD
     kd_bert model;
     PyArrayObject *parameters, *gradients, *packed, *workspace;
-    kd_bert_run *run; /* a training run that waits for backward, or NULL */
-    pid_t busy;       /* the process whose call is running with the GIL released, or 0: a child forked
+    PyObject *new_workspace; /* called for a larger one */
+    kd_bert_run *run;        /* a training run that waits for backward, or NULL */
+    pid_t busy;              /* the process whose call is running with the GIL released, or 0: a child forked
                        * meanwhile is not that process */
-    int stale;        /* parameters changed since they were packed */
+    int stale;               /* parameters changed since they were packed */
     /* Training: which rows of the word embeddings have a gradient. */
     PyArrayObject *touched, *mark; /* int32 (V) of which `touched_count` are used, uint8 (V) */
     ptrdiff_t touched_count;
