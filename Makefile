@@ -12,7 +12,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture lint format docs bench oracle clean
+.PHONY: help demo test torture lint format docs site bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py
 
+site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
@@ -62,7 +65,7 @@ $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 	@touch $@
 
 # kdistill is there by now: these add what its extra of that name lists.
-$(VENV)/test.stamp $(VENV)/lint.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@

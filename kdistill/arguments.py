@@ -19,8 +19,11 @@ from .transformers_arguments import OTHER_ARGUMENTS, translate
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
-REPORTERS = ("none", "tensorboard", "all")
+REPORTERS = ("none", "files", "tensorboard", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+
+
+_BEST_METRIC = ("metric_for_best_model", "greater_is_better")
 
 
 def whole_steps(steps: float, max_steps: int) -> int:
@@ -41,7 +44,9 @@ class _TakesNamesOfTransformers(type):
             if meant is not None and meant[0] in values:
                 raise TypeError(f"{meant[0]} is given twice, once under an older name; expected one of the two")
             values |= [meant] if meant is not None else []
-        return super().__call__(*args, **values)
+        made = super().__call__(*args, **values)
+        object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
+        return made
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -211,10 +216,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         theirs=False,
     )
     metric_for_best_model: str = argument(
-        "accuracy", "metric that names the best model", group="evaluation", none_is_default=True, theirs=None
+        "accuracy",
+        "metric that names the best model; left to its default, that of a regression is loss",
+        group="evaluation",
+        none_is_default=True,
+        theirs=None,
     )
     greater_is_better: bool | None = argument(
-        None, "whether a greater metric is better (default: yes, unless its name ends in loss)", group="evaluation"
+        None,
+        "whether a greater metric is better (default: no for names that end in loss or mse)",
+        group="evaluation",
     )
 
     save_strategy: str = argument(
@@ -255,13 +266,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
     logging_dir: str | None = argument(
         None,
-        "directory of TensorBoard's files (default: one per run under runs/ in the output directory)",
+        "directory of what report_to asks for (default: one per run under runs/ in the output directory)",
         group="checkpoints and logs",
         origin="transformers 4",
     )
     report_to: str = argument(
         "none",
-        "also log for TensorBoard (needs the extra kdistill[tensorboard]); all means whatever is installed",
+        "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
+        "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
         group="checkpoints and logs",
         choices=REPORTERS,
         none_is_default=True,
@@ -269,6 +281,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     disable_tqdm: bool = argument(
         False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
     )
+
+    _left_open = frozenset[str]()
+    """Which of the arguments about the best model nobody has set."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
@@ -283,6 +298,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
         object.__setattr__(self, name, checked(known[name], kind, optional, value))
+        object.__setattr__(self, "_left_open", self._left_open - {name})
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is no field: an older name reads the argument that it stands for."""
@@ -309,6 +325,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             raise ValueError(
                 "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
             )
+
+    def settle_best_metric(self, is_regression: bool) -> None:
+        """Let `metric_for_best_model`, where nobody has set it, be one that the model's problem has."""
+        if "metric_for_best_model" not in self._left_open:
+            return
+        left_open = self._left_open
+        self.metric_for_best_model = "loss" if is_regression else "accuracy"
+        if "greater_is_better" in left_open:
+            self.greater_is_better = not is_regression
+        object.__setattr__(self, "_left_open", left_open)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Number of warm-up steps: `warmup_steps`, or else `warmup_ratio` of the run, rounded up."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
+from .problem_types import PROBLEM_TYPES
 from .transformers_arguments import OTHER_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ COMMANDS = (
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
-        "Print accuracy, loss (cross-entropy) and n, the number of labelled rows.",
+        "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
+        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
+        "for a regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -84,10 +87,21 @@ COMMANDS = (
         "predict",
         "--model MODEL --data FILE [--output FILE]",
         "label rows of text",
-        "Write one line per row: its index, the predicted label and the probability of each label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
+        "label, separated by tabs.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
+    ),
+    _Command(
+        "report",
+        "--model DIR [--without-teacher DIR ...] [--seed-runs DIR ...] [--holdout FILE]",
+        "measure a finished run, beside others, for its model card",
+        "Measure the run in DIR on its evaluation rows: accuracy with its interval, calibration, agreement with the "
+        "teacher, speed of both; the same student without a teacher, other seeds and held-out rows where they are "
+        "given. Write it into the model card, DIR/README.md. What the run read is found through its command.txt.",
+        "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
+        "      --holdout test.tsv",
     ),
     _Command(
         "bench",
@@ -259,6 +273,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         )
     elif command == "info":
         group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
+    elif command == "report":
+        _add_report_options(parser, group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
@@ -291,7 +307,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", "distill"):
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure accuracy on")
+        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure the model on")
         _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
         _add_switch(
             group,
@@ -320,11 +336,64 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="NAME",
         help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
     )
+    if command != "bench":
+        _add_task(group, command)
     group.add_argument(
         "--config",
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
     )
+
+
+def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
+    group.add_argument("--model", required=True, metavar="DIR", help="output directory of the finished run")
+    group.add_argument(
+        "--without-teacher",
+        nargs="+",
+        metavar="DIR",
+        help="output directories of the same run without a teacher: the same command with --alpha 1",
+    )
+    group.add_argument(
+        "--seed-runs", nargs="+", metavar="DIR", help="output directories of the same run with other seeds"
+    )
+    group.add_argument("--holdout", metavar="FILE", help=f"rows with labels that chose nothing: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--search-trials",
+        type=int,
+        metavar="N",
+        help="the run's hyperparameters are the best of N trials on its evaluation rows",
+    )
+    moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
+    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
+    moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
+    moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
+    moved.add_argument("--eval", metavar="FILE", help="the rows that it was evaluated on")
+    card = parser.add_argument_group("metadata of the model card")
+    card.add_argument("--language", metavar="A,B,...", help="languages of the text, such as en")
+    card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
+    card.add_argument("--tags", metavar="A,B,...", help="further tags")
+    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+
+
+def _add_task(group: _ArgumentGroup, command: str) -> None:
+    """What is learned or measured."""
+    whose = "the teacher's" if command == "distill" else "the model's"
+    group.add_argument(
+        "--problem-type",
+        choices=PROBLEM_TYPES,
+        help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
+    )
+    if command in ("finetune", "distill"):
+        default = "those of the model or the file" if command == "finetune" else "the teacher's, which it must be"
+        group.add_argument(
+            "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
+        )
+    if command != "predict":
+        group.add_argument(
+            "--metrics",
+            metavar="A,B,...",
+            help="metrics to measure beside the usual ones, such as f1_macro or matthews_correlation",
+        )
 
 
 def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only: tuple[str, ...] | None) -> None:
