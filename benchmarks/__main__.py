@@ -32,6 +32,8 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "whole_job": ("whole_job",),
     "accuracy": ("accuracy",),
     "finetune": ("finetune",),
+    "interrupts": ("interrupts",),
+    "interrupts-1": ("interrupts", "--threads", "1"),
 }
 
 
