@@ -47,7 +47,9 @@ struct kd_team {
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pool_quiet = PTHREAD_COND_INITIALIZER; /* no team is open */
 static worker *pool_idle;
-static kd_team *pool_teams; /* closed ones, to be opened again: a call in the middle of a step takes no memory */
+/* Closed ones, to be opened again: a call in the middle of a step takes no memory, and none enters the allocator
+ * while another Python thread may fork (AddressSanitizer's, before LLVM 18, leaves its lock taken in the child). */
+static kd_team *pool_teams;
 static int pool_open_teams;
 static kd_status pool_status;
 
