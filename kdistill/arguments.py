@@ -1,8 +1,8 @@
 """`TrainingArguments` and `DistillationTrainingArguments`: every choice of a training run, checked on assignment.
 
 Names and defaults are those of `transformers.TrainingArguments`, except: batch size 128, evaluation, saving and
-logging once per epoch, logs below `runs/`, and the best model by accuracy at the end. This is the only list of the arguments: the options
-of the command line and their help texts are made from these dataclass fields.
+logging once per epoch, logs below `runs/`, and the best model by accuracy at the end. This is the only list of the
+arguments: the options of the command line and their help texts are made from these dataclass fields.
 """
 
 from __future__ import annotations
