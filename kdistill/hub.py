@@ -129,8 +129,9 @@ def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
 
 
 def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
-    """The errors of huggingface_hub's HTTP client, which it lets through: httpx's HTTPError or, in versions below 1,
-    requests' RequestException, whichever its own error derives from.
+    """What huggingface_hub lets through without a network: its HTTP client's error, from which its own derives.
+
+    httpx's HTTPError or, in versions below 1, requests' RequestException.
     """
     bases = of_the_hub.__mro__
     return cast("type[Exception]", bases[bases.index(OSError) - 1])

@@ -23,6 +23,7 @@ from kdistill.data import Batch, pack
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import label_loss
+from kdistill.memory import workspace
 from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
@@ -99,6 +100,7 @@ class BertForSequenceClassification(NamedParameters):
             (config.hidden_dropout_prob, config.attention_probs_dropout_prob, classifier),
             self._parameters,
             self._gradients,
+            workspace,
         )
 
     @classmethod
@@ -194,6 +196,13 @@ class BertForSequenceClassification(NamedParameters):
             for name, value in tensors.items():
                 views[name][:] = value
         return student
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Returns a model of its own with the same weights: not frozen, and no optimiser has seen it."""
+        model = type(self).__new__(type(self))
+        model._allocate(self.config, self.dropout_seed)
+        model._parameters[:] = self.flat_parameters
+        return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
@@ -346,6 +355,7 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             ValueError: an id or length is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
+            MemoryError: the batch needs more memory than there is; says how much.
         """
         ids, types, starts = pack(batch)
         if train:
@@ -372,6 +382,8 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.
             ValueError: dlogits has another shape than the logits.
+            KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
+                had begun to change, all zero, as after `zero_grad`.
         """
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
