@@ -44,6 +44,12 @@ def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]],
     return _fetch(name, needed, optional)
 
 
+def public_name(path_or_id: str) -> str:
+    """A hub id as it is, a local directory without where it lies."""
+    path = Path(path_or_id)
+    return path.resolve().name if path.is_dir() else path_or_id
+
+
 def upload(
     directory: Path,
     repo_id: str,
