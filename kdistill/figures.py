@@ -17,7 +17,7 @@ from .state import TrainerState
 from .study import import_optuna
 
 _COLOURS = ("#0b63a5", "#d9730d", "#5f6b76", "#2f855a", "#9b3fa3")
-_STYLE = {
+_STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
