@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib.metadata import version
-from typing import Any
 
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
-from .config import BertConfig
+from .card_metadata import CardMetadata, header
 from .overlap import MIN_PHRASE_TOKENS
-from .problem_types import MULTI_LABEL, REGRESSION
 from .progress import format_duration
 from .report import Comparison, DataFacts, Holdout, Measured, Report, spreads
 from .report_measuring import cpu_name
@@ -19,24 +16,12 @@ from .runtime import show_config
 
 CARD_FILE = "README.md"
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
-_MAIN_METRIC = {REGRESSION: "mse", MULTI_LABEL: "f1"}
-
-
-@dataclass(frozen=True)
-class CardMetadata:
-    """What only a person knows: languages (ISO 639), licence (an identifier of the hub), further tags, and the ids of
-    the data sets on the hub that the rows are from."""
-
-    language: tuple[str, ...] = ()
-    license: str | None = None
-    tags: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
 
 
 def model_card(report: Report, metadata: CardMetadata) -> str:
     """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards)."""
     sections = [
-        _header(report, metadata),
+        header(report, metadata),
         _introduction(report),
         *_results(report),
         *_holdout(report.holdout),
@@ -46,55 +31,6 @@ def model_card(report: Report, metadata: CardMetadata) -> str:
         _usage(report),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-# Metadata
-
-
-def _header(report: Report, metadata: CardMetadata) -> str:
-    subject = report.subject
-    tags = ["bert", "text-classification", "kdistill", *(["knowledge-distillation"] if subject.teacher else [])]
-    entries: dict[str, Any] = {
-        "language": list(metadata.language),
-        "license": metadata.license,
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": [*tags, *metadata.tags],
-        "base_model": subject.started_from if _is_hub_id(subject.started_from) else None,
-        "datasets": list(metadata.datasets),
-        "metrics": [_main_metric(subject.model.config)],
-        "model-index": _model_index(report, metadata),
-    }
-    # JSON is YAML, and its quotes leave no name to be taken for a number, a date or a list.
-    lines = [f"{name}: {json.dumps(value)}" for name, value in entries.items() if value not in (None, [])]
-    return "\n".join(["---", *lines, "---"])
-
-
-def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]:
-    """The results as the hub takes them; empty when there are none."""
-    measured = [(report.eval, report.measured)]
-    measured += [] if report.holdout is None else [(report.holdout.data, report.holdout.measured)]
-    task = {"type": "text-classification", "name": "Text Classification"}
-    results = [
-        {
-            "task": task,
-            "dataset": {"type": metadata.datasets[0] if metadata.datasets else data.name, "name": data.name},
-            "metrics": [
-                {"type": name, "value": value, "name": name} for name, value in (*of.scores.items(), ("loss", of.loss))
-            ],
-        }
-        for data, of in measured
-        if data is not None and of is not None
-    ]
-    return [{"name": report.subject.name, "results": results}] if results else []
-
-
-def _is_hub_id(name: str | None) -> bool:
-    return name is not None and name.count("/") == 1
-
-
-def _main_metric(config: BertConfig) -> str:
-    return _MAIN_METRIC.get(config.problem_type or "", "accuracy")
 
 
 # What it is
@@ -130,8 +66,8 @@ def _results(report: Report) -> Iterator[str]:
     if report.speed is not None:
         speed = report.speed
         yield (
-            f"Speed is that of {speed.rows} of these rows in batches of {speed.batch_size} on {speed.threads} threads "
-            f"of this machine ({speed.cpu}, {speed.isa_level})."
+            f"Speed is that of {speed.rows} of these rows in batches of {speed.batch_size}, on "
+            f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
         )
     if measured is not None:
         yield _choice(report)
@@ -350,9 +286,9 @@ logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.su
 ```"""
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

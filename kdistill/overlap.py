@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .data import Dataset
 
-# A shorter training row inside a held-out one is a common phrase ("the film"), no leak. docs/how-to/report.md shows what
-# each length finds between SST-2's dev rows and its training rows, which come from other sentences.
+# A shorter training row inside a held-out one is a common phrase ("the film"), no leak. docs/how-to/report.md shows
+# what each length finds between SST-2's dev rows and its training rows, which come from other sentences.
 MIN_PHRASE_TOKENS = 6
 _BASE = 0x9E3779B97F4A7C15  # odd, so that its powers have inverses modulo 2**64
 _Hashes = NDArray[np.uint64]

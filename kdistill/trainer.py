@@ -22,7 +22,7 @@ from .html_tables import html_table
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
-from .publishing import upload_checkpoint
+from .publishing import check_publishing, upload_checkpoint
 from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
@@ -78,9 +78,12 @@ class Trainer(TrainerBase):
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
+        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
         """
         args, directory = self.args, RunDirectory(self.args.output_dir)
+        if args.push_to_hub:
+            check_publishing(args)
         with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))
@@ -91,7 +94,9 @@ class Trainer(TrainerBase):
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
                 optimizer = self.optimizer = self._make_optimizer()
-                self._start(directory.checkpoint_to_resume(resume_from_checkpoint), optimizer, trained_on)
+                checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+                self._start(checkpoint, optimizer, trained_on)
+                directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
                 self._train_on(dataset, optimizer, directory)
         if args.push_to_hub:
             self.push_to_hub()
@@ -298,8 +303,7 @@ class Trainer(TrainerBase):
             state.global_step,
             lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
         )
-        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
-        directory.rotate(self.args.save_total_limit, keep={path} | best)
+        directory.rotate(self.args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)

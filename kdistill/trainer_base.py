@@ -10,6 +10,7 @@ from typing import Any
 
 from .arguments import TrainingArguments
 from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .card_metadata import CardMetadata
 from .checkpoint import WEIGHTS_FILES
 from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
@@ -17,7 +18,7 @@ from .files import atomic_write
 from .html_tables import Metrics
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
-from .model_card import CARD_FILE, CardMetadata, model_card
+from .model_card import CARD_FILE, model_card
 from .optim import AdamW
 from .progress import Progress
 from .publishing import upload_run
@@ -195,7 +196,11 @@ class TrainerBase:
         return None
 
     def push_to_hub(self) -> str:
-        """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
+        """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
+
+        Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        """
         self._call("on_push_begin")
         return upload_run(self.args, self.state)
 

@@ -20,7 +20,7 @@ from kdistill.data import as_dataset
 from kdistill.model import BertForSequenceClassification
 from kdistill.tokenizer import AutoTokenizer
 
-RECIPE = ["--num-train-epochs", "2", "--per-device-train-batch-size", "16", "--learning-rate", "0.005", "--alpha", "0"]
+RECIPE = ["--num-train-epochs", "2", "--per-device-train-batch-size", "16", "--learning-rate", "0.01", "--alpha", "0"]
 
 
 def command(*words: object) -> int:
@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data = ["--train", "train.tsv", "--eval", "dev.tsv", "--json"]
         teacher = ["--model", "base", *data, "--output-dir", "teacher", "--num-train-epochs", 6]
         assert command("finetune", *teacher, "--learning-rate", 0.01, "--per-device-train-batch-size", 8) == 0
-        distil = ["distill", "--teacher", "teacher", "--student", "L1-H8-A2", *data, *RECIPE]
+        distil = ["distill", "--teacher", "teacher", "--student", "L1-H16-A2", *data, *RECIPE]
         for name, options in (
             ("student", ["--seed", 1]),
             ("alone", ["--seed", 1, "--alpha", 1]),
@@ -97,6 +97,7 @@ def test_all_of_it_from_the_command_line(copy: Path, capsys: pytest.CaptureFixtu
     assert alone["accuracy"] == other.mean()
     assert alone["mcnemar"]["only_first"] == int((right & ~other).sum())
     assert alone["mcnemar"]["only_second"] == int((other & ~right).sum())
+    assert alone["mcnemar"]["only_first"] != alone["mcnemar"]["only_second"]
     assert alone["differences"] == {}
     accuracies = [right.mean()]
     for name in ("student-2", "student-3"):

@@ -434,6 +434,7 @@ def test_names_of_transformers_in_the_constructor(tmp_path: Path) -> None:
 def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads: list[Any] = []
     monkeypatch.setattr(publishing, "upload", lambda *values, **named: uploads.append((values, named)) or "address")
+    monkeypatch.setattr(publishing, "check_upload", lambda *_: None)
     args = arguments(tmp_path, eval_strategy="no", push_to_hub=True, hub_model_id="me/tiny", hub_private_repo=True)
     trainer = Trainer(small_model(), args, train_dataset=small_dataset(16))
     trainer.train()
