@@ -196,6 +196,13 @@ class BertForSequenceClassification(NamedParameters):
                 views[name][:] = value
         return student
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Returns a model of its own with the same weights: not frozen, and no optimiser has seen it."""
+        model = type(self).__new__(type(self))
+        model._allocate(self.config, self.dropout_seed)
+        model._parameters[:] = self.flat_parameters
+        return model
+
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
         path = Path(directory)
