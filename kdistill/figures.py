@@ -5,6 +5,8 @@ Each function returns a `matplotlib.figure.Figure`, which Jupyter shows and `sav
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -107,9 +109,7 @@ def reliability_diagram(models: Mapping[str, Logits], labels: Labels) -> Any:
         label = f"{name} (ECE {expected_calibration_error(bins):.3f})"
         axes.scatter(confidence, accuracy, s=sizes, color=colour, alpha=0.8, label=label)
     lowest = 1 / next(iter(models.values())).shape[1]
-    axes.set(
-        title="is a model as often right as it says?", xlabel="confidence", ylabel="accuracy", xlim=(lowest, 1.02)
-    )
+    axes.set(title="is a model as often right as it says?", xlabel="confidence", ylabel="accuracy", xlim=(lowest, 1.02))
     _legend(axes, loc="upper left", markerscale=0.6)
     return figure
 
@@ -169,12 +169,29 @@ def _legend(axes: Any, **options: Any) -> None:
 
 def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
     """A figure with so many panels side by side."""
+    picture = _picture()
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        figure = picture(figsize=(6.4 if columns == 1 else 9.6, height), layout="constrained")
+        panels = figure.subplots(1, columns, squeeze=False)
+    return figure, list(panels[0])
+
+
+@functools.cache
+def _picture() -> Any:
+    """A Figure that Jupyter shows as SVG, whatever it knows of matplotlib; the same picture has the same bytes."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('pictures need matplotlib: pip install "kdistill[notebook]"') from error
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(6.4 if columns == 1 else 9.6, height), layout="constrained")
-        panels = figure.subplots(1, columns, squeeze=False)
-    return figure, list(panels[0])
+
+    class Picture(Figure):
+        def _repr_svg_(self) -> tuple[str, dict[str, str]]:
+            text = io.StringIO()
+            with rc_context({"svg.hashsalt": "kdistill", "svg.fonttype": "none"}):  # words stay words
+                self.savefig(text, format="svg", metadata={"Date": None})
+            return text.getvalue(), {"alt": "; ".join(axes.get_title() for axes in self.axes)}
+
+    return Picture

@@ -9,21 +9,28 @@ from typing import Any
 
 # Beside the style of the notebook, which is light or dark: no colours of our own.
 _CAPTION = "caption-side: top; text-align: left; font-weight: bold; color: inherit; padding: 0.2em 0"
-_CELL = "text-align: left; vertical-align: top; padding: 0.15em 0.8em 0.15em 0"
+_TEXT = "text-align: left; vertical-align: top; padding: 0.15em 0.8em 0.15em 0"
 _NUMBER = "text-align: right; vertical-align: top; padding: 0.15em 0.8em 0.15em 0; font-variant-numeric: tabular-nums"
 
 
 def html_table(caption: str, rows: Iterable[Sequence[Any]], *, header: Sequence[str] = ()) -> str:
-    """A table of text and numbers, one tuple a row, all of it escaped. None is an empty cell.
+    """A table of text and numbers, one sequence a row, all of it escaped. None is an empty cell.
 
-    Whole numbers show their thousands, others four places (five digits where that shows too little).
+    See `shown` for how numbers are written; a column that holds nothing else is aligned to the right.
     """
+    cells = list(rows)
+    styles = [_TEXT if any(map(_is_text, column)) else _NUMBER for column in zip(*cells, strict=True)]
+    styles = styles or [_TEXT] * len(header)
     lines = [f'<caption style="{_CAPTION}">{escape(caption)}</caption>'] if caption else []
     if header:
-        cells = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in header)
-        lines.append(f"<thead><tr>{cells}</tr></thead>")
+        names = (
+            f'<th scope="col" style="{style}">{escape(name)}</th>' for name, style in zip(header, styles, strict=True)
+        )
+        lines.append(f"<thead><tr>{''.join(names)}</tr></thead>")
     lines.append("<tbody>")
-    lines += [f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows]
+    for row in cells:
+        values = (f'<td style="{style}">{escape(shown(value))}</td>' for value, style in zip(row, styles, strict=True))
+        lines.append(f"<tr>{''.join(values)}</tr>")
     return "\n".join(["<table>", *lines, "</tbody>", "</table>"])
 
 
@@ -33,7 +40,8 @@ def folded(summary: str, content: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a table shows it, as plain text."""
+    """A value as a table shows it, as plain text: whole numbers with their thousands, others with four places, or with
+    five digits where that shows too little."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -43,9 +51,8 @@ def shown(value: Any) -> str:
     return f"{value:,.4f}" if abs(value) >= 0.01 else f"{value:.5g}"
 
 
-def _cell(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f'<td style="{_NUMBER if is_number else _CELL}">{escape(shown(value))}</td>'
+def _is_text(value: Any) -> bool:
+    return value is not None and (isinstance(value, bool) or not isinstance(value, int | float))
 
 
 class Metrics(dict[str, float]):

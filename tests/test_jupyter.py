@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def tables_of(value: object) -> list[list[list[str]]]:
 def test_text_is_escaped() -> None:
     rows = Tables(html_table("a < b", [("<script>", None, "x & y")], header=("<i>", "", ""))).tables[0]
     assert rows == [["<i>", "", ""], ["<script>", "", "x & y"]]
+
+
+def test_a_column_of_numbers_is_aligned_to_the_right() -> None:
+    html = html_table("", [("loss", 1.0, 2), ("none", None, "text")], header=("name", "value", "other"))
+    assert re.findall(r"text-align: (\w+)", html) == ["left", "right", "left"] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The notebooks in notebooks/: runs them and writes pages with all outputs into docs/, or takes their outputs out.
 
-    python tools/notebooks.py run      what `make notebooks` does
-    python tools/notebooks.py strip    before a commit; the suite refuses a notebook with outputs
+python tools/notebooks.py run      what `make notebooks` does
+python tools/notebooks.py strip    before a commit; the suite refuses a notebook with outputs
 """
 
 from __future__ import annotations
