@@ -156,6 +156,7 @@ def gradient_norms(gradients: Mapping[str, NDArray[np.float32]]) -> Any:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(names)), names, fontsize="x-small")
     axes.set(title="norm of each gradient", xscale="log", ylim=(-0.7, len(names) - 0.3))
+    axes.set_xlim(left=max(norms) * 1e-4)  # the bias of the keys has none but rounding
     return figure
 
 
@@ -173,7 +174,7 @@ def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        figure = picture(figsize=(6.4 if columns == 1 else 9.6, height), layout="constrained")
+        figure = picture(figsize=(6.4 if columns == 1 else 8.4, height), layout="constrained")
         panels = figure.subplots(1, columns, squeeze=False)
     return figure, list(panels[0])
 
