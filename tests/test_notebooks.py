@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,11 @@ def test_with_models_and_rows_by_name(model_that_has_read: Path, tmp_path: Path)
     for name, chosen in (("train", range(600)), ("validation", range(600, 800))):
         lines = [f"{row['sentence']}\t{row['label']}\n" for row in table.select(chosen)]
         (rows / f"{name}.tsv").write_text("sentence\tlabel\n" + "".join(lines))
-    ids = {"teacher_id": str(model_that_has_read), "student_id": str(model_that_has_read)}
+    teacher, student = kd.BertForSequenceClassification.from_pretrained(model_that_has_read), tmp_path / "student"
+    config = teacher.config.replace(num_hidden_layers=2)
+    kd.BertForSequenceClassification.from_teacher(teacher, config).save_pretrained(student)
+    shutil.copy(model_that_has_read / "vocab.txt", student)
+    ids = {"teacher_id": str(model_that_has_read), "student_id": str(student)}
     data = {"dataset_id": str(rows), "dataset_config": None, "online": True, "n_trials": 3}
     run(ids | data, tmp_path / "out")
     assert (tmp_path / "out" / "tiny-bert-best" / "model.safetensors").is_file()
