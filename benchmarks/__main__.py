@@ -33,6 +33,8 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "accuracy": ("accuracy",),
     "search": ("search",),
     "finetune": ("finetune",),
+    "interrupts": ("interrupts",),
+    "interrupts-1": ("interrupts", "--threads", "1"),
 }
 
 

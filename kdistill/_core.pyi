@@ -1,5 +1,7 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ class Bert:
         dropouts: tuple[float, float, float],
         parameters: NDArray[np.float32],
         gradients: NDArray[np.float32] | None,
+        workspace: Callable[[int, int, int], NDArray[np.int8]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -1,8 +1,8 @@
 """`TrainingArguments` and `DistillationTrainingArguments`: every choice of a training run, checked on assignment.
 
 Names and defaults are those of `transformers.TrainingArguments`, except: batch size 128, evaluation, saving and
-logging once per epoch, and the best model by accuracy at the end. This is the only list of the arguments: the options
-of the command line and their help texts are made from these dataclass fields.
+logging once per epoch, logs below `runs/`, and the best model by accuracy at the end. This is the only list of the
+arguments: the options of the command line and their help texts are made from these dataclass fields.
 """
 
 from __future__ import annotations
@@ -272,12 +272,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         origin="transformers 4",
     )
     report_to: str = argument(
-        "none",
+        "all",
         "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
         "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
         group="checkpoints and logs",
         choices=REPORTERS,
         none_is_default=True,
+        theirs="none",
     )
     disable_tqdm: bool = argument(
         False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None

@@ -93,8 +93,8 @@ def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
+    if isinstance(value, float):  # a learning rate has its digits further behind
+        return f"{value:.4f}" if value == 0 or abs(value) >= 1e-2 else f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

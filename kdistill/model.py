@@ -24,6 +24,7 @@ from kdistill.html_tables import folded, html_table
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import label_loss
+from kdistill.memory import workspace
 from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
@@ -100,6 +101,7 @@ class BertForSequenceClassification(NamedParameters):
             (config.hidden_dropout_prob, config.attention_probs_dropout_prob, classifier),
             self._parameters,
             self._gradients,
+            workspace,
         )
 
     @classmethod
@@ -354,6 +356,7 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             ValueError: an id or length is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
+            MemoryError: the batch needs more memory than there is; says how much.
         """
         ids, types, starts = pack(batch)
         if train:
@@ -380,6 +383,8 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.
             ValueError: dlogits has another shape than the logits.
+            KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
+                had begun to change, all zero, as after `zero_grad`.
         """
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 

@@ -153,10 +153,8 @@ class SharedStudy:
         for what, value in about.items():
             if found["about"][what] != value:
                 raise ValueError(f"the study {study.study_name!r} is about other {what}; choose another study_name")
-        changed = [
-            f"{key} was {old!r} and is now {new!r}"
-            for key, (old, new) in changed_arguments(found["args"], args).items()
-        ]
+        differences = changed_arguments(found["args"], args)
+        changed = [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences.items()]
         if changed:
             warnings.warn(
                 f"the study {study.study_name!r} goes on with other arguments than it began with: {'; '.join(changed)}",

@@ -48,8 +48,7 @@ class SearchingTrainer(TrainerBase):
     ) -> BestRun:
         """Look for the hyperparameters that train the best model (extra `[search]`); docs/how-to/search.md tells more.
 
-        hp_space: a function (Optuna trial) -> dict, ranges by the names of arguments, a .toml or .json file of such, or
-            None for `search_space.DEFAULT_SPACE`.
+        hp_space: as in `search_space.hyperparameter_space`: a function (Optuna trial) -> dict, ranges, or their file.
         compute_objective: (metrics of an evaluation) -> number; default `args.metric_for_best_model`.
         n_trials: how many the study is to have in all, over every process and every call.
         direction: "minimize" or "maximize"; default what the metric asks for, and "minimize" for a `compute_objective`.
@@ -57,22 +56,19 @@ class SearchingTrainer(TrainerBase):
         storage, study_name: see `study.SharedStudy`; the study goes on where it is.
         n_jobs: trials at once, in threads that share the cores (-1: one a core).
         pruner, sampler: Optuna's, or names: median, hyperband, none; tpe, random.
-        timeout: seconds after which no trial is begun.
-        seed: of the sampler; default `args.seed`.
+        timeout: seconds after which no trial is begun. seed: of the sampler; default `args.seed`.
 
         A trial trains what `model_init` makes, on a copy of this trainer and its callbacks, and writes no model. Its
         objective is that of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
         `MemoryError`) is recorded and the search goes on; `study` is Optuna's. Raises `ValueError` without `model_init`
         or `eval_dataset` and for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
-        if backend != "optuna":
-            raise ValueError(f"backend is {backend!r}; expected 'optuna'")
-        dataset, eval_dataset = self._checked_search()
-        metrics = self._predict(eval_dataset, "eval", "evaluate").metrics  # what is wrong with them shows here
+        dataset, eval_dataset = self._checked_search(backend)
+        space = hyperparameter_space(hp_space, self.args)
         if compute_objective is None:
             direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
             compute_objective = self._best_metric
-        float(compute_objective(metrics))
+        compute_objective(self._predict(eval_dataset, "eval", "evaluate").metrics)  # if it cannot, that shows here
         study = SharedStudy(
             study_name,
             storage,
@@ -80,28 +76,33 @@ class SearchingTrainer(TrainerBase):
             sampler=sampler,
             pruner=pruner,
             seed=self.args.seed if seed is None else seed,
-            about={
-                "training rows, or another teacher": self._fingerprint(dataset),
-                "evaluation rows": eval_dataset.fingerprint(),
-                "models": repr(self.model),
-            },
+            about=self._subject(dataset, eval_dataset),
             args=self.args,
         )
         self.study = study.study
-        search = Search(
+        return Search(
             study,
-            hyperparameter_space(hp_space, self.args),
+            space,
             partial(self._run_trial, dataset=dataset, compute_objective=compute_objective, hp_name=hp_name),
             n_trials=n_trials,
             n_jobs=n_jobs,
             timeout=timeout,
             prepare=lambda: self._prepare(dataset),
             progress=Progress("search", unit="trials", quiet=self.args.disable_tqdm),
-        )
-        return search.run()
+        ).run()
 
-    def _checked_search(self) -> tuple[Dataset, Dataset]:
+    def _subject(self, dataset: Dataset, eval_dataset: Dataset) -> dict[str, str]:
+        """What a study is about: "the study is about other ...", when it is not this."""
+        return {
+            "training rows, or another teacher": self._fingerprint(dataset),
+            "evaluation rows": eval_dataset.fingerprint(),
+            "models": repr(self.model),
+        }
+
+    def _checked_search(self, backend: str) -> tuple[Dataset, Dataset]:
         """The rows to train and to evaluate on, once it is certain that every trial can."""
+        if backend != "optuna":
+            raise ValueError(f"backend is {backend!r}; expected 'optuna'")
         if self.model_init is None:
             raise ValueError(
                 "model_init is None; hyperparameter_search needs a function that makes a new model for each trial: "

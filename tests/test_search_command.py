@@ -73,7 +73,7 @@ def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[
         ["trial 1", "trial 0"],
     )
     assert "(learning_rate 0.0" in errors
-    assert "learning_rate" in output
+    assert "hyperparameters learning_rate" in output
     status, output, errors = run(capsys, *shape, *choices, "--n-trials", "3")
     assert [line.split(":")[0] for line in errors.splitlines() if line.startswith("trial")] == ["trial 2"]
     study = optuna.load_study(study_name="mine", storage=open_journal("here/s.journal"))
