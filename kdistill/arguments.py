@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .argument_fields import argument, argument_types, checked, did_you_mean
+from .argument_fields import GROUPS, argument, argument_types, checked, did_you_mean
+from .html_tables import folded, html_table
 from .transformers_arguments import OTHER_ARGUMENTS, translate
 
 INTERVALS = ("no", "steps", "epoch")
@@ -346,6 +347,23 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     def to_dict(self) -> dict[str, Any]:
         """All arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) is left as None."""
         return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the arguments that differ from their defaults, and behind a line to open all others."""
+        values, ordered = self.to_dict(), sorted(fields(self), key=lambda field: GROUPS.index(field.metadata["group"]))
+        defaults = type(self)().to_dict()
+        chosen = [field for field in ordered if values[field.name] != defaults[field.name]]
+        left = [field for field in ordered if field not in chosen]
+        header = ("argument", "value", "what it is")
+        tables = [
+            html_table(
+                caption,
+                ((field.name, str(values[field.name]), field.metadata["help"]) for field in listed),
+                header=header,
+            )
+            for caption, listed in ((type(self).__name__, chosen), ("", left))
+        ]
+        return tables[0] + folded(f"{len(left)} arguments at their defaults", tables[1])
 
 
 @dataclass

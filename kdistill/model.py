@@ -20,6 +20,7 @@ from kdistill import _core
 from kdistill.checkpoint import WEIGHTS_FILES, read_weights, write_weights
 from kdistill.config import CONFIG_FILE, BertConfig
 from kdistill.data import Batch, pack
+from kdistill.html_tables import folded, html_table
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import label_loss
@@ -403,6 +404,29 @@ class BertForSequenceClassification(NamedParameters):
             f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
             f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
         )
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the shape, and behind a line to open every tensor."""
+        c = self.config
+        words = int(np.prod(next(tensor.shape for tensor in self.layout if "word_embeddings" in tensor.name)))
+        rows = [
+            ("layers", c.num_hidden_layers),
+            ("hidden size", c.hidden_size),
+            ("attention heads", c.num_attention_heads),
+            ("feed-forward", c.intermediate_size),
+            ("vocabulary", c.vocab_size),
+            ("positions", c.max_position_embeddings),
+            ("labels", ", ".join(c.id2label.values())),
+            ("parameters", self.num_parameters()),
+            ("of these word embeddings", words),
+            ("state", "frozen (a teacher)" if self.frozen else "trainable"),
+        ]
+        tensors = html_table(
+            "",
+            ((t.name, " x ".join(map(str, t.shape)), int(np.prod(t.shape))) for t in self.layout),
+            header=("tensor", "shape", "parameters"),
+        )
+        return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
 
 
 def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from .argument_fields import did_you_mean
 from .arguments import TrainingArguments
 from .files import file_lock, is_locked
+from .html_tables import html_table, shown
 from .training_checkpoint import changed_arguments
 
 JOURNAL_FILE = "study.journal"
@@ -36,6 +37,11 @@ class BestRun(NamedTuple):
     run_id: str
     objective: float
     hyperparameters: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows."""
+        caption = f"best of the search: trial {self.run_id}, objective {shown(self.objective)}"
+        return html_table(caption, self.hyperparameters.items())
 
 
 class JournalLock:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from .callbacks import TrainerControl
 from .data import Dataset
 from .files import read_json_object
+from .html_tables import html_table
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
@@ -42,6 +43,10 @@ class TrainOutput(NamedTuple):
     global_step: int
     training_loss: float
     metrics: dict[str, float]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the run's figures."""
+        return html_table(f"{self.global_step:,} steps, training loss {self.training_loss:.4f}", self.metrics.items())
 
 
 class Trainer(SearchingTrainer):

@@ -16,6 +16,7 @@ from .checkpoint import WEIGHTS_FILES
 from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write
+from .html_tables import Metrics
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
 from .model_card import CARD_FILE, model_card
@@ -135,7 +136,7 @@ class TrainerBase:
         metrics = {**metrics, "epoch": self.state.epoch}
         self.control.should_evaluate = False
         self._call("on_evaluate", metrics=metrics)
-        return metrics
+        return Metrics(metrics)
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
         """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
