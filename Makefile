@@ -22,14 +22,17 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan memcheck \
-        coverage fuzz mutants bench oracle clean
+.PHONY: help demo notebooks test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
+        memcheck coverage fuzz mutants bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo
+
+notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and write docs/notebooks/ (ten minutes)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python tools/notebooks.py run
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
@@ -116,7 +119,7 @@ $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 
 # setuptools stays there: tools/test-build and tools/mutants.py build with it.
 # kdistill is there by now: these add what its extra of that name lists.
-$(patsubst %,$(VENV)/%.stamp,test lint docs wheel coverage fuzz): $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+$(patsubst %,$(VENV)/%.stamp,test lint docs notebook wheel coverage fuzz): $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@

@@ -31,7 +31,10 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "threads": ("threads",),
     "whole_job": ("whole_job",),
     "accuracy": ("accuracy",),
+    "search": ("search",),
     "finetune": ("finetune",),
+    "interrupts": ("interrupts",),
+    "interrupts-1": ("interrupts", "--threads", "1"),
 }
 
 

@@ -31,6 +31,7 @@ typedef enum kd_status {
     KD_OK = 0,
     KD_UNSUPPORTED, /* the CPU or the library lacks what was asked for */
     KD_NO_THREADS,  /* the operating system gave no further thread */
+    KD_NO_MEMORY,
 } kd_status;
 
 static inline ptrdiff_t kd_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

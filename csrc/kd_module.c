@@ -81,8 +81,11 @@ int kd_check_threads(int threads)
 
 kd_team *kd_open_team(int threads)
 {
-    kd_team *team = kd_pool_open(threads);
-    if (!team)
+    kd_team *team = NULL;
+    kd_status status = kd_pool_open(&team, threads);
+    if (status == KD_NO_MEMORY)
+        return PyErr_NoMemory(), NULL;
+    if (status != KD_OK)
         PyErr_Format(PyExc_RuntimeError,
                      "cannot start %d threads: the operating system refused one; use fewer "
                      "(kdistill.set_num_threads, --threads or KDISTILL_NUM_THREADS)",

@@ -46,14 +46,16 @@ static int prepare_training(kd_bert_object *b)
 
 static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"sizes", "activation", "layer_norm_eps", "dropouts", "parameters", "gradients", NULL};
+    static char *names[] = {"sizes",      "activation", "layer_norm_eps", "dropouts",
+                            "parameters", "gradients",  "workspace",      NULL};
     kd_bert_object *b = (kd_bert_object *)self;
     kd_module_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *sizes, *parameters, *gradients;
+    PyObject *sizes, *parameters, *gradients, *workspace;
     const char *activation;
     kd_bert_config c;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!sf(fff)OO:Bert", names, &PyTuple_Type, &sizes, &activation,
-                                     &c.eps, &c.p_hidden, &c.p_attention, &c.p_classifier, &parameters, &gradients) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!sf(fff)OOO:Bert", names, &PyTuple_Type, &sizes, &activation,
+                                     &c.eps, &c.p_hidden, &c.p_attention, &c.p_classifier, &parameters, &gradients,
+                                     &workspace) ||
         parse_sizes(sizes, &c) < 0 || kd_parse_activation(activation, &c.activation) < 0)
         return -1;
     if (b->parameters) {
@@ -71,6 +73,7 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
         return -1;
     b->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
     b->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
+    b->new_workspace = Py_NewRef(workspace);
     b->model.parameters = kd_floats(p);
     b->model.gradients = g ? kd_floats(g) : NULL;
     b->stale = 1;
@@ -105,9 +108,9 @@ static void do_slice(const slice *s, kd_team *team, ptrdiff_t from, ptrdiff_t to
         kd_bert_pack(&s->bert->model, team, from, to);
 }
 
-/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered
- * when `interruptible`. 0, or -1 with an exception. */
-static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads, int interruptible)
+/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered. 0, or
+ * -1 with an exception. */
+static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads)
 {
     for (ptrdiff_t from = 0; from < items; from += step) {
         const ptrdiff_t to = kd_min(from + step, items);
@@ -118,17 +121,17 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
         do_slice(s, team, from, to);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
-        if (interruptible && PyErr_CheckSignals() < 0)
+        if (to < items && PyErr_CheckSignals() < 0)
             return -1;
     }
     return 0;
 }
 
-static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads, int interruptible)
+static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads)
 {
     slice s = {b, run, phase};
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_bert_item_cost(run, phase));
-    return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads, interruptible);
+    return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads);
 }
 
 /* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
@@ -139,7 +142,7 @@ static int pack_if_stale(kd_bert_object *b, int threads)
     b->model.packed = kd_aligned(b->packed);
     slice s = {b, NULL, KD_PHASE_BODY};
     ptrdiff_t items = kd_bert_pack_items(&b->model);
-    if (b->stale && do_slices(&s, items, items, threads, 0) < 0)
+    if (b->stale && do_slices(&s, items, items, threads) < 0)
         return -1;
     b->stale = 0;
     return 0;
@@ -204,26 +207,36 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
                : 0;
 }
 
-/* Makes the workspace at least `bytes` large. Batches differ in size: a quarter of room to grow spares
- * most reallocations, and what is not touched takes no memory. */
-static int need_workspace(kd_bert_object *b, size_t bytes)
+/* Makes the workspace at least `bytes` large, by asking Python for a larger one: it knows what memory is left. */
+static int need_workspace(kd_bert_object *b, size_t bytes, const kd_batch *batch)
 {
-    if (b->workspace && (size_t)PyArray_SIZE(b->workspace) >= bytes + KD_ALIGN)
+    const Py_ssize_t size = (Py_ssize_t)(bytes + KD_ALIGN);
+    if (b->workspace && PyArray_SIZE(b->workspace) >= size)
         return 0;
     Py_CLEAR(b->workspace); /* the old one first: both at once would double the peak */
-    b->workspace = kd_new_bytes(bytes + bytes / 4);
-    return b->workspace ? 0 : -1;
+    PyObject *made = PyObject_CallFunction(b->new_workspace, "nnn", size, (Py_ssize_t)batch->B, (Py_ssize_t)batch->N);
+    if (!made)
+        return -1;
+    PyArrayObject *array = (PyArrayObject *)made;
+    if (!PyArray_Check(made) || PyArray_TYPE(array) != NPY_BYTE || !PyArray_ISCARRAY(array) ||
+        PyArray_SIZE(array) < size) {
+        Py_DECREF(made);
+        PyErr_Format(PyExc_TypeError, "workspace() did not return an int8 array of at least %zd bytes", size);
+        return -1;
+    }
+    b->workspace = array;
+    return 0;
 }
 
 static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_dropout *dropout, kd_mode mode,
                          int cls_only, int threads)
 {
     b->run = NULL;
-    if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads)) < 0 ||
+    if (need_workspace(b, kd_bert_workspace(&b->model, batch, mode, cls_only, threads), batch) < 0 ||
         pack_if_stale(b, threads) < 0)
         return NULL;
     kd_bert_run *run = kd_bert_begin(&b->model, kd_aligned(b->workspace), batch, dropout, mode, cls_only, threads);
-    if (do_phase(b, run, KD_PHASE_BODY, threads, 1) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads, 1) < 0)
+    if (do_phase(b, run, KD_PHASE_BODY, threads) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads) < 0)
         return NULL;
     npy_intp shape[2] = {batch->B, b->model.config.K};
     PyObject *logits = PyArray_SimpleNew(2, shape, NPY_FLOAT);
@@ -272,18 +285,22 @@ static PyObject *bert_forward(PyObject *self, PyObject *args, PyObject *keywords
     return logits;
 }
 
-/* The first two phases touch no gradient, so an interrupt there leaves them as they were; the last,
- * which adds them up, is not interrupted. */
+/* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them
+ * up: interrupted, it leaves nothing half-added but gives the whole effective batch up. */
 static PyObject *backward(kd_bert_object *b, PyArrayObject *dlogits, int threads)
 {
     kd_bert_run *run = b->run;
     b->run = NULL; /* backward overwrites the activations, so it runs once */
     memcpy(kd_bert_logits(run), PyArray_DATA(dlogits), (size_t)PyArray_SIZE(dlogits) * sizeof(float));
-    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads, 1) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads, 1) < 0)
+    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads) < 0)
         return NULL;
     b->touched_count =
         kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count, kd_bert_batch(run));
-    return do_phase(b, run, KD_PHASE_WEIGHTS, threads, 0) < 0 ? NULL : Py_NewRef(Py_None);
+    if (do_phase(b, run, KD_PHASE_WEIGHTS, threads) < 0) {
+        kd_bert_forget_gradients(b);
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *bert_backward(PyObject *self, PyObject *args)
@@ -352,6 +369,7 @@ static void bert_dealloc(PyObject *self)
     Py_CLEAR(b->gradients);
     Py_CLEAR(b->packed);
     Py_CLEAR(b->workspace);
+    Py_CLEAR(b->new_workspace);
     Py_CLEAR(b->touched);
     Py_CLEAR(b->mark);
     PyMem_Free(b->segments);
@@ -387,8 +405,9 @@ static PyGetSetDef bert_attributes[] = {
 };
 
 static PyType_Slot bert_slots[] = {
-    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients)\n--\n\n"
-                "A model over flat float32 arrays that stay the caller's. gradients = None freezes it."},
+    {Py_tp_doc, "Bert(sizes, activation, layer_norm_eps, dropouts, parameters, gradients, workspace)\n--\n\n"
+                "A model over flat float32 arrays that stay the caller's. gradients = None freezes it.\n"
+                "workspace(bytes, rows, tokens) gives an int8 array for a batch that needs a larger one."},
     {Py_tp_init, bert_init},
     {Py_tp_dealloc, bert_dealloc},
     {Py_tp_methods, bert_methods},

@@ -12,10 +12,11 @@ typedef struct kd_bert_object {
     PyObject_HEAD
     kd_bert model;
     PyArrayObject *parameters, *gradients, *packed, *workspace;
-    kd_bert_run *run; /* a training run that waits for backward, or NULL */
-    pid_t busy;       /* the process whose call is running with the GIL released, or 0: a child forked
+    PyObject *new_workspace; /* called for a larger one */
+    kd_bert_run *run;        /* a training run that waits for backward, or NULL */
+    pid_t busy;              /* the process whose call is running with the GIL released, or 0: a child forked
                        * meanwhile is not that process */
-    int stale;        /* parameters changed since they were packed */
+    int stale;               /* parameters changed since they were packed */
     /* Training: which rows of the word embeddings have a gradient. */
     PyArrayObject *touched, *mark; /* int32 (V) of which `touched_count` are used, uint8 (V) */
     ptrdiff_t touched_count;
@@ -29,6 +30,9 @@ int kd_bert_enter(kd_bert_object *b);
 
 /* The gradient array with its list of touched rows. */
 kd_gradient kd_bert_gradient(const kd_bert_object *b);
+
+/* Sets all gradients to 0 when nothing may fail: with the thread that calls. */
+void kd_bert_forget_gradients(kd_bert_object *b);
 
 /* Methods on gradients and parameters, see kd_module_train.c. */
 extern const char kd_clear_gradients_doc[], kd_gradient_norm_doc[], kd_scale_gradients_doc[], kd_adamw_step_doc[],

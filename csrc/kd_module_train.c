@@ -2,6 +2,7 @@
 #include "kd_module_bert.h"
 
 #include <math.h>
+#include <string.h>
 
 kd_gradient kd_bert_gradient(const kd_bert_object *b)
 {
@@ -37,6 +38,25 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     return 0;
 }
 
+/* Every row of the word embeddings' gradient is 0. */
+static void forget_touched(kd_bert_object *b)
+{
+    const int32_t *touched = PyArray_DATA(b->touched);
+    uint8_t *mark = PyArray_DATA(b->mark);
+    for (ptrdiff_t i = 0; i < b->touched_count; i++)
+        mark[touched[i]] = 0;
+    b->touched_count = 0;
+}
+
+void kd_bert_forget_gradients(kd_bert_object *b)
+{
+    kd_gradient g = kd_bert_gradient(b);
+    for (ptrdiff_t i = 0; i < g.n; i++)
+        memset(g.table + g.ids[i] * g.C, 0, (size_t)g.C * sizeof(float));
+    memset(g.tail, 0, (size_t)g.rest * sizeof(float));
+    forget_touched(b);
+}
+
 const char kd_clear_gradients_doc[] = "clear_gradients($self, threads, /)\n--\n\nSets all gradients to 0.";
 
 PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args)
@@ -46,12 +66,8 @@ PyObject *kd_py_clear_gradients(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "i:clear_gradients", &threads) || enter_training(b, threads) < 0)
         return NULL;
     int failed = scale_gradients(b, 0, threads) < 0;
-    const int32_t *touched = PyArray_DATA(b->touched);
-    uint8_t *mark = PyArray_DATA(b->mark);
-    for (ptrdiff_t i = 0; !failed && i < b->touched_count; i++)
-        mark[touched[i]] = 0;
     if (!failed)
-        b->touched_count = 0;
+        forget_touched(b);
     b->busy = 0;
     return failed ? NULL : Py_NewRef(Py_None);
 }

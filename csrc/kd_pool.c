@@ -32,6 +32,7 @@ struct worker {
 };
 
 struct kd_team {
+    kd_team *next_closed;
     worker *workers;
     int members;
     kd_item item;
@@ -46,6 +47,9 @@ struct kd_team {
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pool_quiet = PTHREAD_COND_INITIALIZER; /* no team is open */
 static worker *pool_idle;
+/* Closed ones, to be opened again: a call in the middle of a step takes no memory, and none enters the allocator
+ * while another Python thread may fork (AddressSanitizer's, before LLVM 18, leaves its lock taken in the child). */
+static kd_team *pool_teams;
 static int pool_open_teams;
 static kd_status pool_status;
 
@@ -105,11 +109,11 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-static worker *start_worker(void)
+static kd_status start_worker(worker **started)
 {
     worker *w = calloc(1, sizeof *w);
     if (!w)
-        return NULL;
+        return KD_NO_MEMORY;
     pthread_attr_t attributes;
     pthread_cond_init(&w->wake, NULL);
     pthread_attr_init(&attributes);
@@ -119,9 +123,10 @@ static worker *start_worker(void)
     if (failed) {
         pthread_cond_destroy(&w->wake);
         free(w);
-        return NULL;
+        return KD_NO_THREADS;
     }
-    return w;
+    *started = w;
+    return KD_OK;
 }
 
 /* With pool_lock held: hands the team's workers back. */
@@ -135,26 +140,34 @@ static void release_workers(kd_team *team)
     }
 }
 
-/* With pool_lock held: gives the team `members - 1` workers. 0 if a thread cannot be had. */
-static int gather_workers(kd_team *team)
+/* With pool_lock held: gives the team `members - 1` workers, or none and says why not. */
+static kd_status gather_workers(kd_team *team)
 {
     for (int member = 1; member < team->members; member++) {
         worker *w = pool_idle;
-        if (w)
+        if (w) {
             pool_idle = w->next;
-        else if (!(w = start_worker()))
-            return 0;
+        } else {
+            kd_status status = start_worker(&w);
+            if (status != KD_OK) {
+                release_workers(team);
+                return status;
+            }
+        }
         w->next = team->workers;
         w->member = member;
         team->workers = w;
     }
-    return 1;
+    return KD_OK;
 }
 
-kd_team *kd_pool_open(int members)
+/* With pool_lock held: a team without workers; NULL without memory. */
+static kd_team *take_team(int members)
 {
-    kd_team *team = aligned_alloc(KD_ALIGN, sizeof *team);
-    if (!team)
+    kd_team *team = pool_teams;
+    if (team)
+        pool_teams = team->next_closed;
+    else if (!(team = aligned_alloc(KD_ALIGN, sizeof *team)))
         return NULL;
     team->workers = NULL;
     team->members = members;
@@ -162,10 +175,22 @@ kd_team *kd_pool_open(int members)
     atomic_init(&team->loop, 0);
     atomic_init(&team->busy, 0);
     atomic_init(&team->leave, 0);
+    return team;
+}
 
+/* With pool_lock held: to be opened again. */
+static void put_team_back(kd_team *team)
+{
+    team->next_closed = pool_teams;
+    pool_teams = team;
+}
+
+kd_status kd_pool_open(kd_team **opened, int members)
+{
     pthread_mutex_lock(&pool_lock);
-    int complete = gather_workers(team);
-    if (complete) {
+    kd_team *team = take_team(members);
+    kd_status status = team ? gather_workers(team) : KD_NO_MEMORY;
+    if (status == KD_OK) {
         for (worker *w = team->workers; w; w = w->next) {
             w->team = team;
             atomic_fetch_add_explicit(&w->calls, 1, memory_order_release);
@@ -173,15 +198,12 @@ kd_team *kd_pool_open(int members)
                 pthread_cond_signal(&w->wake);
         }
         pool_open_teams++;
-    } else {
-        release_workers(team);
+        *opened = team;
+    } else if (team) {
+        put_team_back(team);
     }
     pthread_mutex_unlock(&pool_lock);
-    if (!complete) {
-        free(team);
-        return NULL;
-    }
-    return team;
+    return status;
 }
 
 static void begin_loop(kd_team *team)
@@ -208,10 +230,10 @@ void kd_pool_close(kd_team *team)
 
     pthread_mutex_lock(&pool_lock);
     release_workers(team);
+    put_team_back(team);
     if (--pool_open_teams == 0)
         pthread_cond_broadcast(&pool_quiet);
     pthread_mutex_unlock(&pool_lock);
-    free(team);
 }
 
 int kd_pool_members(const kd_team *team) { return team->members; }

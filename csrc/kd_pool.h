@@ -23,9 +23,10 @@ enum { KD_POOL_MAX_THREADS = 256 };
 /* Registers the fork handlers, the first time it is called in a process. KD_OK or KD_NO_THREADS. */
 kd_status kd_pool_init(void);
 
-/* Opens a team of `members` threads, the calling one included (1 .. KD_POOL_MAX_THREADS).
- * NULL if the operating system refuses a thread or its memory. */
-kd_team *kd_pool_open(int members);
+/* Opens a team of `members` threads, the calling one included (1 .. KD_POOL_MAX_THREADS), and puts it
+ * into `opened`. KD_OK, or KD_NO_THREADS or KD_NO_MEMORY when the operating system refuses a further one:
+ * it is asked only when more members or more teams are open at once than ever before. */
+kd_status kd_pool_open(kd_team **opened, int members);
 
 void kd_pool_close(kd_team *team);
 

@@ -20,6 +20,7 @@ _EXPORTS = {
     "BertConfig": "config",
     "BertForSequenceClassification": "model",
     "BertTokenizer": "tokenizer",
+    "BestRun": "study",
     "DataCollatorWithPadding": "data_collator",
     "Dataset": "data",
     "DatasetDict": "table",

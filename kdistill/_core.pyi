@@ -1,5 +1,6 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
@@ -32,6 +33,7 @@ class Bert:
         dropouts: tuple[float, float, float],
         parameters: NDArray[np.float32],
         gradients: NDArray[np.float32] | None,
+        workspace: Callable[[int, int, int], NDArray[np.int8]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -1,8 +1,8 @@
 """`TrainingArguments` and `DistillationTrainingArguments`: every choice of a training run, checked on assignment.
 
 Names and defaults are those of `transformers.TrainingArguments`, except: batch size 128, evaluation, saving and
-logging once per epoch, and the best model by accuracy at the end. This is the only list of the arguments: the options
-of the command line and their help texts are made from these dataclass fields.
+logging once per epoch, logs below `runs/`, and the best model by accuracy at the end. This is the only list of the
+arguments: the options of the command line and their help texts are made from these dataclass fields.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .argument_fields import argument, argument_types, checked, did_you_mean
+from .argument_fields import GROUPS, argument, argument_types, checked, did_you_mean
+from .html_tables import folded, html_table
 from .transformers_arguments import OTHER_ARGUMENTS, translate
 
 INTERVALS = ("no", "steps", "epoch")
@@ -271,12 +272,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         origin="transformers 4",
     )
     report_to: str = argument(
-        "none",
+        "all",
         "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
         "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
         group="checkpoints and logs",
         choices=REPORTERS,
         none_is_default=True,
+        theirs="none",
     )
     disable_tqdm: bool = argument(
         False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
@@ -345,6 +347,23 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     def to_dict(self) -> dict[str, Any]:
         """All arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) is left as None."""
         return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the arguments that differ from their defaults, and behind a line to open all others."""
+        values, ordered = self.to_dict(), sorted(fields(self), key=lambda field: GROUPS.index(field.metadata["group"]))
+        defaults = type(self)().to_dict()
+        chosen = [field for field in ordered if values[field.name] != defaults[field.name]]
+        left = [field for field in ordered if field not in chosen]
+        header = ("argument", "value", "what it is")
+        tables = [
+            html_table(
+                caption,
+                ((field.name, str(values[field.name]), field.metadata["help"]) for field in listed),
+                header=header,
+            )
+            for caption, listed in ((type(self).__name__, chosen), ("", left))
+        ]
+        return tables[0] + folded(f"{len(left)} arguments at their defaults", tables[1])
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -126,6 +127,10 @@ class CallbackHandler:
                 self.callbacks.remove(found)
                 return found
         return None
+
+    def copied(self) -> CallbackHandler:
+        """The same callbacks for another run: copies, which share what is inside of them but not their attributes."""
+        return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
 
     def call(
         self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

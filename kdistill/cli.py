@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|evaluate|predict|report|bench|info|cache|completion`."""
+"""The command line: `kdistill finetune|distill|search|evaluate|predict|report|bench|info|cache|completion`."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
+    if isinstance(value, float):  # a learning rate has its digits further behind
+        return f"{value:.4f}" if value == 0 or abs(value) >= 1e-2 else f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -105,7 +105,11 @@ def _report(error: BaseException, status: int) -> int:
 
 
 def _report_interrupt(options: Namespace) -> None:
-    if getattr(options, "command", None) not in ("finetune", "distill"):
+    command = getattr(options, "command", None)
+    if command == "search":
+        print("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command", file=sys.stderr)
+        return
+    if command not in ("finetune", "distill"):
         print("kdistill: interrupted", file=sys.stderr)
         return
     from .run_directory import RunDirectory

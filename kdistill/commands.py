@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import sys
 from argparse import Namespace
+from collections import Counter
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -19,7 +23,7 @@ from .completion import script
 from .config import BertConfig, shape_of
 from .data import Dataset
 from .distill import DistillationTrainer, is_unnamed
-from .files import atomic_path, read_json_object
+from .files import atomic_path, atomic_write, read_json_object
 from .hub import public_name
 from .inference import encode_for, name_of
 from .metrics import Logits, softmax
@@ -30,14 +34,17 @@ from .report_command import report
 from .rows import read_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .runtime import show_config
+from .search_options import SEARCH_OPTIONS
+from .study import import_optuna
 from .task_options import TaskOptions, compute_metrics_of, labels_to_learn, stated
 from .tokenizer import AutoTokenizer, BertTokenizer
 from .trainer import Trainer
 
-__all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report"]
+__all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
 
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
+BEST_RUN_FILE = "best_run.toml"
 
 
 def finetune(options: Namespace) -> Figures:
@@ -74,6 +81,30 @@ def distill(options: Namespace) -> Figures:
     """Train `--student` on the labels and on what `--teacher` says of each row."""
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
+    started_from = None if shape_of(options.student) else options.student
+    return _train(_distillation_trainer(options, args), options, started_from=started_from)
+
+
+def search(options: Namespace) -> Figures:
+    """Look for the hyperparameters with which `distill` makes the best student."""
+    optuna = import_optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
+    args = read_arguments(DistillationTrainingArguments, options)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)  # before any work, in case it cannot be made
+    trainer = _distillation_trainer(options, args, for_search=True)
+    given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
+    best = trainer.hyperparameter_search(**given)
+    path = Path(args.output_dir, BEST_RUN_FILE)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
+    atomic_write(path, "\n".join([f"# trial {best.run_id}: {best.objective}", *lines, ""]).encode())
+    states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
+    return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+
+
+def _distillation_trainer(
+    options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
+) -> DistillationTrainer:
+    """The trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.config = stated(teacher.config, _task(options), "the teacher")
     teacher.freeze()
@@ -89,8 +120,9 @@ def distill(options: Namespace) -> Figures:
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
         student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
     trainer = DistillationTrainer(
-        student,
+        None if for_search else student,
         args,
+        model_init=partial(copy.deepcopy, student) if for_search else None,
         teacher_model=teacher,
         teacher_processing_class=teacher_tokenizer,
         train_dataset=train,
@@ -99,7 +131,7 @@ def distill(options: Namespace) -> Figures:
         processing_class=tokenizer,
     )
     trainer.teacher_name = public_name(options.teacher)
-    return _train(trainer, options, started_from=None if shape else options.student)
+    return trainer
 
 
 def evaluate(options: Namespace) -> Figures:

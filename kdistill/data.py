@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -184,6 +185,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def fingerprint(self) -> str:
+        """Hash of all rows and labels, in their order."""
+        digest = hashlib.sha256()
+        for array in (self.ids, self.types, self.starts, self.labels):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[Any]]:
         """The rows at `indices`, in that order, and their labels, one entry (len(indices), ...) for each.

@@ -126,12 +126,32 @@ def verify_manifest(directory: Path) -> str | None:
 
 @contextmanager
 def run_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process; raise `BlockingIOError` at once when another holder is alive.
+    """Hold `directory` for this process; raise `BlockingIOError` at once when another holder is alive."""
+    try:
+        with file_lock(directory / LOCK_FILE, wait=False):
+            yield
+    except LockedError as error:
+        raise BlockingIOError(
+            f"{directory} is in use by another run (process {error.holder}); wait for it or choose another directory"
+        ) from error
 
-    The lock is an flock on `.kdistill.lock`, so the kernel frees it when its process ends, however it ends.
+
+class LockedError(BlockingIOError):
+    """A lock that somebody holds; `holder` is the number of the process, in words."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path} is locked by process {holder}")
+        self.holder = holder
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock file `path`, made if missing and deleted at the end, against all other processes and threads.
+
+    It is an flock, so the kernel frees it when its process ends, however it ends. Where another holder is alive, wait
+    for its end, or raise `LockedError` at once.
     """
-    path = directory / LOCK_FILE
-    descriptor = _lock(path)
+    descriptor = _lock(path, wait=wait)
     try:
         yield
     finally:
@@ -140,22 +160,37 @@ def run_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(path: Path) -> int:
+def is_locked(path: Path) -> bool:
+    """Whether somebody, this process included, holds the lock file `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(path: Path, *, wait: bool) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor, held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_file_at(descriptor, path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = _is_file_at(descriptor, path)
+            if held:
                 os.truncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
         except BlockingIOError as error:
             holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
-            os.close(descriptor)
-            raise BlockingIOError(
-                f"{path.parent} is in use by another run (process {holder}); wait for it or choose another directory"
-            ) from error
-        os.close(descriptor)
+            raise LockedError(path, holder) from error
+        finally:
+            if not held:
+                os.close(descriptor)
 
 
 def _is_file_at(descriptor: int, path: Path) -> bool:

@@ -129,10 +129,12 @@ def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
 
 
 def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
-    """Without a network huggingface_hub lets its HTTP client's error through: httpx's or, in old versions, requests',
-    whichever its own error derives from.
+    """What huggingface_hub lets through without a network: its HTTP client's error, from which its own derives.
+
+    httpx's HTTPError or, in versions below 1, requests' RequestException.
     """
-    return cast("type[Exception]", of_the_hub.__mro__[1])
+    bases = of_the_hub.__mro__
+    return cast("type[Exception]", bases[bases.index(OSError) - 1])
 
 
 def _underlying(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ import numpy as np
 from .arguments import TrainingArguments
 from .config import BertConfig
 from .data import Dataset, OnProgress, as_dataset
+from .html_tables import Metrics, html_table
 from .metrics import EvalPrediction, Labels, Logits, metrics_of
 from .model import BertForSequenceClassification
 from .progress import Progress
@@ -28,6 +29,10 @@ class PredictionOutput(NamedTuple):
     predictions: Logits
     label_ids: Labels
     metrics: dict[str, float]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the metrics."""
+        return html_table(f"{len(self.predictions):,} predictions", self.metrics.items())
 
 
 def encode_for(
@@ -111,4 +116,4 @@ def predict(
         metrics |= compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
     metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / runtime}
     named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
-    return PredictionOutput(logits, dataset.labels, named)
+    return PredictionOutput(logits, dataset.labels, Metrics(named))

@@ -20,9 +20,11 @@ from kdistill import _core
 from kdistill.checkpoint import WEIGHTS_FILES, read_weights, write_weights
 from kdistill.config import CONFIG_FILE, BertConfig
 from kdistill.data import Batch, pack
+from kdistill.html_tables import folded, html_table
 from kdistill.hub import resolve
 from kdistill.initialization import random_tensor, teacher_tensors
 from kdistill.losses import label_loss
+from kdistill.memory import workspace
 from kdistill.parameters import NamedParameters, Tensor, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads
 
@@ -99,6 +101,7 @@ class BertForSequenceClassification(NamedParameters):
             (config.hidden_dropout_prob, config.attention_probs_dropout_prob, classifier),
             self._parameters,
             self._gradients,
+            workspace,
         )
 
     @classmethod
@@ -195,6 +198,13 @@ class BertForSequenceClassification(NamedParameters):
             for name, value in tensors.items():
                 views[name][:] = value
         return student
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Returns a model of its own with the same weights: not frozen, and no optimiser has seen it."""
+        model = type(self).__new__(type(self))
+        model._allocate(self.config, self.dropout_seed)
+        model._parameters[:] = self.flat_parameters
+        return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
@@ -347,6 +357,7 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             ValueError: an id or length is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
+            MemoryError: the batch needs more memory than there is; says how much.
         """
         ids, types, starts = pack(batch)
         if train:
@@ -373,6 +384,8 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.
             ValueError: dlogits has another shape than the logits.
+            KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
+                had begun to change, all zero, as after `zero_grad`.
         """
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
@@ -392,6 +405,29 @@ class BertForSequenceClassification(NamedParameters):
             f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
             f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
         )
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the shape, and behind a line to open every tensor."""
+        c = self.config
+        words = int(np.prod(next(tensor.shape for tensor in self.layout if "word_embeddings" in tensor.name)))
+        rows = [
+            ("layers", c.num_hidden_layers),
+            ("hidden size", c.hidden_size),
+            ("attention heads", c.num_attention_heads),
+            ("feed-forward", c.intermediate_size),
+            ("vocabulary", c.vocab_size),
+            ("positions", c.max_position_embeddings),
+            ("labels", ", ".join(c.id2label.values())),
+            ("parameters", self.num_parameters()),
+            ("of these word embeddings", words),
+            ("state", "frozen (a teacher)" if self.frozen else "trainable"),
+        ]
+        tensors = html_table(
+            "",
+            ((t.name, " x ".join(map(str, t.shape)), int(np.prod(t.shape))) for t in self.layout),
+            header=("tensor", "shape", "parameters"),
+        )
+        return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
 
 
 def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -205,16 +205,16 @@ def _spread(of: Spread) -> str:
 
 
 def _history(report: Report) -> str:
-    by_step: dict[int, dict[str, float]] = {}
-    for entry in report.subject.state.log_history:
-        if "loss" in entry or "eval_loss" in entry:
-            by_step.setdefault(int(entry["step"]), {}).update(entry)
     shown = {"loss": "training loss", "eval_loss": "evaluation loss", "eval_accuracy": "accuracy"}
     return _table(
         ["epoch", "step", *shown.values()],
         (
-            [f"{entry['epoch']:.2f}", str(step), *(f"{entry[name]:.4f}" if name in entry else "" for name in shown)]
-            for step, entry in sorted(by_step.items())
+            [
+                f"{entry['epoch']:.2f}",
+                f"{entry['step']:.0f}",
+                *(f"{entry[name]:.4f}" if name in entry else "" for name in shown),
+            ]
+            for entry in report.subject.state.history()
         ),
     )
 
@@ -270,7 +270,7 @@ def _training(report: Report) -> str:
 def _environment(report: Report) -> str:
     rows = [["CPU", cpu_name()], *([name, str(value)] for name, value in show_config().items())]
     rows += [[name, version(name)] for name in ("tokenizers", "safetensors")]
-    return f"## Environment\n\n{_table(['what', 'which'], rows)}"
+    return f"## Environment\n\nWhere this card was written:\n\n{_table(['what', 'which'], rows)}"
 
 
 def _usage(report: Report) -> str:

@@ -79,10 +79,10 @@ class AdamW:
             grown[: len(self._history)] = self._history
             self._history = grown
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay)
-        core.adamw_step(self._state(self._t + 1), constants, get_num_threads())
-        self._t += 1
-        model.optimizer_step += 1
-        model.tokens_in_step = 0
+        # Whatever can fail, for want of memory, comes before the parameters move.
+        t, optimizer_step = self._t + 1, model.optimizer_step + 1
+        core.adamw_step(self._state(t), constants, get_num_threads())
+        self._t, model.optimizer_step, model.tokens_in_step = t, optimizer_step, 0
 
     def _state(self, t: int) -> tuple[Any, ...]:
         return self._m, self._v, self._done, self._history, self._base, t

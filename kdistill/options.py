@@ -14,6 +14,7 @@ from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
 from .problem_types import PROBLEM_TYPES
+from .search_options import SEARCH_OPTIONS
 from .transformers_arguments import OTHER_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ class _Command:
 
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+# A trial leaves no model: nothing about checkpoints and uploads.
+_SEARCHING = (
+    *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -71,6 +81,19 @@ COMMANDS = (
         "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
         "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
         DistillationTrainingArguments,
+    ),
+    _Command(
+        "search",
+        "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
+        "find the best hyperparameters for distill",
+        "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
+        "by what the trials before reached on the rows of --eval. The study lies in the output directory: the same "
+        "command goes on with it, and several may work on it at once. distill --config takes the best_run.toml that "
+        "it leaves.",
+        "kdistill search --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir search --n-trials 50 --n-jobs 2",
+        DistillationTrainingArguments,
+        _SEARCHING,
     ),
     _Command(
         "evaluate",
@@ -148,6 +171,8 @@ _ALSO_CALLED = {
     "classify": "'predict'",
     "version": "'--version'",
     "help": "'--help'",
+    "tune": "'search'",
+    "hyperparameter-search": "'search'",
 }
 SHELLS = ("bash", "zsh", "fish")
 _NOT_REPEATED = ("resume", "json", "config", "help")
@@ -251,6 +276,8 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
             formatter_class=RawDescriptionHelpFormatter,
         )
         _add_inputs(subparser, command.name)
+        if command.name == "search":
+            _add_search(subparser)
         if command.arguments is not None:
             _add_training_arguments(subparser, command.arguments, command.only)
         of_command[command.name] = subparser
@@ -292,7 +319,7 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
-    if command == "distill":
+    if command in ("distill", "search"):
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
         group.add_argument(
             "--student",
@@ -305,10 +332,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
-    if command in ("finetune", "distill"):
+    if command in ("finetune", "distill", "search"):
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure the model on")
-        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+        group.add_argument(
+            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
+        )
+        if command != "search":
+            _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
         _add_switch(
             group,
             "--ignore-mismatched-sizes",
@@ -345,6 +375,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     )
 
 
+def _add_search(parser: _Parser) -> None:
+    """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
+    group = parser.add_argument_group("search")
+    for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
+
+
 def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     group.add_argument("--model", required=True, metavar="DIR", help="output directory of the finished run")
     group.add_argument(
@@ -377,14 +414,15 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
     """What is learned or measured."""
-    whose = "the teacher's" if command == "distill" else "the model's"
+    distills = command in ("distill", "search")
+    whose = "the teacher's" if distills else "the model's"
     group.add_argument(
         "--problem-type",
         choices=PROBLEM_TYPES,
         help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
     )
-    if command in ("finetune", "distill"):
-        default = "those of the model or the file" if command == "finetune" else "the teacher's, which it must be"
+    if command in ("finetune", "distill", "search"):
+        default = "the teacher's, which it must be" if distills else "those of the model or the file"
         group.add_argument(
             "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
         )

@@ -1,11 +1,14 @@
-"""Progress of long work on stderr: a bar on a terminal, an occasional plain line in a log, or nothing."""
+"""Progress of long work: a bar in Jupyter or on a terminal's stderr, an occasional plain line in a log, or nothing."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
+
+from .jupyter import JupyterBar, ShowsItself, in_jupyter
 
 SECONDS_BETWEEN_LINES = 10.0
 SHORTEST_SUMMED_UP = 1.0
@@ -27,10 +30,10 @@ class Progress:
 
     def __init__(self, description: str, *, unit: str, quiet: bool = False) -> None:
         self.description, self.unit, self.quiet = description, unit, quiet
-        self._bar: Any = None
+        self._display = None if quiet else _display(description, unit)
         self._first: int | None = None
         self._done = 0
-        self._started = self._last_line = time.monotonic()
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -42,47 +45,110 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         if self._first is None:
-            self._start(done, total)
-        elif self._bar is not None:
-            self._bar.update(done - self._done)
+            self._first, self._started = done, time.monotonic()
         self._done = done
-        if self._bar is None and done < total:
-            self._occasional_line(done, total)
+        if self._display is not None:
+            self._display.show(done, total, lambda: self._where(total))
 
-    def _start(self, done: int, total: int) -> None:
-        self._first = done
-        self._started = self._last_line = time.monotonic()
-        if not self.quiet and sys.stderr.isatty():
+    def _where(self, total: int) -> str:
+        done = self._done
+        elapsed = time.monotonic() - self._started
+        per_second = (done - (self._first or 0)) / elapsed if elapsed else 0.0
+        left = f", {format_duration((total - done) / per_second)} left" if per_second else ""
+        share = f" ({done / total:.0%})" if total else ""
+        return f"{self.description}: {done} of {total} {self.unit}{share}, {per_second:.1f}/s{left}"
+
+    def write(self, line: str, table: ShowsItself | None = None) -> None:
+        """Print a line of its own without tearing the bar. In Jupyter `table`, as it is now, takes the lines' place."""
+        if self._display is not None:
+            self._display.write(line, table)
+
+    def close(self, *, finished: bool = True) -> None:
+        """Take the bar off the screen; sum up work that is finished and took long enough to notice."""
+        elapsed = time.monotonic() - self._started
+        units = self._done - (self._first or 0)
+        summary = f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}"
+        if self._display is not None:
+            self._display.close(summary if finished and elapsed >= SHORTEST_SUMMED_UP else None)
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Called often; `where` gives a line that tells how far the work has come."""
+
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Show something that stays."""
+
+    def close(self, summary: str | None) -> None:
+        """End with the summary, if there is one."""
+
+
+def _display(description: str, unit: str) -> Display:
+    if in_jupyter():
+        return JupyterBar()
+    return TerminalBar(description, unit) if sys.stderr.isatty() else LogLines()
+
+
+class TerminalBar:
+    """A bar of tqdm that is gone when the work is done."""
+
+    def __init__(self, description: str, unit: str) -> None:
+        self._description, self._unit = description, unit
+        self._bar: Any = None
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Move the bar."""
+        if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total, initial=done, desc=self.description, unit=f" {self.unit}", dynamic_ncols=True, leave=False
+                total=total,
+                initial=done,
+                desc=self._description,
+                unit=f" {self._unit}",
+                dynamic_ncols=True,
+                leave=False,
             )
+        self._bar.update(done - self._bar.n)
 
-    def _occasional_line(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last_line < SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = now
-        per_second = (done - (self._first or 0)) / (now - self._started)
-        left = f", {format_duration((total - done) / per_second)} left" if per_second else ""
-        self.write(f"{self.description}: {done} of {total} {self.unit} ({done / total:.0%}), {per_second:.1f}/s{left}")
-
-    def write(self, line: str) -> None:
-        """Print a line of its own without tearing the bar."""
-        if self.quiet:
-            return
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Print above the bar."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def close(self, *, finished: bool = True) -> None:
-        """Take the bar off the screen; sum up work that is finished and took long enough to notice."""
+    def close(self, summary: str | None) -> None:
+        """Take the bar away and print the summary."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        elapsed = time.monotonic() - self._started
-        if finished and elapsed >= SHORTEST_SUMMED_UP:
-            units = self._done - (self._first or 0)
-            self.write(f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}")
+        if summary is not None:
+            self.write(summary, None)
+
+
+class LogLines:
+    """A line of a log now and then."""
+
+    def __init__(self) -> None:
+        self._last_line: float | None = None
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Print where the work is, unless a line has been printed lately or the work is done."""
+        now = time.monotonic()
+        if self._last_line is None:
+            self._last_line = now
+        elif done < total and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.write(where(), None)
+
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Print a line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def close(self, summary: str | None) -> None:
+        """Print the summary."""
+        if summary is not None:
+            self.write(summary, None)

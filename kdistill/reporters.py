@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import warnings
 from typing import Any
 
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .progress import Progress
-from .state import TrainerState
+from .state import TrainerState, is_curve
 from .tracking import MetricsCallback, TensorBoardCallback
 
 
@@ -33,9 +32,8 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
             logs: dict[str, float] = kwargs["logs"]
-            hidden = re.compile("epoch|step|.*_(runtime|per_second|n)")
-            shown = (f"{name} {value:.4g}" for name, value in logs.items() if not hidden.fullmatch(name))
-            self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}")
+            shown = (f"{name} {value:.4g}" for name, value in logs.items() if is_curve(name))
+            self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}", state)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ _ALIGNMENT_BYTES = 64
 _ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
 
 _num_threads: int | None = None
+_num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
 
 
 def _available_cpus() -> int:
@@ -61,9 +65,24 @@ def get_num_threads() -> int:
     Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
     """
     global _num_threads
+    if (here := _num_threads_here.get()) is not None:
+        return here
     if _num_threads is None:
         _num_threads = _initial_threads()
     return _num_threads
+
+
+@contextmanager
+def using_num_threads(n: int) -> Iterator[None]:
+    """Lets the calls of this Python thread use `n` threads inside the block, whatever `set_num_threads` says.
+
+    Several Python threads share the cores in this way. Raises ValueError as `set_num_threads` does.
+    """
+    token = _num_threads_here.set(_checked_threads(n, "n"))
+    try:
+        yield
+    finally:
+        _num_threads_here.reset(token)
 
 
 def isa_level() -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from .arguments import TrainingArguments, whole_steps
 from .files import atomic_write, read_json_object
+from .html_tables import html_table
 
 STATE_FILE = "trainer_state.json"
 
@@ -119,6 +120,24 @@ class TrainerState:
                 raise ValueError(f"{directory / STATE_FILE}: {name} is {stored[name]!r}; expected {kind}")
         return cls(**stored)
 
+    def history(self) -> list[dict[str, float]]:
+        """Training loss and evaluation of each step that has either, as one entry a step, oldest first."""
+        by_step: dict[int, dict[str, float]] = {}
+        for entry in self.log_history:
+            if "loss" in entry or "eval_loss" in entry:
+                by_step.setdefault(int(entry["step"]), {}).update(entry)
+        return [by_step[step] for step in sorted(by_step)]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the history as a table."""
+        history = self.history()
+        columns = ["step", *dict.fromkeys(name for entry in history for name in entry if is_curve(name))]
+        return html_table(
+            f"{self.global_step:,} of {self.max_steps:,} steps",
+            ([f"{entry['epoch']:.2f}", *(entry.get(name) for name in columns)] for entry in history),
+            header=["epoch", *columns],
+        )
+
     def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
         """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""
         sign = 1 if greater_is_better else -1
@@ -126,6 +145,11 @@ class TrainerState:
         if better:
             self.best_metric, self.best_global_step = metric, self.global_step
         return better
+
+
+def is_curve(name: str) -> bool:
+    """Whether a figure of a log entry says how well the training goes, not where it is or how fast."""
+    return name not in ("epoch", "step") and not name.endswith(("_runtime", "_per_second", "_n"))
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -6,27 +6,26 @@ The path of the data is straight: rows of the dataset -> batch -> forward -> los
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from .callbacks import TrainerControl
 from .data import Dataset
 from .files import read_json_object
+from .html_tables import html_table
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
 from .publishing import check_publishing, upload_checkpoint
-from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
 from .state import TrainerState, write_json
-from .trainer_base import TrainerBase, made_by, require_labels
+from .trainer_base import made_by
+from .trainer_search import SearchingTrainer
 from .training_checkpoint import (
     check_same_run,
     load_checkpoint,
@@ -45,8 +44,12 @@ class TrainOutput(NamedTuple):
     training_loss: float
     metrics: dict[str, float]
 
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the run's figures."""
+        return html_table(f"{self.global_step:,} steps, training loss {self.training_loss:.4f}", self.metrics.items())
 
-class Trainer(TrainerBase):
+
+class Trainer(SearchingTrainer):
     """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
@@ -59,10 +62,9 @@ class Trainer(TrainerBase):
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
-    `command`, the command line that `train` leaves in the output directory.
+    `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
+    hyperparameter search.
     """
-
-    _needs_labels = True
 
     def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
         """Train, and leave the finished run in `args.output_dir`.
@@ -83,9 +85,7 @@ class Trainer(TrainerBase):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))
             dataset = self._checked_datasets()
-            if dataset.labels.dtype.kind == "f":  # what was deduced is saved with the model, as in transformers
-                config = self.model.config
-                self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
+            self._state_problem_type(dataset)
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
                 optimizer = self.optimizer = self._make_optimizer()
@@ -116,16 +116,31 @@ class Trainer(TrainerBase):
 
     def _train_on(self, dataset: Dataset, optimizer: AdamW, directory: RunDirectory) -> None:
         """All steps that are left, and what a finished run leaves."""
-        args, plan = self.args, self._plan(dataset)
-        self.state.plan(args, plan.max_steps(args.num_train_epochs, args.max_steps), plan.steps_per_epoch)
-        save_arguments(directory.path, args, self.command)
+        plan = self._begun_plan(dataset)
+        save_arguments(directory.path, self.args, self.command)
         self._prepare(dataset)
-        self._call("on_train_begin")
-        try:
-            if args.eval_on_start and not self.state.place:
-                self.evaluate()
+        with self._training(optimizer):
             self._run_epochs(dataset, optimizer, plan, directory)
             self._finish(plan, directory)
+
+    def _train_without_files(self, dataset: Dataset) -> None:
+        self.optimizer = self._make_optimizer()
+        self._start(None, self.optimizer, "")
+        plan = self._begun_plan(dataset)
+        with self._training(self.optimizer):
+            self._run_epochs(dataset, self.optimizer, plan, None)
+
+    def _begun_plan(self, dataset: Dataset) -> EpochPlan:
+        """Which rows each step reads, once the state knows how many there are."""
+        args, plan = self.args, self._plan(dataset)
+        self.state.plan(args, plan.max_steps(args.num_train_epochs, args.max_steps), plan.steps_per_epoch)
+        return plan
+
+    @contextmanager
+    def _training(self, optimizer: AdamW) -> Iterator[None]:
+        self._call("on_train_begin")
+        try:
+            yield
         finally:
             optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
             self._call("on_train_end")
@@ -143,34 +158,6 @@ class Trainer(TrainerBase):
         if rows:
             total, count = self._parts.get(name, (0.0, 0))
             self._parts[name] = (total + mean * rows, count + rows)
-
-    def _checked_datasets(self) -> Dataset:
-        """The training rows. Raises or warns, before any work, of data that would disappoint later."""
-        train, evaluation = self.train_dataset, self.eval_dataset
-        if train is None:
-            raise ValueError("train_dataset is None; expected rows to train on")
-        unlabelled = int((~labelled_rows(train.labels)).sum())
-        if unlabelled and self._needs_labels:
-            raise ValueError(
-                f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
-                "(DistillationTrainer also trains on rows without one)"
-            )
-        if self.args.eval_strategy != "no":
-            if evaluation is None:
-                warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=3,
-                )
-            else:
-                require_labels(evaluation)
-        return train
-
-    def _fingerprint(self, dataset: Dataset) -> str:
-        """Hash of everything that is trained on."""
-        digest = hashlib.sha256()
-        for array in (dataset.ids, dataset.types, dataset.starts, dataset.labels):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
 
     def _plan(self, dataset: Dataset) -> EpochPlan:
         args = self.args
@@ -207,12 +194,12 @@ class Trainer(TrainerBase):
             best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = str(best)
 
-    def _prepare(self, dataset: Dataset) -> None:
-        """What must be done once before the first step."""
-
-    def _run_epochs(self, dataset: Dataset, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
+    def _run_epochs(self, dataset: Dataset, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory | None) -> None:
+        """All steps that are left. Without a directory nothing is saved, whoever asks for it."""
         state, args = self.state, self.args
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
+        if args.eval_on_start and not state.place:
+            self.evaluate()
         started = time.monotonic() - state.train_runtime
         while state.place < state.max_steps and not (self.control.should_training_stop or state.stopped):
             epoch, first = divmod(state.place, plan.steps_per_epoch)
@@ -261,7 +248,7 @@ class Trainer(TrainerBase):
         state.global_step += 1
         return grad_norm
 
-    def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory) -> None:
+    def _do_what_is_due(self, optimizer: AdamW, grad_norm: float, directory: RunDirectory | None) -> None:
         state, args = self.state, self.args
         if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
@@ -272,20 +259,14 @@ class Trainer(TrainerBase):
             is_best = self._is_best(self.evaluate())
             if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
                 self.control.should_save = True
-        if self.control.should_save:
+        if self.control.should_save and directory is not None:
             self._save_checkpoint(optimizer, directory)
             self._call("on_save")
         self.control.should_log = self.control.should_evaluate = self.control.should_save = False
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
-        name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        if name not in metrics:
-            raise ValueError(
-                f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
-                f"{', '.join(metrics)}"
-            )
-        return self.state.take_if_better(metrics[name], bool(self.args.greater_is_better))
+        return self.state.take_if_better(self._best_metric(metrics), bool(self.args.greater_is_better))
 
     def _save_checkpoint(self, optimizer: AdamW, directory: RunDirectory) -> None:
         state = self.state

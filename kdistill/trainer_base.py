@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .checkpoint import WEIGHTS_FILES
 from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write
+from .html_tables import Metrics
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
 from .model_card import CARD_FILE, model_card
@@ -35,6 +37,8 @@ ModelInit = Callable[..., BertForSequenceClassification]
 
 class TrainerBase:
     """The part of `Trainer` around the training loop; `Trainer` tells of its arguments and attributes."""
+
+    _needs_labels = True
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class TrainerBase:
         self.control = TrainerControl()
         self.results: dict[str, float] = {}
         self.optimizer: AdamW | None = None
+        self.study: Any = None
         self._parts: dict[str, tuple[float, int]] = {}  # of the present step's loss: sums over rows, and how many
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
@@ -79,6 +84,40 @@ class TrainerBase:
     def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
         """The model to train, once its task is certain."""
         return model
+
+    def _checked_datasets(self) -> Dataset:
+        """The training rows. Raises or warns, before any work, of data that would disappoint later."""
+        train, evaluation = self.train_dataset, self.eval_dataset
+        if train is None:
+            raise ValueError("train_dataset is None; expected rows to train on")
+        unlabelled = int((~labelled_rows(train.labels)).sum())
+        if unlabelled and self._needs_labels:
+            raise ValueError(
+                f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
+                "(DistillationTrainer also trains on rows without one)"
+            )
+        if self.args.eval_strategy != "no":
+            if evaluation is None:
+                warnings.warn(
+                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
+                    stacklevel=3,
+                )
+            else:
+                require_labels(evaluation)
+        return train
+
+    def _state_problem_type(self, dataset: Dataset) -> None:
+        """What is deduced from the labels is saved with the model, as in transformers."""
+        if dataset.labels.dtype.kind == "f":
+            config = self.model.config
+            self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
+
+    def _fingerprint(self, dataset: Dataset) -> str:
+        """Hash of everything that is trained on."""
+        return dataset.fingerprint()
+
+    def _prepare(self, dataset: Dataset) -> None:
+        """What must be done once before the first step."""
 
     # Measuring
 
@@ -97,7 +136,7 @@ class TrainerBase:
         metrics = {**metrics, "epoch": self.state.epoch}
         self.control.should_evaluate = False
         self._call("on_evaluate", metrics=metrics)
-        return metrics
+        return Metrics(metrics)
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
         """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
@@ -121,6 +160,16 @@ class TrainerBase:
                 prefix=prefix,
                 progress=on_batch,
             )
+
+    def _best_metric(self, metrics: dict[str, float]) -> float:
+        """What `metric_for_best_model` names."""
+        name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
+        if name not in metrics:
+            raise ValueError(
+                f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
+                f"{', '.join(metrics)}"
+            )
+        return metrics[name]
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
@@ -241,11 +290,11 @@ def _only_one_of(
     raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
 
 
-def made_by(model_init: ModelInit) -> BertForSequenceClassification:
-    """A new model. What people wrote for a search takes the trial as its one argument, which is None here."""
+def made_by(model_init: ModelInit, trial: Any = None) -> BertForSequenceClassification:
+    """A new model. What people wrote for a search takes the trial as its one argument, None outside of a search."""
     parameters = inspect.signature(model_init).parameters.values()
     takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
-    return model_init(None) if takes_trial else model_init()
+    return model_init(trial) if takes_trial else model_init()
 
 
 def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:

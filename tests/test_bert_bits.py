@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdistill import _core
 from kdistill.data import Batch
+from kdistill.memory import workspace
 from kdistill.model import BertForSequenceClassification, TensorViews
 from kdistill.runtime import aligned_zeros, get_num_threads, set_num_threads
 
@@ -123,7 +124,9 @@ def core_pass(
     )
     parameters = model.flat_parameters.copy()
     gradients = aligned_zeros(parameters.size)
-    core = _core.Bert(sizes, config.hidden_act, config.layer_norm_eps, (0.1, 0.2, 0.3), parameters, gradients)
+    core = _core.Bert(
+        sizes, config.hidden_act, config.layer_norm_eps, (0.1, 0.2, 0.3), parameters, gradients, workspace
+    )
     logits = core.forward(*batch, train, 5, 6, 7, 2, cls_only=cls_only)
     if train:
         core.backward(dlogits, 2)

@@ -13,6 +13,7 @@ from bert_cases import SMALL, gradient, random_dlogits, wide_model
 from kdistill import _core
 from kdistill.data import Batch
 from kdistill.losses import cross_entropy, distillation_loss
+from kdistill.memory import workspace
 from kdistill.model import BertForSequenceClassification
 from kdistill.optim import AdamW
 
@@ -169,7 +170,7 @@ def test_a_frozen_model_cannot_be_trained() -> None:
 def test_numbers_of_threads_out_of_range(threads: int) -> None:
     sizes = (1, 8, 2, 8, 10, 10, 2, 2)
     parameters = np.zeros(_core.bert_layout(sizes)[0], np.float32)
-    core = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), parameters, None)
+    core = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), parameters, None, workspace)
     with pytest.raises(ValueError, match=f"threads is {threads}; expected 1 to 256"):
         core.forward(*model_batch(), False, 0, 0, 0, threads)
 
@@ -196,7 +197,7 @@ def test_arrays_that_do_not_fit_the_model() -> None:
     size, _ = _core.bert_layout(sizes)
 
     def made(parameters: Any, gradients: Any = None, activation: str = "gelu") -> _core.Bert:
-        return _core.Bert(sizes, activation, 1e-12, (0.0, 0.0, 0.0), parameters, gradients)
+        return _core.Bert(sizes, activation, 1e-12, (0.0, 0.0, 0.0), parameters, gradients, workspace)
 
     good = np.zeros(size, np.float32)
     with pytest.raises(ValueError, match=f"parameters has {size - 1} elements; expected {size}"):
@@ -211,7 +212,7 @@ def test_arrays_that_do_not_fit_the_model() -> None:
         made(locked)
     model = made(good)
     with pytest.raises(TypeError, match="initialised once"):
-        model.__init__(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), good, None)  # type: ignore[misc]
+        model.__init__(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), good, None, workspace)  # type: ignore[misc]
     with pytest.raises(RuntimeError, match="not initialised"):
         _core.Bert.__new__(_core.Bert).forward(*model_batch(), False, 0, 0, 0, 1)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from kdistill.data import Batch
 from kdistill.model import BertForSequenceClassification
+from kdistill.optim import clip_grad_norm_
 from kdistill.runtime import get_num_threads, set_num_threads
 
 # Python warns of fork in a process with threads: exactly what is to work here.
@@ -164,28 +166,63 @@ def test_many_more_threads_than_cpus_and_than_work() -> None:
     np.testing.assert_array_equal(gradient(model, batch, dlogits), expected)
 
 
-def test_a_signal_is_answered_in_the_middle_of_a_pass() -> None:
-    """The pass ends early: what backward needs is not there, and the next pass is whole again."""
-    model = wide_model(hidden_size=512, num_attention_heads=8, intermediate_size=2048, num_hidden_layers=1)
-    ids, types = random_rows([40] * 150, model.config)
-    batch, small = batch_of(ids, types), batch_of(ids[:2], types[:2])
-    set_num_threads(1)
-    expected = model.forward(small)
-
-    def answer_signal(*_: object) -> None:
-        raise InterruptedError
-
-    before = signal.signal(signal.SIGPROF, answer_signal)
+@contextmanager
+def on_every_tick(handler: Callable[[], None]) -> Iterator[None]:
+    """Call `handler` each time the core looks for signals, which are sent every 5 ms of work."""
+    before = signal.signal(signal.SIGPROF, lambda *_: handler())
     try:
-        # After 5 ms of work, of at least four times what is done without a look at signals.
-        signal.setitimer(signal.ITIMER_PROF, 0.005)
-        with pytest.raises(InterruptedError):
-            model.forward(batch, train=True)
+        signal.setitimer(signal.ITIMER_PROF, 0.005, 0.005)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+
+
+def long_case() -> tuple[BertForSequenceClassification, Batch, NDArray[np.float32]]:
+    """Passes of several times what is done without a look at signals."""
+    model = wide_model(hidden_size=512, num_attention_heads=8, intermediate_size=2048, num_hidden_layers=2)
+    batch = batch_of(*random_rows([40] * 100, model.config))
+    set_num_threads(1)
+    return model, batch, random_dlogits(model, 100)
+
+
+def interrupt() -> None:
+    raise InterruptedError
+
+
+def test_a_signal_is_answered_in_the_middle_of_a_pass() -> None:
+    """The pass ends early: what backward needs is not there, and the next pass is whole again."""
+    model, batch, dlogits = long_case()
+    small = model.forward([[1, 2, 3]])
+    with on_every_tick(interrupt), pytest.raises(InterruptedError):
+        model.forward(batch, train=True)
     assert model.tokens_in_step == 0
     with pytest.raises(RuntimeError, match="without a forward pass"):
-        model.backward(random_dlogits(model, len(ids)))
+        model.backward(dlogits)
     assert not model.flat_gradients.any()
-    np.testing.assert_array_equal(model.forward(small), expected)
+    np.testing.assert_array_equal(model.forward([[1, 2, 3]]), small)
+
+
+def test_a_signal_is_answered_while_gradients_are_added_up() -> None:
+    """What was added before is given up too: gradients are zero, and the next effective batch is whole."""
+    model, batch, dlogits = long_case()
+    model.forward(batch, train=True)
+    half_added: list[bool] = []
+
+    def interrupt_late() -> None:
+        if model.flat_gradients.any():
+            half_added.append(True)
+            raise InterruptedError
+
+    with on_every_tick(interrupt_late), pytest.raises(InterruptedError):
+        model.backward(dlogits)
+    assert half_added
+    assert not model.flat_gradients.any()
+    model.zero_grad()
+    model.forward([[1, 2, 3], [4]], train=True)
+    model.backward(dlogits[:2])
+    other, _, _ = long_case()
+    other.forward([[1, 2, 3], [4]], train=True)
+    other.backward(dlogits[:2])
+    np.testing.assert_array_equal(model.flat_gradients, other.flat_gradients)
+    assert clip_grad_norm_(model, 1.0) == clip_grad_norm_(other, 1.0)

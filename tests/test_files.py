@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from kdistill.files import (
+    LockedError,
     atomic_path,
     atomic_write,
     delete_leftovers,
+    file_lock,
+    is_locked,
     read_json_object,
     run_lock,
     verify_manifest,
@@ -180,6 +184,32 @@ def test_lock_is_free_after_use_and_leaves_no_file(tmp_path: Path) -> None:
     for _ in range(2):
         acquire(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_that_waits_and_who_holds_it(tmp_path: Path) -> None:
+    """Between threads as between processes: one after the other, and seen by all while it is held."""
+    path, inside, most = tmp_path / "lock", [], []
+
+    def work() -> None:
+        for _ in range(20):
+            with file_lock(path, wait=True):
+                inside.append(1)
+                most.append(len(inside))
+                assert is_locked(path)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80
+    assert not is_locked(path)
+    path.touch()
+    assert not is_locked(path)
+    with file_lock(path, wait=False), pytest.raises(LockedError) as error, file_lock(path, wait=False):
+        pass
+    assert error.value.holder == str(os.getpid())
 
 
 def test_a_lock_file_deleted_by_its_last_holder_is_not_mistaken_for_the_lock(

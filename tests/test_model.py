@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -325,6 +326,25 @@ def test_a_frozen_model_owns_no_gradients_and_gives_the_same_bits() -> None:
     assert model.weights_hash() == key
     model.zero_grad()  # harmless
     assert "frozen" in repr(model)
+
+
+def test_a_copy_has_the_weights_and_a_life_of_its_own() -> None:
+    """Also while rows of the embeddings are behind, and of a frozen model: the copy can be trained."""
+    model = wide_model(**SMALL)
+    optimizer = AdamW(model, lr=0.1)
+    rows, _ = random_rows([3, 5], model.config)
+    model.forward(rows, train=True)
+    model.backward(random_dlogits(model, 2))
+    optimizer.step()
+    for original in (model, copy.deepcopy(model).freeze()):
+        other = copy.deepcopy(original)
+        before = np.array(original.flat_parameters)
+        np.testing.assert_array_equal(other.flat_parameters, before)
+        assert (other.config, other.frozen) == (original.config, False)
+        with other.writing() as parameters:
+            parameters += 1
+        other.forward(rows, train=True)
+        np.testing.assert_array_equal(original.flat_parameters, before)
 
 
 def test_models_of_one_seed_are_equal_and_of_two_are_not() -> None:

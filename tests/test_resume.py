@@ -12,9 +12,10 @@ import pytest
 from resumable_run import LAST_STEP, ROWS, result, run_python, trainer
 from small_run import write_model, write_rows
 
-from kdistill import cli, run_directory, trainer_base
+from kdistill import cache, cli, run_directory, trainer_base
 from kdistill.callbacks import TrainerCallback
 from kdistill.distill import DistillationTrainer
+from kdistill.model import BertForSequenceClassification
 
 
 class Kill(TrainerCallback):
@@ -66,6 +67,21 @@ def signalled(options: list[str], number: int) -> None:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     trainer_base.default_callbacks = lambda args: [Signal()]
+    sys.exit(cli.main(options))
+
+
+def signalled_while_teaching(options: list[str], number: int) -> None:
+    """Run a command that gets a signal in the teacher's third pass."""
+    calls = iter(range(1, 100))
+    forward = BertForSequenceClassification.forward
+
+    def forward_and_signal(model: BertForSequenceClassification, batch: Any, train: bool = False) -> Any:
+        if model.frozen and next(calls) == 3:
+            os.kill(os.getpid(), number)
+        return forward(model, batch, train)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    BertForSequenceClassification.forward = forward_and_signal
     sys.exit(cli.main(options))
 
 
@@ -173,4 +189,30 @@ def test_ctrl_c_and_sigterm_keep_the_last_checkpoint(tmp_path: Path, number: sig
         f"kdistill: interrupted; {out}/checkpoint-16 is kept. To go on, repeat the command with --resume\n"
     )
     assert cli.main([*options, str(out), "--resume"]) == 0
+    assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_what_the_teacher_has_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
+    teacher, student = write_model(tmp_path / "teacher", seed=3), write_model(tmp_path / "student", seed=2)
+    rows = write_rows(tmp_path / "rows.tsv", 2000)
+    out, expected = tmp_path / "out", tmp_path / "expected"
+    options = f"""distill --teacher {teacher} --student {student} --train {rows} --eval {rows} --num-train-epochs 1
+        --per-device-train-batch-size 100 --json --output-dir""".split()
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache of another run"))
+    assert cli.main([*options, str(expected)]) == 0
+    (whole,) = cache.info()
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    code = f"import test_resume; test_resume.signalled_while_teaching({[*options, str(out)]!r}, {int(number)})"
+    process = run_python(code)
+    assert process.returncode == status, process.stderr
+    assert process.stderr == (
+        "kdistill: interrupted; there is no checkpoint yet. To go on, repeat the command with --resume\n"
+    )
+    (kept,) = cache.info()
+    assert 0 < kept.rows < whole.rows
+    assert cli.main([*options, str(out), "--resume"]) == 0
+    assert cache.info()[0].rows == whole.rows, "only what was missing has been computed"
     assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()

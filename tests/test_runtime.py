@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 import kdistill as kd
 from kdistill import _core
-from kdistill.runtime import aligned_zeros, isa_level
+from kdistill.runtime import aligned_zeros, isa_level, using_num_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +50,28 @@ def test_a_number_of_threads_out_of_range_is_refused_and_changes_nothing(threads
     with pytest.raises(ValueError, match=f"n is {threads}; expected a whole number from 1 to 256"):
         kd.set_num_threads(threads)
     assert kd.get_num_threads() == 2
+
+
+def test_threads_of_one_python_thread() -> None:
+    """What one thread uses is its own affair, and ends with the block, however that ends."""
+    kd.set_num_threads(7)
+    elsewhere: list[int] = []
+
+    def look() -> None:
+        elsewhere.append(kd.get_num_threads())
+
+    with using_num_threads(2):
+        assert kd.get_num_threads() == 2
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        with contextlib.suppress(KeyError), using_num_threads(3):
+            assert kd.get_num_threads() == 3
+            raise KeyError
+        assert kd.get_num_threads() == 2
+    assert (elsewhere, kd.get_num_threads()) == ([7], 7)
+    with pytest.raises(ValueError, match="n is 0; expected a whole number from 1 to 256"), using_num_threads(0):
+        pass
 
 
 @pytest.mark.parametrize("threads", [2.5, "2", None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import transformers
 from small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
+from kdistill.study import BestRun
 from kdistill.trainer import Trainer
 
 ROWS = 28
@@ -162,3 +164,12 @@ def test_early_stopping(tmp_path: Path, owner: Any, patience: int, threshold: fl
     assert ours.state.global_step == theirs.state.global_step
     assert ours.state.best_global_step == theirs.state.best_global_step
     assert only(our_events, *STEPPING, "save") == only(their_events, *STEPPING, "save")
+
+
+def test_a_search_is_called_and_answers_as_in_transformers() -> None:
+    """The same arguments in the same order (ours behind them), and the fields of the best run but their summary."""
+    theirs = list(inspect.signature(transformers.Trainer.hyperparameter_search).parameters)
+    ours = list(inspect.signature(Trainer.hyperparameter_search).parameters)
+    assert theirs[-1] == "kwargs"
+    assert ours[: len(theirs) - 1] == theirs[:-1]
+    assert BestRun._fields == transformers.trainer_utils.BestRun._fields[:3]

@@ -1,0 +1,80 @@
+"""How much memory may still be taken, and arrays that are refused when it is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEMINFO = Path("/proc/meminfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+# Names of (limit, use, statistics, clean pages of files that are given up first) in cgroups of version 2 and 1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
+)
+
+
+def available_memory() -> int | None:
+    """Bytes that may be taken without harm: of the machine (swap included) and of this process's control groups.
+
+    None where the system does not say.
+    """
+    amounts = list(_left_in_cgroups())
+    if _MEMINFO.exists():
+        kilobytes = {name: int(value.split()[0]) for name, value in _pairs(_MEMINFO, ":")}
+        amounts.append((kilobytes["MemAvailable"] + kilobytes["SwapFree"]) * 1024)
+    return min(amounts, default=None)
+
+
+def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
+    """An array of at least `size` bytes, not yet touched, for a pass of a batch of so many rows and tokens.
+
+    A quarter more than asked for: batches differ in size, and what is never touched takes no memory.
+
+    Raises MemoryError, before anything is taken, when `size` is more than `available_memory`.
+    """
+    available = available_memory()
+    if available is not None and size > available:
+        raise MemoryError(
+            f"a pass of {rows} rows with {tokens} tokens needs {_readable(size)} of memory and {_readable(available)} "
+            "are available; use smaller batches (per_device_train_batch_size with gradient_accumulation_steps, "
+            "per_device_eval_batch_size) or shorter rows (max_length)"
+        )
+    return np.empty(size + size // 4, np.int8)
+
+
+def _left_in_cgroups() -> Iterator[int]:
+    """What the limit of each control group that this process is in leaves."""
+    if not _OWN_GROUPS.exists():
+        return
+    for line in _OWN_GROUPS.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root = _CGROUPS / controllers
+        group = root / path.lstrip("/")
+        for directory in (group, *group.parents):
+            if directory.is_relative_to(root):
+                yield from _left_in(directory)
+
+
+def _left_in(group: Path) -> Iterator[int]:
+    for limit, use, statistics, cache in _CGROUP_FILES:
+        if (group / limit).exists() and (most := (group / limit).read_text().strip()) != "max":
+            reclaimable = int(dict(_pairs(group / statistics, " ")).get(cache, "0"))
+            yield int(most) - int((group / use).read_text()) + reclaimable
+
+
+def _pairs(path: Path, separator: str) -> Iterator[tuple[str, str]]:
+    """The lines `name<separator>value` of a file."""
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(separator)
+        yield name, value.strip()
+
+
+def _readable(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
