@@ -35,8 +35,10 @@ MUTANTS = [
     Mutant("kd_rows_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
     Mutant("kd_rows_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
     Mutant("kd_rows_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
-    Mutant("kd_rows_product.inc", "o.start = p->bias + f;", "o.start = p->bias;"),
-    Mutant("kd_rows_product.inc", ".b = p->right + f * p->K + k0 * PANEL", ".b = p->right + f * p->K"),
+    Mutant("kd_rows_product.inc", "o.start = p->bias + n;", "o.start = p->bias;"),
+    Mutant(
+        "kd_rows_product.inc", ".b = p->right + f * p->right_rows + k0 * PANEL", ".b = p->right + f * p->right_rows"
+    ),
     Mutant("kd_rows_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
     Mutant("kd_rows_product.inc", "a0 + r, b0 + j, ldc, ldc, 1, lda, ldb, k}", "a0 + r, b0, ldc, ldc, 1, lda, ldb, k}"),
     Mutant("kd_rows_panels.inc", "dst[k * tile + r] = 0;", "dst[k * tile + r] = 1;"),
@@ -46,6 +48,7 @@ MUTANTS = [
         "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
         "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
     ),
+    Mutant("kd_rows_product.inc", "ptrdiff_t skip = kd_max(0, p->first - f)", "ptrdiff_t skip = 0"),
     # ---- rows
     Mutant("kd_rows.inc", "(pair + other)", "(pair - other)"),
     Mutant(
@@ -112,8 +115,8 @@ MUTANTS = [
     # ---- the layers together
     Mutant(
         "kd_bert_layer.c",
-        "bias_backward(run, sums, KD_TENSOR_query_bias, view->q, M, C);",
-        "bias_backward(run, sums, KD_TENSOR_query_bias, view->k, M, C);",
+        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->q, N, C);",
+        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->k, N, C);",
     ),
     Mutant(
         "kd_bert_layer.c",
@@ -121,9 +124,9 @@ MUTANTS = [
         "kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 0);",
     ),
     Mutant(
-        "kd_bert_backward.c",
-        "kd_linear_backward_input(&run->model->gemm, dx, view->v, &w->value, N, 1);",
-        "kd_linear_backward_input(&run->model->gemm, dx, view->v, &w->value, N, 0);",
+        "kd_bert_layer.c",
+        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 1);",
+        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 0);",
     ),
     Mutant(
         "kd_bert_backward.c",
@@ -135,7 +138,7 @@ MUTANTS = [
         "gradient + from - vector, run->partials + from",
         "gradient + from - vector, run->partials + vector",
     ),
-    Mutant("kd_bert_backward.c", "{KD_TENSOR_output, m->s1, m->ctx, rows}", "{KD_TENSOR_output, m->s1, m->x, rows}"),
+    Mutant("kd_bert_backward.c", "KD_TENSOR_output, m->s1, m->ctx, rows)", "KD_TENSOR_output, m->s1, m->x, rows)"),
     Mutant("kd_bert_backward.c", "layout->vector[t] + l * layout->vector_stride", "layout->vector[t]"),
     Mutant(
         "kd_bert_forward.c",
