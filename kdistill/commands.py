@@ -36,6 +36,7 @@ from .trainer import Trainer
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
+_SHAPE_BEGINS = re.compile(r"L\d+-")
 
 
 def finetune(options: Namespace) -> Figures:
@@ -219,9 +220,11 @@ def _load_student(
 
 def _shape_of(name: str) -> dict[str, int] | None:
     """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory."""
-    match = None if Path(name).is_dir() else _SHAPE.fullmatch(name)
-    if match is None:
+    if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
         return None
+    match = _SHAPE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is neither a directory nor a shape; expected one such as L2-H128-A2")
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
