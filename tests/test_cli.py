@@ -274,6 +274,10 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
         capsys, "predict", "--model", model_dir, "--data", ragged, "--output", tmp_path / "predictions"
     )
     assert not (tmp_path / "predictions").exists()
+    nowhere = tmp_path / "nowhere" / "predictions"
+    assert "there is no such directory to write it into" in error_of(
+        capsys, "predict", "--model", model_dir, "--data", rows, "--output", nowhere
+    )
 
 
 def test_predictions_are_written_whole_or_not_at_all(
