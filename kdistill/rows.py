@@ -80,7 +80,7 @@ class Rows:
         if not values:
             raise ValueError(
                 f"{self.table.source} has no labels; its columns are {listing(self.table.columns)}. "
-                "Name theirs with --label-column, in Python rename_column"
+                "Name theirs with --label-column, in Python rename the column"
             )
         if all(_as_integer(value) is not None for value in values):
             return {index: f"LABEL_{index}" for index in range(int(label_ids(flat, None, self.table.where).max()) + 1)}
@@ -124,7 +124,7 @@ def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | No
         raise ValueError(
             f"{table.source} has no text column: expected one of {listing(TEXT_COLUMNS)}, or a pair such as sentence1 "
             f"and sentence2; its columns are {listing(table.columns)}. Name it with "
-            "--text-column (and --text-pair-column), in Python rename_column"
+            "--text-column (and --text-pair-column), in Python rename the column"
         )
     texts = _texts(table, text_column)
     if not texts:

@@ -253,7 +253,7 @@ class Trainer(TrainerBase):
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
-                f"{', '.join(metrics)}"
+                f"{', '.join(metrics)}; compute_metrics adds others (kdistill.metrics.by_name)"
             )
         return self.state.take_if_better(metrics[name], bool(self.args.greater_is_better))
 

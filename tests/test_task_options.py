@@ -183,3 +183,19 @@ def test_arguments_of_transformers_trainer_that_are_none_here() -> None:
             teacher = {} if trainer is Trainer else {"teacher_model": small_model(2)}
             with pytest.raises(TypeError, match=f"{name}.*{advice}" if name != "evaldataset" else advice):
                 trainer(model, **teacher, **{name: value})
+
+
+def test_what_a_trainer_is_not_given_as_a_path() -> None:
+    model: Any = small_model()
+    for trainer, given, message in (
+        (Trainer, {"model": "student"}, "model is 'student'; expected a model: BertForSequence"),
+        (Trainer, {"model": model, "args": "out"}, "args is 'out'; expected TrainingArguments"),
+        (
+            Trainer,
+            {"model": model, "processing_class": "student"},
+            "processing_class is 'student'; expected a tokenizer",
+        ),
+        (kd.DistillationTrainer, {"model": model, "teacher_model": "t"}, "teacher_model is 't'; expected a model"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            trainer(**given)
