@@ -12,7 +12,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs site bench oracle clean
+.PHONY: help demo test torture lint format docs site bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in l
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
+
+torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare what they end with (ten minutes)
+	$(VENV)/bin/python tests/torture.py --kills 300 --file-operations
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)

@@ -93,7 +93,9 @@ class Trainer(TrainerBase):
                     self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
                     return self._output()
             self.optimizer = self._make_optimizer()
-            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), self.optimizer, trained_on)
+            checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+            self._start(checkpoint, self.optimizer, trained_on)
+            directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
             self.state.plan(args, max_steps, plan.steps_per_epoch)
             save_arguments(directory.path, args, self.command)
             self._prepare(dataset)
@@ -268,8 +270,7 @@ class Trainer(TrainerBase):
             state.global_step,
             lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
         )
-        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
-        directory.rotate(self.args.save_total_limit, keep={path} | best)
+        directory.rotate(self.args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
