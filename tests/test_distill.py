@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from card_reading import row_of
 from small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
@@ -107,7 +108,8 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
     assert results["teacher_accuracy"] == expected
     card = (tmp_path / "out" / "README.md").read_text()
     assert "distilled from the teacher `the teacher`" in card
-    assert f"| teacher `the teacher` | {teacher.num_parameters():,} | {expected:.4f} |" in card
+    told = row_of(card, "teacher `the teacher`")
+    assert (told["parameters"], told["accuracy"]) == (f"{teacher.num_parameters():,}", f"{expected:.4f}")
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
