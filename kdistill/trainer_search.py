@@ -148,9 +148,13 @@ class SearchingTrainer(TrainerBase):
     def _arguments_of_trial(self, number: int, values: dict[str, Any], name: str | None) -> TrainingArguments:
         args = copy.copy(self.args)
         name = name or f"run-{number}"
-        own = {"output_dir": str(Path(args.output_dir, name)), "run_name": name, "disable_tqdm": True}
-        if args.logging_dir is not None:
-            own["logging_dir"] = str(Path(args.logging_dir, name))
+        logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
+        own = {
+            "output_dir": str(Path(args.output_dir, name)),
+            "logging_dir": str(logs / name),  # side by side, for one tensorboard --logdir
+            "run_name": name,
+            "disable_tqdm": True,
+        }
         for argument, value in {**own, **values}.items():
             setattr(args, argument, value)
         return args

@@ -122,7 +122,9 @@ def test_trainer_is_as_before_and_trains_with_the_best(tmp_path: Path) -> None:
     best = search(trainer)
     np.testing.assert_array_equal(weights(trainer.model), first)
     assert (trainer.args.to_dict(), trainer.state.global_step) == (arguments, 0)
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["study.journal", "study.journal.workers"]
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["runs", "study.journal", "study.journal.workers"]
+    assert sorted(path.name for path in (out / "runs").iterdir()) == ["run-0", "run-1", "run-2"]
     for name, value in best.hyperparameters.items():
         setattr(trainer.args, name, value)
     trainer.train()
