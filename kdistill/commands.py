@@ -144,6 +144,8 @@ def evaluate(options: Namespace) -> Figures:
 
 def predict(options: Namespace) -> Figures:
     """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
+    if options.output is not None and not Path(options.output).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output is {options.output!r}; there is no such directory to write it into")
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config

@@ -22,6 +22,7 @@ from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGL
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
+_SHAPE_BEGINS = re.compile(r"L\d+-")
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
@@ -277,10 +278,15 @@ _DEFAULT = BertConfig()
 
 
 def shape_of(name: str) -> dict[str, int] | None:
-    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory."""
-    match = None if Path(name).is_dir() else _SHAPE.fullmatch(name)
-    if match is None:
+    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory.
+
+    Raises ValueError for a name that begins as a shape does and is none.
+    """
+    if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
         return None
+    match = _SHAPE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is neither a directory nor a shape; expected one such as L2-H128-A2")
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}

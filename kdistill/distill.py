@@ -20,6 +20,7 @@ from .report import Teacher
 from .rows import labelled_rows
 from .tokenizer import BertTokenizer
 from .trainer import Trainer
+from .trainer_base import check_no_path
 from .training_step import RowIndices
 
 
@@ -50,6 +51,7 @@ class DistillationTrainer(Trainer):
         args = args if args is not None else DistillationTrainingArguments()
         if not isinstance(args, DistillationTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}; expected DistillationTrainingArguments")
+        check_no_path("teacher_model", teacher_model, "a model: BertForSequenceClassification.from_pretrained(...)")
         self.teacher_model = teacher_model
         super().__init__(model, args, **kwargs)
         if teacher_model is self.model:

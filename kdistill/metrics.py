@@ -89,6 +89,11 @@ def names_of(problem_type: str) -> tuple[str, ...]:
     return *_USUAL[problem_type], "loss", "n"
 
 
+def named(problem_type: str) -> tuple[str, ...]:
+    """What `by_name` can give for the problem type."""
+    return tuple(_METRICS[problem_type])
+
+
 def by_name(*names: str, problem_type: str | None = None) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` that gives the metrics of these names.
 

@@ -78,7 +78,10 @@ class Rows:
         flat = list(chain.from_iterable(x if isinstance(x, list) else [x] for x in self.labels or ()))
         values = {str(label) for label in flat if not _is_missing(label)}
         if not values:
-            raise ValueError(f"{self.table.source} has no labels; its columns are {listing(self.table.columns)}")
+            raise ValueError(
+                f"{self.table.source} has no labels; its columns are {listing(self.table.columns)}. "
+                "Name theirs with --label-column, in Python rename the column"
+            )
         if all(_as_integer(value) is not None for value in values):
             return {index: f"LABEL_{index}" for index in range(int(label_ids(flat, None, self.table.where).max()) + 1)}
         if all(map(_is_number, values)):
@@ -120,7 +123,8 @@ def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | No
     if text_column is None:
         raise ValueError(
             f"{table.source} has no text column: expected one of {listing(TEXT_COLUMNS)}, or a pair such as sentence1 "
-            f"and sentence2; its columns are {listing(table.columns)}. Pass text_column= (and text_pair_column=)"
+            f"and sentence2; its columns are {listing(table.columns)}. Name it with "
+            "--text-column (and --text-pair-column), in Python rename the column"
         )
     texts = _texts(table, text_column)
     if not texts:

@@ -10,7 +10,7 @@ from .config import BertConfig
 from .data import Dataset
 from .distill import is_unnamed
 from .inference import ComputeMetrics
-from .metrics import NAMES, by_name, names_of
+from .metrics import by_name, named, names_of
 from .problem_types import REGRESSION
 from .rows import Rows
 
@@ -87,9 +87,9 @@ def compute_metrics_of(
         args.settle_best_metric(config.is_regression)
         best = args.metric_for_best_model.removeprefix("eval_")
         if best not in names_of(problem_type):
-            if best not in NAMES:
-                known = ", ".join(dict.fromkeys((*names_of(problem_type), *NAMES)))
-                raise ValueError(f"metric_for_best_model is {best!r}; expected one of {known}")
+            if best not in named(problem_type):
+                known = ", ".join(("loss", *named(problem_type)))
+                raise ValueError(f"metric_for_best_model is {best!r}; expected for {problem_type} one of {known}")
             names.append(best)
     return by_name(*dict.fromkeys(names), problem_type=problem_type) if names else None
 

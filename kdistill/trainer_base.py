@@ -56,6 +56,8 @@ class TrainerBase:
         **others: Any,
     ) -> None:
         check_trainer_arguments(others, inspect.signature(TrainerBase).parameters)
+        check_no_path("args", args, "TrainingArguments(output_dir=...)")
+        check_no_path("model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
         self.args = args if args is not None else TrainingArguments()
         self.model = self._taken(_only_one_of(model, model_init))
         self.args.settle_best_metric(self.model.config.is_regression)
@@ -64,6 +66,7 @@ class TrainerBase:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
         self.processing_class = tokenizer if processing_class is None else processing_class
+        check_no_path("processing_class", self.processing_class, "a tokenizer: AutoTokenizer.from_pretrained(...)")
         self.compute_metrics = compute_metrics
         self.train_dataset = None if train_dataset is None else self._encoded(train_dataset)
         self.eval_dataset = None if eval_dataset is None else self._encoded(eval_dataset)
@@ -167,7 +170,7 @@ class TrainerBase:
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
-                f"{', '.join(metrics)}"
+                f"{', '.join(metrics)}; compute_metrics adds others (kdistill.metrics.by_name)"
             )
         return metrics[name]
 
@@ -278,6 +281,12 @@ class TrainerBase:
 
     def _encoded(self, source: Any) -> Dataset:
         return encode_for(self.model.config, source, self.processing_class, self.args)
+
+
+def check_no_path(name: str, value: object, expected: str) -> None:
+    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` says which, and how to get one."""
+    if isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} is {value!r}; expected {expected}")
 
 
 def _only_one_of(

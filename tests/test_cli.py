@@ -242,6 +242,11 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     distill = ["distill", "--teacher", "t", "--student", "s", "--train", "x.tsv"]
     assert "no option --temparature; did you mean '--temperature'?" in error_of(capsys, *distill, "--temparature", "3")
     assert "no option --alhpa; did you mean '--alpha'?" in error_of(capsys, *distill, "--alhpa=1")
+    for elsewhere, here in (("--lr", "--learning-rate"), ("--batch_size=3", "--per-device-train-batch-size")):
+        assert f"; did you mean '{here}'?" in error_of(capsys, *distill, elsewhere, "3")
+    assert "'L2-H128' is neither a directory nor a shape; expected one such as L2-H128-A2" in error_of(
+        capsys, "bench", "--model", "L2-H128"
+    )
     assert "no command 'distil'; did you mean 'distill'?" in error_of(capsys, "distil")
     assert "required: --train" in error_of(capsys, "finetune", "--model", "m")
     assert "argument --seed: invalid int value: 'x'" in error_of(capsys, *distill, "--seed", "x")
@@ -269,6 +274,10 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
         capsys, "predict", "--model", model_dir, "--data", ragged, "--output", tmp_path / "predictions"
     )
     assert not (tmp_path / "predictions").exists()
+    nowhere = tmp_path / "nowhere" / "predictions"
+    assert "there is no such directory to write it into" in error_of(
+        capsys, "predict", "--model", model_dir, "--data", rows, "--output", nowhere
+    )
 
 
 def test_predictions_are_written_whole_or_not_at_all(

@@ -33,3 +33,14 @@ def test_the_tokenizer_has_the_methods_of_the_page() -> None:
     assert "batch_decode" in names
     for name in set(names) - {"transformers", "return_tensors"}:
         assert hasattr(kd.BertTokenizer, name), name
+
+
+def test_the_page_of_tasks_names_every_metric() -> None:
+    from kdistill.metrics import named
+    from kdistill.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+    rows = re.findall(r"^\| ([a-z -]+) \| (.*) \|$", (ROOT / "docs/tasks.md").read_text(), re.MULTILINE)
+    page = {kind: tuple(re.sub(r" \(.*?\)", "", names).split(", ")) for kind, names in rows}
+    assert page["single label"] == named(SINGLE_LABEL)
+    assert page["multi-label"] == named(MULTI_LABEL)
+    assert page["regression"] == named(REGRESSION)

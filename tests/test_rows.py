@@ -155,7 +155,7 @@ def test_named_columns_go_before_the_convention() -> None:
 def test_a_missing_column_says_which_there_are_and_what_to_pass(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "id\tphrase\n0\tgood\n")
     with pytest.raises(
-        ValueError, match=r"a\.tsv has no text column: .*its columns are id, phrase\. Pass text_column="
+        ValueError, match=r"a\.tsv has no text column: .*its columns are id, phrase\. Name it with --text-column"
     ):
         read_rows(path)
     for argument in ("text_column", "text_pair_column", "label_column"):

@@ -117,11 +117,11 @@ def test_options_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "the metric 'f1' is not one of a model for regression; expected one of mse" in error_of(
         capsys, *distill, "--metrics", "f1"
     )
-    assert "the metric 'accuracy' is not one of a model for regression" in error_of(
+    assert "metric_for_best_model is 'accuracy'; expected for regression one of loss, mse" in error_of(
         capsys, *distill, "--metric-for-best-model", "accuracy"
     )
     message = error_of(capsys, *distill, "--metric-for-best-model", "aucc")
-    assert "metric_for_best_model is 'aucc'; expected one of mse, pearson, spearmanr, loss, n, accuracy" in message
+    assert "metric_for_best_model is 'aucc'; expected for regression one of loss, mse, pearson, spearmanr" in message
     evaluate = ["evaluate", "--model", teacher, "--data", paths["scores.csv"]]
     assert "there is no metric 'auc'" in error_of(capsys, *evaluate, "--metrics", "auc")
     finetune = ["finetune", "--model", base, "--train", paths["lists.csv"], *out]
@@ -183,3 +183,19 @@ def test_arguments_of_transformers_trainer_that_are_none_here() -> None:
             teacher = {} if trainer is Trainer else {"teacher_model": small_model(2)}
             with pytest.raises(TypeError, match=f"{name}.*{advice}" if name != "evaldataset" else advice):
                 trainer(model, **teacher, **{name: value})
+
+
+def test_what_a_trainer_is_not_given_as_a_path() -> None:
+    model: Any = small_model()
+    for trainer, given, message in (
+        (Trainer, {"model": "student"}, "model is 'student'; expected a model: BertForSequence"),
+        (Trainer, {"model": model, "args": "out"}, "args is 'out'; expected TrainingArguments"),
+        (
+            Trainer,
+            {"model": model, "processing_class": "student"},
+            "processing_class is 'student'; expected a tokenizer",
+        ),
+        (kd.DistillationTrainer, {"model": model, "teacher_model": "t"}, "teacher_model is 't'; expected a model"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            trainer(**given)
