@@ -26,7 +26,7 @@ from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, pr
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .model import BertForSequenceClassification
-from .optim import AdamW
+from .optim import AdamW, averaged
 from .progress import Progress
 from .publishing import upload_checkpoint, upload_run
 from .report import CardFacts, DataFacts, TeacherFacts, model_card
@@ -151,7 +151,7 @@ class Trainer:
                 if args.eval_on_start and not self.state.place:
                     self.evaluate()
                 self._run_epochs(dataset, self.optimizer, plan, directory)
-                self._finish(plan, directory)
+                self._finish(self.optimizer, plan, directory)
             finally:
                 self.optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
                 self._call("on_train_end")
@@ -206,7 +206,7 @@ class Trainer:
             batch_size=args.per_device_train_batch_size,
             accumulation=args.gradient_accumulation_steps,
             drop_last=args.dataloader_drop_last,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=args.get_data_seed(),
         )
 
     def _make_optimizer(self) -> AdamW:
@@ -217,6 +217,7 @@ class Trainer:
             betas=(args.adam_beta1, args.adam_beta2),
             eps=args.adam_epsilon,
             weight_decay=args.weight_decay,
+            ema_decay=args.ema_decay,
         )
 
     def _start(self, checkpoint: Path | None, optimizer: AdamW, trained_on: str) -> None:
@@ -329,9 +330,10 @@ class Trainer:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
 
-    def _finish(self, plan: EpochPlan, directory: RunDirectory) -> None:
-        """Take the best weights, log the run's figures and write all of the output directory."""
+    def _finish(self, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
+        """Take the best weights or the average of all, log the run's figures and write all of the output directory."""
         state = self.state
+        optimizer.take_average()
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             load_weights(Path(state.best_model_checkpoint), self.model)
         runtime = max(state.train_runtime, 1e-9)
@@ -391,7 +393,7 @@ class Trainer:
         return output
 
     def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
-        with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
 
             def on_batch(done: int, total: int) -> None:
                 progress(done, total)
@@ -419,7 +421,8 @@ class Trainer:
         """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
         directory = Path(self.args.output_dir if output_dir is None else output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        save_model(directory, self.model, self.processing_class)
+        with averaged(self.optimizer):
+            save_model(directory, self.model, self.processing_class)
 
     def create_model_card(self) -> None:
         """Write the model card README.md into the output directory."""

@@ -11,7 +11,7 @@ import numpy as np
 from .arguments import TrainingArguments
 from .files import atomic_write
 from .model import BertForSequenceClassification
-from .optim import AdamW
+from .optim import AdamW, averaged
 from .run_directory import ARGS_FILE, COMMAND_FILE
 from .state import STATE_FILE, TrainerState, write_json
 from .tokenizer import BertTokenizer
@@ -43,12 +43,18 @@ def save_checkpoint(
     state: TrainerState,
     args: TrainingArguments,
 ) -> None:
-    """Write model, AdamW's m, v and step, the trainer's state and the arguments."""
+    """Write model, AdamW's m, v and step, the trainer's state and the arguments.
+
+    With an average of the parameters, it is the model, and what training goes on with lies beside m and v.
+    """
     from safetensors.numpy import save
 
-    save_model(directory, model, tokenizer)
+    with averaged(optimizer):
+        save_model(directory, model, tokenizer)
     moments = optimizer.state_dict()
     arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
+    if "average" in moments:
+        arrays["parameters"] = model.flat_parameters
     atomic_write(directory / OPTIMIZER_FILE, save(arrays))
     save_arguments(directory, args)
     state.save(directory)
@@ -60,7 +66,12 @@ def load_checkpoint(directory: Path, model: BertForSequenceClassification, optim
 
     load_weights(directory, model)
     arrays = load_file(directory / OPTIMIZER_FILE)
-    optimizer.load_state_dict({"m": arrays["m"], "v": arrays["v"], "step": int(arrays["step"])})
+    moments = {"m": arrays["m"], "v": arrays["v"], "step": int(arrays["step"])}
+    if "parameters" in arrays:
+        moments["average"] = model.flat_parameters
+    optimizer.load_state_dict(moments)
+    if "parameters" in arrays:
+        model.load_flat(arrays["parameters"])
     state = TrainerState.load(directory)
     model.optimizer_step, model.tokens_in_step = state.global_step, 0
     return state
