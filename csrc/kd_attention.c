@@ -52,23 +52,23 @@ static void transpose(const kd_rows *rows, float *dst, const float *src, ptrdiff
     rows->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_ROWS_WIDTH));
 }
 
-/* matmul takes and gives whole registers of columns. Where a head has those, its rows are used as they lie,
- * C apart; otherwise they are copied to a scratch array, Dp apart, with zeros in the columns past D. */
-typedef struct head_rows {
+/* matmul takes and gives whole registers of columns. Rows of D columns, C apart, which have those are used as
+ * they lie; others are copied to a scratch array, Dp apart, with zeros in the columns past D. */
+typedef struct wide_rows {
     const kd_rows *rows;
     ptrdiff_t D, Dp, C;
     int whole;
     ptrdiff_t ld;
-} head_rows;
+} wide_rows;
 
-static head_rows head_rows_of(const kd_rows *rows, const kd_attention *a)
+static wide_rows wide_rows_of(const kd_rows *rows, ptrdiff_t D, ptrdiff_t C)
 {
-    ptrdiff_t D = a->D, Dp = kd_round_up(D, KD_ROWS_WIDTH), C = a->H * D;
-    return (head_rows){rows, D, Dp, C, D == Dp, D == Dp ? C : Dp};
+    ptrdiff_t Dp = kd_round_up(D, KD_ROWS_WIDTH);
+    return (wide_rows){rows, D, Dp, C, D == Dp, D == Dp ? C : Dp};
 }
 
 /* n rows as matmul's right operand; `ld` apart. */
-static const float *operand(const head_rows *h, const float *src, float *scratch, ptrdiff_t n)
+static const float *operand(const wide_rows *h, const float *src, float *scratch, ptrdiff_t n)
 {
     if (h->whole)
         return src;
@@ -77,10 +77,10 @@ static const float *operand(const head_rows *h, const float *src, float *scratch
 }
 
 /* Where matmul shall write n rows that belong in dst. */
-static float *result(const head_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
+static float *result(const wide_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
 
 /* Brings what was written there home. */
-static void bring_home(const head_rows *h, float *dst, const float *written, ptrdiff_t n)
+static void bring_home(const wide_rows *h, float *dst, const float *written, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; written != dst && i < n; i++)
         memcpy(dst + i * h->C, written + i * h->ld, (size_t)h->D * sizeof(float));
@@ -96,7 +96,7 @@ static void forward_head(const kd_rows *rows, float *ctx, float *lse, const floa
                          const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
                          const head_scratch *s)
 {
-    const head_rows h = head_rows_of(rows, a);
+    const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     transpose(rows, s->kt, k + head * D, n, D, C);
@@ -132,7 +132,7 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
                           const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m,
                           ptrdiff_t n, const head_scratch *s)
 {
-    const head_rows h = head_rows_of(rows, a);
+    const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     transpose(rows, s->kt, k + head * D, n, D, C);
@@ -174,4 +174,92 @@ void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, co
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
         backward_head(rows, q, k, v, dctx, ctx, lse, attention, head, token, m, n, &s);
+}
+
+/* ---- one query, weights absorbed -------------------------------------------------------------------- */
+
+/* Arrays of all heads; np is n rounded up, Cp is C. The copies are needed where C is no whole registers. */
+typedef struct absorbed_scratch {
+    float *p;       /* (H, np)  probabilities */
+    float *dropped; /* (H, np)  after dropout, backward only */
+    float *ds;      /* (H, np)  gradient of the scores, backward only */
+    float *x;       /* (n, Cp)  a copy of x, or its gradient */
+    float *u, *dz;  /* (H, Cp)  copies, backward only */
+    float *out;     /* (H, Cp)  z, or the gradient of u */
+} absorbed_scratch;
+
+static absorbed_scratch place_absorbed(kd_arena *arena, ptrdiff_t n, const kd_attention *a)
+{
+    ptrdiff_t np = kd_round_up(n, KD_ROWS_WIDTH), Cp = kd_round_up(a->H * a->D, KD_ROWS_WIDTH);
+    absorbed_scratch s;
+    s.p = kd_arena_floats(arena, a->H * np);
+    s.dropped = kd_arena_floats(arena, a->H * np);
+    s.ds = kd_arena_floats(arena, a->H * np);
+    s.x = kd_arena_floats(arena, n * Cp);
+    s.u = kd_arena_floats(arena, a->H * Cp);
+    s.dz = kd_arena_floats(arena, a->H * Cp);
+    s.out = kd_arena_floats(arena, a->H * Cp);
+    return s;
+}
+
+ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest)
+{
+    kd_arena measure = kd_arena_over(NULL);
+    place_absorbed(&measure, longest, attention);
+    return (ptrdiff_t)(measure.used / sizeof(float));
+}
+
+void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, float *lse, const float *u,
+                                   const float *x, const kd_attention *a, ptrdiff_t token, ptrdiff_t n, float *scratch)
+{
+    const ptrdiff_t H = a->H, C = H * a->D, np = kd_round_up(n, KD_ROWS_WIDTH);
+    const float scale = 1.0f / sqrtf((float)a->D);
+    const wide_rows wide = wide_rows_of(rows, C, C);
+    kd_arena arena = kd_arena_over(scratch);
+    absorbed_scratch s = place_absorbed(&arena, n, a);
+    rows->dots(s.p, np, NULL, u, x, H, n, C);
+    for (ptrdiff_t head = 0; head < H; head++) {
+        float max, sum, *p = s.p + head * np;
+        rows->exp_row(p, &max, &sum, n, n, scale);
+        rows->scale(p, 1.0f / sum, n);
+        lse[head] = max + logf(sum);
+        drop_row(rows, p, p, a, token, head, n);
+        total[head] = 0;
+        for (ptrdiff_t i = 0; i < n; i++)
+            total[head] += p[i];
+    }
+    float *out = result(&wide, z, s.out);
+    rows->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
+    bring_home(&wide, z, out, H);
+}
+
+/* With Pd = dropout(P):  dPd = dz x^T + dctx bv;  dP = dropout(dPd);  dS = P (dP - delta) / sqrt(D), where
+ * delta = sum_j P_j dP_j = dctx . ctx;  du = dS x;  dx = Pd^T dz + dS^T u. */
+void kd_attention_absorbed_backward(const kd_rows *rows, float *x, float *u, const float *dz, const float *dctx,
+                                    const float *ctx, const float *lse, const float *value_bias, const kd_attention *a,
+                                    ptrdiff_t token, ptrdiff_t n, float *scratch)
+{
+    const ptrdiff_t H = a->H, D = a->D, C = H * D, np = kd_round_up(n, KD_ROWS_WIDTH);
+    const float scale = 1.0f / sqrtf((float)D);
+    const wide_rows wide = wide_rows_of(rows, C, C);
+    kd_arena arena = kd_arena_over(scratch);
+    absorbed_scratch s = place_absorbed(&arena, n, a);
+    rows->dots(s.p, np, NULL, u, x, H, n, C);
+    for (ptrdiff_t head = 0; head < H; head++) {
+        float *p = s.p + head * np, *ds = s.ds + head * np;
+        float of_bias = rows->dot(dctx + head * D, value_bias + head * D, D);
+        float delta = rows->dot(dctx + head * D, ctx + head * D, D);
+        rows->exp_row_known(p, lse[head], n, n, scale);
+        drop_row(rows, s.dropped + head * np, p, a, token, head, n);
+        rows->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
+        drop_row(rows, ds, ds, a, token, head, n);
+        rows->softmax_backward(ds, ds, p, delta, n, scale);
+    }
+    rows->matmul(s.out, wide.Dp, s.ds, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
+    float *dx = result(&wide, x, s.x);
+    rows->matmul(dx, wide.ld, s.dropped, 1, np, operand(&wide, dz, s.dz, H), wide.ld, n, wide.Dp, H, 0);
+    rows->matmul(dx, wide.ld, s.ds, 1, np, operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);
+    bring_home(&wide, x, dx, n);
+    for (ptrdiff_t head = 0; head < H; head++)
+        memcpy(u + head * C, s.out + head * wide.Dp, (size_t)C * sizeof(float));
 }

@@ -2,7 +2,13 @@
  *
  * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
  * A sequence attends to itself only; there is no mask because there is no padding. The queries may be
- * fewer than the keys: the last layer asks for [CLS] alone.
+ * fewer than the keys.
+ *
+ * Where there is one query only, as in the last layer ([CLS]), keys and values need not exist: with K = x Wk^T + bk
+ * and V = x Wv^T + bv,
+ *     q K^T = (q Wk) x^T + q bk,  and the softmax does not see the constant;
+ *     Pd V  = (Pd x) Wv^T + (sum of Pd) bv.
+ * The weights are absorbed on the query's side: u = q Wk and z = Pd x cost a query, not every token, two products.
  */
 #ifndef KD_ATTENTION_H
 #define KD_ATTENTION_H
@@ -31,5 +37,17 @@ void kd_attention_forward(const kd_rows *rows, float *ctx, float *lse, const flo
 void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
                            const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
                            float *scratch);
+
+/* One query with the weights absorbed. z (H, C), total (H) = the sum of Pd and lse (H) from u (H, C) and x (n, C). */
+void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, float *lse, const float *u,
+                                   const float *x, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
+                                   float *scratch);
+
+/* In place: x becomes its gradient through keys and values, u its own. dz (H, C) is dctx Wv by heads; dctx, ctx and
+ * value_bias are (C). */
+void kd_attention_absorbed_backward(const kd_rows *rows, float *x, float *u, const float *dz, const float *dctx,
+                                    const float *ctx, const float *lse, const float *value_bias,
+                                    const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
+ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 #endif

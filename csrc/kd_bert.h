@@ -8,8 +8,8 @@
  * and TAIL (the [CLS] rows). Backward is TAIL_BACK, BODY_BACK, then WEIGHTS: everything that sums over
  * tokens, shared by output and not by token. So the bits do not depend on the number of threads.
  *
- * The loss reads only [CLS], so the last layer computes keys and values for all tokens but the rest for
- * B rows (cls_only). With cls_only = 0 it runs in full; the logits are the same bits.
+ * The loss reads only [CLS], so the last layer is computed for B rows (cls_only), with the weights of keys and
+ * values absorbed by the query. With cls_only = 0 it runs in full; the logits are the same up to rounding.
  */
 #ifndef KD_BERT_H
 #define KD_BERT_H
@@ -82,6 +82,7 @@ typedef struct kd_bert_layout {
     ptrdiff_t vector[KD_TENSOR_KINDS];   /* of vectors: in a row of partial vector gradients */
     ptrdiff_t forward[KD_TENSOR_KINDS];  /* of products: W^T packed */
     ptrdiff_t backward[KD_TENSOR_KINDS]; /* of products: W packed */
+    ptrdiff_t last_key;                  /* W of the last layer's key, packed in a frozen model too */
     ptrdiff_t stride, vector_stride, packed_stride;
     ptrdiff_t size, vector_size, packed_size; /* of the whole array */
 } kd_bert_layout;
@@ -104,7 +105,7 @@ typedef struct kd_tensor_at {
 int kd_bert_next(const kd_bert_config *config, kd_tensor_at *at);
 ptrdiff_t kd_bert_tensors(const kd_bert_config *config); /* how many there are */
 
-/* Describes a model; frozen models pack no weights for the backward pass. The arrays are set by the
+/* Describes a model; frozen models pack no weights for the backward pass, but for the one that [CLS] reads. The arrays are set by the
  * caller, from layout.size and layout.packed_size. */
 void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gemm *gemm, int frozen);
 

@@ -38,17 +38,11 @@ void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member)
     if (run->cls_only) {
         kd_layer_weights w = kd_bert_layer_weights(run->model, last);
         kd_layer_map view = kd_bert_view(run, last, &span, member);
-        kd_layer_backward(run, &view, &w, dx, last, &span, partial, member);
+        kd_cls_map cls = kd_bert_cls_view(run, &span, member);
+        kd_layer_output_backward(run, &view, &w, cls.dctx, dx, last, &span, partial, member);
+        kd_cls_attend_backward(run, &view, &cls, &w, dx, &span, partial, member);
     }
     memcpy(run->dcls + span.b0 * C, dx, (size_t)(span.M * C) * sizeof(float));
-}
-
-/* dx (N, C) += the gradient through keys and values. */
-static void keys_backward(const kd_bert_run *run, float *dx, const kd_layer_map *view, const kd_layer_weights *w,
-                          ptrdiff_t N, int accumulate)
-{
-    kd_linear_backward_input(&run->model->gemm, dx, view->k, &w->key, N, accumulate);
-    kd_linear_backward_input(&run->model->gemm, dx, view->v, &w->value, N, 1);
 }
 
 /* The embeddings' dropout and LayerNorm; embedding_sum becomes its own gradient. */
@@ -67,77 +61,84 @@ static void embed_backward(const kd_bert_run *run, float *dx, const kd_span *spa
 void kd_bert_body_back_item(kd_bert_run *run, ptrdiff_t item, int member)
 {
     const kd_bert *model = run->model;
-    const ptrdiff_t C = model->config.C, last = model->config.L - 1;
+    const ptrdiff_t C = model->config.C;
     kd_span span = kd_bert_body_span(run, item);
-    float *dx = run->members[member].dx, *partial = kd_bert_partial(run, item);
+    float *dx = run->members[member].dx, *dctx = run->members[member].dctx, *partial = kd_bert_partial(run, item);
     clear(partial, model->layout.vector_size);
-    ptrdiff_t layer = last;
-    if (run->cls_only) {
-        kd_layer_weights w = kd_bert_layer_weights(model, last);
-        kd_layer_map view = kd_bert_view(run, last, &span, member);
-        keys_backward(run, dx, &view, &w, span.N, 0);
-        layer = last - 1;
-    } else {
+    if (run->cls_only) /* TAIL_BACK has left there what comes through keys and values */
+        dx = kd_bert_view(run, model->config.L - 1, &span, member).x;
+    else
         clear(dx, span.N * C);
-    }
     for (ptrdiff_t b = span.b0; b < span.b1; b++)
         model->gemm.rows->add(dx + ((ptrdiff_t)run->batch.starts[b] - span.t0) * C, run->dcls + b * C, C);
-    for (; layer >= 0; layer--) {
+    for (ptrdiff_t layer = kd_bert_body_layers(run) - 1; layer >= 0; layer--) {
         kd_layer_weights w = kd_bert_layer_weights(model, layer);
         kd_layer_map view = kd_bert_view(run, layer, &span, member);
-        kd_layer_backward(run, &view, &w, dx, layer, &span, partial, member);
-        keys_backward(run, dx, &view, &w, span.N, 1);
+        kd_layer_output_backward(run, &view, &w, dctx, dx, layer, &span, partial, member);
+        kd_layer_attend_backward(run, &view, &w, dctx, dx, layer, &span, partial, member);
     }
     embed_backward(run, dx, &span, partial);
 }
 
 /* ---- WEIGHTS: tiles of the products' gradients, then columns of the embeddings', then the vectors' */
 
-/* dW += dy^T x over `rows` rows. */
+/* dW += dy^T x over `rows` rows. A weight of `blocks` blocks of O rows is as many products, each with O columns of
+ * dy and I columns of x. */
 typedef struct product {
     kd_tensor weight;
     const float *dy, *x;
-    ptrdiff_t rows;
+    ptrdiff_t rows, blocks, O, I;
+    ptrdiff_t ldy, ldx, next_x; /* rows lie so far apart, blocks of x */
 } product;
+
+static product whole_product(const kd_bert_run *run, kd_tensor weight, const float *dy, const float *x, ptrdiff_t rows)
+{
+    kd_tensor_info info = kd_bert_tensor_info(&run->model->config, weight);
+    return (product){weight, dy, x, rows, 1, info.rows, info.columns, info.rows, info.columns, 0};
+}
+
+/* Of a weight whose heads have inputs of their own: x (rows, H, C). */
+static product heads_product(const kd_bert_run *run, kd_tensor weight, const float *dy, const float *x)
+{
+    const ptrdiff_t C = run->model->config.C, H = run->model->config.H;
+    return (product){weight, dy, x, run->batch.B, H, C / H, C, C, H * C, C};
+}
 
 enum { LAYER_PRODUCTS = 6, HEAD_PRODUCTS = 2 };
 
 static product layer_product(const kd_bert_run *run, ptrdiff_t layer, int index)
 {
     const kd_layer_map *m = &run->layers[layer];
-    int cls = run->cls_only && layer == run->model->config.L - 1;
+    const kd_cls_map *cls = run->cls_only && layer == run->model->config.L - 1 ? &run->cls_map : NULL;
     const ptrdiff_t N = run->batch.N, rows = cls ? run->batch.B : N;
-    const product products[LAYER_PRODUCTS] = {
-        {KD_TENSOR_query, m->q, cls ? run->cls_in : m->x, rows},
-        {KD_TENSOR_key, m->k, m->x, N},
-        {KD_TENSOR_value, m->v, m->x, N},
-        {KD_TENSOR_output, m->s1, m->ctx, rows},
-        {KD_TENSOR_up, m->up, m->h, rows},
-        {KD_TENSOR_down, m->s2, m->act, rows},
-    };
-    return products[index];
+    switch (index) {
+    case 0:
+        return cls ? whole_product(run, KD_TENSOR_query, cls->dq, run->cls_in, rows)
+                   : whole_product(run, KD_TENSOR_query, m->q, m->x, N);
+    case 1:
+        return cls ? heads_product(run, KD_TENSOR_key, m->q, cls->u) : whole_product(run, KD_TENSOR_key, m->k, m->x, N);
+    case 2:
+        return cls ? heads_product(run, KD_TENSOR_value, cls->dctx, cls->z)
+                   : whole_product(run, KD_TENSOR_value, m->v, m->x, N);
+    case 3: return whole_product(run, KD_TENSOR_output, m->s1, m->ctx, rows);
+    case 4: return whole_product(run, KD_TENSOR_up, m->up, m->h, rows);
+    default: return whole_product(run, KD_TENSOR_down, m->s2, m->act, rows);
+    }
 }
 
 static product head_product(const kd_bert_run *run, int index)
 {
-    const product products[HEAD_PRODUCTS] = {
-        {KD_TENSOR_pooler, run->pooled, run->cls, run->batch.B},
-        {KD_TENSOR_classifier, run->logits, run->dropped, run->batch.B},
-    };
-    return products[index];
+    return index == 0 ? whole_product(run, KD_TENSOR_pooler, run->pooled, run->cls, run->batch.B)
+                      : whole_product(run, KD_TENSOR_classifier, run->logits, run->dropped, run->batch.B);
 }
 
-static ptrdiff_t product_tiles(const kd_bert_run *run, kd_tensor weight)
-{
-    kd_tensor_info info = kd_bert_tensor_info(&run->model->config, weight);
-    return kd_linear_tiles(info.rows, info.columns);
-}
+static ptrdiff_t product_tiles(product p) { return p.blocks * kd_linear_tiles(p.O, p.I); }
 
-static ptrdiff_t layer_tiles(const kd_bert_run *run)
+static ptrdiff_t layer_tiles(const kd_bert_run *run, ptrdiff_t layer)
 {
     ptrdiff_t tiles = 0;
     for (int i = 0; i < LAYER_PRODUCTS; i++)
-        tiles += product_tiles(run, layer_product(run, 0, i).weight);
+        tiles += product_tiles(layer_product(run, layer, i));
     return tiles;
 }
 
@@ -150,19 +151,21 @@ static ptrdiff_t vector_items(const kd_bert_run *run)
 
 ptrdiff_t kd_bert_weight_items(const kd_bert_run *run)
 {
-    ptrdiff_t tiles = run->model->config.L * layer_tiles(run);
+    ptrdiff_t tiles = 0;
+    for (ptrdiff_t layer = 0; layer < run->model->config.L; layer++)
+        tiles += layer_tiles(run, layer);
     for (int i = 0; i < HEAD_PRODUCTS; i++)
-        tiles += product_tiles(run, head_product(run, i).weight);
+        tiles += product_tiles(head_product(run, i));
     return tiles + embed_items(run) + vector_items(run);
 }
 
 static void product_item(const kd_bert_run *run, product p, ptrdiff_t layer, ptrdiff_t tile, int member)
 {
     const kd_bert *model = run->model;
-    kd_tensor_info info = kd_bert_tensor_info(&model->config, p.weight);
+    const ptrdiff_t tiles = kd_linear_tiles(p.O, p.I), block = tile / tiles;
     float *dw = model->gradients + model->layout.offset[p.weight] + layer * model->layout.stride;
-    kd_linear_backward_weight(&model->gemm, dw, p.dy, p.x, p.rows, info.rows, info.columns, tile,
-                              run->members[member].outer);
+    kd_linear_backward_weight(&model->gemm, dw + block * p.O * p.I, p.dy + block * p.O, p.ldy, p.x + block * p.next_x,
+                              p.ldx, p.rows, p.O, p.I, tile % tiles, run->members[member].outer);
 }
 
 /* Adds floats v0 .. v1 - 1 of all partial rows, in order, to one tensor's gradient, which begins at
@@ -191,32 +194,29 @@ static void vector_item(const kd_bert_run *run, ptrdiff_t item)
     }
 }
 
+/* Does item `item` if it is one of this product's; otherwise takes the product's number off it. */
+static int take_product_item(const kd_bert_run *run, product p, ptrdiff_t layer, ptrdiff_t *item, int member)
+{
+    const ptrdiff_t tiles = product_tiles(p);
+    if (*item >= tiles) {
+        *item -= tiles;
+        return 0;
+    }
+    product_item(run, p, layer, *item, member);
+    return 1;
+}
+
 void kd_bert_weight_item(kd_bert_run *run, ptrdiff_t item, int member)
 {
     const kd_bert *model = run->model;
-    const ptrdiff_t C = model->config.C, per_layer = layer_tiles(run), layers = model->config.L * per_layer;
-    if (item < layers) {
-        ptrdiff_t layer = item / per_layer, tile = item % per_layer;
-        for (int i = 0; i < LAYER_PRODUCTS; i++) {
-            product p = layer_product(run, layer, i);
-            ptrdiff_t tiles = product_tiles(run, p.weight);
-            if (tile < tiles) {
-                product_item(run, p, layer, tile, member);
+    const ptrdiff_t C = model->config.C;
+    for (ptrdiff_t layer = 0; layer < model->config.L; layer++)
+        for (int i = 0; i < LAYER_PRODUCTS; i++)
+            if (take_product_item(run, layer_product(run, layer, i), layer, &item, member))
                 return;
-            }
-            tile -= tiles;
-        }
-    }
-    item -= layers;
-    for (int i = 0; i < HEAD_PRODUCTS; i++) {
-        product p = head_product(run, i);
-        ptrdiff_t tiles = product_tiles(run, p.weight);
-        if (item < tiles) {
-            product_item(run, p, 0, item, member);
+    for (int i = 0; i < HEAD_PRODUCTS; i++)
+        if (take_product_item(run, head_product(run, i), 0, &item, member))
             return;
-        }
-        item -= tiles;
-    }
     if (item < embed_items(run)) {
         kd_embed_tables gradients = kd_bert_embeddings(model, model->gradients);
         ptrdiff_t c0 = item * EMBED_STRIP;

@@ -31,30 +31,25 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
     kd_bert_drop(run, x, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
 }
 
-/* A chunk of whole sequences through a stage's layers; of the last layer, when cls_only, keys and values.
- * All chunks of a stage come before the next stage. */
+/* A chunk of whole sequences through a stage's layers. All chunks of a stage come before the next stage. */
 static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
 {
-    const ptrdiff_t L = run->model->config.L, C = run->model->config.C;
-    const ptrdiff_t first = item / run->chunks * run->stage_layers, end = kd_min(first + run->stage_layers, L);
+    const ptrdiff_t layers = kd_bert_body_layers(run), C = run->model->config.C;
+    const ptrdiff_t first = item / run->chunks * run->stage_layers, end = kd_min(first + run->stage_layers, layers);
     kd_span span = kd_bert_body_span(run, item % run->chunks);
     kd_layer_map view = kd_bert_view(run, first, &span, member);
+    const float *output = view.x;
     if (first == 0)
         embed(run, view.x, &span);
     for (ptrdiff_t l = first; l < end; l++) {
         kd_layer_weights w = kd_bert_layer_weights(run->model, l);
-        int cls_only = run->cls_only && l == L - 1;
         view = kd_bert_view(run, l, &span, member);
-        kd_layer_project(run, &view, &w, view.x, span.N, !cls_only, 1);
-        if (!cls_only)
-            kd_layer_forward(run, &view, &w, view.x, l, &span, member);
+        kd_layer_attend(run, &view, &w, l, &span, member);
+        kd_layer_output(run, &view, &w, view.x, l, &span);
+        output = view.y;
     }
-    if (end < L)
-        return;
-    if (run->cls_only)
-        gather_cls(run, run->cls_in + span.b0 * C, view.x, &span);
-    else
-        gather_cls(run, run->cls + span.b0 * C, view.y, &span);
+    if (end == layers)
+        gather_cls(run, (run->cls_only ? run->cls_in : run->cls) + span.b0 * C, output, &span);
 }
 
 /* logits = classifier(dropout(tanh(pooler(cls)))). */
@@ -80,9 +75,10 @@ static void tail_item(const kd_bert_run *run, ptrdiff_t item, int member)
     if (run->cls_only) {
         kd_layer_weights w = kd_bert_layer_weights(run->model, last);
         kd_layer_map view = kd_bert_view(run, last, &span, member);
-        const float *x = run->cls_in + span.b0 * run->model->config.C;
-        kd_layer_project(run, &view, &w, x, span.M, 1, 0);
-        kd_layer_forward(run, &view, &w, x, last, &span, member);
+        kd_cls_map cls = kd_bert_cls_view(run, &span, member);
+        const float *x_cls = run->cls_in + span.b0 * run->model->config.C;
+        kd_cls_attend(run, &view, &cls, &w, x_cls, &span, member);
+        kd_layer_output(run, &view, &w, x_cls, last, &span);
     }
     head(run, &span);
 }
@@ -90,7 +86,7 @@ static void tail_item(const kd_bert_run *run, ptrdiff_t item, int member)
 ptrdiff_t kd_bert_items(const kd_bert_run *run, kd_phase phase)
 {
     switch (phase) {
-    case KD_PHASE_BODY: return run->chunks * kd_ceil_div(run->model->config.L, run->stage_layers);
+    case KD_PHASE_BODY: return run->chunks * kd_max(1, kd_ceil_div(kd_bert_body_layers(run), run->stage_layers));
     case KD_PHASE_BODY_BACK: return run->chunks;
     case KD_PHASE_TAIL:
     case KD_PHASE_TAIL_BACK: return kd_bert_tail_items(run);
@@ -105,7 +101,7 @@ double kd_bert_item_cost(const kd_bert_run *run, kd_phase phase)
     double tokens = (double)run->batch.N / (double)run->chunks;
     switch (phase) {
     case KD_PHASE_BODY: return (double)run->stage_layers * layer * tokens;
-    case KD_PHASE_BODY_BACK: return (double)c->L * layer * tokens;
+    case KD_PHASE_BODY_BACK: return (double)kd_bert_body_layers(run) * layer * tokens;
     case KD_PHASE_TAIL:
     case KD_PHASE_TAIL_BACK: return layer * (double)run->batch.B / (double)kd_bert_tail_items(run);
     default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->batch.N;

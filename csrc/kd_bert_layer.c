@@ -9,6 +9,8 @@ kd_linear kd_bert_linear(const kd_bert *model, kd_tensor weight, ptrdiff_t layer
     kd_linear linear;
     linear.forward = packed + layout->forward[weight];
     linear.backward = layout->backward[weight] < 0 ? NULL : packed + layout->backward[weight];
+    if (weight == KD_TENSOR_key && layer == model->config.L - 1)
+        linear.backward = model->packed + layout->last_key;
     linear.bias = model->parameters + layout->offset[weight + 1] + layer * layout->stride;
     linear.I = info.columns;
     linear.O = info.rows;
@@ -61,7 +63,7 @@ void kd_bert_drop(const kd_bert_run *run, float *y, const float *x, int tensor, 
 
 static int layer_tensor(int tensor, ptrdiff_t layer) { return tensor + (int)layer * KD_DROP_PER_LAYER; }
 
-static kd_attention attention_of(const kd_bert_run *run, ptrdiff_t layer)
+kd_attention kd_bert_attention(const kd_bert_run *run, ptrdiff_t layer)
 {
     const kd_bert_config *c = &run->model->config;
     kd_attention a = {c->H,
@@ -73,67 +75,32 @@ static kd_attention attention_of(const kd_bert_run *run, ptrdiff_t layer)
     return a;
 }
 
-void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t rows, int query, int keys)
+void kd_layer_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, ptrdiff_t layer,
+                     const kd_span *span, int member)
 {
     const kd_gemm *gemm = &run->model->gemm;
-    if (query)
-        kd_linear_forward(gemm, view->q, x, &w->query, rows);
-    if (keys) {
-        kd_linear_forward(gemm, view->k, x, &w->key, rows);
-        kd_linear_forward(gemm, view->v, x, &w->value, rows);
-    }
-}
-
-/* Where sequence b of the span has its queries and its keys. */
-typedef struct sequence {
-    ptrdiff_t query, queries; /* first row in q and ctx, number of rows */
-    ptrdiff_t key, keys;      /* the same in k and v */
-    ptrdiff_t token;          /* first query's place in the batch */
-} sequence;
-
-static sequence sequence_of(const kd_bert_run *run, const kd_span *span, ptrdiff_t b)
-{
-    ptrdiff_t start = (ptrdiff_t)run->batch.starts[b], length = (ptrdiff_t)run->batch.starts[b + 1] - start;
-    sequence s = {span->cls ? b - span->b0 : start - span->t0, span->cls ? 1 : length, start - span->t0, length, start};
-    return s;
-}
-
-static void attend(const kd_bert_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span, int member)
-{
     const ptrdiff_t C = run->model->config.C, H = run->model->config.H;
-    kd_attention attention = attention_of(run, layer);
+    kd_attention attention = kd_bert_attention(run, layer);
+    kd_linear_forward(gemm, view->q, view->x, &w->query, span->N);
+    kd_linear_forward(gemm, view->k, view->x, &w->key, span->N);
+    kd_linear_forward(gemm, view->v, view->x, &w->value, span->N);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
-        sequence s = sequence_of(run, span, b);
-        kd_attention_forward(run->model->gemm.rows, view->ctx + s.query * C, view->lse + s.query * H,
-                             view->q + s.query * C, view->k + s.key * C, view->v + s.key * C, &attention, s.token,
-                             s.queries, s.keys, run->members[member].attention);
-    }
-}
-
-static void attend_backward(const kd_bert_run *run, const kd_layer_map *view, const float *dctx, ptrdiff_t layer,
-                            const kd_span *span, int member)
-{
-    const ptrdiff_t C = run->model->config.C, H = run->model->config.H;
-    kd_attention attention = attention_of(run, layer);
-    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
-        sequence s = sequence_of(run, span, b);
-        kd_attention_backward(run->model->gemm.rows, view->q + s.query * C, view->k + s.key * C, view->v + s.key * C,
-                              dctx + s.query * C, view->ctx + s.query * C, view->lse + s.query * H, &attention, s.token,
-                              s.queries, s.keys, run->members[member].attention);
+        ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
+        ptrdiff_t row = token - span->t0;
+        kd_attention_forward(gemm->rows, view->ctx + row * C, view->lse + row * H, view->q + row * C, view->k + row * C,
+                             view->v + row * C, &attention, token, n, n, run->members[member].attention);
     }
 }
 
 /* s1 = x + dropout(ctx Wo);  h = LN(s1);  s2 = h + dropout(act(h Wu) Wd);  y = LN(s2). */
-void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t layer, const kd_span *span, int member)
+void kd_layer_output(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
+                     ptrdiff_t layer, const kd_span *span)
 {
     const kd_bert_config *c = &run->model->config;
     const kd_gemm *gemm = &run->model->gemm;
     const kd_rows *rows = gemm->rows;
     const ptrdiff_t M = span->M, C = c->C;
 
-    attend(run, view, layer, span, member);
     kd_linear_forward(gemm, view->s1, view->ctx, &w->output, M);
     kd_bert_drop(run, view->s1, view->s1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
     kd_norm_forward(rows, view->h, view->st1, view->s1, x, &w->attention_norm, M);
@@ -144,9 +111,7 @@ void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd
     kd_norm_forward(rows, view->y, view->st2, view->s2, view->h, &w->ffn_norm, M);
 }
 
-/* Adds the column sums of dy (M, O) to a bias's place in `partial`. */
-static void bias_backward(const kd_bert_run *run, float *partial, kd_tensor bias, const float *dy, ptrdiff_t M,
-                          ptrdiff_t O)
+void kd_bias_backward(const kd_bert_run *run, float *partial, kd_tensor bias, const float *dy, ptrdiff_t M, ptrdiff_t O)
 {
     run->model->gemm.rows->sum_rows(partial + run->model->layout.vector[bias], dy, M, O, O);
 }
@@ -163,8 +128,8 @@ static void residual_backward(const kd_bert_run *run, float *dx, float *s, const
     kd_bert_drop(run, s, dx, tensor, span, c->C, c->p_hidden);
 }
 
-void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dx,
-                       ptrdiff_t layer, const kd_span *span, float *partial, int member)
+void kd_layer_output_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dctx,
+                              float *dx, ptrdiff_t layer, const kd_span *span, float *partial, int member)
 {
     const kd_bert_config *c = &run->model->config;
     const kd_gemm *gemm = &run->model->gemm;
@@ -174,18 +139,36 @@ void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const k
 
     residual_backward(run, dx, view->s2, view->st2, &w->ffn_norm, KD_TENSOR_ffn_gamma, layer_tensor(KD_DROP_FFN, layer),
                       span, sums);
-    bias_backward(run, sums, KD_TENSOR_down_bias, view->s2, M, C);
+    kd_bias_backward(run, sums, KD_TENSOR_down_bias, view->s2, M, C);
     kd_gelu_backward(gemm, view->up, own->dact, view->s2, &w->down, M);
-    bias_backward(run, sums, KD_TENSOR_up_bias, view->up, M, F);
+    kd_bias_backward(run, sums, KD_TENSOR_up_bias, view->up, M, F);
     kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 1);
 
     residual_backward(run, dx, view->s1, view->st1, &w->attention_norm, KD_TENSOR_attention_gamma,
                       layer_tensor(KD_DROP_SELF, layer), span, sums);
-    bias_backward(run, sums, KD_TENSOR_output_bias, view->s1, M, C);
-    kd_linear_backward_input(gemm, own->dctx, view->s1, &w->output, M, 0);
-    attend_backward(run, view, own->dctx, layer, span, member);
-    bias_backward(run, sums, KD_TENSOR_query_bias, view->q, M, C);
-    bias_backward(run, sums, KD_TENSOR_key_bias, view->k, span->N, C);
-    bias_backward(run, sums, KD_TENSOR_value_bias, view->v, span->N, C);
-    kd_linear_backward_input(gemm, dx, view->q, &w->query, M, 1);
+    kd_bias_backward(run, sums, KD_TENSOR_output_bias, view->s1, M, C);
+    kd_linear_backward_input(gemm, dctx, view->s1, &w->output, M, 0);
+}
+
+void kd_layer_attend_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
+                              const float *dctx, float *dx, ptrdiff_t layer, const kd_span *span, float *partial,
+                              int member)
+{
+    const kd_gemm *gemm = &run->model->gemm;
+    const ptrdiff_t C = run->model->config.C, H = run->model->config.H, N = span->N;
+    float *sums = partial + layer * run->model->layout.vector_stride;
+    kd_attention attention = kd_bert_attention(run, layer);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
+        ptrdiff_t row = token - span->t0;
+        kd_attention_backward(gemm->rows, view->q + row * C, view->k + row * C, view->v + row * C, dctx + row * C,
+                              view->ctx + row * C, view->lse + row * H, &attention, token, n, n,
+                              run->members[member].attention);
+    }
+    kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->q, N, C);
+    kd_bias_backward(run, sums, KD_TENSOR_key_bias, view->k, N, C);
+    kd_bias_backward(run, sums, KD_TENSOR_value_bias, view->v, N, C);
+    kd_linear_backward_input(gemm, dx, view->q, &w->query, N, 1);
+    kd_linear_backward_input(gemm, dx, view->k, &w->key, N, 1);
+    kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 1);
 }

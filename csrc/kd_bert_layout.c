@@ -83,6 +83,9 @@ void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gem
         }
         lay_out(layout, gemm, (kd_tensor)t, info, frozen, &end);
     }
+    layout->last_key = (config->L - 1) * layout->packed_stride + layout->backward[KD_TENSOR_key];
+    if (frozen)
+        layout->last_key = take(&end.packed, kd_gemm_right_size(gemm, config->C, config->C));
     layout->size = end.parameters;
     layout->vector_size = end.vectors;
     layout->packed_size = end.packed;
@@ -111,8 +114,11 @@ static void pack_item(void *context, ptrdiff_t index, int member)
     float *packed = model->packed + layer * layout->packed_stride;
     kd_gemm_pack_right_transposed(&model->gemm, packed + layout->forward[t], weight, info.columns, info.columns,
                                   info.rows);
-    if (layout->backward[t] >= 0)
-        kd_gemm_pack_right(&model->gemm, packed + layout->backward[t], weight, info.columns, info.rows, info.columns);
+    float *backward = layout->backward[t] < 0 ? NULL : packed + layout->backward[t];
+    if (t == KD_TENSOR_key && layer == model->config.L - 1)
+        backward = model->packed + layout->last_key;
+    if (backward)
+        kd_gemm_pack_right(&model->gemm, backward, weight, info.columns, info.rows, info.columns);
 }
 
 void kd_bert_pack(const kd_bert *model, kd_team *team, ptrdiff_t from, ptrdiff_t to)

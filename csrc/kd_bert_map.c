@@ -35,6 +35,10 @@ static ptrdiff_t stage_layers(const kd_bert_run *run)
     return run->mode == KD_TRAIN || layers > (double)c->L ? c->L : kd_max(1, (ptrdiff_t)layers);
 }
 
+ptrdiff_t kd_bert_body_layers(const kd_bert_run *run) { return run->model->config.L - (run->cls_only ? 1 : 0); }
+
+static ptrdiff_t tail_rows(const kd_bert_run *run) { return kd_ceil_div(run->batch.B, kd_bert_tail_items(run)); }
+
 static ptrdiff_t tokens_of(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t b1)
 {
     return (ptrdiff_t)(batch->starts[b1] - batch->starts[b0]);
@@ -67,7 +71,7 @@ static void cut_chunks(kd_bert_run *run, int64_t *chunk)
     const kd_batch *batch = &run->batch;
     ptrdiff_t count = pieces(batch->N, LEAST_CHUNK, chunk_tokens(&run->model->config, run->mode));
     run->chunks = 0;
-    run->R = kd_ceil_div(batch->B, kd_bert_tail_items(run));
+    run->R = tail_rows(run);
     run->longest = 1;
     for (ptrdiff_t b0 = 0, b1; b0 < batch->B; b0 = b1) {
         b1 = chunk_end(batch, b0, count);
@@ -86,13 +90,13 @@ static void cut_chunks(kd_bert_run *run, int64_t *chunk)
 static kd_layer_map place_training_layer(const kd_bert_run *run, kd_arena *arena, ptrdiff_t layer)
 {
     const kd_bert_config *c = &run->model->config;
-    int last = layer == c->L - 1;
-    ptrdiff_t N = run->batch.N, rows = last && run->cls_only ? run->batch.B : N;
+    int last = layer == c->L - 1, cls = last && run->cls_only;
+    ptrdiff_t N = run->batch.N, rows = cls ? run->batch.B : N;
     kd_layer_map m;
     m.x = kd_arena_floats(arena, N * c->C);
     m.q = kd_arena_floats(arena, rows * c->C);
-    m.k = kd_arena_floats(arena, N * c->C);
-    m.v = kd_arena_floats(arena, N * c->C);
+    m.k = cls ? NULL : kd_arena_floats(arena, N * c->C);
+    m.v = cls ? NULL : kd_arena_floats(arena, N * c->C);
     m.ctx = kd_arena_floats(arena, rows * c->C);
     m.lse = kd_arena_floats(arena, rows * c->H);
     m.s1 = kd_arena_floats(arena, rows * c->C);
@@ -106,13 +110,27 @@ static kd_layer_map place_training_layer(const kd_bert_run *run, kd_arena *arena
     return m;
 }
 
+static kd_cls_map place_cls(const kd_bert_run *run, kd_arena *arena, ptrdiff_t rows)
+{
+    const kd_bert_config *c = &run->model->config;
+    kd_cls_map m = {0};
+    m.u = kd_arena_floats(arena, rows * c->H * c->C);
+    m.z = kd_arena_floats(arena, rows * c->H * c->C);
+    m.total = kd_arena_floats(arena, rows * c->H);
+    if (run->mode == KD_TRAIN) {
+        m.dctx = kd_arena_floats(arena, rows * c->C);
+        m.dq = kd_arena_floats(arena, rows * c->C);
+    }
+    return m;
+}
+
 /* Evaluating, a layer's arrays are reused as soon as nothing reads them: s1, h's sum and s2 share one,
  * and the output replaces the input. */
 static kd_layer_map place_evaluation_layer(const kd_bert_run *run, kd_arena *arena)
 {
     const kd_bert_config *c = &run->model->config;
     kd_layer_map m;
-    m.x = m.y = run->between ? NULL : kd_arena_floats(arena, run->R * c->C);
+    m.x = m.y = NULL; /* rows of run->x */
     m.q = kd_arena_floats(arena, run->R * c->C);
     m.k = kd_arena_floats(arena, run->R * c->C);
     m.v = kd_arena_floats(arena, run->R * c->C);
@@ -131,10 +149,13 @@ static kd_member place_member(const kd_bert_run *run, kd_arena *arena)
     const kd_bert_config *c = &run->model->config;
     kd_attention attention = {.H = c->H, .D = c->C / c->H};
     kd_member m = {0};
-    m.attention = kd_arena_floats(arena, kd_attention_scratch(&attention, run->longest));
+    m.attention = kd_arena_floats(arena, kd_max(kd_attention_scratch(&attention, run->longest),
+                                                kd_attention_absorbed_scratch(&attention, run->longest)));
     if (run->mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
+        m.cls = run->cls_only ? place_cls(run, arena, tail_rows(run)) : m.cls;
     } else {
+        m.dz = run->cls_only ? kd_arena_floats(arena, tail_rows(run) * c->H * c->C) : NULL;
         m.dx = kd_arena_floats(arena, run->R * c->C);
         m.dctx = kd_arena_floats(arena, run->R * c->C);
         m.dact = kd_arena_floats(arena, run->R * c->F);
@@ -159,12 +180,11 @@ static void place_training(kd_bert_run *run, kd_arena *arena)
         run->layers[l] = map;
         if (l > 0)
             run->layers[l - 1].y = map.x;
-        if (l == c->L - 1 && run->cls_only) {
+        if (l == c->L - 1 && run->cls_only)
             run->layers[l].y = run->cls;
-            run->last_k = map.k;
-            run->last_v = map.v;
-        }
     }
+    if (run->cls_only)
+        run->cls_map = place_cls(run, arena, B);
 }
 
 /* Fills every pointer of `run`, whose inputs (model, batch sizes and starts, mode, ...) are set. */
@@ -181,13 +201,10 @@ static void place_run(kd_bert_run *run, kd_arena *arena)
     run->pooled = kd_arena_floats(arena, B * c->C);
     run->dropped = kd_arena_floats(arena, B * c->C);
     run->logits = kd_arena_floats(arena, B * c->K);
-    if (run->mode == KD_TRAIN) {
+    if (run->mode == KD_TRAIN)
         place_training(run, arena);
-    } else if (run->cls_only) {
-        run->last_k = kd_arena_floats(arena, N * c->C);
-        run->last_v = kd_arena_floats(arena, N * c->C);
-    }
-    run->between = run->stage_layers < c->L ? kd_arena_floats(arena, N * c->C) : NULL;
+    else
+        run->x = kd_arena_floats(arena, N * c->C);
     run->members = kd_arena_take(arena, run->threads, sizeof *run->members);
     for (int i = 0; i < run->threads; i++) {
         kd_member member = place_member(run, arena);
@@ -260,13 +277,8 @@ kd_layer_map kd_bert_view(const kd_bert_run *run, ptrdiff_t layer, const kd_span
     int last_of_cls = run->cls_only && layer == c->L - 1;
     if (run->mode == KD_EVALUATE) {
         kd_layer_map m = run->members[member].layer;
-        if (run->between)
-            m.x = m.y = run->between + span->t0 * c->C;
-        if (last_of_cls) {
-            m.k = row(run->last_k, span->t0, c->C);
-            m.v = row(run->last_v, span->t0, c->C);
-            m.y = row(run->cls, span->b0, c->C);
-        }
+        m.x = run->x + span->t0 * c->C;
+        m.y = last_of_cls ? run->cls + span->b0 * c->C : m.x;
         return m;
     }
     kd_layer_map m = run->layers[layer];
@@ -285,6 +297,20 @@ kd_layer_map kd_bert_view(const kd_bert_run *run, ptrdiff_t layer, const kd_span
     m.s2 = row(m.s2, r, c->C);
     m.st2 = row(m.st2, r, 2);
     m.y = row(m.y, r, c->C);
+    return m;
+}
+
+kd_cls_map kd_bert_cls_view(const kd_bert_run *run, const kd_span *span, int member)
+{
+    const kd_bert_config *c = &run->model->config;
+    if (run->mode == KD_EVALUATE)
+        return run->members[member].cls;
+    kd_cls_map m = run->cls_map;
+    m.u += span->b0 * c->H * c->C;
+    m.z += span->b0 * c->H * c->C;
+    m.total += span->b0 * c->H;
+    m.dctx += span->b0 * c->C;
+    m.dq += span->b0 * c->C;
     return m;
 }
 

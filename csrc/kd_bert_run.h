@@ -13,11 +13,11 @@ typedef struct kd_span {
     int cls;
 } kd_span;
 
-/* Activations of one layer. Rows are tokens, or sequences when only [CLS] rows are computed (all but
- * x, k and v). Backward overwrites in place: q, k, v become their gradients; s1, up and s2 become the
- * gradients of the three products' outputs. */
+/* Activations of one layer. Rows are tokens, or sequences when only [CLS] rows are computed (all but x; k and
+ * v do not exist then). Backward overwrites in place: q, k, v become their gradients, but for q of [CLS]; s1, up and
+ * s2 become the gradients of the three products' outputs. */
 typedef struct kd_layer_map {
-    float *x;               /* (N, C) the layer's input */
+    float *x;               /* (N, C) the layer's input; with [CLS] rows alone it becomes its gradient */
     float *q, *k, *v, *ctx; /* (N, C) */
     float *lse;             /* (N, H) */
     float *s1, *st1;        /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
@@ -27,11 +27,22 @@ typedef struct kd_layer_map {
     float *y;               /* (N, C) the layer's output */
 } kd_layer_map;
 
+/* The last layer's attention when it is computed for [CLS] alone; rows are sequences. */
+typedef struct kd_cls_map {
+    float *u;     /* (M, H, C) the query on the side of x; backward makes it its gradient */
+    float *z;     /* (M, H, C) x summed with the probabilities */
+    float *total; /* (M, H) sums of the probabilities after dropout */
+    float *dctx;  /* training: (M, C) gradient of ctx */
+    float *dq;    /* training: (M, C) gradient of q */
+} kd_cls_map;
+
 /* What each thread has for itself; R is the largest number of rows of any item. */
 typedef struct kd_member {
     kd_layer_map layer; /* evaluating: R rows, every layer through the same buffers */
+    kd_cls_map cls;     /* evaluating, when cls_only: the rows of a TAIL item */
     float *attention;   /* kd_attention's scratch */
     float *dx, *dctx;   /* training: (R, C) gradients on their way down */
+    float *dz;          /* training, when cls_only: gradient of z for the rows of a TAIL item */
     float *dact;        /* training: (R, F) */
     float *outer;       /* training: kd_linear's weight gradient tile */
 } kd_member;
@@ -48,8 +59,8 @@ struct kd_bert_run {
     int64_t *chunk;
     float *embedding_sum, *embedding_stats; /* training: (N, C), (N, 2) */
     kd_layer_map *layers;                   /* training: L of them */
-    float *between;                         /* (N, C) from stage to stage, NULL when there is one */
-    float *last_k, *last_v;                 /* (N, C) the last layer's, when cls_only */
+    kd_cls_map cls_map;                     /* training, when cls_only */
+    float *x;                               /* evaluating: (N, C) input and output of every layer */
     float *cls_in;                          /* (B, C) the last layer's input at [CLS], when cls_only */
     float *cls, *pooled, *dropped;          /* (B, C) pooler's input, its tanh, after dropout */
     float *logits;                          /* (B, K); then their gradient */
@@ -69,6 +80,7 @@ kd_norm kd_bert_norm(const kd_bert *model, kd_tensor gamma, ptrdiff_t layer);
 kd_layer_weights kd_bert_layer_weights(const kd_bert *model, ptrdiff_t layer);
 kd_embed_tables kd_bert_embeddings(const kd_bert *model, float *base);
 
+ptrdiff_t kd_bert_body_layers(const kd_bert_run *run); /* that are computed for all tokens */
 ptrdiff_t kd_bert_tail_items(const kd_bert_run *run);
 kd_span kd_bert_body_span(const kd_bert_run *run, ptrdiff_t item);
 kd_span kd_bert_tail_span(const kd_bert_run *run, ptrdiff_t item);
@@ -83,16 +95,34 @@ float *kd_bert_partial(const kd_bert_run *run, ptrdiff_t item);
 void kd_bert_drop(const kd_bert_run *run, float *y, const float *x, int tensor, const kd_span *span, ptrdiff_t n,
                   float p);
 
-/* Products of a layer's input. `query` and `keys` choose which. */
-void kd_layer_project(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t rows, int query, int keys);
-/* From q, k, v to the layer's output, for the span's rows. `x` is their input (the residual). */
-void kd_layer_forward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
-                      ptrdiff_t layer, const kd_span *span, int member);
-/* The same backwards: dx (M, C) holds dy and becomes the residual's gradient; view's q, k, v become
- * theirs, and vector gradients are added to `partial`. */
-void kd_layer_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dx,
-                       ptrdiff_t layer, const kd_span *span, float *partial, int member);
+kd_attention kd_bert_attention(const kd_bert_run *run, ptrdiff_t layer);
+kd_cls_map kd_bert_cls_view(const kd_bert_run *run, const kd_span *span, int member);
+
+/* Adds the column sums of dy (M, O) to a bias's place in `partial`. */
+void kd_bias_backward(const kd_bert_run *run, float *partial, kd_tensor bias, const float *dy, ptrdiff_t M,
+                      ptrdiff_t O);
+
+/* The layer's attention: from x to ctx, for all tokens of the span. */
+void kd_layer_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, ptrdiff_t layer,
+                     const kd_span *span, int member);
+/* From ctx to the layer's output, for the span's rows. `x` is their input (the residual). */
+void kd_layer_output(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, const float *x,
+                     ptrdiff_t layer, const kd_span *span);
+/* The same backwards: dx (M, C) holds dy and becomes the residual's gradient, dctx (M, C) is written. Here and below,
+ * vector gradients are added to `partial`. */
+void kd_layer_output_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w, float *dctx,
+                              float *dx, ptrdiff_t layer, const kd_span *span, float *partial, int member);
+/* dx (N, C) += the gradient through q, k and v, which become theirs. */
+void kd_layer_attend_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_layer_weights *w,
+                              const float *dctx, float *dx, ptrdiff_t layer, const kd_span *span, float *partial,
+                              int member);
+
+/* The last layer's attention for [CLS], whose inputs are x_cls (M, C): from x to ctx. */
+void kd_cls_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_cls_map *cls, const kd_layer_weights *w,
+                   const float *x_cls, const kd_span *span, int member);
+/* From cls->dctx: x becomes its gradient through keys and values, dx (M, C) += that of x_cls through the query. */
+void kd_cls_attend_backward(const kd_bert_run *run, const kd_layer_map *view, const kd_cls_map *cls,
+                            const kd_layer_weights *w, float *dx, const kd_span *span, float *partial, int member);
 
 /* Backward's items, see kd_phase. */
 void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member);

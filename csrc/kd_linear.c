@@ -7,6 +7,7 @@ kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, p
                         .a = x,
                         .lda = layer->I,
                         .right = layer->forward,
+                        .right_rows = layer->I,
                         .M = M,
                         .N = layer->O,
                         .K = layer->I,
@@ -20,6 +21,7 @@ kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float
                         .a = dy,
                         .lda = layer->O,
                         .right = layer->backward,
+                        .right_rows = layer->O,
                         .M = M,
                         .N = layer->I,
                         .K = layer->O};
@@ -39,17 +41,44 @@ void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, c
     gemm->rows->product(&product);
 }
 
+void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
+                             ptrdiff_t H)
+{
+    const ptrdiff_t D = layer->O / H;
+    for (ptrdiff_t head = 0; head < H; head++) {
+        kd_product product = kd_linear_product(layer, y + head * D, x + head * layer->I, M);
+        product.lda = H * layer->I;
+        product.first = head * D;
+        product.N = D;
+        product.accumulate = 1;
+        gemm->rows->product(&product);
+    }
+}
+
+void kd_linear_heads_backward(const kd_gemm *gemm, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
+                              ptrdiff_t H)
+{
+    const ptrdiff_t D = layer->O / H;
+    for (ptrdiff_t head = 0; head < H; head++) {
+        kd_product product = kd_linear_product_back(layer, x + head * layer->I, y + head * D, M);
+        product.ldc = H * layer->I;
+        product.right += head * D * gemm->rows->panel;
+        product.K = D;
+        gemm->rows->product(&product);
+    }
+}
+
 ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I)
 {
     return kd_ceil_div(O, KD_LINEAR_TILE_O) * kd_ceil_div(I, KD_LINEAR_TILE_I);
 }
 
-void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, const float *x, ptrdiff_t N,
-                               ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch)
+void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
+                               ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch)
 {
     ptrdiff_t across = kd_ceil_div(I, KD_LINEAR_TILE_I);
     ptrdiff_t o0 = tile / across * KD_LINEAR_TILE_O, i0 = tile % across * KD_LINEAR_TILE_I;
-    kd_gemm_outer(gemm, dw + o0 * I + i0, I, dy + o0, O, x + i0, I, kd_min(KD_LINEAR_TILE_O, O - o0),
+    kd_gemm_outer(gemm, dw + o0 * I + i0, I, dy + o0, ldy, x + i0, ldx, kd_min(KD_LINEAR_TILE_O, O - o0),
                   kd_min(KD_LINEAR_TILE_I, I - i0), N, scratch);
 }
 

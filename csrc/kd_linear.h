@@ -19,6 +19,13 @@ void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_l
 void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
                               int accumulate);
 
+/* Each head by itself: W_h is the O / H rows of W that make head h. y_h (M, O / H) += x_h W_h^T and x_h (M, I) =
+ * y_h W_h, for x (M, H, I) and y (M, O); no bias. */
+void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
+                             ptrdiff_t H);
+void kd_linear_heads_backward(const kd_gemm *gemm, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
+                              ptrdiff_t H);
+
 /* The products of the two, for a caller that adds what follows. */
 kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M);
 kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M);
@@ -30,9 +37,10 @@ enum { KD_LINEAR_TILE_O = 128, KD_LINEAR_TILE_I = 256 };
 /* Tiles of an (O, I) weight. */
 ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
 
-/* Tile `tile` of dw (O, I) += dy^T x, from dy (N, O) and x (N, I). `scratch`: kd_linear_tile_size. */
-void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, const float *x, ptrdiff_t N,
-                               ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch);
+/* Tile `tile` of dw (O, I) += dy^T x, from dy (N, O) and x (N, I), rows ldy and ldx apart. `scratch`:
+ * kd_linear_tile_size. */
+void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
+                               ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch);
 ptrdiff_t kd_linear_tile_size(const kd_gemm *gemm);
 
 #endif

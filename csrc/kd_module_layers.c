@@ -66,6 +66,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
                               .a = kd_floats(a),
                               .lda = K,
                               .right = scratch,
+                              .right_rows = K,
                               .M = M,
                               .N = N,
                               .K = K,

@@ -35,13 +35,15 @@ typedef enum kd_finish {
     KD_FINISH_MULTIPLY, /* other *= c */
 } kd_finish;
 
-/* c (M, N) = start + a right, for a (M, K) and a packed right operand (kd_gemm_pack_right). */
+/* c (M, N) = start + a right, for a (M, K) and K rows and N columns of a packed operand (kd_gemm_pack_right). */
 typedef struct kd_product {
     float *c;
     ptrdiff_t ldc; /* rows of c and of other lie so far apart */
     const float *a;
     ptrdiff_t lda;
-    const float *right;
+    const float *right;   /* row k of its first panel lies k * panel further: there the K rows begin */
+    ptrdiff_t right_rows; /* of the whole operand */
+    ptrdiff_t first;      /* its column that is c's first */
     ptrdiff_t M, N, K;
     int accumulate;    /* start is c itself; */
     const float *bias; /* otherwise (N), the same in every row, or NULL for 0 */
@@ -59,6 +61,8 @@ typedef struct kd_rows {
     void (*add_three)(float *y, const float *a, const float *b, const float *c, ptrdiff_t n);
     /* y[M][n] *= x[M][n]; rows of both lie `ld` apart. */
     void (*multiply)(float *y, const float *x, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld);
+    /* y[n] += a * x[n]. */
+    void (*add_scaled)(float *y, const float *x, float a, ptrdiff_t n);
     /* y[n] *= a. */
     void (*scale)(float *y, float a, ptrdiff_t n);
     /* sum[n] += the M rows of x[M][n]; rows lie `ld` apart. */
@@ -90,6 +94,10 @@ typedef struct kd_rows {
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
     /* Dot product of x[n] and y[n]. */
     float (*dot)(const float *x, const float *y, ptrdiff_t n);
+    /* c[M][N] = start[M] + a b^T for a[M][K] and b[N][K]; start NULL: 0. For few rows, which a transposition of b
+     * would cost more than. Rows of c lie ldc apart. */
+    void (*dots)(float *c, ptrdiff_t ldc, const float *start, const float *a, const float *b, ptrdiff_t M, ptrdiff_t N,
+                 ptrdiff_t K);
 
     /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
     void (*random_bits)(uint32_t *bits, const kd_random_row *row, uint32_t block);

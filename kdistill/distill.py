@@ -71,9 +71,9 @@ class DistillationTrainer(Trainer):
             raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
         return model
 
-    def _checked_datasets(self) -> Dataset:
+    def _with_views(self, dataset: Dataset) -> Dataset:
         """The training rows with the views of them that `args.augment` asks for."""
-        dataset, args, tokenizer = super()._checked_datasets(), self.args, self.processing_class
+        args, tokenizer = self.args, self.processing_class
         if not args.augment:
             return dataset
         if tokenizer is None:

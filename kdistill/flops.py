@@ -23,8 +23,8 @@ def forward_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_
     Args:
         config: the model's shape.
         lengths: (B,), tokens of each sequence.
-        cls_only: the last layer's queries, attention output and feed-forward for the [CLS] rows alone, as kdistill
-            executes it; False: for all tokens, as PyTorch and ONNX Runtime do.
+        cls_only: the last layer for the [CLS] rows alone, with the weights of keys and values absorbed by the query, as
+            kdistill executes it; False: for all tokens, as PyTorch and ONNX Runtime do.
     """
     linear, attention = _products(config, lengths, cls_only)
     return linear + attention
@@ -49,8 +49,8 @@ def _products(config: BertConfig, lengths: NDArray[np.integer[Any]], cls_only: b
     linear = full_layers * tokens * (8 * C * C + 4 * C * F) + sequences * 2 * C * (C + config.num_labels)
     attention = full_layers * squares * 4 * C
     if cls_only:
-        linear += tokens * 4 * C * C + sequences * (4 * C * C + 4 * C * F)
-        attention += tokens * 4 * C
+        linear += sequences * (8 * C * C + 4 * C * F)
+        attention += tokens * 4 * C * config.num_attention_heads
     return linear, attention
 
 

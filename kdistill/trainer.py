@@ -7,35 +7,26 @@ The path of the data is straight: rows of the dataset -> batch -> forward -> los
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import TrainingArguments
-from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .callbacks import TrainerControl
 from .data import Dataset
-from .data_collator import DataCollatorWithPadding, check_collator
-from .files import atomic_write, read_json_object
-from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
+from .files import read_json_object
 from .losses import label_loss
 from .metrics import Labels, Logits
-from .model import BertForSequenceClassification
-from .optim import AdamW, averaged
-from .progress import Progress
-from .publishing import upload_checkpoint, upload_run
-from .report import CardFacts, DataFacts, TeacherFacts, model_card
-from .reporters import default_callbacks
+from .optim import AdamW
+from .publishing import upload_checkpoint
 from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
 from .state import TrainerState, write_json
-from .tokenizer import BertTokenizer
+from .trainer_base import TrainerBase, made_by, require_labels
 from .training_checkpoint import (
     check_same_run,
     load_checkpoint,
@@ -43,11 +34,8 @@ from .training_checkpoint import (
     load_weights,
     save_arguments,
     save_checkpoint,
-    save_model,
 )
 from .training_step import EpochPlan, RowIndices, training_step
-
-ModelInit = Callable[..., BertForSequenceClassification]
 
 
 class TrainOutput(NamedTuple):
@@ -58,7 +46,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer:
+class Trainer(TrainerBase):
     """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
@@ -75,44 +63,6 @@ class Trainer:
 
     _needs_labels = True
 
-    def __init__(
-        self,
-        model: BertForSequenceClassification | None = None,
-        args: TrainingArguments | None = None,
-        *,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: BertTokenizer | None = None,
-        compute_metrics: ComputeMetrics | None = None,
-        model_init: ModelInit | None = None,
-        callbacks: Sequence[Callback] | None = None,
-        data_collator: DataCollatorWithPadding | None = None,
-        tokenizer: BertTokenizer | None = None,
-    ) -> None:
-        self.args = args if args is not None else TrainingArguments()
-        self.model = self._taken(_only_one_of(model, model_init))
-        self.model_init = model_init
-        if tokenizer is not None and processing_class is not None:
-            raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
-        check_collator(data_collator)
-        self.processing_class = tokenizer if processing_class is None else processing_class
-        self.compute_metrics = compute_metrics
-        self.train_dataset = None if train_dataset is None else self._encoded(train_dataset)
-        self.eval_dataset = None if eval_dataset is None else self._encoded(eval_dataset)
-        self.data_names = {"train": name_of(train_dataset), "eval": name_of(eval_dataset)}
-        self.started_from: str | None = None
-        self.command: str | None = None
-        self.state = TrainerState()
-        self.control = TrainerControl()
-        self.results: dict[str, float] = {}
-        self.optimizer: AdamW | None = None
-        self.callback_handler = CallbackHandler(
-            [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
-        )
-        self._call("on_init_end")
-
-    # Training
-
     def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
         """Train, and leave the finished run in `args.output_dir`.
 
@@ -128,8 +78,8 @@ class Trainer:
         directory = RunDirectory(args.output_dir)
         with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
-                self.model = self._taken(_made_by(self.model_init))
-            dataset = self._checked_datasets()
+                self.model = self._taken(made_by(self.model_init))
+            dataset = self._with_views(self._checked_datasets())
             if dataset.labels.dtype.kind == "f":  # what was deduced is saved with the model, as in transformers
                 config = self.model.config
                 self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
@@ -160,10 +110,6 @@ class Trainer:
             self.push_to_hub()
         return self._output()
 
-    def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
-        """The model to train, once its task is certain."""
-        return model
-
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
 
@@ -189,8 +135,12 @@ class Trainer:
                     stacklevel=3,
                 )
             else:
-                _require_labels(evaluation)
+                require_labels(evaluation)
         return train
+
+    def _with_views(self, dataset: Dataset) -> Dataset:
+        """The rows to learn from: these, and what can be made of them."""
+        return dataset
 
     def _fingerprint(self, dataset: Dataset) -> str:
         """Hash of everything that is trained on."""
@@ -366,133 +316,3 @@ class Trainer:
     def _output(self) -> TrainOutput:
         train_metrics = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], train_metrics)
-
-    # Measuring
-
-    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
-
-        Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), those of the problem
-        type (`metrics.metrics_of`) and of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
-        """
-        dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
-        if dataset is None:
-            raise ValueError("eval_dataset is None; expected rows to evaluate on")
-        _require_labels(dataset)
-        metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
-        self.log(metrics)
-        metrics = {**metrics, "epoch": self.state.epoch}
-        self.control.should_evaluate = False
-        self._call("on_evaluate", metrics=metrics)
-        return metrics
-
-    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
-        """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
-        output = self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
-        self._call("on_predict", metrics=output.metrics)
-        return output
-
-    def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
-        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
-
-            def on_batch(done: int, total: int) -> None:
-                progress(done, total)
-                if done:
-                    self._call("on_prediction_step")
-
-            return predict(
-                self.model,
-                dataset,
-                batch_size=self.args.per_device_eval_batch_size,
-                compute_metrics=self.compute_metrics,
-                prefix=prefix,
-                progress=on_batch,
-            )
-
-    def log(self, logs: dict[str, float]) -> None:
-        """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
-        entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
-        self.state.log_history.append(entry)
-        self._call("on_log", logs=dict(entry))
-
-    # Results
-
-    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
-        directory = Path(self.args.output_dir if output_dir is None else output_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        with averaged(self.optimizer):
-            save_model(directory, self.model, self.processing_class)
-
-    def create_model_card(self) -> None:
-        """Write the model card README.md into the output directory."""
-        facts = CardFacts(
-            name=self.args.run_name or Path(self.args.output_dir).resolve().name,
-            started_from=self.started_from,
-            config=self.model.config,
-            num_parameters=self.model.num_parameters(),
-            args=self.args,
-            state=self.state,
-            results=self.results,
-            train=DataFacts.of(self.data_names["train"], self.train_dataset),
-            eval=DataFacts.of(self.data_names["eval"], self.eval_dataset),
-            teacher=self._teacher_facts(),
-        )
-        atomic_write(Path(self.args.output_dir, "README.md"), model_card(facts).encode())
-
-    def _teacher_facts(self) -> TeacherFacts | None:
-        return None
-
-    def push_to_hub(self) -> str:
-        """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
-        self._call("on_push_begin")
-        return upload_run(self.args, self.state)
-
-    def add_callback(self, callback: Callback) -> None:
-        """Let `callback`, or an instance of it when it is a class, watch the training too."""
-        self.callback_handler.add(callback)
-
-    def pop_callback(self, callback: Callback) -> Callback | None:
-        """Take `callback`, or the first one of a class, out and return it; None when there is none."""
-        return self.callback_handler.pop(callback)
-
-    def remove_callback(self, callback: Callback) -> None:
-        """Take `callback`, or the first one of a class, out."""
-        self.callback_handler.pop(callback)
-
-    def _call(self, event: str, **kwargs: Any) -> None:
-        self.control = self.callback_handler.call(
-            event,
-            self.args,
-            self.state,
-            self.control,
-            model=self.model,
-            processing_class=self.processing_class,
-            optimizer=self.optimizer,
-            **kwargs,
-        )
-
-    def _encoded(self, source: Any) -> Dataset:
-        return encode_for(self.model.config, source, self.processing_class, self.args)
-
-
-def _only_one_of(
-    model: BertForSequenceClassification | None, model_init: ModelInit | None
-) -> BertForSequenceClassification:
-    if model is not None and model_init is None:
-        return model
-    if model is None and model_init is not None:
-        return _made_by(model_init)
-    raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
-
-
-def _made_by(model_init: ModelInit) -> BertForSequenceClassification:
-    """A new model. What people wrote for a search takes the trial as its one argument, which is None here."""
-    parameters = inspect.signature(model_init).parameters.values()
-    takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
-    return model_init(None) if takes_trial else model_init()
-
-
-def _require_labels(dataset: Dataset) -> None:
-    if not labelled_rows(dataset.labels).any():
-        raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")

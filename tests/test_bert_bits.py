@@ -132,15 +132,18 @@ def core_pass(
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_last_layer_for_cls_alone_or_for_all(shape: str) -> None:
-    """The same bits forward; backward the sums over tokens are cut differently, so gradients agree to rounding."""
+    """[CLS] alone absorbs the weights of keys and values: the same sums in another order, so both agree to rounding.
+
+    Two roundings of one number differ by more than either from it: 5e-6, where 2.5e-6 is seen without FMA.
+    """
     model = wide_model(**SHAPES[shape])
     batch, dlogits = batch_of(*rows_of(model)), random_dlogits(model, len(LENGTHS))
     for train in (False, True):
         cls, cls_gradients = core_pass(model, batch, dlogits, train=train, cls_only=True)
         full, full_gradients = core_pass(model, batch, dlogits, train=train, cls_only=False)
-        np.testing.assert_array_equal(cls, full)
+        assert np.abs(cls - full).max() <= 2e-6 * np.abs(full).max()
     views = TensorViews(cls_gradients, model.layout)
     for name, other in TensorViews(full_gradients, model.layout).items():
         # Key biases have no true gradient: their noise is measured by the query's.
         size = np.linalg.norm(views[name.replace("self.key.bias", "self.query.bias")])
-        assert np.linalg.norm(views[name] - other) <= 2e-6 * size, name
+        assert np.linalg.norm(views[name] - other) <= 5e-6 * size, name

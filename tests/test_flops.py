@@ -25,10 +25,15 @@ def products(*, cls_only: bool) -> tuple[int, int]:
     linear = attention = 0
     for length in LENGTHS.tolist():
         for layer in range(3):
-            rows = 1 if cls_only and layer == 2 else length
-            linear += product(rows, C, C) + 2 * product(length, C, C)  # queries; keys, values
-            linear += product(rows, C, C) + product(rows, C, F) + product(rows, F, C)
-            attention += H * (product(rows, D, length) + product(rows, length, D))
+            absorbed = cls_only and layer == 2
+            rows = 1 if absorbed else length
+            linear += 2 * product(rows, C, C) + product(rows, C, F) + product(rows, F, C)  # queries, output; up, down
+            if absorbed:  # each head: the query on the side of the inputs; scores, their sum; from there to the values
+                linear += H * (product(1, D, C) + product(1, C, D))
+                attention += H * (product(1, C, length) + product(1, length, C))
+            else:
+                linear += 2 * product(length, C, C)  # keys, values
+                attention += H * (product(length, D, length) + product(length, length, D))
         linear += product(1, C, C) + product(1, C, 5)  # pooler, classifier
     return linear, attention
 

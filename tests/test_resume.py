@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from small_run import small_dataset, small_model, write_model, write_rows
 
-from kdistill import cli, run_directory
-from kdistill import trainer as trainer_module
+from kdistill import cli, run_directory, trainer_base
 from kdistill.arguments import DistillationTrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.distill import DistillationTrainer
@@ -100,7 +99,7 @@ def signalled(options: list[str], number: int) -> None:
                 os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    trainer_module.default_callbacks = lambda args: [Signal()]
+    trainer_base.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
 
 
