@@ -12,7 +12,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench oracle clean
+.PHONY: help demo test torture lint format docs site bench oracle clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in l
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
+
+torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare what they end with (ten minutes)
+	$(VENV)/bin/python tests/torture.py --kills 300 --file-operations
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)
@@ -39,6 +42,9 @@ format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 
 docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py
+
+site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks
@@ -59,7 +65,7 @@ $(VENV)/kdistill.stamp: $(C_SOURCES) | $(VENV)/bin/python
 	@touch $@
 
 # kdistill is there by now: these add what its extra of that name lists.
-$(VENV)/test.stamp $(VENV)/lint.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/kdistill.stamp
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(VENV)/bin/python $(PIP) install 'kdistill[$*]'
 	@touch $@

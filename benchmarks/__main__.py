@@ -31,6 +31,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "threads": ("threads",),
     "whole_job": ("whole_job",),
     "accuracy": ("accuracy",),
+    "finetune": ("finetune",),
 }
 
 

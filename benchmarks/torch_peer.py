@@ -6,7 +6,7 @@ from one epoch to the next, as kdistill keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,41 +23,60 @@ def fresh(**config: Any) -> Any:
 
 
 class Training:
-    """A student in training: what lives from one epoch to the next."""
+    """A model in training: what lives from one epoch to the next.
 
-    def __init__(self, model: Any, learning_rate: float, max_grad_norm: float, *, compiled: bool = False) -> None:
+    `weight_decay` spares biases and LayerNorm, as transformers does; `multiplier` gives a step's share of the learning
+    rate.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        learning_rate: float,
+        max_grad_norm: float,
+        *,
+        weight_decay: float = 0.0,
+        multiplier: Callable[[int], float] = lambda step: 1.0,
+        compiled: bool = False,
+    ) -> None:
         self.model, self.max_grad_norm = model, max_grad_norm
         self.forward = torch.compile(model, dynamic=True) if compiled else model
         self.always_masked = compiled  # one kind of input, one compilation
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
+        spared = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+        decayed = [p for name, p in model.named_parameters() if not (name.endswith("bias") or "LayerNorm" in name)]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, multiplier)
 
     def epoch(
         self,
         batches: Sequence[PaddedBatch],
         order: NDArray[np.int64],
-        teacher_logits: NDArray[np.float32],
+        teacher_logits: NDArray[np.float32] | None,
         labels: NDArray[np.int64],
         *,
-        alpha: float,
-        temperature: float,
+        alpha: float = 1.0,
+        temperature: float = 1.0,
     ) -> float:
-        """One pass over the batches in the order given; returns the mean loss."""
+        """One pass over the batches in the order given; returns the mean loss. None: there is no teacher."""
         self.model.train()
         total = torch.zeros(())
         for batch in (batches[i] for i in order):
             mask = None if batch.full and not self.always_masked else torch.from_numpy(batch.mask)
             logits = self.forward(torch.from_numpy(batch.ids), attention_mask=mask).logits
-            soft = torch.nn.functional.kl_div(
-                torch.log_softmax(logits / temperature, dim=1),
-                torch.log_softmax(torch.from_numpy(teacher_logits[batch.rows]) / temperature, dim=1),
-                reduction="batchmean",
-                log_target=True,
-            )
-            hard = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[batch.rows]))
-            loss = alpha * hard + (1.0 - alpha) * temperature**2 * soft
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[batch.rows]))
+            if teacher_logits is not None:
+                soft = torch.nn.functional.kl_div(
+                    torch.log_softmax(logits / temperature, dim=1),
+                    torch.log_softmax(torch.from_numpy(teacher_logits[batch.rows]) / temperature, dim=1),
+                    reduction="batchmean",
+                    log_target=True,
+                )
+                loss = alpha * loss + (1.0 - alpha) * temperature**2 * soft
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
             self.optimizer.step()
+            self.schedule.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss.detach()
         return float(total) / len(batches)

@@ -23,6 +23,9 @@ REPORTERS = ("none", "tensorboard", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
+_BEST_METRIC = ("metric_for_best_model", "greater_is_better")
+
+
 def whole_steps(steps: float, max_steps: int) -> int:
     """Steps that an argument such as `save_steps` means in a run of `max_steps`: below 1 it is a share, rounded up."""
     return int(steps) if steps >= 1 else math.ceil(max_steps * steps)
@@ -41,7 +44,9 @@ class _TakesNamesOfTransformers(type):
             if meant is not None and meant[0] in values:
                 raise TypeError(f"{meant[0]} is given twice, once under an older name; expected one of the two")
             values |= [meant] if meant is not None else []
-        return super().__call__(*args, **values)
+        made = super().__call__(*args, **values)
+        object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
+        return made
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -224,10 +229,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         theirs=False,
     )
     metric_for_best_model: str = argument(
-        "accuracy", "metric that names the best model", group="evaluation", none_is_default=True, theirs=None
+        "accuracy",
+        "metric that names the best model; left to its default, that of a regression is loss",
+        group="evaluation",
+        none_is_default=True,
+        theirs=None,
     )
     greater_is_better: bool | None = argument(
-        None, "whether a greater metric is better (default: yes, unless its name ends in loss)", group="evaluation"
+        None,
+        "whether a greater metric is better (default: no for names that end in loss or mse)",
+        group="evaluation",
     )
 
     save_strategy: str = argument(
@@ -283,6 +294,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
     )
 
+    _left_open = frozenset[str]()
+    """Which of the arguments about the best model nobody has set."""
+
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
         if name in OTHER_ARGUMENTS and name not in known:
@@ -296,6 +310,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
         object.__setattr__(self, name, checked(known[name], kind, optional, value))
+        object.__setattr__(self, "_left_open", self._left_open - {name})
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is no field: an older name reads the argument that it stands for."""
@@ -326,6 +341,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     def get_data_seed(self) -> int:
         """The seed of what is read when: `data_seed`, or else `seed`."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    def settle_best_metric(self, is_regression: bool) -> None:
+        """Let `metric_for_best_model`, where nobody has set it, be one that the model's problem has."""
+        if "metric_for_best_model" not in self._left_open:
+            return
+        left_open = self._left_open
+        self.metric_for_best_model = "loss" if is_regression else "accuracy"
+        if "greater_is_better" in left_open:
+            self.greater_is_better = not is_regression
+        object.__setattr__(self, "_left_open", left_open)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Number of warm-up steps: `warmup_steps`, or else `warmup_ratio` of the run, rounded up."""

@@ -36,8 +36,8 @@ HEADER = struct.Struct("<8s2I32s8s8x")
 SUFFIX = ".logits"
 DAMAGED_SUFFIX = ".damaged"
 KEY_BYTES = 16
-# Tokens in one forward pass of the teacher: small enough that a kill loses little (2 s of BERT-base), large enough that two
-# threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
+# Tokens in one forward pass of the teacher: small enough that a kill loses little (2 s of BERT-base), large enough that
+# two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
 BATCH_TOKENS = 4096
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_path, read_json_object
+from kdistill.files import atomic_write, read_json_object
 from kdistill.hub import shard_names
 from kdistill.safetensors_reader import read_safetensors
 from kdistill.stored_tensor import StoredTensor
@@ -112,12 +112,12 @@ def read_weights(
 
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Write `arrays` as safetensors, atomically, to `path`, or to model.safetensors when `path` is a directory."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with atomic_path(path / WEIGHTS_FILE if path.is_dir() else path) as temporary:
-        save_file(contiguous, temporary, metadata={"format": "pt"})
+    # Not `save_file`: it has temporary files of its own, which a kill would leave behind under names we cannot tell.
+    atomic_write(path / WEIGHTS_FILE if path.is_dir() else path, save(contiguous, metadata={"format": "pt"}))
 
 
 def _find_weights(directory: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -25,10 +24,12 @@ from .files import atomic_path, read_json_object
 from .inference import encode_for, name_of
 from .metrics import Logits, softmax
 from .model import BertForSequenceClassification
+from .problem_types import MULTI_LABEL
 from .progress import Progress
 from .rows import read_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .runtime import show_config
+from .task_options import TaskOptions, compute_metrics_of, labels_to_learn, stated
 from .tokenizer import AutoTokenizer, BertTokenizer
 from .trainer import Trainer
 
@@ -42,14 +43,25 @@ def finetune(options: Namespace) -> Figures:
     args = read_arguments(TrainingArguments, options)
     _check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    labels = _label_map(options, BertConfig.from_pretrained(options.model))
-    model = BertForSequenceClassification.from_pretrained(
-        options.model, id2label=labels, ignore_mismatched_sizes=options.ignore_mismatched_sizes, seed=args.seed
+    labels = labels_to_learn(
+        BertConfig.from_pretrained(options.model),
+        _task(options),
+        lambda: read_rows(options.train, **_columns(options)),
+        replace=options.ignore_mismatched_sizes,
     )
+    model = BertForSequenceClassification.from_pretrained(
+        options.model,
+        id2label=labels,
+        problem_type=options.problem_type,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=args.seed,
+    )
+    train = _dataset(options.train, tokenizer, model.config, args, options)
     trainer = Trainer(
         model,
         args,
-        train_dataset=_dataset(options.train, tokenizer, model.config, args, options),
+        train_dataset=train,
+        compute_metrics=compute_metrics_of(model.config, train, _task(options), args),
         eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, model.config, args, options),
         processing_class=tokenizer,
     )
@@ -61,6 +73,7 @@ def distill(options: Namespace) -> Figures:
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
+    teacher.config = stated(teacher.config, _task(options), "the teacher")
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
     shape = _shape_of(options.student)
@@ -79,6 +92,7 @@ def distill(options: Namespace) -> Figures:
         teacher_model=teacher,
         teacher_processing_class=teacher_tokenizer,
         train_dataset=train,
+        compute_metrics=compute_metrics_of(teacher.config, train, _task(options), args),
         eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
         processing_class=tokenizer,
     )
@@ -89,6 +103,7 @@ def distill(options: Namespace) -> Figures:
 def evaluate(options: Namespace) -> Figures:
     """Measure `--model` on labelled rows."""
     trainer, dataset = _ready(options)
+    trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
     metrics = trainer.evaluate(dataset)
     return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
 
@@ -185,20 +200,6 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
     RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
 
 
-def _label_map(options: Namespace, config: BertConfig) -> Mapping[int, str] | None:
-    """Labels for the model to learn: `--label-names`, or else what the rows say when the model's own are unnamed or may
-    be left behind.
-    """
-    if options.label_names is not None:
-        return dict(enumerate(options.label_names.split(",")))
-    if config.problem_type == "regression" or config.num_labels == 1:
-        return None
-    if not (is_unnamed(config.id2label) or options.ignore_mismatched_sizes):
-        return None
-    implied = read_rows(options.train, **_columns(options)).id2label()
-    return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
-
-
 def _load_student(
     options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[BertForSequenceClassification, BertTokenizer]:
@@ -230,6 +231,10 @@ def _columns(options: Namespace) -> dict[str, str | None]:
     return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
 
 
+def _task(options: Namespace) -> TaskOptions:
+    return TaskOptions(**{name: getattr(options, name, None) for name in TaskOptions._fields})
+
+
 def _dataset(
     path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
 ) -> Dataset:
@@ -241,6 +246,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
+    model.config = stated(model.config, _task(options), "the model")
     model.freeze()
     trainer = Trainer(model, args, processing_class=tokenizer)
     return trainer, _dataset(options.data, tokenizer, model.config, args, options)
@@ -267,13 +273,13 @@ def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None
     Multi-label: the prediction is all labels of more than 0.5, separated by commas. Regression has no scores.
     """
     names = [config.id2label[index] for index in range(config.num_labels)]
-    if config.problem_type == "regression" or config.num_labels == 1:
+    if config.is_regression:
         columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
         file.write("\t".join(["index", *columns]) + "\n")
         for index, values in enumerate(logits):
             file.write("\t".join([str(index), *map(str, values.tolist())]) + "\n")
         return
-    several = config.problem_type == "multi_label_classification"
+    several = config.problem_type == MULTI_LABEL
     probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64))) if several else softmax(logits)
     file.write("\t".join(["index", "prediction", *(f"score_{name}" for name in names)]) + "\n")
     for index, scores in enumerate(probabilities):

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from kdistill.files import atomic_write, read_json_object
 from kdistill.hub import resolve
+from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 CONFIG_FILE = "config.json"
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # What BERT classifiers can also be in transformers and not here: the only value that is accepted.
@@ -86,6 +86,11 @@ class BertConfig:
         """The number of classes."""
         return len(self.id2label)
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the outputs are numbers: `problem_type` says so, or is None with one output, as in transformers."""
+        return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The configuration that a parsed config.json describes; absent fields take their defaults.
@@ -130,11 +135,11 @@ class BertConfig:
         One output is a regression; several are single_label_classification when the labels are whole numbers and
         multi_label_classification otherwise.
         """
+        if self.is_regression:
+            return REGRESSION
         if self.problem_type is not None:
             return self.problem_type
-        if self.num_labels == 1:
-            return "regression"
-        return "single_label_classification" if labels.dtype.kind in "iu" else "multi_label_classification"
+        return SINGLE_LABEL if labels.dtype.kind in "iu" else MULTI_LABEL
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some arguments of the constructor changed; new labels in any form replace the old ones."""
@@ -186,33 +191,40 @@ class BertConfig:
 
 def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:
     """The label of each id, in the order of the ids, from whichever of the three arguments are given."""
+    if label2id is not None:
+        label2id = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
     if id2label is not None:
         labels = _pairs("id2label", id2label)
     elif label2id is not None:
-        labels = _pairs("label2id", {index: label for label, index in _items("label2id", label2id)})
+        labels = _pairs("label2id", {index: label for label, index in label2id.items()})
     else:
         labels = _default_labels(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
     if len(set(labels.values())) != len(labels):
         raise ValueError(f"id2label gives one label to two ids: {labels}")
     if num_labels is not None and num_labels != len(labels):
         raise ValueError(f"num_labels is {num_labels}, but {len(labels)} labels are named: {list(labels.values())}")
-    if label2id is not None and dict(_items("label2id", label2id)) != _invert(labels):
-        raise ValueError(f"label2id {dict(label2id)} is not the inverse of id2label {labels}")
+    if label2id is not None and label2id != _invert(labels):
+        raise ValueError(f"label2id {label2id} is not the inverse of id2label {labels}")
     return labels
 
 
 def _pairs(name: str, mapping: Any) -> dict[int, str]:
-    """`{id: label}` with ids 0..n-1; JSON has turned the ids of a config.json into strings."""
+    """`{id: label}` with ids 0..n-1."""
     found: dict[int, str] = {}
     for key, label in _items(name, mapping):
         if not isinstance(label, str):
             raise TypeError(f"{name} holds the label {label!r}; expected a str")
-        if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10:
-            key = int(key)
-        found[_integer(f"an id in {name}", key, 0, _MAX_LABELS - 1)] = label
+        found[_id(name, key)] = label
     if not found or sorted(found) != list(range(len(found))):
         raise ValueError(f"{name} has the ids {sorted(found)}; expected 0, 1, ... without gaps")
     return dict(sorted(found.items()))
+
+
+def _id(name: str, value: Any) -> int:
+    """An id of a label map. JSON turns those of a config.json into strings, and many write label2id likewise."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    return _integer(f"an id in {name}", value, 0, _MAX_LABELS - 1)
 
 
 def _items(name: str, mapping: Any) -> list[tuple[Any, Any]]:

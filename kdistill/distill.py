@@ -13,9 +13,10 @@ from .cache import teacher_logits
 from .config import BertConfig
 from .data import Dataset
 from .initialization import WORD_EMBEDDINGS
-from .losses import SINGLE_LABEL, distillation_loss
+from .losses import distillation_loss
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
+from .problem_types import SINGLE_LABEL
 from .progress import Progress
 from .report import TeacherFacts
 from .rows import labelled_rows

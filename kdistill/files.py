@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ MANIFEST_FILE = "manifest.json"
 LOCK_FILE = ".kdistill.lock"
 # Far above any JSON file of a model directory, far below what would hurt to hold in memory.
 _MAX_JSON_BYTES = 16 << 20
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp")  # as `atomic_path` names them, with its process
 
 
 @contextmanager
@@ -23,14 +25,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what the caller wrote there becomes `path` in one rename.
 
     File and directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays as it
-    was. The parent directory must exist.
+    was; an OSError that names no file, as that of a full disk, then names `path`. The parent directory must exist.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -40,6 +46,23 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def delete_leftovers(directory: Path) -> None:
+    """Delete the temporary files in `directory` whose process was killed before it could rename them."""
+    for path in directory.glob(".*.tmp"):
+        if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:

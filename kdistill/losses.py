@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kdistill import _core
+from kdistill.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 NO_LABEL: int = _core.NO_LABEL
 """The label of a row that has none (PyTorch's ignore_index, -100)."""
 
-SINGLE_LABEL = "single_label_classification"
 _KINDS = {
     SINGLE_LABEL: _core.LOSS_SINGLE_LABEL,
-    "multi_label_classification": _core.LOSS_MULTI_LABEL,
-    "regression": _core.LOSS_REGRESSION,
+    MULTI_LABEL: _core.LOSS_MULTI_LABEL,
+    REGRESSION: _core.LOSS_REGRESSION,
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .losses import SINGLE_LABEL, label_loss
+from .losses import label_loss
+from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .rows import NO_LABEL, labelled_rows
 
 Logits = NDArray[np.float32]
@@ -54,14 +55,7 @@ def metrics_of(logits: Logits, labels: Labels, problem_type: str) -> dict[str, f
     if not labelled.any():
         return {}
     logits, labels = logits[labelled], labels[labelled]
-    if problem_type == SINGLE_LABEL:
-        measured = {"accuracy": accuracy(logits, labels)}
-    elif problem_type == "regression":
-        x, y = logits.astype(np.float64).ravel(), labels.astype(np.float64).ravel()
-        measured = {"mse": _mse(x, y), "pearson": pearson(x, y), "spearmanr": spearmanr(x, y)}
-    else:
-        chosen, given = logits > 0, labels > 0.5
-        measured = {"accuracy": _rows_right(chosen, given), "f1": f1_micro(chosen, given)}
+    measured = _measured(_USUAL[problem_type], problem_type, logits, labels)
     loss, _ = label_loss(logits, labels, problem_type)
     return {**measured, "loss": loss, "n": len(logits)}
 
@@ -90,37 +84,60 @@ def matthews_correlation(chosen: NDArray[np.bool_], given: NDArray[np.bool_]) ->
     return float(right * n - p @ t) / scale if scale else 0.0
 
 
-def by_name(*names: str) -> Callable[[EvalPrediction], dict[str, float]]:
+def names_of(problem_type: str) -> tuple[str, ...]:
+    """What `metrics_of` gives for the problem type."""
+    return *_USUAL[problem_type], "loss", "n"
+
+
+def by_name(*names: str, problem_type: str | None = None) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` that gives the metrics of these names.
 
     Classification: accuracy, f1 (of label 1, where there are two; of several labels at once: micro), f1_macro (the mean
     over labels; a class that is neither given nor predicted is left out), f1_micro, and matthews_correlation (single
     label). Regression: mse, pearson, spearmanr.
 
-    Raises ValueError for a name that is none of these; the result does for a metric that the labels do not have.
+    problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that are
+        floating-point numbers are several at once.
+
+    Raises ValueError for a name that is none of these, or that the problem type does not have; without one, the result
+    does.
     """
-    if unknown := [name for name in names if name not in (*_OF_CLASSES, *_OF_NUMBERS)]:
-        known = ", ".join((*_OF_CLASSES, *_OF_NUMBERS))
-        raise ValueError(f"there is no metric {unknown[0]!r}; expected names among {known}")
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ValueError(f"there is no metric {unknown[0]!r}; expected names among {', '.join(NAMES)}")
+    if problem_type is not None:
+        _check_names(names, problem_type)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = prediction
-        if logits.shape[1] == 1:
-            x, y = logits.astype(np.float64).ravel(), labels.astype(np.float64).ravel()
-            return {name: _of(_OF_NUMBERS, name, "one output")(x, y) for name in names}
-        if labels.dtype.kind == "f":
-            return {name: _of(_OF_LABELS, name, "several labels at once")(logits > 0, labels > 0.5) for name in names}
-        one_hot = np.eye(logits.shape[1], dtype=bool)
-        chosen, given = one_hot[logits.argmax(axis=1)], one_hot[labels]
-        return {name: _of(_OF_CLASSES, name, "classes")(chosen, given) for name in names}
+        deduced = MULTI_LABEL if labels.dtype.kind == "f" else SINGLE_LABEL
+        kind = problem_type or (REGRESSION if logits.shape[1] == 1 else deduced)
+        _check_names(names, kind)
+        return _measured(names, kind, logits, labels)
 
     return compute_metrics
 
 
-def _of(metrics: dict[str, Callable[[Any, Any], float]], name: str, what: str) -> Callable[[Any, Any], float]:
-    if name not in metrics:
-        raise ValueError(f"the metric {name!r} is not one of a model of {what}; expected one of {', '.join(metrics)}")
-    return metrics[name]
+def _measured(names: Sequence[str], problem_type: str, logits: Logits, labels: Labels) -> dict[str, float]:
+    """Metrics of labelled rows by their names."""
+    x: NDArray[Any]
+    y: NDArray[Any]
+    if problem_type == REGRESSION:
+        x, y = logits.astype(np.float64).ravel(), labels.astype(np.float64).ravel()
+    elif problem_type == MULTI_LABEL:
+        x, y = logits > 0, labels > 0.5
+    else:
+        one_hot = np.eye(logits.shape[1], dtype=bool)
+        x, y = one_hot[logits.argmax(axis=1)], one_hot[labels]
+    return {name: _METRICS[problem_type][name](x, y) for name in names}
+
+
+def _check_names(names: Sequence[str], problem_type: str) -> None:
+    known = _METRICS[problem_type]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"the metric {name!r} is not one of a model for {problem_type}; expected one of {', '.join(known)}"
+            )
 
 
 def _rows_right(chosen: NDArray[np.bool_], given: NDArray[np.bool_]) -> float:
@@ -129,7 +146,8 @@ def _rows_right(chosen: NDArray[np.bool_], given: NDArray[np.bool_]) -> float:
 
 
 def _f1(chosen: NDArray[np.bool_], given: NDArray[np.bool_]) -> float:
-    if chosen.shape[1] != 2 or (given.sum(axis=1) != 1).any():
+    """Of class 1, where there are two."""
+    if chosen.shape[1] != 2:
         return f1_micro(chosen, given)
     return float(np.nan_to_num(f1_of_labels(chosen, given)[1]))
 
@@ -169,12 +187,22 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-_OF_CLASSES: dict[str, Callable[[Any, Any], float]] = {
-    "accuracy": _rows_right,
-    "f1": _f1,
-    "f1_macro": _f1_macro,
-    "f1_micro": f1_micro,
-    "matthews_correlation": matthews_correlation,
+_METRICS: dict[str, dict[str, Callable[[Any, Any], float]]] = {
+    SINGLE_LABEL: {
+        "accuracy": _rows_right,
+        "f1": _f1,
+        "f1_macro": _f1_macro,
+        "f1_micro": f1_micro,
+        "matthews_correlation": matthews_correlation,
+    },
+    MULTI_LABEL: {"accuracy": _rows_right, "f1": f1_micro, "f1_macro": _f1_macro, "f1_micro": f1_micro},
+    REGRESSION: {"mse": _mse, "pearson": pearson, "spearmanr": spearmanr},
 }
-_OF_LABELS = {name: metric for name, metric in _OF_CLASSES.items() if name != "matthews_correlation"}
-_OF_NUMBERS: dict[str, Callable[[Any, Any], float]] = {"mse": _mse, "pearson": pearson, "spearmanr": spearmanr}
+"""Metrics by problem type and name: of bool (n, labels), predicted and true, or of float64 (n,)."""
+NAMES = tuple(dict.fromkeys(name for metrics in _METRICS.values() for name in metrics))
+"""Every metric that has a name."""
+_USUAL: dict[str, tuple[str, ...]] = {
+    SINGLE_LABEL: ("accuracy",),
+    MULTI_LABEL: ("accuracy", "f1"),
+    REGRESSION: tuple(_METRICS[REGRESSION]),
+}

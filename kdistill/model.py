@@ -109,6 +109,7 @@ class BertForSequenceClassification(NamedParameters):
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
+        problem_type: str | None = None,
         ignore_mismatched_sizes: bool = False,
         seed: int = 0,
     ) -> Self:
@@ -116,7 +117,10 @@ class BertForSequenceClassification(NamedParameters):
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
-            num_labels, id2label, label2id: replace those of config.json; for a checkpoint without a classifier.
+            num_labels: replaces that of config.json; for a checkpoint without a classifier.
+            id2label: likewise.
+            label2id: likewise.
+            problem_type: likewise, and for any checkpoint.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
@@ -127,7 +131,12 @@ class BertForSequenceClassification(NamedParameters):
         """
         directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
         config = BertConfig.from_pretrained(directory)
-        changes = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
+        changes = {
+            "num_labels": num_labels,
+            "id2label": id2label,
+            "label2id": label2id,
+            "problem_type": problem_type,
+        }
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)
         model._allocate(config, seed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .argument_fields import GROUPS, argument_types, did_you_mean
 from .arguments import DistillationTrainingArguments, TrainingArguments
 from .config_file import read_config_file
+from .problem_types import PROBLEM_TYPES
 from .transformers_arguments import OTHER_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ COMMANDS = (
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
-        "Print accuracy, loss (cross-entropy) and n, the number of labelled rows.",
+        "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
+        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
+        "for a regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -84,7 +87,8 @@ COMMANDS = (
         "predict",
         "--model MODEL --data FILE [--output FILE]",
         "label rows of text",
-        "Write one line per row: its index, the predicted label and the probability of each label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
+        "label, separated by tabs.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -291,7 +295,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", "distill"):
         group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure accuracy on")
+        group.add_argument("--eval", metavar="FILE", help="rows with labels to measure the model on")
         _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
         _add_switch(
             group,
@@ -320,11 +324,34 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="NAME",
         help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
     )
+    if command != "bench":
+        _add_task(group, command)
     group.add_argument(
         "--config",
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
     )
+
+
+def _add_task(group: _ArgumentGroup, command: str) -> None:
+    """What is learned or measured."""
+    whose = "the teacher's" if command == "distill" else "the model's"
+    group.add_argument(
+        "--problem-type",
+        choices=PROBLEM_TYPES,
+        help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
+    )
+    if command in ("finetune", "distill"):
+        default = "those of the model or the file" if command == "finetune" else "the teacher's, which it must be"
+        group.add_argument(
+            "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
+        )
+    if command != "predict":
+        group.add_argument(
+            "--metrics",
+            metavar="A,B,...",
+            help="metrics to measure beside the usual ones, such as f1_macro or matthews_correlation",
+        )
 
 
 def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only: tuple[str, ...] | None) -> None:

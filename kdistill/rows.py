@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .problem_types import MULTI_LABEL, REGRESSION
 from .table import Table, listing
 from .table_sources import TEXT_COLUMN, read_table
 
@@ -29,6 +30,9 @@ TEXT_COLUMNS = (TEXT_COLUMN, "text")
 LABEL_COLUMNS = ("label", "labels", "gold_label", "is_duplicate", "Quality")
 # Label id of a row without a label; transformers and PyTorch ignore the same number.
 NO_LABEL = -100
+_HOW_TO_LEARN_NUMBERS = (
+    f'to learn numbers, load the model with num_labels=1, problem_type="{REGRESSION}" (--problem-type {REGRESSION})'
+)
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,24 @@ class Rows:
         """Label map that these rows imply, for a model that has none yet.
 
         Labels that are ids give LABEL_0, LABEL_1, ... up to the largest, or the names that the source states for them;
-        names are numbered in sorted order. Raises ValueError when no row has a label.
+        lists of 0.0 and 1.0 give as many as they are long; names are numbered in sorted order.
+
+        Raises ValueError when no row has a label, or when the labels are fractions, which name nothing.
         """
         if self.class_names:
             return dict(enumerate(self.class_names))
+        width = max((len(label) for label in self.labels or () if _is_indicator(label)), default=0)
+        if width:
+            return {index: f"LABEL_{index}" for index in range(width)}
         flat = list(chain.from_iterable(x if isinstance(x, list) else [x] for x in self.labels or ()))
         values = {str(label) for label in flat if not _is_missing(label)}
         if not values:
             raise ValueError(f"{self.table.source} has no labels; its columns are {listing(self.table.columns)}")
         if all(_as_integer(value) is not None for value in values):
             return {index: f"LABEL_{index}" for index in range(int(label_ids(flat, None, self.table.where).max()) + 1)}
+        if all(map(_is_number, values)):
+            fraction = next(label for label in flat if not _is_missing(label) and _as_integer(label) is None)
+            raise ValueError(f"{self.table.source} has numbers such as {fraction} for labels; {_HOW_TO_LEARN_NUMBERS}")
         return dict(enumerate(sorted(values)))
 
 
@@ -233,10 +245,10 @@ def label_array(
     """
     if problem_type is None and id2label is not None:
         several = any(isinstance(label, (list, tuple, np.ndarray)) for label in labels)
-        problem_type = "regression" if len(id2label) == 1 else "multi_label_classification" if several else None
-    if problem_type == "regression":
+        problem_type = REGRESSION if len(id2label) == 1 else MULTI_LABEL if several else None
+    if problem_type == REGRESSION:
         return _numbers(labels, len(id2label or {0: ""}), where)
-    if problem_type == "multi_label_classification":
+    if problem_type == MULTI_LABEL:
         return _indicators(labels, id2label or {}, where, class_names)
     return label_ids(labels, id2label, where, class_names)
 
@@ -277,9 +289,12 @@ def _indicators(
         if not several and _is_missing(label):
             continue
         if not several:
-            raise TypeError(f"{where(row)}: label {label!r} is no list; expected the list of a row's labels")
+            raise TypeError(
+                f"{where(row)}: label {label!r} is no list; expected the list of a row's labels, such as [{label!r}], "
+                "or [] for none"
+            )
         given = list(label)
-        if len(given) == len(id2label) and all(isinstance(value, (float, np.floating)) for value in given):
+        if len(given) == len(id2label) and _is_indicator(given):
             if not set(given) <= {0.0, 1.0}:
                 raise ValueError(f"{where(row)}: label {label!r}; expected 0.0 or 1.0 for each label")
             values[row] = given  # what transformers' users write: a number for each label
@@ -291,6 +306,12 @@ def _indicators(
         values[row] = 0
         values[row, label_ids(given, id2label, lambda _, row=row: where(row), class_names)] = 1  # type: ignore[misc]
     return values
+
+
+def _is_indicator(label: Any) -> bool:
+    """Whether a row's label is a list of floats, as transformers' users write them: 0.0 or 1.0 for each label."""
+    several = isinstance(label, (list, tuple, np.ndarray)) and len(label) > 0
+    return several and all(isinstance(value, (float, np.floating)) for value in label)
 
 
 def _translation(class_names: Sequence[str], id2label: Mapping[int, str]) -> dict[int, int]:
@@ -310,6 +331,8 @@ def _why_no_label(label: Any, label_id: int | None, id2label: Mapping[int, str] 
     if id2label is None:
         return f"label {label!r} is not an id of 0 or more; give id2label= when labels are names"
     known = ", ".join(f"{index} ({name})" for index, name in sorted(id2label.items()))
+    if label_id is None and _is_number(label):
+        return f"label {label!r} is not one of the model's labels: {known}; {_HOW_TO_LEARN_NUMBERS}"
     return (
         f"label {label!r} is not one of the model's labels: {known}; to train on other labels, load the model with "
         "ignore_mismatched_sizes=True (--ignore-mismatched-sizes)"
@@ -331,6 +354,13 @@ def _as_integer(label: Any) -> int | None:
     except (TypeError, ValueError):
         return None
     return int(number) if number.is_integer() else None
+
+
+def _is_number(label: Any) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except (TypeError, ValueError):
+        return False
 
 
 def _texts(table: Table, column: str) -> list[str]:

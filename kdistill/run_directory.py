@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import run_lock, sync_directory, verify_manifest, write_manifest
+from .files import delete_leftovers, run_lock, sync_directory, verify_manifest, write_manifest
 from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"
@@ -74,6 +74,7 @@ class RunDirectory:
                 self._delete_run()
             for leftover in self.path.glob(f"{_PARTIAL_PREFIX}*"):
                 shutil.rmtree(leftover)
+            delete_leftovers(self.path)
             yield
 
     def checkpoint(self, step: int) -> Path:
@@ -112,22 +113,25 @@ class RunDirectory:
         return None
 
     def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Let `write` fill a directory and turn it into `checkpoint-<step>` in one rename."""
-        partial = self.path / f"{_PARTIAL_PREFIX}{step}"
+        """Let `write` fill a directory and turn it into `checkpoint-<step>` in one rename; nothing half-done stays."""
+        partial, path = self.path / f"{_PARTIAL_PREFIX}{step}", self.checkpoint(step)
         partial.mkdir()
-        write(partial)
-        write_manifest(partial)
-        path = self.checkpoint(step)
-        if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
-            self._delete_checkpoint(path)
-        partial.rename(path)
+        try:
+            write(partial)
+            write_manifest(partial)
+            if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
+                self._delete_checkpoint(path)
+            partial.rename(path)
+        finally:
+            if partial.exists():  # a full disk has no room for it
+                shutil.rmtree(partial)
         sync_directory(self.path)
         return path
 
-    def rotate(self, limit: int | None, keep: Collection[Path]) -> None:
+    def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
         """Delete the oldest checkpoints beyond `limit`, but none of `keep`."""
-        paths = self.checkpoints()
-        spare = [path for path in paths if path not in keep]
+        paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
+        spare = [path for path in paths if path not in kept]
         for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
             self._delete_checkpoint(path)
 

@@ -54,7 +54,8 @@ class Trainer(TrainerBase):
     `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
     arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
     are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
-    `DataCollatorWithPadding`, which has nothing to do here.
+    `DataCollatorWithPadding`, which has nothing to do here. The other arguments of transformers' `Trainer` are refused
+    (`TypeError`) with a sentence that says what to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
@@ -92,7 +93,9 @@ class Trainer(TrainerBase):
                     self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
                     return self._output()
             self.optimizer = self._make_optimizer()
-            self._start(directory.checkpoint_to_resume(resume_from_checkpoint), self.optimizer, trained_on)
+            checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+            self._start(checkpoint, self.optimizer, trained_on)
+            directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
             self.state.plan(args, max_steps, plan.steps_per_epoch)
             save_arguments(directory.path, args, self.command)
             self._prepare(dataset)
@@ -254,8 +257,6 @@ class Trainer(TrainerBase):
     def _is_best(self, metrics: dict[str, float]) -> bool:
         """Whether this evaluation beats all before it; if so, it is the one to beat."""
         name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        if name == "eval_accuracy" and "eval_mse" in metrics and name not in metrics:
-            return self.state.take_if_better(metrics["eval_loss"], False)  # the default names nothing in a regression
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
@@ -274,8 +275,7 @@ class Trainer(TrainerBase):
             state.global_step,
             lambda target: save_checkpoint(target, self.model, self.processing_class, optimizer, state, self.args),
         )
-        best = {Path(state.best_model_checkpoint)} if state.best_model_checkpoint else set()
-        directory.rotate(self.args.save_total_limit, keep={path} | best)
+        directory.rotate(self.args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if self.args.push_to_hub and self.args.hub_strategy != "end" and state.place < state.max_steps:
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)

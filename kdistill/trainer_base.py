@@ -24,6 +24,7 @@ from .rows import labelled_rows
 from .state import TrainerState
 from .tokenizer import BertTokenizer
 from .training_checkpoint import save_model
+from .transformers_arguments import check_trainer_arguments
 
 ModelInit = Callable[..., BertForSequenceClassification]
 
@@ -44,9 +45,12 @@ class TrainerBase:
         callbacks: Sequence[Callback] | None = None,
         data_collator: DataCollatorWithPadding | None = None,
         tokenizer: BertTokenizer | None = None,
+        **others: Any,
     ) -> None:
+        check_trainer_arguments(others, inspect.signature(TrainerBase).parameters)
         self.args = args if args is not None else TrainingArguments()
         self.model = self._taken(_only_one_of(model, model_init))
+        self.args.settle_best_metric(self.model.config.is_regression)
         self.model_init = model_init
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")

@@ -7,9 +7,10 @@ With the fields of `arguments.TrainingArguments` this table covers every name th
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from .argument_fields import Origin
+from .argument_fields import Origin, did_you_mean
 
 
 class OtherArgument(NamedTuple):
@@ -245,6 +246,33 @@ OTHER_ARGUMENTS = {
     )
 }
 """Every argument of transformers that is no field of `TrainingArguments` here, by name."""
+
+
+_OPTIMIZERS = (
+    f"{_ADAMW_ALONE}, its schedule lr_scheduler_type with warmup_steps, all set in the training arguments; for another "
+    "one write the loop yourself (forward, distillation_loss, backward, step)"
+)
+# Arguments of transformers' Trainer that are none here: what a given one should become.
+_TRAINER_ARGUMENTS = {
+    "optimizers": _OPTIMIZERS,
+    "optimizer_cls_and_kwargs": _OPTIMIZERS,
+    "compute_loss_func": "a loss here returns its gradient too: derive a class from the trainer and override "
+    "compute_loss(logits, labels, rows), which returns the mean loss and its gradient by the logits",
+    "preprocess_logits_for_metrics": "compute_metrics is given the logits of all rows as one NumPy array; change them "
+    "there",
+}
+
+
+def check_trainer_arguments(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise `TypeError` for keyword arguments that a `Trainer` does not have: what to use instead, or the nearest name.
+
+    None, and optimizers=(None, None), ask for nothing and are accepted as in transformers. `known`: those it has.
+    """
+    for name, value in given.items():
+        if name not in _TRAINER_ARGUMENTS:
+            raise TypeError(f"a trainer has no argument {name!r}{did_you_mean(name, [*known, *_TRAINER_ARGUMENTS])}")
+        if value is not None and value != (None, None):
+            raise TypeError(f"a trainer does not take {name}: {_TRAINER_ARGUMENTS[name]}")
 
 
 def translate(name: str, value: Any, stacklevel: int) -> tuple[str, Any] | None:

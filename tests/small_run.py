@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from kdistill.config import BertConfig
 from kdistill.data import Dataset
@@ -79,4 +80,13 @@ def write_model(directory: Path, seed: int = 1, **changes: object) -> Path:
     """A model directory with a vocabulary, as `--model` takes it."""
     small_model(seed, **changes).save_pretrained(directory)
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return directory
+
+
+def write_pretrained(directory: Path, seed: int = 1, **changes: object) -> Path:
+    """A model directory as pretraining leaves it: labels without names, and no classifier in the file."""
+    write_model(directory, seed, **({"id2label": {0: "LABEL_0", 1: "LABEL_1"}} | changes))
+    weights = load_file(directory / "model.safetensors")
+    encoder = {name: value for name, value in weights.items() if not name.startswith("classifier.")}
+    save_file(encoder, directory / "model.safetensors")
     return directory

@@ -33,6 +33,7 @@ def test_defaults_are_bert_base() -> None:
         {"id2label": {1: "positive", 0: "negative"}},
         {"id2label": {"0": "negative", "1": "positive"}},
         {"label2id": {"positive": 1, "negative": 0}},
+        {"id2label": {"0": "negative", "1": "positive"}, "label2id": {"negative": "0", "positive": "1"}},
         {"id2label": {0: "negative", 1: "positive"}, "label2id": {"positive": 1, "negative": 0}, "num_labels": 2},
     ],
 )

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from kdistill.files import atomic_path, atomic_write, read_json_object, run_lock, verify_manifest, write_manifest
+from kdistill.files import (
+    atomic_path,
+    atomic_write,
+    delete_leftovers,
+    read_json_object,
+    run_lock,
+    verify_manifest,
+    write_manifest,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,9 +78,13 @@ def test_killed_write_keeps_the_old_file(tmp_path: Path) -> None:
         "from kdistill.files import atomic_path; writer = atomic_path(sys.argv[1]); "
         "temporary = writer.__enter__(); temporary.write_bytes(b'half')"
     )
+    (tmp_path / ".a.tmp").write_bytes(b"somebody else's")
     with another_process(script, tmp_path / "a"):
-        pass
+        delete_leftovers(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 3  # the writer is alive and may yet finish
     assert (tmp_path / "a").read_bytes() == b"old"
+    delete_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.tmp", "a"]
 
 
 def test_file_is_synced_before_its_rename_and_the_directory_after(

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import small_dataset, small_model, write_model, write_rows
+from resumable_run import LAST_STEP, ROWS, result, run_python, trainer
+from small_run import write_model, write_rows
 
 from kdistill import cli, run_directory, trainer_base
-from kdistill.arguments import DistillationTrainingArguments
 from kdistill.callbacks import TrainerCallback
 from kdistill.distill import DistillationTrainer
-
-ROWS = 29
-LAST_STEP = 15  # 5 steps an epoch: four of 6 rows and one of 5
 
 
 class Kill(TrainerCallback):
@@ -43,35 +38,6 @@ def kill_while_saving(call: int) -> None:
         original(directory)
 
     original, run_directory.write_manifest = run_directory.write_manifest, write_manifest
-
-
-def trainer(output_dir: Path, rows: int = ROWS, callbacks: Any = (), **changes: Any) -> DistillationTrainer:
-    """A run with everything that has a state: dropout, warm-up, accumulation, a best model, log windows."""
-    fields = {
-        "output_dir": str(output_dir),
-        "num_train_epochs": 3,
-        "per_device_train_batch_size": 3,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 0.02,
-        "warmup_steps": 4,
-        "weight_decay": 0.1,
-        "logging_strategy": "steps",
-        "logging_steps": 4,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "save_strategy": "steps",
-        "save_steps": 4,
-        "save_total_limit": 2,
-        "disable_tqdm": True,
-    }
-    return DistillationTrainer(
-        small_model(2),
-        DistillationTrainingArguments(**(fields | changes)),
-        teacher_model=small_model(3),
-        train_dataset=small_dataset(rows),
-        eval_dataset=small_dataset(20, seed=1),
-        callbacks=callbacks,
-    )
 
 
 def child(output_dir: str, kill: str) -> None:
@@ -101,33 +67,6 @@ def signalled(options: list[str], number: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     trainer_base.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
-
-
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-
-
-def untimed(value: Any) -> Any:
-    """A trainer_state.json without what the clock decides and without the output directory's name."""
-    if isinstance(value, dict):
-        return {
-            name: untimed(item)
-            for name, item in value.items()
-            if not name.endswith(("runtime", "per_second")) and name not in ("output_dir", "best_model_checkpoint")
-        }
-    return [untimed(item) for item in value] if isinstance(value, list) else value
-
-
-def result(output_dir: Path) -> dict[str, Any]:
-    newest = output_dir / f"checkpoint-{LAST_STEP}"
-    return {
-        "model": (output_dir / "model.safetensors").read_bytes(),
-        "optimizer": (newest / "optimizer.safetensors").read_bytes(),
-        "checkpoints": sorted(path.name for path in output_dir.glob("checkpoint-*")),
-        "state": untimed(json.loads((output_dir / "trainer_state.json").read_text())),
-        "checkpoint's state": untimed(json.loads((newest / "trainer_state.json").read_text())),
-    }
 
 
 @pytest.fixture(scope="module")

@@ -152,11 +152,11 @@ def test_metrics_by_name() -> None:
     assert found == pytest.approx(expected)
     numbers = EvalPrediction(np.array([[1], [3]], np.float32), np.array([1, 2], np.float32))
     assert by_name("mse", "pearson")(numbers) == pytest.approx({"mse": 0.5, "pearson": 1})
-    with pytest.raises(ValueError, match="the metric 'f1' is not one of a model of one output; expected one of mse"):
+    with pytest.raises(ValueError, match="the metric 'f1' is not one of a model for regression; expected one of mse"):
         by_name("f1")(numbers)
     several = EvalPrediction(logits, np.eye(2, dtype=np.float32)[given])
     assert by_name("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
-    with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model of several labels at once"):
+    with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model for multi_label_classification"):
         by_name("matthews_correlation")(several)
     with pytest.raises(ValueError, match="there is no metric 'auc'; expected names among accuracy"):
         by_name("auc")
