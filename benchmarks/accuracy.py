@@ -34,7 +34,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "recipe": (),
     "4 views": ("--augment", "4"),
     "no views, 3 epochs": NO_VIEWS,
-    "no views, as many steps": ("--augment", "0", "--num-train-epochs", "36"),
+    "no views, 12 epochs": ("--augment", "0", "--num-train-epochs", "12"),
     "average of the weights": ("--ema-decay", "0.999"),
     "labels alone": (*NO_VIEWS, "--alpha", "1"),
     RANDOM_START: (*NO_VIEWS, "--alpha", "1"),
