@@ -19,7 +19,7 @@ from .transformers_arguments import OTHER_ARGUMENTS, translate
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
-REPORTERS = ("none", "tensorboard", "all")
+REPORTERS = ("none", "files", "tensorboard", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
@@ -279,13 +279,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
     logging_dir: str | None = argument(
         None,
-        "directory of TensorBoard's files (default: one per run under runs/ in the output directory)",
+        "directory of what report_to asks for (default: one per run under runs/ in the output directory)",
         group="checkpoints and logs",
         origin="transformers 4",
     )
     report_to: str = argument(
         "none",
-        "also log for TensorBoard (needs the extra kdistill[tensorboard]); all means whatever is installed",
+        "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
+        "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
         group="checkpoints and logs",
         choices=REPORTERS,
         none_is_default=True,

@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|evaluate|predict|bench|info|cache|completion`."""
+"""The command line: `kdistill finetune|distill|evaluate|predict|report|bench|info|cache|completion`."""
 
 from __future__ import annotations
 
@@ -75,10 +75,21 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
         return
     # The predictions themselves may be on standard output.
     file: TextIO = sys.stderr if options.command == "predict" else sys.stdout
-    width = max(map(len, figures))
-    for name, value in figures.items():
+    lines = dict(_flat(figures))
+    width = max(map(len, lines))
+    for name, value in lines.items():
         if value is not None:
             print(f"{name:{width}}  {_shown(value)}", file=file)
+
+
+def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Figures of figures under the names of both."""
+    for name, value in figures.items():
+        parts = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if parts and all(isinstance(part, dict) for part in parts):
+            yield from ((f"{name} {inner}", of) for part in parts for inner, of in _flat(part))
+        else:
+            yield name, value
 
 
 def _shown(value: Any) -> str:
@@ -94,7 +105,7 @@ def _report(error: BaseException, status: int) -> int:
 
 
 def _report_interrupt(options: Namespace) -> None:
-    if not hasattr(options, "train"):
+    if getattr(options, "command", None) not in ("finetune", "distill"):
         print("kdistill: interrupted", file=sys.stderr)
         return
     from .run_directory import RunDirectory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import Namespace
 from dataclasses import fields
@@ -17,15 +16,17 @@ from .arguments import DistillationTrainingArguments, TrainingArguments
 from .bench import bench as measure
 from .bench import synthetic_rows
 from .completion import script
-from .config import BertConfig
+from .config import BertConfig, shape_of
 from .data import Dataset
 from .distill import DistillationTrainer, is_unnamed
 from .files import atomic_path, read_json_object
+from .hub import public_name
 from .inference import encode_for, name_of
 from .metrics import Logits, softmax
 from .model import BertForSequenceClassification
 from .problem_types import MULTI_LABEL
 from .progress import Progress
+from .report_command import report
 from .rows import read_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .runtime import show_config
@@ -33,9 +34,10 @@ from .task_options import TaskOptions, compute_metrics_of, labels_to_learn, stat
 from .tokenizer import AutoTokenizer, BertTokenizer
 from .trainer import Trainer
 
+__all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report"]
+
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
-_SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 
 
 def finetune(options: Namespace) -> Figures:
@@ -76,7 +78,7 @@ def distill(options: Namespace) -> Figures:
     teacher.config = stated(teacher.config, _task(options), "the teacher")
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
-    shape = _shape_of(options.student)
+    shape = shape_of(options.student)
     if shape is None:
         student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
@@ -96,7 +98,7 @@ def distill(options: Namespace) -> Figures:
         eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
         processing_class=tokenizer,
     )
-    trainer.teacher_name = _public_name(options.teacher)
+    trainer.teacher_name = public_name(options.teacher)
     return _train(trainer, options, started_from=None if shape else options.student)
 
 
@@ -123,7 +125,7 @@ def predict(options: Namespace) -> Figures:
 
 def bench(options: Namespace) -> Figures:
     """Measure how fast `--model` evaluates here, beside PyTorch and ONNX Runtime when they are installed."""
-    shape = _shape_of(options.model)
+    shape = shape_of(options.model)
     if shape is not None and options.data is not None:
         raise ValueError(
             f"--data is given, but the shape {options.model} has no tokenizer; expected a model to read it"
@@ -217,16 +219,6 @@ def _load_student(
         return student, teacher_tokenizer  # the two must agree anyway
 
 
-def _shape_of(name: str) -> dict[str, int] | None:
-    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory."""
-    match = None if Path(name).is_dir() else _SHAPE.fullmatch(name)
-    if match is None:
-        return None
-    layers, hidden, heads = map(int, match.groups())
-    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
-    return sizes | {"intermediate_size": 4 * hidden}
-
-
 def _columns(options: Namespace) -> dict[str, str | None]:
     return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
 
@@ -253,18 +245,12 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
 
 
 def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
-    trainer.started_from = None if started_from is None else _public_name(started_from)
+    trainer.started_from = None if started_from is None else public_name(started_from)
     trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
     trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)}
-
-
-def _public_name(path_or_id: str) -> str:
-    """A hub id as it is, a local directory without where it lies."""
-    path = Path(path_or_id)
-    return path.resolve().name if path.is_dir() else path_or_id
 
 
 def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None:

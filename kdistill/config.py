@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from kdistill.hub import resolve
 from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 CONFIG_FILE = "config.json"
+_SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
@@ -272,3 +274,13 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 _DEFAULT = BertConfig()
+
+
+def shape_of(name: str) -> dict[str, int] | None:
+    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory."""
+    match = None if Path(name).is_dir() else _SHAPE.fullmatch(name)
+    if match is None:
+        return None
+    layers, hidden, heads = map(int, match.groups())
+    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
+    return sizes | {"intermediate_size": 4 * hidden}

@@ -13,12 +13,12 @@ from .cache import teacher_logits
 from .config import BertConfig
 from .data import Dataset
 from .initialization import WORD_EMBEDDINGS
-from .losses import distillation_loss
+from .losses import distillation_loss_parts
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
 from .problem_types import SINGLE_LABEL
 from .progress import Progress
-from .report import TeacherFacts
+from .report import Teacher
 from .rows import labelled_rows
 from .tokenizer import BertTokenizer
 from .trainer import Trainer
@@ -62,6 +62,7 @@ class DistillationTrainer(Trainer):
         teacher_model.freeze()
         self.teacher_name = "the teacher"
         self.teacher_accuracy: float | None = None
+        self._eval_logits: Logits | None = None  # the teacher's, of the evaluation rows
 
     def _taken(self, model: BertForSequenceClassification) -> BertForSequenceClassification:
         """The student, whose problem type is the teacher's when its own config states none."""
@@ -88,7 +89,7 @@ class DistillationTrainer(Trainer):
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""
-        return distillation_loss(
+        parts = distillation_loss_parts(
             logits,
             self._teacher_logits[rows],
             labels,
@@ -97,6 +98,9 @@ class DistillationTrainer(Trainer):
             label_smoothing=self.args.label_smoothing_factor,
             problem_type=self.model.config.problem_type_of(labels),
         )
+        self._count_part("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
+        self._count_part("soft_loss", parts.soft, len(rows))
+        return parts.loss, parts.dlogits
 
     def _figures(self) -> dict[str, float]:
         measured = {} if self.teacher_accuracy is None else {"teacher_accuracy": self.teacher_accuracy}
@@ -113,7 +117,7 @@ class DistillationTrainer(Trainer):
         measured_on, logits = dataset, self._teacher_logits
         if self.eval_dataset is not None:
             measured_on = self.eval_dataset
-            logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
+            logits = self._eval_logits = self._logits_of_teacher(measured_on, "teacher, evaluation rows")
         self.teacher_model.release()
         labels = measured_on.labels
         single_label = self.model.config.problem_type_of(labels) == SINGLE_LABEL
@@ -133,8 +137,13 @@ class DistillationTrainer(Trainer):
         with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
             return teacher_logits(self.teacher_model, dataset, progress=progress, enabled=self.args.teacher_cache)
 
-    def _teacher_facts(self) -> TeacherFacts | None:
-        return TeacherFacts(self.teacher_name, self.teacher_model.num_parameters(), self.teacher_accuracy)
+    def _teacher(self) -> Teacher:
+        def logits(rows: Dataset) -> Logits:
+            if rows is self.eval_dataset and self._eval_logits is not None:
+                return self._eval_logits
+            return self._logits_of_teacher(rows, "teacher, rows of the report")
+
+        return Teacher(self.teacher_name, self.teacher_model, logits)
 
 
 def _check_vocabularies(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from kdistill.files import read_json_object
 
@@ -14,6 +16,8 @@ _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _INSTALL = 'pip install "kdistill[hub]"'
 _INDEX_SUFFIX = ".index.json"
 _TIMEOUT_SECONDS = 10
+ATTEMPTS = 5
+RETRY_SECONDS = 1.0  # before the second attempt; it doubles
 
 
 def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> Path:
@@ -44,6 +48,12 @@ def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]],
     return _fetch(name, needed, optional)
 
 
+def public_name(path_or_id: str) -> str:
+    """A hub id as it is, a local directory without where it lies."""
+    path = Path(path_or_id)
+    return path.resolve().name if path.is_dir() else path_or_id
+
+
 def upload(
     directory: Path,
     repo_id: str,
@@ -55,30 +65,108 @@ def upload(
     message: str,
     ignore: Sequence[str] = (),
 ) -> str:
-    """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's URL.
+    """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's address.
 
     `private` is for a repository made here (None: the account's setting); `token` None is that of `hf auth login`;
     `revision` is a branch, made if missing (None: main); `path_in_repo` a folder there (None: the top);
-    `ignore` holds patterns such as `checkpoint-*/**`. Raises ImportError without huggingface_hub, and
-    huggingface_hub's errors (subclasses of OSError) when the hub refuses.
+    `ignore` holds patterns such as `checkpoint-*/**`.
+
+    An upload that the hub fails (HTTP 5xx) is tried `ATTEMPTS` times, with pauses that double. Raises ImportError
+    without huggingface_hub, PermissionError without a token that may write there, ConnectionError when the hub cannot
+    be reached or goes on failing, ValueError for a name or a model card that the hub does not take, and OSError when it
+    refuses for another reason.
     """
+    api, client_error = _hub_api(token)
+
+    def attempt() -> str:
+        full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(full_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=full_id,
+            folder_path=directory,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            commit_message=message,
+            ignore_patterns=list(ignore),
+        )
+        return str(commit.commit_url)
+
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            return attempt()
+        except (OSError, RuntimeError, json.JSONDecodeError, client_error) as error:
+            failure = _underlying(error)
+            if not _may_pass(failure) or tried == ATTEMPTS:
+                raise _explained(failure, repo_id, tried) from error
+            time.sleep(RETRY_SECONDS * 2 ** (tried - 1))
+
+
+def check_upload(repo_id: str, token: str | None) -> None:
+    """What `upload` can know without a network: raises ImportError, PermissionError without a token, ValueError for a
+    name that no repository can have.
+    """
+    _hub_api(token)
+    from huggingface_hub import get_token, utils
+
+    cast(Any, utils).validate_repo_id(repo_id)  # public, though its module does not say so to mypy
+    if token is None and get_token() is None:
+        raise PermissionError(
+            "uploading needs a token of the hub: log in with `hf auth login`, set HF_TOKEN or give hub_token"
+        )
+
+
+def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
+    """huggingface_hub's API, and what its HTTP client's errors derive from."""
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise ImportError(f"uploading to the hub needs huggingface_hub: {_INSTALL}") from error
-    api = HfApi(token=token)
-    full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if revision is not None:
-        api.create_branch(full_id, branch=revision, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=full_id,
-        folder_path=directory,
-        path_in_repo=path_in_repo,
-        revision=revision,
-        commit_message=message,
-        ignore_patterns=list(ignore),
-    )
-    return str(commit.commit_url)
+    return HfApi(token=token), _client_error(HfHubHTTPError)
+
+
+def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
+    """Without a network huggingface_hub lets its HTTP client's error through: httpx's or, in old versions, requests',
+    whichever its own error derives from.
+    """
+    return cast("type[Exception]", of_the_hub.__mro__[1])
+
+
+def _underlying(error: BaseException) -> BaseException:
+    """What went wrong with a large file comes as the cause of a RuntimeError."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error's response."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return None if status is None else int(status)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the hub failed, which may pass. What it says then is not always JSON, for which the client waits."""
+    return isinstance(error, json.JSONDecodeError) or (_status(error) or 0) >= 500
+
+
+def _explained(error: BaseException, repo_id: str, tried: int) -> BaseException:
+    status = _status(error)
+    if status in (401, 403):
+        return PermissionError(
+            f"the hub does not let this token write to {repo_id!r} (HTTP {status}): log in with `hf auth login`, or "
+            "set HF_TOKEN or hub_token to a token that may write"
+        )
+    if _may_pass(error):
+        return ConnectionError(f"the hub failed {tried} times (HTTP {status or 'answer that is not JSON'}); try later")
+    if status is not None:
+        return OSError(f"the hub refused the upload to {repo_id!r}: {error}")
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno is not None:
+        return error  # of a file
+    if isinstance(error, RuntimeError):
+        return error
+    return ConnectionError(f"the hub cannot be reached ({error}); check the network")
 
 
 def _missing(directory: Path, needed: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
@@ -118,9 +206,7 @@ def _fetch(repo_id: str, needed: Sequence[Sequence[str]], optional: Sequence[str
         raise ImportError(
             f"there is no directory {repo_id!r} and the hub's cache does not have it; fetching it needs {_INSTALL}"
         ) from error
-    # Without a network huggingface_hub lets its HTTP client's error through: httpx's or, in old versions, requests',
-    # whichever its own error derives from.
-    client_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
+    client_error = _client_error(HfHubHTTPError)
     try:
         listed = HfApi().model_info(repo_id, timeout=_TIMEOUT_SECONDS).siblings or []
         names = _choose(repo_id, {file.rfilename for file in listed}, needed, optional)

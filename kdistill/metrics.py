@@ -179,14 +179,6 @@ def _ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return ranks
 
 
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share measured on n rows (Wilson, 1927)."""
-    z = 1.959963984540054
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
-
-
 _METRICS: dict[str, dict[str, Callable[[Any, Any], float]]] = {
     SINGLE_LABEL: {
         "accuracy": _rows_right,

@@ -94,6 +94,16 @@ COMMANDS = (
         _MEASURING,
     ),
     _Command(
+        "report",
+        "--model DIR [--without-teacher DIR ...] [--seed-runs DIR ...] [--holdout FILE]",
+        "measure a finished run, beside others, for its model card",
+        "Measure the run in DIR on its evaluation rows: accuracy with its interval, calibration, agreement with the "
+        "teacher, speed of both; the same student without a teacher, other seeds and held-out rows where they are "
+        "given. Write it into the model card, DIR/README.md. What the run read is found through its command.txt.",
+        "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
+        "      --holdout test.tsv",
+    ),
+    _Command(
         "bench",
         "--model MODEL [--data FILE]",
         "measure how fast a model is on this machine",
@@ -263,6 +273,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         )
     elif command == "info":
         group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
+    elif command == "report":
+        _add_report_options(parser, group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
@@ -331,6 +343,36 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
     )
+
+
+def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
+    group.add_argument("--model", required=True, metavar="DIR", help="output directory of the finished run")
+    group.add_argument(
+        "--without-teacher",
+        nargs="+",
+        metavar="DIR",
+        help="output directories of the same run without a teacher: the same command with --alpha 1",
+    )
+    group.add_argument(
+        "--seed-runs", nargs="+", metavar="DIR", help="output directories of the same run with other seeds"
+    )
+    group.add_argument("--holdout", metavar="FILE", help=f"rows with labels that chose nothing: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--search-trials",
+        type=int,
+        metavar="N",
+        help="the run's hyperparameters are the best of N trials on its evaluation rows",
+    )
+    moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
+    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
+    moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
+    moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
+    moved.add_argument("--eval", metavar="FILE", help="the rows that it was evaluated on")
+    card = parser.add_argument_group("metadata of the model card")
+    card.add_argument("--language", metavar="A,B,...", help="languages of the text, such as en")
+    card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
+    card.add_argument("--tags", metavar="A,B,...", help="further tags")
+    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:

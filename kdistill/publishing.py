@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .arguments import TrainingArguments
 from .files import MANIFEST_FILE
-from .hub import upload
+from .hub import check_upload, upload
 from .run_directory import COMMAND_FILE
 from .state import STATE_FILE, TrainerState
 from .training_checkpoint import OPTIMIZER_FILE
@@ -16,9 +16,21 @@ from .training_checkpoint import OPTIMIZER_FILE
 _NOT_OF_THE_MODEL = (OPTIMIZER_FILE, STATE_FILE, MANIFEST_FILE)
 
 
+def check_publishing(args: TrainingArguments) -> None:
+    """Raise, before any work, what an upload would for want of the package, a token or a possible name."""
+    check_upload(_repository(args), args.hub_token)
+
+
 def upload_run(args: TrainingArguments, state: TrainerState) -> str:
-    """Upload the output directory's model and results; return the commit's address."""
-    return _upload(Path(args.output_dir), args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
+    """Upload the output directory's model and results; return the commit's address. Raises what `hub.upload` does."""
+    directory = Path(args.output_dir)
+    try:
+        return _upload(directory, args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
+    except OSError as error:
+        raise type(error)(
+            f"{error}. Nothing is lost: the finished model is in {directory}; upload it with the same command and "
+            "--resume, or with trainer.push_to_hub()"
+        ) from error
 
 
 def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) -> None:
@@ -31,7 +43,7 @@ def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) 
         _upload(path, args, state, _NOT_OF_THE_MODEL)
         if folder is not None:
             _upload(path, args, state, (), folder)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"{path} was not uploaded: {error}", stacklevel=2)
 
 
@@ -40,7 +52,7 @@ def _upload(
 ) -> str:
     return upload(
         directory,
-        args.hub_model_id or Path(args.output_dir).resolve().name,
+        _repository(args),
         private=args.hub_private_repo,
         token=args.hub_token,
         revision=args.hub_revision,
@@ -48,3 +60,7 @@ def _upload(
         message=f"kdistill: {state.global_step} steps",
         ignore=ignore,
     )
+
+
+def _repository(args: TrainingArguments) -> str:
+    return args.hub_model_id or Path(args.output_dir).resolve().name

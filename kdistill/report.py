@@ -1,230 +1,219 @@
-"""The model card README.md: what was trained on what, how, how well, and on which machine."""
+"""What the report on a finished run holds: how good, beside whom, how sure, how fast. `model_card` writes it down."""
 
 from __future__ import annotations
 
 import math
-import platform
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .arguments import TrainingArguments
-from .config import BertConfig
+from .assessment import Interval, McNemar, Spread, spread
 from .data import Dataset
-from .metrics import majority_share, wilson_interval
-from .progress import format_duration
+from .metrics import Logits, majority_share
+from .model import BertForSequenceClassification
+from .overlap import Overlap
 from .rows import labelled_rows
-from .runtime import show_config
 from .state import TrainerState
 
-_LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher: its name, its model, and where its logits for a data set come from, float32 (rows, labels)."""
+
+    name: str
+    model: BertForSequenceClassification
+    logits: Callable[[Dataset], Logits]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The finished run that is reported on, and what it is measured with.
+
+    results: what the run left in all_results.json. file_bytes: size of the file of its weights (None: not written).
+    """
+
+    name: str
+    started_from: str | None
+    model: BertForSequenceClassification
+    args: TrainingArguments
+    state: TrainerState
+    train: Dataset | None
+    eval: Dataset | None
+    data_names: Mapping[str, str]
+    teacher: Teacher | None
+    results: Mapping[str, float]
+    file_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a report is to answer beside how good the model is on its evaluation rows.
+
+    without_teacher, seed_runs: output directories of finished runs. holdout: name of rows, and the rows. speed: measure
+    sentences per second. search_trials: of how many trials on the evaluation rows the hyperparameters are the best.
+    """
+
+    without_teacher: Sequence[str | os.PathLike[str]] = ()
+    seed_runs: Sequence[str | os.PathLike[str]] = ()
+    holdout: tuple[str, Dataset] | None = None
+    speed: bool = False
+    search_trials: int | None = None
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """One set of rows: its name, how many there are, how many have a label, the share of the most frequent label
-    (NaN: rows have no single label)."""
+    """Rows: their name, how many there are, how many have a label, and the share of the most frequent label (None: rows
+    have no single label)."""
 
     name: str
     rows: int
     labelled: int
-    majority_share: float
+    majority_share: float | None
 
     @classmethod
-    def of(cls, name: str, dataset: Dataset | None) -> DataFacts | None:
-        """Count the rows of `dataset`; None for None."""
-        if dataset is None:
-            return None
+    def of(cls, name: str, dataset: Dataset) -> DataFacts:
+        """Count the rows of `dataset`."""
         labelled = int(labelled_rows(dataset.labels).sum())
         share = majority_share(dataset.labels) if dataset.labels.dtype.kind == "i" else math.nan
-        return cls(name, len(dataset), labelled, share)
+        return cls(name, len(dataset), labelled, None if math.isnan(share) else share)
 
 
 @dataclass(frozen=True)
-class TeacherFacts:
-    """The teacher: its name, its size and its accuracy on the evaluation rows (None: not measured)."""
+class Measured:
+    """One model on n labelled rows.
 
-    name: str
-    num_parameters: int
-    accuracy: float | None
+    loss: against the labels. scores: metrics of the problem type by name; those of the model reported on include what
+    its run measured besides. interval: of the accuracy, 95 % (None: there is no accuracy). ece: single label only.
+    agreement: share of all rows that get the teacher's label (single label, with a teacher). right: which rows, bool
+    (n,); None for regression.
+    """
+
+    n: int
+    loss: float
+    scores: dict[str, float]
+    interval: Interval | None
+    ece: float | None
+    agreement: float | None
+    right: NDArray[np.bool_] | None = field(repr=False)
+
+    def figures(self) -> dict[str, Any]:
+        """What was measured, JSON-ready, without the single rows."""
+        low, high = self.interval or (None, None)
+        found = {"n": self.n, "loss": self.loss, **self.scores, "accuracy_low": low, "accuracy_high": high}
+        found |= {"ece": self.ece, "agreement": self.agreement}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
-class CardFacts:
-    """All that the model card tells."""
+class Comparison:
+    """The same student without a teacher: another run, and McNemar's test between the two, with this model as first.
+
+    differences: arguments, beside those of the teacher, that are not the same, by name: (there, here).
+    """
 
     name: str
-    started_from: str | None
-    config: BertConfig
-    num_parameters: int
-    args: TrainingArguments
-    state: TrainerState
-    results: dict[str, float]
+    seed: int
+    measured: Measured
+    mcnemar: McNemar | None
+    differences: dict[str, tuple[Any, Any]]
+
+    def figures(self) -> dict[str, Any]:
+        """JSON-ready."""
+        test = {"mcnemar": self.mcnemar._asdict()} if self.mcnemar is not None else {}
+        changed = {name: list(values) for name, values in self.differences.items()}
+        return {"name": self.name, "seed": self.seed, **self.measured.figures(), **test, "differences": changed}
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Rows that chose nothing, and what they share with training and evaluation rows (None: there are none).
+
+    apart: measured on the rows that share no text with either (None: no row does, or all do).
+    """
+
+    data: DataFacts
+    measured: Measured
+    teacher: Measured | None
+    training: Overlap | None
+    evaluation: Overlap | None
+    apart: Measured | None
+
+    def figures(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = {"name": self.data.name, "rows": self.data.rows, **self.measured.figures()}
+        for name, overlap in (("training", self.training), ("evaluation", self.evaluation)):
+            if overlap is not None:
+                found[f"rows_shared_with_{name}"] = int(overlap.shared.sum())
+        for name, measured in (("teacher", self.teacher), ("apart", self.apart)):
+            if measured is not None:
+                found[name] = measured.figures()
+        return found
+
+
+class Speed(NamedTuple):
+    """Sentences per second in batches on this machine; None for a teacher that is not there."""
+
+    model: float
+    teacher: float | None
+    rows: int
+    batch_size: int
+    threads: int
+    cpu: str
+    isa_level: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found out.
+
+    without_teacher: the run that is compared, that of the same seed if there is one, comes first. seeds: by seed, this
+    model included; empty when no other was given.
+    """
+
+    subject: Subject
     train: DataFacts | None
     eval: DataFacts | None
-    teacher: TeacherFacts | None
+    measured: Measured | None
+    teacher: Measured | None
+    without_teacher: list[Comparison]
+    seeds: dict[int, Measured]
+    holdout: Holdout | None
+    speed: Speed | None
+    search_trials: int | None
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, JSON-ready: this model's figures on top, the others' in dictionaries of their own."""
+        subject, speed = self.subject, self.speed
+        found: dict[str, Any] = {"name": subject.name, "num_parameters": subject.model.num_parameters()}
+        found["file_bytes"] = subject.file_bytes
+        if self.measured is not None:
+            found |= self.measured.figures()
+        if speed is not None:
+            found |= {"sentences_per_second": speed.model, "threads": speed.threads, "cpu": speed.cpu}
+        if subject.teacher is not None:
+            teacher = subject.teacher
+            found["teacher"] = {"name": teacher.name, "num_parameters": teacher.model.num_parameters()}
+            found["teacher"] |= {} if self.teacher is None else self.teacher.figures()
+            found["teacher"] |= {} if speed is None else {"sentences_per_second": speed.teacher}
+        if self.without_teacher:
+            found["without_teacher"] = [comparison.figures() for comparison in self.without_teacher]
+        if self.seeds:
+            found["seeds"] = {str(seed): measured.figures() for seed, measured in self.seeds.items()}
+            found["over_seeds"] = {name: of._asdict() for name, of in spreads(self.seeds.values()).items()}
+        if self.holdout is not None:
+            found["holdout"] = self.holdout.figures()
+        if self.search_trials is not None:
+            found["search_trials"] = self.search_trials
+        return found
 
 
-def model_card(facts: CardFacts) -> str:
-    """Write the card as Markdown with the hub's YAML header."""
-    sections = [
-        _header(facts),
-        _introduction(facts),
-        _results(facts),
-        _data(facts),
-        _training(facts),
-        _environment(facts),
-        _usage(facts),
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _header(facts: CardFacts) -> str:
-    tags = ["bert", "text-classification", "kdistill"] + (["knowledge-distillation"] if facts.teacher else [])
-    lines = ["library_name: transformers", "pipeline_tag: text-classification", f"metrics: [{_metric(facts)}]"]
-    return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
-
-
-def _metric(facts: CardFacts) -> str:
-    return {"regression": "mse", "multi_label_classification": "f1"}.get(facts.config.problem_type or "", "accuracy")
-
-
-def _introduction(facts: CardFacts) -> str:
-    config = facts.config
-    labels = ", ".join(config.id2label.values())
-    how = f"distilled from the teacher `{facts.teacher.name}`" if facts.teacher else "fine-tuned on labelled rows"
-    start = f", starting from `{facts.started_from}`" if facts.started_from else ""
-    return (
-        f"# {facts.name}\n\n"
-        f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
-        f"{config.num_attention_heads} heads and {facts.num_parameters:,} parameters, {how}{start} with kdistill. "
-        + (
-            "It gives a text a number."
-            if config.problem_type == "regression"
-            else f"It sorts text into the labels {labels}."
-        )
-    )
-
-
-def _results(facts: CardFacts) -> str:
-    results, measured_on = facts.results, facts.eval
-    if "eval_loss" not in results or measured_on is None:
-        return "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
-    n = int(results["eval_n"])
-    if math.isnan(measured_on.majority_share):
-        left_out = ("eval_n", "eval_runtime", "eval_samples_per_second")
-        named = (
-            (k.removeprefix("eval_"), v) for k, v in results.items() if k.startswith("eval_") and k not in left_out
-        )
-        table = _table(("metric", f"value (n = {n})"), ((name, f"{value:.4f}") for name, value in named))
-        return f"## Results\n\nOn the {n} labelled rows of `{measured_on.name}`:\n\n{table}\n\n{_choice(facts)}"
-    low, high = wilson_interval(results["eval_accuracy"], n)
-    rows = [
-        ("this model", facts.num_parameters, results["eval_accuracy"]),
-        ("always the most frequent label", None, measured_on.majority_share),
-    ]
-    if facts.teacher is not None and facts.teacher.accuracy is not None:
-        rows.insert(0, (f"teacher `{facts.teacher.name}`", facts.teacher.num_parameters, facts.teacher.accuracy))
-    table = _table(
-        ("", "parameters", f"accuracy (n = {n})"),
-        ((name, "" if size is None else f"{size:,}", f"{accuracy:.4f}") for name, size, accuracy in rows),
-    )
-    return "\n\n".join(
-        [
-            f"## Results\n\nOn the {n} labelled rows of `{measured_on.name}`:",
-            table,
-            f"With {n} rows, the 95 % confidence interval of this model's accuracy is {low:.4f} to {high:.4f}. Its "
-            f"cross-entropy there is {results['eval_loss']:.4f}. {_choice(facts)}",
-            _history(facts.state),
-        ]
-    )
-
-
-def _choice(facts: CardFacts) -> str:
-    """How the weights were chosen, which decides how far the accuracy can be trusted."""
-    state = facts.state
-    evaluations = sum("eval_loss" in entry for entry in state.log_history)
-    if not (facts.args.load_best_model_at_end and state.best_global_step):
-        return "The weights are those of the last step; the evaluation rows had no part in choosing them."
-    return (
-        f"The weights are those of step {state.best_global_step}, the best {facts.args.metric_for_best_model} of "
-        f"{evaluations} evaluations on these same rows, so expect slightly less on new ones."
-    )
-
-
-def _history(state: TrainerState) -> str:
-    by_step: dict[int, dict[str, float]] = {}
-    for entry in state.log_history:
-        if "loss" in entry or "eval_loss" in entry:
-            by_step.setdefault(int(entry["step"]), {}).update(entry)
-    columns = ("loss", "eval_loss", "eval_accuracy")
-    return _table(
-        ("epoch", "step", "training loss", "evaluation loss", "accuracy"),
-        (
-            (f"{entry['epoch']:.2f}", str(step), *(f"{entry[name]:.4f}" if name in entry else "" for name in columns))
-            for step, entry in sorted(by_step.items())
-        ),
-    )
-
-
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{share:.1%}"
-
-
-def _data(facts: CardFacts) -> str:
-    uses = [(use, data) for use, data in (("training", facts.train), ("evaluation", facts.eval)) if data is not None]
-    table = _table(
-        ("use", "data", "rows", "with label", "most frequent label"),
-        (
-            (use, f"`{data.name}`", f"{data.rows:,}", f"{data.labelled:,}", _percent(data.majority_share))
-            for use, data in uses
-        ),
-    )
-    return f"## Data\n\n{table}"
-
-
-def _training(facts: CardFacts) -> str:
-    args = facts.args
-    table = _table(
-        ("argument", "value"),
-        (
-            (f"`{field.name}`", f"{getattr(args, field.name)}")
-            for field in fields(args)
-            if field.metadata["group"] in _LISTED_GROUPS
-        ),
-    )
-    duration = format_duration(facts.state.train_runtime)
-    return f"## Training\n\n{facts.state.global_step:,} steps of AdamW in {duration}.\n\n{table}"
-
-
-def _environment(facts: CardFacts) -> str:
-    rows = [("CPU", _cpu_name()), *((name, str(value)) for name, value in show_config().items())]
-    rows += [(name, version(name)) for name in ("tokenizers", "safetensors")]
-    return f"## Environment\n\n{_table(('what', 'which'), rows)}"
-
-
-def _usage(facts: CardFacts) -> str:
-    return f"""## Use
-
-```python
-import kdistill as kd  # transformers loads it too: pipeline("text-classification", model=...)
-
-tokenizer = kd.AutoTokenizer.from_pretrained("{facts.name}")
-model = kd.BertForSequenceClassification.from_pretrained("{facts.name}")
-logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {facts.config.num_labels})
-```"""
-
-
-def _cpu_name() -> str:
-    """As Linux tells it; `platform` knows no more than the architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:
+    """Mean and standard deviation over runs of each score that all have, by name."""
+    scores = [run.scores for run in runs]
+    common = [name for name in scores[0] if all(name in of for of in scores)] if scores else []
+    return {name: spread([of[name] for of in scores]) for name in common}

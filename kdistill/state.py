@@ -55,6 +55,10 @@ class TrainerState:
     logged_step: int = 0
     logged_loss: float = 0.0
     """`global_step` and `total_loss` at the latest logged training loss."""
+    part_sums: dict[str, float] = field(default_factory=dict)
+    part_steps: dict[str, int] = field(default_factory=dict)
+    """Of each part of the loss, by the name it is logged under: the sum of its means over the steps since
+    `logged_step`, and how many of these steps had it."""
     train_runtime: float = 0.0
     """Seconds of training so far, in all the processes that the run took."""
     trained_on: str = ""
@@ -79,6 +83,17 @@ class TrainerState:
         self.logging_steps = whole_steps(args.logging_steps, max_steps)
         self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
         self.save_steps = whole_steps(args.save_steps, max_steps)
+
+    def add_part(self, name: str, mean: float) -> None:
+        """Take in a part of the loss, the mean over the rows of a step."""
+        self.part_sums[name] = self.part_sums.get(name, 0.0) + mean
+        self.part_steps[name] = self.part_steps.get(name, 0) + 1
+
+    def take_parts(self) -> dict[str, float]:
+        """The mean of each part over the steps since the last call."""
+        means = {name: total / self.part_steps[name] for name, total in self.part_sums.items()}
+        self.part_sums, self.part_steps = {}, {}
+        return means
 
     def save(self, directory: Path) -> None:
         """Write `trainer_state.json` into `directory`, atomically."""

@@ -21,7 +21,7 @@ from .files import read_json_object
 from .losses import label_loss
 from .metrics import Labels, Logits
 from .optim import AdamW
-from .publishing import upload_checkpoint
+from .publishing import check_publishing, upload_checkpoint
 from .rows import labelled_rows
 from .run_directory import RESULTS_FILE, RunDirectory
 from .schedules import get_scheduler
@@ -73,45 +73,63 @@ class Trainer(TrainerBase):
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
+        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
         """
-        args, resume = self.args, bool(resume_from_checkpoint)
-        directory = RunDirectory(args.output_dir)
-        with directory.claim(resume=resume, overwrite=args.overwrite_output_dir):
+        args, directory = self.args, RunDirectory(self.args.output_dir)
+        if args.push_to_hub:
+            check_publishing(args)
+        with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))
             dataset = self._with_views(self._checked_datasets())
             if dataset.labels.dtype.kind == "f":  # what was deduced is saved with the model, as in transformers
                 config = self.model.config
                 self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
-            plan = self._plan(dataset)
-            max_steps = plan.max_steps(args.num_train_epochs, args.max_steps)
             trained_on = self._fingerprint(dataset)
-            if resume_from_checkpoint is True:
-                finished = load_finished_run(directory.path, self.model, args, max_steps, trained_on)
-                if finished is not None:
-                    self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
-                    return self._output()
-            self.optimizer = self._make_optimizer()
-            checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
-            self._start(checkpoint, self.optimizer, trained_on)
-            directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
-            self.state.plan(args, max_steps, plan.steps_per_epoch)
-            save_arguments(directory.path, args, self.command)
-            self._prepare(dataset)
-            self._call("on_train_begin")
-            try:
-                if args.eval_on_start and not self.state.place:
-                    self.evaluate()
-                self._run_epochs(dataset, self.optimizer, plan, directory)
-                self._finish(self.optimizer, plan, directory)
-            finally:
-                self.optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
-                self._call("on_train_end")
-                self.optimizer = None
-        if self.args.push_to_hub:
+            if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
+                optimizer = self.optimizer = self._make_optimizer()
+                checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
+                self._start(checkpoint, optimizer, trained_on)
+                directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
+                self._train_on(dataset, optimizer, directory)
+        if args.push_to_hub:
             self.push_to_hub()
         return self._output()
+
+    def load_finished_run(self) -> None:
+        """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
+
+        Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained on other rows or
+        by another teacher than this trainer has.
+        """
+        dataset, directory = self._with_views(self._checked_datasets()), RunDirectory(self.args.output_dir)
+        if not self._take_finished_run(directory, dataset, self._fingerprint(dataset)):
+            raise FileNotFoundError(f"{directory.path} holds no finished run; expected one that ended (see --resume)")
+
+    def _take_finished_run(self, directory: RunDirectory, dataset: Dataset, trained_on: str) -> bool:
+        max_steps = self._plan(dataset).max_steps(self.args.num_train_epochs, self.args.max_steps)
+        finished = load_finished_run(directory.path, self.model, self.args, max_steps, trained_on)
+        if finished is not None:
+            self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
+        return finished is not None
+
+    def _train_on(self, dataset: Dataset, optimizer: AdamW, directory: RunDirectory) -> None:
+        """All steps that are left, and what a finished run leaves."""
+        args, plan = self.args, self._plan(dataset)
+        self.state.plan(args, plan.max_steps(args.num_train_epochs, args.max_steps), plan.steps_per_epoch)
+        save_arguments(directory.path, args, self.command)
+        self._prepare(dataset)
+        self._call("on_train_begin")
+        try:
+            if args.eval_on_start and not self.state.place:
+                self.evaluate()
+            self._run_epochs(dataset, optimizer, plan, directory)
+            self._finish(optimizer, plan, directory)
+        finally:
+            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+            self._call("on_train_end")
+            self.optimizer = None
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -119,6 +137,12 @@ class Trainer(TrainerBase):
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
         return label_loss(logits, labels, self.model.config.problem_type_of(labels), self.args.label_smoothing_factor)
+
+    def _count_part(self, name: str, mean: float, rows: int) -> None:
+        """Let `compute_loss` tell a part of the loss, its mean over so many rows, to be logged under this name."""
+        if rows:
+            total, count = self._parts.get(name, (0.0, 0))
+            self._parts[name] = (total + mean * rows, count + rows)
 
     def _checked_datasets(self) -> Dataset:
         """The training rows. Raises or warns, before any work, of data that would disappoint later."""
@@ -223,6 +247,7 @@ class Trainer(TrainerBase):
         """One update; the gradient's norm before clipping."""
         state = self.state
         self._call("on_step_begin")
+        self._parts.clear()
         try:
             loss, grad_norm = training_step(
                 optimizer,
@@ -236,6 +261,8 @@ class Trainer(TrainerBase):
         except FloatingPointError as error:
             raise FloatingPointError(f"step {state.global_step + 1}: {error}") from error
         state.total_loss += loss
+        for name, (total, count) in self._parts.items():
+            state.add_part(name, total / count)
         state.global_step += 1
         return grad_norm
 
@@ -243,7 +270,8 @@ class Trainer(TrainerBase):
         state, args = self.state, self.args
         if self.control.should_log and state.global_step > state.logged_step:
             mean_loss = (state.total_loss - state.logged_loss) / (state.global_step - state.logged_step)
-            self.log({"loss": mean_loss, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
+            parts = state.take_parts()
+            self.log({"loss": mean_loss, **parts, "grad_norm": grad_norm, "learning_rate": optimizer.lr})
             state.logged_step, state.logged_loss = state.global_step, state.total_loss
         if self.control.should_evaluate and self.eval_dataset is not None:
             is_best = self._is_best(self.evaluate())
@@ -298,7 +326,7 @@ class Trainer(TrainerBase):
         self.results = self._figures()
         self.save_model()
         write_json(directory.path / RESULTS_FILE, self.results)
-        self.create_model_card()
+        self.create_model_card(measure_speed=False)
         state.save(directory.path)  # last: this file says that the run is finished
 
     def _figures(self) -> dict[str, float]:

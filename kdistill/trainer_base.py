@@ -10,15 +10,19 @@ from typing import Any
 
 from .arguments import TrainingArguments
 from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .card_metadata import CardMetadata
+from .checkpoint import WEIGHTS_FILES
 from .data import Dataset
 from .data_collator import DataCollatorWithPadding, check_collator
 from .files import atomic_write
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
+from .model_card import CARD_FILE, model_card
 from .optim import AdamW, averaged
 from .progress import Progress
 from .publishing import upload_run
-from .report import CardFacts, DataFacts, TeacherFacts, model_card
+from .report import Questions, Subject, Teacher
+from .report_measuring import make_report
 from .reporters import default_callbacks
 from .rows import labelled_rows
 from .state import TrainerState
@@ -66,6 +70,7 @@ class TrainerBase:
         self.control = TrainerControl()
         self.results: dict[str, float] = {}
         self.optimizer: AdamW | None = None
+        self._parts: dict[str, tuple[float, int]] = {}  # of the present step's loss: sums over rows, and how many
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
         )
@@ -132,27 +137,70 @@ class TrainerBase:
         with averaged(self.optimizer):
             save_model(directory, self.model, self.processing_class)
 
-    def create_model_card(self) -> None:
-        """Write the model card README.md into the output directory."""
-        facts = CardFacts(
-            name=self.args.run_name or Path(self.args.output_dir).resolve().name,
+    def create_model_card(
+        self,
+        language: str | Sequence[str] | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+        *,
+        dataset_tags: str | Sequence[str] | None = None,
+        without_teacher: Sequence[str | os.PathLike[str]] = (),
+        seed_runs: Sequence[str | os.PathLike[str]] = (),
+        holdout: Any = None,
+        search_trials: int | None = None,
+        measure_speed: bool = True,
+    ) -> dict[str, Any]:
+        """Measure the finished run, write the model card README.md into the output directory, return the figures.
+
+        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
+            of the data sets on the hub that the rows are from.
+        model_name: default the run's name, or the model's on the hub, or the output directory's.
+        without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
+        seed_runs: those of the same run with other seeds.
+        holdout: rows, as any data set, that chose nothing.
+        search_trials: of how many trials on the evaluation rows the hyperparameters are the best.
+        measure_speed: measure sentences per second of this model and its teacher, which takes some seconds.
+
+        Raises what `report_measuring.make_report` raises, and warns as it does.
+        """
+        rows = None if holdout is None else self._encoded(holdout)
+        questions = Questions(
+            without_teacher=without_teacher,
+            seed_runs=seed_runs,
+            holdout=None if rows is None else (self.data_names.get("holdout", name_of(holdout)), rows),
+            speed=measure_speed,
+            search_trials=search_trials,
+        )
+        metadata = CardMetadata(_several(language), license, _several(tags), _several(dataset_tags))
+        directory = Path(self.args.output_dir)
+        weights = directory / WEIGHTS_FILES[0]
+        subject = Subject(
+            name=model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name,
             started_from=self.started_from,
-            config=self.model.config,
-            num_parameters=self.model.num_parameters(),
+            model=self.model,
             args=self.args,
             state=self.state,
+            train=self.train_dataset,
+            eval=self.eval_dataset,
+            data_names=self.data_names,
+            teacher=self._teacher(),
             results=self.results,
-            train=DataFacts.of(self.data_names["train"], self.train_dataset),
-            eval=DataFacts.of(self.data_names["eval"], self.eval_dataset),
-            teacher=self._teacher_facts(),
+            file_bytes=weights.stat().st_size if weights.is_file() else None,
         )
-        atomic_write(Path(self.args.output_dir, "README.md"), model_card(facts).encode())
+        report = make_report(subject, questions)
+        atomic_write(directory / CARD_FILE, model_card(report, metadata).encode())
+        return report.figures() | {"model_card": str(directory / CARD_FILE)}
 
-    def _teacher_facts(self) -> TeacherFacts | None:
+    def _teacher(self) -> Teacher | None:
         return None
 
     def push_to_hub(self) -> str:
-        """Upload the output directory's model to the Hugging Face hub; return its address (extra `[hub]`)."""
+        """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
+
+        Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        """
         self._call("on_push_begin")
         return upload_run(self.args, self.state)
 
@@ -199,6 +247,10 @@ def made_by(model_init: ModelInit) -> BertForSequenceClassification:
     parameters = inspect.signature(model_init).parameters.values()
     takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
     return model_init(None) if takes_trial else model_init()
+
+
+def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values or ())
 
 
 def require_labels(dataset: Dataset) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,15 +110,18 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, trained_on: str
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
+    changed = [
+        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
+    ]
+    if changed:
+        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
+
+
+def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
+    """Arguments of `saved` that differ from `args` and have a say in what is learned, by name: (saved, now)."""
     now = {
         field.name: getattr(args, field.name)
         for field in fields(args)
         if field.metadata["group"] not in _WITHOUT_EFFECT
     }
-    changed = [
-        f"{name} was {saved.args[name]!r} and is now {value!r}"
-        for name, value in now.items()
-        if saved.args.get(name, value) != value
-    ]
-    if changed:
-        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
+    return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from card_reading import row_of
 from small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
@@ -110,7 +111,8 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
     assert results["teacher_accuracy"] == expected
     card = (tmp_path / "out" / "README.md").read_text()
     assert "distilled from the teacher `the teacher`" in card
-    assert f"| teacher `the teacher` | {teacher.num_parameters():,} | {expected:.4f} |" in card
+    told = row_of(card, "teacher `the teacher`")
+    assert (told["parameters"], told["accuracy"]) == (f"{teacher.num_parameters():,}", f"{expected:.4f}")
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
@@ -175,6 +177,11 @@ def test_views_are_labelled_once_and_a_run_with_them_resumes(
         )
         trainer.train(resume_from_checkpoint=True)
         finished.append((asked.rows, weights(trainer.model).tobytes()))
+        again = DistillationTrainer(
+            small_model(3), args, teacher_model=teacher, train_dataset=small_dataset(20), processing_class=words
+        )
+        again.load_finished_run()  # as kdistill report does
+        np.testing.assert_array_equal(weights(again.model), weights(trainer.model))
         (tmp_path / "out" / "trainer_state.json").unlink()
         shutil.rmtree(tmp_path / "out" / "checkpoint-16")  # of 16 steps; it goes on from the first epoch's
     assert finished[0] == finished[1]

@@ -85,11 +85,13 @@ def a_place_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write(tmp_path / name, seed, **shape)
     for name in ("train.tsv", "dev.tsv"):
         write_rows(tmp_path / name, 24)
+    write_rows(tmp_path / "held-out.tsv", 12, seed=2)
     Path("test.tsv").write_text("sentence\na good film\n")
     for name in ("train.csv", "dev.csv"):
         Path(name).write_text("text,stars\na film,1\n")
     Path("all.csv").write_text("text,label\n" + "a film,1\n" * 20)
     monkeypatch.setattr("kdistill.publishing.upload", lambda *_, **__: "https://hub.example/commit")
+    monkeypatch.setattr("kdistill.publishing.check_upload", lambda *_: None)
     monkeypatch.setattr("kdistill.splits._from_hub", glue)
     if importlib.util.find_spec("datasets") is not None:
         monkeypatch.setattr("datasets.load_dataset", glue)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest.mock import call, create_autospec
 
 import pytest
+from hub_stub import Repository, hub_server, run_with_hub
 
 from kdistill.hub import resolve, shard_names, upload
 
-ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = [["config.json"], ["model.safetensors", "pytorch_model.bin"]]
 
 
@@ -100,13 +95,10 @@ def test_incomplete_cache_asks_for_the_extra(hub_cache: Path, cached: tuple[str,
 
 
 def resolve_elsewhere(endpoint: str, cache: Path, *arguments: object, offline: bool = False) -> tuple[str, str]:
-    """`resolve` in a process of its own, as huggingface_hub reads its settings once; the last lines of its output."""
+    """`resolve` in a process of its own; the last lines of its output."""
     pytest.importorskip("huggingface_hub")
     script = f"from kdistill.hub import resolve; print(resolve(*{arguments!r}))"
-    settings = {"HF_HOME": str(cache), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": str(int(offline)), "NO_PROXY": "*"}
-    run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=settings, capture_output=True, text=True, check=False
-    )
+    run = run_with_hub(script, endpoint, cache, offline=offline)
     return run.stdout.strip(), (run.stderr.strip().splitlines() or [""])[-1]
 
 
@@ -128,45 +120,11 @@ HUB_FILES = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download needs: the list of files, and each file with its hash and commit."""
-
-    def do_GET(self) -> None:
-        name = self.path.removeprefix("/user/model/resolve/main/")
-        if self.path.startswith("/api/models/user/model"):
-            listed = [{"rfilename": name} for name in HUB_FILES]
-            content = json.dumps({"id": "user/model", "siblings": listed, "tags": []}).encode()
-        elif name in HUB_FILES:
-            content = HUB_FILES[name]
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
-
 @pytest.fixture
 def hub() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with hub_server() as server:
+        server.repositories["user/model"] = Repository(branches={"main": HUB_FILES})
+        yield server.endpoint
 
 
 def test_hub_gives_the_first_choice_with_its_shards_and_what_is_optional(tmp_path: Path, hub: str) -> None:

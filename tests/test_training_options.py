@@ -193,42 +193,6 @@ def test_every_checkpoint_is_uploaded(tmp_path: Path, uploads: list[Any]) -> Non
         assert "hf_x" not in (values[0] / "training_args.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("strategy", "expected"),
-    [
-        ("end", []),
-        ("every_save", [None, None]),
-        ("checkpoint", [None, "last-checkpoint", None, "last-checkpoint"]),
-        ("all_checkpoints", [None, "checkpoint-2", None, "checkpoint-4"]),
-    ],
-)
-def test_what_is_uploaded_while_a_run_goes_on(
-    tmp_path: Path, uploads: list[Any], strategy: str, expected: list[str | None]
-) -> None:
-    run(tmp_path, save_strategy="steps", save_steps=2, max_steps=6, push_to_hub=True, hub_strategy=strategy)
-    *before, last = uploads
-    assert [named["path_in_repo"] for _, named in before] == expected
-    assert last[0] == (tmp_path / "out", "out")
-    for _, named in before:
-        assert ("optimizer.safetensors" in named["ignore"]) == (named["path_in_repo"] is None)
-
-
-def test_hub_out_of_reach_does_not_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Upload:
-        calls = 0
-
-        def __call__(self, *values: object, **named: object) -> str:
-            self.calls += 1
-            if self.calls == 1:
-                raise ConnectionError("no route")
-            return "address"
-
-    monkeypatch.setattr(publishing, "upload", Upload())
-    with pytest.warns(UserWarning, match=r"checkpoint-4 was not uploaded: no route"):
-        trainer = run(tmp_path, save_strategy="epoch", push_to_hub=True, hub_strategy="every_save")
-    assert trainer.state.global_step == 8
-
-
 def test_run_name_and_logging_dir(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, report_to="tensorboard", logging_dir=str(tmp_path / "logs"), run_name="tenth")
