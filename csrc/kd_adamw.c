@@ -18,6 +18,7 @@ kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double e
     s.step_size = (float)(lr / (1 - pow(s.beta1, t)));
     s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));
     s.eps = (float)eps;
+    s.share = 0;
     return s;
 }
 
@@ -39,8 +40,11 @@ static void update_item(void *context, ptrdiff_t item, int member)
         kd_adamw_step step = a->step;
         if (!s->decay)
             step.decay = 1;
-        if (from < to)
-            u->rows->adamw(a->p + from, a->g + from, a->m + from, a->v + from, to - from, &step);
+        if (from >= to)
+            continue;
+        u->rows->adamw(a->p + from, a->g + from, a->m + from, a->v + from, to - from, &step);
+        if (a->average)
+            u->rows->average(a->average + from, a->p + from, to - from, step.share);
     }
 }
 
@@ -70,10 +74,15 @@ static void deferred_item(void *context, ptrdiff_t item, int member)
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, list->n); i++) {
         ptrdiff_t id = list->ids[i], missed = target - d->done[id];
         float *p = d->p + id * C, *m = d->m + id * C, *v = d->v + id * C;
+        float *average = d->average ? d->average + id * C : NULL;
         if (missed > 0)
-            list->rows->adamw_replay(p, m, v, C, d->history + d->done[id] - d->base, missed);
-        if (list->with_gradient)
-            list->rows->adamw(p, d->g + id * C, m, v, C, d->history + d->t - 1 - d->base);
+            list->rows->adamw_replay(p, m, v, average, C, d->history + d->done[id] - d->base, missed);
+        if (list->with_gradient) {
+            const kd_adamw_step *step = d->history + d->t - 1 - d->base;
+            list->rows->adamw(p, d->g + id * C, m, v, C, step);
+            if (average)
+                list->rows->average(average, p, C, step->share);
+        }
         d->done[id] = (int32_t)d->t;
     }
 }

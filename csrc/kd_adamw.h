@@ -3,14 +3,15 @@
  *   p -= lr wd p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
  *   p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
  *
- * and the sums that clipping by the global norm needs. Work is cut into blocks of fixed size, so sums
+ * an exponential moving average of p after each step (Polyak, Juditsky, SIAM J. Control 30 (1992), with
+ * a decay), and the sums that clipping by the global norm needs. Work is cut into blocks of fixed size, so sums
  * do not depend on the number of threads.
  *
  * Nine tenths of a small BERT are word embeddings, and a step has gradients for a few hundred rows of
  * them. A row without a gradient is left alone; before it is next read, the steps it missed are done
  * one after the other with g = 0 and the constants of those steps. That is the same arithmetic as doing
  * them in time, so the same bits (see adamw_replay in kd_rows.h for the one exception), and not "lazy
- * Adam", which leaves them out.
+ * Adam", which leaves them out. The average of such a row takes in every one of these steps too.
  */
 #ifndef KD_ADAMW_H
 #define KD_ADAMW_H
@@ -30,6 +31,7 @@ typedef struct kd_adamw {
     const kd_segment *segments;
     ptrdiff_t count;
     kd_adamw_step step; /* its decay is for segments that decay */
+    float *average;     /* like p, or NULL */
 } kd_adamw;
 
 /* A table whose rows are brought up to date when needed. */
@@ -40,9 +42,10 @@ typedef struct kd_deferred {
     const kd_adamw_step *history; /* of steps base + 1 .. t */
     ptrdiff_t base, t;
     ptrdiff_t C;
+    float *average; /* (V, C), or NULL */
 } kd_deferred;
 
-/* The step's constants after t - 1 earlier steps. */
+/* The step's constants after t - 1 earlier steps; its share is 0. */
 kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double eps, double weight_decay, double t);
 
 /* One step on all segments. */

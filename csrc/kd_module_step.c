@@ -123,7 +123,8 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
                       kd_floats(g),
                       &whole,
                       1,
-                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t)};
+                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
+                      NULL};
     Py_BEGIN_ALLOW_THREADS
     kd_adamw_update(state->gemm.rows, &adamw, team);
     kd_pool_close(team);

@@ -111,64 +111,71 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     return team ? PyFloat_FromDouble(sqrt(total)) : NULL;
 }
 
-/* The optimiser's arrays: moments like the parameters, steps done per word, and the constants of steps
- * base + 1 on, KD_HISTORY floats each. */
+/* The optimiser's arrays: moments and the average (or NULL) like the parameters, steps done per word, and the
+ * constants of steps base + 1 on, KD_HISTORY floats each. */
 enum { KD_HISTORY = sizeof(kd_adamw_step) / sizeof(float) };
 
 typedef struct moments {
-    PyArrayObject *m, *v, *done, *history;
+    PyArrayObject *m, *v, *average, *done, *history;
     Py_ssize_t base, t;
 } moments;
 
 static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, kd_deferred *table)
 {
-    PyObject *m, *v, *done, *history;
+    PyObject *m, *v, *average, *done, *history;
     const ptrdiff_t size = b->model.layout.size;
-    if (!PyArg_ParseTuple(tuple, "OOOOnn:state", &m, &v, &done, &history, &o->base, &o->t) ||
+    if (!PyArg_ParseTuple(tuple, "OOOOOnn:state", &m, &v, &average, &done, &history, &o->base, &o->t) ||
         !(o->m = kd_array_out(m, "m", NPY_FLOAT, 1, size)) || !(o->v = kd_array_out(v, "v", NPY_FLOAT, 1, size)) ||
         !(o->done = kd_array_out(done, "done", NPY_INT32, 1, b->model.config.V)) ||
         !(o->history = kd_array_out(history, "history", NPY_FLOAT, 2, -1)))
+        return -1;
+    o->average = average == Py_None ? NULL : kd_array_out(average, "average", NPY_FLOAT, 1, size);
+    if (average != Py_None && !o->average)
         return -1;
     if (o->base < 0 || o->t < o->base || o->t > INT32_MAX || PyArray_DIM(o->history, 1) != KD_HISTORY ||
         PyArray_DIM(o->history, 0) < o->t - o->base) {
         PyErr_SetString(PyExc_ValueError, "history does not hold the steps after base");
         return -1;
     }
-    *table = (kd_deferred){b->model.parameters,   kd_floats(o->m),          kd_floats(o->v), b->model.gradients,
-                           PyArray_DATA(o->done), PyArray_DATA(o->history), o->base,         o->t,
-                           b->model.config.C};
+    *table = (kd_deferred){b->model.parameters,
+                           kd_floats(o->m),
+                           kd_floats(o->v),
+                           b->model.gradients,
+                           PyArray_DATA(o->done),
+                           PyArray_DATA(o->history),
+                           o->base,
+                           o->t,
+                           b->model.config.C,
+                           o->average ? kd_floats(o->average) : NULL};
     return 0;
 }
 
 const char kd_adamw_step_doc[] =
     "adamw_step($self, state, constants, threads, /)\n--\n\n"
-    "state is (m, v, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay).\n"
+    "state is (m, v, average | None, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay, share).\n"
     "The t-th AdamW step: writes its constants to history[t - 1 - base], then moves every tensor but the\n"
-    "word embeddings, and of those the rows with a gradient.";
+    "word embeddings, and of those the rows with a gradient. The average of what moved takes in that share of it.";
 
 PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
 {
     kd_bert_object *b = (kd_bert_object *)self;
     PyObject *state;
-    double lr, beta1, beta2, eps, decay;
+    double lr, beta1, beta2, eps, decay, share;
     int threads;
     moments o;
     kd_deferred table;
-    if (!PyArg_ParseTuple(args, "O!(ddddd)i:adamw_step", &PyTuple_Type, &state, &lr, &beta1, &beta2, &eps, &decay,
-                          &threads) ||
+    if (!PyArg_ParseTuple(args, "O!(dddddd)i:adamw_step", &PyTuple_Type, &state, &lr, &beta1, &beta2, &eps, &decay,
+                          &share, &threads) ||
         enter_training(b, threads) < 0)
         return NULL;
     kd_team *team = parse_moments(b, state, &o, &table) < 0 ? NULL : kd_open_team(threads);
     if (team) {
         kd_adamw_step step = kd_adamw_constants(lr, beta1, beta2, eps, decay, (double)o.t);
+        step.share = (float)share;
         ((kd_adamw_step *)PyArray_DATA(o.history))[o.t - 1 - o.base] = step;
-        kd_adamw adamw = {b->model.parameters,
-                          kd_floats(o.m),
-                          kd_floats(o.v),
-                          b->model.gradients,
-                          b->segments,
-                          b->segment_count,
-                          step};
+        kd_adamw adamw = {
+            b->model.parameters, kd_floats(o.m),   kd_floats(o.v), b->model.gradients,
+            b->segments,         b->segment_count, step,           table.average ? kd_floats(o.average) : NULL};
         Py_BEGIN_ALLOW_THREADS
         kd_adamw_update(b->model.gemm.rows, &adamw, team);
         kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);

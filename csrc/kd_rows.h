@@ -25,6 +25,7 @@ typedef struct kd_adamw_step {
     float step_size;  /* lr / (1 - beta1^t) */
     float root_bias2; /* sqrt(1 - beta2^t) */
     float eps;
+    float share; /* of p in its moving average; 0 without one */
 } kd_adamw_step;
 
 /* What a product does with each element once its sum is complete. */
@@ -122,8 +123,11 @@ typedef struct kd_rows {
     /* One AdamW step on n parameters, in place. */
     void (*adamw)(float *p, const float *g, float *m, float *v, ptrdiff_t n, const kd_adamw_step *step);
     /* `count` AdamW steps with g = 0: the same bits as doing each in time, but that m becomes 0 once it
-     * is subnormal. */
-    void (*adamw_replay)(float *p, float *m, float *v, ptrdiff_t n, const kd_adamw_step *steps, ptrdiff_t count);
+     * is subnormal. Unless it is NULL, average[n] takes each step's p in as `average` does. */
+    void (*adamw_replay)(float *p, float *m, float *v, float *average, ptrdiff_t n, const kd_adamw_step *steps,
+                         ptrdiff_t count);
+    /* average[n] += share * (p[n] - average[n]). */
+    void (*average)(float *average, const float *p, ptrdiff_t n, float share);
 
     /* Multiply-adds in registers alone, for the peak other kernels are held against. Returns how many
      * floating-point operations were done; `result` makes the compiler do them. */

@@ -20,8 +20,9 @@ LOSS_MULTI_LABEL: int
 LOSS_REGRESSION: int
 
 _Floats = NDArray[np.float32]
-_Constants = tuple[float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay
-_State = tuple[_Floats, _Floats, NDArray[np.int32], _Floats, int, int]  # m, v, done, history, base, t
+_Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
+# m, v, average, done, history, base, t
+_State = tuple[_Floats, _Floats, _Floats | None, NDArray[np.int32], _Floats, int, int]
 
 @final
 class Bert:

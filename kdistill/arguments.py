@@ -154,7 +154,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_most=2**32 - 1,
     )
     data_seed: int | None = argument(
-        None, "seed of the order of the rows alone (default: seed)", group="training", at_least=0, at_most=2**32 - 1
+        None,
+        "seed of the order of the rows and of their views alone (default: seed)",
+        group="training",
+        at_least=0,
+        at_most=2**32 - 1,
     )
 
     learning_rate: float = argument(5e-5, "AdamW's highest learning rate", group="optimiser", at_least=0)
@@ -186,6 +190,15 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     adam_epsilon: float = argument(1e-8, "AdamW's term against division by zero", group="optimiser", at_least=0)
     max_grad_norm: float = argument(
         1.0, "scale gradients down to this norm when theirs is larger (0: never)", group="optimiser", at_least=0
+    )
+    ema_decay: float = argument(
+        0.0,
+        "evaluate and keep an exponential moving average of the weights with this decay a step, not the last ones "
+        "(0: no average)",
+        group="optimiser",
+        at_least=0,
+        below=1,
+        origin="kdistill",
     )
 
     eval_strategy: str = argument(
@@ -328,6 +341,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
                 "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
             )
 
+    def get_data_seed(self) -> int:
+        """The seed of what is read when: `data_seed`, or else `seed`."""
+        return self.seed if self.data_seed is None else self.data_seed
+
     def settle_best_metric(self, is_regression: bool) -> None:
         """Let `metric_for_best_model`, where nobody has set it, be one that the model's problem has."""
         if "metric_for_best_model" not in self._left_open:
@@ -390,6 +407,14 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
         above=0,
+    )
+    augment: int = argument(
+        0,
+        "views of each training row to learn from besides it: words replaced by neighbours of theirs in the teacher's "
+        "word embeddings, and spans; labelled by the teacher alone",
+        group="distillation",
+        origin="kdistill",
+        at_least=0,
     )
     teacher_cache: bool = argument(
         True,

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .arguments import DistillationTrainingArguments
+from .augmentation import TokenKinds, augmented
 from .cache import teacher_logits
 from .config import BertConfig
 from .data import Dataset
+from .initialization import WORD_EMBEDDINGS
 from .losses import distillation_loss_parts
 from .metrics import Labels, Logits, accuracy, majority_share
 from .model import BertForSequenceClassification
@@ -29,7 +31,8 @@ class DistillationTrainer(Trainer):
 
     `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
     teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
-    must have the vocabulary of `processing_class`. The other arguments are those of `Trainer`.
+    must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
+    (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
 
     Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
     LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
@@ -71,6 +74,20 @@ class DistillationTrainer(Trainer):
         elif theirs not in (None, ours):
             raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
         return model
+
+    def _with_views(self, dataset: Dataset) -> Dataset:
+        """The training rows with the views of them that `args.augment` asks for."""
+        args, tokenizer = self.args, self.processing_class
+        if not args.augment:
+            return dataset
+        if tokenizer is None:
+            raise ValueError(
+                f"augment is {args.augment} and processing_class is None; expected the tokenizer, which says what a "
+                "word is"
+            )
+        words = self.teacher_model.parameters[WORD_EMBEDDINGS]
+        kinds = TokenKinds.of(tokenizer, len(words))
+        return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """The distillation loss of a micro-batch and its gradient by the student's logits."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kdistill.config import BertConfig
 
-_WORD = "bert.embeddings.word_embeddings.weight"
+WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 _POSITION = "bert.embeddings.position_embeddings.weight"
 _TYPE = "bert.embeddings.token_type_embeddings.weight"
 _NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
@@ -27,7 +27,7 @@ def random_tensor(
     if len(shape) == 1:
         return np.full(shape, 1.0 if name.endswith("LayerNorm.weight") else 0.0, np.float32)
     values = generator.standard_normal(shape, dtype=np.float32) * np.float32(config.initializer_range)
-    if name == _WORD and config.pad_token_id is not None:
+    if name == WORD_EMBEDDINGS and config.pad_token_id is not None:
         values[config.pad_token_id] = 0
     return values
 
@@ -69,7 +69,7 @@ def _projected_embeddings(
     LayerNorm makes of them on average. The result has some ten times the spread of a raw table; since AdamW's steps
     have one size whatever the values, the student moves its words less and generalises better (docs/accuracy.md).
     """
-    words = teacher[_WORD]
+    words = teacher[WORD_EMBEDDINGS]
     weights = _word_weights(token_counts, len(words))
     positions, types, gamma = (teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT))
     around = positions.mean(axis=0) + types[0]
@@ -99,7 +99,7 @@ def _projected_embeddings(
     components = components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(config.hidden_size)])
     through_norm = gamma / deviation
     return {
-        _WORD: np.concatenate([((seen(rows)[0] - mean) @ components).astype(np.float32) for rows in blocks]),
+        WORD_EMBEDDINGS: np.concatenate([((seen(rows)[0] - mean) @ components).astype(np.float32) for rows in blocks]),
         _POSITION: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
         _TYPE: ((types - types[0]) * through_norm @ components).astype(np.float32),
     }

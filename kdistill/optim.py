@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from kdistill.model import BertForSequenceClassification
 from kdistill.runtime import aligned_zeros, get_num_threads
 
-_CONSTANTS = 6  # floats of one step's constants in the core
+_CONSTANTS = 7  # floats of one step's constants in the core
 
 
 class AdamW:
@@ -23,12 +24,21 @@ class AdamW:
 
     Weight decay applies to matrices; biases and LayerNorm have none.
 
+    With an `ema_decay` it also keeps an exponential moving average of the parameters, which begins as they are before
+    the first step:
+
+        average += (1 - min(ema_decay, (1 + t) / (10 + t))) * (p - average),  t = 0, 1, ...
+
+    after each step, as TensorFlow's `ExponentialMovingAverage(ema_decay, num_updates=t)`. Rows of the word embeddings
+    that move late take part in every step, as if they had moved in time.
+
     Args:
         model: the model to train. Its moments m and v are allocated at the first step.
         lr: learning rate, >= 0; may be set between steps.
         betas: decay of the two moments, each in [0, 1).
         eps: added to the root, >= 0.
         weight_decay: >= 0.
+        ema_decay: in [0, 1); 0 keeps no average.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -42,13 +52,14 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        ema_decay: float = 0.0,
     ) -> None:
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
-        for index, beta in enumerate(betas):
-            if not 0 <= beta < 1:
-                raise ValueError(f"betas[{index}] is {beta}; expected a number in [0, 1)")
+        for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1]), ("ema_decay", ema_decay)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; expected a number in [0, 1)")
         if model.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); it cannot be trained")
         self.model = model
@@ -56,8 +67,10 @@ class AdamW:
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
+        self.ema_decay = ema_decay
         self._t = 0
         self._m = self._v = aligned_zeros(0)
+        self._average: NDArray[np.float32] | None = None
         # Word embeddings move late: how many steps each row has had, and the constants of the steps after `_base`.
         self._done = np.zeros(model.config.vocab_size, np.int32)
         self._base = 0
@@ -74,18 +87,21 @@ class AdamW:
         if not self._m.size:
             self._m, self._v = aligned_zeros(model.num_flat), aligned_zeros(model.num_flat)
         model.follow(self)
+        if self.ema_decay and self._average is None:
+            self._average = _aligned_copy(model.flat_parameters)
         if self._t == self._base + len(self._history):
             grown = np.zeros((max(256, 2 * len(self._history)), _CONSTANTS), np.float32)
             grown[: len(self._history)] = self._history
             self._history = grown
-        constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay)
+        share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))
+        constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay, share)
         # Whatever can fail, for want of memory, comes before the parameters move.
         t, optimizer_step = self._t + 1, model.optimizer_step + 1
         core.adamw_step(self._state(t), constants, get_num_threads())
         self._t, model.optimizer_step, model.tokens_in_step = t, optimizer_step, 0
 
     def _state(self, t: int) -> tuple[Any, ...]:
-        return self._m, self._v, self._done, self._history, self._base, t
+        return self._m, self._v, self._average, self._done, self._history, self._base, t
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None:
         """Does the steps that rows of the word embeddings have missed; the model calls it before it reads them.
@@ -103,28 +119,65 @@ class AdamW:
         """Sets the model's gradients to zero."""
         self.model.zero_grad()
 
+    def take_average(self) -> None:
+        """Sets the model's parameters to the average and keeps it no longer; without one nothing changes."""
+        self.exchange()
+        self._average = None
+
+    def exchange(self) -> None:
+        """Lets the model's parameters and their average change places; without an average nothing changes."""
+        if self._average is not None:
+            with self.model.writing() as parameters:
+                trained = parameters.copy()
+                parameters[:] = self._average
+                self._average[:] = trained
+
     def state_dict(self) -> dict[str, Any]:
-        """Returns {"step": int, "m": flat float32, "v": flat float32}; the arrays are copies, up to date."""
+        """Returns {"step": int, "m": flat float32, "v": flat float32}, and "average" where there is one.
+
+        The arrays are copies, up to date.
+        """
         self.catch_up()
-        return {"step": self._t, "m": self._m.copy(), "v": self._v.copy()}
+        state = {"step": self._t, "m": self._m.copy(), "v": self._v.copy()}
+        return state if self._average is None else state | {"average": self._average.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave.
 
         Raises:
-            ValueError: the moments are not of this model's size.
+            ValueError: an array is not of this model's size.
         """
         size = self.model.num_flat if state["step"] else 0  # the first step makes them
-        for name in ("m", "v"):
-            if state[name].size not in (size, self.model.num_flat):
-                raise ValueError(f"{name} has {state[name].size} values; this model's optimiser has {size}")
+        arrays = {name: state[name] for name in ("m", "v", "average") if name in state}
+        for name, array in arrays.items():
+            if array.size not in (size, self.model.num_flat):
+                raise ValueError(f"{name} has {array.size} values; this model's optimiser has {size}")
         self.catch_up()
-        moments = [aligned_zeros(state[name].size) for name in ("m", "v")]
-        for moment, name in zip(moments, ("m", "v"), strict=True):
-            moment[:] = state[name]
-        self._m, self._v = moments
+        self._m, self._v = _aligned_copy(arrays["m"]), _aligned_copy(arrays["v"])
+        self._average = _aligned_copy(arrays["average"]) if "average" in arrays and self.ema_decay else None
         self._t = self._base = int(state["step"])
         self._done[:] = self._t
+
+
+@contextmanager
+def averaged(optimizer: AdamW | None) -> Iterator[None]:
+    """Lends an optimiser's model the average in place of its parameters, to evaluate or save it; not to train it.
+
+    Without an optimiser or an average the model stays as it is.
+    """
+    if optimizer is not None:
+        optimizer.exchange()
+    try:
+        yield
+    finally:
+        if optimizer is not None:
+            optimizer.exchange()
+
+
+def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    copy = aligned_zeros(array.size)
+    copy[:] = array
+    return copy
 
 
 def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> float:

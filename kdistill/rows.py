@@ -264,6 +264,11 @@ def labelled_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(labels.reshape(len(labels), -1)).any(axis=1))
 
 
+def unlabelled(labels: NDArray[Any]) -> NDArray[Any]:
+    """What a `label_array` of this form says of as many rows without a label."""
+    return np.full_like(labels, np.nan if labels.dtype.kind == "f" else NO_LABEL)
+
+
 def _numbers(labels: Sequence[Any], outputs: int, where: Callable[[int], str]) -> NDArray[np.float32]:
     values = np.full((len(labels), outputs), np.nan, dtype=np.float32)
     for row, label in enumerate(labels):

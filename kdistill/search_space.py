@@ -29,7 +29,7 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
 
 _GROUPS = ("distillation", "training", "optimiser")
 # All trials share the rows as they were tokenised, and one teacher's logits.
-_SHARED = ("max_length", "teacher_cache")
+_SHARED = ("augment", "data_seed", "max_length", "teacher_cache")
 _KEYS = {
     "int": ("type", "low", "high", "step", "log"),
     "float": ("type", "low", "high", "step", "log"),

@@ -84,7 +84,7 @@ class Trainer(SearchingTrainer):
         with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self._taken(made_by(self.model_init))
-            dataset = self._checked_datasets()
+            dataset = self._rows_to_learn_from()
             self._state_problem_type(dataset)
             trained_on = self._fingerprint(dataset)
             if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
@@ -103,7 +103,7 @@ class Trainer(SearchingTrainer):
         Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained on other rows or
         by another teacher than this trainer has.
         """
-        dataset, directory = self._checked_datasets(), RunDirectory(self.args.output_dir)
+        dataset, directory = self._rows_to_learn_from(), RunDirectory(self.args.output_dir)
         if not self._take_finished_run(directory, dataset, self._fingerprint(dataset)):
             raise FileNotFoundError(f"{directory.path} holds no finished run; expected one that ended (see --resume)")
 
@@ -121,7 +121,7 @@ class Trainer(SearchingTrainer):
         self._prepare(dataset)
         with self._training(optimizer):
             self._run_epochs(dataset, optimizer, plan, directory)
-            self._finish(plan, directory)
+            self._finish(optimizer, plan, directory)
 
     def _train_without_files(self, dataset: Dataset) -> None:
         self.optimizer = self._make_optimizer()
@@ -166,7 +166,7 @@ class Trainer(SearchingTrainer):
             batch_size=args.per_device_train_batch_size,
             accumulation=args.gradient_accumulation_steps,
             drop_last=args.dataloader_drop_last,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=args.get_data_seed(),
         )
 
     def _make_optimizer(self) -> AdamW:
@@ -177,6 +177,7 @@ class Trainer(SearchingTrainer):
             betas=(args.adam_beta1, args.adam_beta2),
             eps=args.adam_epsilon,
             weight_decay=args.weight_decay,
+            ema_decay=args.ema_decay,
         )
 
     def _start(self, checkpoint: Path | None, optimizer: AdamW, trained_on: str) -> None:
@@ -284,9 +285,10 @@ class Trainer(SearchingTrainer):
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
 
-    def _finish(self, plan: EpochPlan, directory: RunDirectory) -> None:
-        """Take the best weights, log the run's figures and write all of the output directory."""
+    def _finish(self, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
+        """Take the best weights or the average of all, log the run's figures and write all of the output directory."""
         state = self.state
+        optimizer.take_average()
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             load_weights(Path(state.best_model_checkpoint), self.model)
         runtime = max(state.train_runtime, 1e-9)

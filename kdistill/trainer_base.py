@@ -20,7 +20,7 @@ from .html_tables import Metrics
 from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
 from .model import BertForSequenceClassification
 from .model_card import CARD_FILE, model_card
-from .optim import AdamW
+from .optim import AdamW, averaged
 from .progress import Progress
 from .publishing import upload_run
 from .report import Questions, Subject, Teacher
@@ -103,11 +103,18 @@ class TrainerBase:
             if evaluation is None:
                 warnings.warn(
                     "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             else:
                 require_labels(evaluation)
         return train
+
+    def _rows_to_learn_from(self) -> Dataset:
+        """The training rows, and what can be made of them."""
+        return self._with_views(self._checked_datasets())
+
+    def _with_views(self, dataset: Dataset) -> Dataset:
+        return dataset
 
     def _state_problem_type(self, dataset: Dataset) -> None:
         """What is deduced from the labels is saved with the model, as in transformers."""
@@ -148,7 +155,7 @@ class TrainerBase:
         return output
 
     def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
-        with Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
 
             def on_batch(done: int, total: int) -> None:
                 progress(done, total)
@@ -186,7 +193,8 @@ class TrainerBase:
         """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
         directory = Path(self.args.output_dir if output_dir is None else output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        save_model(directory, self.model, self.processing_class)
+        with averaged(self.optimizer):
+            save_model(directory, self.model, self.processing_class)
 
     def create_model_card(
         self,

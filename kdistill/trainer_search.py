@@ -111,7 +111,7 @@ class SearchingTrainer(TrainerBase):
         if self.eval_dataset is None:
             raise ValueError("eval_dataset is None; expected rows on which the trials are compared")
         require_labels(self.eval_dataset)
-        dataset = self._checked_datasets()
+        dataset = self._rows_to_learn_from()
         self._state_problem_type(dataset)
         return dataset, self.eval_dataset
 

@@ -12,7 +12,7 @@ import numpy as np
 from .arguments import TrainingArguments
 from .files import atomic_write
 from .model import BertForSequenceClassification
-from .optim import AdamW
+from .optim import AdamW, averaged
 from .run_directory import ARGS_FILE, COMMAND_FILE
 from .safetensors_reader import read_safetensors
 from .state import STATE_FILE, TrainerState, write_json
@@ -45,12 +45,18 @@ def save_checkpoint(
     state: TrainerState,
     args: TrainingArguments,
 ) -> None:
-    """Write model, AdamW's m, v and step, the trainer's state and the arguments."""
+    """Write model, AdamW's m, v and step, the trainer's state and the arguments.
+
+    With an average of the parameters, it is the model, and what training goes on with lies beside m and v.
+    """
     from safetensors.numpy import save
 
-    save_model(directory, model, tokenizer)
+    with averaged(optimizer):
+        save_model(directory, model, tokenizer)
     moments = optimizer.state_dict()
     arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
+    if "average" in moments:
+        arrays["parameters"] = model.flat_parameters
     atomic_write(directory / OPTIMIZER_FILE, save(arrays))
     save_arguments(directory, args)
     state.save(directory)
@@ -59,7 +65,13 @@ def save_checkpoint(
 def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
     """Put parameters, AdamW's state and the dropout position back; return the trainer's state."""
     load_weights(directory, model)
-    optimizer.load_state_dict(_optimizer_state(directory / OPTIMIZER_FILE))
+    saved = _optimizer_state(directory / OPTIMIZER_FILE)
+    parameters = saved.pop("parameters", None)
+    if parameters is not None:
+        saved["average"] = model.flat_parameters
+    optimizer.load_state_dict(saved)
+    if parameters is not None:
+        model.load_flat(parameters)
     state = TrainerState.load(directory)
     model.optimizer_step, model.tokens_in_step = state.global_step, 0
     return state
@@ -69,12 +81,13 @@ def _optimizer_state(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote of AdamW. Raises `ValueError` for a file of another kind."""
     tensors = read_safetensors(path)
     kinds = {name: (tensor.element_type, len(tensor.shape)) for name, tensor in tensors.items()}
-    if kinds != {"m": ("F32", 1), "v": ("F32", 1), "step": ("I64", 0)}:
-        raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step")
+    flat = {name: ("F32", 1) for name in ("m", "v", "parameters") if name != "parameters" or name in kinds}
+    if kinds != {**flat, "step": ("I64", 0)}:
+        raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step, and parameters beside an average")
     step = int.from_bytes(tensors["step"].storage.tobytes(), "little", signed=True)
     if not 0 <= step < 1 << 31:
         raise ValueError(f"{path} says that {step} steps were done")
-    return {"m": tensors["m"].read(), "v": tensors["v"].read(), "step": step}
+    return {**{name: tensors[name].read() for name in flat}, "step": step}
 
 
 def load_finished_run(

@@ -152,11 +152,12 @@ def test_distill_from_a_shape_and_from_a_directory(
         status, output, errors = run(
             capsys,
             *("distill", "--teacher", model_dir, "--student", name, "--train", rows, "--eval", dev),
-            *("--output-dir", out, "--json", *QUICK),
+            *("--output-dir", out, "--augment", "1", "--json", *QUICK),
         )
         assert status == 0
         assert "no better than always" in errors  # an untrained teacher
         assert json.loads(output)["eval_n"] == 21
+        assert json.loads((out / "training_args.json").read_text())["augment"] == 1
         config = json.loads((out / "config.json").read_text())
         assert config["num_hidden_layers"] == 1
         assert config["id2label"] == {"0": "negative", "1": "positive"}

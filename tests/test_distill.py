@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from card_reading import row_of
 from small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.augmentation import TokenKinds, augmented
 from kdistill.data import NO_LABEL, Dataset, RandomSampler
 from kdistill.distill import DistillationTrainer
+from kdistill.initialization import WORD_EMBEDDINGS
 from kdistill.losses import distillation_loss
 from kdistill.model import BertForSequenceClassification
 from kdistill.optim import AdamW, clip_grad_norm_
@@ -127,6 +130,69 @@ def test_unlabelled_rows_learn_from_the_teacher_alone(tmp_path: Path, teacher: B
         learned.append(weights(trainer.model))
     np.testing.assert_array_equal(learned[0], learned[1])
     assert not np.array_equal(learned[0], learned[2])
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> BertTokenizer:
+    return tokenizer(tmp_path / "tokenizer", VOCABULARY)
+
+
+def views_of(dataset: Dataset, teacher: BertForSequenceClassification, words: BertTokenizer, seed: int) -> Dataset:
+    kinds = TokenKinds.of(words, len(VOCABULARY))
+    return augmented(dataset, 2, kinds=kinds, embeddings=np.array(teacher.parameters[WORD_EMBEDDINGS]), seed=seed)
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+@pytest.mark.parametrize("seeds", [{"seed": 5}, {"seed": 5, "data_seed": 9}])
+def test_views_are_rows_without_a_label(
+    tmp_path: Path, teacher: BertForSequenceClassification, words: BertTokenizer, seeds: dict[str, int]
+) -> None:
+    """A run with augment is the run on the rows and their views, whose labels the teacher alone gives."""
+    rows, learned = small_dataset(20), []
+    given = views_of(rows, teacher, words, seed=list(seeds.values())[-1])
+    assert (given.labels == NO_LABEL).sum() == 40
+    for name, augment, dataset in (("a", 2, rows), ("b", 0, given)):
+        args = arguments(tmp_path / name, alpha=0.7, augment=augment, eval_strategy="no", **seeds)
+        trainer = DistillationTrainer(
+            small_model(2), args, teacher_model=teacher, train_dataset=dataset, processing_class=words
+        )
+        trainer.train()
+        assert trainer.state.global_step == 2 * 8
+        learned.append(weights(trainer.model))
+    np.testing.assert_array_equal(*learned)
+
+
+def test_views_are_labelled_once_and_a_run_with_them_resumes(
+    tmp_path: Path,
+    teacher: BertForSequenceClassification,
+    words: BertTokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    asked, finished = Asked(teacher, monkeypatch), []
+    for _ in range(2):
+        args = arguments(tmp_path, augment=2, eval_strategy="no", load_best_model_at_end=False)
+        trainer = DistillationTrainer(
+            small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(20), processing_class=words
+        )
+        trainer.train(resume_from_checkpoint=True)
+        finished.append((asked.rows, weights(trainer.model).tobytes()))
+        again = DistillationTrainer(
+            small_model(3), args, teacher_model=teacher, train_dataset=small_dataset(20), processing_class=words
+        )
+        again.load_finished_run()  # as kdistill report does
+        np.testing.assert_array_equal(weights(again.model), weights(trainer.model))
+        (tmp_path / "out" / "trainer_state.json").unlink()
+        shutil.rmtree(tmp_path / "out" / "checkpoint-16")  # of 16 steps; it goes on from the first epoch's
+    assert finished[0] == finished[1]
+    assert 20 < asked.rows <= 60
+
+
+def test_views_need_a_tokenizer(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    args = arguments(tmp_path, augment=1, eval_strategy="no")
+    trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(8))
+    with pytest.raises(ValueError, match="augment is 1 and processing_class is None; expected the tokenizer"):
+        trainer.train()
 
 
 def test_the_teacher_is_asked_once(
