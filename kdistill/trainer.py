@@ -121,7 +121,7 @@ class Trainer(SearchingTrainer):
         self._prepare(dataset)
         with self._training(optimizer):
             self._run_epochs(dataset, optimizer, plan, directory)
-            self._finish(optimizer, plan, directory)
+            self._finish(plan, directory)
 
     def _train_without_files(self, dataset: Dataset) -> None:
         self.optimizer = self._make_optimizer()
@@ -225,6 +225,7 @@ class Trainer(SearchingTrainer):
                 if ends or self.control.should_training_stop:
                     break
         state.stopped = state.place < state.max_steps
+        optimizer.take_average()
 
     def _step(self, dataset: Dataset, optimizer: AdamW, rows: RowIndices) -> float:
         """One update; the gradient's norm before clipping."""
@@ -285,10 +286,9 @@ class Trainer(SearchingTrainer):
             self._call("on_push_begin")
             upload_checkpoint(path, self.args, self.state)
 
-    def _finish(self, optimizer: AdamW, plan: EpochPlan, directory: RunDirectory) -> None:
-        """Take the best weights or the average of all, log the run's figures and write all of the output directory."""
+    def _finish(self, plan: EpochPlan, directory: RunDirectory) -> None:
+        """Take the best weights, log the run's figures and write all of the output directory."""
         state = self.state
-        optimizer.take_average()
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             load_weights(Path(state.best_model_checkpoint), self.model)
         runtime = max(state.train_runtime, 1e-9)

@@ -225,3 +225,17 @@ def test_evaluations_by_steps_and_at_the_end_alone(tmp_path: Path) -> None:
     never = distillation_trainer(tmp_path / "never", eval_strategy="no")
     search(never, n_trials=1, hp_space=lambda trial: {})
     assert list(never.study.trials[0].intermediate_values) == [2]
+
+
+def test_a_trial_that_averages_its_weights_is_measured_by_the_average(tmp_path: Path) -> None:
+    """Also when nothing is evaluated before its end, where the average has already taken the weights' place."""
+    averaging = {"ema_decay": 0.9, "eval_strategy": "no", "save_strategy": "no"}
+    trainer = distillation_trainer(tmp_path, **averaging)
+    best = search(trainer, n_trials=1, hp_space=lambda trial: {}, compute_objective=eval_loss, direction="minimize")
+    run, plain = (
+        distillation_trainer(tmp_path / name, **(averaging | changes))
+        for name, changes in (("by-hand", {}), ("plain", {"ema_decay": 0.0}))
+    )
+    run.train()
+    plain.train()
+    assert best.objective == run.evaluate()["eval_loss"] != plain.evaluate()["eval_loss"]
