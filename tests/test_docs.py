@@ -60,6 +60,13 @@ def missing_packages(code: str) -> set[str]:
     return {name for name in modules if importlib.util.find_spec(name.partition(".")[0]) is None}
 
 
+def names(code: str, context: type[ast.expr_context]) -> set[str]:
+    """The variables that a block reads (`ast.Load`) or sets (`ast.Store`)."""
+    return {
+        node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name) and isinstance(node.ctx, context)
+    }
+
+
 def glue(*_: object, **__: object) -> Any:
     """What `load_dataset("glue", "sst2")` returns, with other rows: the tests have no network."""
     import datasets
@@ -122,6 +129,7 @@ def run_python(block: Block, page: Path, scope: dict[str, Any]) -> None:
 def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, Any] = {"__name__": "page"}
     skipped: set[str] = set()
+    lost: set[str] = set()
     printed: str | None = None
     for block in blocks(page):
         assert block.language in LANGUAGES, f"{page}: nobody knows how to test {block.language!r}"
@@ -129,6 +137,9 @@ def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pyt
             (a_place_to_work / block.title).write_text(block.content)
         elif block.language == "python":
             missing = missing_packages(block.content)
+            if not missing and not lost.isdisjoint(names(block.content, ast.Load)):
+                missing = skipped  # it goes on with what a block that cannot run here would have made
+            lost |= names(block.content, ast.Store) if missing else set()
             skipped |= missing
             if not missing:
                 capsys.readouterr()
