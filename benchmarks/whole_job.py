@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,18 +38,36 @@ class Finished(NamedTuple):
 
 
 def run(command: Sequence[str], cache: Path) -> Finished:
-    """Run a command to its end: wall time, and the largest resident set it had (ru_maxrss)."""
+    """Run a command to its end: wall time, and the largest resident set it had.
+
+    That is asked for while it runs (VmHWM): ru_maxrss begins with what this process, which started it, once had.
+    """
     environment = {**os.environ, "KDISTILL_CACHE": str(cache)}
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    peaks: list[int] = []
+    watcher = threading.Thread(target=_watch, args=(process.pid, peaks))
+    watcher.start()
+    output, _ = process.communicate()
     seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, so Popen need not wait for it
+    watcher.join()
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Finished(seconds, usage.ru_maxrss / KIBIBYTES_PER_MEBIBYTE, output)
+    return Finished(seconds, max(peaks) / KIBIBYTES_PER_MEBIBYTE, output)
+
+
+def _watch(process: int, peaks: list[int]) -> None:
+    """Note a process's largest resident set so far, in KiB, ten times a second until it ends."""
+    while True:
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        if found is None:  # it has ended, and gave its memory back
+            return
+        peaks.append(int(found[1]))
+        time.sleep(0.1)
 
 
 def first_rows(source: Path, count: int, target: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import TrainingArguments
+from .checkpoint import write_safetensors
 from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW, averaged
@@ -49,15 +50,13 @@ def save_checkpoint(
 
     With an average of the parameters, it is the model, and what training goes on with lies beside m and v.
     """
-    from safetensors.numpy import save
-
     with averaged(optimizer):
         save_model(directory, model, tokenizer)
     moments = optimizer.state_dict()
     arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
     if "average" in moments:
         arrays["parameters"] = model.flat_parameters
-    atomic_write(directory / OPTIMIZER_FILE, save(arrays))
+    write_safetensors(directory / OPTIMIZER_FILE, arrays)
     save_arguments(directory, args)
     state.save(directory)
 
