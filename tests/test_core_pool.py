@@ -168,8 +168,17 @@ def test_many_more_threads_than_cpus_and_than_work() -> None:
 
 @contextmanager
 def on_every_tick(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler` each time the core looks for signals, which are sent every 5 ms of work."""
-    before = signal.signal(signal.SIGPROF, lambda *_: handler())
+    """Call `handler` each time the core looks for signals, which are sent every 5 ms of work, until it raises."""
+
+    def tick(*_: object) -> None:
+        try:
+            handler()
+        except BaseException:
+            signal.setitimer(signal.ITIMER_PROF, 0)  # another would hit whoever catches this one
+            signal.signal(signal.SIGPROF, signal.SIG_IGN)
+            raise
+
+    before = signal.signal(signal.SIGPROF, tick)
     try:
         signal.setitimer(signal.ITIMER_PROF, 0.005, 0.005)
         yield
