@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,16 @@ def shared_dir() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep teacher logits of tests out of the user's cache."""
     os.environ["KDISTILL_CACHE"] = str(tmp_path_factory.mktemp("kdistill-cache"))
+
+
+@pytest.fixture(scope="session")
+def resumable_result(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> dict[str, Any]:
+    """What the run of `resumable_run` leaves when nothing disturbs it."""
+    from resumable_run import result, trainer
+
+    output_dir = tmp_path_factory.mktemp("undisturbed")
+    trainer(output_dir).train()
+    return result(output_dir)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

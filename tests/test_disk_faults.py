@@ -21,13 +21,6 @@ LIMIT = "[Errno 27] File too large"  # what a write beyond RLIMIT_FSIZE gives
 FULL = "[Errno 28] No space left on device"
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output_dir = tmp_path_factory.mktemp("uninterrupted")
-    trainer(output_dir).train()
-    return result(output_dir)
-
-
 def check_kept(out: Path, expected: dict[str, Any]) -> None:
     """There are whole checkpoints, nothing half-written, and the run goes on to the same bits."""
     checkpoints = list(out.glob("checkpoint-*"))
@@ -57,12 +50,12 @@ trainer(out, callbacks=[Limit()]).train()
 
 
 @pytest.mark.parametrize("file", ["optimizer.safetensors", "model.safetensors"])
-def test_a_file_that_may_not_grow_further(tmp_path: Path, uninterrupted: dict[str, Any], file: str) -> None:
+def test_a_file_that_may_not_grow_further(tmp_path: Path, resumable_result: dict[str, Any], file: str) -> None:
     code = f"import sys; sys.argv = ['', {str(tmp_path)!r}]" + FILES_STAY_SMALL.format(file=file)
     process = run_python(code)
     message = process.stderr.strip().splitlines()[-1]
     assert message.startswith(f"OSError: {LIMIT}: '{tmp_path}/.partial-checkpoint-"), process.stderr
-    check_kept(tmp_path, uninterrupted)
+    check_kept(tmp_path, resumable_result)
 
 
 def mount(*arguments: str) -> None:
@@ -87,13 +80,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk(small_disk: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_full_disk(small_disk: Path, resumable_result: dict[str, Any]) -> None:
     out = small_disk / "out"
     run = trainer(out)
     with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device: '.*partial-checkpoint"):
         run.train()
     mount("-o", "remount,size=8m", "tmpfs", str(small_disk))
-    check_kept(out, uninterrupted)
+    check_kept(out, resumable_result)
 
 
 def test_a_full_disk_under_a_command(small_disk: Path, tmp_path: Path) -> None:
@@ -147,7 +140,7 @@ def test_an_output_directory_that_cannot_be_written(unwritable: Path, tmp_path: 
     assert list(unwritable.iterdir()) == []
 
 
-def test_a_teacher_cache_that_cannot_be_written(unwritable: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_teacher_cache_that_cannot_be_written(unwritable: Path, resumable_result: dict[str, Any]) -> None:
     """The run does without it."""
     out = unwritable.with_name("out")
     out.mkdir()
@@ -156,5 +149,5 @@ def test_a_teacher_cache_that_cannot_be_written(unwritable: Path, uninterrupted:
     process = without_rights(out, unwritable)
     assert process.returncode == 0, process.stderr
     assert "the teacher cache cannot be used ([Errno 13] Permission denied" in process.stderr
-    assert result(out) == uninterrupted
+    assert result(out) == resumable_result
     assert list(unwritable.iterdir()) == []

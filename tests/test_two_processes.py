@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumable_run import result, run_python, trainer
+from resumable_run import result, run_python
 
 from kdistill import cache
 
@@ -64,14 +64,7 @@ def go_on(*processes: subprocess.Popen[str]) -> None:
         assert process.returncode == 0, errors
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output_dir = tmp_path_factory.mktemp("alone")
-    trainer(output_dir).train()
-    return result(output_dir)
-
-
-def test_one_output_directory(tmp_path: Path, alone: dict[str, Any]) -> None:
+def test_one_output_directory(tmp_path: Path, resumable_result: dict[str, Any]) -> None:
     """The second process is refused, whatever it wants to do there, and the first does not notice."""
     out = tmp_path / "out"
     first = waiting(out, tmp_path / "cache", "on_save")
@@ -85,17 +78,17 @@ trainer(Path({out!r}), overwrite_output_dir={overwrite}).train(resume_from_check
         message = f"BlockingIOError: {out} is in use by another run (process {first.pid}); wait for it"
         assert second.stderr.strip().splitlines()[-1].startswith(message), second.stderr
     go_on(first)
-    assert result(out) == alone
+    assert result(out) == resumable_result
 
 
-def test_one_teacher_cache(tmp_path: Path, alone: dict[str, Any]) -> None:
+def test_one_teacher_cache(tmp_path: Path, resumable_result: dict[str, Any]) -> None:
     """Both find it empty and fill it at the same time; both are right, and so is who comes later."""
     outs = [tmp_path / "one", tmp_path / "two"]
     go_on(*[waiting(out, tmp_path / "cache", "on_init_end") for out in outs])
     for out in outs:
-        assert result(out) == alone
+        assert result(out) == resumable_result
     (file,) = cache.info(tmp_path / "cache")
     later = waiting(tmp_path / "later", tmp_path / "cache", "on_init_end")
     go_on(later)
-    assert result(tmp_path / "later") == alone
+    assert result(tmp_path / "later") == resumable_result
     assert cache.info(tmp_path / "cache") == [file], "the third process found everything there"
