@@ -49,8 +49,12 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     if (!b)
         return NULL;
     ptrdiff_t M = PyArray_DIM(a, transposed ? 1 : 0), K = PyArray_DIM(b, 0), N = PyArray_DIM(b, 1);
+    if (M < 1 || N < 1 || K < 1) {
+        PyErr_SetString(PyExc_ValueError, "an operand is empty");
+        return NULL;
+    }
     PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
-    if (!c || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
+    if (!c || !floats(c_object, "c", M, N) || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
     ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : kd_gemm_right_size(gemm, K, N);
     PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));

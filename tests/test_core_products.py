@@ -104,7 +104,9 @@ def test_infinity_and_nan_come_through() -> None:
     [
         ((2, 3), (2, 4), (5, 3), False, "a has the wrong shape; expected 2 x 5"),
         ((2, 4), (2, 5), (5, 3), False, "c has 8 elements; expected 6"),
+        ((3, 2), (2, 5), (5, 3), False, "c has the wrong shape; expected 2 x 3"),
         ((2, 3), (4, 2), (5, 3), True, "a has the wrong shape; expected 5 x 2"),
+        ((2, 3), (2, 0), (0, 3), False, "an operand is empty"),
     ],
 )
 def test_shapes_that_do_not_fit(

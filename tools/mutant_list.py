@@ -130,8 +130,8 @@ MUTANTS = [
     ),
     Mutant(
         "kd_bert_backward.c",
-        "rows->tanh_backward(pooled, dx, pooled, M * C);",
-        "rows->tanh_backward(pooled, dx, pooled, C);",
+        "gemm->rows->tanh_backward(pooled, dx, pooled, M * C);",
+        "gemm->rows->tanh_backward(pooled, dx, pooled, C);",
     ),
     Mutant(
         "kd_bert_backward.c",
