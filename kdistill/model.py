@@ -115,6 +115,8 @@ class BertForSequenceClassification(NamedParameters):
         problem_type: str | None = None,
         ignore_mismatched_sizes: bool = False,
         seed: int = 0,
+        token: str | bool | None = None,
+        revision: str | None = None,
     ) -> Self:
         """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
 
@@ -127,12 +129,14 @@ class BertForSequenceClassification(NamedParameters):
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
+            token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
+            revision: a branch, tag or commit on the hub (default: main).
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
             ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
         """
-        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
+        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], token=token, revision=revision)
         config = BertConfig.from_pretrained(directory)
         changes = {
             "num_labels": num_labels,
