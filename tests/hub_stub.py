@@ -167,6 +167,7 @@ def hub_server() -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet: the second of two would wait 40 ms for the first's acknowledgement
 
         def respond(self) -> None:
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -198,7 +199,7 @@ def hub_server() -> Iterator[Hub]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub = Hub(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # seconds until it sees its shutdown
         thread.start()
         try:
             yield hub
