@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN, USER = "hf_of_the_stub", "me"
+NOWHERE = "http://127.0.0.1:9"  # nothing listens on port 9
 LARGE = (".safetensors", ".bin")
 
 
@@ -208,11 +209,12 @@ def hub_server() -> Iterator[Hub]:
             thread.join()
 
 
-def run_with_hub(
-    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    """Run Python with huggingface_hub's settings for this hub alone: it reads them once, when it is imported."""
-    settings = {
+def environment(endpoint: str, home: Path, *, token: str | None = None, offline: bool = False) -> dict[str, str]:
+    """The environment of a process whose huggingface_hub knows this hub alone, and keeps everything below `home`.
+
+    It reads its settings once, when it is imported, so a test needs a process of its own.
+    """
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_HOME": str(home),
         "HF_ENDPOINT": endpoint,
@@ -224,6 +226,13 @@ def run_with_hub(
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         **({} if token is None else {"HF_TOKEN": token}),
     }
+
+
+def run_with_hub(
+    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in such an environment."""
+    settings = environment(endpoint, home, token=token, offline=offline)
     return subprocess.run(
         [sys.executable, "-c", script], cwd=cwd, env=settings, capture_output=True, text=True, check=False
     )

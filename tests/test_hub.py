@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import call, create_autospec
 
 import pytest
-from hub_stub import Repository, hub_server, run_with_hub
+from hub_stub import NOWHERE, Repository, hub_server, run_with_hub
 
 from kdistill.hub import resolve, shard_names, upload
 
@@ -105,7 +105,7 @@ def resolve_elsewhere(endpoint: str, cache: Path, *arguments: object, offline: b
 @pytest.mark.parametrize("offline", [False, True])
 def test_unknown_id_without_network_is_one_clear_error(tmp_path: Path, offline: bool) -> None:
     """Nothing listens on port 9."""
-    _, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", WEIGHTS, offline=offline)
+    _, error = resolve_elsewhere(NOWHERE, tmp_path, "user/model", WEIGHTS, offline=offline)
     assert error.startswith("FileNotFoundError: there is no directory 'user/model', and the hub cannot be reached")
 
 
@@ -133,7 +133,7 @@ def test_hub_gives_the_first_choice_with_its_shards_and_what_is_optional(tmp_pat
     assert directory, error
     expected = {name: HUB_FILES[name] for name in HUB_FILES if name not in ("pytorch_model.bin", "README.md")}
     assert {path.name: path.read_bytes() for path in Path(directory).iterdir()} == expected
-    again, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", needed)
+    again, error = resolve_elsewhere(NOWHERE, tmp_path, "user/model", needed)
     assert again == directory, error
 
 
