@@ -26,7 +26,7 @@ PIP       := -m pip --disable-pip-version-check -qq
         memcheck coverage fuzz mutants bench oracle clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo

@@ -59,10 +59,10 @@ class SearchingTrainer(TrainerBase):
         timeout: seconds after which no trial is begun. seed: of the sampler; default `args.seed`.
 
         A trial trains what `model_init` makes, on a copy of this trainer and its callbacks, and writes no model. Its
-        objective is that of the weights that `train` would keep. `args.search_trials`, which the model card tells, is how
-        many trials were scored. One that fails (`ValueError`, `ArithmeticError`,
-        `MemoryError`) is recorded and the search goes on; `study` is Optuna's. Raises `ValueError` without `model_init`
-        or `eval_dataset` and for a space or study that does not fit, `RuntimeError` when no trial finished.
+        objective is that of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
+        `MemoryError`) is recorded and the search goes on. `study` is Optuna's; `args.search_trials`, which the model
+        card tells, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
+        for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
         dataset, eval_dataset = self._checked_search(backend)
         space = hyperparameter_space(hp_space, self.args)
