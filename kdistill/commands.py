@@ -64,6 +64,7 @@ def finetune(options: Namespace) -> Figures:
         problem_type=options.problem_type,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=args.seed,
+        **_dropout(options),
     )
     train = _dataset(options.train, tokenizer, model.config, args, options)
     trainer = Trainer(
@@ -116,7 +117,7 @@ def _distillation_trainer(
         student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
-        config = teacher.config.replace(**shape)
+        config = teacher.config.replace(**shape, **_dropout(options))
         tokenizer = teacher_tokenizer
         train = _dataset(options.train, tokenizer, config, args, options)
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
@@ -248,11 +249,18 @@ def _load_student(
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,
+        **_dropout(options),
     )
     try:
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
+
+
+def _dropout(options: Namespace) -> dict[str, float]:
+    """What replaces the config's dropout, of what was given."""
+    given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    return {name: p for name, p in given.items() if p is not None}
 
 
 def _columns(options: Namespace) -> dict[str, str | None]:

@@ -113,6 +113,8 @@ class BertForSequenceClassification(NamedParameters):
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
         problem_type: str | None = None,
+        hidden_dropout_prob: float | None = None,
+        attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
         seed: int = 0,
     ) -> Self:
@@ -124,6 +126,8 @@ class BertForSequenceClassification(NamedParameters):
             id2label: likewise.
             label2id: likewise.
             problem_type: likewise, and for any checkpoint.
+            hidden_dropout_prob: likewise, of embeddings and layers while the model is trained.
+            attention_probs_dropout_prob: likewise, of attention.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
@@ -139,6 +143,8 @@ class BertForSequenceClassification(NamedParameters):
             "id2label": id2label,
             "label2id": label2id,
             "problem_type": problem_type,
+            "hidden_dropout_prob": hidden_dropout_prob,
+            "attention_probs_dropout_prob": attention_probs_dropout_prob,
         }
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)

@@ -344,6 +344,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             "--ignore-mismatched-sizes",
             "begin with a new classifier where the checkpoint's tells another number of labels apart",
         )
+        for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
+            group.add_argument(
+                f"--{name}-dropout-prob",
+                type=float,
+                metavar="P",
+                help=f"dropout of {dropped} in training (default: that of the model's config, for a shape the teacher's)",
+            )
     if command == "finetune":
         group.add_argument(
             "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
