@@ -49,8 +49,12 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     if (!b)
         return NULL;
     ptrdiff_t M = PyArray_DIM(a, transposed ? 1 : 0), K = PyArray_DIM(b, 0), N = PyArray_DIM(b, 1);
+    if (M < 1 || N < 1 || K < 1) {
+        PyErr_SetString(PyExc_ValueError, "an operand is empty");
+        return NULL;
+    }
     PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
-    if (!c || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
+    if (!c || !floats(c_object, "c", M, N) || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
     ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : kd_gemm_right_size(gemm, K, N);
     PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));
@@ -277,19 +281,17 @@ typedef struct operands {
     PyArrayObject *q, *k, *v, *scratch;
     kd_attention attention;
     position at;
-    ptrdiff_t m, n, C;
+    ptrdiff_t n, C;
 } operands;
 
 static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t heads, Py_ssize_t features,
                            PyObject *dropout, operands *o)
 {
-    if (parse_position(dropout, &o->at) < 0 || !(o->q = kd_array(q, "q", NPY_FLOAT, 2)) ||
-        !(o->k = kd_array(k, "k", NPY_FLOAT, 2)))
+    if (parse_position(dropout, &o->at) < 0 || !(o->q = kd_array(q, "q", NPY_FLOAT, 2)))
         return -1;
-    o->m = PyArray_DIM(o->q, 0);
+    o->n = PyArray_DIM(o->q, 0);
     o->C = PyArray_DIM(o->q, 1);
-    o->n = PyArray_DIM(o->k, 0);
-    if (!floats(k, "k", o->n, o->C) || !(o->v = floats(v, "v", o->n, o->C)))
+    if (!(o->k = floats(k, "k", o->n, o->C)) || !(o->v = floats(v, "v", o->n, o->C)))
         return -1;
     if (heads < 1 || o->C % heads || features % KD_RANDOM_BLOCK) {
         PyErr_SetString(PyExc_ValueError, "heads must divide the width, and 64 the number of features");
@@ -308,10 +310,10 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOnnO!:attention_forward", &q, &k, &v, &heads, &features, &PyTuple_Type, &dropout) ||
         parse_attention(q, k, v, heads, features, dropout, &o) < 0)
         return NULL;
-    PyArrayObject *ctx = new_floats(o.m, o.C), *lse = ctx ? new_floats(o.m, heads) : NULL;
+    PyArrayObject *ctx = new_floats(o.n, o.C), *lse = ctx ? new_floats(o.n, heads) : NULL;
     if (lse)
         kd_attention_forward(gemm_of(module)->rows, kd_floats(ctx), kd_floats(lse), kd_floats(o.q), kd_floats(o.k),
-                             kd_floats(o.v), &o.attention, 0, o.m, o.n, kd_aligned(o.scratch));
+                             kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(ctx, lse, NULL, 2);
 }
@@ -333,8 +335,8 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
                           &heads, &features, &PyTuple_Type, &dropout) ||
         parse_attention(q, k, v, heads, features, dropout, &o) < 0)
         return NULL;
-    PyArrayObject *dctx = floats(dctx_object, "dctx", o.m, o.C), *ctx = floats(ctx_object, "ctx", o.m, o.C);
-    PyArrayObject *lse = floats(lse_object, "lse", o.m, heads), *dq = NULL, *dk = NULL, *dv = NULL;
+    PyArrayObject *dctx = floats(dctx_object, "dctx", o.n, o.C), *ctx = floats(ctx_object, "ctx", o.n, o.C);
+    PyArrayObject *lse = floats(lse_object, "lse", o.n, heads), *dq = NULL, *dk = NULL, *dv = NULL;
     if (dctx && ctx && lse) {
         dq = copy_of(o.q);
         dk = copy_of(o.k);
@@ -342,7 +344,7 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
     }
     if (dq && dk && dv)
         kd_attention_backward(gemm_of(module)->rows, kd_floats(dq), kd_floats(dk), kd_floats(dv), kd_floats(dctx),
-                              kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.m, o.n, kd_aligned(o.scratch));
+                              kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(dq, dk, dv, 3);
 }
@@ -385,8 +387,7 @@ PyMethodDef kd_layer_methods[] = {
      "x (M, n): the rows of tokens place .. place + M - 1. dropout is (p, seed, step, tensor, place)."},
     {"attention_forward", py_attention_forward, METH_VARARGS,
      "attention_forward($module, q, k, v, heads, features, dropout, /)\n--\n\n"
-     "One sequence: (ctx, lse) of q (m, C), k and v (n, C). dropout is (p, seed, step, tensor, place of the first "
-     "query)."},
+     "One sequence: (ctx, lse) of q, k and v (n, C). dropout is (p, seed, step, tensor, place of the first token)."},
     {"attention_backward", py_attention_backward, METH_VARARGS,
      "attention_backward($module, dctx, ctx, lse, q, k, v, heads, features, dropout, /)\n--\n\nReturns (dq, dk, dv)."},
     {"random_bits", py_random_bits, METH_VARARGS,

@@ -64,6 +64,7 @@ def finetune(options: Namespace) -> Figures:
         problem_type=options.problem_type,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=args.seed,
+        **_dropout(options),
     )
     train = _dataset(options.train, tokenizer, model.config, args, options)
     trainer = Trainer(
@@ -96,7 +97,9 @@ def search(options: Namespace) -> Figures:
     best = trainer.hyperparameter_search(**given)
     path = Path(args.output_dir, BEST_RUN_FILE)
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
-    atomic_write(path, "\n".join([f"# trial {best.run_id}: {best.objective}", *lines, ""]).encode())
+    lines.insert(0, f"# trial {best.run_id}: {best.objective}")
+    lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
+    atomic_write(path, "\n".join([*lines, ""]).encode())
     states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
     return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
 
@@ -114,7 +117,7 @@ def _distillation_trainer(
         student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
-        config = teacher.config.replace(**shape)
+        config = teacher.config.replace(**shape, **_dropout(options))
         tokenizer = teacher_tokenizer
         train = _dataset(options.train, tokenizer, config, args, options)
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
@@ -246,11 +249,18 @@ def _load_student(
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,
+        **_dropout(options),
     )
     try:
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
         return student, teacher_tokenizer  # the two must agree anyway
+
+
+def _dropout(options: Namespace) -> dict[str, Any]:
+    """What replaces the config's dropout, of what was given."""
+    given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    return {name: p for name, p in given.items() if p is not None}
 
 
 def _columns(options: Namespace) -> dict[str, str | None]:

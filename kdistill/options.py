@@ -333,17 +333,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", "distill", "search"):
-        group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument(
-            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
-        )
-        if command != "search":
-            _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
-        _add_switch(
-            group,
-            "--ignore-mismatched-sizes",
-            "begin with a new classifier where the checkpoint's tells another number of labels apart",
-        )
+        _add_training_inputs(group, command)
     if command == "finetune":
         group.add_argument(
             "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
@@ -375,6 +365,28 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     )
 
 
+def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
+    group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
+    )
+    if command != "search":
+        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+    _add_switch(
+        group,
+        "--ignore-mismatched-sizes",
+        "begin with a new classifier where the checkpoint's tells another number of labels apart",
+    )
+    origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
+    for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
+        group.add_argument(
+            f"--{name}-dropout-prob",
+            type=float,
+            metavar="P",
+            help=f"dropout of {dropped} in training (default: that of {origin})",
+        )
+
+
 def _add_search(parser: _Parser) -> None:
     """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
     group = parser.add_argument_group("search")
@@ -398,7 +410,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         "--search-trials",
         type=int,
         metavar="N",
-        help="the run's hyperparameters are the best of N trials on its evaluation rows",
+        help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
     )
     moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")

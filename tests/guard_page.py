@@ -80,11 +80,11 @@ def rows(m: int, n: int) -> None:
     _core.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
 
 
-def attention(m: int, n: int, heads: int, width: int) -> None:
-    q, k, v = at_the_edge(m, heads * width), at_the_edge(n, heads * width), at_the_edge(n, heads * width)
+def attention(n: int, heads: int, width: int) -> None:
+    q, k, v = (at_the_edge(n, heads * width) for _ in "qkv")
     ctx, lse = _core.attention_forward(q, k, v, heads, 64, NO_DROPOUT)
     assert np.abs(ctx - 1).max() < 1e-6
-    edge = at_the_edge(m, heads * width)
+    edge = at_the_edge(n, heads * width)
     edge[...] = ctx
     _core.attention_backward(edge, edge, lse, q, k, v, heads, 64, (0.5, 1, 2, 3, 4))
 
@@ -97,8 +97,8 @@ def main() -> None:
         packed_products(1, size, 33)
         few_rows(3, size, size + 1)
         rows(3, size)
-        attention(size, size, 2, 3)
-        attention(1, size, 3, size)
+        attention(size, 2, 3)
+        attention(size, 3, size)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN, USER = "hf_of_the_stub", "me"
+NOWHERE = "http://127.0.0.1:9"  # nothing listens on port 9
 LARGE = (".safetensors", ".bin")
 
 
@@ -35,6 +36,10 @@ class Repository:
     private: bool = False
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     messages: list[str] = field(default_factory=list)
+
+    def commit(self, branch: str) -> str:
+        """Name of a branch's newest commit: its place among the branches."""
+        return f"{list(self.branches).index(branch):040x}"
 
 
 class Hub:
@@ -65,8 +70,13 @@ class Hub:
             if match and method in of.split("|"):
                 if of != "GET|HEAD" and "/lfs-store/" not in path and token != TOKEN:
                     return 401, {"error": "Invalid credentials"}, {}
+                if of == "GET|HEAD" and token != TOKEN and self._is_private(match[1]):
+                    return 401, {"error": "Invalid username or password."}, {"X-Error-Code": "RepoNotFound"}
                 return handler(self, body, *map(unquote, match.groups()))
         return 404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"}
+
+    def _is_private(self, name: str) -> bool:
+        return name in self.repositories and self.repositories[name].private
 
     def create(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
         asked = json.loads(body)
@@ -131,11 +141,14 @@ class Hub:
         oid = f"{len(repository.messages):040x}"
         return 200, {"commitUrl": f"{self.endpoint}/{name}/commit/{oid}", "commitOid": oid, "success": True}, {}
 
-    def info(self, body: bytes, name: str) -> tuple[int, Any, dict[str, str]]:
+    def info(self, body: bytes, name: str, branch: str = "main") -> tuple[int, Any, dict[str, str]]:
         if name not in self.repositories:
             return 404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"}
-        listed = [{"rfilename": path} for path in self.repositories[name].branches["main"]]
-        return 200, {"id": name, "sha": "0" * 40, "siblings": listed, "tags": []}, {}
+        files = self.repositories[name].branches.get(branch)
+        if files is None:
+            return 404, {"error": f"Invalid rev id: {branch}"}, {"X-Error-Code": "RevisionNotFound"}
+        listed = [{"rfilename": path} for path in files]
+        return 200, {"id": name, "sha": self.repositories[name].commit(branch), "siblings": listed, "tags": []}, {}
 
     def file(self, body: bytes, name: str, branch: str, path: str) -> tuple[int, Any, dict[str, str]]:
         repository = self.repositories.get(name)
@@ -144,7 +157,11 @@ class Hub:
         content = repository.branches[branch].get(path)
         if content is None:
             return 404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"}
-        return 200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": "0" * 40}
+        return (
+            200,
+            content,
+            {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": repository.commit(branch)},
+        )
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
@@ -156,7 +173,8 @@ _ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"/api/models/{_NAME}/commit/(.+)", Hub.commit),
     ("POST", f"/{_NAME}\\.git/info/lfs/objects/batch", Hub.batch),
     ("PUT", "/lfs-store/(.+)", Hub.store),
-    ("GET|HEAD", f"/api/models/{_NAME}(?:/revision/.+)?", Hub.info),
+    ("GET|HEAD", f"/api/models/{_NAME}", Hub.info),
+    ("GET|HEAD", f"/api/models/{_NAME}/revision/(.+)", Hub.info),
     ("GET|HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", Hub.file),
 ]
 
@@ -167,6 +185,7 @@ def hub_server() -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet: the second of two would wait 40 ms for the first's acknowledgement
 
         def respond(self) -> None:
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -198,7 +217,7 @@ def hub_server() -> Iterator[Hub]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub = Hub(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # seconds until it sees its shutdown
         thread.start()
         try:
             yield hub
@@ -207,11 +226,12 @@ def hub_server() -> Iterator[Hub]:
             thread.join()
 
 
-def run_with_hub(
-    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    """Run Python with huggingface_hub's settings for this hub alone: it reads them once, when it is imported."""
-    settings = {
+def environment(endpoint: str, home: Path, *, token: str | None = None, offline: bool = False) -> dict[str, str]:
+    """The environment of a process whose huggingface_hub knows this hub alone, and keeps everything below `home`.
+
+    It reads its settings once, when it is imported, so a test needs a process of its own.
+    """
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_HOME": str(home),
         "HF_ENDPOINT": endpoint,
@@ -223,6 +243,13 @@ def run_with_hub(
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         **({} if token is None else {"HF_TOKEN": token}),
     }
+
+
+def run_with_hub(
+    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in such an environment."""
+    settings = environment(endpoint, home, token=token, offline=offline)
     return subprocess.run(
         [sys.executable, "-c", script], cwd=cwd, env=settings, capture_output=True, text=True, check=False
     )

@@ -152,7 +152,7 @@ def test_distill_from_a_shape_and_from_a_directory(
         status, output, errors = run(
             capsys,
             *("distill", "--teacher", model_dir, "--student", name, "--train", rows, "--eval", dev),
-            *("--output-dir", out, "--augment", "1", "--json", *QUICK),
+            *("--output-dir", out, "--augment", "1", "--hidden-dropout-prob", "0", "--json", *QUICK),
         )
         assert status == 0
         assert "no better than always" in errors  # an untrained teacher
@@ -160,6 +160,7 @@ def test_distill_from_a_shape_and_from_a_directory(
         assert json.loads((out / "training_args.json").read_text())["augment"] == 1
         config = json.loads((out / "config.json").read_text())
         assert config["num_hidden_layers"] == 1
+        assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0, 0.1)
         assert config["id2label"] == {"0": "negative", "1": "positive"}
         assert "distilled from the teacher `model`" in (out / "README.md").read_text()
         assert AutoTokenizer.from_pretrained(out).vocab == AutoTokenizer.from_pretrained(model_dir).vocab
@@ -270,6 +271,8 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
     (tmp_path / "file").write_text("")
     finetune = ["finetune", "--model", model_dir, "--train", rows, "--output-dir", tmp_path / "file" / "out"]
     assert "cannot be written" in error_of(capsys, *finetune)
+    dropout = [*finetune[:-1], tmp_path / "out", "--attention-probs-dropout-prob", "1"]
+    assert "attention_probs_dropout_prob is 1.0; expected 0 <= " in error_of(capsys, *dropout)
     assert not (tmp_path / "predictions").exists()
     assert "fields" in error_of(
         capsys, "predict", "--model", model_dir, "--data", ragged, "--output", tmp_path / "predictions"

@@ -12,8 +12,8 @@ from kdistill import _core
 
 # The kernels' tiles are 4, 6, 12, 16 and 32 wide and registers 4, 8 and 16; each with its neighbours.
 AWKWARD = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 64, 65, 70]
-# k is cut at 256, 384 or 512, depending on product and level; longer runs are added to what is there.
-LONG = [255, 256, 257, 383, 384, 385, 511, 512, 513, 768, 769, 1030]
+# k is cut at 256, 384 or 768, depending on product and level; longer runs are added to what is there.
+LONG = [255, 256, 257, 383, 384, 385, 511, 512, 513, 767, 768, 769, 1030]
 UNIT_ROUNDOFF = 2.0**-24
 
 
@@ -160,7 +160,9 @@ def test_infinity_and_nan_come_through() -> None:
     [
         ((2, 3), (2, 4), (5, 3), False, "a has the wrong shape; expected 2 x 5"),
         ((2, 4), (2, 5), (5, 3), False, "c has 8 elements; expected 6"),
+        ((3, 2), (2, 5), (5, 3), False, "c has the wrong shape; expected 2 x 3"),
         ((2, 3), (4, 2), (5, 3), True, "a has the wrong shape; expected 5 x 2"),
+        ((2, 3), (2, 0), (0, 3), False, "an operand is empty"),
     ],
 )
 def test_shapes_that_do_not_fit(

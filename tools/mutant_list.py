@@ -125,7 +125,7 @@ MUTANTS = [
     ),
     Mutant(
         "kd_attention.c",
-        "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, (int)later);",
+        "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);",
         "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, 0);",
     ),
     Mutant("kd_attention.c", "rows->dot(dctx + row, ctx + row, D)", "rows->dot(dctx + row, dctx + row, D)"),
@@ -178,8 +178,8 @@ MUTANTS = [
     ),
     Mutant(
         "kd_bert_backward.c",
-        "rows->tanh_backward(pooled, dx, pooled, M * C);",
-        "rows->tanh_backward(pooled, dx, pooled, C);",
+        "gemm->rows->tanh_backward(pooled, dx, pooled, M * C);",
+        "gemm->rows->tanh_backward(pooled, dx, pooled, C);",
     ),
     Mutant(
         "kd_bert_backward.c",
