@@ -58,7 +58,7 @@ void kd_deferred_catch_up(const kd_rows *rows, const kd_deferred *table, const i
 /* The same rows get the steps they miss up to t - 1, and step t with their gradients. */
 void kd_deferred_update(const kd_rows *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n, kd_team *team);
 
-/* Writes to `rows` (room for n) which of ids (n) miss a step, each once; returns how many. */
+/* Writes to `behind` (room for n) which of ids (n) miss a step, each once; returns how many. */
 ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n);
 
 /* A gradient array whose first table is nonzero in the rows `ids` (n of them) only; `rest` floats of

@@ -93,16 +93,15 @@ static void drop_row(const kd_rows *rows, float *y, const float *p, const kd_att
 }
 
 static void forward_head(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
-                         const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
-                         const head_scratch *s)
+                         const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n, const head_scratch *s)
 {
     const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     transpose(rows, s->kt, k + head * D, n, D, C);
     const float *values = operand(&h, v + head * D, s->wide, n);
-    for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
-        ptrdiff_t count = kd_min(QUERIES, m - q0);
+    for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
+        ptrdiff_t count = kd_min(QUERIES, n - q0);
         rows->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             float max, sum, *p = s->p + i * np;
@@ -118,19 +117,19 @@ static void forward_head(const kd_rows *rows, float *ctx, float *lse, const floa
 }
 
 void kd_attention_forward(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
-                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n, float *scratch)
+                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        forward_head(rows, ctx, lse, q, k, v, attention, head, token, m, n, &s);
+        forward_head(rows, ctx, lse, q, k, v, attention, head, token, n, &s);
 }
 
 /* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
  * dS = P (dP - delta),  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);  dK = dS^T Q / sqrt(D). */
 static void backward_head(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                          const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t m,
-                          ptrdiff_t n, const head_scratch *s)
+                          const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n,
+                          const head_scratch *s)
 {
     const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_ROWS_WIDTH);
@@ -139,8 +138,9 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
     transpose(rows, s->vt, v + head * D, n, D, C);
     const float *keys = operand(&h, k + head * D, s->wide, n);
     float *dv = result(&h, v + head * D, s->dv); /* v is read through vt only */
-    for (ptrdiff_t q0 = 0; q0 < m; q0 += QUERIES) {
-        ptrdiff_t count = kd_min(QUERIES, m - q0), later = q0 > 0;
+    for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
+        const ptrdiff_t count = kd_min(QUERIES, n - q0);
+        const int later = q0 > 0;
         float *home = q + q0 * C + head * D, *dq = result(&h, home, s->out);
         const float *query = operand(&h, home, s->query, count);
         const float *upper = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
@@ -149,7 +149,7 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
             rows->exp_row_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
             drop_row(rows, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
         }
-        rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, (int)later);
+        rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);
         rows->matmul(s->dp, np, upper, h.ld, 1, s->vt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             ptrdiff_t row = (q0 + i) * C + head * D;
@@ -157,7 +157,7 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
             rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np, rows->dot(dctx + row, ctx + row, D),
                                    np, scale);
         }
-        rows->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, (int)later);
+        rows->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
         rows->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
         bring_home(&h, home, dq, count);
     }
@@ -167,13 +167,13 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
 }
 
 void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
+                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                            float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        backward_head(rows, q, k, v, dctx, ctx, lse, attention, head, token, m, n, &s);
+        backward_head(rows, q, k, v, dctx, ctx, lse, attention, head, token, n, &s);
 }
 
 /* ---- one query, weights absorbed -------------------------------------------------------------------- */

@@ -1,8 +1,7 @@
 /* kd_attention: scaled dot-product attention of one sequence (Vaswani et al., arXiv:1706.03762, eq. 1).
  *
  * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
- * A sequence attends to itself only; there is no mask because there is no padding. The queries may be
- * fewer than the keys.
+ * A sequence attends to itself only; there is no mask because there is no padding.
  *
  * Where there is one query only, as in the last layer ([CLS]), keys and values need not exist: with K = x Wk^T + bk
  * and V = x Wv^T + bv,
@@ -24,19 +23,22 @@ typedef struct kd_attention {
     float p;                   /* dropout rate */
 } kd_attention;
 
-/* Floats of scratch for sequences of at most `longest` tokens. */
+/* Floats of scratch of forward and backward, for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
-/* ctx (m, C) and lse (m, H) from q (m, C), k (n, C), v (n, C). `token` is the first query's place in
- * the batch. lse = log sum exp S is what backward needs to form P again. */
+/* ctx (n, C) and lse (n, H) from q, k and v (n, C). `token` is the first token's place in the batch.
+ * lse = log sum exp S is what backward needs to form P again. */
 void kd_attention_forward(const kd_rows *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
-                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n, float *scratch);
+                          const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
 
-/* dq (m, C), dk (n, C), dv (n, C) from dctx (m, C) and the forward's ctx, lse, q, k, v. In place: dq
- * overwrites q, dk overwrites k, dv overwrites v. */
+/* dq, dk and dv (n, C) from dctx (n, C) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
+ * overwrites k, dv overwrites v. */
 void kd_attention_backward(const kd_rows *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t m, ptrdiff_t n,
+                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                            float *scratch);
+
+/* Floats of scratch of the two functions below, for sequences of at most `longest` tokens. */
+ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 /* One query with the weights absorbed. z (H, C), total (H) = the sum of Pd and lse (H) from u (H, C) and x (n, C). */
 void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, float *lse, const float *u,
@@ -48,6 +50,5 @@ void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, 
 void kd_attention_absorbed_backward(const kd_rows *rows, float *x, float *u, const float *dz, const float *dctx,
                                     const float *ctx, const float *lse, const float *value_bias,
                                     const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
-ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 #endif

@@ -105,8 +105,8 @@ typedef struct kd_tensor_at {
 int kd_bert_next(const kd_bert_config *config, kd_tensor_at *at);
 ptrdiff_t kd_bert_tensors(const kd_bert_config *config); /* how many there are */
 
-/* Describes a model; frozen models pack no weights for the backward pass, but for the one that [CLS] reads. The arrays are set by the
- * caller, from layout.size and layout.packed_size. */
+/* Describes a model; frozen models pack no weights for the backward pass, but for the one that [CLS] reads. The
+ * arrays are set by the caller, from layout.size and layout.packed_size. */
 void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gemm *gemm, int frozen);
 
 typedef enum kd_phase {

@@ -15,16 +15,15 @@ static void head_backward(const kd_bert_run *run, float *dx, const kd_span *span
 {
     const kd_bert *model = run->model;
     const kd_gemm *gemm = &model->gemm;
-    const kd_rows *rows = gemm->rows;
     const ptrdiff_t C = model->config.C, K = model->config.K, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
     float *dlogits = run->logits + span->b0 * K, *pooled = run->pooled + span->b0 * C;
-    rows->sum_rows(partial + model->layout.vector[KD_TENSOR_classifier_bias], dlogits, M, K, K);
+    kd_bias_backward(run, partial, KD_TENSOR_classifier_bias, dlogits, M, K);
     kd_linear_backward_input(gemm, dx, dlogits, &classifier, M, 0);
     kd_bert_drop(run, dx, dx, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
-    rows->tanh_backward(pooled, dx, pooled, M * C);
-    rows->sum_rows(partial + model->layout.vector[KD_TENSOR_pooler_bias], pooled, M, C, C);
+    gemm->rows->tanh_backward(pooled, dx, pooled, M * C);
+    kd_bias_backward(run, partial, KD_TENSOR_pooler_bias, pooled, M, C);
     kd_linear_backward_input(gemm, dx, pooled, &pooler, M, 0);
 }
 

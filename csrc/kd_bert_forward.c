@@ -96,12 +96,12 @@ ptrdiff_t kd_bert_items(const kd_bert_run *run, kd_phase phase)
 
 double kd_bert_item_cost(const kd_bert_run *run, kd_phase phase)
 {
-    const kd_bert_config *c = &run->model->config;
-    double layer = 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F);
-    double tokens = (double)run->batch.N / (double)run->chunks;
+    const double layer = kd_bert_layer_flops(&run->model->config);
+    const double tokens = (double)run->batch.N / (double)run->chunks;
     switch (phase) {
     case KD_PHASE_BODY: return (double)run->stage_layers * layer * tokens;
-    case KD_PHASE_BODY_BACK: return (double)kd_bert_body_layers(run) * layer * tokens;
+    case KD_PHASE_BODY_BACK: /* of a single layer, the embeddings are left */
+        return (double)kd_max(1, kd_bert_body_layers(run)) * layer * tokens;
     case KD_PHASE_TAIL:
     case KD_PHASE_TAIL_BACK: return layer * (double)run->batch.B / (double)kd_bert_tail_items(run);
     default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->batch.N;

@@ -88,7 +88,7 @@ void kd_layer_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_
         ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
         kd_attention_forward(gemm->rows, view->ctx + row * C, view->lse + row * H, view->q + row * C, view->k + row * C,
-                             view->v + row * C, &attention, token, n, n, run->members[member].attention);
+                             view->v + row * C, &attention, token, n, run->members[member].attention);
     }
 }
 
@@ -162,7 +162,7 @@ void kd_layer_attend_backward(const kd_bert_run *run, const kd_layer_map *view, 
         ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
         kd_attention_backward(gemm->rows, view->q + row * C, view->k + row * C, view->v + row * C, dctx + row * C,
-                              view->ctx + row * C, view->lse + row * H, &attention, token, n, n,
+                              view->ctx + row * C, view->lse + row * H, &attention, token, n,
                               run->members[member].attention);
     }
     kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->q, N, C);

@@ -12,7 +12,7 @@ enum {
 /* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
 #define MOST_FLOPS 2e10
 
-static double layer_flops(const kd_bert_config *c) { return 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F); }
+double kd_bert_layer_flops(const kd_bert_config *c) { return 2.0 * (double)(4 * c->C * c->C + 2 * c->C * c->F); }
 
 /* Tokens of one BODY item at most: enough to hide the reading of weights, few enough that a small model's
  * activations stay in L2. Measured (Zen 5, one core): BERT-base 108 tokens 217 GF/s with AVX-512 and 115 with AVX2, 228
@@ -23,7 +23,7 @@ static ptrdiff_t chunk_tokens(const kd_bert_config *c, kd_mode mode)
     const ptrdiff_t most = c->C < 256 ? 192 : 384;
     if (mode == KD_EVALUATE) /* a large model's items are cut by layers */
         return most;
-    double tokens = MOST_FLOPS / ((double)c->L * layer_flops(c));
+    double tokens = MOST_FLOPS / ((double)c->L * kd_bert_layer_flops(c));
     return tokens > (double)most ? most : kd_max(LEAST_CHUNK, (ptrdiff_t)tokens);
 }
 
@@ -31,7 +31,7 @@ static ptrdiff_t chunk_tokens(const kd_bert_config *c, kd_mode mode)
 static ptrdiff_t stage_layers(const kd_bert_run *run)
 {
     const kd_bert_config *c = &run->model->config;
-    double layers = MOST_FLOPS / ((double)run->R * layer_flops(c));
+    double layers = MOST_FLOPS / ((double)run->R * kd_bert_layer_flops(c));
     return run->mode == KD_TRAIN || layers > (double)c->L ? c->L : kd_max(1, (ptrdiff_t)layers);
 }
 

@@ -80,7 +80,8 @@ kd_norm kd_bert_norm(const kd_bert *model, kd_tensor gamma, ptrdiff_t layer);
 kd_layer_weights kd_bert_layer_weights(const kd_bert *model, ptrdiff_t layer);
 kd_embed_tables kd_bert_embeddings(const kd_bert *model, float *base);
 
-ptrdiff_t kd_bert_body_layers(const kd_bert_run *run); /* that are computed for all tokens */
+double kd_bert_layer_flops(const kd_bert_config *config); /* of a layer's products, for one token, forward */
+ptrdiff_t kd_bert_body_layers(const kd_bert_run *run);    /* that are computed for all tokens */
 ptrdiff_t kd_bert_tail_items(const kd_bert_run *run);
 kd_span kd_bert_body_span(const kd_bert_run *run, ptrdiff_t item);
 kd_span kd_bert_tail_span(const kd_bert_run *run, ptrdiff_t item);

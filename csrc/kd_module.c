@@ -93,12 +93,19 @@ kd_team *kd_open_team(int threads)
     return team;
 }
 
+/* What KDISTILL_ISA says, or NULL. */
+static const char *forced_level(void)
+{
+    const char *forced = getenv("KDISTILL_ISA");
+    return forced && *forced ? forced : NULL;
+}
+
 /* The level KDISTILL_ISA names, or the best. */
 static int choose_level(kd_level *level)
 {
-    kd_level best = kd_cpu_best();
-    const char *forced = getenv("KDISTILL_ISA");
-    if (!forced || !*forced) {
+    const kd_level best = kd_cpu_best();
+    const char *forced = forced_level();
+    if (!forced) {
         *level = best;
         return 0;
     }
@@ -117,9 +124,8 @@ static int choose_level(kd_level *level)
 /* BLIS may have been built without a level's kernels: then the next lower one is used, unless asked for. */
 static int choose_gemm(kd_module_state *state)
 {
-    const char *forced = getenv("KDISTILL_ISA");
     while (kd_gemm_init(&state->gemm, state->level) != KD_OK) {
-        if ((forced && *forced) || state->level == KD_LEVEL_GENERIC) {
+        if (forced_level() || state->level == KD_LEVEL_GENERIC) {
             PyErr_Format(PyExc_ImportError, "the BLIS that kdistill was built with has no %s kernels",
                          kd_cpu_name(state->level));
             return -1;

@@ -120,7 +120,8 @@ typedef struct moments {
     Py_ssize_t base, t;
 } moments;
 
-static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, kd_deferred *table)
+/* The history must hold `least` steps or more. */
+static int parse_moments(const kd_bert_object *b, PyObject *tuple, Py_ssize_t least, moments *o, kd_deferred *table)
 {
     PyObject *m, *v, *average, *done, *history;
     const ptrdiff_t size = b->model.layout.size;
@@ -132,7 +133,7 @@ static int parse_moments(const kd_bert_object *b, PyObject *tuple, moments *o, k
     o->average = average == Py_None ? NULL : kd_array_out(average, "average", NPY_FLOAT, 1, size);
     if (average != Py_None && !o->average)
         return -1;
-    if (o->base < 0 || o->t < o->base || o->t > INT32_MAX || PyArray_DIM(o->history, 1) != KD_HISTORY ||
+    if (o->base < 0 || o->t - o->base < least || o->t > INT32_MAX || PyArray_DIM(o->history, 1) != KD_HISTORY ||
         PyArray_DIM(o->history, 0) < o->t - o->base) {
         PyErr_SetString(PyExc_ValueError, "history does not hold the steps after base");
         return -1;
@@ -168,7 +169,7 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
                           &share, &threads) ||
         enter_training(b, threads) < 0)
         return NULL;
-    kd_team *team = parse_moments(b, state, &o, &table) < 0 ? NULL : kd_open_team(threads);
+    kd_team *team = parse_moments(b, state, 1, &o, &table) < 0 ? NULL : kd_open_team(threads);
     if (team) {
         kd_adamw_step step = kd_adamw_constants(lr, beta1, beta2, eps, decay, (double)o.t);
         step.share = (float)share;
@@ -217,7 +218,7 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!Oi:catch_up", &PyTuple_Type, &state, &object, &threads) ||
         enter_training(b, threads) < 0)
         return NULL;
-    PyArrayObject *ids = parse_moments(b, state, &o, &table) < 0 ? NULL : parse_ids(object, b->model.config.V);
+    PyArrayObject *ids = parse_moments(b, state, 0, &o, &table) < 0 ? NULL : parse_ids(object, b->model.config.V);
     npy_intp n = ids ? PyArray_SIZE(ids) : 0;
     PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
     kd_team *team = behind ? kd_open_team(threads) : NULL;

@@ -60,15 +60,22 @@ static void take_items(kd_team *team, int member)
         team->item(team->context, i, member);
 }
 
+/* One look of the `spin`th was in vain. Returns the next one's number. */
+static int look_again(int spin)
+{
+    if (spin < SPINS) {
+        PAUSE();
+        return spin + 1;
+    }
+    sched_yield();
+    return spin;
+}
+
 /* Waits until `loop` is no longer `seen`. */
 static void await_loop(kd_team *team, unsigned seen)
 {
-    for (int spin = 0; atomic_load_explicit(&team->loop, memory_order_acquire) == seen; spin++) {
-        if (spin < SPINS)
-            PAUSE();
-        else
-            sched_yield();
-    }
+    for (int spin = 0; atomic_load_explicit(&team->loop, memory_order_acquire) == seen;)
+        spin = look_again(spin);
 }
 
 static void serve(kd_team *team, int member)
@@ -214,12 +221,8 @@ static void begin_loop(kd_team *team)
 
 static void await_workers(kd_team *team)
 {
-    for (int spin = 0; atomic_load_explicit(&team->busy, memory_order_acquire) > 0; spin++) {
-        if (spin < SPINS)
-            PAUSE();
-        else
-            sched_yield();
-    }
+    for (int spin = 0; atomic_load_explicit(&team->busy, memory_order_acquire) > 0;)
+        spin = look_again(spin);
 }
 
 void kd_pool_close(kd_team *team)
@@ -235,8 +238,6 @@ void kd_pool_close(kd_team *team)
         pthread_cond_broadcast(&pool_quiet);
     pthread_mutex_unlock(&pool_lock);
 }
-
-int kd_pool_members(const kd_team *team) { return team->members; }
 
 void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
 {

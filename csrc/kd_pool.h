@@ -30,8 +30,6 @@ kd_status kd_pool_open(kd_team **opened, int members);
 
 void kd_pool_close(kd_team *team);
 
-int kd_pool_members(const kd_team *team);
-
 /* Runs items 0 .. items - 1 and returns when all are done. */
 void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items);
 

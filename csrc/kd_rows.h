@@ -85,8 +85,8 @@ typedef struct kd_rows {
     void (*normalize_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
                                const float *stats, const float *gamma, ptrdiff_t n);
 
-    /* p[n] = exp(scale * p[n] - max), returns the sum of p through `sum` and scale's max through
-     * `max`; p[n .. padded) becomes 0. */
+    /* max = the greatest of scale * p[n], scale > 0; p[n] = exp(scale * p[n] - max) and sum = that of p;
+     * p[n .. padded) becomes 0. n >= 1. */
     void (*exp_row)(float *p, float *max, float *sum, ptrdiff_t n, ptrdiff_t padded, float scale);
     /* p[n] = exp(scale * p[n] - lse); p[n .. padded) becomes 0. */
     void (*exp_row_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t padded, float scale);

@@ -257,7 +257,7 @@ def _load_student(
         return student, teacher_tokenizer  # the two must agree anyway
 
 
-def _dropout(options: Namespace) -> dict[str, float]:
+def _dropout(options: Namespace) -> dict[str, Any]:
     """What replaces the config's dropout, of what was given."""
     given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
     return {name: p for name, p in given.items() if p is not None}

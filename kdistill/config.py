@@ -117,9 +117,11 @@ class BertConfig:
         return {**self.extra, **fields, **written}
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | os.PathLike[str]) -> Self:
+    def from_pretrained(
+        cls, path_or_id: str | os.PathLike[str], *, token: str | bool | None = None, revision: str | None = None
+    ) -> Self:
         """The configuration in the config.json of a model directory or hub id (see `hub.resolve`)."""
-        path = resolve(path_or_id, [[CONFIG_FILE]]) / CONFIG_FILE
+        path = resolve(path_or_id, [[CONFIG_FILE]], token=token, revision=revision) / CONFIG_FILE
         content = read_json_object(path)
         try:
             return cls.from_dict(content)

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,14 @@ ATTEMPTS = 5
 RETRY_SECONDS = 1.0  # before the second attempt; it doubles
 
 
-def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> Path:
+def resolve(
+    path_or_id: str | os.PathLike[str],
+    needed: Sequence[Sequence[str]],
+    optional: Sequence[str] = (),
+    *,
+    token: str | bool | None = None,
+    revision: str | None = None,
+) -> Path:
     """The directory that holds a model's files: a local one, else the hub's cache, else fetched from the hub.
 
     Args:
@@ -28,9 +36,12 @@ def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]],
         needed: file names in groups; one file of each group must exist, and on the hub the first one is fetched.
             A name that ends in `.index.json` stands for itself and the shards it lists.
         optional: file names fetched along when the hub has them.
+        token: the hub's access token (None or True: that of `hf auth login`; False: none).
+        revision: a branch, tag or commit on the hub (None: main); a local directory is taken as it is.
 
     Raises:
-        FileNotFoundError: there is no such directory and no such repository within reach, or it lacks a needed file.
+        FileNotFoundError: there is no such directory and no such repository or revision within reach, or it lacks a
+            needed file.
         ImportError: the files have to be fetched and huggingface_hub is not installed.
     """
     directory = Path(path_or_id).expanduser()
@@ -42,10 +53,10 @@ def resolve(path_or_id: str | os.PathLike[str], needed: Sequence[Sequence[str]],
         raise NotADirectoryError(f"{name!r} is a file; expected a model directory or a hub id")
     if not _HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
-    cached = _cached_snapshot(name)
+    cached = _cached_snapshot(name, revision or "main")
     if cached is not None and not list(_missing(cached, needed)):
         return cached
-    return _fetch(name, needed, optional)
+    return _fetch(name, needed, optional, token, revision)
 
 
 def public_name(path_or_id: str) -> str:
@@ -182,8 +193,8 @@ def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
         raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; expected a Hugging Face model directory")
 
 
-def _cached_snapshot(repo_id: str) -> Path | None:
-    """The newest snapshot of `repo_id` that huggingface_hub or transformers left on this machine.
+def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
+    """The newest snapshot of a revision that huggingface_hub or transformers left on this machine.
 
     The layout is documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache; reading it here needs
     no extra package and no network.
@@ -191,34 +202,49 @@ def _cached_snapshot(repo_id: str) -> Path | None:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
-    try:
-        commit = (repository / "refs" / "main").read_text().strip()
-    except FileNotFoundError:
-        return None
+    named = repository / "refs" / revision
+    commit = named.read_text().strip() if named.is_file() else revision
     snapshot = repository / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 
 
-def _fetch(repo_id: str, needed: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
+def _fetch(
+    repo_id: str,
+    needed: Sequence[Sequence[str]],
+    optional: Sequence[str],
+    token: str | bool | None,
+    revision: str | None,
+) -> Path:
     """Download the needed and the optional files that the hub has; return the snapshot's directory."""
     try:
         from huggingface_hub import HfApi, hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
     except ImportError as error:
         raise ImportError(
             f"there is no directory {repo_id!r} and the hub's cache does not have it; fetching it needs {_INSTALL}"
         ) from error
     client_error = _client_error(HfHubHTTPError)
+    download = partial(hf_hub_download, repo_id, token=token, revision=revision)
     try:
-        listed = HfApi().model_info(repo_id, timeout=_TIMEOUT_SECONDS).siblings or []
+        listed = HfApi(token=token).model_info(repo_id, revision=revision, timeout=_TIMEOUT_SECONDS).siblings or []
         names = _choose(repo_id, {file.rfilename for file in listed}, needed, optional)
-        paths = [Path(hf_hub_download(repo_id, name)) for name in names]
+        paths = [Path(download(name)) for name in names]
         for path in paths:
             for shard in shard_names(path) if path.name.endswith(_INDEX_SUFFIX) else []:
-                hf_hub_download(repo_id, shard)
+                download(shard)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise FileNotFoundError(
-            f"there is no directory {repo_id!r}, and the hub has no such model, or it is private (hf auth login)"
+            f"there is no directory {repo_id!r}, and the hub has no such model, or it is private (hf auth login, "
+            "HF_TOKEN or token=)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(
+            f"the hub's {repo_id!r} has no revision {revision!r}; expected a branch, a tag or a commit"
         ) from error
     except (ConnectionError, client_error) as error:
         raise FileNotFoundError(

@@ -117,6 +117,8 @@ class BertForSequenceClassification(NamedParameters):
         attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
         seed: int = 0,
+        token: str | bool | None = None,
+        revision: str | None = None,
     ) -> Self:
         """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
 
@@ -131,12 +133,14 @@ class BertForSequenceClassification(NamedParameters):
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, and say so in a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
+            token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
+            revision: a branch, tag or commit on the hub (default: main).
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
             ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
         """
-        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
+        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], token=token, revision=revision)
         config = BertConfig.from_pretrained(directory)
         changes = {
             "num_labels": num_labels,
@@ -149,27 +153,31 @@ class BertForSequenceClassification(NamedParameters):
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)
         model._allocate(config, seed)
-        shapes = {tensor.name: tensor.shape for tensor in model.layout}
+        model._load(directory, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        return model
+
+    def _load(self, directory: Path, *, ignore_mismatched_sizes: bool) -> None:
+        """Fills a new model from a directory's weights, for `from_pretrained`; what these lack at random."""
+        shapes = {tensor.name: tensor.shape for tensor in self.layout}
         weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if weights.ignored:
             logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
         if weights.missing:
             names = ", ".join(weights.missing)
-            warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=2)
+            warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
         if weights.mismatched:
             misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
             warnings.warn(
-                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=2
+                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
             )
-        generator = np.random.Generator(np.random.Philox(seed))
-        for name, view in TensorViews(model._parameters, model.layout).items():
+        generator = np.random.Generator(np.random.Philox(self.dropout_seed))
+        for name, view in TensorViews(self._parameters, self.layout).items():
             if name in weights:
                 view[:] = weights[name]
                 weights.release(name)
                 _check_finite(directory, name, view)
             else:
-                view[:] = random_tensor(name, view.shape, config, generator)
-        return model
+                view[:] = random_tensor(name, view.shape, self.config, generator)
 
     @classmethod
     def from_teacher(

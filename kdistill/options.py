@@ -333,24 +333,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", "distill", "search"):
-        group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
-        group.add_argument(
-            "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
-        )
-        if command != "search":
-            _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
-        _add_switch(
-            group,
-            "--ignore-mismatched-sizes",
-            "begin with a new classifier where the checkpoint's tells another number of labels apart",
-        )
-        for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
-            group.add_argument(
-                f"--{name}-dropout-prob",
-                type=float,
-                metavar="P",
-                help=f"dropout of {dropped} in training (default: that of the model's config, for a shape the teacher's)",
-            )
+        _add_training_inputs(group, command)
     if command == "finetune":
         group.add_argument(
             "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
@@ -380,6 +363,28 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
     )
+
+
+def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
+    group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
+    )
+    if command != "search":
+        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+    _add_switch(
+        group,
+        "--ignore-mismatched-sizes",
+        "begin with a new classifier where the checkpoint's tells another number of labels apart",
+    )
+    origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
+    for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
+        group.add_argument(
+            f"--{name}-dropout-prob",
+            type=float,
+            metavar="P",
+            help=f"dropout of {dropped} in training (default: that of {origin})",
+        )
 
 
 def _add_search(parser: _Parser) -> None:

@@ -26,6 +26,8 @@ def pipeline(
     tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
     **settings: Any,
 ) -> TextClassificationPipeline:
     """Make a function of texts.
@@ -35,6 +37,7 @@ def pipeline(
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
+        token, revision: for the hub, as in `BertForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`; see
             `TextClassificationPipeline`.
 
@@ -53,9 +56,9 @@ def pipeline(
             raise ValueError("tokenizer is None; expected that of the model, as the model itself does not know it")
         tokenizer = model
     if not isinstance(tokenizer, BertTokenizer):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, token=token, revision=revision)
     if not isinstance(model, BertForSequenceClassification):
-        model = BertForSequenceClassification.from_pretrained(model).freeze()
+        model = BertForSequenceClassification.from_pretrained(model, token=token, revision=revision).freeze()
     return TextClassificationPipeline(model=model, tokenizer=tokenizer, **settings)
 
 

@@ -89,16 +89,20 @@ class BertTokenizer:
         do_lower_case: bool | None = None,
         model_max_length: int | None = None,
         use_fast: bool = True,
+        token: str | bool | None = None,
+        revision: str | None = None,
     ) -> BertTokenizer:
         """Load `tokenizer.json`, or `vocab.txt` alone, from a directory or a hub id.
 
         Settings that `tokenizer_config.json` states (`do_lower_case`, `strip_accents`, `tokenize_chinese_chars`) go
         before those inside tokenizer.json, as in transformers; with vocab.txt alone `do_lower_case` is True unless
         stated. The keywords go before both. `use_fast` changes nothing: both kinds of transformers give the same ids.
+        `token` and `revision` are for the hub, as in `BertForSequenceClassification.from_pretrained`.
 
         Raises FileNotFoundError when there is neither file, ValueError when a file cannot be read as what it is.
         """
-        directory = resolve(path_or_id, [["tokenizer.json", "vocab.txt"]], optional=SETTINGS_FILES)
+        needed = [["tokenizer.json", "vocab.txt"]]
+        directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, token=token, revision=revision)
         settings = read_settings(directory)
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case

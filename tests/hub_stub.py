@@ -37,6 +37,10 @@ class Repository:
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     messages: list[str] = field(default_factory=list)
 
+    def commit(self, branch: str) -> str:
+        """Name of a branch's newest commit: its place among the branches."""
+        return f"{list(self.branches).index(branch):040x}"
+
 
 class Hub:
     """What the server keeps. requests: (method, path) of all, in their order."""
@@ -66,8 +70,13 @@ class Hub:
             if match and method in of.split("|"):
                 if of != "GET|HEAD" and "/lfs-store/" not in path and token != TOKEN:
                     return 401, {"error": "Invalid credentials"}, {}
+                if of == "GET|HEAD" and token != TOKEN and self._is_private(match[1]):
+                    return 401, {"error": "Invalid username or password."}, {"X-Error-Code": "RepoNotFound"}
                 return handler(self, body, *map(unquote, match.groups()))
         return 404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"}
+
+    def _is_private(self, name: str) -> bool:
+        return name in self.repositories and self.repositories[name].private
 
     def create(self, body: bytes) -> tuple[int, Any, dict[str, str]]:
         asked = json.loads(body)
@@ -132,11 +141,14 @@ class Hub:
         oid = f"{len(repository.messages):040x}"
         return 200, {"commitUrl": f"{self.endpoint}/{name}/commit/{oid}", "commitOid": oid, "success": True}, {}
 
-    def info(self, body: bytes, name: str) -> tuple[int, Any, dict[str, str]]:
+    def info(self, body: bytes, name: str, branch: str = "main") -> tuple[int, Any, dict[str, str]]:
         if name not in self.repositories:
             return 404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"}
-        listed = [{"rfilename": path} for path in self.repositories[name].branches["main"]]
-        return 200, {"id": name, "sha": "0" * 40, "siblings": listed, "tags": []}, {}
+        files = self.repositories[name].branches.get(branch)
+        if files is None:
+            return 404, {"error": f"Invalid rev id: {branch}"}, {"X-Error-Code": "RevisionNotFound"}
+        listed = [{"rfilename": path} for path in files]
+        return 200, {"id": name, "sha": self.repositories[name].commit(branch), "siblings": listed, "tags": []}, {}
 
     def file(self, body: bytes, name: str, branch: str, path: str) -> tuple[int, Any, dict[str, str]]:
         repository = self.repositories.get(name)
@@ -145,7 +157,11 @@ class Hub:
         content = repository.branches[branch].get(path)
         if content is None:
             return 404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"}
-        return 200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": "0" * 40}
+        return (
+            200,
+            content,
+            {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": repository.commit(branch)},
+        )
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
@@ -157,7 +173,8 @@ _ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"/api/models/{_NAME}/commit/(.+)", Hub.commit),
     ("POST", f"/{_NAME}\\.git/info/lfs/objects/batch", Hub.batch),
     ("PUT", "/lfs-store/(.+)", Hub.store),
-    ("GET|HEAD", f"/api/models/{_NAME}(?:/revision/.+)?", Hub.info),
+    ("GET|HEAD", f"/api/models/{_NAME}", Hub.info),
+    ("GET|HEAD", f"/api/models/{_NAME}/revision/(.+)", Hub.info),
     ("GET|HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", Hub.file),
 ]
 

@@ -192,6 +192,17 @@ def test_sizes_that_no_model_has(place: int, value: int, message: str) -> None:
         _core.bert_layout(tuple(sizes))
 
 
+def test_a_history_without_the_step() -> None:
+    sizes, constants = (1, 8, 2, 8, 10, 10, 2, 2), (1e-3, 0.9, 0.999, 1e-8, 0.0, 0.0)
+    size, _ = _core.bert_layout(sizes)
+    p, g, m, v = (np.zeros(size, np.float32) for _ in range(4))
+    model = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), p, g, workspace)
+    for base, t in ((3, 3), (3, 2), (3, 6), (-1, 1)):
+        state = (m, v, None, np.zeros(10, np.int32), np.zeros((2, 7), np.float32), base, t)
+        with pytest.raises(ValueError, match="history does not hold the steps after base"):
+            model.adamw_step(state, constants, 1)
+
+
 def test_arrays_that_do_not_fit_the_model() -> None:
     sizes = (1, 8, 2, 8, 10, 10, 2, 2)
     size, _ = _core.bert_layout(sizes)

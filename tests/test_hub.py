@@ -8,7 +8,8 @@ from pathlib import Path
 from unittest.mock import call, create_autospec
 
 import pytest
-from hub_stub import NOWHERE, Repository, hub_server, run_with_hub
+from hub_stub import NOWHERE, TOKEN, Repository, hub_server, run_with_hub
+from small_run import write_model
 
 from kdistill.hub import resolve, shard_names, upload
 
@@ -94,10 +95,12 @@ def test_incomplete_cache_asks_for_the_extra(hub_cache: Path, cached: tuple[str,
         resolve("user/model", WEIGHTS)
 
 
-def resolve_elsewhere(endpoint: str, cache: Path, *arguments: object, offline: bool = False) -> tuple[str, str]:
+def resolve_elsewhere(
+    endpoint: str, cache: Path, *arguments: object, offline: bool = False, **keywords: object
+) -> tuple[str, str]:
     """`resolve` in a process of its own; the last lines of its output."""
     pytest.importorskip("huggingface_hub")
-    script = f"from kdistill.hub import resolve; print(resolve(*{arguments!r}))"
+    script = f"from kdistill.hub import resolve; print(resolve(*{arguments!r}, **{keywords!r}))"
     run = run_with_hub(script, endpoint, cache, offline=offline)
     return run.stdout.strip(), (run.stderr.strip().splitlines() or [""])[-1]
 
@@ -145,6 +148,46 @@ def test_hub_model_without_a_needed_file(tmp_path: Path, hub: str) -> None:
 def test_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
     _, error = resolve_elsewhere(hub, tmp_path, "user/other", WEIGHTS)
     assert error.startswith("FileNotFoundError: there is no directory 'user/other', and the hub has no such model")
+
+
+def test_revision_of_a_private_model(tmp_path: Path) -> None:
+    config = [["config.json"]]
+    branches = {"main": {"config.json": b"{}"}, "trial/2": {"config.json": b'{"trial": 2}'}}
+    with hub_server() as server:
+        server.repositories["user/model"] = Repository(private=True, branches=branches)
+        _, error = resolve_elsewhere(server.endpoint, tmp_path, "user/model", config, revision="trial/2")
+        assert error.endswith("the hub has no such model, or it is private (hf auth login, HF_TOKEN or token=)")
+        arguments, keywords = (server.endpoint, tmp_path, "user/model", config), {"token": TOKEN}
+        main, error = resolve_elsewhere(*arguments, **keywords)
+        assert main, error
+        trial, error = resolve_elsewhere(*arguments, **keywords, revision="trial/2")
+        assert trial, error
+        _, error = resolve_elsewhere(*arguments, **keywords, revision="trial/3")
+        assert error.endswith("the hub's 'user/model' has no revision 'trial/3'; expected a branch, a tag or a commit")
+    assert Path(main, "config.json").read_bytes() == b"{}"
+    assert Path(trial, "config.json").read_bytes() == b'{"trial": 2}'
+    # From here on without the hub: each revision by its name, and by its commit.
+    for revision, directory in (("main", main), ("trial/2", trial), (Path(trial).name, trial)):
+        assert resolve_elsewhere("http://127.0.0.1:9", *arguments[1:], revision=revision) == (directory, "")
+
+
+def test_whatever_is_loaded_takes_token_and_revision(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    local = write_model(tmp_path / "local", seed=4)
+    files = {path.name: path.read_bytes() for path in local.iterdir()}
+    script = """
+from kdistill import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+where = {"token": TOKEN, "revision": "trial"}
+print(AutoConfig.from_pretrained("user/model", **where).vocab_size)
+print(AutoTokenizer.from_pretrained("user/model", **where).vocab_size)
+print(AutoModelForSequenceClassification.from_pretrained("user/model", **where).config.vocab_size)
+print(len(pipeline(model="user/model", **where)(["a good film"])))
+"""
+    with hub_server() as server:
+        server.repositories["user/model"] = Repository(private=True, branches={"main": {}, "trial": files})
+        run = run_with_hub(script.replace("TOKEN", repr(TOKEN)), server.endpoint, tmp_path / "home")
+    size = str(len(files["vocab.txt"].split()))
+    assert run.stdout.split() == [size, size, size, "1"], run.stderr
 
 
 @pytest.mark.parametrize(
