@@ -43,6 +43,8 @@ class RunDirectory:
         self._refuse_loss(resume=resume, overwrite=overwrite)
 
     def _make_writable(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"output_dir {str(self.path)!r} is a file; expected a directory")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

@@ -56,7 +56,7 @@ def set_num_threads(n: int) -> None:
     global _num_threads
     if not isinstance(n, (int, np.integer)):
         raise TypeError(f"n is {n!r}; expected a whole number")
-    _num_threads = _checked_threads(int(n), "n")
+    _num_threads = _checked_threads(int(n), "the number of threads")
 
 
 def get_num_threads() -> int:
@@ -78,7 +78,7 @@ def using_num_threads(n: int) -> Iterator[None]:
 
     Several Python threads share the cores in this way. Raises ValueError as `set_num_threads` does.
     """
-    token = _num_threads_here.set(_checked_threads(n, "n"))
+    token = _num_threads_here.set(_checked_threads(n, "the number of threads"))
     try:
         yield
     finally:

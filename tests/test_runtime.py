@@ -47,7 +47,7 @@ def test_the_number_of_threads_is_what_was_set() -> None:
 @pytest.mark.parametrize("threads", [0, -3, 257])
 def test_a_number_of_threads_out_of_range_is_refused_and_changes_nothing(threads: int) -> None:
     kd.set_num_threads(2)
-    with pytest.raises(ValueError, match=f"n is {threads}; expected a whole number from 1 to 256"):
+    with pytest.raises(ValueError, match=f"the number of threads is {threads}; expected a whole number from 1 to 256"):
         kd.set_num_threads(threads)
     assert kd.get_num_threads() == 2
 
@@ -70,7 +70,10 @@ def test_threads_of_one_python_thread() -> None:
             raise KeyError
         assert kd.get_num_threads() == 2
     assert (elsewhere, kd.get_num_threads()) == ([7], 7)
-    with pytest.raises(ValueError, match="n is 0; expected a whole number from 1 to 256"), using_num_threads(0):
+    with (
+        pytest.raises(ValueError, match="the number of threads is 0; expected a whole number from 1 to 256"),
+        using_num_threads(0),
+    ):
         pass
 
 
