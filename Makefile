@@ -22,17 +22,20 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo notebooks test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
+.PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
         memcheck coverage fuzz mutants bench oracle clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo
 
 notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and write docs/notebooks/ (ten minutes)
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python tools/notebooks.py run
+
+notebook-test: $(VENV)/test.stamp  ## run a small version of the notebook, as `make test` does among the rest
+	$(VENV)/bin/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)

@@ -81,6 +81,111 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* b (K, N), or its transpose (N, K), as the packed right operand of a product. */
+static PyObject *py_pack_right(PyObject *module, PyObject *args)
+{
+    const kd_gemm *gemm = gemm_of(module);
+    PyObject *object;
+    int transposed;
+    if (!PyArg_ParseTuple(args, "Op:pack_right", &object, &transposed))
+        return NULL;
+    PyArrayObject *b = kd_array(object, "b", NPY_FLOAT, 2);
+    if (!b)
+        return NULL;
+    ptrdiff_t K = PyArray_DIM(b, transposed ? 1 : 0), N = PyArray_DIM(b, transposed ? 0 : 1);
+    PyArrayObject *right = new_floats(kd_gemm_right_size(gemm, K, N), 0);
+    if (!right)
+        return NULL;
+    if (transposed)
+        kd_gemm_pack_right_transposed(gemm, kd_floats(right), kd_floats(b), K, K, N);
+    else
+        kd_gemm_pack_right(gemm, kd_floats(right), kd_floats(b), N, K, N);
+    return (PyObject *)right;
+}
+
+/* The operands that a product may lack, None or an array: bias, and `other` of what follows. */
+static int parse_finish(kd_product *product, PyObject *bias, const char *activation, PyObject *other)
+{
+    PyArrayObject *array = bias == Py_None ? NULL : floats(bias, "bias", product->N, 0);
+    if (bias != Py_None && !array)
+        return -1;
+    product->bias = array ? kd_floats(array) : NULL;
+    product->accumulate = !array;
+    array = other == Py_None ? NULL : kd_array_out(other, "other", NPY_FLOAT, 2, product->M * product->N);
+    if (other != Py_None && !array)
+        return -1;
+    product->other = array ? kd_floats(array) : NULL;
+    product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_MULTIPLY : KD_FINISH_NONE;
+    return activation ? kd_parse_activation(activation, &product->activation) : 0;
+}
+
+/* kd_rows's product with part of a packed operand, and what follows it. */
+static PyObject *py_packed_product(PyObject *module, PyObject *args)
+{
+    const kd_rows *rows = gemm_of(module)->rows;
+    PyObject *c_object, *a_object, *right_object, *bias, *other;
+    Py_ssize_t height, row, first;
+    const char *activation;
+    if (!PyArg_ParseTuple(args, "OOOnnnOzO:packed_product", &c_object, &a_object, &right_object, &height, &row, &first,
+                          &bias, &activation, &other))
+        return NULL;
+    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2);
+    PyArrayObject *c = a ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
+    PyArrayObject *right = c ? kd_array(right_object, "right", NPY_FLOAT, 1) : NULL;
+    ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = c ? PyArray_DIM(c, 1) : 0;
+    if (!right || !floats(c_object, "c", M, N))
+        return NULL;
+    ptrdiff_t size = PyArray_SIZE(right), whole = height > 0 ? rows->panel * height : 1;
+    if (size % whole || K < 1 || row < 0 || first < 0 || row + K > height || first + N > size / height) {
+        PyErr_SetString(PyExc_ValueError, "right has not these rows and columns");
+        return NULL;
+    }
+    kd_product product = {.c = kd_floats(c),
+                          .ldc = N,
+                          .a = kd_floats(a),
+                          .lda = K,
+                          .right = kd_floats(right) + row * rows->panel,
+                          .right_rows = height,
+                          .first = first,
+                          .M = M,
+                          .N = N,
+                          .K = K};
+    if (parse_finish(&product, bias, activation, other) < 0)
+        return NULL;
+    rows->product(&product);
+    Py_RETURN_NONE;
+}
+
+/* c (M, N) = start (M) + a b^T for a (M, K), b (N, K). */
+static PyObject *py_dots(PyObject *module, PyObject *args)
+{
+    PyObject *c_object, *start_object, *a_object, *b_object;
+    if (!PyArg_ParseTuple(args, "OOOO:dots", &c_object, &start_object, &a_object, &b_object))
+        return NULL;
+    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2), *b = a ? kd_array(b_object, "b", NPY_FLOAT, 2) : NULL;
+    ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = b ? PyArray_DIM(b, 0) : 0;
+    PyArrayObject *start = b && floats(b_object, "b", N, K) ? floats(start_object, "start", M, 0) : NULL;
+    PyArrayObject *c = start ? kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N) : NULL;
+    if (!c)
+        return NULL;
+    gemm_of(module)->rows->dots(kd_floats(c), N, kd_floats(start), kd_floats(a), kd_floats(b), M, N, K);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_add_scaled(PyObject *module, PyObject *args)
+{
+    PyObject *y_object, *x_object;
+    float scale;
+    if (!PyArg_ParseTuple(args, "OOf:add_scaled", &y_object, &x_object, &scale))
+        return NULL;
+    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 1);
+    PyArrayObject *y = x ? kd_array_out(y_object, "y", NPY_FLOAT, 1, PyArray_SIZE(x)) : NULL;
+    if (!y)
+        return NULL;
+    gemm_of(module)->rows->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_norm_forward(PyObject *module, PyObject *args)
 {
     PyObject *x_object, *gamma_object, *beta_object;
@@ -262,6 +367,14 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
 PyMethodDef kd_layer_methods[] = {
     {"product", py_product, METH_VARARGS,
      "product($module, c, a, b, transposed, /)\n--\n\nc += a b, or a^T b, through the packed product the layers use."},
+    {"pack_right", py_pack_right, METH_VARARGS,
+     "pack_right($module, b, transposed, /)\n--\n\nb, or b^T, in the panels packed_product reads."},
+    {"packed_product", py_packed_product, METH_VARARGS,
+     "packed_product($module, c, a, right, rows, row, first, bias, activation, other, /)\n--\n\n"
+     "c += a b, or bias + a b, for K rows from `row` and N columns from `first` of a packed operand of `rows` rows; "
+     "then c = act(c) and other = act'(c), or without an activation other *= c."},
+    {"dots", py_dots, METH_VARARGS, "dots($module, c, start, a, b, /)\n--\n\nc = start + a b^T."},
+    {"add_scaled", py_add_scaled, METH_VARARGS, "add_scaled($module, y, x, scale, /)\n--\n\ny += scale * x."},
     {"norm_forward", py_norm_forward, METH_VARARGS,
      "norm_forward($module, x, gamma, beta, eps, /)\n--\n\nLayerNorm: (y, stats)."},
     {"norm_backward", py_norm_backward, METH_VARARGS,

@@ -85,6 +85,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         "name of the run in the model card and in TensorBoard (default: the output directory's name)",
         group="output",
     )
+    search_trials: int | None = argument(
+        None,
+        "trials of a hyperparameter search that were scored on the evaluation rows before this run, for its model card "
+        "to say so; best_run.toml and a search by the same trainer set it",
+        group="output",
+        at_least=1,
+        origin="kdistill",
+    )
     push_to_hub: bool = argument(
         False, "upload the finished model to the Hugging Face hub (needs the extra kdistill[hub])", group="hub"
     )

@@ -97,7 +97,9 @@ def search(options: Namespace) -> Figures:
     best = trainer.hyperparameter_search(**given)
     path = Path(args.output_dir, BEST_RUN_FILE)
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
-    atomic_write(path, "\n".join([f"# trial {best.run_id}: {best.objective}", *lines, ""]).encode())
+    lines.insert(0, f"# trial {best.run_id}: {best.objective}")
+    lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
+    atomic_write(path, "\n".join([*lines, ""]).encode())
     states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
     return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
 

@@ -142,7 +142,8 @@ def _choice(report: Report) -> str:
             f"{evaluations} evaluations"
         )
     if report.search_trials is not None:
-        chosen.append(f"the hyperparameters are the best of {report.search_trials} trials")
+        trials = f"{report.search_trials} trial{'s' * (report.search_trials > 1)}"
+        chosen.append(f"a hyperparameter search scored {trials} on them")
     mean = spreads(report.seeds.values()).get("accuracy")
     if mean is not None and report.measured is not None and _is_the_best(report.measured, report.seeds):
         chosen.append(

@@ -419,7 +419,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         "--search-trials",
         type=int,
         metavar="N",
-        help="the run's hyperparameters are the best of N trials on its evaluation rows",
+        help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
     )
     moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")

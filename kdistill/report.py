@@ -55,7 +55,7 @@ class Questions:
     """What a report is to answer beside how good the model is on its evaluation rows.
 
     without_teacher, seed_runs: output directories of finished runs. holdout: name of rows, and the rows. speed: measure
-    sentences per second. search_trials: of how many trials on the evaluation rows the hyperparameters are the best.
+    sentences per second. search_trials: trials of a hyperparameter search that were scored on the evaluation rows.
     """
 
     without_teacher: Sequence[str | os.PathLike[str]] = ()

@@ -211,6 +211,10 @@ class SharedStudy:
         """Trials that are begun and run no more."""
         return self.begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
 
+    def scored(self) -> int:
+        """Trials that the evaluation rows have judged: those that are complete and those that were pruned."""
+        return sum(1 for trial in self.trials() if trial.state.name in ("COMPLETE", "PRUNED"))
+
     def end(self, number: int, state: str, objective: float | None = None) -> None:
         """End a running trial in one of Optuna's states, COMPLETE with its objective."""
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])

@@ -218,7 +218,8 @@ class TrainerBase:
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
         holdout: rows, as any data set, that chose nothing.
-        search_trials: of how many trials on the evaluation rows the hyperparameters are the best.
+        search_trials: trials of a hyperparameter search that were scored on the evaluation rows; default
+            `args.search_trials`.
         measure_speed: measure sentences per second of this model and its teacher, which takes some seconds.
 
         Raises what `report_measuring.make_report` raises, and warns as it does.
@@ -229,7 +230,7 @@ class TrainerBase:
             seed_runs=seed_runs,
             holdout=None if rows is None else (self.data_names.get("holdout", name_of(holdout)), rows),
             speed=measure_speed,
-            search_trials=search_trials,
+            search_trials=self.args.search_trials if search_trials is None else search_trials,
         )
         metadata = CardMetadata(_several(language), license, _several(tags), _several(dataset_tags))
         directory = Path(self.args.output_dir)

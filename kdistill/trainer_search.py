@@ -60,8 +60,9 @@ class SearchingTrainer(TrainerBase):
 
         A trial trains what `model_init` makes, on a copy of this trainer and its callbacks, and writes no model. Its
         objective is that of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
-        `MemoryError`) is recorded and the search goes on; `study` is Optuna's. Raises `ValueError` without `model_init`
-        or `eval_dataset` and for a space or study that does not fit, `RuntimeError` when no trial finished.
+        `MemoryError`) is recorded and the search goes on. `study` is Optuna's; `args.search_trials`, which the model
+        card tells, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
+        for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
         dataset, eval_dataset = self._checked_search(backend)
         space = hyperparameter_space(hp_space, self.args)
@@ -80,7 +81,7 @@ class SearchingTrainer(TrainerBase):
             args=self.args,
         )
         self.study = study.study
-        return Search(
+        search = Search(
             study,
             space,
             partial(self._run_trial, dataset=dataset, compute_objective=compute_objective, hp_name=hp_name),
@@ -89,7 +90,11 @@ class SearchingTrainer(TrainerBase):
             timeout=timeout,
             prepare=lambda: self._prepare(dataset),
             progress=Progress("search", unit="trials", quiet=self.args.disable_tqdm),
-        ).run()
+        )
+        try:
+            return search.run()
+        finally:
+            self.args.search_trials = study.scored() or None  # what is trained from now on is chosen by these rows
 
     def _subject(self, dataset: Dataset, eval_dataset: Dataset) -> dict[str, str]:
         """What a study is about: "the study is about other ...", when it is not this."""

@@ -41,6 +41,34 @@ def products(m: int, k: int, n: int) -> None:
     assert (c == 1 + 2 * k).all()
 
 
+def packed_products(m: int, k: int, n: int) -> None:
+    """A head's rows or columns of a weight, which begin and end within panels, with all that may follow a product."""
+    a, bias = at_the_edge(m, k), at_the_edge(n)
+    for row, first in ((0, 0), (k, 0), (0, n), (k, n), (1, 1)):
+        height, width = row + k, first + n
+        for transposed in (False, True):
+            packed = _core.pack_right(at_the_edge(*(width, height) if transposed else (height, width)), transposed)
+            right = at_the_edge(packed.size)
+            right[:] = packed
+            place = (height, row, first)
+            c, other = at_the_edge(m, n), at_the_edge(m, n)
+            _core.packed_product(c, a, right, *place, None, None, None)
+            _core.packed_product(c, a, right, *place, bias, None, other)
+            assert (c == 1 + k).all()
+            assert (other == 1 + k).all()
+            for name in ("gelu", "gelu_new", "relu"):
+                _core.packed_product(c, a, right, *place, bias, name, None)
+                _core.packed_product(c, a, right, *place, bias, name, other)
+
+
+def few_rows(m: int, k: int, n: int) -> None:
+    c, flat = at_the_edge(m, n), at_the_edge(n)
+    _core.dots(c, at_the_edge(m), at_the_edge(m, k), at_the_edge(n, k))
+    assert (c == 1 + k).all()
+    _core.add_scaled(flat, at_the_edge(n), 2.0)
+    assert (flat == 3).all()
+
+
 def rows(m: int, n: int) -> None:
     x, gamma, flat = at_the_edge(m, n), at_the_edge(n), at_the_edge(m * n)
     _, stats = _core.norm_forward(x, gamma, gamma, 1e-12)
@@ -65,6 +93,9 @@ def main() -> None:
     for size in (1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 32, 33, 48):
         products(size, size + 1, size)
         products(1, size, 33)
+        packed_products(size, size + 1, size)
+        packed_products(1, size, 33)
+        few_rows(3, size, size + 1)
         rows(3, size)
         attention(size, 2, 3)
         attention(size, 3, size)

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN, USER = "hf_of_the_stub", "me"
+NOWHERE = "http://127.0.0.1:9"  # nothing listens on port 9
 LARGE = (".safetensors", ".bin")
 
 
@@ -184,6 +185,7 @@ def hub_server() -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet: the second of two would wait 40 ms for the first's acknowledgement
 
         def respond(self) -> None:
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -215,7 +217,7 @@ def hub_server() -> Iterator[Hub]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub = Hub(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # seconds until it sees its shutdown
         thread.start()
         try:
             yield hub
@@ -224,11 +226,12 @@ def hub_server() -> Iterator[Hub]:
             thread.join()
 
 
-def run_with_hub(
-    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    """Run Python with huggingface_hub's settings for this hub alone: it reads them once, when it is imported."""
-    settings = {
+def environment(endpoint: str, home: Path, *, token: str | None = None, offline: bool = False) -> dict[str, str]:
+    """The environment of a process whose huggingface_hub knows this hub alone, and keeps everything below `home`.
+
+    It reads its settings once, when it is imported, so a test needs a process of its own.
+    """
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
         "HF_HOME": str(home),
         "HF_ENDPOINT": endpoint,
@@ -240,6 +243,13 @@ def run_with_hub(
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         **({} if token is None else {"HF_TOKEN": token}),
     }
+
+
+def run_with_hub(
+    script: str, endpoint: str, home: Path, *, token: str | None = None, offline: bool = False, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in such an environment."""
+    settings = environment(endpoint, home, token=token, offline=offline)
     return subprocess.run(
         [sys.executable, "-c", script], cwd=cwd, env=settings, capture_output=True, text=True, check=False
     )

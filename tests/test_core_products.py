@@ -22,19 +22,27 @@ def operands(m: int, k: int, n: int) -> tuple[NDArray[np.float32], NDArray[np.fl
     return rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
 
 
-def check(m: int, k: int, n: int, *, transposed: bool, start: float = 0.0) -> None:
-    """Holds every element of c + a b against its own bound.
+def is_product(
+    c: NDArray[np.float32], start: float | NDArray[np.float32], a: NDArray[np.float32], b: NDArray[np.float32]
+) -> bool:
+    """Whether every element of c is start + a b, each within its own bound.
 
     Whatever the order of the sum, and with or without fused multiply-add, the error of k products added to c is
     at most g (|c| + |a| |b|) with g = (k + 1) u / (1 - (k + 1) u)  (Higham, Accuracy and Stability, 3.1 and 3.5).
     """
-    a, b = operands(m, k, n)
-    c = np.full((m, n), start, np.float32)
-    _core.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    k = a.shape[1]
     exact_a, exact_b = a.astype(np.float64), b.astype(np.float64)
     bound = (k + 1) * UNIT_ROUNDOFF / (1 - (k + 1) * UNIT_ROUNDOFF)
     error = np.abs(c - (start + exact_a @ exact_b))
-    assert (error <= bound * (abs(start) + np.abs(exact_a) @ np.abs(exact_b))).all(), (m, k, n)
+    return bool((error <= bound * (np.abs(start) + np.abs(exact_a) @ np.abs(exact_b))).all())
+
+
+def check(m: int, k: int, n: int, *, transposed: bool, start: float = 0.0) -> None:
+    """Holds c + a b, or c + a^T b, against float64."""
+    a, b = operands(m, k, n)
+    c = np.full((m, n), start, np.float32)
+    _core.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    assert is_product(c, start, a, b), (m, k, n)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -84,6 +92,54 @@ def test_a_row_has_the_same_bits_in_any_product(transposed: bool) -> None:
         np.testing.assert_array_equal(part, whole[first:last])
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_part_of_a_packed_operand(transposed: bool) -> None:
+    """What a head takes of a weight: rows and columns that begin and end anywhere in its panels."""
+    for m, k, n, row, first in itertools.product((1, 5, 13), (1, 9), (1, 12, 20, 40), (0, 3), (0, 1, 12, 31, 33)):
+        a, _ = operands(m, k, n)
+        _, whole = operands(m, row + k + 2, first + n + 7)
+        packed = _core.pack_right(np.ascontiguousarray(whole.T) if transposed else whole, transposed)
+        part, bias = whole[row : row + k, first : first + n], np.arange(n, dtype=np.float32)
+        for start in (None, bias):
+            c = np.full((m, n), 3, np.float32)
+            _core.packed_product(c, a, packed, len(whole), row, first, start, None, None)
+            assert is_product(c, np.float32(3) if start is None else bias, a, part), (m, k, n, row, first)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (7, 9, 33), (13, 768, 64), (13, 800, 70), (3, 1600, 35)])
+def test_what_follows_a_product_sees_complete_sums(m: int, k: int, n: int, name: str) -> None:
+    """k beyond 768 is summed in several runs, as in BERT-large; only the last may be followed by the activation."""
+    a, b = operands(m, k, n)
+    packed, bias = _core.pack_right(b, False), np.linspace(-1, 1, n, dtype=np.float32)
+    plain, c, alone = (np.zeros((m, n), np.float32) for _ in range(3))
+    slope, factor = np.full((m, n), 9, np.float32), np.full((m, n), 3, np.float32)
+    _core.packed_product(plain, a, packed, k, 0, 0, bias, None, factor)
+    assert is_product(plain, bias, a, b)
+    np.testing.assert_array_equal(factor, 3 * plain)
+    _core.packed_product(c, a, packed, k, 0, 0, bias, name, slope)
+    _core.packed_product(alone, a, packed, k, 0, 0, bias, name, None)
+    value, derivative = _core.activation(plain.ravel(), np.ones(m * n, np.float32), name)
+    np.testing.assert_array_equal(c.ravel(), value)
+    np.testing.assert_array_equal(alone, c)
+    np.testing.assert_array_equal(slope.ravel(), derivative)
+
+
+def test_dots_of_few_rows() -> None:
+    for m, k, n in itertools.product((1, 2, 5), AWKWARD, (1, 3, 4, 5, 9, 16)):
+        a, b = operands(m, k, n)
+        start, c = np.arange(m, dtype=np.float32), np.zeros((m, n), np.float32)
+        _core.dots(c, start, a, np.ascontiguousarray(b.T))
+        assert is_product(c, start[:, None], a, b), (m, k, n)
+
+
+def test_add_scaled() -> None:
+    for size in AWKWARD:
+        x, y = operands(1, 1, size)[1][0], np.arange(size, dtype=np.float32)
+        _core.add_scaled(y, x, -0.75)
+        assert is_product(y[None], np.arange(size, dtype=np.float32), np.full((1, 1), -0.75, np.float32), x[None])
+
+
 def test_subnormal_numbers_are_not_flushed() -> None:
     tiny = np.full((1, 1), 1e-39, np.float32)
     c = np.zeros((1, 1), np.float32)
@@ -115,6 +171,25 @@ def test_shapes_that_do_not_fit(
     arrays = [np.zeros(shape, np.float32) for shape in (c, a, b)]
     with pytest.raises(ValueError, match=message):
         _core.product(*arrays, transposed)
+
+
+def test_parts_that_do_not_exist() -> None:
+    a, c = np.zeros((2, 5), np.float32), np.zeros((2, 3), np.float32)
+    packed = _core.pack_right(np.zeros((6, 4), np.float32), False)
+    columns = packed.size // 6
+    for rows, row, first in ((6, 2, 0), (6, -1, 0), (6, 0, -1), (6, 0, columns - 2), (0, 0, 0), (4, 0, 0), (7, 0, 0)):
+        with pytest.raises(ValueError, match="right has not these rows and columns"):
+            _core.packed_product(c, a, packed, rows, row, first, None, None, None)
+    with pytest.raises(ValueError, match="right has not these rows and columns"):
+        _core.packed_product(c, np.zeros((2, 0), np.float32), packed, 6, 0, 0, None, None, None)
+    with pytest.raises(ValueError, match="bias has the wrong shape"):
+        _core.packed_product(c, a, packed, 6, 0, 0, np.zeros(4, np.float32), None, None)
+    with pytest.raises(ValueError, match="other has 4 elements; expected 6"):
+        _core.packed_product(c, a, packed, 6, 0, 0, None, None, np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match="b has the wrong shape; expected 3 x 5"):
+        _core.dots(c, np.zeros(2, np.float32), a, np.zeros((3, 4), np.float32))
+    with pytest.raises(ValueError, match="y has 2 elements; expected 3"):
+        _core.add_scaled(np.zeros(2, np.float32), np.zeros(3, np.float32), 1.0)
 
 
 def test_other_types_and_strides_are_refused() -> None:

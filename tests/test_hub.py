@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import call, create_autospec
 
 import pytest
-from hub_stub import TOKEN, Repository, hub_server, run_with_hub
+from hub_stub import NOWHERE, TOKEN, Repository, hub_server, run_with_hub
 from small_run import write_model
 
 from kdistill.hub import resolve, shard_names, upload
@@ -108,7 +108,7 @@ def resolve_elsewhere(
 @pytest.mark.parametrize("offline", [False, True])
 def test_unknown_id_without_network_is_one_clear_error(tmp_path: Path, offline: bool) -> None:
     """Nothing listens on port 9."""
-    _, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", WEIGHTS, offline=offline)
+    _, error = resolve_elsewhere(NOWHERE, tmp_path, "user/model", WEIGHTS, offline=offline)
     assert error.startswith("FileNotFoundError: there is no directory 'user/model', and the hub cannot be reached")
 
 
@@ -136,7 +136,7 @@ def test_hub_gives_the_first_choice_with_its_shards_and_what_is_optional(tmp_pat
     assert directory, error
     expected = {name: HUB_FILES[name] for name in HUB_FILES if name not in ("pytorch_model.bin", "README.md")}
     assert {path.name: path.read_bytes() for path in Path(directory).iterdir()} == expected
-    again, error = resolve_elsewhere("http://127.0.0.1:9", tmp_path, "user/model", needed)
+    again, error = resolve_elsewhere(NOWHERE, tmp_path, "user/model", needed)
     assert again == directory, error
 
 

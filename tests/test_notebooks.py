@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import re
 import runpy
 import shutil
 from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
+from hub_stub import NOWHERE, TOKEN, environment, hub_server
 
 import kdistill as kd
 
 nbformat = pytest.importorskip("nbformat")
-for package in ("nbclient", "ipykernel", "matplotlib", "optuna"):
+for package in ("nbclient", "nbconvert", "ipykernel", "matplotlib", "optuna", "huggingface_hub"):
     pytest.importorskip(package)
 
 TOOL = runpy.run_path(str(ROOT / "tools" / "notebooks.py"))
@@ -63,6 +65,46 @@ def test_stripping_takes_all_that_a_run_leaves() -> None:
     assert nbformat.writes(notebook) == expected
 
 
+class Sources(HTMLParser):
+    """What a page shows of the notebook itself, by the ids of its cells, and its title; not what running it gave."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self._inside: str | None = None
+        self.feed(page)
+        self.found = {name: text.strip() for name, text in self.found.items()}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = {name: value or "" for name, value in attrs}
+        classes = told.get("class", "").split()
+        if tag == "title" or "cell" in classes:
+            self._inside = told.get("id", tag)
+        elif "output_wrapper" in classes:
+            self._inside = None
+        self.handle_data(told.get("href", "") + told.get("alt", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "title":
+            self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside is not None and not re.fullmatch(r"In\s\[.*\]:", data):  # which differs from run to run
+            self.found[self._inside] = self.found.get(self._inside, "") + data
+
+
+@pytest.mark.parametrize("path", TOOL["NOTEBOOKS"], ids=lambda path: path.name)
+def test_a_page_shows_the_committed_notebook(path: Path) -> None:
+    notebook = read(path)
+    expected = Sources(TOOL["page"](notebook, path.parent)).found
+    for cell in notebook.cells:
+        shown = expected[f"cell-id={cell.id}"]
+        assert shown == cell.source if cell.cell_type == "code" else shown
+    found = Sources((TOOL["PAGES"] / f"{path.stem}.html").read_text()).found
+    differing = [name for name in dict.fromkeys((*expected, *found)) if expected.get(name) != found.get(name)]
+    assert not differing, "the page is of another version of these cells; run: make notebooks"
+
+
 @pytest.fixture(scope="module")
 def model_that_has_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small BERT that has seen some sentiment, in the place of a pretrained one."""
@@ -92,8 +134,8 @@ def model_that_has_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def run(parameters: dict[str, object], directory: Path) -> Any:
-    """The executed notebook, with these parameters and everything else small."""
+def run(parameters: dict[str, object], directory: Path, hub: dict[str, str]) -> Any:
+    """The executed notebook, with these parameters and everything else small, in an environment that has this hub."""
     small = {
         "num_train_epochs": 2,
         "batch_size": 64,
@@ -105,15 +147,15 @@ def run(parameters: dict[str, object], directory: Path) -> Any:
     notebook = read(NOTEBOOK)
     lines = [f"{name} = {value!r}" for name, value in (small | parameters).items()]
     TOOL["with_parameters"](notebook, "\n".join(lines))
-    # Without a network, whatever there is here; the package of this checkout, and a cache of the test's own.
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "KDISTILL_CACHE": str(directory / "cache")}
-    TOOL["execute"](notebook, NOTEBOOK.parent, env=env)
+    # The package of this checkout, and a cache of the test's own.
+    own = {"PYTHONPATH": str(ROOT), "KDISTILL_CACHE": str(directory / "cache")}
+    TOOL["execute"](notebook, NOTEBOOK.parent, env=hub | own)
     return notebook
 
 
 def test_without_a_network(model_that_has_read: Path, tmp_path: Path) -> None:
     parameters = {"pretrained_dir": str(model_that_has_read), "offline_rows": 1200, "offline_trials": 3}
-    notebook = run(parameters, tmp_path)
+    notebook = run(parameters, tmp_path, environment(NOWHERE, tmp_path / "home", offline=True))
     html = TOOL["page"](notebook, NOTEBOOK.parent)
     assert html.count("data:image/svg+xml") >= 8, "a drawing, and a picture for each question"
     assert "<script" not in html
@@ -123,8 +165,8 @@ def test_without_a_network(model_that_has_read: Path, tmp_path: Path) -> None:
     assert kd.BertForSequenceClassification.from_pretrained(tmp_path / "tiny-bert-best").num_parameters() < 1_000_000
 
 
-def test_with_models_and_rows_by_name(model_that_has_read: Path, tmp_path: Path) -> None:
-    """What happens with a network, but for the network: the ids are directories."""
+def test_with_a_network(model_that_has_read: Path, tmp_path: Path) -> None:
+    """Models and rows by name, where the ids are directories; and the upload, to a hub on this machine."""
     rows = tmp_path / "rows"
     rows.mkdir()
     table = kd.load_dataset(ROWS)["train"]
@@ -137,5 +179,17 @@ def test_with_models_and_rows_by_name(model_that_has_read: Path, tmp_path: Path)
     shutil.copy(model_that_has_read / "vocab.txt", student)
     ids = {"teacher_id": str(model_that_has_read), "student_id": str(student)}
     data = {"dataset_id": str(rows), "dataset_config": None, "online": True, "n_trials": 3}
-    run(ids | data, tmp_path / "out")
-    assert (tmp_path / "out" / "tiny-bert-best" / "model.safetensors").is_file()
+    with hub_server() as hub:
+        there = environment(hub.endpoint, tmp_path / "home", token=TOKEN)
+        notebook = run(ids | data | {"push_to_hub": True}, tmp_path / "out", there)
+        address = f"{hub.endpoint}/me/tiny-bert-sst2-distilled/commit/{1:040x}"
+    (push,) = (cell for cell in notebook.cells if cell.id == "push")
+    assert [output.text for output in push.outputs] == [f"{address}\n"]
+    uploaded = hub.repositories["me/tiny-bert-sst2-distilled"].branches["main"]
+    best = tmp_path / "out" / "tiny-bert-best"  # the retrained model, not that of the first training
+    for name in ("model.safetensors", "README.md", "config.json", "tokenizer.json", "all_results.json"):
+        assert uploaded[name] == (best / name).read_bytes()
+    assert not [name for name in uploaded if name.startswith("checkpoint-")]
+    card = uploaded["README.md"].decode()
+    assert f"a hyperparameter search scored {data['n_trials']} trials on them" in card
+    assert "McNemar" in card

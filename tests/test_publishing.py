@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_stub import TOKEN, Hub, hub_server, run_with_hub
+from hub_stub import NOWHERE, TOKEN, Hub, hub_server, run_with_hub
 from small_run import small_model, weights, write_model
 from weight_files import write_arrays
 
 from kdistill.model import BertForSequenceClassification
 
 pytest.importorskip("huggingface_hub")
-NOWHERE = "http://127.0.0.1:9"  # nothing listens on port 9
 
 RUN = """
 import sys, warnings

@@ -123,7 +123,7 @@ def test_all_of_it_from_the_command_line(copy: Path, capsys: pytest.CaptureFixtu
     assert row_of(card, "isa_level")["which"]
     assert f"p = {alone['mcnemar']['p_value']:.4g}" in card
     assert "These rows chose the model" in card
-    assert "best of 12 trials" in card
+    assert "a hyperparameter search scored 12 trials on them" in card
     assert str(copy) not in card
 
 

@@ -121,7 +121,7 @@ def test_trainer_is_as_before_and_trains_with_the_best(tmp_path: Path) -> None:
     first, arguments = weights(trainer.model), trainer.args.to_dict()
     best = search(trainer)
     np.testing.assert_array_equal(weights(trainer.model), first)
-    assert (trainer.args.to_dict(), trainer.state.global_step) == (arguments, 0)
+    assert (trainer.args.to_dict(), trainer.state.global_step) == (arguments | {"search_trials": 3}, 0)
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["runs", "study.journal", "study.journal.workers"]
     assert sorted(path.name for path in (out / "runs").iterdir()) == ["run-0", "run-1", "run-2"]
@@ -129,6 +129,7 @@ def test_trainer_is_as_before_and_trains_with_the_best(tmp_path: Path) -> None:
         setattr(trainer.args, name, value)
     trainer.train()
     assert trainer.evaluate()["eval_accuracy"] == best.objective
+    assert "a hyperparameter search scored 3 trials on them" in (out / "README.md").read_text()
 
 
 def test_each_trial_has_its_own_callbacks(tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ def test_failed_trial_is_recorded(tmp_path: Path, space: Any, error: str) -> Non
     best = search(trainer, hp_space=space)
     assert states(trainer) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert trainer.study.trials[1].user_attrs["error"].startswith(error)
+    assert trainer.args.search_trials == 2
     assert best.run_id in "02"
 
 
@@ -206,6 +208,7 @@ def test_pruned_trials_stop_after_the_epoch_that_says_so(tmp_path: Path) -> None
     trainer = distillation_trainer(tmp_path)
     search(trainer, n_trials=4, pruner=EveryOther(), n_jobs=2)
     assert states(trainer) == ["COMPLETE", "PRUNED"] * 2
+    assert trainer.args.search_trials == 4
     for trial in trainer.study.trials:
         epochs = trial.params["num_train_epochs"] if trial.number % 2 == 0 else 1
         assert list(trial.intermediate_values) == list(range(1, epochs + 1))

@@ -55,11 +55,19 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     figures = json.loads(output)
     study = optuna.load_study(study_name="search", storage=open_journal("out/study.journal"))
     assert (figures["run_id"], figures["objective"]) == (str(study.best_trial.number), study.best_value)
-    assert figures["hyperparameters"] == study.best_params == tomllib.loads(Path("out/best_run.toml").read_text())
+    assert figures["hyperparameters"] == study.best_params
+    assert tomllib.loads(Path("out/best_run.toml").read_text()) == study.best_params | {"search_trials": 3}
     assert (figures["trials"], figures["best_run"]) == ({"complete": 3}, "out/best_run.toml")
     distill = [*INPUTS[:-1], "again", *QUICK[:4], "--config", "out/best_run.toml", "--json"]
     assert cli.main(["distill", *distill]) == 0
     assert json.loads(capsys.readouterr().out)["eval_accuracy"] == study.best_value
+    told = "a hyperparameter search scored 3 trials on them"
+    assert told in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["search_trials"] == 3
+    assert told in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--search-trials", "50", "--json"]) == 0
+    assert told.replace("3", "50") in Path("again/README.md").read_text()
 
 
 def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_comes_later(tmp_path: Path) -> N
     finally:
         signal.signal(signal.SIGINT, handler)
     assert states(trainer) == ["COMPLETE", "COMPLETE", "FAIL", "WAITING"]
+    assert trainer.args.search_trials == 2
     expected = distillation_trainer(tmp_path / "expected")
     search(expected, n_trials=3)
     going_on = distillation_trainer(tmp_path)

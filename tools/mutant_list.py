@@ -49,6 +49,24 @@ MUTANTS = [
         "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
     ),
     Mutant("kd_rows_product.inc", "ptrdiff_t skip = kd_max(0, p->first - f)", "ptrdiff_t skip = 0"),
+    # ---- part of a packed operand
+    Mutant(
+        "kd_rows_product.inc",
+        ".b = p->right + f * p->right_rows + k0 * PANEL",
+        ".b = p->right + f * p->K + k0 * PANEL",
+    ),
+    Mutant("kd_rows_product.inc", "end = p->first + p->N;", "end = p->N;"),
+    Mutant("kd_rows_product.inc", "kd_min(PANEL - skip, p->N - n)", "kd_min(PANEL, p->N - n)"),
+    Mutant(
+        "kd_rows_product.inc", "memcpy(c + r * ldc, tile + r * PANEL + skip,", "memcpy(c + r * ldc, tile + r * PANEL,"
+    ),
+    Mutant(
+        "kd_rows_product.inc",
+        "o.start + r * o.lds, (size_t)columns * sizeof(float)",
+        "o.start + r * o.lds, (size_t)(PANEL - skip) * sizeof(float)",
+    ),
+    Mutant("kd_linear.c", "product.first = head * D;", "product.first = 0;"),
+    Mutant("kd_linear.c", "head * D * gemm->rows->panel;", "head * D;"),
     # ---- rows
     Mutant("kd_rows.inc", "(pair + other)", "(pair - other)"),
     Mutant(
@@ -58,6 +76,13 @@ MUTANTS = [
     ),
     Mutant("kd_rows.inc", "vf_load_n(dy + i, m) * (1.0f - t * t)", "vf_load_n(dy + i, m) * (1.0f + t * t)"),
     Mutant("kd_rows.inc", "sum += v * v;", "sum += v;"),
+    Mutant(
+        "kd_rows.inc",
+        "vf_load_n(y + i, m) + a * vf_load_n(x + i, m)",
+        "vf_load_n(y + i, m) - a * vf_load_n(x + i, m)",
+    ),
+    Mutant("kd_rows.inc", "x * vf_load_n(b + j * K + i, m);", "x * vf_load_n(b + i, m);"),
+    Mutant("kd_rows.inc", "c[j] = start + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
     Mutant("kd_rows.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"),
     Mutant("kd_rows.inc", "(x + 0.044715f * x * x * x)", "(x - 0.044715f * x * x * x)"),
@@ -104,6 +129,29 @@ MUTANTS = [
         "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, 0);",
     ),
     Mutant("kd_attention.c", "rows->dot(dctx + row, ctx + row, D)", "rows->dot(dctx + row, dctx + row, D)"),
+    # ---- the last layer's attention for [CLS] alone
+    Mutant("kd_attention.c", "total[head] += p[i];", "total[head] -= p[i];"),
+    Mutant("kd_attention.c", "drop_row(rows, ds, ds, a, token, head, n);", "drop_row(rows, ds, ds, a, token, 0, n);"),
+    Mutant("kd_attention.c", "rows->dots(ds, np, &of_bias,", "rows->dots(ds, np, NULL,"),
+    Mutant("kd_attention.c", "rows->dot(dctx + head * D, ctx + head * D, D)", "rows->dot(dctx + head * D, ctx, D)"),
+    Mutant(
+        "kd_attention.c",
+        "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);",
+        "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 0);",
+    ),
+    Mutant("kd_bert_cls.c", "w->value.bias + head * D, total[head], D);", "w->value.bias + head * D, 1.0f, D);"),
+    Mutant("kd_bert_cls.c", "cls->total[s.row * H + head], D);", "cls->total[head], D);"),
+    Mutant(
+        "kd_bert_cls.c",
+        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->key, span->M, H);",
+        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->value, span->M, H);",
+    ),
+    Mutant(
+        "kd_bert_cls.c",
+        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 1);",
+        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 0);",
+    ),
+    Mutant("kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"),
     # ---- dropout and random numbers
     Mutant("kd_dropout.c", "dropout->place + (uint32_t)token}", "dropout->place}"),
     Mutant("kd_rows_random.inc", "const float keep = 1.0f / (1.0f - p);", "const float keep = 1.0f - p;"),
