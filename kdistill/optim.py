@@ -42,6 +42,7 @@ class AdamW:
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: `model` is something else, such as its parameters.
         RuntimeError: the model is frozen.
     """
 
@@ -54,6 +55,8 @@ class AdamW:
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
     ) -> None:
+        if not isinstance(model, BertForSequenceClassification):
+            raise TypeError(f"model is a {type(model).__name__}; expected the model itself, not its parameters")
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")

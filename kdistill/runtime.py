@@ -55,7 +55,7 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads
     if not isinstance(n, (int, np.integer)):
-        raise TypeError(f"n is {n!r}; expected a whole number")
+        raise TypeError(f"the number of threads is {n!r}; expected a whole number")
     _num_threads = _checked_threads(int(n), "the number of threads")
 
 

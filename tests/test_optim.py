@@ -272,6 +272,12 @@ def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> 
         AdamW(small_model(), **arguments)
 
 
+def test_parameters_in_place_of_the_model() -> None:
+    model = small_model()
+    with pytest.raises(TypeError, match=r"^model is a generator; expected the model itself, not its parameters"):
+        AdamW((view for _, view in model.named_parameters()), lr=0.1)  # type: ignore[arg-type]
+
+
 def test_a_frozen_model_has_no_optimizer() -> None:
     model = small_model()
     optimizer = AdamW(model)

@@ -37,6 +37,11 @@ def in_a_new_process(script: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
+def test_a_misspelt_public_name() -> None:
+    done = in_a_new_process("import kdistill; kdistill.Trianer")
+    assert "module 'kdistill' has no attribute 'Trianer'. Did you mean: 'Trainer'?" in done.stderr
+
+
 def test_the_number_of_threads_is_what_was_set() -> None:
     for threads in (1, np.int64(3), 256):  # more than there are CPUs is allowed
         kd.set_num_threads(threads)
@@ -79,7 +84,9 @@ def test_threads_of_one_python_thread() -> None:
 
 @pytest.mark.parametrize("threads", [2.5, "2", None])
 def test_a_number_of_threads_of_another_type_is_refused(threads: Any) -> None:
-    with pytest.raises(TypeError, match=f"n is {re.escape(repr(threads))}; expected a whole number"):
+    with pytest.raises(
+        TypeError, match=f"the number of threads is {re.escape(repr(threads))}; expected a whole number"
+    ):
         kd.set_num_threads(threads)
 
 
