@@ -1,8 +1,8 @@
 """Accuracy of a small student: the recipe, what each of its parts brings, several seeds, weights of the last epoch.
 
-Each line of the table is the recipe with the changes its name says. `--held-out 1500` measures on sentences split off the training
-rows instead of the evaluation rows: there the recipe's choices were made (docs/accuracy.md). Options after `--` go to
-`kdistill distill`, after the recipe's.
+Each line of the table is the recipe with the changes its name says. `--held-out 1500` measures on sentences split off
+the training rows instead of the evaluation rows: there the recipe's choices were made (docs/accuracy.md). Options
+after `--` go to `kdistill distill`, after the recipe's.
 """
 
 from __future__ import annotations
