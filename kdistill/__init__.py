@@ -41,7 +41,7 @@ _EXPORTS = {
     "clip_grad_norm_": "optim",
     "cross_entropy": "losses",
     "distillation_loss": "losses",
-    "get_linear_schedule_with_warmup": "optim",
+    "get_linear_schedule_with_warmup": "schedules",
     "get_num_threads": "runtime",
     "load_dataset": "splits",
     "pack": "data",

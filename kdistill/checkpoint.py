@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_path, read_json_object, scratch_directory
-from kdistill.hub import shard_names
-from kdistill.safetensors_reader import read_safetensors
-from kdistill.stored_tensor import StoredTensor
-from kdistill.torch_bin import read_torch_bin
+from .files import atomic_path, read_json_object, scratch_directory
+from .hub import shard_names
+from .safetensors_reader import read_safetensors
+from .stored_tensor import StoredTensor
+from .torch_bin import read_torch_bin
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference, as in transformers; each index stands for the shards it lists.

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_write, read_json_object
-from kdistill.hub import resolve
-from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
+from .files import atomic_write, read_json_object
+from .hub import resolve
+from .problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")

@@ -16,17 +16,17 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdistill import _core
-from kdistill.checkpoint import WEIGHTS_FILES, read_weights, write_weights
-from kdistill.config import CONFIG_FILE, BertConfig
-from kdistill.data import Batch, pack
-from kdistill.html_tables import folded, html_table
-from kdistill.hub import resolve
-from kdistill.initialization import random_tensor, teacher_tensors
-from kdistill.losses import label_loss
-from kdistill.memory import workspace
-from kdistill.parameters import NamedParameters, Tensor, TensorViews
-from kdistill.runtime import aligned_zeros, get_num_threads
+from . import _core
+from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
+from .config import CONFIG_FILE, BertConfig
+from .data import Batch, pack
+from .html_tables import folded, html_table
+from .hub import resolve
+from .initialization import random_tensor, teacher_tensors
+from .losses import label_loss
+from .memory import workspace
+from .parameters import NamedParameters, Tensor, TensorViews
+from .runtime import aligned_zeros, get_num_threads
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import _core
+from . import _core
 
 _ALIGNMENT_BYTES = 64
 _ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
@@ -96,7 +96,7 @@ def show_config() -> dict[str, Any]:
     Keys: version, isa_level (in use), isa_levels (all this CPU has), blis (its version), blis_kernels (the set of its
     kernels in use), num_threads, cpus, compiler, compiler_flags, python, numpy, platform.
     """
-    from kdistill import __version__
+    from . import __version__
 
     return {
         "version": __version__,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kdistill import _core
 from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.optim import AdamW, clip_grad_norm_, get_linear_schedule_with_warmup
+from kdistill.optim import AdamW, clip_grad_norm_
 from kdistill.runtime import get_num_threads, set_num_threads
+from kdistill.schedules import get_linear_schedule_with_warmup
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 STEPS = 25
