@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import read_json_object
-from kdistill.hub import shard_names
-from kdistill.safetensors_reader import read_safetensors
-from kdistill.safetensors_writer import write_safetensors
-from kdistill.stored_tensor import StoredTensor
-from kdistill.torch_bin import read_torch_bin
+from .files import read_json_object
+from .hub import shard_names
+from .safetensors_reader import read_safetensors
+from .safetensors_writer import write_safetensors
+from .stored_tensor import StoredTensor
+from .torch_bin import read_torch_bin
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference, as in transformers; each index stands for the shards it lists.
@@ -165,5 +165,5 @@ def _why_mismatched(
     return (
         f"{message}: the file's classifier tells {mismatched[name][0]} labels apart, and the model is to have "
         f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
-        "ignore_mismatched_sizes=True to begin with a new classifier"
+        "ignore_mismatched_sizes=True (--ignore-mismatched-sizes) to begin with a new classifier"
     )

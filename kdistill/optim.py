@@ -1,16 +1,16 @@
-"""AdamW, clipping by global norm, and the linear schedule; the arithmetic runs in the C core."""
+"""AdamW and clipping by global norm; the arithmetic runs in the C core."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.model import BertForSequenceClassification
-from kdistill.runtime import aligned_zeros, get_num_threads
+from .model import BertForSequenceClassification
+from .runtime import aligned_zeros, get_num_threads
 
 _CONSTANTS = 7  # floats of one step's constants in the core
 _PIECE = 1 << 22  # parameters copied in one go
@@ -43,6 +43,7 @@ class AdamW:
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: `model` is something else, such as its parameters.
         RuntimeError: the model is frozen.
     """
 
@@ -55,6 +56,8 @@ class AdamW:
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
     ) -> None:
+        if not isinstance(model, BertForSequenceClassification):
+            raise TypeError(f"model is a {type(model).__name__}; expected the model itself, not its parameters")
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
@@ -214,17 +217,3 @@ def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> fl
     if factor < 1:
         core.scale_gradients(factor, get_num_threads())
     return norm
-
-
-def get_linear_schedule_with_warmup(num_warmup_steps: int, num_training_steps: int) -> Callable[[int], float]:
-    """Returns the multiplier of the learning rate as a function of the step, counted from 0.
-
-    It rises linearly from 0 to 1 over the warm-up and then falls linearly to 0 at `num_training_steps`.
-    """
-
-    def multiplier(step: int) -> float:
-        if step < num_warmup_steps:
-            return step / max(1, num_warmup_steps)
-        return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
-
-    return multiplier

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_path
+from .files import atomic_path
 
 _PIECE_BYTES = 4 << 20  # written and brought to the disk in one go: 0.1 s where it takes 40 MB/s
 _ELEMENT_TYPES = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kdistill import _core
 from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.optim import AdamW, clip_grad_norm_, get_linear_schedule_with_warmup
+from kdistill.optim import AdamW, clip_grad_norm_
 from kdistill.runtime import get_num_threads, set_num_threads
+from kdistill.schedules import get_linear_schedule_with_warmup
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 STEPS = 25
@@ -311,6 +312,12 @@ def test_a_state_of_another_model_is_refused() -> None:
 def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         AdamW(small_model(), **arguments)
+
+
+def test_parameters_in_place_of_the_model() -> None:
+    model = small_model()
+    with pytest.raises(TypeError, match=r"^model is a generator; expected the model itself, not its parameters"):
+        AdamW((view for _, view in model.named_parameters()), lr=0.1)  # type: ignore[arg-type]
 
 
 def test_a_frozen_model_has_no_optimizer() -> None:
