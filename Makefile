@@ -97,7 +97,7 @@ coverage: $(VENV)/test.stamp $(VENV)/coverage.stamp  ## measure which lines of c
 fuzz: $(VENV)/test.stamp $(VENV)/fuzz.stamp  ## let atheris damage files for FUZZ_SECONDS a reader
 	$(VENV)/bin/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
 
-mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (an hour)
+mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (20 minutes)
 	$(VENV)/bin/python tools/mutants.py
 site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build

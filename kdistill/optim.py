@@ -144,9 +144,8 @@ class AdamW:
         """Lets the model's parameters and their average change places; without an average nothing changes."""
         if self._average is not None:
             with self.model.writing() as parameters:
-                trained = parameters.copy()
-                parameters[:] = self._average
-                self._average[:] = trained
+                trained = _aligned_copy(parameters)
+                parameters[:], self._average = self._average, trained
 
     def state_dict(self) -> dict[str, Any]:
         """Returns {"step": int, "m": flat float32, "v": flat float32}, and "average" where there is one.

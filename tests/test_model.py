@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bert_cases import SMALL, gradient, random_dlogits, random_rows, wide_model
 
+from kdistill import model as model_module
 from kdistill.checkpoint import write_weights
 from kdistill.config import BertConfig
 from kdistill.data import pack
@@ -379,6 +380,17 @@ def test_repr_says_shape_and_size() -> None:
 
 
 # ---- the key of cached logits
+
+
+def test_the_hash_is_of_all_parameters_in_whatever_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    whole = model.weights_hash()
+    monkeypatch.setattr(model_module, "_HASHED_FLOATS", 1000)
+    assert model.weights_hash() == whole
+    for name in ("bert.embeddings.word_embeddings.weight", "bert.pooler.dense.weight", "classifier.bias"):
+        changed = copy.deepcopy(model)
+        changed.parameters[name][-1] += 1
+        assert changed.weights_hash() != whole
 
 
 def test_the_hash_changes_with_what_changes_logits() -> None:

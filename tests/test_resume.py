@@ -29,13 +29,13 @@ class Kill(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_while_saving(call: int) -> None:
-    """End this process when a checkpoint's files are written and its manifest is not."""
+def signal_while_saving(call: int, number: int) -> None:
+    """Send this process a signal when a checkpoint's files are written and its manifest is not."""
     calls = iter(range(1, 100))
 
     def write_manifest(directory: Path) -> None:
         if next(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         original(directory)
 
     original, run_directory.write_manifest = run_directory.write_manifest, write_manifest
@@ -45,7 +45,7 @@ def child(output_dir: str, kill: str) -> None:
     """Train in this process until it is killed; `kill` is a step, or `save` and the number of a checkpoint."""
     where, _, number = kill.rpartition(" ")
     if where == "save":
-        kill_while_saving(int(number))
+        signal_while_saving(int(number), signal.SIGKILL)
         callbacks = []
     else:
         callbacks = [Kill(int(number))]
@@ -57,8 +57,8 @@ def killed(output_dir: Path, kill: str) -> None:
     assert process.returncode == -signal.SIGKILL, process.stderr
 
 
-def signalled(options: list[str], number: int) -> None:
-    """Run a command that gets a signal after step 20."""
+def signalled(options: list[str], number: int, where: str) -> None:
+    """Run a command that gets a signal after step 20, or while it writes its third checkpoint."""
 
     class Signal(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -66,7 +66,10 @@ def signalled(options: list[str], number: int) -> None:
                 os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    trainer_base.default_callbacks = lambda args: [Signal()]
+    if where == "save":
+        signal_while_saving(3, number)
+    else:
+        trainer_base.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
 
 
@@ -192,15 +195,20 @@ def test_two_runs_in_one_directory(tmp_path: Path) -> None:
     assert second.error is not None
 
 
+@pytest.mark.parametrize("where", ["step", "save"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_keep_the_last_checkpoint(tmp_path: Path, number: signal.Signals, status: int) -> None:
+def test_ctrl_c_and_sigterm_keep_the_last_checkpoint(
+    tmp_path: Path, number: signal.Signals, status: int, where: str
+) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 60)
     out, expected = tmp_path / "out", tmp_path / "expected"
     options = f"""finetune --model {model} --train {rows} --eval {rows} --num-train-epochs 4
         --per-device-train-batch-size 8 --learning-rate 0.01 --json --output-dir""".split()
     assert cli.main([*options, str(expected)]) == 0
-    process = run_python(f"import test_resume; test_resume.signalled({[*options, str(out)]!r}, {int(number)})")
+    code = f"import test_resume; test_resume.signalled({[*options, str(out)]!r}, {int(number)}, {where!r})"
+    process = run_python(code)
     assert process.returncode == status, process.stderr
+    assert sorted(path.name for path in out.glob("*checkpoint*")) == ["checkpoint-16", "checkpoint-8"]
     assert process.stderr == (
         f"kdistill: interrupted; {out}/checkpoint-16 is kept. To go on, repeat the command with --resume\n"
     )

@@ -73,6 +73,7 @@ while True:
 """
 
 COMPARE = """
+assert optimizer.state_dict()["step"] == model.optimizer_step > 0
 model.zero_grad()
 model.optimizer_step = 0
 assert np.array_equal(model.forward(small), other.forward(small))
