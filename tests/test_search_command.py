@@ -68,6 +68,10 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     assert told in Path("again/README.md").read_text()
     assert cli.main(["report", "--model", "again", "--search-trials", "50", "--json"]) == 0
     assert told.replace("3", "50") in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--search-trials", "0"]) == 0
+    assert "hyperparameter search" not in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--search-trials", "-1"]) == 2
+    assert "search_trials is -1; expected a whole number >= 0" in capsys.readouterr().err
 
 
 def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
