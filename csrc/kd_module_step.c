@@ -33,6 +33,25 @@ static int check_targets(const float *targets, npy_intp B, npy_intp K)
     return 0;
 }
 
+static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyArrayObject *labels)
+{
+    const Py_ssize_t B = PyArray_DIM(logits, 0), K = PyArray_DIM(logits, 1);
+    if (B < 1 || K < 1)
+        PyErr_Format(PyExc_ValueError, "logits is %zd x %zd; expected at least one row and one label", B, K);
+    else if (teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K))
+        PyErr_Format(PyExc_ValueError, "teacher_logits is %zd x %zd; expected %zd x %zd, as logits is",
+                     (Py_ssize_t)PyArray_DIM(teacher, 0), (Py_ssize_t)PyArray_DIM(teacher, 1), B, K);
+    else if (labels && PyArray_DIM(labels, 0) != B)
+        PyErr_Format(PyExc_ValueError, "labels has %zd rows; expected %zd, as logits has",
+                     (Py_ssize_t)PyArray_DIM(labels, 0), B);
+    else if (labels && PyArray_NDIM(labels) == 2 && PyArray_DIM(labels, 1) != K)
+        PyErr_Format(PyExc_ValueError, "labels has %zd numbers in a row; expected %zd, as logits has",
+                     (Py_ssize_t)PyArray_DIM(labels, 1), K);
+    else
+        return 0;
+    return -1;
+}
+
 /* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
 static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *teacher_object, PyObject *labels_object)
 {
@@ -44,12 +63,9 @@ static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *
     if (labels_object != Py_None &&
         !(labels = kd_array(labels_object, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2)))
         return -1;
-    npy_intp B = PyArray_DIM(student, 0), K = PyArray_DIM(student, 1);
-    if ((teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K)) ||
-        (labels && (PyArray_DIM(labels, 0) != B || (!single && PyArray_DIM(labels, 1) != K))) || B < 1 || K < 1) {
-        PyErr_SetString(PyExc_ValueError, "logits, teacher_logits and labels differ in shape, or are empty");
+    if (check_loss_shapes(student, teacher, labels) < 0)
         return -1;
-    }
+    npy_intp B = PyArray_DIM(student, 0), K = PyArray_DIM(student, 1);
     loss->student = kd_floats(student);
     loss->teacher = teacher ? kd_floats(teacher) : NULL;
     loss->classes = labels && single ? PyArray_DATA(labels) : NULL;

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ _EXPORTS = {
     "clip_grad_norm_": "optim",
     "cross_entropy": "losses",
     "distillation_loss": "losses",
-    "get_linear_schedule_with_warmup": "optim",
+    "get_linear_schedule_with_warmup": "schedules",
     "get_num_threads": "runtime",
     "load_dataset": "splits",
     "pack": "data",
@@ -54,7 +55,8 @@ __all__ = ["__version__", *_EXPORTS]
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'kdistill' has no attribute {name!r}")
+        # Python suggests the nearest name of this object.
+        raise AttributeError(f"module 'kdistill' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = getattr(importlib.import_module(f"kdistill.{_EXPORTS[name]}"), name)
     globals()[name] = value
     return value

@@ -135,7 +135,8 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
         if argument.metadata["none_is_default"]:
             return argument.default
     if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
-        expected = kind.__name__ + (" or None" if optional else "")
+        choices = argument.metadata["choices"] or (kind.__name__,)
+        expected = " or ".join([*choices, *(["None"] if optional else [])])
         raise TypeError(f"{argument.name} is {value!r} ({type(value).__name__}); expected {expected}")
     value = str(value) if kind is str else kind(value)
     choices = argument.metadata["choices"]

@@ -174,9 +174,10 @@ def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, refe
 
 def table(figures: Figures) -> str:
     """The figures as lines of text."""
+    threads = figures["threads"]
     lines = [
         f"{figures['model']}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, batch size "
-        f"{figures['batch_size']}, {figures['threads']} threads; peak {figures['peak_gflops']:.0f} GF/s",
+        f"{figures['batch_size']}, {threads} thread{'s' * (threads > 1)}; peak {figures['peak_gflops']:.0f} GF/s",
         f"{'':14}{'sentences/s':>12}{'ms, median':>12}{'ms, p99':>10}{'% of peak':>11}{'logits differ by':>18}",
     ]
     for name, program in figures["programs"].items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_path, read_json_object, scratch_directory
-from kdistill.hub import shard_names
-from kdistill.safetensors_reader import read_safetensors
-from kdistill.stored_tensor import StoredTensor
-from kdistill.torch_bin import read_torch_bin
+from .files import read_json_object
+from .hub import shard_names
+from .safetensors_reader import read_safetensors
+from .safetensors_writer import write_safetensors
+from .stored_tensor import StoredTensor
+from .torch_bin import read_torch_bin
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference, as in transformers; each index stands for the shards it lists.
@@ -117,26 +117,6 @@ def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.
     write_safetensors(path / WEIGHTS_FILE if path.is_dir() else path, arrays, {"format": "pt"})
 
 
-def write_safetensors(
-    path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: dict[str, str] | None = None
-) -> None:
-    """Write `arrays` as safetensors, atomically. The library has temporary files of its own, so it gets a directory."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with atomic_path(path) as temporary, scratch_directory(path) as scratch:
-        written = scratch / path.name
-        try:
-            save_file(contiguous, written, metadata)
-        except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # a full disk, in the library's words
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        written.replace(temporary)
-
-
 def _find_weights(directory: Path) -> Path:
     """The file of weights, or the index of its shards, that `directory` holds."""
     for name in WEIGHTS_FILES:
@@ -185,5 +165,5 @@ def _why_mismatched(
     return (
         f"{message}: the file's classifier tells {mismatched[name][0]} labels apart, and the model is to have "
         f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
-        "ignore_mismatched_sizes=True to begin with a new classifier"
+        "ignore_mismatched_sizes=True (--ignore-mismatched-sizes) to begin with a new classifier"
     )

@@ -147,8 +147,8 @@ def evaluate(options: Namespace) -> Figures:
 
 def predict(options: Namespace) -> Figures:
     """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
-    if options.output is not None and not Path(options.output).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--output is {options.output!r}; there is no such directory to write it into")
+    if options.output is not None:
+        _check_output_file(Path(options.output))
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
@@ -237,6 +237,13 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
         if Path(source).is_dir() and Path(source).resolve() == output:
             raise ValueError(f"--output-dir is {args.output_dir!r}, which this command reads; choose another directory")
     RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
+
+
+def _check_output_file(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"--output is {str(path)!r}, a directory; expected the file to write")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output is {str(path)!r}; there is no such directory to write it into")
 
 
 def _load_student(

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from kdistill.files import atomic_write, read_json_object
-from kdistill.hub import resolve
-from kdistill.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
+from .files import atomic_write, read_json_object
+from .hub import resolve
+from .problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
@@ -118,15 +118,24 @@ class BertConfig:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_id: str | os.PathLike[str], *, token: str | bool | None = None, revision: str | None = None
+        cls,
+        path_or_id: str | os.PathLike[str],
+        *,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        **changes: Any,
     ) -> Self:
-        """The configuration in the config.json of a model directory or hub id (see `hub.resolve`)."""
+        """The configuration in the config.json of a model directory or hub id (see `hub.resolve`).
+
+        `changes` are arguments of the constructor that replace what is in the file, see `replace`.
+        """
         path = resolve(path_or_id, [[CONFIG_FILE]], token=token, revision=revision) / CONFIG_FILE
         content = read_json_object(path)
         try:
-            return cls.from_dict(content)
+            config = cls.from_dict(content)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: {error}") from error
+        return config.replace(**changes)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write config.json into `directory`, made if missing."""

@@ -87,7 +87,7 @@ def _flatten(name: str, rows: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]
         rows = np.asarray(rows)
         if rows.ndim > 2:
             raise ValueError(f"{name} has shape {rows.shape}; expected (rows, tokens)")
-    if isinstance(rows, (str, bytes)) or not hasattr(rows, "__len__"):
+    if isinstance(rows, (str, bytes, Mapping, Batch)) or not hasattr(rows, "__len__"):
         raise TypeError(f"{name} is a {type(rows).__name__}; expected a list of lists of token ids, or an array")
     if len(rows) == 0:
         raise ValueError(f"{name} is empty; a batch needs at least one row")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import _core
-from kdistill.config import BertConfig
+from . import _core
+from .config import BertConfig
 
 _TRIES = 12
 _TRY_ROUNDS = 6_000_000  # some 20 ms on a fast core: long beside a thread's wake-up and a moment of a higher clock

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdistill.config import BertConfig
+from .config import BertConfig
 
 WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 _POSITION = "bert.embeddings.position_embeddings.weight"

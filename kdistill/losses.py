@@ -11,8 +11,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdistill import _core
-from kdistill.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from . import _core
+from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 NO_LABEL: int = _core.NO_LABEL
 """The label of a row that has none (PyTorch's ignore_index, -100)."""

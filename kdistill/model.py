@@ -16,17 +16,17 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdistill import _core
-from kdistill.checkpoint import WEIGHTS_FILES, read_weights, write_weights
-from kdistill.config import CONFIG_FILE, BertConfig
-from kdistill.data import Batch, pack
-from kdistill.html_tables import folded, html_table
-from kdistill.hub import resolve
-from kdistill.initialization import random_tensor, teacher_tensors
-from kdistill.losses import label_loss
-from kdistill.memory import workspace
-from kdistill.parameters import NamedParameters, Tensor, TensorViews
-from kdistill.runtime import aligned_zeros, get_num_threads
+from . import _core
+from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
+from .config import CONFIG_FILE, BertConfig
+from .data import Batch, pack
+from .html_tables import folded, html_table
+from .hub import resolve
+from .initialization import random_tensor, teacher_tensors
+from .losses import label_loss
+from .memory import workspace
+from .parameters import NamedParameters, Tensor, TensorViews
+from .runtime import aligned_zeros, get_num_threads
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ class BertForSequenceClassification(NamedParameters):
         cls,
         path_or_id: str | os.PathLike[str],
         *,
+        config: BertConfig | None = None,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
@@ -124,7 +125,8 @@ class BertForSequenceClassification(NamedParameters):
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
-            num_labels: replaces that of config.json; for a checkpoint without a classifier.
+            config: used in place of config.json.
+            num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
             label2id: likewise.
             problem_type: likewise, and for any checkpoint.
@@ -140,8 +142,10 @@ class BertForSequenceClassification(NamedParameters):
             FileNotFoundError: nothing of that name here or on the hub.
             ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
         """
-        directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], token=token, revision=revision)
-        config = BertConfig.from_pretrained(directory)
+        needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
+        directory = resolve(path_or_id, needed, token=token, revision=revision)
+        if config is None:
+            config = BertConfig.from_pretrained(directory)
         changes = {
             "num_labels": num_labels,
             "id2label": id2label,
@@ -345,7 +349,7 @@ class BertForSequenceClassification(NamedParameters):
         """Returns the logits of padded arrays or ragged lists of token ids, without dropout.
 
         Args:
-            input_ids: (B, S) or B lists of ids.
+            input_ids: (B, S) or B lists of ids; or all three at once, as a tokenizer returns them or `pack` does.
             attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
             token_type_ids: like input_ids; default zeros.
             labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
@@ -354,8 +358,13 @@ class BertForSequenceClassification(NamedParameters):
         Raises:
             ValueError: an id, a length or a mask out of range; names argument and position.
         """
-        fields = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        logits = self.forward(pack({name: value for name, value in fields.items() if value is not None}))
+        beside = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        beside = {name: value for name, value in beside.items() if value is not None}
+        if not isinstance(input_ids, Mapping | Batch):
+            input_ids = {"input_ids": input_ids, **beside}
+        elif beside:
+            raise TypeError(f"input_ids is a {type(input_ids).__name__}, which says of itself what {min(beside)} says")
+        logits = self.forward(pack(input_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)
         loss, _ = label_loss(logits, labels, self.config.problem_type_of(np.asarray(labels)))

@@ -51,6 +51,7 @@ class _Command:
     """... or only these of them."""
 
 
+_OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 # A trial leaves no model: nothing about checkpoints and uploads.
@@ -197,7 +198,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     words = [_known_option(command, known, word) for word in words]
     if "--config" in known:
         words = [*_words_of_config(known, words), *words]
-    options = parser.parse_args([name, *words])
+    options, left_over = parser.parse_known_args([name, *words])
+    if left_over:
+        command.error(f"{left_over[0]!r} is no option, nor the value of one")
     options.command_line = _command_line(options, known)
     return options
 
@@ -223,6 +226,8 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
     if option not in known:
         other = OTHER_ARGUMENTS.get(option[2:].replace("-", "_"))
         reason = did_you_mean(option, known)
+        if option == "--resume":
+            reason = ": the same command goes on with what is there" if "--n-trials" in known else ""
         if other is not None and other.becomes is not None:
             option = f"--{other.becomes.replace('_', '-')}"
         elif other is not None:
@@ -239,7 +244,11 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
         option, _, value = word.partition("=")
         if option == "--config":
             path = value or "".join(words[place + 1 : place + 2])
-    options = [name for name in known if name not in ("--config", "--help") and not name.startswith("--no-")]
+    options = {
+        name: isinstance(action, BooleanOptionalAction)
+        for name, action in known.items()
+        if name not in ("--config", "--help") and not name.startswith("--no-")
+    }
     return read_config_file(path, options) if path else []
 
 
@@ -279,7 +288,7 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         if command.name == "search":
             _add_search(subparser)
         if command.arguments is not None:
-            _add_training_arguments(subparser, command.arguments, command.only)
+            _add_training_arguments(subparser, command.name, command.arguments, command.only)
         of_command[command.name] = subparser
     return parser, of_command
 
@@ -446,7 +455,9 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
         )
 
 
-def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only: tuple[str, ...] | None) -> None:
+def _add_training_arguments(
+    parser: _Parser, command: str, cls: type[TrainingArguments], only: tuple[str, ...] | None
+) -> None:
     """One option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
     kinds = argument_types(cls)
     for group_name in GROUPS:
@@ -463,8 +474,11 @@ def _add_training_arguments(parser: _Parser, cls: type[TrainingArguments], only:
                 keywords = {"choices": field.metadata["choices"]}
             elif kind is bool:
                 keywords = {"action": BooleanOptionalAction}
+            elif field.name.endswith("_dir"):
+                keywords["metavar"] = "DIR"
             option = f"--{field.name.replace('_', '-')}"
-            group.add_argument(option, default=SUPPRESS, help=_help(field), **keywords)
+            help = _OUTPUT_OF_SEARCH if command == "search" and field.name == "output_dir" else _help(field)
+            group.add_argument(option, default=SUPPRESS, help=help, **keywords)
 
 
 def _help(field: Field[Any]) -> str:

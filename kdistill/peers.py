@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.config import BertConfig
-from kdistill.data import Dataset
+from .config import BertConfig
+from .data import Dataset
 
 _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ class TextClassificationPipeline:
         """
         called_with_top_k = top_k is not _NOT_GIVEN
         chosen = top_k if called_with_top_k else self.top_k
+        if not isinstance(inputs, Iterable):
+            raise TypeError(f"inputs is {inputs!r} of type {type(inputs).__name__}; expected a text or several")
         single = isinstance(inputs, (str, Mapping))
         rows = [inputs] if single else list(inputs)
         logits = self._logits(rows, batch_size or self.batch_size, self.tokenizer_settings | tokenizer_settings)

@@ -44,6 +44,8 @@ class RunDirectory:
 
     def make_writable(self) -> None:
         """Make the directory if it is missing. Raises `OSError` when it cannot be made or written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"output_dir {str(self.path)!r} is a file; expected a directory")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import _core
+from . import _core
 
 _ALIGNMENT_BYTES = 64
 _ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
@@ -55,8 +55,8 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads
     if not isinstance(n, (int, np.integer)):
-        raise TypeError(f"n is {n!r}; expected a whole number")
-    _num_threads = _checked_threads(int(n), "n")
+        raise TypeError(f"the number of threads is {n!r}; expected a whole number")
+    _num_threads = _checked_threads(int(n), "the number of threads")
 
 
 def get_num_threads() -> int:
@@ -78,7 +78,7 @@ def using_num_threads(n: int) -> Iterator[None]:
 
     Several Python threads share the cores in this way. Raises ValueError as `set_num_threads` does.
     """
-    token = _num_threads_here.set(_checked_threads(n, "n"))
+    token = _num_threads_here.set(_checked_threads(n, "the number of threads"))
     try:
         yield
     finally:
@@ -96,7 +96,7 @@ def show_config() -> dict[str, Any]:
     Keys: version, isa_level (in use), isa_levels (all this CPU has), blis (its version), blis_kernels (the set of its
     kernels in use), num_threads, cpus, compiler, compiler_flags, python, numpy, platform.
     """
-    from kdistill import __version__
+    from . import __version__
 
     return {
         "version": __version__,

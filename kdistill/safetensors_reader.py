@@ -15,8 +15,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.files import distinct_names
-from kdistill.stored_tensor import ELEMENT_TYPES, StoredTensor, contiguous_strides, map_file
+from .files import distinct_names
+from .stored_tensor import ELEMENT_TYPES, StoredTensor, contiguous_strides, map_file
 
 _MAX_HEADER_BYTES = 16 << 20  # BERT-large needs 50 kB
 

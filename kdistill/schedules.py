@@ -8,9 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .optim import get_linear_schedule_with_warmup
-
 Schedule = Callable[[int], float]
+
+
+def get_linear_schedule_with_warmup(num_warmup_steps: int, num_training_steps: int) -> Schedule:
+    """Returns the multiplier of the learning rate as a function of the step, counted from 0.
+
+    It rises linearly from 0 to 1 over the warm-up and then falls linearly to 0 at `num_training_steps`.
+    """
+
+    def multiplier(step: int) -> float:
+        if step < num_warmup_steps:
+            return step / max(1, num_warmup_steps)
+        return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
+
+    return multiplier
 
 
 def get_constant_schedule_with_warmup(num_warmup_steps: int) -> Schedule:

@@ -41,6 +41,8 @@ def read_file(path: Path, kind: str | None = None) -> Table:
     if kind not in readers:
         raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
     content = _decompressed(path)
+    if not content:
+        raise ValueError(f"{path} is empty; expected rows")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -384,7 +384,9 @@ class AutoTokenizer:
 
 def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
     """The rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
-    if text is None or isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
+    if not isinstance(text, str | Iterable):
+        raise TypeError(f"text is {text!r} of type {type(text).__name__}; expected a string or a list of strings")
+    if isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
         raise TypeError("text and text_pair must both be a string or both be a list of strings")
     texts = [text] if isinstance(text, str) else list(text)
     if text_pair is None and texts and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in texts):

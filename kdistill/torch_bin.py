@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import torch_pickle
-from kdistill.stored_tensor import ELEMENT_TYPES, StoredTensor, map_file
-from kdistill.torch_pickle import MAX_PICKLE_BYTES, StorageRef, TensorRef
+from . import torch_pickle
+from .stored_tensor import ELEMENT_TYPES, StoredTensor, map_file
+from .torch_pickle import MAX_PICKLE_BYTES, StorageRef, TensorRef
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _ZIP_LOCAL_HEADER_BYTES = 30

@@ -12,6 +12,7 @@ from .data import Dataset, RandomSampler
 from .metrics import Labels, Logits
 from .optim import AdamW, clip_grad_norm_
 
+MOST_ROWS_NAMED = 8
 RowIndices = NDArray[np.int64]
 LossFunction = Callable[[Logits, Labels, RowIndices], tuple[float, Logits]]
 """(logits, labels, rows' places in the data) -> (mean loss, its gradient by the logits)."""
@@ -103,8 +104,10 @@ def _rows_without_finite_loss(
 
 
 def _not_finite(what: str, rows: RowIndices) -> FloatingPointError:
+    named = ", ".join(map(str, rows[:MOST_ROWS_NAMED]))
+    others = f" and {len(rows) - MOST_ROWS_NAMED} others" if len(rows) > MOST_ROWS_NAMED else ""
     return FloatingPointError(
-        f"the {what} is not finite, from row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the training data "
+        f"the {what} is not finite, from row{'s' * (len(rows) > 1)} {named}{others} of the training data "
         "(the first is row 0). The parameters are those before this step; lower learning_rate, or look for NaN in the "
         "weights that training began with"
     )

@@ -112,6 +112,8 @@ def test_numpy_numbers_become_python_numbers() -> None:
 def test_report_to_takes_a_list_as_in_transformers() -> None:
     assert TrainingArguments(report_to=["tensorboard"]).report_to == "tensorboard"
     assert TrainingArguments(report_to=[]).report_to == "none"
+    with pytest.raises(TypeError, match="expected none or files or tensorboard or all"):
+        TrainingArguments(report_to=["tensorboard", "wandb"])
 
 
 def test_best_model_needs_evaluations_and_checkpoints() -> None:

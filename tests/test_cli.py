@@ -254,7 +254,9 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "argument --seed: invalid int value: 'x'" in error_of(capsys, *distill, "--seed", "x")
     assert "alpha is 1.5; expected" in error_of(capsys, *distill, "--alpha", "1.5")
     assert "temperature is 0.0; expected" in error_of(capsys, *distill, "--temperature", "0")
-    assert "n is 0; expected" in error_of(capsys, *distill, "--threads", "0")
+    assert "the number of threads is 0; expected" in error_of(capsys, *distill, "--threads", "0")
+    assert "'more' is no option, nor the value of one (see kdistill info --help)" in error_of(capsys, "info", "more")
+    assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
 
@@ -271,6 +273,9 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
     (tmp_path / "file").write_text("")
     finetune = ["finetune", "--model", model_dir, "--train", rows, "--output-dir", tmp_path / "file" / "out"]
     assert "cannot be written" in error_of(capsys, *finetune)
+    assert "file' is a file; expected a directory" in error_of(capsys, *finetune[:-1], tmp_path / "file")
+    predict = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path]
+    assert f"--output is '{tmp_path}', a directory; expected the file to write" in error_of(capsys, *predict)
     dropout = [*finetune[:-1], tmp_path / "out", "--attention-probs-dropout-prob", "1"]
     assert "attention_probs_dropout_prob is 1.0; expected 0 <= " in error_of(capsys, *dropout)
     assert not (tmp_path / "predictions").exists()

@@ -131,6 +131,10 @@ def test_saved_config_comes_back_with_what_it_does_not_know(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(json.dumps(content))
     config = BertConfig.from_pretrained(tmp_path)
     assert config.extra == {"finetuning_task": "sst-2", "nested": {"a": [1, None]}}
+    changed = BertConfig.from_pretrained(tmp_path, num_labels=2, hidden_dropout_prob=0)
+    assert changed == config.replace(num_labels=2, hidden_dropout_prob=0)
+    with pytest.raises(TypeError, match=r"^BertConfig has no argument 'droput'"):
+        BertConfig.from_pretrained(tmp_path, droput=0)
     config.save_pretrained(tmp_path / "new" / "directory")
     again = BertConfig.from_pretrained(tmp_path / "new" / "directory")
     assert again == config

@@ -118,6 +118,19 @@ def test_labels_for_a_checkpoint_without_a_classifier(tmp_path: Path, labels: di
         assert loaded.config.id2label == {0: "a", 1: "b", 2: "c"}
 
 
+def test_a_config_in_place_of_the_directorys(tmp_path: Path) -> None:
+    model = small_model()
+    saved(tmp_path, model)
+    config = BertConfig.from_pretrained(tmp_path, hidden_dropout_prob=0.25, id2label={0: "no", 1: "yes"})
+    (tmp_path / "config.json").unlink()
+    loaded = BertForSequenceClassification.from_pretrained(tmp_path, config=config)
+    assert loaded.config == model.config.replace(hidden_dropout_prob=0.25, id2label={0: "no", 1: "yes"})
+    np.testing.assert_array_equal(loaded.forward(ROWS), model.forward(ROWS))
+    wider = config.replace(intermediate_size=config.intermediate_size + 1)
+    with pytest.raises(ValueError, match=r"intermediate\.dense.* the configuration expects"):
+        BertForSequenceClassification.from_pretrained(tmp_path, config=wider)
+
+
 def test_labels_that_the_classifier_was_not_made_for(tmp_path: Path) -> None:
     saved(tmp_path, small_model())
     renamed = BertForSequenceClassification.from_pretrained(tmp_path, id2label={0: "no", 1: "yes"})
@@ -209,6 +222,10 @@ def test_a_call_takes_padded_arrays_as_transformers_does() -> None:
     encodings = {"input_ids": padded, "attention_mask": mask, "token_type_ids": kinds}
     np.testing.assert_array_equal(model(**encodings).logits, expected)
     np.testing.assert_array_equal(model.forward(encodings), expected)
+    np.testing.assert_array_equal(model(encodings).logits, expected)
+    np.testing.assert_array_equal(model(pack(encodings), labels=[0, 1, 0]).logits, expected)
+    with pytest.raises(TypeError, match="input_ids is a Batch, which says of itself what attention_mask says"):
+        model(pack(encodings), mask, kinds)
 
 
 # ---- parameters and gradients

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kdistill import _core
 from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.optim import AdamW, clip_grad_norm_, get_linear_schedule_with_warmup
+from kdistill.optim import AdamW, clip_grad_norm_
 from kdistill.runtime import get_num_threads, set_num_threads
+from kdistill.schedules import get_linear_schedule_with_warmup
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 STEPS = 25
@@ -243,6 +244,47 @@ def test_the_state_before_the_first_step() -> None:
     assert optimizer.state_dict()["m"].shape == model.flat_parameters.shape
 
 
+class Interrupted:
+    """A core whose step is disturbed by a signal, which is answered before the step begins or when it has ended."""
+
+    def __init__(self, core: _core.Bert, done: bool) -> None:
+        self._core, self._done = core, done
+
+    def adamw_step(self, *arguments: Any) -> None:
+        if self._done:
+            self._core.adamw_step(*arguments)
+        raise KeyboardInterrupt
+
+
+def interrupted_step(optimizer: AdamW, done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = Interrupted(optimizer.model.trainable_core(), done)
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(optimizer.model, "trainable_core", lambda: interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step()
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupted_step_is_done_and_counted_or_neither(done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, twin = small_model(), small_model()
+    optimizer, twins = AdamW(model), AdamW(twin)
+    for step in range(6):
+        for each in (model, twin):
+            fill_gradients(each, step)
+        twins.step()
+        if step == 3:
+            interrupted_step(optimizer, done, monkeypatch)
+            assert model.tokens_in_step == (0 if done else 8)
+        if step != 3 or not done:
+            optimizer.step()
+        assert (model.optimizer_step, model.tokens_in_step) == (twin.optimizer_step, 0) == (step + 1, 0)
+    state, expected = optimizer.state_dict(), twins.state_dict()
+    assert state["step"] == expected["step"] == 6
+    for name in ("m", "v"):
+        np.testing.assert_array_equal(state[name], expected[name])
+    np.testing.assert_array_equal(model.flat_parameters, twin.flat_parameters)
+
+
 def test_a_state_of_another_model_is_refused() -> None:
     model = small_model()
     optimizer = AdamW(model)
@@ -270,6 +312,12 @@ def test_a_state_of_another_model_is_refused() -> None:
 def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         AdamW(small_model(), **arguments)
+
+
+def test_parameters_in_place_of_the_model() -> None:
+    model = small_model()
+    with pytest.raises(TypeError, match=r"^model is a generator; expected the model itself, not its parameters"):
+        AdamW((view for _, view in model.named_parameters()), lr=0.1)  # type: ignore[arg-type]
 
 
 def test_a_frozen_model_has_no_optimizer() -> None:

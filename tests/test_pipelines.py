@@ -110,5 +110,7 @@ def test_what_it_is_made_from(model_dir: Path) -> None:
         kd.pipeline("text-clas", model)
     with pytest.raises(ValueError, match="device is 'cuda:0'; expected 'cpu'"):
         kd.pipeline(model=model_dir, device="cuda:0")
+    with pytest.raises(TypeError, match="inputs is 3 of type int; expected a text or several"):
+        kd.pipeline(model=model_dir)(3)
     with pytest.raises(ValueError, match="function_to_apply is 'relu'; expected one of"):
         kd.pipeline(model=model_dir)("good", function_to_apply="relu")

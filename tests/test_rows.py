@@ -264,8 +264,10 @@ def test_sources_that_are_refused(tmp_path: Path) -> None:
         read_rows(str(tmp_path))
     with pytest.raises(ValueError, match=r"a\.xlsx: unknown kind of file"):
         read_rows(write(tmp_path / "a.xlsx", "x"))
-    with pytest.raises(ValueError, match=r"a\.tsv:1: expected a header line"):
+    with pytest.raises(ValueError, match=r"a\.tsv is empty; expected rows"):
         read_rows(write(tmp_path / "a.tsv", ""))
+    with pytest.raises(ValueError, match=r"a\.tsv:1: expected a header line"):
+        read_rows(write(tmp_path / "a.tsv", "\n"))
     with pytest.raises(ValueError, match=r"a\.tsv has no rows"):
         read_rows(write(tmp_path / "a.tsv", "sentence\tlabel\n"))
     with pytest.raises(ValueError, match=r"a\.tsv:1: expected a header line of different column names"):

@@ -37,6 +37,11 @@ def in_a_new_process(script: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
+def test_a_misspelt_public_name() -> None:
+    done = in_a_new_process("import kdistill; kdistill.Trianer")
+    assert "module 'kdistill' has no attribute 'Trianer'. Did you mean: 'Trainer'?" in done.stderr
+
+
 def test_the_number_of_threads_is_what_was_set() -> None:
     for threads in (1, np.int64(3), 256):  # more than there are CPUs is allowed
         kd.set_num_threads(threads)
@@ -47,7 +52,7 @@ def test_the_number_of_threads_is_what_was_set() -> None:
 @pytest.mark.parametrize("threads", [0, -3, 257])
 def test_a_number_of_threads_out_of_range_is_refused_and_changes_nothing(threads: int) -> None:
     kd.set_num_threads(2)
-    with pytest.raises(ValueError, match=f"n is {threads}; expected a whole number from 1 to 256"):
+    with pytest.raises(ValueError, match=f"the number of threads is {threads}; expected a whole number from 1 to 256"):
         kd.set_num_threads(threads)
     assert kd.get_num_threads() == 2
 
@@ -70,13 +75,18 @@ def test_threads_of_one_python_thread() -> None:
             raise KeyError
         assert kd.get_num_threads() == 2
     assert (elsewhere, kd.get_num_threads()) == ([7], 7)
-    with pytest.raises(ValueError, match="n is 0; expected a whole number from 1 to 256"), using_num_threads(0):
+    with (
+        pytest.raises(ValueError, match="the number of threads is 0; expected a whole number from 1 to 256"),
+        using_num_threads(0),
+    ):
         pass
 
 
 @pytest.mark.parametrize("threads", [2.5, "2", None])
 def test_a_number_of_threads_of_another_type_is_refused(threads: Any) -> None:
-    with pytest.raises(TypeError, match=f"n is {re.escape(repr(threads))}; expected a whole number"):
+    with pytest.raises(
+        TypeError, match=f"the number of threads is {re.escape(repr(threads))}; expected a whole number"
+    ):
         kd.set_num_threads(threads)
 
 

@@ -306,6 +306,8 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 def test_wrong_arguments_say_what_is_expected(tokenizer: BertTokenizer) -> None:
     with pytest.raises(TypeError, match=r"text\[1\] is None of type NoneType; expected a string"):
         tokenizer(["film", None])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="text is 3 of type int; expected a string or a list of strings"):
+        tokenizer(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="text has 2 rows and text_pair 1"):
         tokenizer(["film", "film"], ["film"])
     with pytest.raises(TypeError, match="both be a string or both be a list"):
