@@ -181,6 +181,6 @@ def _note(trial: Any, error: BaseException) -> None:
 
 
 def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected a whole number above 0")
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number above 0")
     return value
