@@ -78,6 +78,7 @@ class TrainerBase:
         self.results: dict[str, float] = {}
         self.optimizer: AdamW | None = None
         self.study: Any = None
+        self.commit_url: str | None = None
         self._parts: dict[str, tuple[float, int]] = {}  # of the present step's loss: sums over rows, and how many
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
@@ -262,7 +263,8 @@ class TrainerBase:
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
         self._call("on_push_begin")
-        return upload_run(self.args, self.state)
+        self.commit_url = upload_run(self.args, self.state)
+        return self.commit_url
 
     def add_callback(self, callback: Callback) -> None:
         """Let `callback`, or an instance of it when it is a class, watch the training too."""
