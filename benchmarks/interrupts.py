@@ -1,4 +1,4 @@
-"""How long after a signal BERT-base answers it, in every part of a step: the latest of many moments.
+"""How long after a signal BERT-base answers it, in every part of a step and of saving: the latest of many moments.
 
 A part's moments are spread evenly over the time it takes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 
@@ -30,14 +31,25 @@ def parts(options: argparse.Namespace) -> Mapping[str, Callable[[], object]]:
         model.forward(batch, train=True)
         model.backward(dlogits)
 
+    def pack() -> None:
+        model.release()
+        model.forward([[0]])
+
+    def save() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            model.save_pretrained(directory)
+
     train()
     optimizer.step()
     return {
+        "packing weights": pack,
         "evaluation": lambda: model.forward(batch),
         "forward and backward": train,
         "clipping": lambda: kd.clip_grad_norm_(model, 1.0),
         "AdamW's step": optimizer.step,
         "zeroing gradients": model.zero_grad,
+        "the optimiser's state": optimizer.state_dict,
+        "saving": save,
     }
 
 
@@ -47,7 +59,7 @@ def answers(part: Callable[[], object], moments: int) -> tuple[float, list[float
 
     def handler(number: int, frame: object) -> None:
         answered.append(time.monotonic())
-        raise InterruptedError
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGALRM, handler)
     started = time.monotonic()
@@ -60,7 +72,7 @@ def answers(part: Callable[[], object], moments: int) -> tuple[float, list[float
             signal.setitimer(signal.ITIMER_REAL, delay)
             part()
             signal.setitimer(signal.ITIMER_REAL, 0)  # it was quicker this time
-        except InterruptedError:
+        except KeyboardInterrupt:
             waited.append(answered[0] - due)
     return whole, waited
 

@@ -94,23 +94,7 @@ int kd_bert_enter(kd_bert_object *b)
     return 0;
 }
 
-typedef struct slice {
-    kd_bert_object *bert;
-    kd_bert_run *run; /* NULL: packing */
-    kd_phase phase;
-} slice;
-
-static void do_slice(const slice *s, kd_team *team, ptrdiff_t from, ptrdiff_t to)
-{
-    if (s->run)
-        kd_bert_do(s->run, s->phase, team, from, to);
-    else
-        kd_bert_pack(&s->bert->model, team, from, to);
-}
-
-/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered. 0, or
- * -1 with an exception. */
-static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int threads)
+int kd_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads)
 {
     for (ptrdiff_t from = 0; from < items; from += step) {
         const ptrdiff_t to = kd_min(from + step, items);
@@ -118,7 +102,7 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
         if (!team)
             return -1;
         Py_BEGIN_ALLOW_THREADS
-        do_slice(s, team, from, to);
+        slice(context, team, from, to);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
         if (to < items && PyErr_CheckSignals() < 0)
@@ -127,22 +111,38 @@ static int do_slices(const slice *s, ptrdiff_t items, ptrdiff_t step, int thread
     return 0;
 }
 
-static int do_phase(kd_bert_object *b, kd_bert_run *run, kd_phase phase, int threads)
+typedef struct phase_work {
+    kd_bert_run *run;
+    kd_phase phase;
+} phase_work;
+
+static void phase_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
 {
-    slice s = {b, run, phase};
+    const phase_work *work = context;
+    kd_bert_do(work->run, work->phase, team, from, to);
+}
+
+static int do_phase(kd_bert_run *run, kd_phase phase, int threads)
+{
+    phase_work work = {run, phase};
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_bert_item_cost(run, phase));
-    return do_slices(&s, kd_bert_items(run, phase), kd_max(step, threads), threads);
+    return kd_do_slices(phase_slice, &work, kd_bert_items(run, phase), kd_max(step, threads), threads);
+}
+
+static void pack_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    kd_bert_pack(context, team, from, to);
 }
 
 /* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
 static int pack_if_stale(kd_bert_object *b, int threads)
 {
-    if (!b->packed && !(b->packed = kd_new_bytes((size_t)b->model.layout.packed_size * sizeof(float))))
+    const ptrdiff_t bytes = b->model.layout.packed_size * (ptrdiff_t)sizeof(float);
+    if (!b->packed && !(b->packed = kd_new_bytes((size_t)bytes)))
         return -1;
     b->model.packed = kd_aligned(b->packed);
-    slice s = {b, NULL, KD_PHASE_BODY};
-    ptrdiff_t items = kd_bert_pack_items(&b->model);
-    if (b->stale && do_slices(&s, items, items, threads) < 0)
+    const ptrdiff_t items = kd_bert_pack_items(&b->model), slices = kd_ceil_div(bytes, KD_SLICE_BYTES);
+    if (b->stale && kd_do_slices(pack_slice, &b->model, items, kd_ceil_div(items, slices), threads) < 0)
         return -1;
     b->stale = 0;
     return 0;
@@ -236,7 +236,7 @@ static PyObject *forward(kd_bert_object *b, const kd_batch *batch, const kd_drop
         pack_if_stale(b, threads) < 0)
         return NULL;
     kd_bert_run *run = kd_bert_begin(&b->model, kd_aligned(b->workspace), batch, dropout, mode, cls_only, threads);
-    if (do_phase(b, run, KD_PHASE_BODY, threads) < 0 || do_phase(b, run, KD_PHASE_TAIL, threads) < 0)
+    if (do_phase(run, KD_PHASE_BODY, threads) < 0 || do_phase(run, KD_PHASE_TAIL, threads) < 0)
         return NULL;
     npy_intp shape[2] = {batch->B, b->model.config.K};
     PyObject *logits = PyArray_SimpleNew(2, shape, NPY_FLOAT);
@@ -292,11 +292,11 @@ static PyObject *backward(kd_bert_object *b, PyArrayObject *dlogits, int threads
     kd_bert_run *run = b->run;
     b->run = NULL; /* backward overwrites the activations, so it runs once */
     memcpy(kd_bert_logits(run), PyArray_DATA(dlogits), (size_t)PyArray_SIZE(dlogits) * sizeof(float));
-    if (do_phase(b, run, KD_PHASE_TAIL_BACK, threads) < 0 || do_phase(b, run, KD_PHASE_BODY_BACK, threads) < 0)
+    if (do_phase(run, KD_PHASE_TAIL_BACK, threads) < 0 || do_phase(run, KD_PHASE_BODY_BACK, threads) < 0)
         return NULL;
     b->touched_count =
         kd_embed_mark(PyArray_DATA(b->touched), PyArray_DATA(b->mark), b->touched_count, kd_bert_batch(run));
-    if (do_phase(b, run, KD_PHASE_WEIGHTS, threads) < 0) {
+    if (do_phase(run, KD_PHASE_WEIGHTS, threads) < 0) {
         kd_bert_forget_gradients(b);
         return NULL;
     }

@@ -28,6 +28,13 @@ typedef struct kd_bert_object {
  * RuntimeError; after 0, `busy` is to be reset. */
 int kd_bert_enter(kd_bert_object *b);
 
+/* Items from .. to - 1 of work that is done in slices. */
+typedef void (*kd_slice)(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to);
+
+/* Does `items` items, `step` at a time, with the GIL released; between the slices signals are answered. 0, or
+ * -1 with an exception. */
+int kd_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_t step, int threads);
+
 /* The gradient array with its list of touched rows. */
 kd_gradient kd_bert_gradient(const kd_bert_object *b);
 

@@ -111,8 +111,8 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     return team ? PyFloat_FromDouble(sqrt(total)) : NULL;
 }
 
-/* The optimiser's arrays: moments and the average (or NULL) like the parameters, steps done per word, and the
- * constants of steps base + 1 on, KD_HISTORY floats each. */
+/* The optimiser's arrays: moments and the average (or NULL) like the parameters; steps done per word and, last, by all
+ * other tensors; the constants of steps base + 1 on, KD_HISTORY floats each. */
 enum { KD_HISTORY = sizeof(kd_adamw_step) / sizeof(float) };
 
 typedef struct moments {
@@ -127,7 +127,7 @@ static int parse_moments(const kd_bert_object *b, PyObject *tuple, Py_ssize_t le
     const ptrdiff_t size = b->model.layout.size;
     if (!PyArg_ParseTuple(tuple, "OOOOOnn:state", &m, &v, &average, &done, &history, &o->base, &o->t) ||
         !(o->m = kd_array_out(m, "m", NPY_FLOAT, 1, size)) || !(o->v = kd_array_out(v, "v", NPY_FLOAT, 1, size)) ||
-        !(o->done = kd_array_out(done, "done", NPY_INT32, 1, b->model.config.V)) ||
+        !(o->done = kd_array_out(done, "done", NPY_INT32, 1, b->model.config.V + 1)) ||
         !(o->history = kd_array_out(history, "history", NPY_FLOAT, 2, -1)))
         return -1;
     o->average = average == Py_None ? NULL : kd_array_out(average, "average", NPY_FLOAT, 1, size);
@@ -155,7 +155,8 @@ const char kd_adamw_step_doc[] =
     "adamw_step($self, state, constants, threads, /)\n--\n\n"
     "state is (m, v, average | None, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay, share).\n"
     "The t-th AdamW step: writes its constants to history[t - 1 - base], then moves every tensor but the\n"
-    "word embeddings, and of those the rows with a gradient. The average of what moved takes in that share of it.";
+    "word embeddings, and of those the rows with a gradient. The average of what moved takes in that share of it.\n"
+    "done[V] becomes t with it, whatever a signal's handler raises afterwards.";
 
 PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
 {
@@ -182,6 +183,7 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
         kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
+        table.done[b->model.config.V] = (int32_t)o.t;
         b->stale = 1;
     }
     b->busy = 0;
@@ -204,6 +206,30 @@ static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
     return (PyArrayObject *)Py_XNewRef((PyObject *)array);
 }
 
+typedef struct rows_behind {
+    const kd_rows *rows;
+    const kd_deferred *table;
+    const int32_t *ids;
+} rows_behind;
+
+static void catch_up_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    const rows_behind *behind = context;
+    kd_deferred_catch_up(behind->rows, behind->table, behind->ids + from, to - from, team);
+}
+
+/* Each row is brought up to date by itself, so a signal between two slices leaves the others for later. */
+static int catch_up(const kd_bert_object *b, const kd_deferred *table, const int32_t *ids, PyArrayObject *behind,
+                    int threads)
+{
+    enum { OPERATIONS = 20 }; /* of a step on one parameter, roughly: a division and a root are among them */
+    rows_behind work = {b->model.gemm.rows, table, PyArray_DATA(behind)};
+    ptrdiff_t count = kd_deferred_behind(table, PyArray_DATA(behind), ids, PyArray_SIZE(behind));
+    double row = OPERATIONS * (double)(table->C * (table->t - table->base));
+    ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_max(1, (ptrdiff_t)row));
+    return kd_do_slices(catch_up_slice, &work, count, kd_max(step, threads), threads);
+}
+
 const char kd_catch_up_doc[] =
     "catch_up($self, state, ids, threads, /)\n--\n\n"
     "Does the steps that these rows of the word embeddings (None: all) have missed, up to the t of state.";
@@ -221,16 +247,9 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     PyArrayObject *ids = parse_moments(b, state, 0, &o, &table) < 0 ? NULL : parse_ids(object, b->model.config.V);
     npy_intp n = ids ? PyArray_SIZE(ids) : 0;
     PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
-    kd_team *team = behind ? kd_open_team(threads) : NULL;
-    if (team) {
-        Py_BEGIN_ALLOW_THREADS
-        ptrdiff_t count = kd_deferred_behind(&table, PyArray_DATA(behind), PyArray_DATA(ids), n);
-        kd_deferred_catch_up(b->model.gemm.rows, &table, PyArray_DATA(behind), count, team);
-        kd_pool_close(team);
-        Py_END_ALLOW_THREADS
-    }
+    int failed = !behind || catch_up(b, &table, PyArray_DATA(ids), behind, threads) < 0;
     Py_XDECREF((PyObject *)ids);
     Py_XDECREF((PyObject *)behind);
     b->busy = 0;
-    return team ? Py_NewRef(Py_None) : NULL;
+    return failed ? NULL : Py_NewRef(Py_None);
 }

@@ -270,7 +270,7 @@ def _training(report: Report) -> str:
 
 def _environment(report: Report) -> str:
     rows = [["CPU", cpu_name()], *([name, str(value)] for name, value in show_config().items())]
-    rows += [[name, version(name)] for name in ("tokenizers", "safetensors")]
+    rows.append(["tokenizers", version("tokenizers")])
     return f"## Environment\n\nWhere this card was written:\n\n{_table(['what', 'which'], rows)}"
 
 

@@ -13,6 +13,7 @@ from .model import BertForSequenceClassification
 from .runtime import aligned_zeros, get_num_threads
 
 _CONSTANTS = 7  # floats of one step's constants in the core
+_PIECE = 1 << 22  # parameters copied in one go
 
 
 class AdamW:
@@ -71,13 +72,17 @@ class AdamW:
         self.eps = eps
         self.weight_decay = weight_decay
         self.ema_decay = ema_decay
-        self._t = 0
         self._m = self._v = aligned_zeros(0)
         self._average: NDArray[np.float32] | None = None
-        # Word embeddings move late: how many steps each row has had, and the constants of the steps after `_base`.
-        self._done = np.zeros(model.config.vocab_size, np.int32)
+        # Word embeddings move late: how many steps each row has had, and last all other tensors, which the core counts
+        # in one go with the step; and the constants of the steps after `_base`.
+        self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
         self._history = np.zeros((0, _CONSTANTS), np.float32)
+
+    @property
+    def _t(self) -> int:
+        return int(self._done[-1])
 
     def step(self) -> None:
         """Moves the parameters along the gradients, and begins the next effective batch of dropout.
@@ -88,7 +93,9 @@ class AdamW:
         model = self.model
         core = model.trainable_core()
         if not self._m.size:
-            self._m, self._v = aligned_zeros(model.num_flat), aligned_zeros(model.num_flat)
+            # Written, so that the memory is there: the core, which no signal interrupts, would wait for all of it.
+            zeros = np.broadcast_to(np.float32(0), model.num_flat)
+            self._m, self._v = _aligned_copy(zeros), _aligned_copy(zeros)
         model.follow(self)
         if self.ema_decay and self._average is None:
             self._average = _aligned_copy(model.flat_parameters)
@@ -99,9 +106,15 @@ class AdamW:
         share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay, share)
         # Whatever can fail, for want of memory, comes before the parameters move.
-        t, optimizer_step = self._t + 1, model.optimizer_step + 1
-        core.adamw_step(self._state(t), constants, get_num_threads())
-        self._t, model.optimizer_step, model.tokens_in_step = t, optimizer_step, 0
+        t, position = self._t + 1, (model.optimizer_step, model.tokens_in_step)
+        state, threads = self._state(t), get_num_threads()
+        model.optimizer_step, model.tokens_in_step = model.optimizer_step + 1, 0
+        try:
+            core.adamw_step(state, constants, threads)
+        except BaseException:
+            if self._t != t:  # otherwise the step is done: it is a signal that came meanwhile
+                model.optimizer_step, model.tokens_in_step = position
+            raise
 
     def _state(self, t: int) -> tuple[Any, ...]:
         return self._m, self._v, self._average, self._done, self._history, self._base, t
@@ -141,8 +154,8 @@ class AdamW:
         The arrays are copies, up to date.
         """
         self.catch_up()
-        state = {"step": self._t, "m": self._m.copy(), "v": self._v.copy()}
-        return state if self._average is None else state | {"average": self._average.copy()}
+        state = {"step": self._t, "m": _aligned_copy(self._m), "v": _aligned_copy(self._v)}
+        return state if self._average is None else state | {"average": _aligned_copy(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave.
@@ -158,8 +171,8 @@ class AdamW:
         self.catch_up()
         self._m, self._v = _aligned_copy(arrays["m"]), _aligned_copy(arrays["v"])
         self._average = _aligned_copy(arrays["average"]) if "average" in arrays and self.ema_decay else None
-        self._t = self._base = int(state["step"])
-        self._done[:] = self._t
+        self._base = int(state["step"])
+        self._done[:] = self._base
 
 
 @contextmanager
@@ -178,8 +191,10 @@ def averaged(optimizer: AdamW | None) -> Iterator[None]:
 
 
 def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In pieces, between which signals are answered: new memory takes its time to come, a second for BERT-base."""
     copy = aligned_zeros(array.size)
-    copy[:] = array
+    for start in range(0, array.size, _PIECE):
+        copy[start : start + _PIECE] = array[start : start + _PIECE]
     return copy
 
 

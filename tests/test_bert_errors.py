@@ -198,7 +198,7 @@ def test_a_history_without_the_step() -> None:
     p, g, m, v = (np.zeros(size, np.float32) for _ in range(4))
     model = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), p, g, workspace)
     for base, t in ((3, 3), (3, 2), (3, 6), (-1, 1)):
-        state = (m, v, None, np.zeros(10, np.int32), np.zeros((2, 7), np.float32), base, t)
+        state = (m, v, None, np.zeros(11, np.int32), np.zeros((2, 7), np.float32), base, t)
         with pytest.raises(ValueError, match="history does not hold the steps after base"):
             model.adamw_step(state, constants, 1)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kdistill.data import Batch
 from kdistill.model import BertForSequenceClassification
-from kdistill.optim import clip_grad_norm_
+from kdistill.optim import AdamW, clip_grad_norm_
 from kdistill.runtime import get_num_threads, set_num_threads
 
 # Python warns of fork in a process with threads: exactly what is to work here.
@@ -235,3 +235,47 @@ def test_a_signal_is_answered_while_gradients_are_added_up() -> None:
     other.backward(dlogits[:2])
     np.testing.assert_array_equal(model.flat_gradients, other.flat_gradients)
     assert clip_grad_norm_(model, 1.0) == clip_grad_norm_(other, 1.0)
+
+
+def after_the_second_tick() -> Callable[[], None]:
+    """A handler that interrupts the second time that it is called.
+
+    A call into the core that answers no signal on its way is followed by one tick, whenever the others came.
+    """
+    ticks = iter(range(2))
+
+    def interrupt_second() -> None:
+        if next(ticks) == 1:
+            raise InterruptedError
+
+    return interrupt_second
+
+
+def test_a_signal_is_answered_while_weights_are_packed() -> None:
+    sizes = {"hidden_size": 1024, "num_attention_heads": 8, "intermediate_size": 4096, "num_hidden_layers": 3}
+    model = wide_model(**sizes)
+    set_num_threads(1)
+    logits = model.forward([[1]])  # one token: packing is all there is to do
+    model.release()
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        model.forward([[1]])
+    np.testing.assert_array_equal(model.forward([[1]]), logits)
+
+
+def test_a_signal_is_answered_while_rows_catch_up() -> None:
+    """The rows that had no turn are still behind, and end with the same bits."""
+    set_num_threads(1)
+    models = [wide_model(**SMALL | {"hidden_size": 256, "vocab_size": 4000, "num_hidden_layers": 1}) for _ in range(2)]
+    optimizers = [AdamW(model, weight_decay=0.1) for model in models]
+    words = batch_of(*random_rows([40] * 400, models[0].config))
+    for model, optimizer in zip(models, optimizers, strict=True):
+        gradient(model, words, random_dlogits(model, 400))
+        for _ in range(600):
+            optimizer.step()
+            optimizer.zero_grad()
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        optimizers[0].catch_up()
+    np.testing.assert_array_equal(models[0].flat_parameters, models[1].flat_parameters)
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    for name in ("step", "m", "v"):
+        np.testing.assert_array_equal(states[0][name], states[1][name])

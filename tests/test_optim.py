@@ -244,6 +244,47 @@ def test_the_state_before_the_first_step() -> None:
     assert optimizer.state_dict()["m"].shape == model.flat_parameters.shape
 
 
+class Interrupted:
+    """A core whose step is disturbed by a signal, which is answered before the step begins or when it has ended."""
+
+    def __init__(self, core: _core.Bert, done: bool) -> None:
+        self._core, self._done = core, done
+
+    def adamw_step(self, *arguments: Any) -> None:
+        if self._done:
+            self._core.adamw_step(*arguments)
+        raise KeyboardInterrupt
+
+
+def interrupted_step(optimizer: AdamW, done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = Interrupted(optimizer.model.trainable_core(), done)
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(optimizer.model, "trainable_core", lambda: interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step()
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupted_step_is_done_and_counted_or_neither(done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, twin = small_model(), small_model()
+    optimizer, twins = AdamW(model), AdamW(twin)
+    for step in range(6):
+        for each in (model, twin):
+            fill_gradients(each, step)
+        twins.step()
+        if step == 3:
+            interrupted_step(optimizer, done, monkeypatch)
+            assert model.tokens_in_step == (0 if done else 8)
+        if step != 3 or not done:
+            optimizer.step()
+        assert (model.optimizer_step, model.tokens_in_step) == (twin.optimizer_step, 0) == (step + 1, 0)
+    state, expected = optimizer.state_dict(), twins.state_dict()
+    assert state["step"] == expected["step"] == 6
+    for name in ("m", "v"):
+        np.testing.assert_array_equal(state[name], expected[name])
+    np.testing.assert_array_equal(model.flat_parameters, twin.flat_parameters)
+
+
 def test_a_state_of_another_model_is_refused() -> None:
     model = small_model()
     optimizer = AdamW(model)
