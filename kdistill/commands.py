@@ -91,7 +91,7 @@ def search(options: Namespace) -> Figures:
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
     args = read_arguments(DistillationTrainingArguments, options)
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)  # before any work, in case it cannot be made
+    RunDirectory(args.output_dir).make_writable()  # before any work
     trainer = _distillation_trainer(options, args, for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)

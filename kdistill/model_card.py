@@ -269,8 +269,10 @@ def _training(report: Report) -> str:
 
 
 def _environment(report: Report) -> str:
-    rows = [["CPU", cpu_name()], *([name, str(value)] for name, value in show_config().items())]
-    rows.append(["tokenizers", version("tokenizers")])
+    config = show_config()
+    rows = [["CPU", cpu_name()], ["kdistill", str(config.pop("version"))]]
+    rows += [[name, str(value)] for name, value in config.items()]
+    rows += [[name, version(name)] for name in ("tokenizers", "safetensors")]
     return f"## Environment\n\nWhere this card was written:\n\n{_table(['what', 'which'], rows)}"
 
 

@@ -39,10 +39,11 @@ class RunDirectory:
         Raises `FileExistsError` when it holds a run and neither `resume` nor `overwrite` is true, or when it holds a
         model that no run left and `overwrite` is not true; `OSError` when it cannot be made or written.
         """
-        self._make_writable()
+        self.make_writable()
         self._refuse_loss(resume=resume, overwrite=overwrite)
 
-    def _make_writable(self) -> None:
+    def make_writable(self) -> None:
+        """Make the directory if it is missing. Raises `OSError` when it cannot be made or written."""
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"output_dir {str(self.path)!r} is a file; expected a directory")
         try:
@@ -69,7 +70,7 @@ class RunDirectory:
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
         """Hold the directory for one run: as `check`, but locked against other processes; then clear it."""
-        self._make_writable()
+        self.make_writable()
         with run_lock(self.path):
             self._refuse_loss(resume=resume, overwrite=overwrite)
             if overwrite and not resume:

@@ -83,6 +83,8 @@ class Search:
         self._n_trials = _at_least_one("n_trials", n_trials)
         self._n_jobs = threads if n_jobs == -1 else _at_least_one("n_jobs", n_jobs)
         self._threads_per_trial = max(1, threads // self._n_jobs)
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is {timeout}; expected seconds above 0, or None for no end")
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._progress, self._shown = progress, threading.Lock()
         self._stop = threading.Event()

@@ -70,11 +70,11 @@ class Range:
             if not isinstance(self.choices, tuple) or not self.choices:
                 raise ValueError(f"{name} has choices {self.choices!r}; expected a list of values")
             return
-        number = int if self.type == "int" else (int, float)
+        number, expected = (int, "a whole number") if self.type == "int" else ((int, float), "a number")
         for key in ("low", "high", *(("step",) if self.step is not None else ())):
             value = getattr(self, key)
             if not isinstance(value, number) or isinstance(value, bool):
-                raise ValueError(f"{name} has {key} {value!r}; expected {self.type}")
+                raise ValueError(f"{name} has {key} {value!r}; expected {expected}")
         if not self.low <= self.high:
             raise ValueError(f"{name} goes from {self.low} to {self.high}; expected low <= high")
         if self.step is not None and (self.step <= 0 or self.log):
@@ -88,7 +88,16 @@ class Range:
         return self.choices if self.type == "categorical" else (self.low, self.high)
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """Let the trial take a value."""
+        """Let the trial take a value. Raises `ValueError` when its study knows another kind of range."""
+        try:
+            return self._suggest(trial, name)
+        except ValueError as error:
+            raise ValueError(
+                f"hp_space: {name} had another type or other choices in earlier trials of this study; choose another "
+                "study_name"
+            ) from error
+
+    def _suggest(self, trial: Any, name: str) -> Any:
         if self.type == "categorical":
             return trial.suggest_categorical(name, self.choices)
         if self.type == "int":
@@ -116,20 +125,25 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
             f"hp_space is {source!r}; expected a function of a trial, ranges by names of arguments, or a file of such"
         )
     _check_names(source, args)
-    ranges = {name: Range.of(name, range_) for name, range_ in source.items()}
-    trial_run = copy.copy(args)
-    for name, range_ in ranges.items():
-        for value in range_.limits:
-            try:
-                setattr(trial_run, name, value)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"hp_space: {error}") from error
+    ranges = {name: _checked_range(name, range_, args) for name, range_ in source.items()}
     return lambda trial: {name: range_.suggest(trial, name) for name, range_ in ranges.items()}
 
 
 def searched_arguments(args: TrainingArguments) -> list[str]:
     """The arguments that a search may vary: those of the training, the optimiser and the loss."""
     return [field.name for field in fields(args) if field.metadata["group"] in _GROUPS and field.name not in _SHARED]
+
+
+def _checked_range(name: str, given: Any, args: TrainingArguments) -> Range:
+    """The range, all of whose values the argument takes."""
+    trial_run = copy.copy(args)
+    try:
+        range_ = Range.of(name, given)
+        for value in range_.limits:
+            setattr(trial_run, name, value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"hp_space: {error}") from error
+    return range_
 
 
 def _checked_result(values: Any, args: TrainingArguments) -> dict[str, Any]:
@@ -142,6 +156,11 @@ def _checked_result(values: Any, args: TrainingArguments) -> dict[str, Any]:
 def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
     known = searched_arguments(args)
     for name in names:
+        if name in _SHARED:
+            raise ValueError(
+                f"hp_space has {name!r}, which is the same in all trials: they share the tokenised rows and the "
+                "teacher's logits; set it in args"
+            )
         if name not in known:
             raise ValueError(
                 f"hp_space has {name!r}, which is no hyperparameter{did_you_mean(str(name), known)}; there are "
@@ -150,10 +169,12 @@ def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.suffix not in (".json", ".toml"):
+        raise ValueError(f"hp_space is {str(path)!r}; expected a .toml or a .json file")
+    if not path.is_file():
+        raise FileNotFoundError(f"hp_space is {str(path)!r}; there is no such file")
     if path.suffix == ".json":
         return read_json_object(path)
-    if path.suffix != ".toml":
-        raise ValueError(f"hp_space is {str(path)!r}; expected a .toml or a .json file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -65,6 +65,8 @@ class TrainerState:
     """Seconds of training so far, in all the processes that the run took."""
     trained_on: str = ""
     """Hash of the encoded training rows (and of the teacher's weights): a run is resumed on these only."""
+    evaluated_on: str = ""
+    """Hash of the encoded evaluation rows, empty without any: evaluations of a run are of the same rows."""
     stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What callbacks with a state go on with, by the name of their class."""
     args: dict[str, Any] = field(default_factory=dict)

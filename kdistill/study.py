@@ -141,11 +141,6 @@ class SharedStudy:
 
     def _check_same(self, direction: str, about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
-        if study.direction.name.lower() != direction:
-            raise ValueError(
-                f"the study {study.study_name!r} is to {study.direction.name.lower()} and direction is {direction!r}; "
-                "choose another study_name"
-            )
         if "about" not in study.user_attrs:
             study.set_user_attr("args", args.to_dict())
             study.set_user_attr("about", about)
@@ -153,6 +148,11 @@ class SharedStudy:
         for what, value in about.items():
             if found["about"][what] != value:
                 raise ValueError(f"the study {study.study_name!r} is about other {what}; choose another study_name")
+        if study.direction.name.lower() != direction:
+            raise ValueError(
+                f"the study {study.study_name!r} is to {study.direction.name.lower()} and direction is {direction!r}; "
+                "choose another study_name"
+            )
         differences = changed_arguments(found["args"], args)
         changed = [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences.items()]
         if changed:
@@ -256,7 +256,8 @@ class SharedStudy:
         trials = self.trials()
         if not any(trial.state.name == "COMPLETE" for trial in trials):
             errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
-            why = f"the last error was: {errors[-1]}" if errors else "all were pruned or interrupted"
+            why = "all were pruned or interrupted" if trials else "none was begun before the timeout"
+            why = f"the last error was: {errors[-1]}" if errors else why
             raise RuntimeError(f"none of {len(trials)} trials of the study {self.study.study_name!r} finished; {why}")
         best = self.study.best_trial
         return BestRun(str(best.number), float(best.value), best.user_attrs.get("hyperparameters", best.params))

@@ -86,11 +86,11 @@ class Trainer(SearchingTrainer):
                 self.model = self._taken(made_by(self.model_init))
             dataset = self._rows_to_learn_from()
             self._state_problem_type(dataset)
-            trained_on = self._fingerprint(dataset)
-            if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, trained_on):
+            begun = self._begun_state(dataset)
+            if resume_from_checkpoint is not True or not self._take_finished_run(directory, dataset, begun):
                 optimizer = self.optimizer = self._make_optimizer()
                 checkpoint = directory.checkpoint_to_resume(resume_from_checkpoint)
-                self._start(checkpoint, optimizer, trained_on)
+                self._start(checkpoint, optimizer, begun)
                 directory.rotate(args.save_total_limit, keep=(checkpoint, self.state.best_model_checkpoint))
                 self._train_on(dataset, optimizer, directory)
         if args.push_to_hub:
@@ -100,16 +100,23 @@ class Trainer(SearchingTrainer):
     def load_finished_run(self) -> None:
         """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
 
-        Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained on other rows or
-        by another teacher than this trainer has.
+        Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained or evaluated on
+        other rows, or had another teacher, than this trainer has.
         """
         dataset, directory = self._rows_to_learn_from(), RunDirectory(self.args.output_dir)
-        if not self._take_finished_run(directory, dataset, self._fingerprint(dataset)):
+        if not self._take_finished_run(directory, dataset, self._begun_state(dataset)):
             raise FileNotFoundError(f"{directory.path} holds no finished run; expected one that ended (see --resume)")
 
-    def _take_finished_run(self, directory: RunDirectory, dataset: Dataset, trained_on: str) -> bool:
+    def _begun_state(self, dataset: Dataset) -> TrainerState:
+        """That of a run that begins with these rows."""
+        evaluation = self.eval_dataset
+        return TrainerState(
+            trained_on=self._fingerprint(dataset), evaluated_on="" if evaluation is None else evaluation.fingerprint()
+        )
+
+    def _take_finished_run(self, directory: RunDirectory, dataset: Dataset, begun: TrainerState) -> bool:
         max_steps = self._plan(dataset).max_steps(self.args.num_train_epochs, self.args.max_steps)
-        finished = load_finished_run(directory.path, self.model, self.args, max_steps, trained_on)
+        finished = load_finished_run(directory.path, self.model, self.args, max_steps, begun)
         if finished is not None:
             self.state, self.results = finished, read_json_object(directory.path / RESULTS_FILE)
         return finished is not None
@@ -125,7 +132,7 @@ class Trainer(SearchingTrainer):
 
     def _train_without_files(self, dataset: Dataset) -> None:
         self.optimizer = self._make_optimizer()
-        self._start(None, self.optimizer, "")
+        self._start(None, self.optimizer, TrainerState())
         plan = self._begun_plan(dataset)
         with self._training(self.optimizer):
             self._run_epochs(dataset, self.optimizer, plan, None)
@@ -180,16 +187,17 @@ class Trainer(SearchingTrainer):
             ema_decay=args.ema_decay,
         )
 
-    def _start(self, checkpoint: Path | None, optimizer: AdamW, trained_on: str) -> None:
+    def _start(self, checkpoint: Path | None, optimizer: AdamW, begun: TrainerState) -> None:
         """Set model, optimiser and state to the beginning of the run, or to `checkpoint`."""
         self.control = TrainerControl()
         self.model.dropout_seed = self.args.seed
         if checkpoint is None:
-            self.state = TrainerState(trained_on=trained_on)
+            self.state = begun
             self.model.optimizer_step = self.model.tokens_in_step = 0
             return
-        check_same_run(TrainerState.load(checkpoint), self.args, trained_on)
+        check_same_run(TrainerState.load(checkpoint), self.args, begun)
         self.state = load_checkpoint(checkpoint, self.model, optimizer)
+        self.state.evaluated_on = self.state.evaluated_on or begun.evaluated_on
         self.callback_handler.load_states(self.state.stateful_callbacks)
         if self.state.best_global_step is not None:  # the directory may have been moved since
             best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")

@@ -66,6 +66,12 @@ class SearchingTrainer(TrainerBase):
         """
         dataset, eval_dataset = self._checked_search(backend)
         space = hyperparameter_space(hp_space, self.args)
+        about = {
+            "training rows, or another teacher": self._fingerprint(dataset),
+            "evaluation rows": eval_dataset.fingerprint(),
+            "models": repr(self.model),
+            "objectives": self.args.metric_for_best_model if compute_objective is None else "compute_objective",
+        }
         if compute_objective is None:
             direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
             compute_objective = self._best_metric
@@ -77,7 +83,7 @@ class SearchingTrainer(TrainerBase):
             sampler=sampler,
             pruner=pruner,
             seed=self.args.seed if seed is None else seed,
-            about=self._subject(dataset, eval_dataset),
+            about=about,
             args=self.args,
         )
         self.study = study.study
@@ -95,14 +101,6 @@ class SearchingTrainer(TrainerBase):
             return search.run()
         finally:
             self.args.search_trials = study.scored() or None  # what is trained from now on is chosen by these rows
-
-    def _subject(self, dataset: Dataset, eval_dataset: Dataset) -> dict[str, str]:
-        """What a study is about: "the study is about other ...", when it is not this."""
-        return {
-            "training rows, or another teacher": self._fingerprint(dataset),
-            "evaluation rows": eval_dataset.fingerprint(),
-            "models": repr(self.model),
-        }
 
     def _checked_search(self, backend: str) -> tuple[Dataset, Dataset]:
         """The rows to train and to evaluate on, once it is certain that every trial can."""

@@ -14,6 +14,7 @@ import small_run
 from card_reading import row_of
 from small_run import write_model, write_rows
 
+import kdistill
 from kdistill import cli
 from kdistill.assessment import wilson_interval
 from kdistill.data import as_dataset
@@ -121,6 +122,7 @@ def test_all_of_it_from_the_command_line(copy: Path, capsys: pytest.CaptureFixtu
     assert row_of(card, "held out")["data"] == "`new.tsv`"
     assert row_of(card, "`seed`")["value"] == "1"
     assert row_of(card, "isa_level")["which"]
+    assert row_of(card, "kdistill")["which"] == kdistill.__version__
     assert f"p = {alone['mcnemar']['p_value']:.4g}" in card
     assert "These rows chose the model" in card
     assert "a hyperparameter search scored 12 trials on them" in card
@@ -177,6 +179,7 @@ def test_holdout_that_shares_text_with_the_training_rows(copy: Path, capsys: pyt
         (["--without-teacher", "base"], r"base has no trainer_state.json; expected the output directory"),
         (["--train", "dev.tsv"], "trained on other rows"),
         (["--teacher", "base"], "by another teacher"),
+        (["--eval", "new.tsv"], "evaluated on other rows than these, which chose its best weights"),
     ],
 )
 def test_runs_that_cannot_be_compared(

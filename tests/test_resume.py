@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from resumable_run import LAST_STEP, ROWS, result, run_python, trainer
-from small_run import write_model, write_rows
+from small_run import small_dataset, write_model, write_rows
 
 from kdistill import cache, cli, run_directory, trainer_base
 from kdistill.callbacks import TrainerCallback
@@ -159,6 +159,22 @@ def test_resuming_on_other_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trained on other rows"):
         trainer(tmp_path, rows=ROWS + 1).train(resume_from_checkpoint=True)
     assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/*")} == before
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+def test_resuming_with_other_evaluation_rows(tmp_path: Path) -> None:
+    """The best weights are those of the best of comparable evaluations."""
+    killed(tmp_path, "step 6")
+    other = trainer(tmp_path)
+    other.eval_dataset = small_dataset(21, seed=1)
+    with pytest.raises(ValueError, match="evaluated on other rows than these"):
+        other.train(resume_from_checkpoint=True)
+    without = trainer(tmp_path, eval_strategy="no", load_best_model_at_end=False)
+    without.eval_dataset = None
+    with pytest.warns(UserWarning, match="eval_strategy was 'steps' and is now 'no'"):
+        without.train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="evaluated on other rows than these"):
+        other.train(resume_from_checkpoint=True)
 
 
 def test_two_runs_in_one_directory(tmp_path: Path) -> None:

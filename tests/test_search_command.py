@@ -107,6 +107,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
         (["--n-trials", "0"], "n_trials is 0"),
         (["--sampler", "grid"], "sampler is 'grid'; expected one of 'tpe', 'random'"),
         (["--resume"], "there is no option --resume"),
+        (["--output-dir", "train.tsv"], "output_dir 'train.tsv' cannot be written: File exists"),
     ):
         status, output, errors = run(capsys, *words)
         assert (status, output) == (2, "")

@@ -84,8 +84,11 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
         with pytest.raises(ValueError) as error:
             trial_of(source)
         assert message in str(error.value)
-    for name in ("output_dir", "max_length", "teacher_cache", "eval_strategy", "hub_token"):
+    for name in ("output_dir", "eval_strategy", "hub_token"):
         with pytest.raises(ValueError, match=f"{name!r}, which is no hyperparameter"):
+            trial_of(lambda trial, name=name: {name: 1})
+    for name in ("augment", "max_length", "teacher_cache"):
+        with pytest.raises(ValueError, match=f"{name!r}, which is the same in all trials: they share"):
             trial_of(lambda trial, name=name: {name: 1})
     with pytest.raises(ValueError, match="'alpha', which is no hyperparameter"):
         trial_of({"alpha": DEFAULT_SPACE["alpha"]}, TrainingArguments())
@@ -98,9 +101,9 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
         ({"low": 0, "high": 1}, "expected a table whose type is"),
         ({"type": "uniform", "low": 0, "high": 1}, "expected a table whose type is"),
         ({"type": "float", "low": 0, "hi": 1}, "alpha has 'hi'; a range of type float has type, low, high, step, log"),
-        ({"type": "float", "low": 0}, "alpha has high None; expected float"),
-        ({"type": "int", "low": 0.5, "high": 1}, "alpha has low 0.5; expected int"),
-        ({"type": "float", "low": True, "high": 1}, "alpha has low True; expected float"),
+        ({"type": "float", "low": 0}, "alpha has high None; expected a number"),
+        ({"type": "int", "low": 0.5, "high": 1}, "alpha has low 0.5; expected a whole number"),
+        ({"type": "float", "low": True, "high": 1}, "alpha has low True; expected a number"),
         ({"type": "float", "low": 1, "high": 0}, "alpha goes from 1 to 0; expected low <= high"),
         (
             {"type": "float", "low": 0, "high": 1, "log": True},
@@ -111,13 +114,24 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
         ({"type": "float", "low": 0, "high": 1, "step": 0}, "step 0; expected a step above 0"),
         ({"type": "categorical", "choices": []}, r"alpha has choices \(\); expected a list"),
         ({"type": "categorical", "choices": 0.5}, "alpha has choices 0.5; expected a list"),
-        ({"type": "categorical", "choices": [0.5, 1.5]}, "hp_space: alpha is 1.5; expected a finite number"),
-        ({"type": "float", "low": 0, "high": 2}, "hp_space: alpha is 2"),
+        ({"type": "categorical", "choices": [0.5, 1.5]}, "alpha is 1.5; expected a finite number"),
+        ({"type": "float", "low": 0, "high": 2}, "alpha is 2"),
     ],
 )
 def test_what_is_no_range(range_: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^hp_space: .*{message}"):
         hyperparameter_space({"alpha": range_}, ARGS)
+
+
+@pytest.mark.parametrize(
+    "later", [{"type": "categorical", "choices": [0.5, 1]}, {"type": "float", "low": 0, "high": 1}]
+)
+def test_range_of_another_kind_than_the_study_had(later: Any) -> None:
+    study = optuna.create_study()
+    space = hyperparameter_space({"alpha": {"type": "categorical", "choices": [0, 0.5]}}, ARGS)
+    space(study.ask())
+    with pytest.raises(ValueError, match=r"hp_space: alpha had another type or other choices .* another study_name"):
+        hyperparameter_space({"alpha": later}, ARGS)(study.ask())
 
 
 def test_what_is_no_space(tmp_path: Path) -> None:
@@ -131,8 +145,9 @@ def test_what_is_no_space(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             trial_of(source)
-    with pytest.raises(FileNotFoundError):
-        trial_of(tmp_path / "none.toml")
+    for name in ("none.toml", "none.json"):
+        with pytest.raises(FileNotFoundError, match=f"hp_space is '.*{name}'; there is no such file"):
+            trial_of(tmp_path / name)
 
 
 def test_the_arguments_are_as_before() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import run_fields, small_dataset, small_model
-from small_search import distillation_trainer, reports, search, states
+from small_search import distillation_trainer, eval_loss, reports, search, states
 
 import kdistill as kd
 from kdistill.arguments import TrainingArguments
@@ -83,6 +83,10 @@ def test_no_trial_begins_after_the_timeout(tmp_path: Path) -> None:
     trainer = distillation_trainer(tmp_path, model_init=slow)
     search(trainer, n_trials=9, timeout=0.5)
     assert states(trainer) == ["COMPLETE"]
+    none = distillation_trainer(tmp_path / "none")
+    with pytest.raises(RuntimeError, match="none of 0 trials of the study 'search' finished; none was begun before"):
+        search(none, timeout=1e-9)
+    assert none.args.search_trials is None
 
 
 def test_error_of_the_program_ends_the_search(tmp_path: Path) -> None:
@@ -141,6 +145,8 @@ def test_complete_study_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"eval_dataset": small_dataset(25)}, {}, "is about other evaluation rows;"),
         ({"model_init": lambda: small_model(2, num_hidden_layers=1)}, {}, "is about other models;"),
         ({}, {"direction": "minimize"}, "is to maximize and direction is 'minimize'"),
+        ({"metric_for_best_model": "loss"}, {}, "is about other objectives;"),
+        ({}, {"compute_objective": eval_loss, "direction": "maximize"}, "is about other objectives;"),
     ],
 )
 def test_another_study_under_the_same_name(tmp_path: Path, changes: Any, given: Any, message: str) -> None:
@@ -162,6 +168,7 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
         ({"backend": "ray"}, "backend is 'ray'; expected 'optuna'"),
         ({"n_trials": 0}, "n_trials is 0; expected a whole number above 0"),
         ({"n_jobs": 0}, "n_jobs is 0"),
+        ({"timeout": 0}, "timeout is 0; expected seconds above 0, or None"),
         ({"direction": "up"}, "direction is 'up'; expected one of 'minimize', 'maximize'"),
         ({"pruner": "hyper"}, "pruner is 'hyper'; expected one of .*; did you mean 'hyperband'?"),
         ({"sampler": "tpa"}, "sampler is 'tpa'; .*did you mean 'tpe'?"),
