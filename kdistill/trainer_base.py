@@ -97,8 +97,8 @@ class TrainerBase:
         unlabelled = int((~labelled_rows(train.labels)).sum())
         if unlabelled and self._needs_labels:
             raise ValueError(
-                f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
-                "(DistillationTrainer also trains on rows without one)"
+                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
+                "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
             if evaluation is None:
@@ -323,4 +323,6 @@ def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def require_labels(dataset: Dataset) -> None:
     if not labelled_rows(dataset.labels).any():
-        raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")
+        raise ValueError(
+            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
+        )
