@@ -1,7 +1,6 @@
 #include "kd_pool.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -11,13 +10,19 @@
 #define PAUSE() ((void)0)
 #endif
 
-/* How long a member looks for the next loop before it offers its core to others: about 20 us, longer
- * than the serial code between two loops, shorter than a scheduler tick. */
-enum { SPINS = 1000 };
+/* How long a member looks for the next loop, or for the end of this one, before it sleeps: about 50 us, as long as
+ * waking it takes. Offering the core to others instead (sched_yield) gives it away for a whole slice. */
+enum { SPINS = 2500 };
 
 /* How long a worker without a team looks for one before it sleeps: a few times SPINS, since waking it
  * takes some 50 us and a training step opens a team for each of its parts. */
 enum { IDLE_SPINS = 4000 };
+
+/* Where threads sleep until a number changes; pool_lock guards it, whoever changes the number rings. */
+typedef struct bell {
+    atomic_int sleepers;
+    pthread_cond_t rung;
+} bell;
 
 typedef struct worker worker;
 
@@ -26,8 +31,7 @@ struct worker {
     kd_team *team;
     int member;
     atomic_uint calls; /* how often it was given a team; changes last */
-    int asleep;        /* guarded by pool_lock */
-    pthread_cond_t wake;
+    bell given;
     pthread_t thread;
 };
 
@@ -40,8 +44,10 @@ struct kd_team {
     ptrdiff_t items;
     _Alignas(KD_ALIGN) atomic_ptrdiff_t next; /* the item nobody has taken yet */
     _Alignas(KD_ALIGN) atomic_uint loop;      /* counts loops; workers watch it */
-    _Alignas(KD_ALIGN) atomic_int busy;       /* workers still in the current loop */
-    atomic_int leave;                         /* set before the last change of `loop` */
+    bell begun;
+    _Alignas(KD_ALIGN) atomic_uint busy; /* workers still in the current loop */
+    bell ended;
+    atomic_int leave; /* set before the last change of `loop` */
 };
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -60,57 +66,61 @@ static void take_items(kd_team *team, int member)
         team->item(team->context, i, member);
 }
 
-/* One look of the `spin`th was in vain. Returns the next one's number. */
-static int look_again(int spin)
+static void open_bell(bell *b)
 {
-    if (spin < SPINS) {
-        PAUSE();
-        return spin + 1;
-    }
-    sched_yield();
-    return spin;
+    atomic_init(&b->sleepers, 0);
+    pthread_cond_init(&b->rung, NULL);
 }
 
-/* Waits until `loop` is no longer `seen`. */
-static void await_loop(kd_team *team, unsigned seen)
+static void ring(bell *b)
 {
-    for (int spin = 0; atomic_load_explicit(&team->loop, memory_order_acquire) == seen;)
-        spin = look_again(spin);
+    if (atomic_load(&b->sleepers) == 0)
+        return;
+    pthread_mutex_lock(&pool_lock);
+    pthread_cond_broadcast(&b->rung);
+    pthread_mutex_unlock(&pool_lock);
+}
+
+/* Waits until `number` is no longer `seen`. A sleeper counts itself before it looks for the last time, and a ringer
+ * changes the number before it counts sleepers: one of the two sees the other. */
+static void await_change(atomic_uint *number, unsigned seen, bell *b, int spins)
+{
+    for (int spin = 0; spin < spins; spin++) {
+        if (atomic_load_explicit(number, memory_order_acquire) != seen)
+            return;
+        PAUSE();
+    }
+    pthread_mutex_lock(&pool_lock);
+    atomic_fetch_add(&b->sleepers, 1);
+    while (atomic_load(number) == seen)
+        pthread_cond_wait(&b->rung, &pool_lock);
+    atomic_fetch_sub(&b->sleepers, 1);
+    pthread_mutex_unlock(&pool_lock);
+}
+
+static void end_work(kd_team *team)
+{
+    if (atomic_fetch_sub(&team->busy, 1) == 1)
+        ring(&team->ended);
 }
 
 static void serve(kd_team *team, int member)
 {
     for (unsigned seen = 0;; seen++) {
-        await_loop(team, seen);
+        await_change(&team->loop, seen, &team->begun, SPINS);
         if (atomic_load_explicit(&team->leave, memory_order_relaxed))
             break;
         take_items(team, member);
-        atomic_fetch_sub_explicit(&team->busy, 1, memory_order_release);
+        end_work(team);
     }
-    atomic_fetch_sub_explicit(&team->busy, 1, memory_order_release);
-}
-
-/* Waits until the worker has been given a team for the (served + 1)th time. */
-static void await_team(worker *self, unsigned served)
-{
-    for (int spin = 0; spin < IDLE_SPINS; spin++) {
-        if (atomic_load_explicit(&self->calls, memory_order_acquire) != served)
-            return;
-        PAUSE();
-    }
-    pthread_mutex_lock(&pool_lock);
-    self->asleep = 1;
-    while (atomic_load_explicit(&self->calls, memory_order_acquire) == served)
-        pthread_cond_wait(&self->wake, &pool_lock);
-    self->asleep = 0;
-    pthread_mutex_unlock(&pool_lock);
+    end_work(team);
 }
 
 static void *worker_main(void *argument)
 {
     worker *self = argument;
     for (unsigned served = 0;; served++) {
-        await_team(self, served);
+        await_change(&self->calls, served, &self->given, IDLE_SPINS);
         serve(self->team, self->member);
     }
     return NULL;
@@ -122,13 +132,13 @@ static kd_status start_worker(worker **started)
     if (!w)
         return KD_NO_MEMORY;
     pthread_attr_t attributes;
-    pthread_cond_init(&w->wake, NULL);
+    open_bell(&w->given);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int failed = pthread_create(&w->thread, &attributes, worker_main, w);
     pthread_attr_destroy(&attributes);
     if (failed) {
-        pthread_cond_destroy(&w->wake);
+        pthread_cond_destroy(&w->given.rung);
         free(w);
         return KD_NO_THREADS;
     }
@@ -172,10 +182,14 @@ static kd_status gather_workers(kd_team *team)
 static kd_team *take_team(int members)
 {
     kd_team *team = pool_teams;
-    if (team)
+    if (team) {
         pool_teams = team->next_closed;
-    else if (!(team = aligned_alloc(KD_ALIGN, sizeof *team)))
-        return NULL;
+    } else {
+        if (!(team = aligned_alloc(KD_ALIGN, sizeof *team)))
+            return NULL;
+        open_bell(&team->begun);
+        open_bell(&team->ended);
+    }
     team->workers = NULL;
     team->members = members;
     atomic_init(&team->next, 0);
@@ -201,8 +215,7 @@ kd_status kd_pool_open(kd_team **opened, int members)
         for (worker *w = team->workers; w; w = w->next) {
             w->team = team;
             atomic_fetch_add_explicit(&w->calls, 1, memory_order_release);
-            if (w->asleep)
-                pthread_cond_signal(&w->wake);
+            pthread_cond_signal(&w->given.rung);
         }
         pool_open_teams++;
         *opened = team;
@@ -215,14 +228,15 @@ kd_status kd_pool_open(kd_team **opened, int members)
 
 static void begin_loop(kd_team *team)
 {
-    atomic_store_explicit(&team->busy, team->members - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&team->loop, 1, memory_order_release);
+    atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);
+    atomic_fetch_add(&team->loop, 1);
+    ring(&team->begun);
 }
 
 static void await_workers(kd_team *team)
 {
-    for (int spin = 0; atomic_load_explicit(&team->busy, memory_order_acquire) > 0;)
-        spin = look_again(spin);
+    for (unsigned busy; (busy = atomic_load_explicit(&team->busy, memory_order_acquire)) > 0;)
+        await_change(&team->busy, busy, &team->ended, SPINS);
 }
 
 void kd_pool_close(kd_team *team)

@@ -1,9 +1,10 @@
 /* kd_pool: threads that wait for work.
  *
  * A call into the core opens a team, runs any number of parallel loops on it, and closes it. The team
- * holds its threads for the whole call, so a loop costs two atomic operations per thread and no lock.
- * Several calls may have teams open at once. Threads are started when first needed and then kept; a
- * child of fork() starts with none and makes its own.
+ * holds its threads for the whole call, so a loop costs two atomic operations per thread, and no lock
+ * unless one of them has waited so long that it sleeps. Several calls may have teams open at once.
+ * Threads are started when first needed and then kept; a child of fork() starts with none and makes
+ * its own.
  *
  * The work is a number of independent items. Which thread runs an item, and when, is not defined:
  * an item must write only what is its own, so results cannot depend on the number of threads.

@@ -90,7 +90,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         "trials of a hyperparameter search that were scored on the evaluation rows before this run, for its model card "
         "to say so; best_run.toml and a search by the same trainer set it",
         group="output",
-        at_least=1,
+        at_least=0,
         origin="kdistill",
     )
     push_to_hub: bool = argument(

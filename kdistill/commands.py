@@ -301,7 +301,8 @@ def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) ->
     trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
-    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)}
+    uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
+    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded
 
 
 def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     was; an OSError that names no file, as that of a full disk, then names `path`. The parent directory must exist.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         _sync(temporary)
@@ -42,6 +43,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
+@contextmanager
+def scratch_directory(beside: Path) -> Iterator[Path]:
+    """A directory on the disk of `beside`, for a library that makes temporary files of its own; then it is gone."""
+    directory = _temporary(beside)
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one."""
     with atomic_path(path) as temporary:
@@ -52,7 +68,7 @@ def delete_leftovers(directory: Path) -> None:
     """Delete what processes that were killed have left in `directory` under temporary names."""
     for path in directory.glob(".*.tmp"):
         if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

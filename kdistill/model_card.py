@@ -141,7 +141,7 @@ def _choice(report: Report) -> str:
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
             f"{evaluations} evaluations"
         )
-    if report.search_trials is not None:
+    if report.search_trials:
         trials = f"{report.search_trials} trial{'s' * (report.search_trials > 1)}"
         chosen.append(f"a hyperparameter search scored {trials} on them")
     mean = spreads(report.seeds.values()).get("accuracy")

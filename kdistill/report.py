@@ -207,7 +207,7 @@ class Report:
             found["over_seeds"] = {name: of._asdict() for name, of in spreads(self.seeds.values()).items()}
         if self.holdout is not None:
             found["holdout"] = self.holdout.figures()
-        if self.search_trials is not None:
+        if self.search_trials:
             found["search_trials"] = self.search_trials
         return found
 

@@ -39,7 +39,6 @@ def report(options: Namespace) -> dict[str, Any]:
         without_teacher=options.without_teacher or (),
         seed_runs=options.seed_runs or (),
         holdout=holdout,
-        search_trials=options.search_trials,
     )
 
 
@@ -54,6 +53,8 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
     saved = read_json_object(directory / ARGS_FILE)
     saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
+    if options.search_trials is not None:
+        saved["search_trials"] = options.search_trials
     inputs = _inputs(directory, options)
     if inputs["train"] is None:
         raise ValueError(f"{directory} has no {COMMAND_FILE} to tell what the run read; give it as --train and --eval")

@@ -47,10 +47,10 @@ class TrialCallback(TrainerCallback):
             raise TrialStoppedError
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Reports by epoch, or by step where evaluations go by steps. The last evaluation prunes nothing any more."""
+        """Reports by epoch (a part counts), or by step where evaluations go by steps. The last one prunes nothing."""
         objective = float(self.compute_objective(kwargs["metrics"]))
         self.objectives[state.global_step] = objective
-        self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else round(state.epoch))
+        self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
         if state.place < state.max_steps and self.trial.should_prune():
             raise import_optuna().TrialPruned
 
@@ -181,6 +181,6 @@ def _note(trial: Any, error: BaseException) -> None:
 
 
 def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected a whole number above 0")
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number above 0")
     return value

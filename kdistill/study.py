@@ -95,9 +95,10 @@ class SharedStudy:
     """The study `name` in `storage`, made if missing, and this process's part in it.
 
     storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL that Optuna knows, or a
-    storage of Optuna's. `sampler` and `pruner` are Optuna's, or names of `SAMPLERS` and `PRUNERS`. `seed` is the
-    sampler's: the k-th process that works on a study, counted from 0, draws with `seed + k`, so that none repeats
-    another's draws. `about` says what must not change in a study, `args` what all its trials have in common.
+    storage of Optuna's. `sampler` and `pruner` are Optuna's, or names of `SAMPLERS` and `PRUNERS`; None is the first of
+    these, as in Optuna. `seed` is the sampler's: the k-th process that works on a study, counted from 0, draws with
+    `seed + k`, so that none repeats another's draws. `about` says what must not change in a study, `args` what all its
+    trials have in common.
 
     Raises `ValueError` for a study that is about something else, and for names that do not exist.
     """
@@ -115,10 +116,12 @@ class SharedStudy:
         args: TrainingArguments,
     ) -> None:
         optuna = import_optuna()
+        sampler, pruner = SAMPLERS[0] if sampler is None else sampler, PRUNERS[0] if pruner is None else pruner
         _check_choice("direction", direction, DIRECTIONS)
-        for what, chosen, choices in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
-            if isinstance(chosen, str):
-                _check_choice(what, chosen, choices)
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            _check_choice("sampler", sampler, SAMPLERS)
+        if not isinstance(pruner, optuna.pruners.BasePruner):
+            _check_choice("pruner", pruner, PRUNERS)
         journal = Path(args.output_dir, JOURNAL_FILE)
         if storage is None or isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage):
             journal = journal if storage is None else Path(storage)
@@ -273,9 +276,9 @@ def _worker_of(trial: Any) -> dict[str, str]:
     return worker
 
 
-def _check_choice(what: str, chosen: str, choices: tuple[str, ...]) -> None:
+def _check_choice(what: str, chosen: object, choices: tuple[str, ...]) -> None:
     if chosen not in choices:
-        hint = did_you_mean(chosen, choices)
+        hint = did_you_mean(str(chosen), choices)
         raise ValueError(f"{what} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 

@@ -63,7 +63,7 @@ class Trainer(SearchingTrainer):
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
     `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
     `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
-    hyperparameter search.
+    hyperparameter search; `commit_url`, where the latest upload to the hub is.
     """
 
     def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:

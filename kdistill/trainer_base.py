@@ -78,6 +78,7 @@ class TrainerBase:
         self.results: dict[str, float] = {}
         self.optimizer: AdamW | None = None
         self.study: Any = None
+        self.commit_url: str | None = None
         self._parts: dict[str, tuple[float, int]] = {}  # of the present step's loss: sums over rows, and how many
         self.callback_handler = CallbackHandler(
             [DefaultFlowCallback, *default_callbacks(self.args), *(callbacks or ())]
@@ -96,8 +97,8 @@ class TrainerBase:
         unlabelled = int((~labelled_rows(train.labels)).sum())
         if unlabelled and self._needs_labels:
             raise ValueError(
-                f"train_dataset has {unlabelled} rows without a label of {len(train)}; expected a label in every row "
-                "(DistillationTrainer also trains on rows without one)"
+                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
+                "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
             if evaluation is None:
@@ -262,7 +263,8 @@ class TrainerBase:
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
         self._call("on_push_begin")
-        return upload_run(self.args, self.state)
+        self.commit_url = upload_run(self.args, self.state)
+        return self.commit_url
 
     def add_callback(self, callback: Callback) -> None:
         """Let `callback`, or an instance of it when it is a class, watch the training too."""
@@ -321,4 +323,6 @@ def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def require_labels(dataset: Dataset) -> None:
     if not labelled_rows(dataset.labels).any():
-        raise ValueError("eval_dataset has no labels; expected a label in at least one row (predict needs none)")
+        raise ValueError(
+            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
+        )

@@ -75,7 +75,7 @@ class SearchingTrainer(TrainerBase):
         if compute_objective is None:
             direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
             compute_objective = self._best_metric
-        compute_objective(self._predict(eval_dataset, "eval", "evaluate").metrics)  # if it cannot, that shows here
+        float(compute_objective(self._predict(eval_dataset, "eval", "evaluate").metrics))  # if it cannot, it shows here
         study = SharedStudy(
             study_name,
             storage,

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from .arguments import TrainingArguments
+from .checkpoint import write_safetensors
 from .files import atomic_write
 from .model import BertForSequenceClassification
 from .optim import AdamW, averaged
 from .run_directory import ARGS_FILE, COMMAND_FILE
 from .safetensors_reader import read_safetensors
-from .safetensors_writer import write_safetensors
 from .state import STATE_FILE, TrainerState, write_json
 from .tokenizer import BertTokenizer
 

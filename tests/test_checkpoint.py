@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from test_torch_bin import damage_and_read
 
 from kdistill.checkpoint import read_weights, write_weights
 from kdistill.safetensors_reader import read_safetensors
-from kdistill.safetensors_writer import write_safetensors
 
 Arrays = dict[str, NDArray[Any]]
 SHAPES = {
@@ -213,47 +211,6 @@ def test_written_weights_are_safetensors(tmp_path: Path, arrays: Arrays) -> None
         assert set(file.keys()) == set(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(file.get_tensor(name), array, strict=True)
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, tmp_path / "w", {"format": "pt"})
-    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "w").read_bytes()
-
-
-def test_large_weights_are_written_in_pieces_that_reach_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A signal is answered after each; a single call that brings a gigabyte to the disk would keep it waiting."""
-    sizes: list[int] = []
-    fsync = os.fsync
-
-    def record(descriptor: int) -> None:
-        sizes.append(os.fstat(descriptor).st_size)
-        fsync(descriptor)
-
-    random = np.random.default_rng(0)
-    arrays: Arrays = {name: random.standard_normal(size, np.float32) for name, size in (("a", 5 << 20), ("c", 1 << 20))}
-    arrays |= {"step": np.array(7), "b": np.ones((0, 3), np.float32)}
-    monkeypatch.setattr(os, "fsync", record)
-    write_safetensors(tmp_path / "w", arrays)
-    sizes.pop()  # the directory
-    assert np.diff([0, *sizes]).max() <= 8 << 20
-    loaded = load_file(tmp_path / "w")
-    assert loaded.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(loaded[name], array, strict=True)
-
-
-def test_an_interrupt_while_weights_are_written_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "w").write_bytes(b"old")
-
-    def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_safetensors(tmp_path / "w", {"a": np.zeros(2 << 20, np.float32)})
-    assert [path.name for path in tmp_path.iterdir()] == ["w"]
-    assert (tmp_path / "w").read_bytes() == b"old"
 
 
 def test_weights_can_be_written_over_the_file_they_are_mapped_from(tmp_path: Path, arrays: Arrays) -> None:

@@ -89,6 +89,17 @@ def test_two_models_in_two_threads_give_what_they_give_alone() -> None:
             np.testing.assert_array_equal(result, expected[index])
 
 
+def test_members_that_have_slept_through_a_long_item_take_part_again() -> None:
+    model = wide_model(**SMALL, seed=7, max_position_embeddings=512)
+    lengths = [512, 1, 2, 3]  # one item of the first loop takes long, the others end while it runs
+    batch, dlogits = batch_of(*random_rows(lengths, model.config, 7)), random_dlogits(model, len(lengths))
+    set_num_threads(1)
+    expected = gradient(model, batch, dlogits)
+    set_num_threads(8)
+    for _ in range(50):
+        np.testing.assert_array_equal(gradient(model, batch, dlogits), expected)
+
+
 def answer(model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], pipe: Connection) -> None:
     """What the child does; it must be able to fork in its turn."""
     grandchild = os.fork()

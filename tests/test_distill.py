@@ -162,6 +162,30 @@ def test_views_are_rows_without_a_label(
     np.testing.assert_array_equal(*learned)
 
 
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+def test_views_of_rows_with_other_labels(tmp_path: Path, words: BertTokenizer, kind: str) -> None:
+    """Of numbers and of lists of labels, too: the run on rows and views, and another one than that on the rows."""
+    names = {"id2label": {0: "score"}} if kind == "regression" else {}
+    teacher = small_model(5, problem_type=kind, **names)
+    encoded = small_dataset(20)
+    labels = encoded.labels + 0.25 if kind == "regression" else np.eye(2)[encoded.labels]
+    rows = Dataset(encoded.ids, encoded.types, encoded.starts, labels.astype(np.float32))
+    given, learned = views_of(rows, teacher, words, seed=42), {}
+    assert np.isnan(given.labels[20:]).all()
+    for name, augment, dataset in (("a", 2, rows), ("b", 0, given), ("plain", 0, rows)):
+        trainer = DistillationTrainer(
+            small_model(2, problem_type=kind, **names),
+            arguments(tmp_path / name, augment=augment, eval_strategy="no"),
+            teacher_model=teacher,
+            train_dataset=dataset,
+            processing_class=words,
+        )
+        trainer.train()
+        learned[name] = weights(trainer.model)
+    np.testing.assert_array_equal(learned["a"], learned["b"])
+    assert not np.array_equal(learned["a"], learned["plain"])
+
+
 def test_views_are_labelled_once_and_a_run_with_them_resumes(
     tmp_path: Path,
     teacher: BertForSequenceClassification,

@@ -23,6 +23,7 @@ from kdistill.files import (
     is_locked,
     read_json_object,
     run_lock,
+    scratch_directory,
     verify_manifest,
     write_manifest,
 )
@@ -89,6 +90,21 @@ def test_killed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"old"
     delete_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.tmp", "a"]
+
+
+def test_what_a_library_had_begun_is_deleted_with_its_directory(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path; from kdistill.files import scratch_directory; "
+        "made = scratch_directory(Path(sys.argv[1])); (made.__enter__() / 'half').write_bytes(b'x')"
+    )
+    with another_process(script, tmp_path / "model.safetensors"):
+        delete_leftovers(tmp_path)
+        assert [path.name for path in tmp_path.rglob("*")][1:] == ["half"]
+    delete_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with scratch_directory(tmp_path / "a") as made:
+        (made / "half").touch()
+    assert not list(tmp_path.iterdir())
 
 
 def test_file_is_synced_before_its_rename_and_the_directory_after(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_stub import NOWHERE, TOKEN, Hub, hub_server, run_with_hub
-from small_run import small_model, weights, write_model
+from small_run import small_model, weights, write_model, write_rows
 from weight_files import write_arrays
 
 from kdistill.model import BertForSequenceClassification
@@ -126,6 +126,17 @@ def test_name_that_no_repository_can_have_is_said_before_the_work(hub: Hub, tmp_
     _, errors = run(hub.endpoint, tmp_path, hub_model_id="a/b/c")
     assert "Repo id must be" in errors[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_command_tells_where_it_uploaded(hub: Hub, tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    write_rows(tmp_path / "rows.tsv", 16)
+    run_of = ["finetune", "--model", "model", "--train", "rows.tsv", "--output-dir", "out", "--num-train-epochs", "1"]
+    script = f"import sys; from kdistill import cli; sys.exit(cli.main({[*run_of, '--push-to-hub', '--json']}))"
+    done = run_with_hub(script, hub.endpoint, tmp_path / "home", token=TOKEN, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["commit_url"] == f"{hub.endpoint}/me/out/commit/{1:040x}"
+    assert TOKEN not in done.stdout + done.stderr
 
 
 def test_token_that_may_not_write(hub: Hub, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import run_fields, sentences, small_model, weights, write_model
+from small_run import run_fields, sentences, small_dataset, small_model, weights, write_model
 from small_search import SPACE, distillation_trainer, eval_loss, reports, search, states, student
 
 import kdistill as kd
@@ -214,6 +214,25 @@ def test_pruned_trials_stop_after_the_epoch_that_says_so(tmp_path: Path) -> None
         assert list(trial.intermediate_values) == list(range(1, epochs + 1))
 
 
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_hopeless_trials_are_pruned_by_their_epochs(tmp_path: Path, pruner: str) -> None:
+    """Rates that learn nothing in nine epochs come after some that learn."""
+    journal, rates = tmp_path / "queued.journal", [1e-2, 2e-2] * 3 + [1e-7] * 4
+    study = optuna.create_study(storage=open_journal(journal), study_name="search", direction="minimize")
+    for rate in rates:
+        study.enqueue_trial({"learning_rate": rate})
+    trainer = distillation_trainer(tmp_path, num_train_epochs=9, train_dataset=small_dataset(80))
+    space = {"learning_rate": {"type": "float", "low": 1e-7, "high": 1e-1, "log": True}}
+    best = search(
+        trainer, n_trials=len(rates), pruner=pruner, hp_space=space, storage=journal, compute_objective=eval_loss
+    )
+    assert best.hyperparameters["learning_rate"] > 1e-7
+    hopeless = trainer.study.trials[6:]
+    pruned = [trial for trial in hopeless if trial.state.name == "PRUNED"]
+    assert len(pruned) == len(hopeless) if pruner == "median" else pruned
+    assert all(0 < len(trial.intermediate_values) < 9 for trial in pruned)
+
+
 def test_last_evaluation_prunes_nothing(tmp_path: Path) -> None:
     trainer = distillation_trainer(tmp_path, num_train_epochs=1)
     search(trainer, n_trials=2, pruner=EveryOther(), hp_space=lambda trial: {})
@@ -225,6 +244,9 @@ def test_evaluations_by_steps_and_at_the_end_alone(tmp_path: Path) -> None:
     steps = distillation_trainer(tmp_path / "steps", eval_strategy="steps", eval_steps=4, save_strategy="no")
     search(steps, n_trials=1, hp_space=lambda trial: {})
     assert list(steps.study.trials[0].intermediate_values) == [4, 8, 10]
+    part = distillation_trainer(tmp_path / "part", num_train_epochs=2.4)
+    search(part, n_trials=1, hp_space=lambda trial: {})
+    assert list(part.study.trials[0].intermediate_values) == [1, 2, 3]
     never = distillation_trainer(tmp_path / "never", eval_strategy="no")
     search(never, n_trials=1, hp_space=lambda trial: {})
     assert list(never.study.trials[0].intermediate_values) == [2]

@@ -68,6 +68,10 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     assert told in Path("again/README.md").read_text()
     assert cli.main(["report", "--model", "again", "--search-trials", "50", "--json"]) == 0
     assert told.replace("3", "50") in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--search-trials", "0"]) == 0
+    assert "hyperparameter search" not in Path("again/README.md").read_text()
+    assert cli.main(["report", "--model", "again", "--search-trials", "-1"]) == 2
+    assert "search_trials is -1; expected a whole number >= 0" in capsys.readouterr().err
 
 
 def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +111,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
         (["--n-trials", "0"], "n_trials is 0"),
         (["--sampler", "grid"], "sampler is 'grid'; expected one of 'tpe', 'random'"),
         (["--resume"], "there is no option --resume"),
-        (["--output-dir", "train.tsv"], "output_dir 'train.tsv' cannot be written: File exists"),
+        (["--output-dir", "train.tsv"], "output_dir 'train.tsv' is a file; expected a directory"),
     ):
         status, output, errors = run(capsys, *words)
         assert (status, output) == (2, "")

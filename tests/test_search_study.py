@@ -27,13 +27,14 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 def test_samplers_and_pruners_by_name(tmp_path: Path) -> None:
     found = []
-    for sampler, pruner in (("tpe", "median"), ("random", "hyperband"), ("random", "none")):
-        trainer = distillation_trainer(tmp_path / sampler / pruner)
+    for sampler, pruner in (("tpe", "median"), ("random", "hyperband"), ("random", "none"), (None, None)):
+        trainer = distillation_trainer(tmp_path / str(sampler) / str(pruner))
         search(trainer, n_trials=1, sampler=sampler, pruner=pruner)
         found.append((type(trainer.study.sampler), type(trainer.study.pruner)))
     samplers, pruners = optuna.samplers, optuna.pruners
     assert found[:2] == [(samplers.TPESampler, pruners.MedianPruner), (samplers.RandomSampler, pruners.HyperbandPruner)]
     assert found[2] == (samplers.RandomSampler, pruners.NopPruner)
+    assert found[3] == (samplers.TPESampler, pruners.MedianPruner)
 
 
 def test_draws_follow_from_the_seed(tmp_path: Path) -> None:
@@ -167,9 +168,13 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
     for given, message in (
         ({"backend": "ray"}, "backend is 'ray'; expected 'optuna'"),
         ({"n_trials": 0}, "n_trials is 0; expected a whole number above 0"),
+        ({"n_trials": None}, "n_trials is None; expected a whole number above 0"),
+        ({"pruner": 3}, "pruner is 3; expected one of 'median'"),
+        ({"compute_objective": lambda metrics: "good"}, "could not convert string to float"),
         ({"n_jobs": 0}, "n_jobs is 0"),
         ({"timeout": 0}, "timeout is 0; expected seconds above 0, or None"),
         ({"direction": "up"}, "direction is 'up'; expected one of 'minimize', 'maximize'"),
+        ({"direction": ["maximize"]}, r"direction is \['maximize'\]; expected one of 'minimize'"),
         ({"pruner": "hyper"}, "pruner is 'hyper'; expected one of .*; did you mean 'hyperband'?"),
         ({"sampler": "tpa"}, "sampler is 'tpa'; .*did you mean 'tpe'?"),
     ):

@@ -154,7 +154,7 @@ def test_predict_needs_no_labels_but_evaluate_does(tmp_path: Path) -> None:
     unlabelled = Dataset(dataset.ids, dataset.types, dataset.starts, np.full(5, NO_LABEL))
     trainer = Trainer(small_model(), arguments(tmp_path))
     assert set(trainer.predict(unlabelled).metrics) == {"test_runtime", "test_samples_per_second"}
-    with pytest.raises(ValueError, match="eval_dataset has no labels"):
+    with pytest.raises(ValueError, match=r"eval_dataset \(--eval or --data\) has no labels"):
         trainer.evaluate(unlabelled)
     with pytest.raises(ValueError, match="eval_dataset is None"):
         trainer.evaluate()
@@ -292,7 +292,7 @@ def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
     dataset = small_dataset(8)
     dataset.labels[3] = NO_LABEL
     trainer = Trainer(small_model(), arguments(tmp_path), train_dataset=dataset)
-    with pytest.raises(ValueError, match="train_dataset has 1 rows without a label of 8"):
+    with pytest.raises(ValueError, match=r"train_dataset \(--train\) has 1 rows without a label of 8"):
         trainer.train()
 
 
@@ -300,7 +300,7 @@ def test_evaluation_rows_without_labels_are_refused_before_training(tmp_path: Pa
     rows = small_dataset(8)
     unlabelled = Dataset(rows.ids, rows.types, rows.starts, np.full(8, NO_LABEL))
     trainer = Trainer(small_model(), arguments(tmp_path), train_dataset=rows, eval_dataset=unlabelled)
-    with pytest.raises(ValueError, match="eval_dataset has no labels"):
+    with pytest.raises(ValueError, match=r"eval_dataset \(--eval or --data\) has no labels"):
         trainer.train()
     assert trainer.state.global_step == 0
 
