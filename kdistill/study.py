@@ -82,6 +82,18 @@ def open_journal(path: str | os.PathLike[str]) -> Any:
     return journal.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=JournalLock(path)))
 
 
+def _open_url(optuna: Any, url: str) -> Any:
+    from sqlalchemy.exc import SQLAlchemyError  # which Optuna opens databases with
+
+    try:
+        return optuna.storages.get_storage(url)
+    except (SQLAlchemyError, ImportError) as error:
+        raise ValueError(
+            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a journal, "
+            "or the URL of a database, such as sqlite:///study.db"
+        ) from error
+
+
 def import_optuna() -> Any:
     """The package optuna. Raises `ImportError`, which names the extra."""
     try:
@@ -126,6 +138,8 @@ class SharedStudy:
         if storage is None or isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage):
             journal = journal if storage is None else Path(storage)
             storage = open_journal(journal)
+        elif isinstance(storage, str):
+            storage = _open_url(optuna, storage)
         self._directory = journal.with_name(f"{journal.name}.workers")
         self._directory.mkdir(parents=True, exist_ok=True)
         self._worker: dict[str, str] = {}

@@ -177,6 +177,8 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
         ({"direction": ["maximize"]}, r"direction is \['maximize'\]; expected one of 'minimize'"),
         ({"pruner": "hyper"}, "pruner is 'hyper'; expected one of .*; did you mean 'hyperband'?"),
         ({"sampler": "tpa"}, "sampler is 'tpa'; .*did you mean 'tpe'?"),
+        ({"storage": "nosuch://x"}, r"storage is 'nosuch://x', which cannot be opened \(.*\); expected the path of"),
+        ({"storage": f"sqlite:///{tmp_path}/nowhere/x.db"}, "cannot be opened .*unable to open"),
     ):
         with pytest.raises(ValueError, match=message):
             search(trainer, **given)
