@@ -89,8 +89,8 @@ def _open_url(optuna: Any, url: str) -> Any:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError) as error:
         raise ValueError(
-            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a journal, "
-            "or the URL of a database, such as sqlite:///study.db"
+            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a "
+            "journal, or the URL of a database, such as sqlite:///study.db"
         ) from error
 
 
