@@ -37,7 +37,8 @@ def pipeline(
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
-        token, revision: for the hub, as in `BertForSequenceClassification.from_pretrained`.
+        token: of the hub, as in `BertForSequenceClassification.from_pretrained`.
+        revision: likewise.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`; see
             `TextClassificationPipeline`.
 
