@@ -104,10 +104,8 @@ static void forward_head(const kd_rows *rows, float *ctx, float *lse, const floa
         ptrdiff_t count = kd_min(QUERIES, n - q0);
         rows->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
-            float max, sum, *p = s->p + i * np;
-            rows->exp_row(p, &max, &sum, n, np, scale);
-            rows->scale(p, 1.0f / sum, np);
-            lse[(q0 + i) * a->H + head] = max + logf(sum);
+            float *p = s->p + i * np;
+            lse[(q0 + i) * a->H + head] = rows->softmax(p, n, np, scale);
             drop_row(rows, p, p, a, token + q0 + i, head, n);
         }
         float *home = ctx + q0 * C + head * D, *out = result(&h, home, s->out);
@@ -146,7 +144,7 @@ static void backward_head(const kd_rows *rows, float *q, float *k, float *v, con
         const float *upper = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
         rows->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
-            rows->exp_row_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
+            rows->softmax_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
             drop_row(rows, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
         }
         rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);
@@ -219,10 +217,8 @@ void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, 
     absorbed_scratch s = place_absorbed(&arena, n, a);
     rows->dots(s.p, np, NULL, u, x, H, n, C);
     for (ptrdiff_t head = 0; head < H; head++) {
-        float max, sum, *p = s.p + head * np;
-        rows->exp_row(p, &max, &sum, n, n, scale);
-        rows->scale(p, 1.0f / sum, n);
-        lse[head] = max + logf(sum);
+        float *p = s.p + head * np;
+        lse[head] = rows->softmax(p, n, n, scale);
         drop_row(rows, p, p, a, token, head, n);
         total[head] = 0;
         for (ptrdiff_t i = 0; i < n; i++)
@@ -249,7 +245,7 @@ void kd_attention_absorbed_backward(const kd_rows *rows, float *x, float *u, con
         float *p = s.p + head * np, *ds = s.ds + head * np;
         float of_bias = rows->dot(dctx + head * D, value_bias + head * D, D);
         float delta = rows->dot(dctx + head * D, ctx + head * D, D);
-        rows->exp_row_known(p, lse[head], n, n, scale);
+        rows->softmax_known(p, lse[head], n, n, scale);
         drop_row(rows, s.dropped + head * np, p, a, token, head, n);
         rows->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
         drop_row(rows, ds, ds, a, token, head, n);

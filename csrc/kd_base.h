@@ -20,7 +20,7 @@
 
 /* Raised whenever the bits of a logit may change for the same weights and ids: it is part of the
  * key of cached teacher logits. */
-#define KD_NUMERICS_VERSION 3
+#define KD_NUMERICS_VERSION 4
 
 enum {
     KD_ALIGN = 64,        /* bytes; a cache line, and one AVX-512 register */

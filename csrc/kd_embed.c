@@ -31,8 +31,12 @@ void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, co
             const float *d = dsum + t * C + c0;
             rows->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
             rows->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
-            rows->add(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, d, width);
         }
+    }
+    for (ptrdiff_t t = 0, end; t < batch->N; t = end) { /* a type's tokens are many in a row */
+        for (end = t + 1; end < batch->N && batch->types[end] == batch->types[t];)
+            end++;
+        rows->sum_rows(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, dsum + t * C + c0, end - t, width, C);
     }
 }
 

@@ -358,7 +358,7 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "KIIII:random_bits", &seed, &row.step, &row.tensor, &row.place, &block))
         return NULL;
     row.seed = seed;
-    PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT32);
+    PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT16);
     if (bits)
         gemm_of(module)->rows->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
     return bits;
@@ -391,6 +391,7 @@ PyMethodDef kd_layer_methods[] = {
     {"attention_backward", py_attention_backward, METH_VARARGS,
      "attention_backward($module, dctx, ctx, lse, q, k, v, heads, features, dropout, /)\n--\n\nReturns (dq, dk, dv)."},
     {"random_bits", py_random_bits, METH_VARARGS,
-     "random_bits($module, seed, step, tensor, place, block, /)\n--\n\nThe bits dropout uses for 64 features."},
+     "random_bits($module, seed, step, tensor, place, block, /)\n--\n\nThe 16 bits dropout uses for each of 64 "
+     "features."},
     {NULL, NULL, 0, NULL},
 };

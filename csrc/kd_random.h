@@ -5,10 +5,12 @@
  * mask can be drawn again in the backward pass, by any thread, for any part of the batch.
  *
  * Dropout addresses its bits by (seed; optimiser step, tensor, token's place in the effective batch,
- * feature). The feature picks the counter's last word and one of the four output words such that 64
- * neighbouring features are 16 counters side by side, which vectorises:
+ * feature). An element has 16 of them, half a word. The feature picks the counter's last word, one of the four output
+ * words and its half such that 64 neighbouring features are 8 counters side by side, and 16 are the same half of
+ * whole registers:
  *
- *     counter = (feature / 64 * 16 + feature % 16, place, tensor, step)    word = feature % 64 / 16
+ *     counter = (feature / 64 * 8 + feature % 16 / 2, place, tensor, step)
+ *     word    = feature % 64 / 32 * 2 + feature % 2            half = feature % 32 / 16, the low one first
  *
  * kd_rows evaluates it (random_bits, dropout).
  */
@@ -18,7 +20,7 @@
 #include "kd_base.h"
 
 enum {
-    KD_RANDOM_LANES = 16, /* counters evaluated side by side */
+    KD_RANDOM_LANES = 8,  /* counters evaluated side by side */
     KD_RANDOM_BLOCK = 64, /* features one evaluation of all lanes serves */
 };
 

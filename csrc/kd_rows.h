@@ -22,8 +22,8 @@ enum { KD_ROWS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 typedef struct kd_adamw_step {
     float decay; /* 1 - lr * weight_decay */
     float beta1, beta2;
-    float step_size;  /* lr / (1 - beta1^t) */
-    float root_bias2; /* sqrt(1 - beta2^t) */
+    float step_size; /* lr / (1 - beta1^t) */
+    float bias2;     /* 1 / sqrt(1 - beta2^t) */
     float eps;
     float share; /* of p in its moving average; 0 without one */
 } kd_adamw_step;
@@ -77,19 +77,18 @@ typedef struct kd_rows {
     /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
     void (*tanh_backward)(float *dx, const float *dy, const float *y, ptrdiff_t n);
 
-    /* x[n] += residual[n] unless that is NULL; y[n] = (x - mean) * rstd * gamma + beta; stats[2] =
-     * {mean, rstd}. y may be x. */
+    /* Per row of M, rows n apart: x[n] += residual[n] unless that is NULL; y[n] = (x - mean) * rstd * gamma + beta;
+     * stats[2] = {mean, rstd}. y may be x. */
     void (*normalize)(float *y, float *stats, float *x, const float *residual, const float *gamma, const float *beta,
-                      ptrdiff_t n, float eps);
-    /* dx[n], dgamma[n] +=, dbeta[n] +=, from the forward's x and stats. dx may be dy or x. */
+                      ptrdiff_t M, ptrdiff_t n, float eps);
+    /* Per row of M: dx[n]; and the sums dgamma[n] +=, dbeta[n] +=, from the forward's x and stats. dx may be dy or x. */
     void (*normalize_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
-                               const float *stats, const float *gamma, ptrdiff_t n);
+                               const float *stats, const float *gamma, ptrdiff_t M, ptrdiff_t n);
 
-    /* max = the greatest of scale * p[n], scale > 0; p[n] = exp(scale * p[n] - max) and sum = that of p;
-     * p[n .. padded) becomes 0. n >= 1. */
-    void (*exp_row)(float *p, float *max, float *sum, ptrdiff_t n, ptrdiff_t padded, float scale);
-    /* p[n] = exp(scale * p[n] - lse); p[n .. padded) becomes 0. */
-    void (*exp_row_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t padded, float scale);
+    /* p[n] = softmax(scale * p[n]), scale > 0, n >= 1; p[n .. padded) becomes 0. Returns log(sum(exp(scale * p))). */
+    float (*softmax)(float *p, ptrdiff_t n, ptrdiff_t padded, float scale);
+    /* The same once more, from what that returned: p[n] = exp(scale * p[n] - lse); p[n .. padded) becomes 0. */
+    void (*softmax_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t padded, float scale);
     /* ds[n] = p * (dp - delta) * scale: softmax backward. ds may be dp. */
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
     /* Dot product of x[n] and y[n]. */
@@ -100,7 +99,7 @@ typedef struct kd_rows {
                  ptrdiff_t K);
 
     /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
-    void (*random_bits)(uint32_t *bits, const kd_random_row *row, uint32_t block);
+    void (*random_bits)(uint16_t *bits, const kd_random_row *row, uint32_t block);
     /* y[n] = x[n] times 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of
      * `row`; first is a multiple of KD_RANDOM_BLOCK. y may be x. */
     void (*dropout)(float *y, const float *x, const kd_random_row *row, ptrdiff_t first, ptrdiff_t n, float p);
@@ -115,7 +114,8 @@ typedef struct kd_rows {
                   ptrdiff_t N, ptrdiff_t K);
     void (*product)(const kd_product *product);
 
-    /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel. */
+    /* dst[k][tile] = src[r][k] for r < rows, 0 for rows <= r < tile: `rows` rows become a panel; tile is a
+     * multiple of KD_ROWS_WIDTH. */
     void (*pack_rows)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t rows, ptrdiff_t tile);
     /* dst[k][tile] = src[k][c] for c < columns, 0 for columns <= c < tile. */
     void (*pack_columns)(float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t columns, ptrdiff_t tile);

@@ -14,20 +14,36 @@
 
 typedef float vf __attribute__((vector_size(KD_VEC * 4)));
 typedef int32_t vi __attribute__((vector_size(KD_VEC * 4)));
+typedef uint32_t vu __attribute__((vector_size(KD_VEC * 4)));
 typedef float vf_unaligned __attribute__((vector_size(KD_VEC * 4), aligned(4), may_alias));
 
 static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
 static inline void vf_store(float *p, vf x) { *(vf_unaligned *)p = x; }
 static inline vf vf_set(float x) { return x - (vf){0}; }
 
+/* All ones in the lanes below `count`, zeros in the others. */
+static inline vi vf_lanes(ptrdiff_t count)
+{
+    static const int32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi lane;
+    memcpy(&lane, lanes, sizeof lane);
+    return lane < (int32_t)kd_min(count, KD_VEC);
+}
+
 /* Up to KD_VEC floats: the lanes past `count` are read as 0 and not written. */
 static inline vf vf_load_n(const float *p, ptrdiff_t count)
 {
     if (count >= KD_VEC)
         return vf_load(p);
+#if KD_VEC == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#elif KD_VEC == 8
+    return (vf)_mm256_maskload_ps(p, (__m256i)vf_lanes(count));
+#else
     vf x = {0};
     memcpy(&x, p, (size_t)count * sizeof(float));
     return x;
+#endif
 }
 
 static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
@@ -35,7 +51,13 @@ static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
     if (count >= KD_VEC)
         vf_store(p, x);
     else
+#if KD_VEC == 16
+        _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
+#elif KD_VEC == 8
+        _mm256_maskstore_ps(p, (__m256i)vf_lanes(count), (__m256)x);
+#else
         memcpy(p, &x, (size_t)count * sizeof(float));
+#endif
 }
 
 /* mask ? a : b, for the all-ones and all-zeros lanes a comparison gives. */

@@ -122,10 +122,17 @@ def test_unknown_activation() -> None:
 def test_dropout_multiplies_by_zero_or_the_inverse_of_what_is_kept() -> None:
     for p in (0.1, 0.5, 0.9):
         mask = _core.dropout(np.ones((20, 130), np.float32), (p, 1, 2, 3, 4))
-        kept = np.float32(1) / (np.float32(1) - np.float32(p))
+        kept = np.float32(1 / (1 - round(p * 2**16) / 2**16))  # a rate is a number of 65536ths
+        assert abs(kept * (1 - p) - 1) < 7e-5  # half a 65536th beside the 0.1 that are kept of 0.9
         assert set(np.unique(mask)) == {np.float32(0), kept}
         x = normal(20, 130, seed=10)
         np.testing.assert_array_equal(_core.dropout(x, (p, 1, 2, 3, 4)), np.where(mask > 0, x * kept, 0))
+
+
+def test_dropout_of_rates_that_round_to_nothing_and_to_all() -> None:
+    x = normal(3, 70, seed=10)
+    np.testing.assert_array_equal(_core.dropout(x, (1e-7, 1, 2, 3, 4)), x)
+    np.testing.assert_array_equal(_core.dropout(x, (1 - 1e-7, 1, 2, 3, 4)), np.zeros_like(x))
 
 
 def test_dropout_of_rate_zero_changes_nothing() -> None:

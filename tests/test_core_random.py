@@ -36,21 +36,23 @@ def philox(counter: Words, key: Words) -> Words:
 
 
 def addressed(seed: int, step: int, tensor: int, place: int, features: NDArray[np.int64]) -> Words:
-    """The word each feature of a row gets, as kd_random.h says."""
+    """The 16 bits each feature of a row gets, as kd_random.h says."""
     counter = np.zeros((len(features), 4), np.uint64)
-    counter[:, 0] = features // 64 * 16 + features % 16
+    counter[:, 0] = features // 64 * 8 + features % 16 // 2
     counter[:, 1:] = place, tensor, step
     words = philox(counter, np.array([seed % 2**32, seed >> 32], np.uint64))
-    return words[np.arange(len(features)), features % 64 // 16]
+    word = words[np.arange(len(features)), features % 64 // 32 * 2 + features % 2]
+    return word >> (features % 32 // 16 * 16).astype(np.uint64) & np.uint64(0xFFFF)
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
 def test_known_answers(counter: list[int], key: list[int], answer: list[int]) -> None:
     assert philox(np.array(counter, np.uint64), np.array(key, np.uint64)).tolist() == answer
-    block, lane = divmod(counter[0], 16)
+    block, lane = divmod(counter[0], 8)
     place, tensor, step = counter[1:]
     bits = _core.random_bits(key[0] + (key[1] << 32), step, tensor, place, block)
-    assert bits[lane::16].tolist() == answer
+    low, high = bits.reshape(2, 2, 8, 2)[:, :, lane].swapaxes(0, 1).astype(np.int64)  # [half][pair of words, odd word]
+    assert (low + (high << 16)).ravel().tolist() == answer
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 + 12345])
@@ -68,20 +70,34 @@ def test_dropout_keeps_where_the_bits_reach_the_rate(width: int) -> None:
         mask = _core.dropout(np.ones((3, width), np.float32), (p, 2**40 + 3, 7, 5, 2**32 - 2))
         for row in range(3):
             bits = addressed(2**40 + 3, 7, 5, (2**32 - 2 + row) % 2**32, np.arange(width))
-            np.testing.assert_array_equal(mask[row] > 0, bits >= int(float(np.float32(p)) * 2**32))
+            dropped = round(p * 2**16)
+            np.testing.assert_array_equal(mask[row] > 0, bits >= dropped)
+            np.testing.assert_allclose(mask[row][bits >= dropped], 2**16 / (2**16 - dropped), rtol=1e-7)
 
 
 def kept(p: float = 0.5, seed: int = 33, step: int = 0, tensor: int = 0, place: int = 0) -> NDArray[np.bool_]:
     return _core.dropout(np.ones((1000, 500), np.float32), (p, seed, step, tensor, place)) > 0
 
 
+def binomial(n: int, p: float) -> NDArray[np.float64]:
+    """The probability of 0 .. n hits."""
+    hits = np.arange(1, n + 1)
+    odds = np.concatenate([[0.0], np.cumsum(np.log((n - hits + 1) / hits * p / (1 - p)))])
+    return np.exp(odds + n * np.log1p(-p))
+
+
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
 def test_rate_of_what_is_kept(p: float) -> None:
     mask = kept(p)
     assert abs(mask.mean() - (1 - p)) < 4 * np.sqrt(p * (1 - p) / mask.size)
-    # No row and no column is luckier than 5 sigma: a few of 1500 may pass 3.
+    # Rows and columns have as many ones as throws of a coin would: Pearson's chi-square, within 4 sigma.
     for axis in (0, 1):
-        assert np.abs(mask.mean(axis=axis) - (1 - p)).max() < 5 * np.sqrt(p * (1 - p) / mask.shape[axis])
+        hits, n = mask.sum(axis=axis), mask.shape[axis]
+        expected = binomial(n, 1 - p) * len(hits)
+        common = expected >= 5
+        seen = np.bincount(hits, minlength=n + 1)
+        chi_square = np.sum((seen - expected)[common] ** 2 / expected[common])
+        assert chi_square < common.sum() + 4 * np.sqrt(2 * common.sum())
 
 
 def test_neighbours_of_every_kind_are_independent() -> None:
