@@ -218,7 +218,7 @@ void kd_attention_absorbed_forward(const kd_rows *rows, float *z, float *total, 
     rows->dots(s.p, np, NULL, u, x, H, n, C);
     for (ptrdiff_t head = 0; head < H; head++) {
         float *p = s.p + head * np;
-        lse[head] = rows->softmax(p, n, n, scale);
+        lse[head] = rows->softmax(p, n, np, scale);
         drop_row(rows, p, p, a, token, head, n);
         total[head] = 0;
         for (ptrdiff_t i = 0; i < n; i++)
@@ -245,7 +245,7 @@ void kd_attention_absorbed_backward(const kd_rows *rows, float *x, float *u, con
         float *p = s.p + head * np, *ds = s.ds + head * np;
         float of_bias = rows->dot(dctx + head * D, value_bias + head * D, D);
         float delta = rows->dot(dctx + head * D, ctx + head * D, D);
-        rows->softmax_known(p, lse[head], n, n, scale);
+        rows->softmax_known(p, lse[head], n, np, scale);
         drop_row(rows, s.dropped + head * np, p, a, token, head, n);
         rows->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
         drop_row(rows, ds, ds, a, token, head, n);

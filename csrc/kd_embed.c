@@ -2,6 +2,18 @@
 
 #include <string.h>
 
+/* Rows of the word embeddings lie anywhere: that of the token AHEAD of this one is fetched while this one is added. */
+enum { AHEAD = 8 };
+
+static void fetch_word(const float *table, const kd_batch *batch, ptrdiff_t t, ptrdiff_t end, ptrdiff_t n, ptrdiff_t C)
+{
+    if (t >= end)
+        return;
+    const float *row = table + (ptrdiff_t)batch->ids[t] * C;
+    for (ptrdiff_t i = 0; i < n; i += KD_ALIGN_FLOATS)
+        __builtin_prefetch(row + i);
+}
+
 void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
                    ptrdiff_t B)
 {
@@ -29,6 +41,7 @@ void kd_embed_backward(const kd_rows *rows, const kd_embed_tables *gradients, co
     for (ptrdiff_t b = 0; b < batch->B; b++) {
         for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++) {
             const float *d = dsum + t * C + c0;
+            fetch_word(gradients->word + c0, batch, t + AHEAD, batch->N, width, C);
             rows->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
             rows->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
         }

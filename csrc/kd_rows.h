@@ -85,10 +85,10 @@ typedef struct kd_rows {
     void (*normalize_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
                                const float *stats, const float *gamma, ptrdiff_t M, ptrdiff_t n);
 
-    /* p[n] = softmax(scale * p[n]), scale > 0, n >= 1; p[n .. padded) becomes 0. Returns log(sum(exp(scale * p))). */
-    float (*softmax)(float *p, ptrdiff_t n, ptrdiff_t padded, float scale);
-    /* The same once more, from what that returned: p[n] = exp(scale * p[n] - lse); p[n .. padded) becomes 0. */
-    void (*softmax_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t padded, float scale);
+    /* p[n] = softmax(scale * p[n]), scale > 0, n >= 1; p[n .. width) becomes 0. Returns log(sum(exp(scale * p))). */
+    float (*softmax)(float *p, ptrdiff_t n, ptrdiff_t width, float scale);
+    /* The same once more, from what that returned: p[n] = exp(scale * p[n] - lse); p[n .. width) becomes 0. */
+    void (*softmax_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t width, float scale);
     /* ds[n] = p * (dp - delta) * scale: softmax backward. ds may be dp. */
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
     /* Dot product of x[n] and y[n]. */
