@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import kdistill as kd
+from kdistill import _core
 from kdistill.bench import PAUSE_SECONDS
 from kdistill.cache import row_keys
 from kdistill.data import Dataset, as_dataset
@@ -138,7 +139,17 @@ def peak(threads: int) -> float:
     return best
 
 
-def machine() -> dict[str, Any]:
+def call_microseconds(threads: int) -> float:
+    """What a call of the core takes that gives each thread next to nothing to do: how far apart the cores are.
+
+    It tells apart the hours of a virtual machine whose cores share a cache (some 0.6 for two threads) and those in
+    which they do not (1 to 2), where all that threads hand to each other takes longer.
+    """
+    calls = [seconds(lambda: _core.multiply_adds(1, threads)) for _ in range(2000)]
+    return statistics.median(calls) * 1e6
+
+
+def machine(threads: int) -> dict[str, Any]:
     """Where figures come from: CPU, load, versions, and what kdistill chose on this machine."""
     cpu = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
@@ -155,6 +166,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu,
         "cpus": os.cpu_count(),
         "load_1min": os.getloadavg()[0],
+        "call_microseconds": call_microseconds(threads),
         "python": platform.python_version(),
         **versions,
         "kdistill": kd.show_config(),
@@ -175,8 +187,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def report(title: str, text: str, figures: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Print the table and, with --output, write all figures and their circumstances."""
-    where = machine()
-    print(f"## {title}\n\n{text}\n\n{where['cpu']}, {options.threads} threads, load {where['load_1min']:.1f}")
+    where = machine(options.threads)
+    load, call = where["load_1min"], where["call_microseconds"]
+    print(f"## {title}\n\n{text}\n\n{where['cpu']}, {options.threads} threads, load {load:.1f}, a call {call:.2f} us")
     if options.output is not None:
         settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
         content = {"title": title, "options": settings, "machine": where, "figures": figures}

@@ -35,15 +35,20 @@ struct worker {
     pthread_t thread;
 };
 
+/* Items nobody has taken yet. */
+typedef struct share {
+    _Alignas(KD_ALIGN) atomic_ptrdiff_t next;
+    ptrdiff_t end;
+} share;
+
 struct kd_team {
     kd_team *next_closed;
     worker *workers;
     int members;
     kd_item item;
     void *context;
-    ptrdiff_t items;
-    _Alignas(KD_ALIGN) atomic_ptrdiff_t next; /* the item nobody has taken yet */
-    _Alignas(KD_ALIGN) atomic_uint loop;      /* counts loops; workers watch it */
+    share shares[KD_POOL_MAX_THREADS];
+    _Alignas(KD_ALIGN) atomic_uint loop; /* counts loops; workers watch it */
     bell begun;
     _Alignas(KD_ALIGN) atomic_uint busy; /* workers still in the current loop */
     bell ended;
@@ -59,11 +64,19 @@ static kd_team *pool_teams;
 static int pool_open_teams;
 static kd_status pool_status;
 
+/* A member's own share of the items first, then what others have left of theirs. Loops over the same things give a
+ * member the same share each time, which its core's caches may still hold; and no core has to ask another for each
+ * item. */
 static void take_items(kd_team *team, int member)
 {
-    ptrdiff_t i;
-    while ((i = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed)) < team->items)
-        team->item(team->context, i, member);
+    for (int i = 0; i < team->members; i++) {
+        share *s = &team->shares[(member + i) % team->members];
+        while (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
+            ptrdiff_t item = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (item < s->end)
+                team->item(team->context, item, member);
+        }
+    }
 }
 
 static void open_bell(bell *b)
@@ -192,7 +205,6 @@ static kd_team *take_team(int members)
     }
     team->workers = NULL;
     team->members = members;
-    atomic_init(&team->next, 0);
     atomic_init(&team->loop, 0);
     atomic_init(&team->busy, 0);
     atomic_init(&team->leave, 0);
@@ -262,8 +274,11 @@ void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
     }
     team->item = item;
     team->context = context;
-    team->items = items;
-    atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+    for (int member = 0; member < team->members; member++) {
+        share *s = &team->shares[member];
+        atomic_store_explicit(&s->next, member * items / team->members, memory_order_relaxed);
+        s->end = (member + 1) * items / team->members;
+    }
     begin_loop(team);
     take_items(team, 0);
     await_workers(team);
