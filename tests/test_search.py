@@ -29,7 +29,7 @@ def test_a_trial_is_a_run_with_its_hyperparameters(tmp_path: Path, load_best: bo
     """The objective is that of the weights that the run keeps: the best epoch's or the last one's."""
     space = {**SPACE, "learning_rate": {"type": "float", "low": 0.05, "high": 0.5}}  # the loss does not only fall
     trainer = distillation_trainer(tmp_path, load_best_model_at_end=load_best, metric_for_best_model="loss")
-    best = search(trainer, n_trials=4, hp_space=space)
+    best = search(trainer, n_trials=8, hp_space=space)
     objectives, last = [], []
     for trial in trainer.study.trials:
         fields = {"load_best_model_at_end": load_best, "metric_for_best_model": "loss", **trial.params}
