@@ -33,8 +33,8 @@ __all__ = [
 
 # Called with (rows done, rows in all), first with 0 done.
 OnProgress = Callable[[int, int], None]
-# Rows tokenised between two calls of OnProgress: enough to keep all cores busy, some 15 ms of work. Blocks of 4,096 are no
-# faster and leave 30 MiB more behind in the heap.
+# Rows tokenised between two calls of OnProgress: enough to keep all cores busy, some 15 ms of work. Blocks of 4,096 are
+# no faster and leave 30 MiB more behind in the heap.
 ENCODE_BLOCK = 1024
 INT32 = np.iinfo(np.int32)
 
