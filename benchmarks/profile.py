@@ -39,7 +39,7 @@ KINDS = {
     "attention": r"^row_(matmul|softmax|dot)|attention|^forward_head|^head_|^keys_backward|^attend|bring_home",
     "activation": r"^row_(activate|tanh)",
     "LayerNorm": r"^row_normalize|^kd_norm",
-    "dropout": r"^row_(dropout|random)|^random_blocks|^drop_block|^kd_dropout",
+    "dropout": r"^row_(dropout|random)|^philox|^random_blocks|^drop_(row|block)|^kd_dropout",
     "embeddings, sums and copies": r"^row_(add|sum|scale|multiply)|embed|memmove|memcpy|memset|^clear|^row_add_three",
     "AdamW": r"adamw|^replay|^update_item|^deferred",
     "waiting for threads": r"^(await|serve|worker|take_items|begin_loop)",

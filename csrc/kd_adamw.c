@@ -16,7 +16,7 @@ kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double e
     s.beta2 = (float)beta2;
     /* Of the betas as the moments use them: 1 - 0.999f is 1.3e-5 off 0.001, and the division takes it out. */
     s.step_size = (float)(lr / (1 - pow(s.beta1, t)));
-    s.bias2 = (float)(1 / sqrt(1 - pow(s.beta2, t)));
+    s.inverse_root_bias2 = (float)(1 / sqrt(1 - pow(s.beta2, t)));
     s.eps = (float)eps;
     s.share = 0;
     return s;

@@ -22,8 +22,8 @@ enum { KD_ROWS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 typedef struct kd_adamw_step {
     float decay; /* 1 - lr * weight_decay */
     float beta1, beta2;
-    float step_size; /* lr / (1 - beta1^t) */
-    float bias2;     /* 1 / sqrt(1 - beta2^t) */
+    float step_size;          /* lr / (1 - beta1^t) */
+    float inverse_root_bias2; /* 1 / sqrt(1 - beta2^t) */
     float eps;
     float share; /* of p in its moving average; 0 without one */
 } kd_adamw_step;

@@ -62,6 +62,13 @@ static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
 
 /* mask ? a : b, for the all-ones and all-zeros lanes a comparison gives. */
 static inline vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+/* The first `count` lanes of x, `other` in the rest. */
+static inline vf vf_first(vf x, ptrdiff_t count, vf other)
+{
+    return count >= KD_VEC ? x : vf_select(vf_lanes(count), x, other);
+}
+
 /* Where either is NaN these give b, as x86's instructions do. A clamp puts its bound first, so that NaN
  * comes through and the loss shows it. */
 static inline vf vf_max(vf a, vf b)

@@ -90,10 +90,14 @@ def binomial(n: int, p: float) -> NDArray[np.float64]:
 def test_rate_of_what_is_kept(p: float) -> None:
     mask = kept(p)
     assert abs(mask.mean() - (1 - p)) < 4 * np.sqrt(p * (1 - p) / mask.size)
-    # Rows and columns have as many ones as throws of a coin would: Pearson's chi-square, within 4 sigma.
+    # Rows and columns have as many ones as throws of a coin would: none is luckier than 5 sigma of a normal
+    # distribution, as the binomial one's own tails have it, and Pearson's chi-square is within 4 sigma.
     for axis in (0, 1):
         hits, n = mask.sum(axis=axis), mask.shape[axis]
-        expected = binomial(n, 1 - p) * len(hits)
+        chances = binomial(n, 1 - p)
+        at_most, at_least = np.cumsum(chances), np.cumsum(chances[::-1])[::-1]
+        assert np.minimum(at_most[hits], at_least[hits]).min() > 2.9e-7
+        expected = chances * len(hits)
         common = expected >= 5
         seen = np.bincount(hits, minlength=n + 1)
         chi_square = np.sum((seen - expected)[common] ** 2 / expected[common])
