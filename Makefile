@@ -17,7 +17,7 @@ MEMCHECK_TESTS := tests/test_core_layers.py tests/test_core_batch.py tests/test_
 SMOKE_TESTS    := tests/test_runtime.py tests/test_bert.py tests/test_trainer.py tests/test_cli.py
 
 # What the compiled extension is made from, and what says which packages go into an environment.
-C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
+C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
 PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
@@ -51,12 +51,12 @@ lint: $(VENV)/lint.stamp  ## check style and types of C and Python
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest kdistill._core
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] csrc/*.inc
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*/*.[ch] csrc/*/*.inc
 
 format: $(VENV)/lint.stamp  ## mend what lint finds, where a machine can
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
-	$(VENV)/bin/clang-format -i csrc/*.[ch] csrc/*.inc
+	$(VENV)/bin/clang-format -i csrc/*/*.[ch] csrc/*/*.inc
 
 docs: $(VENV)/kdistill.stamp  ## write docs/arguments.md anew from the code
 	$(VENV)/bin/python tools/arguments_page.py

@@ -19,11 +19,11 @@ X86 = platform.machine() in ("x86_64", "AMD64") and not os.environ.get("KDISTILL
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wvla"]
 # Never -ffast-math: it sets flush-to-zero for the whole process and lets sums be reordered.
 FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-D_GNU_SOURCE", *WARNINGS]
-# One source, kd_rows.inc, compiled once per instruction-set level. -std=c11 alone would leave a * b + c as two
+# One source, kd_kernels.inc, compiled once per instruction-set level. -std=c11 alone would leave a * b + c as two
 # instructions; fusing them rounds once instead of twice and halves the work of a product.
 LEVEL_FLAGS = {
-    "kd_rows_avx2.c": ["-mavx2", "-mfma", "-ffp-contract=fast"],
-    "kd_rows_avx512.c": [
+    "kd_kernels_avx2.c": ["-mavx2", "-mfma", "-ffp-contract=fast"],
+    "kd_kernels_avx512.c": [
         *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-ffp-contract=fast"),
         "-mprefer-vector-width=512",
     ],
@@ -109,8 +109,8 @@ setup(
     ext_modules=[
         Extension(
             "kdistill._core",
-            sources=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.c")),
-            depends=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.[hi]*")),
+            sources=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").rglob("*.c")),
+            depends=sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").rglob("*.[hi]*")),
             py_limited_api=True,
         )
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-C_FILES = sorted(path for path in (ROOT / "csrc").iterdir() if path.suffix in {".c", ".h", ".inc"})
+C_FILES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".c", ".h", ".inc"})
 PYTHON_FILES = sorted((ROOT / "kdistill").glob("*.py"))
 
 # What CPython's API takes as pointers to non-const: definitions, and the names of keyword arguments.
@@ -50,7 +50,7 @@ def python_rooms() -> list[str]:
 
 
 def c_room(name: str) -> str:
-    """The room of a C file: the longest room that its name starts with, as in kd_rows_avx2.c, or else its own name."""
+    """The room of a C file: the longest room that its name starts with, as in kd_kernels_avx2.c, or else its own name."""
     stem = Path(name).stem
     owners = [room for room in c_rooms() if stem == room or stem.startswith(f"{room}_")]
     return max(owners, key=len, default=stem)
@@ -94,14 +94,22 @@ def mutable_variables(text: str) -> list[str]:
 def test_c_file_includes_only_its_own_room_and_lower_ones(path: Path) -> None:
     order = c_rooms()
     own = order.index(c_room(path.name))
-    upward = [name for name in includes(path) if name.startswith("kd_") and order.index(c_room(name)) > own]
+    upward = [name for name in includes(path) if c_room(name) in order and order.index(c_room(name)) > own]
     assert not upward, f"{path.name} includes higher rooms"
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=by_name)
+def test_c_file_lies_in_the_folder_of_its_layer_and_is_included_by_that_path(path: Path) -> None:
+    (layer,) = (line.split()[0] for line in rooms("C rooms") if c_room(path.name) in line.split()[1:])
+    assert path.parent == ROOT / "csrc" / layer
+    ours = [name for name in includes(path) if Path(name).name.startswith("kd_")]
+    assert all((ROOT / "csrc" / name).is_file() for name in ours), f"{path.name} includes {ours}"
 
 
 @pytest.mark.parametrize("path", [path for path in C_FILES if path.suffix == ".c"], ids=by_name)
 def test_c_file_includes_its_own_header_first(path: Path) -> None:
     first = next(iter(includes(path)), "")
-    assert first.startswith("kd_"), f"{path.name} opens with <{first}>"
+    assert Path(first).name.startswith("kd_"), f"{path.name} opens with <{first}>"
     assert c_room(first) == c_room(path.name) or c_room(path.name) in skin_rooms()
 
 
@@ -144,7 +152,7 @@ def test_c_keeps_no_mutable_state(path: Path) -> None:
         ("static int (*hook)(int) = 0;", 1),
         ("void f(void) { static float scratch[4]; }", 1),
         ("static const char *const names[] = {0};", 0),
-        ("const kd_rows table = {1};", 0),
+        ("const kd_kernels table = {1};", 0),
         ("static int f(int x) { int y = x; return y; }", 0),
         ("typedef struct kd_x { int a; } kd_x; struct kd_y { int b; }; enum { N = 3 }; enum kd_z { A };", 0),
         ("float f(const float *x, ptrdiff_t n);", 0),

@@ -84,7 +84,7 @@ def wheel() -> Path:
     """A wheel of these sources: $KDISTILL_WHEEL, or the newest in dist/. Skips the test when there is none."""
     named = os.environ.get("KDISTILL_WHEEL")
     built = [Path(named)] if named else sorted((ROOT / "dist").glob("kdistill-*.whl"), key=os.path.getmtime)
-    sources = [*(ROOT / "csrc").iterdir(), *(ROOT / "kdistill").glob("*.py"), ROOT / "setup.py"]
+    sources = [*(ROOT / "csrc").rglob("kd_*"), *(ROOT / "kdistill").glob("*.py"), ROOT / "setup.py"]
     if not built or built[-1].stat().st_mtime < max(map(os.path.getmtime, sources)):
         pytest.skip("needs a wheel of these sources: no KDISTILL_WHEEL, and none in dist/ that is newer than they are")
     return built[-1]

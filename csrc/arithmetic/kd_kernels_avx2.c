@@ -1,0 +1,3 @@
+#define KD_KERNELS_TABLE kd_kernels_avx2
+#define KD_VEC 8
+#include "arithmetic/kd_kernels.inc"

@@ -1,0 +1,3 @@
+#define KD_KERNELS_TABLE kd_kernels_generic
+#define KD_VEC 4
+#include "arithmetic/kd_kernels.inc"

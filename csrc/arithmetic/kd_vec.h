@@ -1,0 +1,202 @@
+/* kd_vec: one register of KD_VEC floats, as GCC/Clang vector types, and elementary functions on it.
+ *
+ * Only kd_kernels.inc includes this, after defining KD_VEC for its level.
+ */
+#ifndef KD_VEC_H
+#define KD_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if KD_VEC > 4
+#include <immintrin.h>
+#endif
+
+typedef float vf __attribute__((vector_size(KD_VEC * 4)));
+typedef int32_t vi __attribute__((vector_size(KD_VEC * 4)));
+typedef uint32_t vu __attribute__((vector_size(KD_VEC * 4)));
+typedef float vf_unaligned __attribute__((vector_size(KD_VEC * 4), aligned(4), may_alias));
+
+static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
+static inline void vf_store(float *p, vf x) { *(vf_unaligned *)p = x; }
+static inline vf vf_set(float x) { return x - (vf){0}; }
+
+/* All ones in the lanes below `count`, zeros in the others. */
+static inline vi vf_lanes(ptrdiff_t count)
+{
+    static const int32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi lane;
+    memcpy(&lane, lanes, sizeof lane);
+    return lane < (int32_t)kd_min(count, KD_VEC);
+}
+
+/* Up to KD_VEC floats: the lanes past `count` are read as 0 and not written. */
+static inline vf vf_load_n(const float *p, ptrdiff_t count)
+{
+    if (count >= KD_VEC)
+        return vf_load(p);
+#if KD_VEC == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#elif KD_VEC == 8
+    return (vf)_mm256_maskload_ps(p, (__m256i)vf_lanes(count));
+#else
+    vf x = {0};
+    memcpy(&x, p, (size_t)count * sizeof(float));
+    return x;
+#endif
+}
+
+static inline void vf_store_n(float *p, vf x, ptrdiff_t count)
+{
+    if (count >= KD_VEC)
+        vf_store(p, x);
+    else
+#if KD_VEC == 16
+        _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
+#elif KD_VEC == 8
+        _mm256_maskstore_ps(p, (__m256i)vf_lanes(count), (__m256)x);
+#else
+        memcpy(p, &x, (size_t)count * sizeof(float));
+#endif
+}
+
+/* mask ? a : b, for the all-ones and all-zeros lanes a comparison gives. */
+static inline vf vf_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+/* The first `count` lanes of x, `other` in the rest. */
+static inline vf vf_first(vf x, ptrdiff_t count, vf other)
+{
+    return count >= KD_VEC ? x : vf_select(vf_lanes(count), x, other);
+}
+
+/* Where either is NaN these give b, as x86's instructions do. A clamp puts its bound first, so that NaN
+ * comes through and the loss shows it. */
+static inline vf vf_max(vf a, vf b)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif KD_VEC == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a > b, a, b);
+#endif
+}
+
+static inline vf vf_min(vf a, vf b)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif KD_VEC == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a < b, a, b);
+#endif
+}
+
+static inline vf vf_clamp(vf x, float low, float high) { return vf_min(vf_set(high), vf_max(vf_set(low), x)); }
+static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+static inline vf vf_sqrt(vf x)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif KD_VEC == 8
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    for (int i = 0; i < KD_VEC; i++)
+        x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
+/* x with its upper `half` lanes moved down, for the last lanes of a tree: what is in the others does not count. */
+static inline vf vf_fold(vf x, int half)
+{
+    switch (half) {
+#if KD_VEC == 16
+    case 8: return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    case 4: return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif KD_VEC == 8
+    case 4: return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3);
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+    case 2: return __builtin_shufflevector(x, x, 2, 3, 0, 1);
+    default: return __builtin_shufflevector(x, x, 1, 0, 3, 2);
+#endif
+    }
+}
+
+/* A fixed tree: halves are added until one lane is left. */
+static inline float vf_sum(vf x)
+{
+    for (int half = KD_VEC / 2; half > 0; half /= 2)
+        x += vf_fold(x, half);
+    return x[0];
+}
+
+static inline float vf_greatest(vf x)
+{
+    for (int half = KD_VEC / 2; half > 0; half /= 2)
+        x = vf_max(x, vf_fold(x, half));
+    return x[0];
+}
+
+/* exp(x), x clamped to [-87.3, 88.3]; relative error < 2e-7.
+ * x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 P(r), P fitted to minimise the largest
+ * relative error; 2^n by adding n to the exponent. Adding and taking away 1.5 * 2^23 rounds. */
+static inline vf vf_exp(vf x)
+{
+    const float round = 12582912.0f;
+    x = vf_clamp(x, -87.3f, 88.3f);
+    vf n = x * 1.44269504f + round - round;
+    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vf p = vf_set(0.00138144669f);
+    p = p * r + 0.00836878055f;
+    p = p * r + 0.0416683942f;
+    p = p * r + 0.166665201f;
+    p = p * r + 0.499999934f;
+    p = p * r * r + r + 1.0f;
+    vi exponent = __builtin_convertvector(n, vi) << 23;
+    return (vf)((vi)p + exponent);
+}
+
+/* erf(x); absolute error < 4e-7. x P(x^2) / Q(x^2), fitted on [-4, 4]; beyond, erf is 1 - 1.5e-8. */
+static inline vf vf_erf(vf x)
+{
+    x = vf_clamp(x, -4.0f, 4.0f);
+    vf z = x * x;
+    vf p = vf_set(-1.32023336e-08f);
+    p = p * z + 4.6847999e-06f;
+    p = p * z + 0.00037960948f;
+    p = p * z + 0.00384960477f;
+    p = p * z + 0.0543169009f;
+    p = p * z + 0.185202997f;
+    p = p * z + 1.12837917f;
+    vf q = vf_set(6.31107872e-05f);
+    q = q * z + 0.0013075693f;
+    q = q * z + 0.0154620785f;
+    q = q * z + 0.11395834f;
+    q = q * z + 0.497465297f;
+    q = q * z + 1.0f;
+    return x * p / q;
+}
+
+/* tanh(x); relative error < 5e-7. An odd polynomial below 0.625, where 1 - 2 / (exp(2x) + 1) would
+ * lose digits. */
+static inline vf vf_tanh(vf x)
+{
+    vf z = x * x;
+    vf p = vf_set(-0.00570498347f);
+    p = p * z + 0.0206390841f;
+    p = p * z + -0.0537397141f;
+    p = p * z + 0.133314422f;
+    p = p * z + -0.333332819f;
+    vf small = x + x * z * p;
+    vf large = 1.0f - 2.0f / (vf_exp(2.0f * x) + 1.0f);
+    return vf_select(vf_abs(x) < 0.625f, small, large);
+}
+
+#endif

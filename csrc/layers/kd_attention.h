@@ -1,0 +1,54 @@
+/* kd_attention: scaled dot-product attention of one sequence (Vaswani et al., arXiv:1706.03762, eq. 1).
+ *
+ * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
+ * A sequence attends to itself only; there is no mask because there is no padding.
+ *
+ * Where there is one query only, as in the last layer ([CLS]), keys and values need not exist: with K = x Wk^T + bk
+ * and V = x Wv^T + bv,
+ *     q K^T = (q Wk) x^T + q bk,  and the softmax does not see the constant;
+ *     Pd V  = (Pd x) Wv^T + (sum of Pd) bv.
+ * The weights are absorbed on the query's side: u = q Wk and z = Pd x cost a query, not every token, two products.
+ */
+#ifndef KD_ATTENTION_H
+#define KD_ATTENTION_H
+
+#include "layers/kd_dropout.h"
+
+/* What all sequences of a layer share. */
+typedef struct kd_attention {
+    ptrdiff_t H, D;            /* rows of q, k, v and ctx are C = H * D apart */
+    const kd_dropout *dropout; /* of the probabilities */
+    int tensor;                /* their name, see kd_dropout.h */
+    ptrdiff_t features;        /* feature of (head, key) is head * features + key */
+    float p;                   /* dropout rate */
+} kd_attention;
+
+/* Floats of scratch of forward and backward, for sequences of at most `longest` tokens. */
+ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
+
+/* ctx (n, C) and lse (n, H) from q, k and v (n, C). `token` is the first token's place in the batch.
+ * lse = log sum exp S is what backward needs to form P again. */
+void kd_attention_forward(const kd_kernels *rows, float *ctx, float *lse, const float *q, const float *k,
+                          const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
+
+/* dq, dk and dv (n, C) from dctx (n, C) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
+ * overwrites k, dv overwrites v. */
+void kd_attention_backward(const kd_kernels *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
+                           float *scratch);
+
+/* Floats of scratch of the two functions below, for sequences of at most `longest` tokens. */
+ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
+
+/* One query with the weights absorbed. z (H, C), total (H) = the sum of Pd and lse (H) from u (H, C) and x (n, C). */
+void kd_attention_absorbed_forward(const kd_kernels *rows, float *z, float *total, float *lse, const float *u,
+                                   const float *x, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
+                                   float *scratch);
+
+/* In place: x becomes its gradient through keys and values, u its own. dz (H, C) is dctx Wv by heads; dctx, ctx and
+ * value_bias are (C). */
+void kd_attention_absorbed_backward(const kd_kernels *rows, float *x, float *u, const float *dz, const float *dctx,
+                                    const float *ctx, const float *lse, const float *value_bias,
+                                    const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
+
+#endif

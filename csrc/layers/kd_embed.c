@@ -1,0 +1,66 @@
+#include "layers/kd_embed.h"
+
+#include <string.h>
+
+/* Rows of the word embeddings lie anywhere: that of the token AHEAD of this one is fetched while this one is added. */
+enum { AHEAD = 8 };
+
+static void fetch_word(const float *table, const kd_batch *batch, ptrdiff_t t, ptrdiff_t end, ptrdiff_t n, ptrdiff_t C)
+{
+    if (t >= end)
+        return;
+    const float *row = table + (ptrdiff_t)batch->ids[t] * C;
+    for (ptrdiff_t i = 0; i < n; i += KD_ALIGN_FLOATS)
+        __builtin_prefetch(row + i);
+}
+
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
+                   ptrdiff_t B)
+{
+    for (ptrdiff_t b = 0; b < B; b++) {
+        size_t bytes = (size_t)(starts[b + 1] - starts[b]) * sizeof *ids;
+        memcpy(ids + starts[b], all->ids + all->starts[rows[b]], bytes);
+        memcpy(types + starts[b], all->types + all->starts[rows[b]], bytes);
+    }
+}
+
+void kd_embed_forward(const kd_kernels *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+                      ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
+{
+    for (ptrdiff_t b = b0; b < b1; b++)
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C)
+            rows->add_three(sum, tables->word + (ptrdiff_t)batch->ids[t] * C,
+                            tables->position + (t - batch->starts[b]) * C,
+                            tables->type + (ptrdiff_t)batch->types[t] * C, C);
+}
+
+void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients, const float *dsum,
+                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C)
+{
+    ptrdiff_t width = c1 - c0;
+    for (ptrdiff_t b = 0; b < batch->B; b++) {
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++) {
+            const float *d = dsum + t * C + c0;
+            fetch_word(gradients->word + c0, batch, t + AHEAD, batch->N, width, C);
+            rows->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
+            rows->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
+        }
+    }
+    for (ptrdiff_t t = 0, end; t < batch->N; t = end) { /* a type's tokens are many in a row */
+        for (end = t + 1; end < batch->N && batch->types[end] == batch->types[t];)
+            end++;
+        rows->sum_rows(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, dsum + t * C + c0, end - t, width, C);
+    }
+}
+
+ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch)
+{
+    for (ptrdiff_t t = 0; t < batch->N; t++) {
+        int32_t id = batch->ids[t];
+        if (!mark[id]) {
+            mark[id] = 1;
+            ids[count++] = id;
+        }
+    }
+    return count;
+}

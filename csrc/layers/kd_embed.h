@@ -1,0 +1,37 @@
+/* kd_embed: the sum of a token's word, position and type rows (Devlin et al., arXiv:1810.04805). */
+#ifndef KD_EMBED_H
+#define KD_EMBED_H
+
+#include "arithmetic/kd_kernels.h"
+
+/* Packed tokens: sequence b is tokens starts[b] .. starts[b + 1] - 1. */
+typedef struct kd_batch {
+    const int32_t *ids;    /* (N), each < V */
+    const int32_t *types;  /* (N), each < number of types */
+    const int64_t *starts; /* (B + 1) */
+    ptrdiff_t B, N;
+} kd_batch;
+
+/* A batch of B of the rows of `all`, in the order given: ids (N) and types (N), from its own starts (B + 1). */
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
+                   ptrdiff_t B);
+
+/* The three tables, (V, C), (P, C) and (T, C): values or their gradients. */
+typedef struct kd_embed_tables {
+    float *word, *position, *type;
+} kd_embed_tables;
+
+/* sum (N', C) for the tokens of sequences b0 .. b1 - 1, in order. */
+void kd_embed_forward(const kd_kernels *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+                      ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C);
+
+/* Adds columns c0 .. c1 - 1 of dsum (N, C) to the tables' gradients. Threads share the columns, not
+ * the tokens: every row of a table then sums its tokens in order, whoever does it. */
+void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients, const float *dsum,
+                       const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
+
+/* Lists the batch's words whose gradient rows were untouched so far: appends to ids (room for V), which
+ * has `count` entries, each marked in mark (V). Returns the new count. */
+ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch);
+
+#endif

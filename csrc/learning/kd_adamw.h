@@ -1,0 +1,80 @@
+/* kd_adamw: AdamW (Loshchilov, Hutter, arXiv:1711.05101, algorithm 2), as torch.optim.AdamW computes it:
+ *
+ *   p -= lr wd p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+ *   p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+ *
+ * an exponential moving average of p after each step (Polyak, Juditsky, SIAM J. Control 30 (1992), with
+ * a decay), and the sums that clipping by the global norm needs. Work is cut into blocks of fixed size, so sums
+ * do not depend on the number of threads.
+ *
+ * Nine tenths of a small BERT are word embeddings, and a step has gradients for a few hundred rows of
+ * them. A row without a gradient is left alone; before it is next read, the steps it missed are done
+ * one after the other with g = 0 and the constants of those steps. That is the same arithmetic as doing
+ * them in time, so the same bits (see adamw_replay in kd_kernels.h for the one exception), and not "lazy
+ * Adam", which leaves them out. The average of such a row takes in every one of these steps too.
+ */
+#ifndef KD_ADAMW_H
+#define KD_ADAMW_H
+
+#include "ground/kd_pool.h"
+#include "arithmetic/kd_kernels.h"
+
+/* A tensor's place in the flat arrays. Segments are in order. */
+typedef struct kd_segment {
+    ptrdiff_t offset, size;
+    int decay; /* weight decay applies */
+} kd_segment;
+
+typedef struct kd_adamw {
+    float *p, *m, *v;
+    const float *g;
+    const kd_segment *segments;
+    ptrdiff_t count;
+    kd_adamw_step step; /* its decay is for segments that decay */
+    float *average;     /* like p, or NULL */
+} kd_adamw;
+
+/* A table whose rows are brought up to date when needed. */
+typedef struct kd_deferred {
+    float *p, *m, *v;             /* (V, C) */
+    const float *g;               /* (V, C), read for rows with a gradient only */
+    int32_t *done;                /* (V) steps each row has had */
+    const kd_adamw_step *history; /* of steps base + 1 .. t */
+    ptrdiff_t base, t;
+    ptrdiff_t C;
+    float *average; /* (V, C), or NULL */
+} kd_deferred;
+
+/* The step's constants after t - 1 earlier steps; its share is 0. */
+kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double eps, double weight_decay, double t);
+
+/* One step on all segments. */
+void kd_adamw_update(const kd_kernels *rows, const kd_adamw *adamw, kd_team *team);
+
+/* ids (n), all different: those rows get the steps they miss, up to t. */
+void kd_deferred_catch_up(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+                          kd_team *team);
+
+/* The same rows get the steps they miss up to t - 1, and step t with their gradients. */
+void kd_deferred_update(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+                        kd_team *team);
+
+/* Writes to `behind` (room for n) which of ids (n) miss a step, each once; returns how many. */
+ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n);
+
+/* A gradient array whose first table is nonzero in the rows `ids` (n of them) only; `rest` floats of
+ * everything else follow the table's V * C at `tail`. */
+typedef struct kd_gradient {
+    float *table, *tail;
+    const int32_t *ids;
+    ptrdiff_t n, C, rest;
+} kd_gradient;
+
+/* Sum of squares. `partial` has kd_gradient_blocks doubles of scratch. */
+double kd_gradient_sum_squares(const kd_kernels *rows, const kd_gradient *g, double *partial, kd_team *team);
+ptrdiff_t kd_gradient_blocks(const kd_gradient *g);
+
+/* All gradients *= a; a = 0 clears them, whatever they are. */
+void kd_gradient_scale(const kd_kernels *rows, const kd_gradient *g, float a, kd_team *team);
+
+#endif

@@ -1,0 +1,140 @@
+#include "learning/kd_loss.h"
+
+#include <math.h>
+
+/* One row: its logits, its label (the class, or the targets) and what each part of its loss weighs. */
+typedef struct loss_row {
+    const float *z, *t, *y;
+    int64_t label;
+    double alpha, temperature, smoothing, mean; /* mean = 1 / B, which every gradient is multiplied by */
+    ptrdiff_t K;
+    double hard, soft; /* the result */
+} loss_row;
+
+/* log sum exp of logits / temperature. */
+static double log_sum_exp(const float *logits, double temperature, ptrdiff_t K)
+{
+    double top = logits[0], sum = 0;
+    for (ptrdiff_t i = 1; i < K; i++)
+        top = logits[i] > top ? logits[i] : top;
+    for (ptrdiff_t i = 0; i < K; i++)
+        sum += exp((logits[i] - top) / temperature);
+    return top / temperature + log(sum);
+}
+
+/* With p = softmax(t / T), q = softmax(z / T), s the smoothing and o = (1 - s) onehot(label) + s / K:
+ *   hard = lse(z) - sum o z           d hard / dz = softmax(z) - o
+ *   soft = T^2 sum p (log p - log q)  d soft / dz = T (q - p) */
+static void single_label_row(loss_row *row, float *dlogits)
+{
+    const float *z = row->z, *t = row->t;
+    double T = row->temperature, alpha = row->alpha, even = row->smoothing / (double)row->K;
+    double lse = log_sum_exp(z, 1, row->K), lse_student = t ? log_sum_exp(z, T, row->K) : 0;
+    double lse_teacher = t ? log_sum_exp(t, T, row->K) : 0;
+    if (row->label != KD_LOSS_NO_LABEL)
+        row->hard = lse - (1 - row->smoothing) * z[row->label];
+    for (ptrdiff_t i = 0; i < row->K; i++) {
+        double onehot = even + (i == row->label ? 1 - row->smoothing : 0);
+        double slope = alpha == 0 ? 0 : alpha * (exp(z[i] - lse) - onehot);
+        if (row->label != KD_LOSS_NO_LABEL)
+            row->hard -= even * z[i];
+        if (t) {
+            double log_p = t[i] / T - lse_teacher, log_q = z[i] / T - lse_student, p = exp(log_p);
+            row->soft += T * T * p * (log_p - log_q);
+            slope += (1 - alpha) * T * (exp(log_q) - p);
+        }
+        dlogits[i] = (float)(row->mean * slope);
+    }
+}
+
+/* log(1 + exp x) = -log sigmoid(-x); small = exp(-|x|). */
+static double softplus(double x, double small) { return (x > 0 ? x : 0) + log1p(small); }
+
+static double sigmoid(double x, double small) { return (x >= 0 ? 1 : small) / (1 + small); }
+
+/* With p = sigmoid(t / T), q = sigmoid(z / T), and means over the K labels:
+ *   hard = mean of softplus(z) - y z  d hard / dz = (sigmoid(z) - y) / K
+ *   soft = T^2 mean of p (log p - log q) + (1 - p) (log (1 - p) - log (1 - q))  d soft / dz = T (q - p) / K */
+static void multi_label_row(loss_row *row, float *dlogits)
+{
+    double T = row->temperature, share = 1 / (double)row->K;
+    for (ptrdiff_t i = 0; i < row->K; i++) {
+        double z = row->z[i], slope = 0;
+        if (row->y) {
+            double small = exp(-fabs(z));
+            row->hard += share * (softplus(z, small) - row->y[i] * z);
+            slope = row->alpha * (sigmoid(z, small) - row->y[i]);
+        }
+        if (row->t) {
+            double a = row->t[i] / T, b = z / T, small_a = exp(-fabs(a)), small_b = exp(-fabs(b));
+            double p = sigmoid(a, small_a);
+            row->soft += T * T * share *
+                         (p * (softplus(-b, small_b) - softplus(-a, small_a)) +
+                          sigmoid(-a, small_a) * (softplus(b, small_b) - softplus(a, small_a)));
+            slope += (1 - row->alpha) * T * (sigmoid(b, small_b) - p);
+        }
+        dlogits[i] = (float)(row->mean * share * slope);
+    }
+}
+
+/* d hard / dz = 2 (z - y) / K, d soft / dz = 2 (z - t) / K. */
+static void regression_row(loss_row *row, float *dlogits)
+{
+    double share = 1 / (double)row->K;
+    for (ptrdiff_t i = 0; i < row->K; i++) {
+        double to_label = row->y ? (double)row->z[i] - row->y[i] : 0;
+        double to_teacher = row->t ? (double)row->z[i] - row->t[i] : 0;
+        row->hard += share * to_label * to_label;
+        row->soft += share * to_teacher * to_teacher;
+        dlogits[i] = (float)(row->mean * share * 2 * (row->alpha * to_label + (1 - row->alpha) * to_teacher));
+    }
+}
+
+/* A logit of -inf can leave the loss finite, but no working model has one. */
+static int row_is_finite(const loss_row *row, double loss)
+{
+    int finite = isfinite(loss);
+    for (ptrdiff_t i = 0; i < row->K; i++)
+        finite &= isfinite(row->z[i]) && (!row->t || isfinite(row->t[i]));
+    return finite;
+}
+
+/* Row b of the call; whether it has a label. */
+static int take_row(loss_row *row, const kd_loss *in, ptrdiff_t b)
+{
+    ptrdiff_t K = in->K;
+    *row = (loss_row){.z = in->student + b * K,
+                      .t = in->teacher ? in->teacher + b * K : NULL,
+                      .label = in->classes ? in->classes[b] : KD_LOSS_NO_LABEL,
+                      .y = in->targets && !isnan(in->targets[b * K]) ? in->targets + b * K : NULL,
+                      .temperature = in->temperature,
+                      .smoothing = in->smoothing,
+                      .mean = 1.0 / (double)in->B,
+                      .K = K};
+    int labelled = row->y || row->label != KD_LOSS_NO_LABEL;
+    row->alpha = !labelled ? 0 : in->teacher ? in->alpha : 1;
+    return labelled;
+}
+
+void kd_loss_compute(kd_loss_result *result, float *dlogits, const kd_loss *in)
+{
+    void (*compute_row)(loss_row *, float *) = in->kind == KD_LOSS_SINGLE_LABEL  ? single_label_row
+                                               : in->kind == KD_LOSS_MULTI_LABEL ? multi_label_row
+                                                                                 : regression_row;
+    ptrdiff_t labelled = 0;
+    loss_row row;
+    *result = (kd_loss_result){0};
+    for (ptrdiff_t b = 0; b < in->B; b++) {
+        labelled += take_row(&row, in, b);
+        compute_row(&row, dlogits + b * in->K);
+        double loss = row.alpha * row.hard + (1 - row.alpha) * row.soft;
+        result->loss += loss;
+        result->hard += row.hard;
+        result->soft += row.soft;
+        if (!row_is_finite(&row, loss) && result->not_finite++ < KD_LOSS_ROWS_NAMED)
+            result->rows[result->not_finite - 1] = b;
+    }
+    result->loss /= (double)in->B;
+    result->soft /= (double)in->B;
+    result->hard /= labelled ? (double)labelled : 1;
+}

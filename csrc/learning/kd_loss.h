@@ -1,0 +1,49 @@
+/* kd_loss: the loss of each kind of problem, against labels and against a teacher, in value and gradient.
+ *
+ *   loss = alpha hard + (1 - alpha) soft, averaged over the B rows
+ *
+ * With z the student's logits, t the teacher's, y the labels, T the temperature, and sums over the K labels:
+ *
+ *   single label  hard = cross-entropy of softmax(z), its label smoothed as in Szegedy et al. (arXiv:1512.00567)
+ *                 soft = T^2 KL(softmax(t / T) || softmax(z / T))           Hinton, Vinyals, Dean (arXiv:1503.02531)
+ *   multi-label   hard = mean of the binary cross-entropies of sigmoid(z)
+ *                 soft = T^2 mean of KL(sigmoid(t / T) || sigmoid(z / T))   one two-way KL a label: Yang et al.
+ *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
+ *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
+ *
+ * Logits are few, so all of it runs in double, with maxima taken out of the exponentials: finite for any finite
+ * logits and any T > 0.
+ */
+#ifndef KD_LOSS_H
+#define KD_LOSS_H
+
+#include "ground/kd_base.h"
+
+enum {
+    KD_LOSS_NO_LABEL = -100, /* the class of a row without a label, which counts as alpha = 0 */
+    KD_LOSS_ROWS_NAMED = 8,
+};
+
+typedef enum kd_loss_kind { KD_LOSS_SINGLE_LABEL, KD_LOSS_MULTI_LABEL, KD_LOSS_REGRESSION, KD_LOSS_KINDS } kd_loss_kind;
+
+typedef struct kd_loss {
+    kd_loss_kind kind;
+    double alpha, temperature;
+    double smoothing;       /* share of a label's probability spread evenly over all K; single label only */
+    const float *student;   /* (B, K) */
+    const float *teacher;   /* (B, K), or NULL, which means alpha = 1 */
+    const int64_t *classes; /* (B), single label; NULL: no row has a label */
+    const float *targets;   /* (B, K), the other kinds, NaN in rows without a label; NULL: no row has one */
+    ptrdiff_t B, K;
+} kd_loss;
+
+typedef struct kd_loss_result {
+    double loss, hard, soft; /* means: loss and soft over all rows, hard over those with a label, 0 without any */
+    ptrdiff_t not_finite;    /* rows whose loss or logits are not finite; the means are then of no use */
+    ptrdiff_t rows[KD_LOSS_ROWS_NAMED]; /* the first of them */
+} kd_loss_result;
+
+/* dlogits (B, K) = d(loss) / d(student). */
+void kd_loss_compute(kd_loss_result *result, float *dlogits, const kd_loss *inputs);
+
+#endif

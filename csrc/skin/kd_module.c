@@ -1,0 +1,247 @@
+/* The module kdistill._core: its state, its start, and helpers of the skin. */
+#define KD_IMPORTS_NUMPY
+#include "skin/kd_numpy.h"
+
+#include "learning/kd_loss.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim)
+{
+    static const char *const names[] = {
+        [NPY_FLOAT] = "float32", [NPY_DOUBLE] = "float64", [NPY_INT] = "int32", [NPY_LONG] = "int64"};
+    if (!PyArray_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a NumPy array of %s, not %R", argument, names[type],
+                     (PyObject *)Py_TYPE(object));
+        return NULL;
+    }
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (PyArray_TYPE(array) != type) {
+        PyErr_Format(PyExc_TypeError, "%s must be an array of %s, not of %S", argument, names[type],
+                     (PyObject *)PyArray_DESCR(array));
+        return NULL;
+    }
+    if (PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array with %d dimension(s); it has %d", argument,
+                     ndim, PyArray_NDIM(array));
+        return NULL;
+    }
+    return array;
+}
+
+PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
+{
+    PyArrayObject *array = kd_array(object, argument, type, ndim);
+    if (!array)
+        return NULL;
+    if (!PyArray_ISWRITEABLE(array)) {
+        PyErr_Format(PyExc_ValueError, "%s is read-only; it is written to here", argument);
+        return NULL;
+    }
+    if (size >= 0 && PyArray_SIZE(array) != size) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
+                     (Py_ssize_t)size);
+        return NULL;
+    }
+    return array;
+}
+
+PyArrayObject *kd_new_bytes(size_t bytes)
+{
+    npy_intp size = (npy_intp)(bytes + KD_ALIGN);
+    return (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_BYTE);
+}
+
+void *kd_aligned(PyArrayObject *bytes)
+{
+    uintptr_t address = (uintptr_t)PyArray_DATA(bytes);
+    return (void *)((address + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN);
+}
+
+int kd_parse_activation(const char *name, kd_activation *activation)
+{
+    static const char *const names[] = {[KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *activation = (kd_activation)i;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new or relu", name);
+    return -1;
+}
+
+int kd_check_threads(int threads)
+{
+    if (threads >= 1 && threads <= KD_POOL_MAX_THREADS)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "threads is %d; expected 1 to %d", threads, KD_POOL_MAX_THREADS);
+    return -1;
+}
+
+kd_team *kd_open_team(int threads)
+{
+    kd_team *team = NULL;
+    kd_status status = kd_pool_open(&team, threads);
+    if (status == KD_NO_MEMORY)
+        return PyErr_NoMemory(), NULL;
+    if (status != KD_OK)
+        PyErr_Format(PyExc_RuntimeError,
+                     "cannot start %d threads: the operating system refused one; use fewer "
+                     "(kdistill.set_num_threads, --threads or KDISTILL_NUM_THREADS)",
+                     threads);
+    return team;
+}
+
+/* What KDISTILL_ISA says, or NULL. */
+static const char *forced_level(void)
+{
+    const char *forced = getenv("KDISTILL_ISA");
+    return forced && *forced ? forced : NULL;
+}
+
+/* The level KDISTILL_ISA names, or the best. */
+static int choose_level(kd_level *level)
+{
+    const kd_level best = kd_cpu_best();
+    const char *forced = forced_level();
+    if (!forced) {
+        *level = best;
+        return 0;
+    }
+    *level = kd_cpu_level(forced);
+    if (*level == KD_LEVEL_COUNT) {
+        PyErr_Format(PyExc_ImportError, "KDISTILL_ISA is '%s'; expected generic, avx2 or avx512", forced);
+        return -1;
+    }
+    if (*level > best) {
+        PyErr_Format(PyExc_ImportError, "KDISTILL_ISA is '%s'; this CPU has at most %s", forced, kd_cpu_name(best));
+        return -1;
+    }
+    return 0;
+}
+
+/* BLIS may have been built without a level's kernels: then the next lower one is used, unless asked for. */
+static int choose_gemm(kd_module_state *state)
+{
+    while (kd_gemm_init(&state->gemm, state->level) != KD_OK) {
+        if (forced_level() || state->level == KD_LEVEL_GENERIC) {
+            PyErr_Format(PyExc_ImportError, "the BLIS that kdistill was built with has no %s kernels",
+                         kd_cpu_name(state->level));
+            return -1;
+        }
+        state->level--;
+    }
+    return 0;
+}
+
+#if defined(__clang__)
+#define KD_COMPILER "clang " __clang_version__
+#else
+#define KD_COMPILER "gcc " __VERSION__
+#endif
+
+/* ISA_LEVELS: the names of the levels this CPU has, lowest first. */
+static int add_levels(PyObject *module)
+{
+    PyObject *list = PyList_New(0);
+    for (int level = 0; list && level <= (int)kd_cpu_best(); level++) {
+        PyObject *name = PyUnicode_FromString(kd_cpu_name((kd_level)level));
+        if (!name || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    PyObject *levels = list ? PyList_AsTuple(list) : NULL;
+    int failed = !levels || PyModule_AddObjectRef(module, "ISA_LEVELS", levels) < 0;
+    Py_XDECREF(list);
+    Py_XDECREF(levels);
+    return failed ? -1 : 0;
+}
+
+static int add_constants(PyObject *module, const kd_module_state *state)
+{
+    return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_VERSION", kd_gemm_library_version()) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->gemm.kernel_set) < 0 ||
+                   PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
+                   PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
+                   PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
+                   PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_MULTI_LABEL", KD_LOSS_MULTI_LABEL) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_REGRESSION", KD_LOSS_REGRESSION) < 0
+               ? -1
+               : 0;
+}
+
+/* NumPy's C API cannot serve a second interpreter, so neither can we. */
+static int refuse_second_interpreter(void)
+{
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
+        return 0;
+    PyErr_SetString(PyExc_ImportError, "kdistill works in the main interpreter only");
+    return -1;
+}
+
+static int module_exec(PyObject *module)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    if (refuse_second_interpreter() < 0)
+        return -1;
+    if (PyArray_ImportNumPyAPI() < 0)
+        return -1;
+    if (choose_level(&state->level) < 0 || choose_gemm(state) < 0)
+        return -1;
+    if (kd_pool_init() != KD_OK) {
+        PyErr_SetString(PyExc_ImportError, "kdistill cannot register its fork handlers");
+        return -1;
+    }
+    state->bert_type = PyType_FromModuleAndSpec(module, &kd_bert_spec, NULL);
+    if (!state->bert_type || PyModule_AddObjectRef(module, "Bert", state->bert_type) < 0)
+        return -1;
+    if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_step_methods) < 0 ||
+        PyModule_AddFunctions(module, kd_layer_methods) < 0)
+        return -1;
+    return add_constants(module, state);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->bert_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    kd_module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->bert_type);
+    return 0;
+}
+
+static PyMethodDef module_methods[] = {
+    {"bert_layout", kd_py_bert_layout, METH_VARARGS,
+     "bert_layout($module, sizes, /)\n--\n\n"
+     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). sizes is\n"
+     "(layers, hidden, heads, feed-forward, vocabulary, positions, types, labels)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "kdistill._core",
+    .m_doc = "The C core of kdistill: tokens in, gradients out.",
+    .m_size = sizeof(kd_module_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&module_definition); }

@@ -1,0 +1,134 @@
+/* Batches for Python: rows of a packed data set, packed. */
+#include "skin/kd_numpy.h"
+
+/* starts (B + 1) of the rows asked for, or NULL with an exception for a row that does not exist. The data
+ * set's own starts were checked when it was made; here only what C could trip over is. */
+static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrdiff_t tokens)
+{
+    const int64_t *from = PyArray_DATA(all), *index = PyArray_DATA(rows);
+    const npy_intp count = PyArray_SIZE(all) - 1, B = PyArray_SIZE(rows), size = B + 1;
+    PyArrayObject *starts = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_INT64);
+    int64_t *to = starts ? PyArray_DATA(starts) : NULL;
+    if (!starts)
+        return NULL;
+    to[0] = 0;
+    for (npy_intp b = 0; b < B; b++) {
+        if (index[b] < 0 || index[b] >= count) {
+            PyErr_Format(PyExc_IndexError, "indices[%zd] is %lld; the data set has %zd rows", (Py_ssize_t)b,
+                         (long long)index[b], (Py_ssize_t)count);
+            Py_DECREF(starts);
+            return NULL;
+        }
+        int64_t first = from[index[b]], last = from[index[b] + 1];
+        if (first < 0 || last < first || last > tokens) {
+            PyErr_Format(PyExc_ValueError, "starts[%lld] is %lld and the next %lld; there are %zd tokens",
+                         (long long)index[b], (long long)first, (long long)last, (Py_ssize_t)tokens);
+            Py_DECREF(starts);
+            return NULL;
+        }
+        to[b + 1] = to[b] + last - first;
+    }
+    return starts;
+}
+
+static PyObject *py_take_rows(PyObject *module, PyObject *args)
+{
+    PyObject *ids_object, *types_object, *starts_object, *rows_object;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOO:take_rows", &ids_object, &types_object, &starts_object, &rows_object))
+        return NULL;
+    PyArrayObject *ids = kd_array(ids_object, "ids", NPY_INT32, 1);
+    PyArrayObject *types = ids ? kd_array(types_object, "types", NPY_INT32, 1) : NULL;
+    PyArrayObject *starts = types ? kd_array(starts_object, "starts", NPY_INT64, 1) : NULL;
+    PyArrayObject *rows = starts ? kd_array(rows_object, "indices", NPY_INT64, 1) : NULL;
+    if (!rows)
+        return NULL;
+    if (PyArray_SIZE(types) != PyArray_SIZE(ids)) {
+        PyErr_Format(PyExc_ValueError, "types has %zd elements; ids has %zd", (Py_ssize_t)PyArray_SIZE(types),
+                     (Py_ssize_t)PyArray_SIZE(ids));
+        return NULL;
+    }
+    PyArrayObject *batch = batch_starts(starts, rows, PyArray_SIZE(ids));
+    if (!batch)
+        return NULL;
+    const ptrdiff_t B = PyArray_SIZE(rows);
+    npy_intp N = (npy_intp)((const int64_t *)PyArray_DATA(batch))[B];
+    PyObject *batch_ids = PyArray_SimpleNew(1, &N, NPY_INT32), *batch_types = PyArray_SimpleNew(1, &N, NPY_INT32);
+    PyObject *result = batch_ids && batch_types ? PyTuple_Pack(3, batch_ids, batch_types, batch) : NULL;
+    if (result) {
+        kd_batch all = {PyArray_DATA(ids), PyArray_DATA(types), PyArray_DATA(starts), PyArray_SIZE(starts) - 1,
+                        PyArray_SIZE(ids)};
+        kd_batch_take(PyArray_DATA((PyArrayObject *)batch_ids), PyArray_DATA((PyArrayObject *)batch_types),
+                      PyArray_DATA(batch), &all, PyArray_DATA(rows), B);
+    }
+    Py_XDECREF(batch_ids);
+    Py_XDECREF(batch_types);
+    Py_DECREF((PyObject *)batch);
+    return result;
+}
+
+/* Tokens in a list of lists, or -1 if it is anything else or a row is empty. */
+static ptrdiff_t count_tokens(PyObject *rows)
+{
+    ptrdiff_t tokens = 0;
+    if (!PyList_CheckExact(rows) || PyList_Size(rows) == 0)
+        return -1;
+    for (Py_ssize_t b = 0; b < PyList_Size(rows); b++) {
+        PyObject *row = PyList_GetItem(rows, b);
+        if (!PyList_CheckExact(row) || PyList_Size(row) == 0)
+            return -1;
+        tokens += PyList_Size(row);
+    }
+    return tokens;
+}
+
+/* Writes the ids and where rows start; -1, with no exception, for anything but integers of 32 bits. */
+static int flatten(PyObject *rows, int32_t *ids, int64_t *starts)
+{
+    ptrdiff_t t = 0;
+    starts[0] = 0;
+    for (Py_ssize_t b = 0; b < PyList_Size(rows); b++) {
+        PyObject *row = PyList_GetItem(rows, b);
+        for (Py_ssize_t i = 0; i < PyList_Size(row); i++) {
+            PyObject *id = PyList_GetItem(row, i);
+            int overflow = 1;
+            long long value = PyLong_CheckExact(id) ? PyLong_AsLongLongAndOverflow(id, &overflow) : 0;
+            if (overflow || value < INT32_MIN || value > INT32_MAX)
+                return -1;
+            ids[t++] = (int32_t)value;
+        }
+        starts[b + 1] = t;
+    }
+    return 0;
+}
+
+/* No code of others runs while the lists are read, so they stay as they were counted. */
+static PyObject *py_pack_lists(PyObject *module, PyObject *rows)
+{
+    const npy_intp N = (npy_intp)count_tokens(rows), size = N < 0 ? 0 : (npy_intp)PyList_Size(rows) + 1;
+    (void)module;
+    if (N < 0)
+        return Py_NewRef(Py_None);
+    PyObject *ids = PyArray_SimpleNew(1, &N, NPY_INT32), *types = PyArray_ZEROS(1, &N, NPY_INT32, 0);
+    PyObject *starts = PyArray_SimpleNew(1, &size, NPY_INT64);
+    PyObject *result = NULL;
+    if (ids && types && starts)
+        result = flatten(rows, PyArray_DATA((PyArrayObject *)ids), PyArray_DATA((PyArrayObject *)starts)) < 0
+                     ? Py_NewRef(Py_None)
+                     : PyTuple_Pack(3, ids, types, starts);
+    Py_XDECREF(ids);
+    Py_XDECREF(types);
+    Py_XDECREF(starts);
+    return result;
+}
+
+PyMethodDef kd_batch_methods[] = {
+    {"pack_lists", py_pack_lists, METH_O,
+     "pack_lists($module, rows, /)\n--\n\n"
+     "A packed batch (ids, types, starts) of a list of lists of token ids, types zero; None for anything else, which\n"
+     "`data.pack` then takes or refuses."},
+    {"take_rows", py_take_rows, METH_VARARGS,
+     "take_rows($module, ids, types, starts, indices, /)\n--\n\n"
+     "A packed batch (ids, types, starts) of the rows at `indices`, int64 (B,), of a packed data set."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,63 @@
+/* kd_numpy: the skin's common ground. Only kd_module*.c include this; no other room knows Python.
+ *
+ * The rules of the skin: everything is checked with the GIL held, before the first write; the pure C
+ * part runs with the GIL released; a call into the core does at most about KD_SLICE_FLOPS of work
+ * before it looks for signals again.
+ */
+#ifndef KD_NUMPY_H
+#define KD_NUMPY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL kd_array_api
+#ifndef KD_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+#undef I /* <complex.h> takes the name of a dimension */
+
+#include "model/kd_bert.h"
+
+/* Floating-point operations of each thread: some 0.1 s on a core with AVX2. */
+#define KD_SLICE_FLOPS 8e9
+/* Written to memory that may not have been used before: as long. */
+#define KD_SLICE_BYTES ((ptrdiff_t)64 << 20)
+
+/* What one import of the module holds. */
+typedef struct kd_module_state {
+    kd_gemm gemm;
+    kd_level level;
+    PyObject *bert_type;
+} kd_module_state;
+
+/* Takes `object` as a C-contiguous array of `type` with `ndim` dimensions, without copying. Returns a
+ * borrowed pointer, or NULL with a TypeError or ValueError naming `argument`. */
+PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim);
+
+/* The same, and it must be writable and (size >= 0) have that many elements. */
+PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
+
+/* A team of `threads`, or NULL with an exception. */
+kd_team *kd_open_team(int threads);
+
+/* Checks 1 <= threads <= KD_POOL_MAX_THREADS; -1 with a ValueError otherwise. */
+int kd_check_threads(int threads);
+
+/* A new NumPy array of `bytes` bytes and room to align, and its first KD_ALIGN-aligned address. */
+PyArrayObject *kd_new_bytes(size_t bytes);
+void *kd_aligned(PyArrayObject *bytes);
+
+/* "gelu", "gelu_new" or "relu"; -1 with a ValueError for anything else. */
+int kd_parse_activation(const char *name, kd_activation *activation);
+
+static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }
+
+/* Parts of the module, each in its own file. */
+extern PyType_Spec kd_bert_spec;
+PyObject *kd_py_bert_layout(PyObject *module, PyObject *args);
+extern PyMethodDef kd_batch_methods[], kd_step_methods[], kd_layer_methods[];
+
+#endif
