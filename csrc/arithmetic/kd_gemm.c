@@ -47,8 +47,8 @@ kd_status kd_gemm_init(kd_gemm *gemm, kd_level level)
 {
     bli_init();
     arch_t set = kernel_set(level);
-    gemm->rows = kd_kernels_for(level);
-    if (set == BLIS_NUM_ARCHS || !gemm->rows)
+    gemm->kernels = kd_kernels_for(level);
+    if (set == BLIS_NUM_ARCHS || !gemm->kernels)
         return KD_UNSUPPORTED;
     cntx_t *context = LOOKUP_CONTEXT(set);
     gemm->kernel_set = bli_arch_string(set);
@@ -66,27 +66,27 @@ const char *kd_gemm_library_version(void) { return bli_info_get_version_str(); }
 
 ptrdiff_t kd_gemm_right_size(const kd_gemm *gemm, ptrdiff_t K, ptrdiff_t N)
 {
-    return kd_round_up(N, gemm->rows->panel) * K;
+    return kd_round_up(N, gemm->kernels->panel) * K;
 }
 
 void kd_gemm_pack_right_transposed(const kd_gemm *gemm, float *right, const float *src, ptrdiff_t ld, ptrdiff_t K,
                                    ptrdiff_t N)
 {
-    const ptrdiff_t panel = gemm->rows->panel;
+    const ptrdiff_t panel = gemm->kernels->panel;
     for (ptrdiff_t n = 0; n < N; n += panel)
-        gemm->rows->pack_rows(right + n * K, src + n * ld, ld, K, kd_min(panel, N - n), panel);
+        gemm->kernels->pack_rows(right + n * K, src + n * ld, ld, K, kd_min(panel, N - n), panel);
 }
 
 static void pack_columns(const kd_gemm *gemm, float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N,
                          ptrdiff_t tile)
 {
     for (ptrdiff_t c = 0; c < N; c += tile)
-        gemm->rows->pack_columns(dst + c * K, src + c, ld, K, kd_min(tile, N - c), tile);
+        gemm->kernels->pack_columns(dst + c * K, src + c, ld, K, kd_min(tile, N - c), tile);
 }
 
 void kd_gemm_pack_right(const kd_gemm *gemm, float *right, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N)
 {
-    pack_columns(gemm, right, src, ld, K, N, gemm->rows->panel);
+    pack_columns(gemm, right, src, ld, K, N, gemm->kernels->panel);
 }
 
 /* One tile of c += left right. The kernel itself handles tiles cut short by the edge. */
@@ -151,5 +151,5 @@ void kd_gemm_outer(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *a,
         outer_packed(gemm, c, ldc, a, lda, b, ldb, M, N, K, scratch);
         return;
     }
-    gemm->rows->outer(c, ldc, a, lda, b, ldb, M, N, K);
+    gemm->kernels->outer(c, ldc, a, lda, b, ldb, M, N, K);
 }

@@ -17,7 +17,7 @@
 #include "arithmetic/kd_kernels.h"
 
 typedef struct kd_gemm {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     void (*kernel)(void); /* BLIS's f32 micro-kernel, and the context it wants */
     void *context;
     const char *kernel_set;          /* BLIS's name of the architecture they were written for */

@@ -7,7 +7,7 @@ void kd_activation_forward(const kd_gemm *gemm, float *y, float *slope, const fl
     product.finish = KD_FINISH_ACTIVATE;
     product.activation = act;
     product.other = slope;
-    gemm->rows->product(&product);
+    gemm->kernels->product(&product);
 }
 
 void kd_activation_backward(const kd_gemm *gemm, float *slope, float *dact, const float *dy, const kd_linear *down,
@@ -16,5 +16,5 @@ void kd_activation_backward(const kd_gemm *gemm, float *slope, float *dact, cons
     kd_product product = kd_linear_product_back(down, dact, dy, M);
     product.finish = KD_FINISH_MULTIPLY;
     product.other = slope;
-    gemm->rows->product(&product);
+    gemm->kernels->product(&product);
 }

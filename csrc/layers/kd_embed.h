@@ -22,12 +22,12 @@ typedef struct kd_embed_tables {
 } kd_embed_tables;
 
 /* sum (N', C) for the tokens of sequences b0 .. b1 - 1, in order. */
-void kd_embed_forward(const kd_kernels *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+void kd_embed_forward(const kd_kernels *kernels, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C);
 
 /* Adds columns c0 .. c1 - 1 of dsum (N, C) to the tables' gradients. Threads share the columns, not
  * the tokens: every row of a table then sums its tokens in order, whoever does it. */
-void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients, const float *dsum,
+void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradients, const float *dsum,
                        const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
 
 /* Lists the batch's words whose gradient rows were untouched so far: appends to ids (room for V), which

@@ -30,7 +30,7 @@ kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float
 void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M)
 {
     kd_product product = kd_linear_product(layer, y, x, M);
-    gemm->rows->product(&product);
+    gemm->kernels->product(&product);
 }
 
 void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
@@ -38,7 +38,7 @@ void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, c
 {
     kd_product product = kd_linear_product_back(layer, dx, dy, M);
     product.accumulate = accumulate;
-    gemm->rows->product(&product);
+    gemm->kernels->product(&product);
 }
 
 void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
@@ -51,7 +51,7 @@ void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, cons
         product.first = head * D;
         product.N = D;
         product.accumulate = 1;
-        gemm->rows->product(&product);
+        gemm->kernels->product(&product);
     }
 }
 
@@ -62,9 +62,9 @@ void kd_linear_heads_backward(const kd_gemm *gemm, float *x, const float *y, con
     for (ptrdiff_t head = 0; head < H; head++) {
         kd_product product = kd_linear_product_back(layer, x + head * layer->I, y + head * D, M);
         product.ldc = H * layer->I;
-        product.right += head * D * gemm->rows->panel;
+        product.right += head * D * gemm->kernels->panel;
         product.K = D;
-        gemm->rows->product(&product);
+        gemm->kernels->product(&product);
     }
 }
 

@@ -49,14 +49,14 @@ typedef struct kd_deferred {
 kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double eps, double weight_decay, double t);
 
 /* One step on all segments. */
-void kd_adamw_update(const kd_kernels *rows, const kd_adamw *adamw, kd_team *team);
+void kd_adamw_update(const kd_kernels *kernels, const kd_adamw *adamw, kd_team *team);
 
 /* ids (n), all different: those rows get the steps they miss, up to t. */
-void kd_deferred_catch_up(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+void kd_deferred_catch_up(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                           kd_team *team);
 
 /* The same rows get the steps they miss up to t - 1, and step t with their gradients. */
-void kd_deferred_update(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+void kd_deferred_update(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                         kd_team *team);
 
 /* Writes to `behind` (room for n) which of ids (n) miss a step, each once; returns how many. */
@@ -71,10 +71,10 @@ typedef struct kd_gradient {
 } kd_gradient;
 
 /* Sum of squares. `partial` has kd_gradient_blocks doubles of scratch. */
-double kd_gradient_sum_squares(const kd_kernels *rows, const kd_gradient *g, double *partial, kd_team *team);
+double kd_gradient_sum_squares(const kd_kernels *kernels, const kd_gradient *g, double *partial, kd_team *team);
 ptrdiff_t kd_gradient_blocks(const kd_gradient *g);
 
 /* All gradients *= a; a = 0 clears them, whatever they are. */
-void kd_gradient_scale(const kd_kernels *rows, const kd_gradient *g, float a, kd_team *team);
+void kd_gradient_scale(const kd_kernels *kernels, const kd_gradient *g, float a, kd_team *team);
 
 #endif

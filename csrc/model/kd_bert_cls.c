@@ -26,12 +26,12 @@ void kd_cls_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_cl
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         sequence s = sequence_of(run, span, b);
         float *total = cls->total + s.row * H, *ctx = view->ctx + s.row * C;
-        kd_attention_absorbed_forward(gemm->rows, cls->z + s.row * H * C, total, view->lse + s.row * H,
+        kd_attention_absorbed_forward(gemm->kernels, cls->z + s.row * H * C, total, view->lse + s.row * H,
                                       cls->u + s.row * H * C, view->x + (s.token - span->t0) * C, &attention, s.token,
                                       s.n, run->members[member].attention);
         memset(ctx, 0, (size_t)C * sizeof(float));
         for (ptrdiff_t head = 0; head < H; head++)
-            gemm->rows->add_scaled(ctx + head * D, w->value.bias + head * D, total[head], D);
+            gemm->kernels->add_scaled(ctx + head * D, w->value.bias + head * D, total[head], D);
     }
     kd_linear_heads_forward(gemm, view->ctx, cls->z, &w->value, span->M, H);
 }
@@ -48,11 +48,11 @@ void kd_cls_attend_backward(const kd_bert_run *run, const kd_layer_map *view, co
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         sequence s = sequence_of(run, span, b);
         const float *dctx = cls->dctx + s.row * C;
-        kd_attention_absorbed_backward(gemm->rows, view->x + (s.token - span->t0) * C, cls->u + s.row * H * C,
+        kd_attention_absorbed_backward(gemm->kernels, view->x + (s.token - span->t0) * C, cls->u + s.row * H * C,
                                        dz + s.row * H * C, dctx, view->ctx + s.row * C, view->lse + s.row * H,
                                        w->value.bias, &attention, s.token, s.n, run->members[member].attention);
         for (ptrdiff_t head = 0; head < H; head++)
-            gemm->rows->add_scaled(dbias + head * D, dctx + head * D, cls->total[s.row * H + head], D);
+            gemm->kernels->add_scaled(dbias + head * D, dctx + head * D, cls->total[s.row * H + head], D);
     }
     memset(cls->dq, 0, (size_t)(span->M * C) * sizeof(float));
     kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->key, span->M, H);

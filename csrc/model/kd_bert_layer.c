@@ -51,13 +51,13 @@ kd_embed_tables kd_bert_embeddings(const kd_bert *model, float *base)
 void kd_bert_drop(const kd_bert_run *run, float *y, const float *x, int tensor, const kd_span *span, ptrdiff_t n,
                   float p)
 {
-    const kd_kernels *rows = run->model->gemm.rows;
+    const kd_kernels *kernels = run->model->gemm.kernels;
     if (!span->cls) {
-        kd_dropout_rows(rows, y, x, &run->dropout, tensor, span->t0, span->M, n, p);
+        kd_dropout_rows(kernels, y, x, &run->dropout, tensor, span->t0, span->M, n, p);
         return;
     }
     for (ptrdiff_t b = span->b0; b < span->b1; b++)
-        kd_dropout_row(rows, y + (b - span->b0) * n, x + (b - span->b0) * n, &run->dropout, tensor,
+        kd_dropout_row(kernels, y + (b - span->b0) * n, x + (b - span->b0) * n, &run->dropout, tensor,
                        (ptrdiff_t)run->batch.starts[b], 0, n, p);
 }
 
@@ -87,8 +87,9 @@ void kd_layer_attend(const kd_bert_run *run, const kd_layer_map *view, const kd_
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
-        kd_attention_forward(gemm->rows, view->ctx + row * C, view->lse + row * H, view->q + row * C, view->k + row * C,
-                             view->v + row * C, &attention, token, n, run->members[member].attention);
+        kd_attention_forward(gemm->kernels, view->ctx + row * C, view->lse + row * H, view->q + row * C,
+                             view->k + row * C, view->v + row * C, &attention, token, n,
+                             run->members[member].attention);
     }
 }
 
@@ -98,22 +99,22 @@ void kd_layer_output(const kd_bert_run *run, const kd_layer_map *view, const kd_
 {
     const kd_bert_config *c = &run->model->config;
     const kd_gemm *gemm = &run->model->gemm;
-    const kd_kernels *rows = gemm->rows;
+    const kd_kernels *kernels = gemm->kernels;
     const ptrdiff_t M = span->M, C = c->C;
 
     kd_linear_forward(gemm, view->s1, view->ctx, &w->output, M);
     kd_bert_drop(run, view->s1, view->s1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
-    kd_norm_forward(rows, view->h, view->st1, view->s1, x, &w->attention_norm, M);
+    kd_norm_forward(kernels, view->h, view->st1, view->s1, x, &w->attention_norm, M);
 
     kd_activation_forward(gemm, view->act, view->up, view->h, &w->up, M, c->activation);
     kd_linear_forward(gemm, view->s2, view->act, &w->down, M);
     kd_bert_drop(run, view->s2, view->s2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
-    kd_norm_forward(rows, view->y, view->st2, view->s2, view->h, &w->ffn_norm, M);
+    kd_norm_forward(kernels, view->y, view->st2, view->s2, view->h, &w->ffn_norm, M);
 }
 
 void kd_bias_backward(const kd_bert_run *run, float *partial, kd_tensor bias, const float *dy, ptrdiff_t M, ptrdiff_t O)
 {
-    run->model->gemm.rows->sum_rows(partial + run->model->layout.vector[bias], dy, M, O, O);
+    run->model->gemm.kernels->sum_rows(partial + run->model->layout.vector[bias], dy, M, O, O);
 }
 
 /* dx (M, C): gradient of a LayerNorm's output in, of its input s out. s becomes the gradient of the
@@ -123,7 +124,7 @@ static void residual_backward(const kd_bert_run *run, float *dx, float *s, const
 {
     const ptrdiff_t *vector = run->model->layout.vector;
     const kd_bert_config *c = &run->model->config;
-    kd_norm_backward(run->model->gemm.rows, dx, partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats,
+    kd_norm_backward(run->model->gemm.kernels, dx, partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats,
                      norm, span->M);
     kd_bert_drop(run, s, dx, tensor, span, c->C, c->p_hidden);
 }
@@ -161,7 +162,7 @@ void kd_layer_attend_backward(const kd_bert_run *run, const kd_layer_map *view, 
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)run->batch.starts[b], n = (ptrdiff_t)run->batch.starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
-        kd_attention_backward(gemm->rows, view->q + row * C, view->k + row * C, view->v + row * C, dctx + row * C,
+        kd_attention_backward(gemm->kernels, view->q + row * C, view->k + row * C, view->v + row * C, dctx + row * C,
                               view->ctx + row * C, view->lse + row * H, &attention, token, n,
                               run->members[member].attention);
     }

@@ -75,7 +75,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
                               .N = N,
                               .K = K,
                               .accumulate = 1};
-        gemm->rows->product(&product);
+        gemm->kernels->product(&product);
     }
     Py_DECREF(memory);
     Py_RETURN_NONE;
@@ -122,7 +122,7 @@ static int parse_finish(kd_product *product, PyObject *bias, const char *activat
 /* kd_kernels's product with part of a packed operand, and what follows it. */
 static PyObject *py_packed_product(PyObject *module, PyObject *args)
 {
-    const kd_kernels *rows = gemm_of(module)->rows;
+    const kd_kernels *kernels = gemm_of(module)->kernels;
     PyObject *c_object, *a_object, *right_object, *bias, *other;
     Py_ssize_t height, row, first;
     const char *activation;
@@ -135,7 +135,7 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
     ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = c ? PyArray_DIM(c, 1) : 0;
     if (!right || !floats(c_object, "c", M, N))
         return NULL;
-    ptrdiff_t size = PyArray_SIZE(right), whole = height > 0 ? rows->panel * height : 1;
+    ptrdiff_t size = PyArray_SIZE(right), whole = height > 0 ? kernels->panel * height : 1;
     if (size % whole || K < 1 || row < 0 || first < 0 || row + K > height || first + N > size / height) {
         PyErr_SetString(PyExc_ValueError, "right has not these rows and columns");
         return NULL;
@@ -144,7 +144,7 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
                           .ldc = N,
                           .a = kd_floats(a),
                           .lda = K,
-                          .right = kd_floats(right) + row * rows->panel,
+                          .right = kd_floats(right) + row * kernels->panel,
                           .right_rows = height,
                           .first = first,
                           .M = M,
@@ -152,7 +152,7 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
                           .K = K};
     if (parse_finish(&product, bias, activation, other) < 0)
         return NULL;
-    rows->product(&product);
+    kernels->product(&product);
     Py_RETURN_NONE;
 }
 
@@ -168,7 +168,7 @@ static PyObject *py_dots(PyObject *module, PyObject *args)
     PyArrayObject *c = start ? kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N) : NULL;
     if (!c)
         return NULL;
-    gemm_of(module)->rows->dots(kd_floats(c), N, kd_floats(start), kd_floats(a), kd_floats(b), M, N, K);
+    gemm_of(module)->kernels->dots(kd_floats(c), N, kd_floats(start), kd_floats(a), kd_floats(b), M, N, K);
     Py_RETURN_NONE;
 }
 
@@ -182,7 +182,7 @@ static PyObject *py_add_scaled(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? kd_array_out(y_object, "y", NPY_FLOAT, 1, PyArray_SIZE(x)) : NULL;
     if (!y)
         return NULL;
-    gemm_of(module)->rows->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
+    gemm_of(module)->kernels->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
     Py_RETURN_NONE;
 }
 
@@ -199,7 +199,7 @@ static PyObject *py_norm_forward(PyObject *module, PyObject *args)
     PyArrayObject *y = beta ? new_floats(M, C) : NULL, *stats = y ? new_floats(M, 2) : NULL;
     if (stats) {
         kd_norm norm = {kd_floats(gamma), kd_floats(beta), C, eps};
-        kd_norm_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
+        kd_norm_forward(gemm_of(module)->kernels, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
     }
     return results(y, stats, NULL, 2);
 }
@@ -218,7 +218,7 @@ static PyObject *py_norm_backward(PyObject *module, PyObject *args)
     PyArrayObject *dbeta = dgamma ? new_floats(C, 0) : NULL;
     if (dbeta) {
         kd_norm norm = {kd_floats(gamma), NULL, C, 0};
-        kd_norm_backward(gemm_of(module)->rows, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta), kd_floats(dy),
+        kd_norm_backward(gemm_of(module)->kernels, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta), kd_floats(dy),
                          kd_floats(x), kd_floats(stats), &norm, M);
     }
     return results(dx, dgamma, dbeta, 3);
@@ -238,8 +238,8 @@ static PyObject *py_activation(PyObject *module, PyObject *args)
     PyArrayObject *y = dy ? new_floats(n, 0) : NULL, *dx = y ? new_floats(n, 0) : NULL;
     if (dx) {
         memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
-        gemm_of(module)->rows->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
-        gemm_of(module)->rows->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
+        gemm_of(module)->kernels->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
+        gemm_of(module)->kernels->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
     }
     return results(y, dx, NULL, 2);
 }
@@ -271,7 +271,7 @@ static PyObject *py_dropout(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? new_floats(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
     if (!y)
         return NULL;
-    kd_dropout_rows(gemm_of(module)->rows, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
+    kd_dropout_rows(gemm_of(module)->kernels, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
                     PyArray_DIM(x, 1), at.p);
     return (PyObject *)y;
 }
@@ -312,7 +312,7 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
         return NULL;
     PyArrayObject *ctx = new_floats(o.n, o.C), *lse = ctx ? new_floats(o.n, heads) : NULL;
     if (lse)
-        kd_attention_forward(gemm_of(module)->rows, kd_floats(ctx), kd_floats(lse), kd_floats(o.q), kd_floats(o.k),
+        kd_attention_forward(gemm_of(module)->kernels, kd_floats(ctx), kd_floats(lse), kd_floats(o.q), kd_floats(o.k),
                              kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(ctx, lse, NULL, 2);
@@ -343,7 +343,7 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
         dv = copy_of(o.v);
     }
     if (dq && dk && dv)
-        kd_attention_backward(gemm_of(module)->rows, kd_floats(dq), kd_floats(dk), kd_floats(dv), kd_floats(dctx),
+        kd_attention_backward(gemm_of(module)->kernels, kd_floats(dq), kd_floats(dk), kd_floats(dv), kd_floats(dctx),
                               kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(dq, dk, dv, 3);
@@ -360,7 +360,7 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
     row.seed = seed;
     PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT16);
     if (bits)
-        gemm_of(module)->rows->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
+        gemm_of(module)->kernels->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
     return bits;
 }
 
