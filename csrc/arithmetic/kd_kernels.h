@@ -35,15 +35,15 @@ typedef enum kd_finish {
     KD_FINISH_MULTIPLY, /* other *= c */
 } kd_finish;
 
-/* c (M, N) = start + a right, for a (M, K) and K rows and N columns of a packed operand (kd_gemm_pack_right). */
+/* c (M, N) = start + a right, for a (M, K) and K rows and N columns of an operand that an engine packed. */
 typedef struct kd_product {
     float *c;
     ptrdiff_t ldc; /* rows of c and of other lie so far apart */
     const float *a;
     ptrdiff_t lda;
-    const float *right;   /* row k of its first panel lies k * panel further: there the K rows begin */
-    ptrdiff_t right_rows; /* of the whole operand */
-    ptrdiff_t first;      /* its column that is c's first */
+    const void *right;                 /* the whole operand, as kd_engine packs it */
+    ptrdiff_t right_rows;              /* that it has */
+    ptrdiff_t first_row, first_column; /* where its K rows and N columns begin */
     ptrdiff_t M, N, K;
     int accumulate;    /* start is c itself; */
     const float *bias; /* otherwise (N), the same in every row, or NULL for 0 */

@@ -15,7 +15,7 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
 {
     const kd_bert *model = run->model;
     const ptrdiff_t C = model->config.C;
-    const kd_kernels *kernels = model->gemm.kernels;
+    const kd_kernels *kernels = model->arithmetic.kernels;
     kd_embed_tables tables = kd_bert_embeddings(model, model->parameters);
     kd_norm norm = kd_bert_norm(model, KD_TENSOR_embedding_gamma, 0);
     float discarded[2];
@@ -56,15 +56,15 @@ static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
 static void head(const kd_bert_run *run, const kd_span *span)
 {
     const kd_bert *model = run->model;
-    const kd_gemm *gemm = &model->gemm;
+    const kd_arithmetic *math = &model->arithmetic;
     const ptrdiff_t C = model->config.C, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
     float *pooled = run->pooled + span->b0 * C, *dropped = run->dropped + span->b0 * C;
-    kd_linear_forward(gemm, pooled, run->cls + span->b0 * C, &pooler, M);
-    gemm->kernels->tanh(pooled, pooled, M * C);
+    kd_linear_forward(math, pooled, run->cls + span->b0 * C, &pooler, M);
+    math->kernels->tanh(pooled, pooled, M * C);
     kd_bert_drop(run, dropped, pooled, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
-    kd_linear_forward(gemm, run->logits + span->b0 * model->config.K, dropped, &classifier, M);
+    kd_linear_forward(math, run->logits + span->b0 * model->config.K, dropped, &classifier, M);
 }
 
 /* The last layer on [CLS] rows, when it was not done in full, then the head. */

@@ -142,7 +142,7 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
                       kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
                       NULL};
     Py_BEGIN_ALLOW_THREADS
-    kd_adamw_update(state->gemm.kernels, &adamw, team);
+    kd_adamw_update(state->arithmetic.kernels, &adamw, team);
     kd_pool_close(team);
     Py_END_ALLOW_THREADS
     return Py_NewRef(Py_None);
@@ -164,7 +164,7 @@ static void peak_item(void *context, ptrdiff_t item, int member)
 
 static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
 {
-    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->gemm.kernels};
+    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic.kernels};
     Py_ssize_t rounds;
     int threads;
     if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)

@@ -32,7 +32,7 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     if (!team)
         return -1;
     Py_BEGIN_ALLOW_THREADS
-    kd_gradient_scale(b->model.gemm.kernels, &g, factor, team);
+    kd_gradient_scale(b->model.arithmetic.kernels, &g, factor, team);
     kd_pool_close(team);
     Py_END_ALLOW_THREADS
     return 0;
@@ -100,7 +100,7 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     kd_team *team = partial ? kd_open_team(threads) : NULL;
     if (team) {
         Py_BEGIN_ALLOW_THREADS
-        total = kd_gradient_sum_squares(b->model.gemm.kernels, &g, partial, team);
+        total = kd_gradient_sum_squares(b->model.arithmetic.kernels, &g, partial, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
     }
@@ -179,8 +179,8 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
             b->model.parameters, kd_floats(o.m),   kd_floats(o.v), b->model.gradients,
             b->segments,         b->segment_count, step,           table.average ? kd_floats(o.average) : NULL};
         Py_BEGIN_ALLOW_THREADS
-        kd_adamw_update(b->model.gemm.kernels, &adamw, team);
-        kd_deferred_update(b->model.gemm.kernels, &table, PyArray_DATA(b->touched), b->touched_count, team);
+        kd_adamw_update(b->model.arithmetic.kernels, &adamw, team);
+        kd_deferred_update(b->model.arithmetic.kernels, &table, PyArray_DATA(b->touched), b->touched_count, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
         table.done[b->model.config.V] = (int32_t)o.t;
@@ -223,7 +223,7 @@ static int catch_up(const kd_bert_object *b, const kd_deferred *table, const int
                     int threads)
 {
     enum { OPERATIONS = 20 }; /* of a step on one parameter, roughly: a division and a root are among them */
-    rows_behind work = {b->model.gemm.kernels, table, PyArray_DATA(behind)};
+    rows_behind work = {b->model.arithmetic.kernels, table, PyArray_DATA(behind)};
     ptrdiff_t count = kd_deferred_behind(table, PyArray_DATA(behind), ids, PyArray_SIZE(behind));
     double row = OPERATIONS * (double)(table->C * (table->t - table->base));
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_max(1, (ptrdiff_t)row));
