@@ -35,7 +35,7 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
     Mutant("arithmetic/kd_kernels_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
-    Mutant("arithmetic/kd_kernels_product.inc", "o.start = p->bias + n;", "o.start = p->bias;"),
+    Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
         ".b = p->right + f * p->right_rows + k0 * PANEL",
@@ -56,14 +56,14 @@ MUTANTS = [
         "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
         "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
     ),
-    Mutant("arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first - f)", "ptrdiff_t skip = 0"),
+    Mutant("arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"),
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
         ".b = p->right + f * p->right_rows + k0 * PANEL",
         ".b = p->right + f * p->K + k0 * PANEL",
     ),
-    Mutant("arithmetic/kd_kernels_product.inc", "end = p->first + p->N;", "end = p->N;"),
+    Mutant("arithmetic/kd_kernels_product.inc", "end = p->first_column + p->N;", "end = p->N;"),
     Mutant("arithmetic/kd_kernels_product.inc", "kd_min(PANEL - skip, p->N - n)", "kd_min(PANEL, p->N - n)"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -72,10 +72,10 @@ MUTANTS = [
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        "o.start + r * o.lds, (size_t)columns * sizeof(float)",
-        "o.start + r * o.lds, (size_t)(PANEL - skip) * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)columns * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)(PANEL - skip) * sizeof(float)",
     ),
-    Mutant("layers/kd_linear.c", "product.first = head * D;", "product.first = 0;"),
+    Mutant("layers/kd_linear.c", "product.first_column = head * D;", "product.first_column = 0;"),
     Mutant("layers/kd_linear.c", "head * D * gemm->kernels->panel;", "head * D;"),
     # ---- rows
     Mutant("arithmetic/kd_kernels.inc", "(pair + other)", "(pair - other)"),
@@ -94,7 +94,7 @@ MUTANTS = [
         "vf_load_n(y + i, m) - a * vf_load_n(x + i, m)",
     ),
     Mutant("arithmetic/kd_kernels.inc", "x * vf_load_n(b + j * K + i, m);", "x * vf_load_n(b + i, m);"),
-    Mutant("arithmetic/kd_kernels.inc", "c[j] = start + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
+    Mutant("arithmetic/kd_kernels.inc", "c[j] = row_bias + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
     Mutant(
         "arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"

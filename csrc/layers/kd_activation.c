@@ -6,7 +6,7 @@ void kd_activation_forward(const kd_gemm *gemm, float *y, float *slope, const fl
     kd_product product = kd_linear_product(up, y, x, M);
     product.finish = KD_FINISH_ACTIVATE;
     product.activation = act;
-    product.other = slope;
+    product.slope = slope;
     gemm->kernels->product(&product);
 }
 
@@ -14,7 +14,7 @@ void kd_activation_backward(const kd_gemm *gemm, float *slope, float *dact, cons
                             ptrdiff_t M)
 {
     kd_product product = kd_linear_product_back(down, dact, dy, M);
-    product.finish = KD_FINISH_MULTIPLY;
-    product.other = slope;
+    product.finish = KD_FINISH_SCALE_SLOPE;
+    product.slope = slope;
     gemm->kernels->product(&product);
 }

@@ -48,7 +48,7 @@ void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, cons
     for (ptrdiff_t head = 0; head < H; head++) {
         kd_product product = kd_linear_product(layer, y + head * D, x + head * layer->I, M);
         product.lda = H * layer->I;
-        product.first = head * D;
+        product.first_column = head * D;
         product.N = D;
         product.accumulate = 1;
         gemm->kernels->product(&product);
