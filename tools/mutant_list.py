@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant("layers/kd_embed.c", "tables->type + (ptrdiff_t)batch->types[t] * C", "tables->type"),
     Mutant("layers/kd_embed.c", "gradients->position + (t - batch->starts[b]) * C + c0", "gradients->position + c0"),
     Mutant("layers/kd_embed.c", "const float *d = dsum + t * C + c0;", "const float *d = dsum + t * C;"),
-    Mutant("layers/kd_embed.c", "ids[count++] = id;", "ids[count] = id;"),
+    Mutant("layers/kd_embed.c", "touched[count++] = id;", "touched[count] = id;"),
     # ---- products
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
@@ -56,7 +56,9 @@ MUTANTS = [
         "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
         "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
     ),
-    Mutant("arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"),
+    Mutant(
+        "arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"
+    ),
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -143,8 +145,8 @@ MUTANTS = [
     ),
     Mutant(
         "layers/kd_attention.c",
-        "kernels->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);",
-        "kernels->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, 0);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, later);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, 0);",
     ),
     Mutant(
         "layers/kd_attention.c", "kernels->dot(dctx + row, ctx + row, D)", "kernels->dot(dctx + row, dctx + row, D)"
