@@ -22,7 +22,7 @@ MUTANTS = [
     Mutant("layers/kd_embed.c", "tables->type + (ptrdiff_t)batch->types[t] * C", "tables->type"),
     Mutant("layers/kd_embed.c", "gradients->position + (t - batch->starts[b]) * C + c0", "gradients->position + c0"),
     Mutant("layers/kd_embed.c", "const float *d = dsum + t * C + c0;", "const float *d = dsum + t * C;"),
-    Mutant("layers/kd_embed.c", "ids[count++] = id;", "ids[count] = id;"),
+    Mutant("layers/kd_embed.c", "touched[count++] = id;", "touched[count] = id;"),
     # ---- products
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
@@ -35,7 +35,7 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
     Mutant("arithmetic/kd_kernels_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
-    Mutant("arithmetic/kd_kernels_product.inc", "o.start = p->bias + n;", "o.start = p->bias;"),
+    Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
         "p->right_rows + (p->first_row + k0) * PANEL",
@@ -74,8 +74,8 @@ MUTANTS = [
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        "o.start + r * o.lds, (size_t)columns * sizeof(float)",
-        "o.start + r * o.lds, (size_t)(PANEL - skip) * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)columns * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)(PANEL - skip) * sizeof(float)",
     ),
     Mutant("layers/kd_linear.c", "product.first_column = head * D;", "product.first_column = 0;"),
     Mutant("layers/kd_linear.c", "product.first_row = head * D;", "product.first_row = 0;"),
@@ -96,7 +96,7 @@ MUTANTS = [
         "vf_load_n(y + i, m) - a * vf_load_n(x + i, m)",
     ),
     Mutant("arithmetic/kd_kernels.inc", "x * vf_load_n(b + j * K + i, m);", "x * vf_load_n(b + i, m);"),
-    Mutant("arithmetic/kd_kernels.inc", "c[j] = start + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
+    Mutant("arithmetic/kd_kernels.inc", "c[j] = row_bias + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
     Mutant(
         "arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"
@@ -145,8 +145,8 @@ MUTANTS = [
     ),
     Mutant(
         "layers/kd_attention.c",
-        "kernels->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);",
-        "kernels->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, 0);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, later);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, 0);",
     ),
     Mutant(
         "layers/kd_attention.c", "kernels->dot(dctx + row, ctx + row, D)", "kernels->dot(dctx + row, dctx + row, D)"

@@ -6,7 +6,7 @@ void kd_activation_forward(const kd_arithmetic *math, float *y, float *slope, co
     kd_product product = kd_linear_product(up, y, x, M);
     product.finish = KD_FINISH_ACTIVATE;
     product.activation = act;
-    product.other = slope;
+    product.slope = slope;
     math->engine.product(&product);
 }
 
@@ -14,7 +14,7 @@ void kd_activation_backward(const kd_arithmetic *math, float *slope, float *dact
                             const kd_linear *down, ptrdiff_t M)
 {
     kd_product product = kd_linear_product_back(down, dact, dy, M);
-    product.finish = KD_FINISH_MULTIPLY;
-    product.other = slope;
+    product.finish = KD_FINISH_SCALE_SLOPE;
+    product.slope = slope;
     math->engine.product(&product);
 }

@@ -52,8 +52,8 @@ static void transpose(const kd_kernels *kernels, float *dst, const float *src, p
     kernels->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_KERNELS_WIDTH));
 }
 
-/* matmul takes and gives whole registers of columns. Rows of D columns, C apart, which have those are used as
- * they lie; others are copied to a scratch array, Dp apart, with zeros in the columns past D. */
+/* matmul reads and writes whole registers of columns. Where D is a multiple of a register, it works on the rows where
+ * they lie, C apart; otherwise on a scratch copy, Dp apart, with zeros in the columns past D. */
 typedef struct wide_rows {
     const kd_kernels *kernels;
     ptrdiff_t D, Dp, C;
@@ -67,7 +67,7 @@ static wide_rows wide_rows_of(const kd_kernels *kernels, ptrdiff_t D, ptrdiff_t 
     return (wide_rows){kernels, D, Dp, C, D == Dp, D == Dp ? C : Dp};
 }
 
-/* n rows as matmul's right operand; `ld` apart. */
+/* Returns n rows as an operand of matmul, `ld` apart. */
 static const float *operand(const wide_rows *h, const float *src, float *scratch, ptrdiff_t n)
 {
     if (h->whole)
@@ -76,11 +76,11 @@ static const float *operand(const wide_rows *h, const float *src, float *scratch
     return scratch;
 }
 
-/* Where matmul shall write n rows that belong in dst. */
-static float *result(const wide_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
+/* Returns where matmul writes rows that belong in dst. copy_back follows. */
+static float *output(const wide_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
 
-/* Brings what was written there home. */
-static void bring_home(const wide_rows *h, float *dst, const float *written, ptrdiff_t n)
+/* Copies n rows that matmul wrote to scratch memory to where they belong. */
+static void copy_back(const wide_rows *h, float *dst, const float *written, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; written != dst && i < n; i++)
         memcpy(dst + i * h->C, written + i * h->ld, (size_t)h->D * sizeof(float));
@@ -109,9 +109,9 @@ static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, cons
             lse[(q0 + i) * a->H + head] = kernels->softmax(p, n, np, scale);
             drop_row(kernels, p, p, a, token + q0 + i, head, n);
         }
-        float *home = ctx + q0 * C + head * D, *out = result(&h, home, s->out);
+        float *ctx_rows = ctx + q0 * C + head * D, *out = output(&h, ctx_rows, s->out);
         kernels->matmul(out, h.ld, s->p, np, 1, values, h.ld, count, h.Dp, n, 0);
-        bring_home(&h, home, out, count);
+        copy_back(&h, ctx_rows, out, count);
     }
 }
 
@@ -136,20 +136,20 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
     transpose(kernels, s->kt, k + head * D, n, D, C);
     transpose(kernels, s->vt, v + head * D, n, D, C);
     const float *keys = operand(&h, k + head * D, s->wide, n);
-    float *dv = result(&h, v + head * D, s->dv); /* v is read through vt only */
+    float *dv = output(&h, v + head * D, s->dv); /* v is read through vt only */
     for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
         const ptrdiff_t count = kd_min(QUERIES, n - q0);
         const int later = q0 > 0;
-        float *home = q + q0 * C + head * D, *dq = result(&h, home, s->out);
-        const float *query = operand(&h, home, s->query, count);
-        const float *upper = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
+        float *q_rows = q + q0 * C + head * D, *dq = output(&h, q_rows, s->out);
+        const float *query = operand(&h, q_rows, s->query, count);
+        const float *dctx_rows = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
         kernels->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             kernels->softmax_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
             drop_row(kernels, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
         }
-        kernels->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);
-        kernels->matmul(s->dp, np, upper, h.ld, 1, s->vt, np, count, np, D, 0);
+        kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, later);
+        kernels->matmul(s->dp, np, dctx_rows, h.ld, 1, s->vt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             ptrdiff_t row = (q0 + i) * C + head * D;
             drop_row(kernels, s->dp + i * np, s->dp + i * np, a, token + q0 + i, head, n);
@@ -158,9 +158,9 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
         }
         kernels->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
         kernels->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
-        bring_home(&h, home, dq, count);
+        copy_back(&h, q_rows, dq, count);
     }
-    bring_home(&h, v + head * D, dv, n);
+    copy_back(&h, v + head * D, dv, n);
     for (ptrdiff_t i = 0; i < n; i++) /* not before every query has read the keys */
         memcpy(k + i * C + head * D, s->dk + i * h.Dp, (size_t)D * sizeof(float));
 }
@@ -225,9 +225,9 @@ void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *t
         for (ptrdiff_t i = 0; i < n; i++)
             total[head] += p[i];
     }
-    float *out = result(&wide, z, s.out);
+    float *out = output(&wide, z, s.out);
     kernels->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
-    bring_home(&wide, z, out, H);
+    copy_back(&wide, z, out, H);
 }
 
 /* With Pd = dropout(P):  dPd = dz x^T + dctx bv;  dP = dropout(dPd);  dS = P (dP - delta) / sqrt(D), where
@@ -253,10 +253,10 @@ void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *
         kernels->softmax_backward(ds, ds, p, delta, n, scale);
     }
     kernels->matmul(s.out, wide.Dp, s.ds, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
-    float *dx = result(&wide, x, s.x);
+    float *dx = output(&wide, x, s.x);
     kernels->matmul(dx, wide.ld, s.dropped, 1, np, operand(&wide, dz, s.dz, H), wide.ld, n, wide.Dp, H, 0);
     kernels->matmul(dx, wide.ld, s.ds, 1, np, operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);
-    bring_home(&wide, x, dx, n);
+    copy_back(&wide, x, dx, n);
     for (ptrdiff_t head = 0; head < H; head++)
         memcpy(u + head * C, s.out + head * wide.Dp, (size_t)C * sizeof(float));
 }

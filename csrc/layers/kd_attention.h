@@ -23,7 +23,7 @@ typedef struct kd_attention {
     float p;                   /* dropout rate */
 } kd_attention;
 
-/* Floats of scratch of forward and backward, for sequences of at most `longest` tokens. */
+/* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 /* ctx (n, C) and lse (n, H) from q, k and v (n, C). `token` is the first token's place in the batch.

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Rows of the word embeddings lie anywhere: that of the token AHEAD of this one is fetched while this one is added. */
+/* Rows of the word embeddings lie anywhere, so the row that is AHEAD tokens further is fetched while one is added. */
 enum { AHEAD = 8 };
 
 static void fetch_word(const float *table, const kd_batch *batch, ptrdiff_t t, ptrdiff_t end, ptrdiff_t n, ptrdiff_t C)
@@ -53,13 +53,13 @@ void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradien
     }
 }
 
-ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch)
+ptrdiff_t kd_embed_mark(int32_t *touched, uint8_t *is_touched, ptrdiff_t count, const kd_batch *batch)
 {
     for (ptrdiff_t t = 0; t < batch->N; t++) {
         int32_t id = batch->ids[t];
-        if (!mark[id]) {
-            mark[id] = 1;
-            ids[count++] = id;
+        if (!is_touched[id]) {
+            is_touched[id] = 1;
+            touched[count++] = id;
         }
     }
     return count;

@@ -101,7 +101,7 @@ void kd_deferred_update(const kd_kernels *kernels, const kd_deferred *table, con
     kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));
 }
 
-/* A row already listed is told by its count, which is made negative for the time. */
+/* The count of a row in the list is negative until the list is complete, so that no row enters it twice. */
 ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n)
 {
     ptrdiff_t count = 0;
@@ -126,7 +126,10 @@ typedef struct gradient_loop {
     float a;
 } gradient_loop;
 
-ptrdiff_t kd_gradient_blocks(const kd_gradient *g) { return kd_ceil_div(g->n, ROWS) + kd_ceil_div(g->rest, BLOCK); }
+ptrdiff_t kd_gradient_blocks(const kd_gradient *g)
+{
+    return kd_ceil_div(g->n, ROWS) + kd_ceil_div(g->dense_size, BLOCK);
+}
 
 static void sum_squares_item(void *context, ptrdiff_t item, int member)
 {
@@ -135,7 +138,7 @@ static void sum_squares_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
     (void)member;
     if (item >= lists) {
-        loop->partial[item] = loop->kernels->sum_squares(g->tail + start, kd_min(BLOCK, g->rest - start));
+        loop->partial[item] = loop->kernels->sum_squares(g->dense + start, kd_min(BLOCK, g->dense_size - start));
         return;
     }
     double sum = 0;
@@ -154,7 +157,7 @@ double kd_gradient_sum_squares(const kd_kernels *kernels, const kd_gradient *g, 
     return total;
 }
 
-/* A NaN times 0 stays a NaN: clearing writes. */
+/* a = 0 writes zeros, since NaN times 0 is NaN. */
 static void scale_part(const gradient_loop *loop, float *x, ptrdiff_t n)
 {
     if (loop->a == 0)
@@ -170,7 +173,7 @@ static void scale_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
     (void)member;
     if (item >= lists) {
-        scale_part(loop, g->tail + start, kd_min(BLOCK, g->rest - start));
+        scale_part(loop, g->dense + start, kd_min(BLOCK, g->dense_size - start));
         return;
     }
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, g->n); i++)

@@ -117,8 +117,8 @@ static int parse_finish(kd_product *product, PyObject *bias, const char *activat
     array = other == Py_None ? NULL : kd_array_out(other, "other", NPY_FLOAT, 2, product->M * product->N);
     if (other != Py_None && !array)
         return -1;
-    product->other = array ? kd_floats(array) : NULL;
-    product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_MULTIPLY : KD_FINISH_NONE;
+    product->slope = array ? kd_floats(array) : NULL;
+    product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_SCALE_SLOPE : KD_FINISH_NONE;
     return activation ? kd_parse_activation(activation, &product->activation) : 0;
 }
 

@@ -53,7 +53,7 @@ void kd_bert_forget_gradients(kd_bert_object *b)
     kd_gradient g = kd_bert_gradient(b);
     for (ptrdiff_t i = 0; i < g.n; i++)
         memset(g.table + g.ids[i] * g.C, 0, (size_t)g.C * sizeof(float));
-    memset(g.tail, 0, (size_t)g.rest * sizeof(float));
+    memset(g.dense, 0, (size_t)g.dense_size * sizeof(float));
     forget_touched(b);
 }
 
