@@ -37,12 +37,20 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
     Mutant("arithmetic/kd_kernels_product.inc", "o.start = p->bias + n;", "o.start = p->bias;"),
     Mutant(
-        "arithmetic/kd_kernels_product.inc", ".b = p->right + f * p->right_rows + k0 * PANEL", ".b = p->right + f * p->right_rows"
+        "arithmetic/kd_kernels_product.inc",
+        ".b = p->right + f * p->right_rows + k0 * PANEL",
+        ".b = p->right + f * p->right_rows",
     ),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
-    Mutant("arithmetic/kd_kernels_product.inc", "a0 + r, b0 + j, ldc, ldc, 1, lda, ldb, k}", "a0 + r, b0, ldc, ldc, 1, lda, ldb, k}"),
+    Mutant(
+        "arithmetic/kd_kernels_product.inc",
+        "a0 + r, b0 + j, ldc, ldc, 1, lda, ldb, k}",
+        "a0 + r, b0, ldc, ldc, 1, lda, ldb, k}",
+    ),
     Mutant("arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = 0;", "dst[k * tile + r] = 1;"),
-    Mutant("arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = src[r * ld + k];", "dst[k * tile + r] = src[r * ld];"),
+    Mutant(
+        "arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = src[r * ld + k];", "dst[k * tile + r] = src[r * ld];"
+    ),
     Mutant(
         "arithmetic/kd_kernels_panels.inc",
         "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
@@ -58,7 +66,9 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "end = p->first + p->N;", "end = p->N;"),
     Mutant("arithmetic/kd_kernels_product.inc", "kd_min(PANEL - skip, p->N - n)", "kd_min(PANEL, p->N - n)"),
     Mutant(
-        "arithmetic/kd_kernels_product.inc", "memcpy(c + r * ldc, tile + r * PANEL + skip,", "memcpy(c + r * ldc, tile + r * PANEL,"
+        "arithmetic/kd_kernels_product.inc",
+        "memcpy(c + r * ldc, tile + r * PANEL + skip,",
+        "memcpy(c + r * ldc, tile + r * PANEL,",
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -74,7 +84,9 @@ MUTANTS = [
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) + vf_load_n(c + i, m)",
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) - vf_load_n(c + i, m)",
     ),
-    Mutant("arithmetic/kd_kernels.inc", "vf_load_n(dy + i, m) * (1.0f - t * t)", "vf_load_n(dy + i, m) * (1.0f + t * t)"),
+    Mutant(
+        "arithmetic/kd_kernels.inc", "vf_load_n(dy + i, m) * (1.0f - t * t)", "vf_load_n(dy + i, m) * (1.0f + t * t)"
+    ),
     Mutant("arithmetic/kd_kernels.inc", "sum += v * v;", "sum += v;"),
     Mutant(
         "arithmetic/kd_kernels.inc",
@@ -84,11 +96,15 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels.inc", "x * vf_load_n(b + j * K + i, m);", "x * vf_load_n(b + i, m);"),
     Mutant("arithmetic/kd_kernels.inc", "c[j] = start + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
-    Mutant("arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"),
+    Mutant(
+        "arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"
+    ),
     Mutant("arithmetic/kd_kernels.inc", "(x + 0.044715f * x * x * x)", "(x - 0.044715f * x * x * x)"),
     Mutant("arithmetic/kd_kernels.inc", "1.0f + 3.0f * 0.044715f", "1.0f + 2.0f * 0.044715f"),
     Mutant("arithmetic/kd_kernels.inc", "g.value + x * g.slope", "g.value - x * g.slope"),
-    Mutant("arithmetic/kd_vec.h", "x - n * 0.693359375f + n * 2.12194440e-4f", "x - n * 0.693359375f - n * 2.12194440e-4f"),
+    Mutant(
+        "arithmetic/kd_vec.h", "x - n * 0.693359375f + n * 2.12194440e-4f", "x - n * 0.693359375f - n * 2.12194440e-4f"
+    ),
     Mutant("arithmetic/kd_vec.h", "p = p * z + 0.185202997f;", "p = p * z - 0.185202997f;"),
     Mutant("arithmetic/kd_vec.h", "vf_select(vf_abs(x) < 0.625f, small, large)", "vf_select(x < 0.625f, small, large)"),
     # ---- LayerNorm
@@ -106,7 +122,9 @@ MUTANTS = [
         "partial + vector[gamma + 1], partial + vector[gamma], dx, s, stats",
     ),
     # ---- softmax and attention
-    Mutant("arithmetic/kd_kernels.inc", "(vf_load_n(dp + i, m) - delta) * scale", "(vf_load_n(dp + i, m) + delta) * scale"),
+    Mutant(
+        "arithmetic/kd_kernels.inc", "(vf_load_n(dp + i, m) - delta) * scale", "(vf_load_n(dp + i, m) + delta) * scale"
+    ),
     Mutant(
         "arithmetic/kd_kernels.inc",
         "greatest = m >= KD_VEC ? vf_max(greatest, piece) : greatest;",
@@ -131,9 +149,13 @@ MUTANTS = [
     Mutant("layers/kd_attention.c", "rows->dot(dctx + row, ctx + row, D)", "rows->dot(dctx + row, dctx + row, D)"),
     # ---- the last layer's attention for [CLS] alone
     Mutant("layers/kd_attention.c", "total[head] += p[i];", "total[head] -= p[i];"),
-    Mutant("layers/kd_attention.c", "drop_row(rows, ds, ds, a, token, head, n);", "drop_row(rows, ds, ds, a, token, 0, n);"),
+    Mutant(
+        "layers/kd_attention.c", "drop_row(rows, ds, ds, a, token, head, n);", "drop_row(rows, ds, ds, a, token, 0, n);"
+    ),
     Mutant("layers/kd_attention.c", "rows->dots(ds, np, &of_bias,", "rows->dots(ds, np, NULL,"),
-    Mutant("layers/kd_attention.c", "rows->dot(dctx + head * D, ctx + head * D, D)", "rows->dot(dctx + head * D, ctx, D)"),
+    Mutant(
+        "layers/kd_attention.c", "rows->dot(dctx + head * D, ctx + head * D, D)", "rows->dot(dctx + head * D, ctx, D)"
+    ),
     Mutant(
         "layers/kd_attention.c",
         "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);",
@@ -151,13 +173,17 @@ MUTANTS = [
         "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 1);",
         "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 0);",
     ),
-    Mutant("model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"),
+    Mutant(
+        "model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"
+    ),
     # ---- dropout and random numbers
     Mutant("layers/kd_dropout.c", "dropout->place + (uint32_t)token}", "dropout->place}"),
     Mutant("arithmetic/kd_kernels_random.inc", "const float keep = 1.0f / (1.0f - p);", "const float keep = 1.0f - p;"),
     Mutant("arithmetic/kd_kernels_random.inc", "k1 += 0xBB67AE85u;", "k1 -= 0xBB67AE85u;"),
     Mutant(
-        "arithmetic/kd_kernels_random.inc", "(uint32_t)((first + start) / KD_RANDOM_BLOCK)", "(uint32_t)(start / KD_RANDOM_BLOCK)"
+        "arithmetic/kd_kernels_random.inc",
+        "(uint32_t)((first + start) / KD_RANDOM_BLOCK)",
+        "(uint32_t)(start / KD_RANDOM_BLOCK)",
     ),
     Mutant("model/kd_bert_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
     # ---- the layers together
@@ -186,7 +212,9 @@ MUTANTS = [
         "gradient + from - vector, run->partials + from",
         "gradient + from - vector, run->partials + vector",
     ),
-    Mutant("model/kd_bert_backward.c", "KD_TENSOR_output, m->s1, m->ctx, rows)", "KD_TENSOR_output, m->s1, m->x, rows)"),
+    Mutant(
+        "model/kd_bert_backward.c", "KD_TENSOR_output, m->s1, m->ctx, rows)", "KD_TENSOR_output, m->s1, m->x, rows)"
+    ),
     Mutant("model/kd_bert_backward.c", "layout->vector[t] + l * layout->vector_stride", "layout->vector[t]"),
     Mutant(
         "model/kd_bert_forward.c",
@@ -196,20 +224,36 @@ MUTANTS = [
     # ---- losses
     Mutant("learning/kd_loss.c", "return top / temperature + log(sum);", "return top / temperature - log(sum);"),
     Mutant("learning/kd_loss.c", "row->soft += T * T * p * (log_p - log_q);", "row->soft += T * p * (log_p - log_q);"),
-    Mutant("learning/kd_loss.c", "slope += (1 - alpha) * T * (exp(log_q) - p);", "slope += (1 - alpha) * T * (p - exp(log_q));"),
+    Mutant(
+        "learning/kd_loss.c",
+        "slope += (1 - alpha) * T * (exp(log_q) - p);",
+        "slope += (1 - alpha) * T * (p - exp(log_q));",
+    ),
     Mutant(
         "learning/kd_loss.c",
         "onehot = even + (i == row->label ? 1 - row->smoothing : 0)",
         "onehot = even + (i == row->label ? 1 : 0)",
     ),
     Mutant("learning/kd_loss.c", "(softplus(z, small) - row->y[i] * z)", "(softplus(z, small) + row->y[i] * z)"),
-    Mutant("learning/kd_loss.c", "sigmoid(-a, small_a) * (softplus(b, small_b)", "sigmoid(a, small_a) * (softplus(b, small_b)"),
-    Mutant("learning/kd_loss.c", "row->mean * share * 2 * (row->alpha * to_label", "row->mean * share * (row->alpha * to_label"),
+    Mutant(
+        "learning/kd_loss.c",
+        "sigmoid(-a, small_a) * (softplus(b, small_b)",
+        "sigmoid(a, small_a) * (softplus(b, small_b)",
+    ),
+    Mutant(
+        "learning/kd_loss.c",
+        "row->mean * share * 2 * (row->alpha * to_label",
+        "row->mean * share * (row->alpha * to_label",
+    ),
     Mutant("learning/kd_loss.c", "result->hard /= labelled ? (double)labelled : 1;", "result->hard /= (double)in->B;"),
     # ---- the optimiser
-    Mutant("learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"),
     Mutant(
-        "learning/kd_adamw.c", "s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));", "s.root_bias2 = (float)(1 - pow(s.beta2, t));"
+        "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"
+    ),
+    Mutant(
+        "learning/kd_adamw.c",
+        "s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));",
+        "s.root_bias2 = (float)(1 - pow(s.beta2, t));",
     ),
     Mutant("learning/kd_adamw.c", "if (!s->decay)", "if (s->decay)"),
     Mutant("learning/kd_adamw.c", "d->history + d->t - 1 - d->base", "d->history + d->t - 2 - d->base"),
