@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
-from kdistill.cache import BATCH_TOKENS, teacher_logits
-from kdistill.data import Dataset
-from kdistill.flops import forward_flops, training_flops
+from kdistill.data.dataset import Dataset
+from kdistill.distill.cache import BATCH_TOKENS, teacher_logits
+from kdistill.models.flops import forward_flops, training_flops
 
 from . import common
 from .inference import ways

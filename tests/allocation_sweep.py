@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from small_run import small_dataset, small_model
 
-from kdistill import memory
-from kdistill.losses import distillation_loss
-from kdistill.optim import AdamW, clip_grad_norm_
-from kdistill.runtime import set_num_threads
-from kdistill.training_step import training_step
+from kdistill.losses.labels import distillation_loss
+from kdistill.system import memory
+from kdistill.system.threads import set_num_threads
+from kdistill.train.optim import AdamW, clip_grad_norm_
+from kdistill.train.step import training_step
 
 shim = ctypes.CDLL(None)
 shim.kd_fail.argtypes, shim.kd_fail.restype = [ctypes.c_long], ctypes.c_long

@@ -9,9 +9,9 @@ import reference
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.config import BertConfig
-from kdistill.data import Batch, pack
-from kdistill.model import BertForSequenceClassification, TensorViews
+from kdistill.data.dataset import Batch, pack
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification, TensorViews
 
 Rows = list[list[int]]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kdistill.cache import TeacherCache
-from kdistill.data import Batch, Dataset
+from kdistill.data.dataset import Batch, Dataset
+from kdistill.distill.cache import TeacherCache
 
 HEADER_BYTES, RECORD_BYTES = 64, 16 + 3 * 4 + 8
 

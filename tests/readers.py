@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from small_run import VOCABULARY, small_config, small_dataset, small_model
 
-from kdistill.cache import TeacherCache, row_keys
-from kdistill.config import BertConfig
-from kdistill.files import verify_manifest
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW
-from kdistill.rows import read_rows
-from kdistill.safetensors_reader import read_safetensors
-from kdistill.state import TrainerState
-from kdistill.tokenizer import AutoTokenizer
-from kdistill.torch_bin import read_torch_bin
-from kdistill.training_checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
+from kdistill.data.columns import read_rows
+from kdistill.distill.cache import TeacherCache, row_keys
+from kdistill.formats.safetensors import read_safetensors
+from kdistill.formats.torch_bin import read_torch_bin
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.system.files import verify_manifest
+from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
+from kdistill.train.optim import AdamW
+from kdistill.train.state import TrainerState
 
 # TypeError is what BertConfig raises for a value of another type than the field's.
 CLEAN = (ValueError, TypeError, OSError)
@@ -114,7 +114,7 @@ def manifest(directory: Path, data: bytes) -> Any:
 
 
 def optimizer_state(directory: Path, data: bytes) -> Any:
-    from kdistill.arguments import TrainingArguments
+    from kdistill.train.arguments import TrainingArguments
 
     model = small_model()
     optimizer = AdamW(model, lr=0.1)

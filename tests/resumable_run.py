@@ -11,8 +11,8 @@ from typing import Any
 
 from small_run import small_dataset, small_model
 
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.distill import DistillationTrainer
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.train.arguments import DistillationTrainingArguments
 
 ROWS = 29
 LAST_STEP = 15  # 5 steps an epoch: four of 6 rows and one of 5

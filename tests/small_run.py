@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from kdistill.config import BertConfig
-from kdistill.data import Dataset
-from kdistill.model import BertForSequenceClassification
+from kdistill.data.dataset import Dataset
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
 
 WORDS = ["good", "great", "bad", "awful", "film", "plot", "actor", "scene"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

@@ -7,10 +7,10 @@ from typing import Any
 
 from small_run import run_fields, small_dataset, small_model
 
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.distill import DistillationTrainer
-from kdistill.model import BertForSequenceClassification
-from kdistill.study import BestRun
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.search.study import BestRun
+from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.trainer import Trainer
 
 SPACE = {

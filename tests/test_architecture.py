@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 C_FILES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".c", ".h", ".inc"})
-PYTHON_FILES = sorted((ROOT / "kdistill").glob("*.py"))
+PYTHON_FILES = sorted((ROOT / "kdistill").rglob("*.py"))
 
 # What CPython's API takes as pointers to non-const: definitions, and the names of keyword arguments.
 CPYTHON_TABLE = re.compile(r"\bPy(ModuleDef|MethodDef|GetSetDef|MemberDef|Type)(_Slot|_Spec)?\b|char \*\w+\[\]$")
@@ -50,7 +50,7 @@ def python_rooms() -> list[str]:
 
 
 def c_room(name: str) -> str:
-    """The room of a C file: the longest room that its name starts with, as in kd_kernels_avx2.c, or else its own name."""
+    """The room of a C file: the longest room that its name starts with, as in kd_kernels_avx2.c, or its own name."""
     stem = Path(name).stem
     owners = [room for room in c_rooms() if stem == room or stem.startswith(f"{room}_")]
     return max(owners, key=len, default=stem)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from kdistill.argument_fields import GROUPS, argument
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments, whole_steps
-from kdistill.transformers_arguments import OTHER_ARGUMENTS, OtherArgument
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments, whole_steps
+from kdistill.train.fields import GROUPS, argument
+from kdistill.train.transformers_names import OTHER_ARGUMENTS, OtherArgument
 
 
 def test_defaults_of_its_own() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdistill.assessment import (
+from kdistill.data.columns import NO_LABEL
+from kdistill.report.assessment import (
     agreement,
     calibration_bins,
     expected_calibration_error,
@@ -18,7 +19,6 @@ from kdistill.assessment import (
     spread,
     wilson_interval,
 )
-from kdistill.rows import NO_LABEL
 
 
 def paired(only_first: int, only_second: int, both: int = 7, neither: int = 5) -> tuple[NDArray, NDArray]:

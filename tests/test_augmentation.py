@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdistill import augmentation
-from kdistill.augmentation import TokenKinds, augmented, nearest_words
-from kdistill.data import NO_LABEL, Dataset
-from kdistill.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.data import augmentation
+from kdistill.data.augmentation import TokenKinds, augmented, nearest_words
+from kdistill.data.dataset import NO_LABEL, Dataset
+from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
 LETTERS = ["good", "great", "bad", "awful", "film", "films", "plot", "actor", "scene", "über"]
 OTHERS = ["12", ".", "'", "1st", "[unused0]"]

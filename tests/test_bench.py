@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from small_run import small_config, small_model, write_model, write_rows
 
-from kdistill import bench, cli
-from kdistill.data import Dataset
-from kdistill.peers import bucketed
+from kdistill.bench import bench
+from kdistill.bench.other_runtimes import bucketed
+from kdistill.cli import main as cli
+from kdistill.data.dataset import Dataset
 
 
 @pytest.fixture(autouse=True)

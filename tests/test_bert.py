@@ -17,7 +17,7 @@ from bert_cases import (
     wide_model,
 )
 
-from kdistill.model import BertForSequenceClassification, TensorViews
+from kdistill.models.model import BertForSequenceClassification, TensorViews
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}
 MIXED = [1, 40, 2, 17, 16, 15, 5]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bert_cases import SMALL, batch_of, gradient, random_rows, wide_model
 
-from kdistill.losses import distillation_loss
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW
+from kdistill.losses.labels import distillation_loss
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.train.optim import AdamW
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}
 LENGTHS = [5, 40, 1, 12, 7, 9, 2, 33, 21, 6, 40, 40, 3]

@@ -10,10 +10,10 @@ from bert_cases import SMALL, Rows, batch_of, gradient, random_dlogits, random_r
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.data import Batch
-from kdistill.memory import workspace
-from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.runtime import aligned_zeros, get_num_threads, set_num_threads
+from kdistill.data.dataset import Batch
+from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.system.memory import workspace
+from kdistill.system.threads import aligned_zeros, get_num_threads, set_num_threads
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 # Many chunks of 192 tokens and two tails of 48 sequences, so that threads have something to share.

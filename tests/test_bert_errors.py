@@ -11,11 +11,11 @@ import pytest
 from bert_cases import SMALL, gradient, random_dlogits, wide_model
 
 from kdistill import _core
-from kdistill.data import Batch
-from kdistill.losses import cross_entropy, distillation_loss
-from kdistill.memory import workspace
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW
+from kdistill.data.dataset import Batch
+from kdistill.losses.labels import cross_entropy, distillation_loss
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.system.memory import workspace
+from kdistill.train.optim import AdamW
 
 GOOD = [[1, 2, 3], [4], [5, 6]]
 Model = BertForSequenceClassification

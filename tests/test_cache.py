@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from formula_teacher import HEADER_BYTES, RECORD_BYTES, FormulaTeacher, check, keys_and_logits, make_dataset, open_cache
 
-from kdistill import cache
-from kdistill.cache import TeacherCache, row_keys, teacher_logits
-from kdistill.config import BertConfig
-from kdistill.data import Batch, Dataset
-from kdistill.model import BertForSequenceClassification
+from kdistill.data.dataset import Batch, Dataset
+from kdistill.distill import cache
+from kdistill.distill.cache import TeacherCache, row_keys, teacher_logits
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
 
 
 @pytest.fixture

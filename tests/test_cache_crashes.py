@@ -22,9 +22,9 @@ from formula_teacher import (
     open_cache,
 )
 
-from kdistill import cache
-from kdistill.cache import teacher_logits
-from kdistill.data import Batch
+from kdistill.data.dataset import Batch
+from kdistill.distill import cache
+from kdistill.distill.cache import teacher_logits
 
 WORKING_DIRECTORY = Path(cache.__file__).parent.parent
 
@@ -99,7 +99,7 @@ def test_a_process_killed_while_it_appends(tmp_path: Path, written: int) -> None
 KILLED_WHILE_COMPUTING = """
     import sys, time
     import formula_teacher
-    from kdistill.cache import teacher_logits
+    from kdistill.distill.cache import teacher_logits
     class Slow(formula_teacher.FormulaTeacher):
         def forward(self, batch):
             if len(self.rows_computed) >= 50:

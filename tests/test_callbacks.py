@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from small_run import run_fields, small_dataset, small_model, weights
 
-from kdistill.arguments import TrainingArguments
-from kdistill.callbacks import EarlyStoppingCallback, TrainerCallback, TrainerControl
-from kdistill.metrics import EvalPrediction
-from kdistill.reporters import ProgressCallback
+from kdistill.metrics.classification import EvalPrediction
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback, TrainerControl
+from kdistill.train.default_callbacks import ProgressCallback
 from kdistill.trainer import Trainer
 
 EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]

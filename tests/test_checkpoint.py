@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from test_torch_bin import damage_and_read
 
-from kdistill.checkpoint import read_weights, write_weights
-from kdistill.safetensors_reader import read_safetensors
+from kdistill.formats.safetensors import read_safetensors
+from kdistill.models.checkpoint import read_weights, write_weights
 
 Arrays = dict[str, NDArray[Any]]
 SHAPES = {

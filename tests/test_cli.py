@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from small_run import LABELS, sentences, write_model, write_rows
 
-from kdistill import __version__, cli, commands
-from kdistill.argument_fields import argument_types
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.commands import read_arguments
-from kdistill.model import BertForSequenceClassification
-from kdistill.options import COMMANDS
-from kdistill.tokenizer import AutoTokenizer
+from kdistill import __version__
+from kdistill.cli import commands
+from kdistill.cli import main as cli
+from kdistill.cli.commands import read_arguments
+from kdistill.cli.options import COMMANDS
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.fields import argument_types
 
 NAMES = [command.name for command in COMMANDS]
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01"]

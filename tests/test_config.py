@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdistill.config import BertConfig
+from kdistill.models.config import BertConfig
 
 
 def test_defaults_are_bert_base() -> None:

@@ -17,10 +17,10 @@ import pytest
 from bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 from numpy.typing import NDArray
 
-from kdistill.data import Batch
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW, clip_grad_norm_
-from kdistill.runtime import get_num_threads, set_num_threads
+from kdistill.data.dataset import Batch
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.system.threads import get_num_threads, set_num_threads
+from kdistill.train.optim import AdamW, clip_grad_norm_
 
 # Python warns of fork in a process with threads: exactly what is to work here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.data import ENCODE_BLOCK, NO_LABEL, Batch, Dataset, RandomSampler, as_dataset, encode, pack, read_rows
-from kdistill.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.data.dataset import (
+    ENCODE_BLOCK,
+    NO_LABEL,
+    Batch,
+    Dataset,
+    RandomSampler,
+    as_dataset,
+    encode,
+    pack,
+    read_rows,
+)
+from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
 SENTIMENT = {0: "negative", 1: "positive"}
 ROWS = [[2, 7, 8, 3], [2, 3], [2, 9, 3]]

@@ -14,7 +14,7 @@ import pytest
 from resumable_run import result, run_python, trainer
 from small_run import write_model, write_rows
 
-from kdistill.files import verify_manifest
+from kdistill.system.files import verify_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 LIMIT = "[Errno 27] File too large"  # what a write beyond RLIMIT_FSIZE gives
@@ -37,7 +37,7 @@ FILES_STAY_SMALL = """
 import resource, sys
 from pathlib import Path
 from resumable_run import trainer
-from kdistill.callbacks import TrainerCallback
+from kdistill.train.callbacks import TrainerCallback
 out = Path(sys.argv[1])
 
 class Limit(TrainerCallback):

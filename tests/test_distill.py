@@ -12,15 +12,15 @@ import pytest
 from card_reading import row_of
 from small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.augmentation import TokenKinds, augmented
-from kdistill.data import NO_LABEL, Dataset, RandomSampler
-from kdistill.distill import DistillationTrainer
-from kdistill.initialization import WORD_EMBEDDINGS
-from kdistill.losses import distillation_loss
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW, clip_grad_norm_
-from kdistill.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.data.augmentation import TokenKinds, augmented
+from kdistill.data.dataset import NO_LABEL, Dataset, RandomSampler
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.losses.labels import distillation_loss
+from kdistill.models.initialization import WORD_EMBEDDINGS
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.optim import AdamW, clip_grad_norm_
 from kdistill.trainer import Trainer
 
 

@@ -22,7 +22,7 @@ from conftest import ROOT
 from small_run import small_config, write_model, write_pretrained, write_rows
 
 import kdistill as kd
-from kdistill import cli
+from kdistill.cli import main as cli
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("python", "sh", "toml", "csv", "json", "text")
@@ -97,9 +97,9 @@ def a_place_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train.csv", "dev.csv"):
         Path(name).write_text("text,stars\na film,1\n")
     Path("all.csv").write_text("text,label\n" + "a film,1\n" * 20)
-    monkeypatch.setattr("kdistill.publishing.upload", lambda *_, **__: "https://hub.example/commit")
-    monkeypatch.setattr("kdistill.publishing.check_upload", lambda *_: None)
-    monkeypatch.setattr("kdistill.splits._from_hub", glue)
+    monkeypatch.setattr("kdistill.train.publishing.upload", lambda *_, **__: "https://hub.example/commit")
+    monkeypatch.setattr("kdistill.train.publishing.check_upload", lambda *_: None)
+    monkeypatch.setattr("kdistill.data.splits._from_hub", glue)
     if importlib.util.find_spec("datasets") is not None:
         monkeypatch.setattr("datasets.load_dataset", glue)
     return tmp_path

@@ -10,7 +10,7 @@ import kdistill as kd
 
 
 def test_the_tables_columns_are_those_of_the_code() -> None:
-    from kdistill.rows import LABEL_COLUMNS, TEXT_COLUMNS, TEXT_PAIR_COLUMNS
+    from kdistill.data.columns import LABEL_COLUMNS, TEXT_COLUMNS, TEXT_PAIR_COLUMNS
 
     page = " ".join((ROOT / "docs/data.md").read_text().split())
     for first, second in TEXT_PAIR_COLUMNS:
@@ -20,7 +20,7 @@ def test_the_tables_columns_are_those_of_the_code() -> None:
 
 
 def test_every_kind_of_file_is_on_the_page() -> None:
-    from kdistill.table_files import KINDS
+    from kdistill.data.files import KINDS
 
     page = (ROOT / "docs/data.md").read_text()
     for suffix in re.findall(r"\.\w+", KINDS):
@@ -36,8 +36,8 @@ def test_the_tokenizer_has_the_methods_of_the_page() -> None:
 
 
 def test_the_page_of_tasks_names_every_metric() -> None:
-    from kdistill.metrics import named
-    from kdistill.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+    from kdistill.data.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+    from kdistill.metrics.classification import named
 
     rows = re.findall(r"^\| ([a-z -]+) \| (.*) \|$", (ROOT / "docs/tasks.md").read_text(), re.MULTILINE)
     page = {kind: tuple(re.sub(r" \(.*?\)", "", names).split(", ")) for kind, names in rows}

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from small_run import run_fields, small_dataset, weights
 from small_run import small_model as trained_model
 
-from kdistill.arguments import TrainingArguments
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW, averaged
-from kdistill.runtime import get_num_threads, set_num_threads
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.system.threads import get_num_threads, set_num_threads
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.optim import AdamW, averaged
 from kdistill.trainer import Trainer
 
 DECAY = 0.98

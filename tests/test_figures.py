@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.assessment import wilson_interval
-from kdistill.state import TrainerState
+from kdistill.report.assessment import wilson_interval
+from kdistill.train.state import TrainerState
 
 pytest.importorskip("matplotlib")
 
-from kdistill import figures
+from kdistill.report import figures
 
 LOG = [
     {"loss": 0.7, "epoch": 1.0, "step": 5},

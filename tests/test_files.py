@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kdistill.files import (
+from kdistill.system.files import (
     LockedError,
     atomic_path,
     atomic_write,
@@ -80,7 +80,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
 def test_killed_write_keeps_the_old_file(tmp_path: Path) -> None:
     atomic_write(tmp_path / "a", b"old")
     script = (
-        "from kdistill.files import atomic_path; writer = atomic_path(sys.argv[1]); "
+        "from kdistill.system.files import atomic_path; writer = atomic_path(sys.argv[1]); "
         "temporary = writer.__enter__(); temporary.write_bytes(b'half')"
     )
     (tmp_path / ".a.tmp").write_bytes(b"somebody else's")
@@ -94,7 +94,7 @@ def test_killed_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_what_a_library_had_begun_is_deleted_with_its_directory(tmp_path: Path) -> None:
     script = (
-        "from pathlib import Path; from kdistill.files import scratch_directory; "
+        "from pathlib import Path; from kdistill.system.files import scratch_directory; "
         "made = scratch_directory(Path(sys.argv[1])); (made.__enter__() / 'half').write_bytes(b'x')"
     )
     with another_process(script, tmp_path / "model.safetensors"):
@@ -170,7 +170,7 @@ def test_absent_manifest_is_damage(tmp_path: Path) -> None:
 
 
 HOLD = (
-    "from pathlib import Path; from kdistill.files import run_lock; "
+    "from pathlib import Path; from kdistill.system.files import run_lock; "
     "lock = run_lock(Path(sys.argv[1])); lock.__enter__()"
 )
 

@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from kdistill import _core, flops
-from kdistill.config import BertConfig
-from kdistill.flops import forward_flops, peak_flops, training_flops
+from kdistill import _core
+from kdistill.models import flops
+from kdistill.models.config import BertConfig
+from kdistill.models.flops import forward_flops, peak_flops, training_flops
 
 CONFIG = BertConfig(hidden_size=12, num_hidden_layers=3, num_attention_heads=4, intermediate_size=20, num_labels=5)
 LENGTHS = np.array([3, 1, 7])

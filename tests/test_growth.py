@@ -10,9 +10,9 @@ from resumable_run import run_python
 STEPS = """
 import numpy as np
 from small_run import small_dataset, small_model
-from kdistill.losses import cross_entropy
-from kdistill.optim import AdamW
-from kdistill.training_step import training_step
+from kdistill.losses.labels import cross_entropy
+from kdistill.train.optim import AdamW
+from kdistill.train.step import training_step
 from test_growth import resident_bytes
 
 model, dataset = small_model(), small_dataset(64)

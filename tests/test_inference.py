@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from small_run import small_config
 
-from kdistill.arguments import TrainingArguments
-from kdistill.inference import encode_for
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.evaluate import encode_for
 
 FITTING = {"input_ids": [2, 5, 3], "token_type_ids": [0, 0, 1], "labels": 1}
 LONGEST = {"input_ids": [12] * 16, "token_type_ids": [1] * 16, "labels": 0}

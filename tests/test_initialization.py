@@ -10,9 +10,9 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
-from kdistill import initialization
-from kdistill.config import BertConfig
-from kdistill.model import BertForSequenceClassification
+from kdistill.models import initialization
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
 
 WORD = "bert.embeddings.word_embeddings.weight"
 POSITION = "bert.embeddings.position_embeddings.weight"

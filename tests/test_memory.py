@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
-from kdistill import memory
-from kdistill.data import Batch
+from kdistill.data.dataset import Batch
+from kdistill.system import memory
 
 MIB = 1 << 20
 

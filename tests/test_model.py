@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from bert_cases import SMALL, gradient, random_dlogits, random_rows, wide_model
 
-from kdistill import model as model_module
-from kdistill.checkpoint import write_weights
-from kdistill.config import BertConfig
-from kdistill.data import pack
-from kdistill.losses import cross_entropy
-from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.optim import AdamW
+from kdistill.data.dataset import pack
+from kdistill.losses.labels import cross_entropy
+from kdistill.models import model as model_module
+from kdistill.models.checkpoint import write_weights
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.train.optim import AdamW
 
 ROWS = [[1, 2, 3], [4], [5, 6, 7, 8]]
 

@@ -11,10 +11,10 @@ import pytest
 from card_reading import row_of
 from small_run import run_fields, small_dataset, small_model
 
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.data import Dataset
-from kdistill.distill import DistillationTrainer
-from kdistill.metrics import EvalPrediction
+from kdistill.data.dataset import Dataset
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.metrics.classification import EvalPrediction
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainer import Trainer
 
 TRAIN, EVAL = small_dataset(48), small_dataset(20, seed=1)
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 
 @pytest.fixture(autouse=True)
 def _few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdistill.report_measuring.SPEED_SECONDS", 0.0)
+    monkeypatch.setattr("kdistill.report.measure.SPEED_SECONDS", 0.0)
 
 
 def relabelled(rows: Dataset, kind: str) -> Dataset:

@@ -12,10 +12,10 @@ from bert_cases import SMALL, batch_of, exact, gradient, random_dlogits, random_
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.model import BertForSequenceClassification, TensorViews
-from kdistill.optim import AdamW, clip_grad_norm_
-from kdistill.runtime import get_num_threads, set_num_threads
-from kdistill.schedules import get_linear_schedule_with_warmup
+from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.system.threads import get_num_threads, set_num_threads
+from kdistill.train.optim import AdamW, clip_grad_norm_
+from kdistill.train.schedules import get_linear_schedule_with_warmup
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 STEPS = 25

@@ -16,11 +16,12 @@ import pytest
 from conftest import ROOT
 from small_run import write_model, write_rows
 
-from kdistill import cli, commands
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.commands import read_arguments
-from kdistill.completion import script
-from kdistill.options import COMMANDS, SHELLS, parse
+from kdistill.cli import commands
+from kdistill.cli import main as cli
+from kdistill.cli.commands import read_arguments
+from kdistill.cli.completion import script
+from kdistill.cli.options import COMMANDS, SHELLS, parse
+from kdistill.train.arguments import DistillationTrainingArguments
 
 DISTILL = ["distill", "--teacher", "t", "--student", "s", "--train", "x.tsv"]
 
@@ -248,7 +249,9 @@ def test_every_shell_has_its_script() -> None:
 
 def exit_status(code: str) -> int:
     """The exit status of a process that runs the command line `info`, with `code` in the place of what it does."""
-    program = f"import os, signal, sys\nfrom kdistill import cli, commands\ndef info(options):\n    {code}\n"
+    program = (
+        f"import os, signal, sys\nfrom kdistill.cli import commands, main as cli\ndef info(options):\n    {code}\n"
+    )
     program += "commands.info = info\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     program += "sys.exit(cli.main(['info']))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

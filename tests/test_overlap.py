@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdistill.data import Dataset, as_dataset
-from kdistill.overlap import find_overlap
-from kdistill.tokenizer import AutoTokenizer
+from kdistill.data.dataset import Dataset, as_dataset
+from kdistill.data.overlap import find_overlap
+from kdistill.text.tokenizer import AutoTokenizer
 
 
 def dataset(rows: list[list[int]], *, specials: bool = True) -> Dataset:

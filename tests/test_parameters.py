@@ -7,8 +7,8 @@ import pytest
 from small_run import small_model, weights
 
 import kdistill as kd
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.train.optim import AdamW
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kdistill import progress
-from kdistill.progress import Progress, format_duration
+from kdistill.system import progress
+from kdistill.system.progress import Progress, format_duration
 
 
 class Clock:

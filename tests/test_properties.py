@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from readers import CLEAN, READERS, Reader, sound_files
 
-from kdistill.data import pack
-from kdistill.rows import read_rows
-from kdistill.safetensors_reader import read_safetensors
+from kdistill.data.columns import read_rows
+from kdistill.data.dataset import pack
+from kdistill.formats.safetensors import read_safetensors
 
 # Machines are slow at times: no deadline for an example.
 QUIET = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ from hub_stub import NOWHERE, TOKEN, Hub, hub_server, run_with_hub
 from small_run import small_model, weights, write_model, write_rows
 from weight_files import write_arrays
 
-from kdistill.model import BertForSequenceClassification
+from kdistill.models.model import BertForSequenceClassification
 
 pytest.importorskip("huggingface_hub")
 
@@ -132,7 +132,9 @@ def test_command_tells_where_it_uploaded(hub: Hub, tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     write_rows(tmp_path / "rows.tsv", 16)
     run_of = ["finetune", "--model", "model", "--train", "rows.tsv", "--output-dir", "out", "--num-train-epochs", "1"]
-    script = f"import sys; from kdistill import cli; sys.exit(cli.main({[*run_of, '--push-to-hub', '--json']}))"
+    script = (
+        f"import sys; from kdistill.cli import main as cli; sys.exit(cli.main({[*run_of, '--push-to-hub', '--json']}))"
+    )
     done = run_with_hub(script, hub.endpoint, tmp_path / "home", token=TOKEN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["commit_url"] == f"{hub.endpoint}/me/out/commit/{1:040x}"
@@ -248,7 +250,7 @@ def fetch(endpoint: str, place: Path) -> np.ndarray:
 
 
 def expected(directory: Path) -> np.ndarray:
-    from kdistill.tokenizer import AutoTokenizer
+    from kdistill.text.tokenizer import AutoTokenizer
 
     model = BertForSequenceClassification.from_pretrained(directory)
     np.testing.assert_array_equal(weights(model), weights(small_model(4)))

@@ -55,7 +55,7 @@ def test_any_number_of_threads(tmp_path: Path, with_one_thread: dict[str, Any], 
 
 # The first rows, each in a pass of its own; the run finds these and computes the others together.
 HALF_FULL_CACHE = """
-from kdistill.cache import teacher_logits
+from kdistill.distill.cache import teacher_logits
 from resumable_run import small_dataset
 from test_repeatability import ROWS
 teacher_logits(run.teacher_model, small_dataset(ROWS // 2), batch_tokens=1)
@@ -84,7 +84,7 @@ def wheel() -> Path:
     """A wheel of these sources: $KDISTILL_WHEEL, or the newest in dist/. Skips the test when there is none."""
     named = os.environ.get("KDISTILL_WHEEL")
     built = [Path(named)] if named else sorted((ROOT / "dist").glob("kdistill-*.whl"), key=os.path.getmtime)
-    sources = [*(ROOT / "csrc").rglob("kd_*"), *(ROOT / "kdistill").glob("*.py"), ROOT / "setup.py"]
+    sources = [*(ROOT / "csrc").rglob("kd_*"), *(ROOT / "kdistill").rglob("*.py"), ROOT / "setup.py"]
     if not built or built[-1].stat().st_mtime < max(map(os.path.getmtime, sources)):
         pytest.skip("needs a wheel of these sources: no KDISTILL_WHEEL, and none in dist/ that is newer than they are")
     return built[-1]

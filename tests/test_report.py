@@ -15,11 +15,11 @@ from card_reading import row_of
 from small_run import write_model, write_rows
 
 import kdistill
-from kdistill import cli
-from kdistill.assessment import wilson_interval
-from kdistill.data import as_dataset
-from kdistill.model import BertForSequenceClassification
-from kdistill.tokenizer import AutoTokenizer
+from kdistill.cli import main as cli
+from kdistill.data.dataset import as_dataset
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.report.assessment import wilson_interval
+from kdistill.text.tokenizer import AutoTokenizer
 
 RECIPE = ["--num-train-epochs", "2", "--per-device-train-batch-size", "16", "--learning-rate", "0.01", "--alpha", "0"]
 
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdistill.report_measuring.SPEED_SECONDS", 0.0)
+    monkeypatch.setattr("kdistill.report.measure.SPEED_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -12,10 +12,13 @@ import pytest
 from resumable_run import LAST_STEP, ROWS, result, run_python, trainer
 from small_run import small_dataset, write_model, write_rows
 
-from kdistill import cache, cli, run_directory, trainer_base
-from kdistill.callbacks import TrainerCallback
-from kdistill.distill import DistillationTrainer
-from kdistill.model import BertForSequenceClassification
+from kdistill import trainer_base
+from kdistill.cli import main as cli
+from kdistill.distill import cache
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.train import directory as run_directory
+from kdistill.train.callbacks import TrainerCallback
 
 
 class Kill(TrainerCallback):

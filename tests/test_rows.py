@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.rows import NO_LABEL, read_rows
-from kdistill.table import Table
-from kdistill.table_sources import read_table
+from kdistill.data.columns import NO_LABEL, read_rows
+from kdistill.data.sources import read_table
+from kdistill.data.table import Table
 
 SENTIMENT = {0: "negative", 1: "positive"}
 

@@ -17,7 +17,7 @@ import pytest
 
 import kdistill as kd
 from kdistill import _core
-from kdistill.runtime import aligned_zeros, isa_level, using_num_threads
+from kdistill.system.threads import aligned_zeros, isa_level, using_num_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,11 +13,11 @@ from small_search import SPACE, distillation_trainer, eval_loss, reports, search
 
 import kdistill as kd
 from kdistill import trainer_base
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.callbacks import EarlyStoppingCallback, TrainerCallback
-from kdistill.distill import DistillationTrainer
-from kdistill.model import BertForSequenceClassification
-from kdistill.study import open_journal
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.search.study import open_journal
+from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")

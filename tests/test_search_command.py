@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from small_run import write_model, write_rows
 
-from kdistill import cli, trainer_base
-from kdistill.callbacks import TrainerCallback
-from kdistill.options import parse
-from kdistill.search_options import SEARCH_OPTIONS
-from kdistill.study import open_journal
+from kdistill import trainer_base
+from kdistill.cli import main as cli
+from kdistill.cli.options import parse
+from kdistill.cli.search_options import SEARCH_OPTIONS
+from kdistill.search.study import open_journal
+from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainer import Trainer
 
 optuna = pytest.importorskip("optuna")

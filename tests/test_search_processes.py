@@ -18,9 +18,9 @@ import pytest
 from small_run import small_model
 from small_search import distillation_trainer, reports, search
 
-from kdistill.callbacks import TrainerCallback
-from kdistill.files import is_locked
-from kdistill.study import JOURNAL_FILE, MAX_ATTEMPTS, JournalLock, open_journal
+from kdistill.search.study import JOURNAL_FILE, MAX_ATTEMPTS, JournalLock, open_journal
+from kdistill.system.files import is_locked
+from kdistill.train.callbacks import TrainerCallback
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")

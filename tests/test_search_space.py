@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.search_space import DEFAULT_SPACE, hyperparameter_space, searched_arguments
+from kdistill.search.space import DEFAULT_SPACE, hyperparameter_space, searched_arguments
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 
 optuna = pytest.importorskip("optuna")
 FLOAT, INT, CHOICE = (

@@ -15,9 +15,9 @@ from small_run import run_fields, small_dataset, small_model
 from small_search import distillation_trainer, eval_loss, reports, search, states
 
 import kdistill as kd
-from kdistill.arguments import TrainingArguments
-from kdistill.callbacks import TrainerCallback
-from kdistill.model import BertForSequenceClassification
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainer import Trainer
 
 optuna = pytest.importorskip("optuna")

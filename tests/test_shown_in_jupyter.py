@@ -13,8 +13,8 @@ from conftest import ROOT
 from small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
-from kdistill.html_tables import Metrics, html_table, shown
-from kdistill.state import TrainerState
+from kdistill.system.html_tables import Metrics, html_table, shown
+from kdistill.train.state import TrainerState
 
 
 class Tables(HTMLParser):
@@ -130,7 +130,7 @@ def test_metrics_compare_like_dictionaries() -> None:
 CELLS = {
     "a bar that ends": """
 import time
-from kdistill.progress import Progress
+from kdistill.system.progress import Progress
 with Progress("brew <tea>", unit="cups") as progress:
     for done in range(13):
         progress(done, 12)

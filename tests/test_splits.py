@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import kdistill as kd
-from kdistill.data import as_dataset
-from kdistill.table import DatasetDict, Table
+from kdistill.data.dataset import as_dataset
+from kdistill.data.table import DatasetDict, Table
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.table import Table
-from kdistill.table_files import read_file
-from kdistill.table_sources import read_table
+from kdistill.data.files import read_file
+from kdistill.data.sources import read_table
+from kdistill.data.table import Table
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from small_run import run_fields, sentences, small_dataset, small_model, write_model, write_pretrained
 
 import kdistill as kd
-from kdistill import cli
-from kdistill.arguments import TrainingArguments
-from kdistill.rows import read_rows
-from kdistill.task_options import TaskOptions, labels_to_learn
+from kdistill.cli import main as cli
+from kdistill.cli.task import TaskOptions, labels_to_learn
+from kdistill.data.columns import read_rows
+from kdistill.train.arguments import TrainingArguments
 from kdistill.trainer import Trainer
 
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01", "--json"]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from small_run import run_fields, small_dataset, small_model
 
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.commands import _write_predictions
-from kdistill.config import BertConfig
-from kdistill.distill import DistillationTrainer
-from kdistill.metrics import EvalPrediction, by_name, f1_micro, metrics_of, pearson, spearmanr
-from kdistill.model import BertForSequenceClassification
-from kdistill.rows import label_array, labelled_rows
+from kdistill.cli.commands import _write_predictions
+from kdistill.data.columns import label_array, labelled_rows
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.metrics.classification import EvalPrediction, choose_metrics, f1_micro, metrics_of, pearson, spearmanr
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainer import Trainer
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
@@ -138,28 +138,28 @@ def test_columns_of_predictions() -> None:
 def test_a_label_is_given_above_even_odds() -> None:
     """A logit of 0 is a probability of one half: 0.3 says yes, -0.3 says no."""
     near = EvalPrediction(np.array([[0.3, -0.3], [-0.3, 0.3]], np.float32), np.eye(2, dtype=np.float32))
-    assert by_name("accuracy", "f1")(near) == {"accuracy": 1, "f1": 1}
+    assert choose_metrics("accuracy", "f1")(near) == {"accuracy": 1, "f1": 1}
 
 
 def test_metrics_by_name() -> None:
     chosen, given = [0, 1, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]  # TP 3, FP 1, FN 1, TN 1
     logits = np.eye(2, dtype=np.float32)[chosen]
-    found = by_name("accuracy", "f1", "f1_macro", "f1_micro", "matthews_correlation")(
+    found = choose_metrics("accuracy", "f1", "f1_macro", "f1_micro", "matthews_correlation")(
         EvalPrediction(logits, np.array(given))
     )
     expected = {"accuracy": 4 / 6, "f1": 6 / 8, "f1_macro": (6 / 8 + 2 / 4) / 2, "f1_micro": 4 / 6}
     expected["matthews_correlation"] = np.corrcoef(chosen, given)[0, 1]
     assert found == pytest.approx(expected)
     numbers = EvalPrediction(np.array([[1], [3]], np.float32), np.array([1, 2], np.float32))
-    assert by_name("mse", "pearson")(numbers) == pytest.approx({"mse": 0.5, "pearson": 1})
+    assert choose_metrics("mse", "pearson")(numbers) == pytest.approx({"mse": 0.5, "pearson": 1})
     with pytest.raises(ValueError, match="the metric 'f1' is not one of a model for regression; expected one of mse"):
-        by_name("f1")(numbers)
+        choose_metrics("f1")(numbers)
     several = EvalPrediction(logits, np.eye(2, dtype=np.float32)[given])
-    assert by_name("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
+    assert choose_metrics("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
     with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model for multi_label_classification"):
-        by_name("matthews_correlation")(several)
+        choose_metrics("matthews_correlation")(several)
     with pytest.raises(ValueError, match="there is no metric 'auc'; expected names among accuracy"):
-        by_name("auc")
+        choose_metrics("auc")
 
 
 def test_the_smallest_squared_error_is_the_best() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s", "is", "great", "!", "The", "cafe"]
 PAD, UNK, CLS, SEP, MASK, THE, FILM, S, IS, GREAT, BANG, CAPITAL_THE, CAFE = range(len(VOCAB))

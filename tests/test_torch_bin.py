@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import weight_files as write
 
-from kdistill.stored_tensor import StoredTensor
-from kdistill.torch_bin import read_torch_bin
+from kdistill.formats.mapped_tensor import StoredTensor
+from kdistill.formats.torch_bin import read_torch_bin
 
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 FLOAT = write.storage("0", 6)
@@ -119,7 +119,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, legacy: bool, protocol: int
         ("torch._utils", "_rebuild_tensor"),
         ("collections", "OrderedDict.update"),
         ("collections", "defaultdict"),
-        ("kdistill.torch_pickle", "load"),
+        ("kdistill.formats.torch_pickle", "load"),
     ],
 )
 def test_only_listed_names_are_known(tmp_path: Path, module: str, name: str) -> None:

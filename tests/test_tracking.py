@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from small_run import run_fields, small_dataset, small_model
 
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.callbacks import TrainerCallback
-from kdistill.distill import DistillationTrainer
-from kdistill.rows import NO_LABEL
+from kdistill.data.columns import NO_LABEL
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainer import Trainer
 
 TRAIN, EVAL = small_dataset(32), small_dataset(12, seed=1)

@@ -13,16 +13,16 @@ import pytest
 from card_reading import row_of
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill import publishing
-from kdistill.arguments import TrainingArguments
-from kdistill.callbacks import TrainerCallback
-from kdistill.data import NO_LABEL, Dataset, RandomSampler
-from kdistill.data_collator import DataCollatorWithPadding
-from kdistill.losses import cross_entropy
-from kdistill.metrics import EvalPrediction, majority_share
-from kdistill.model import BertForSequenceClassification
-from kdistill.optim import AdamW, clip_grad_norm_
-from kdistill.tokenizer import AutoTokenizer
+from kdistill.data.dataset import NO_LABEL, Dataset, RandomSampler
+from kdistill.losses.labels import cross_entropy
+from kdistill.metrics.classification import EvalPrediction, majority_share
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.text.collator import DataCollatorWithPadding
+from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.train import publishing
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.callbacks import TrainerCallback
+from kdistill.train.optim import AdamW, clip_grad_norm_
 from kdistill.trainer import Trainer
 
 

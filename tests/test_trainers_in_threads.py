@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from small_run import run_fields, small_dataset, small_model, weights
 
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.distill import DistillationTrainer
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.train.arguments import DistillationTrainingArguments
 
 PATIENCE = 120.0  # seconds until a trainer counts as hung
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill import publishing
-from kdistill.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.callbacks import TrainerCallback
-from kdistill.data import RandomSampler
-from kdistill.distill import DistillationTrainer
-from kdistill.tokenizer import AutoTokenizer
+from kdistill.data.dataset import RandomSampler
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.train import publishing
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainer import Trainer
 
 

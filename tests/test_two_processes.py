@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from resumable_run import result, run_python
 
-from kdistill import cache
+from kdistill.distill import cache
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 
@@ -20,7 +20,7 @@ WAITS = """
 import os, sys, warnings
 from pathlib import Path
 from resumable_run import trainer
-from kdistill.callbacks import TrainerCallback
+from kdistill.train.callbacks import TrainerCallback
 warnings.simplefilter("ignore")
 out, os.environ["KDISTILL_CACHE"], event = sys.argv[1:]
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from resumable_run import result, trainer
 
-from kdistill.files import verify_manifest
-from kdistill.runtime import set_num_threads
+from kdistill.system.files import verify_manifest
+from kdistill.system.threads import set_num_threads
 
 # What CPython's audit hooks call the operations on files that a run does; each names its file first.
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}

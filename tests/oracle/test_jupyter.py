@@ -55,7 +55,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 SETUP = """
 import numpy as np
 from bert_cases import batch_of, gradient, random_dlogits, random_rows, wide_model
-from kdistill.optim import AdamW
+from kdistill.train.optim import AdamW
 
 model, other = (wide_model(hidden_size=256, num_attention_heads=4, intermediate_size=1024) for _ in range(2))
 batch, small = batch_of(*random_rows([40] * 60, model.config)), batch_of(*random_rows([3, 40], model.config))
@@ -95,7 +95,7 @@ TRAINER = """
 import time, warnings
 from pathlib import Path
 from resumable_run import result, trainer
-from kdistill.callbacks import TrainerCallback
+from kdistill.train.callbacks import TrainerCallback
 
 warnings.simplefilter("ignore")
 

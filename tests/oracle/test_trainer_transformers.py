@@ -17,7 +17,7 @@ import transformers
 from small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
-from kdistill.study import BestRun
+from kdistill.search.study import BestRun
 from kdistill.trainer import Trainer
 
 ROWS = 28
