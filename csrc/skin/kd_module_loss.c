@@ -1,4 +1,4 @@
-/* The losses, and the peak of the machine. */
+/* The loss for Python. */
 #include "skin/kd_numpy.h"
 
 #include "learning/kd_loss.h"
@@ -113,50 +113,12 @@ static PyObject *py_loss(PyObject *module, PyObject *args)
     return Py_BuildValue("dNddnN", result.loss, dlogits, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows);
 }
 
-typedef struct peak_run {
-    const kd_kernels *kernels;
-    ptrdiff_t rounds;
-    double flops[KD_POOL_MAX_THREADS];
-    float results[KD_POOL_MAX_THREADS];
-} peak_run;
-
-static void peak_item(void *context, ptrdiff_t item, int member)
-{
-    peak_run *run = context;
-    (void)member;
-    run->flops[item] = run->kernels->multiply_adds(run->rounds, &run->results[item]);
-}
-
-static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
-{
-    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->gemm.kernels};
-    Py_ssize_t rounds;
-    int threads;
-    if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)
-        return NULL;
-    kd_team *team = kd_open_team(threads);
-    if (!team)
-        return NULL;
-    run.rounds = rounds;
-    Py_BEGIN_ALLOW_THREADS
-    kd_pool_run(team, peak_item, &run, threads);
-    kd_pool_close(team);
-    Py_END_ALLOW_THREADS
-    double flops = 0;
-    for (int i = 0; i < threads; i++)
-        flops += run.flops[i];
-    return PyFloat_FromDouble(flops);
-}
-
-PyMethodDef kd_step_methods[] = {
+PyMethodDef kd_loss_methods[] = {
     {"loss", py_loss, METH_VARARGS,
      "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, /)\n--\n\n"
      "Returns (loss, dlogits, hard, soft, not_finite, rows). teacher_logits and labels may be None.\n"
      "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
      "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
      "that are not finite, with the first of them."},
-    {"multiply_adds", py_multiply_adds, METH_VARARGS,
-     "multiply_adds($module, rounds, threads, /)\n--\n\n"
-     "Does multiply-adds in the registers of that many threads; returns how many floating-point operations."},
     {NULL, NULL, 0, NULL},
 };
