@@ -8,7 +8,7 @@ import numpy as np
 import reference
 from numpy.typing import NDArray
 
-from kdistill import _core
+from kdistill._core import testing
 from kdistill.data.dataset import Batch, pack
 from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification, TensorViews
@@ -90,7 +90,7 @@ def dropout_masks(
 
     def mask(p: float, tensor: int, token: int, shape: tuple[int, int]) -> reference.Array:
         position = (p, model.dropout_seed, model.optimizer_step, tensor, place + token)
-        return _core.dropout(np.ones(shape, np.float32), position).astype(np.float64)
+        return testing.dropout(np.ones(shape, np.float32), position).astype(np.float64)
 
     masks: dict[str, list[reference.Array]] = {name: [] for name in reference.dropout_shapes(config, 1)}
     token = 0

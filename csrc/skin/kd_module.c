@@ -200,10 +200,10 @@ static int module_exec(PyObject *module)
     state->bert_type = PyType_FromModuleAndSpec(module, &kd_bert_spec, NULL);
     if (!state->bert_type || PyModule_AddObjectRef(module, "Bert", state->bert_type) < 0)
         return -1;
-    if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_step_methods) < 0 ||
-        PyModule_AddFunctions(module, kd_layer_methods) < 0)
+    if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_loss_methods) < 0 ||
+        PyModule_AddFunctions(module, kd_peak_methods) < 0)
         return -1;
-    return add_constants(module, state);
+    return add_constants(module, state) < 0 ? -1 : kd_add_testing(module);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)

@@ -58,6 +58,9 @@ static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_D
 /* Parts of the module, each in its own file. */
 extern PyType_Spec kd_bert_spec;
 PyObject *kd_py_bert_layout(PyObject *module, PyObject *args);
-extern PyMethodDef kd_batch_methods[], kd_step_methods[], kd_layer_methods[];
+extern PyMethodDef kd_batch_methods[], kd_loss_methods[], kd_peak_methods[];
+
+/* Adds the submodule `testing` to kdistill._core, and to sys.modules. 0, or -1 with an exception. */
+int kd_add_testing(PyObject *core);
 
 #endif
