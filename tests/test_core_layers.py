@@ -75,7 +75,7 @@ def test_norm_of_equal_values_is_beta() -> None:
 # ---- activations
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
 def test_activation(name: str) -> None:
     grid = np.concatenate((np.linspace(-30, 30, 2400), np.linspace(-1e-3, 1e-3, 60), normal(300, seed=7)))
     x, dy = grid.astype(np.float32), normal(len(grid), seed=8)
@@ -98,7 +98,7 @@ def test_relu_at_zero_has_slope_zero() -> None:
     np.testing.assert_array_equal(dx, [0, 0, 1])
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
 def test_activation_of_any_count_and_of_extremes(name: str) -> None:
     x = normal(70, seed=9, scale=3.0)
     whole, slopes = testing.activation(x, np.ones(70, np.float32), name)
@@ -107,12 +107,12 @@ def test_activation_of_any_count_and_of_extremes(name: str) -> None:
         np.testing.assert_array_equal(y, whole[:count])
         np.testing.assert_array_equal(dx, slopes[:count])
     y, dx = testing.activation(np.array([1e4, -1e4, np.nan], np.float32), np.ones(3, np.float32), name)
-    np.testing.assert_array_equal(y, [1e4, 0, np.nan])
-    np.testing.assert_allclose(dx[:2], [1, 0], rtol=0, atol=1e-30)
+    np.testing.assert_array_equal(y, [1, -1, np.nan] if name == "tanh" else [1e4, 0, np.nan])
+    np.testing.assert_allclose(dx[:2], [0, 0] if name == "tanh" else [1, 0], rtol=0, atol=1e-30)
 
 
 def test_unknown_activation() -> None:
-    with pytest.raises(ValueError, match="activation is 'swish'; expected gelu, gelu_new or relu"):
+    with pytest.raises(ValueError, match="activation is 'swish'; expected gelu, gelu_new, relu or tanh"):
         testing.activation(np.ones(1, np.float32), np.ones(1, np.float32), "swish")
 
 

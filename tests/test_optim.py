@@ -248,7 +248,7 @@ def test_the_state_before_the_first_step() -> None:
 class Interrupted:
     """A core whose step is disturbed by a signal, which is answered before the step begins or when it has ended."""
 
-    def __init__(self, core: _core.Bert, done: bool) -> None:
+    def __init__(self, core: _core.Model, done: bool) -> None:
         self._core, self._done = core, done
 
     def adamw_step(self, *arguments: Any) -> None:

@@ -4,6 +4,9 @@
 
 #include "skin/kd_numpy.h"
 
+#include "layers/kd_attention.h"
+#include "layers/kd_norm.h"
+
 /* Returns a new float32 array of zeros: (rows, columns), or (rows,) when columns is 0. */
 PyArrayObject *kd_test_zeros(ptrdiff_t rows, ptrdiff_t columns);
 

@@ -115,7 +115,12 @@ static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t hea
         PyErr_SetString(PyExc_ValueError, "heads must divide the width, and 64 the number of features");
         return -1;
     }
-    o->attention = (kd_attention){heads, o->C / heads, &o->at.dropout, o->at.tensor, features, o->at.p};
+    o->attention = (kd_attention){.H = heads,
+                                  .D = o->C / heads,
+                                  .dropout = &o->at.dropout,
+                                  .tensor = o->at.tensor,
+                                  .features = features,
+                                  .p = o->at.p};
     o->scratch = kd_new_bytes((size_t)kd_attention_scratch(&o->attention, o->n) * sizeof(float));
     return o->scratch ? 0 : -1;
 }
