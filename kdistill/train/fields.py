@@ -10,8 +10,9 @@ import types
 import typing
 from collections.abc import Hashable, Iterable
 from dataclasses import Field, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast
+
+from ..system import names
 
 GROUPS = ("output", "hub", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
 """What an argument may be about, in the order of the command line's help."""
@@ -52,14 +53,14 @@ _T = TypeVar("_T")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near.
+    """Return "; did you mean 'x'?" for the known argument nearest to `name`, or an empty string when none is near.
 
     What people call an argument elsewhere is nearest to it. Names may be options: `--learning-rate`.
     """
     known = list(known)
     meant = _CALLED_ELSEWHERE.get(_plain(name))
-    nearest = [other for other in known if _plain(other) == meant] or get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = next((other for other in known if _plain(other) == meant), None)
+    return names.did_you_mean(name, known) if nearest is None else f"; did you mean {nearest!r}?"
 
 
 def _plain(name: str) -> str:
