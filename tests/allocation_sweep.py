@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small_run import small_dataset, small_model
 
-from kdistill.losses.labels import distillation_loss
+from kdistill.losses.teacher import distillation_loss
 from kdistill.system import memory
 from kdistill.system.threads import set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_

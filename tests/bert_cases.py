@@ -9,7 +9,7 @@ import reference
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.data.dataset import Batch, pack
+from kdistill.data.batch import Batch, pack
 from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification, TensorViews
 

@@ -10,7 +10,7 @@ from bert_cases import SMALL, Rows, batch_of, gradient, random_dlogits, random_r
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
 from kdistill.models.model import BertForSequenceClassification, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros, get_num_threads, set_num_threads

@@ -11,8 +11,9 @@ import pytest
 from bert_cases import SMALL, gradient, random_dlogits, wide_model
 
 from kdistill import _core
-from kdistill.data.dataset import Batch
-from kdistill.losses.labels import cross_entropy, distillation_loss
+from kdistill.data.batch import Batch
+from kdistill.losses.labels import cross_entropy
+from kdistill.losses.teacher import distillation_loss
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.memory import workspace
 from kdistill.train.optim import AdamW

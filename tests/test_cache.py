@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from formula_teacher import HEADER_BYTES, RECORD_BYTES, FormulaTeacher, check, keys_and_logits, make_dataset, open_cache
 
-from kdistill.data.dataset import Batch, Dataset
+from kdistill.data.batch import Batch
+from kdistill.data.dataset import Dataset
 from kdistill.distill import cache
 from kdistill.distill.cache import TeacherCache, row_keys, teacher_logits
 from kdistill.models.config import BertConfig

@@ -22,7 +22,7 @@ from formula_teacher import (
     open_cache,
 )
 
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
 from kdistill.distill import cache
 from kdistill.distill.cache import teacher_logits
 

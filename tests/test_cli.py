@@ -21,6 +21,7 @@ from kdistill.cli import main as cli
 from kdistill.cli.commands import read_arguments
 from kdistill.cli.options import COMMANDS
 from kdistill.models.model import BertForSequenceClassification
+from kdistill.tasks.registry import TASKS
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
@@ -298,7 +299,8 @@ def test_predictions_are_written_whole_or_not_at_all(
         file.write("index\tprediction\n")
         raise OSError("disk full")
 
-    monkeypatch.setattr(commands, "_write_predictions", fail_midway)
+    task = dataclasses.replace(TASKS["single_label_classification"], write_predictions=fail_midway)
+    monkeypatch.setattr(commands, "task_for", lambda config: task)
     (tmp_path / "predictions").write_text("earlier")
     words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
     assert cli.main([str(word) for word in words]) == 2

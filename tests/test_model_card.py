@@ -13,7 +13,7 @@ from small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.dataset import Dataset
 from kdistill.distill_trainer import DistillationTrainer
-from kdistill.metrics.classification import EvalPrediction
+from kdistill.metrics.prediction import EvalPrediction
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainer import Trainer
 

@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..data.problem_types import PROBLEM_TYPES
+from ..losses.problem_types import PROBLEM_TYPES
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types, did_you_mean
 from ..train.transformers_names import OTHER_ARGUMENTS
