@@ -124,9 +124,9 @@ def test_only_the_skin_knows_python(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=by_name)
-def test_only_kd_gemm_knows_blis(path: Path) -> None:
+def test_only_kd_outer_knows_blis(path: Path) -> None:
     known = [name for name in includes(path) if "blis" in name.lower()]
-    assert not known or c_room(path.name) == "kd_gemm", f"{path.name} includes {known}"
+    assert not known or c_room(path.name) == "kd_outer", f"{path.name} includes {known}"
 
 
 @pytest.mark.parametrize("path", [path for path in C_FILES if c_room(path.name) != "kd_pool"], ids=by_name)

@@ -1,4 +1,4 @@
-#include "arithmetic/kd_gemm.h"
+#include "arithmetic/kd_outer.h"
 
 #include <blis.h>
 
@@ -43,113 +43,95 @@ static ptrdiff_t block_size(cntx_t *context, bszid_t which)
     return (ptrdiff_t)bli_cntx_get_blksz_def_dt(BLIS_FLOAT, which, context);
 }
 
-kd_status kd_gemm_init(kd_gemm *gemm, kd_level level)
+kd_status kd_outer_init(kd_outer *outer, const kd_kernels *kernels, kd_level level)
 {
     bli_init();
     arch_t set = kernel_set(level);
-    gemm->rows = kd_kernels_for(level);
-    if (set == BLIS_NUM_ARCHS || !gemm->rows)
+    if (set == BLIS_NUM_ARCHS)
         return KD_UNSUPPORTED;
+    outer->kernels = kernels;
     cntx_t *context = LOOKUP_CONTEXT(set);
-    gemm->kernel_set = bli_arch_string(set);
+    outer->kernel_set = bli_arch_string(set);
     ptrdiff_t mr = block_size(context, BLIS_MR), nr = block_size(context, BLIS_NR);
-    gemm->kernel = (void (*)(void))MICRO_KERNEL(context);
-    gemm->context = context;
-    gemm->column_major = !PREFERS_ROWS(context);
-    gemm->left_tile = gemm->column_major ? nr : mr;
-    gemm->right_tile = gemm->column_major ? mr : nr;
-    gemm->kc = block_size(context, BLIS_KC);
+    outer->kernel = (void (*)(void))MICRO_KERNEL(context);
+    outer->context = context;
+    outer->column_major = !PREFERS_ROWS(context);
+    outer->left_tile = outer->column_major ? nr : mr;
+    outer->right_tile = outer->column_major ? mr : nr;
+    outer->kc = block_size(context, BLIS_KC);
     return KD_OK;
 }
 
-const char *kd_gemm_library_version(void) { return bli_info_get_version_str(); }
+const char *kd_outer_library_version(void) { return bli_info_get_version_str(); }
 
-ptrdiff_t kd_gemm_right_size(const kd_gemm *gemm, ptrdiff_t K, ptrdiff_t N)
-{
-    return kd_round_up(N, gemm->rows->panel) * K;
-}
-
-void kd_gemm_pack_right_transposed(const kd_gemm *gemm, float *right, const float *src, ptrdiff_t ld, ptrdiff_t K,
-                                   ptrdiff_t N)
-{
-    const ptrdiff_t panel = gemm->rows->panel;
-    for (ptrdiff_t n = 0; n < N; n += panel)
-        gemm->rows->pack_rows(right + n * K, src + n * ld, ld, K, kd_min(panel, N - n), panel);
-}
-
-static void pack_columns(const kd_gemm *gemm, float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N,
+static void pack_columns(const kd_outer *outer, float *dst, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N,
                          ptrdiff_t tile)
 {
     for (ptrdiff_t c = 0; c < N; c += tile)
-        gemm->rows->pack_columns(dst + c * K, src + c, ld, K, kd_min(tile, N - c), tile);
-}
-
-void kd_gemm_pack_right(const kd_gemm *gemm, float *right, const float *src, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N)
-{
-    pack_columns(gemm, right, src, ld, K, N, gemm->rows->panel);
+        outer->kernels->pack_columns(dst + c * K, src + c, ld, K, kd_min(tile, N - c), tile);
 }
 
 /* One tile of c += left right. The kernel itself handles tiles cut short by the edge. */
-static void run_tile(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *left, const float *right, ptrdiff_t m,
+static void run_tile(const kd_outer *outer, float *c, ptrdiff_t ldc, const float *left, const float *right, ptrdiff_t m,
                      ptrdiff_t n, ptrdiff_t k)
 {
     static const float one = 1.0f;
-    micro_kernel kernel = (micro_kernel)gemm->kernel;
+    micro_kernel kernel = (micro_kernel)outer->kernel;
     auxinfo_t next = {0};
     bli_auxinfo_set_next_a((void *)left, &next);
     bli_auxinfo_set_next_b((void *)right, &next);
-    if (gemm->column_major)
-        kernel(n, m, k, &one, right, left, &one, c, 1, ldc, &next, gemm->context);
+    if (outer->column_major)
+        kernel(n, m, k, &one, right, left, &one, c, 1, ldc, &next, outer->context);
     else
-        kernel(m, n, k, &one, left, right, &one, c, ldc, 1, &next, gemm->context);
+        kernel(m, n, k, &one, left, right, &one, c, ldc, 1, &next, outer->context);
 }
 
 /* One tile after the other of c += left right, k <= kc. A row-major kernel keeps a right panel in L1 and
  * streams left panels; a column-major one keeps a left panel in L1 and streams right ones. */
-static void run_block(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *left, const float *right, ptrdiff_t M,
-                      ptrdiff_t N, ptrdiff_t k)
+static void run_block(const kd_outer *outer, float *c, ptrdiff_t ldc, const float *left, const float *right,
+                      ptrdiff_t M, ptrdiff_t N, ptrdiff_t k)
 {
-    const ptrdiff_t T = gemm->left_tile, F = gemm->right_tile, strip = gemm->column_major ? N : F;
+    const ptrdiff_t T = outer->left_tile, F = outer->right_tile, strip = outer->column_major ? N : F;
     for (ptrdiff_t f0 = 0; f0 < N; f0 += strip)
         for (ptrdiff_t t = 0; t < M; t += T)
             for (ptrdiff_t f = f0; f < kd_min(f0 + strip, N); f += F)
-                run_tile(gemm, c + t * ldc + f, ldc, left + t * k, right + f * k, kd_min(T, M - t), kd_min(F, N - f),
+                run_tile(outer, c + t * ldc + f, ldc, left + t * k, right + f * k, kd_min(T, M - t), kd_min(F, N - f),
                          k);
 }
 
-static ptrdiff_t packed_left(const kd_gemm *gemm, ptrdiff_t M)
+static ptrdiff_t packed_left(const kd_outer *outer, ptrdiff_t M)
 {
-    return kd_round_up(kd_round_up(M, gemm->left_tile) * gemm->kc + SLACK, KD_ALIGN_FLOATS);
+    return kd_round_up(kd_round_up(M, outer->left_tile) * outer->kc + SLACK, KD_ALIGN_FLOATS);
 }
 
-ptrdiff_t kd_gemm_outer_size(const kd_gemm *gemm, ptrdiff_t M, ptrdiff_t N)
+ptrdiff_t kd_outer_scratch(const kd_outer *outer, ptrdiff_t M, ptrdiff_t N)
 {
-    return packed_left(gemm, M) + kd_round_up(N, gemm->right_tile) * gemm->kc + SLACK;
+    return packed_left(outer, M) + kd_round_up(N, outer->right_tile) * outer->kc + SLACK;
 }
 
 /* Both operands are packed by copying whole pieces of rows: k runs along their rows already. */
-static void outer_packed(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b,
+static void outer_packed(const kd_outer *outer, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b,
                          ptrdiff_t ldb, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, float *scratch)
 {
-    float *left = scratch, *right = scratch + packed_left(gemm, M);
-    for (ptrdiff_t k0 = 0; k0 < K; k0 += gemm->kc) {
-        ptrdiff_t k = kd_min(gemm->kc, K - k0);
-        pack_columns(gemm, left, a + k0 * lda, lda, k, M, gemm->left_tile);
-        pack_columns(gemm, right, b + k0 * ldb, ldb, k, N, gemm->right_tile);
-        run_block(gemm, c, ldc, left, right, M, N, k);
+    float *left = scratch, *right = scratch + packed_left(outer, M);
+    for (ptrdiff_t k0 = 0; k0 < K; k0 += outer->kc) {
+        ptrdiff_t k = kd_min(outer->kc, K - k0);
+        pack_columns(outer, left, a + k0 * lda, lda, k, M, outer->left_tile);
+        pack_columns(outer, right, b + k0 * ldb, ldb, k, N, outer->right_tile);
+        run_block(outer, c, ldc, left, right, M, N, k);
     }
 }
 
 /* Rows less than a page apart are read where they lie: packing costs more than it saves (a student step of
  * BERT-Tiny on a Zen 5: 15.0 against 15.8 ms with AVX-512, 25.3 against 25.9 with AVX2). Rows a page apart or more would
  * meet in the same few sets of L1. */
-void kd_gemm_outer(const kd_gemm *gemm, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b,
-                   ptrdiff_t ldb, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, float *scratch)
+void kd_outer_add(const kd_outer *outer, float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b,
+                  ptrdiff_t ldb, ptrdiff_t M, ptrdiff_t N, ptrdiff_t K, float *scratch)
 {
     enum { PAGE = 1024 };
     if (N % KD_KERNELS_WIDTH || lda >= PAGE || ldb >= PAGE) {
-        outer_packed(gemm, c, ldc, a, lda, b, ldb, M, N, K, scratch);
+        outer_packed(outer, c, ldc, a, lda, b, ldb, M, N, K, scratch);
         return;
     }
-    gemm->rows->outer(c, ldc, a, lda, b, ldb, M, N, K);
+    outer->kernels->outer(c, ldc, a, lda, b, ldb, M, N, K);
 }
