@@ -172,7 +172,7 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 def test_targets_of_make_exist() -> None:
     targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"):
         named = (words[1] for block in blocks(page) for words in commands(block.content, "make"))
         assert set(named) <= set(targets), page
 
@@ -184,7 +184,7 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 def test_links_inside_the_project_lead_somewhere() -> None:
-    pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")]
+    pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "examples/README.md")]
     for page in [*pages, *PAGES]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
