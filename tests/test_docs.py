@@ -161,7 +161,7 @@ def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pyt
 def test_there_are_blocks() -> None:
     count = {page.name: len(blocks(page)) for page in PAGES}
     assert count["index.md"] >= 5
-    assert count["README.md"] == 3
+    assert count["README.md"] == 2
     assert commands("kdistill a \\\n  b  # c\nmake\nkdistill COMMAND x\n", "kdistill") == [["kdistill", "a", "b"]]
 
 
