@@ -18,10 +18,10 @@ import numpy as np
 
 import kdistill as kd
 from kdistill import _core
-from kdistill.bench import PAUSE_SECONDS
-from kdistill.cache import row_keys
-from kdistill.data import Dataset, as_dataset
-from kdistill.flops import peak_flops
+from kdistill.bench.bench import PAUSE_SECONDS
+from kdistill.data.dataset import Dataset, as_dataset
+from kdistill.distill.cache import row_keys
+from kdistill.models.flops import peak_flops
 
 # Where the models and rows that are too large for the repository lie.
 SHARED = Path(os.environ.get("KDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kdistill.files import read_json_object
+from kdistill.system.files import read_json_object
 
 from . import common
 from .whole_job import Finished, first_rows, run

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
-from kdistill.data import Dataset
-from kdistill.flops import forward_flops
-from kdistill.peers import bucketed
+from kdistill.bench.other_runtimes import bucketed
+from kdistill.data.dataset import Dataset
+from kdistill.models.flops import forward_flops
 
 from . import common, peers
 

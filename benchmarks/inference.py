@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import kdistill as kd
-from kdistill.data import Dataset
+from kdistill.data.dataset import Dataset
 
 from . import common, forward
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
-from kdistill.bench import PAUSE_SECONDS
-from kdistill.data import Dataset
-from kdistill.peers import Forward, export_onnx, load_torch, onnx_session, padded, torch_forward
+from kdistill.bench.bench import PAUSE_SECONDS
+from kdistill.bench.other_runtimes import Forward, export_onnx, load_torch, onnx_session, padded, torch_forward
+from kdistill.data.dataset import Dataset
 
 from . import common, peers
 from .forward import sample_of

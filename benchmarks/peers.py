@@ -1,4 +1,4 @@
-"""The peers of an evaluation, in every setting worth trying: what `kdistill.peers` has, and slower ones to load.
+"""Other runtimes of an evaluation, in every setting worth trying: those of `kdistill bench`, and slower ones to load.
 
 A `Pass` takes all batches and returns all logits, so that a peer may work on several batches at once.
 """
@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdistill.config import BertConfig
-from kdistill.peers import (
+from kdistill.bench.other_runtimes import (
     Forward,
     PaddedBatch,
     export_onnx,
@@ -27,6 +26,7 @@ from kdistill.peers import (
     pytorch,
     torch_forward,
 )
+from kdistill.models.config import BertConfig
 
 Pass = Callable[[Sequence[PaddedBatch]], NDArray[np.float32]]
 

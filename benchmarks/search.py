@@ -20,7 +20,7 @@ from typing import Any
 
 import optuna
 
-from kdistill.study import JOURNAL_FILE, open_journal
+from kdistill.search.study import JOURNAL_FILE, open_journal
 
 from . import accuracy, common, whole_job
 

@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 
 import kdistill as kd
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
-from kdistill.data import Dataset, encode, read_rows
-from kdistill.inference import predict
-from kdistill.progress import Progress
-from kdistill.state import TrainerState
-from kdistill.training_checkpoint import save_checkpoint, save_model
-from kdistill.training_step import EpochPlan, training_step
+from kdistill.data.dataset import Dataset, encode, read_rows
+from kdistill.distill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
+from kdistill.system.progress import Progress
+from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.train.checkpoint import save_checkpoint, save_model
+from kdistill.train.evaluate import predict
+from kdistill.train.state import TrainerState
+from kdistill.train.step import EpochPlan, training_step
 
 from . import common
 from .whole_job import first_rows
 
 BATCH_SIZE = 128
-IMPORTS = "from kdistill import cli, commands; import tokenizers, safetensors.numpy"
+IMPORTS = "from kdistill.cli import commands, main; import tokenizers, safetensors.numpy"
 
 
 class Run:

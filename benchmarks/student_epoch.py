@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 import kdistill as kd
-from kdistill.cache import teacher_logits
-from kdistill.data import Dataset
-from kdistill.flops import training_flops
-from kdistill.peers import bucketed
+from kdistill.bench.other_runtimes import bucketed
+from kdistill.data.dataset import Dataset
+from kdistill.distill.cache import teacher_logits
+from kdistill.models.flops import training_flops
 
 from . import common, torch_peer
 from .common import SEED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdistill.cache import teacher_logits
+from kdistill.distill.cache import teacher_logits
 
 from . import common, forward
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kdistill as kd
-from kdistill.cache import teacher_logits
+from kdistill.distill.cache import teacher_logits
 
 from . import common
 from .forward import sample_of

@@ -22,8 +22,8 @@ import torch
 import torch.utils.mkldnn
 import transformers
 
-from kdistill.data import Dataset
-from kdistill.peers import bucketed, forward_pass, load_torch, padded, torch_forward
+from kdistill.bench.other_runtimes import bucketed, forward_pass, load_torch, padded, torch_forward
+from kdistill.data.dataset import Dataset
 
 from . import torch_peer
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 
-from kdistill.peers import PaddedBatch, bucketed, forward_pass, load_torch, torch_forward
+from kdistill.bench.other_runtimes import PaddedBatch, bucketed, forward_pass, load_torch, torch_forward
 
 from . import common, torch_peer
 from .torch_distill import read

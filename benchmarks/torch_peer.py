@@ -14,7 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from kdistill.peers import PaddedBatch
+from kdistill.bench.other_runtimes import PaddedBatch
 
 
 def fresh(**config: Any) -> Any:

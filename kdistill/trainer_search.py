@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .arguments import TrainingArguments
-from .data import Dataset
-from .progress import Progress
-from .reporters import ProgressCallback
-from .search import Objective, Search, TrialCallback
-from .search_space import hyperparameter_space
-from .study import BestRun, SharedStudy
+from .data.dataset import Dataset
+from .search.search import Objective, Search, TrialCallback
+from .search.space import hyperparameter_space
+from .search.study import BestRun, SharedStudy
+from .system.progress import Progress
+from .train.arguments import TrainingArguments
+from .train.default_callbacks import ProgressCallback
 from .trainer_base import TrainerBase, made_by, require_labels
 
 # What users hand us need not be written for several threads.

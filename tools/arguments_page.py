@@ -6,9 +6,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from kdistill.argument_fields import GROUPS, argument_types
-from kdistill.arguments import DistillationTrainingArguments
-from kdistill.transformers_arguments import OTHER_ARGUMENTS, OtherArgument
+from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.train.fields import GROUPS, argument_types
+from kdistill.train.transformers_names import OTHER_ARGUMENTS, OtherArgument
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "arguments.md"
 INTRODUCTION = """\

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_run
+from support import small_run
 
 import kdistill as kd
-from kdistill.data import NO_LABEL, Dataset, as_dataset
-from kdistill.rows import read_rows
+from kdistill.data.columns import read_rows
+from kdistill.data.dataset import NO_LABEL, Dataset, as_dataset
 
 datasets = pytest.importorskip("datasets")
 pandas = pytest.importorskip("pandas")

@@ -1,0 +1,488 @@
+"""The commands, their options and their help, and how the words of a command line are read."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..data.problem_types import PROBLEM_TYPES
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.fields import GROUPS, argument_types, did_you_mean
+from ..train.transformers_names import OTHER_ARGUMENTS
+from .config_file import read_config_file
+from .search_options import SEARCH_OPTIONS
+
+if TYPE_CHECKING:
+    from argparse import _ArgumentGroup
+
+
+class _Parser(ArgumentParser):
+    """Reports an error in one line, as every other error of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"kdistill: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        from ..system.threads import show_config
+
+        print(f"kdistill {show_config()['version']}")
+        parser.exit()
+
+
+@dataclass(frozen=True)
+class _Command:
+    name: str
+    usage: str
+    summary: str
+    description: str
+    example: str
+    arguments: type[TrainingArguments] | None = None
+    """The training arguments that are options of this command, ..."""
+    only: tuple[str, ...] | None = None
+    """... or only these of them."""
+
+
+_OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
+_METAVARS = {int: "N", float: "X", str: "NAME"}
+_MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+# A trial leaves no model: nothing about checkpoints and uploads.
+_SEARCHING = (
+    *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
+COMMANDS = (
+    _Command(
+        "finetune",
+        "--model MODEL --train FILE [--eval FILE] --output-dir DIR",
+        "train a model on labelled rows",
+        "Train a pretrained BERT on rows of text with labels, for example to make a teacher. The output directory "
+        "receives a model that `transformers` opens too, a model card and the results.",
+        "kdistill finetune --model bert-base-uncased --train train.tsv --eval dev.tsv --output-dir teacher",
+        TrainingArguments,
+    ),
+    _Command(
+        "distill",
+        "--teacher MODEL --student MODEL --train FILE [--eval FILE] --output-dir DIR",
+        "train a small model to answer like a large one",
+        "Train a small BERT, the student, on the labels and on the probabilities that a large fine-tuned BERT, the "
+        "teacher, gives to every label. Rows without a label learn from the teacher alone.",
+        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
+        DistillationTrainingArguments,
+    ),
+    _Command(
+        "search",
+        "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
+        "find the best hyperparameters for distill",
+        "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
+        "by what the trials before reached on the rows of --eval. The study lies in the output directory: the same "
+        "command goes on with it, and several may work on it at once. distill --config takes the best_run.toml that "
+        "it leaves.",
+        "kdistill search --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir search --n-trials 50 --n-jobs 2",
+        DistillationTrainingArguments,
+        _SEARCHING,
+    ),
+    _Command(
+        "evaluate",
+        "--model MODEL --data FILE",
+        "measure a model on labelled rows",
+        "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
+        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
+        "for a regression. --metrics adds others.",
+        "kdistill evaluate --model student --data dev.tsv",
+        TrainingArguments,
+        _MEASURING,
+    ),
+    _Command(
+        "predict",
+        "--model MODEL --data FILE [--output FILE]",
+        "label rows of text",
+        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
+        "label, separated by tabs.",
+        "kdistill predict --model student --data test.tsv --output predictions.tsv",
+        TrainingArguments,
+        _MEASURING,
+    ),
+    _Command(
+        "report",
+        "--model DIR [--without-teacher DIR ...] [--seed-runs DIR ...] [--holdout FILE]",
+        "measure a finished run, beside others, for its model card",
+        "Measure the run in DIR on its evaluation rows: accuracy with its interval, calibration, agreement with the "
+        "teacher, speed of both; the same student without a teacher, other seeds and held-out rows where they are "
+        "given. Write it into the model card, DIR/README.md. What the run read is found through its command.txt.",
+        "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
+        "      --holdout test.tsv",
+    ),
+    _Command(
+        "bench",
+        "--model MODEL [--data FILE]",
+        "measure how fast a model is on this machine",
+        "Show how many sentences a second a model takes in batches, how long one sentence alone takes, and what part "
+        "of the machine's measured peak that is; the same for PyTorch and ONNX Runtime when they are installed.",
+        "kdistill bench --model L2-H128-A2 --threads 2",
+    ),
+    _Command(
+        "info",
+        "[--model MODEL]",
+        "show versions, CPU, threads and the teacher cache",
+        "Show what kdistill runs on: versions, the CPU's instruction set, threads, and where the teacher cache lies.",
+        "kdistill info --model student",
+    ),
+    _Command(
+        "cache",
+        "info|clear",
+        "show or empty the teacher cache",
+        "The teacher cache keeps the logits that teachers gave, so that later runs on the same rows skip the teacher. "
+        "It lies in $KDISTILL_CACHE, or in the user's cache directory; it may be cleared at any time.",
+        "kdistill cache info",
+    ),
+    _Command(
+        "completion",
+        "bash|zsh|fish",
+        "print a script that lets a shell complete commands and options",
+        'Print a script for a shell to read: eval "$(kdistill completion bash)" in ~/.bashrc (zsh likewise), or '
+        "kdistill completion fish | source in fish's configuration.",
+        "kdistill completion bash",
+    ),
+)
+
+# What people type for a command that has another name here.
+_ALSO_CALLED = {
+    "train": "'finetune' or 'distill'",
+    "fit": "'finetune' or 'distill'",
+    "fine-tune": "'finetune'",
+    "distillation": "'distill'",
+    "eval": "'evaluate'",
+    "test": "'evaluate'",
+    "infer": "'predict'",
+    "classify": "'predict'",
+    "version": "'--version'",
+    "help": "'--help'",
+    "tune": "'search'",
+    "hyperparameter-search": "'search'",
+}
+SHELLS = ("bash", "zsh", "fish")
+_NOT_REPEATED = ("resume", "json", "config", "help")
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Read the words of a command line. Exits as argparse does; misspelt words suggest the nearest.
+
+    The result's `command_line` is the command that repeats the run, with what `--config` said.
+    """
+    parser, of_command = build_parsers()
+    if not argv:
+        parser.print_help()
+        raise SystemExit(2)
+    name, words = argv[0], list(argv[1:])
+    command = of_command.get(name)
+    if command is None:
+        if not name.startswith("-"):
+            parser.error(f"there is no command {name!r}{_meant_command(name, of_command)}")
+        return parser.parse_args(argv)
+    known = options_of(command)
+    words = [_known_option(command, known, word) for word in words]
+    if "--config" in known:
+        words = [*_words_of_config(known, words), *words]
+    options, left_over = parser.parse_known_args([name, *words])
+    if left_over:
+        command.error(f"{left_over[0]!r} is no option, nor the value of one")
+    options.command_line = _command_line(options, known)
+    return options
+
+
+def options_of(parser: ArgumentParser) -> dict[str, Action]:
+    """Every option of a command, such as `--learning-rate`, with its argparse action."""
+    # argparse has no public list of a parser's options.
+    return {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
+
+
+def _meant_command(name: str, known: Mapping[str, Any]) -> str:
+    names = {command: repr(command) for command in known} | _ALSO_CALLED
+    nearest = get_close_matches(name, names, n=1)
+    return f"; did you mean {names[nearest[0]]}?" if nearest else f"; expected one of {', '.join(known)}"
+
+
+def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
+    """An option under the name that it has here: underscores and the older names of transformers are understood."""
+    if not word.startswith("--") or word == "--":
+        return word
+    option, *value = word.split("=", 1)
+    option = option.replace("_", "-")
+    if option not in known:
+        other = OTHER_ARGUMENTS.get(option[2:].replace("-", "_"))
+        reason = did_you_mean(option, known)
+        if option == "--resume":
+            reason = ": the same command goes on with what is there" if "--n-trials" in known else ""
+        if other is not None and other.becomes is not None:
+            option = f"--{other.becomes.replace('_', '-')}"
+        elif other is not None:
+            reason = f": {other.reason}"
+        if option not in known:
+            command.error(f"there is no option {word.split('=')[0]}{reason}")
+    return "=".join([option, *value])
+
+
+def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
+    """Options that the file of `--config` gives; what stands on the command line comes after them and wins."""
+    path = ""
+    for place, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--config":
+            path = value or "".join(words[place + 1 : place + 2])
+    options = {
+        name: isinstance(action, BooleanOptionalAction)
+        for name, action in known.items()
+        if name not in ("--config", "--help") and not name.startswith("--no-")
+    }
+    return read_config_file(path, options) if path else []
+
+
+def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
+    """The words that repeat this command: all options that were given, but what is secret or about this time alone."""
+    words = ["kdistill", options.command]
+    secret = [field.name for field in fields(TrainingArguments) if field.metadata["secret"]]
+    for action in dict.fromkeys(known.values()):
+        value = getattr(options, action.dest, action.default)
+        if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
+            continue
+        option = action.option_strings[0]
+        words += [option if value else f"--no-{option[2:]}"] if isinstance(value, bool) else [option, str(value)]
+    return shlex.join(words)
+
+
+def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The parser of all, and that of each command."""
+    parser = _Parser(
+        prog="kdistill",
+        description="Distil BERT classifiers on a CPU, without PyTorch.",
+        epilog="kdistill COMMAND --help explains a command's options.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    of_command: dict[str, ArgumentParser] = {}
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            usage=f"kdistill {command.name} {command.usage} [options]",
+            description=textwrap.fill(command.description, 100),
+            epilog=f"example:\n  {command.example}",
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        _add_inputs(subparser, command.name)
+        if command.name == "search":
+            _add_search(subparser)
+        if command.arguments is not None:
+            _add_training_arguments(subparser, command.name, command.arguments, command.only)
+        of_command[command.name] = subparser
+    return parser, of_command
+
+
+def _add_inputs(parser: _Parser, command: str) -> None:
+    """The options that are not training arguments."""
+    group = parser.add_argument_group("input and output" if command == "predict" else "input")
+    if command == "cache":
+        group.add_argument(
+            "action",
+            metavar="info|clear",
+            choices=("info", "clear"),
+            help="show what the cache holds, or delete its files",
+        )
+    elif command == "completion":
+        group.add_argument(
+            "shell", metavar="|".join(SHELLS), choices=SHELLS, help="the shell that is to read the script"
+        )
+    elif command == "info":
+        group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
+    elif command == "report":
+        _add_report_options(parser, group)
+    else:
+        _add_models_and_rows(group, command)
+    group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
+    _add_switch(group, "--json", "no progress; one line of JSON last on standard output")
+    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False)
+
+
+_MODEL_HELP = "directory or Hugging Face hub id of the model"
+_SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
+_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
+
+
+def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
+    group.add_argument(option, action=BooleanOptionalAction, default=SUPPRESS, help=help)
+
+
+def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
+    if command in ("distill", "search"):
+        group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
+        group.add_argument(
+            "--student",
+            required=True,
+            metavar="MODEL",
+            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}, with the teacher's vocabulary and labels, and its word "
+            "embeddings as far as they fit",
+        )
+    elif command == "bench":
+        group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
+    else:
+        group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
+    if command in ("finetune", "distill", "search"):
+        _add_training_inputs(group, command)
+    if command == "finetune":
+        group.add_argument(
+            "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
+        )
+    if command in ("evaluate", "predict"):
+        labels = " and label" if command == "evaluate" else ""
+        group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP}{labels}")
+    if command == "bench":
+        group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
+        group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
+        group.add_argument(
+            "--batch-size", type=int, default=128, metavar="N", help="rows of a batch, for all programs (default: 128)"
+        )
+    if command == "predict":
+        group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
+    group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")
+    group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
+    group.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
+    )
+    if command != "bench":
+        _add_task(group, command)
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a TOML file of these options, such as seed = 33; the command line wins",
+    )
+
+
+def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
+    group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
+    )
+    if command != "search":
+        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+    _add_switch(
+        group,
+        "--ignore-mismatched-sizes",
+        "begin with a new classifier where the checkpoint's tells another number of labels apart",
+    )
+    origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
+    for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
+        group.add_argument(
+            f"--{name}-dropout-prob",
+            type=float,
+            metavar="P",
+            help=f"dropout of {dropped} in training (default: that of {origin})",
+        )
+
+
+def _add_search(parser: _Parser) -> None:
+    """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
+    group = parser.add_argument_group("search")
+    for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
+
+
+def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
+    group.add_argument("--model", required=True, metavar="DIR", help="output directory of the finished run")
+    group.add_argument(
+        "--without-teacher",
+        nargs="+",
+        metavar="DIR",
+        help="output directories of the same run without a teacher: the same command with --alpha 1",
+    )
+    group.add_argument(
+        "--seed-runs", nargs="+", metavar="DIR", help="output directories of the same run with other seeds"
+    )
+    group.add_argument("--holdout", metavar="FILE", help=f"rows with labels that chose nothing: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--search-trials",
+        type=int,
+        metavar="N",
+        help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
+    )
+    moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
+    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
+    moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
+    moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
+    moved.add_argument("--eval", metavar="FILE", help="the rows that it was evaluated on")
+    card = parser.add_argument_group("metadata of the model card")
+    card.add_argument("--language", metavar="A,B,...", help="languages of the text, such as en")
+    card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
+    card.add_argument("--tags", metavar="A,B,...", help="further tags")
+    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+
+
+def _add_task(group: _ArgumentGroup, command: str) -> None:
+    """What is learned or measured."""
+    distills = command in ("distill", "search")
+    whose = "the teacher's" if distills else "the model's"
+    group.add_argument(
+        "--problem-type",
+        choices=PROBLEM_TYPES,
+        help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
+    )
+    if command in ("finetune", "distill", "search"):
+        default = "the teacher's, which it must be" if distills else "those of the model or the file"
+        group.add_argument(
+            "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
+        )
+    if command != "predict":
+        group.add_argument(
+            "--metrics",
+            metavar="A,B,...",
+            help="metrics to measure beside the usual ones, such as f1_macro or matthews_correlation",
+        )
+
+
+def _add_training_arguments(
+    parser: _Parser, command: str, cls: type[TrainingArguments], only: tuple[str, ...] | None
+) -> None:
+    """One option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
+    kinds = argument_types(cls)
+    for group_name in GROUPS:
+        members = [
+            field
+            for field in fields(cls)
+            if field.metadata["group"] == group_name and (only is None or field.name in only)
+        ]
+        group = parser.add_argument_group(group_name) if members else parser
+        for field in members:
+            kind, _ = kinds[field.name]
+            keywords: dict[str, Any] = {"type": kind, "metavar": _METAVARS.get(kind)}
+            if field.metadata["choices"] is not None:
+                keywords = {"choices": field.metadata["choices"]}
+            elif kind is bool:
+                keywords = {"action": BooleanOptionalAction}
+            elif field.name.endswith("_dir"):
+                keywords["metavar"] = "DIR"
+            option = f"--{field.name.replace('_', '-')}"
+            help = _OUTPUT_OF_SEARCH if command == "search" and field.name == "output_dir" else _help(field)
+            group.add_argument(option, default=SUPPRESS, help=help, **keywords)
+
+
+def _help(field: Field[Any]) -> str:
+    text = str(field.metadata["help"]).replace("%", "%%")
+    if field.default is None or field.default is False:
+        return text
+    return f"{text} (default: {'yes' if field.default is True else field.default})"

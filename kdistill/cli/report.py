@@ -1,0 +1,110 @@
+"""`kdistill report`: a finished run's trainer made anew from what its directory tells, and the model card from that."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from ..data.dataset import Dataset
+from ..distill_trainer import DistillationTrainer
+from ..hub import public_name
+from ..models.config import shape_of
+from ..models.model import BertForSequenceClassification
+from ..system.files import read_json_object
+from ..text.tokenizer import AutoTokenizer
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.directory import ARGS_FILE, COMMAND_FILE
+from ..train.evaluate import encode_for, name_of
+from ..trainer import Trainer
+from .options import parse
+
+_COLUMNS = ("text_column", "text_pair_column", "label_column")
+# What the run's command read, and where it began; a path in it is relative to where the command ran.
+_INPUTS = ("teacher", "student", "train", "eval")
+
+
+def report(options: Namespace) -> dict[str, Any]:
+    """Measure the run in `--model`, write its model card and return the figures.
+
+    What the run read is found through its command.txt; options say where what has moved is now.
+    """
+    trainer, holdout = _trainer_of_run(options)
+    return trainer.create_model_card(
+        _names(options.language),
+        options.license,
+        _names(options.tags),
+        dataset_tags=_names(options.dataset_tags),
+        without_teacher=options.without_teacher or (),
+        seed_runs=options.seed_runs or (),
+        holdout=holdout,
+    )
+
+
+def _names(value: str | None) -> list[str]:
+    return [] if value is None else [name.strip() for name in value.split(",")]
+
+
+def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
+    """The trainer as it was when the run ended, and the encoded `--holdout`."""
+    directory = Path(options.model)
+    if not (directory / ARGS_FILE).is_file():
+        raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
+    saved = read_json_object(directory / ARGS_FILE)
+    saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
+    if options.search_trials is not None:
+        saved["search_trials"] = options.search_trials
+    inputs = _inputs(directory, options)
+    if inputs["train"] is None:
+        raise ValueError(f"{directory} has no {COMMAND_FILE} to tell what the run read; give it as --train and --eval")
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = BertForSequenceClassification.from_pretrained(directory)
+    args: TrainingArguments
+
+    def encoded(name: str) -> Dataset | None:
+        columns = {column: inputs.get(column) for column in _COLUMNS}
+        return None if inputs[name] is None else encode_for(model.config, inputs[name], tokenizer, args, **columns)
+
+    if "alpha" in saved:
+        if inputs["teacher"] is None:
+            raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
+        args = DistillationTrainingArguments(**saved)
+        teacher = BertForSequenceClassification.from_pretrained(inputs["teacher"])
+        taught = DistillationTrainer(
+            model,
+            args,
+            teacher_model=teacher,
+            train_dataset=encoded("train"),
+            eval_dataset=encoded("eval"),
+            processing_class=tokenizer,
+        )
+        taught.teacher_name = public_name(inputs["teacher"])
+        trainer: Trainer = taught
+    else:
+        args = TrainingArguments(**saved)
+        trainer = Trainer(
+            model, args, train_dataset=encoded("train"), eval_dataset=encoded("eval"), processing_class=tokenizer
+        )
+    trainer.data_names = {name: name_of(inputs[name]) for name in ("train", "eval", "holdout")}
+    start = inputs["student"]
+    trainer.started_from = None if start is None or shape_of(start) else public_name(start)
+    trainer.load_finished_run()
+    return trainer, encoded("holdout")
+
+
+def _inputs(directory: Path, options: Namespace) -> dict[str, str | None]:
+    """What the run read, by option: as the options say, else as its command.txt says, else None."""
+    inputs: dict[str, str | None] = dict.fromkeys((*_INPUTS, *_COLUMNS))
+    if (directory / COMMAND_FILE).is_file():
+        remark, _, command = (directory / COMMAND_FILE).read_text().strip().partition("\n")
+        told = parse(shlex.split(command)[1:])
+        there = Path(remark.partition(", in ")[2])
+        inputs |= {name: getattr(told, name, None) for name in inputs}
+        for name in _INPUTS:
+            path = inputs[name]
+            if path is not None and (there / path).exists():
+                inputs[name] = str(there / path)
+        inputs["student"] = inputs["student"] or getattr(told, "model", None)
+    inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
+    return inputs | {"holdout": options.holdout}

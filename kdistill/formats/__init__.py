@@ -1,0 +1,1 @@
+"""The file formats of weights, read into NumPy arrays."""

@@ -1,0 +1,66 @@
+"""Finished runs of other output directories, to compare a run with, and whether they may be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..models.config import BertConfig
+from ..models.model import BertForSequenceClassification
+from ..train.arguments import TrainingArguments
+from ..train.checkpoint import changed_arguments
+from ..train.state import STATE_FILE, TrainerState
+
+_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "num_labels")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run's name (that of its directory), its state and its model, frozen."""
+
+    name: str
+    state: TrainerState
+    model: BertForSequenceClassification
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was trained with."""
+        return int(self.state.args["seed"])
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher had a say: it has none with alpha 1, nor in a run of `Trainer`."""
+        return float(self.state.args.get("alpha", 1.0)) < 1.0
+
+
+def load_run(path: str | os.PathLike[str]) -> FinishedRun:
+    """Read the finished run of an output directory. Raises `FileNotFoundError` or `ValueError` when there is none."""
+    directory = Path(path)
+    if not (directory / STATE_FILE).is_file():
+        raise FileNotFoundError(f"{directory} has no {STATE_FILE}; expected the output directory of a finished run")
+    model = BertForSequenceClassification.from_pretrained(directory)
+    return FinishedRun(directory.resolve().name, TrainerState.load(directory), model.freeze())
+
+
+def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
+    """Raise `ValueError` unless `run` trained a model of this shape on the rows of the run of `state`."""
+    if _rows_of(run.state) != _rows_of(state):
+        raise ValueError(f"the run {run.name!r} was trained on other rows than this one; only like can be compared")
+    for field in _SHAPE:
+        theirs, ours = getattr(run.model.config, field), getattr(config, field)
+        if theirs != ours:
+            raise ValueError(f"{field} is {theirs} in the run {run.name!r} and {ours} in this one; expected the same")
+
+
+def differences(run: FinishedRun, args: TrainingArguments, but: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """Arguments with an effect on what is learned, other than those in `but`, by name: (in `run`, here)."""
+    changed = changed_arguments(run.state.args, args)
+    return {name: values for name, values in changed.items() if name not in but}
+
+
+def _rows_of(state: TrainerState) -> str:
+    """The hash of the training rows: the first word; that of the teacher comes after it."""
+    return state.trained_on.partition(" ")[0]

@@ -1,0 +1,122 @@
+"""Threads, memory for the C core, and what this installation runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+
+_ALIGNMENT_BYTES = 64
+_ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
+
+_num_threads: int | None = None
+_num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _checked_threads(n: int, source: str) -> int:
+    if not 1 <= n <= _core.MAX_THREADS:
+        raise ValueError(f"{source} is {n}; expected a whole number from 1 to {_core.MAX_THREADS}")
+    return n
+
+
+def _initial_threads() -> int:
+    text = os.environ.get("KDISTILL_NUM_THREADS")
+    if not text:
+        return min(_available_cpus(), _core.MAX_THREADS)
+    try:
+        n = int(text)
+    except ValueError:
+        raise ValueError(f"KDISTILL_NUM_THREADS is {text!r}; expected a whole number") from None
+    return _checked_threads(n, "KDISTILL_NUM_THREADS")
+
+
+def set_num_threads(n: int) -> None:
+    """Sets how many threads every following call uses; more than there are CPUs is allowed.
+
+    The number of threads never changes a result, not by a bit.
+
+    Raises:
+        ValueError: `n` is not between 1 and 256.
+        TypeError: `n` is not a whole number.
+    """
+    global _num_threads
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"the number of threads is {n!r}; expected a whole number")
+    _num_threads = _checked_threads(int(n), "the number of threads")
+
+
+def get_num_threads() -> int:
+    """Returns the number of threads in use.
+
+    Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
+    """
+    global _num_threads
+    if (here := _num_threads_here.get()) is not None:
+        return here
+    if _num_threads is None:
+        _num_threads = _initial_threads()
+    return _num_threads
+
+
+@contextmanager
+def using_num_threads(n: int) -> Iterator[None]:
+    """Lets the calls of this Python thread use `n` threads inside the block, whatever `set_num_threads` says.
+
+    Several Python threads share the cores in this way. Raises ValueError as `set_num_threads` does.
+    """
+    token = _num_threads_here.set(_checked_threads(n, "the number of threads"))
+    try:
+        yield
+    finally:
+        _num_threads_here.reset(token)
+
+
+def isa_level() -> str:
+    """Returns the instruction-set level in use: "generic", "avx2" or "avx512"."""
+    return _core.ISA_LEVEL
+
+
+def show_config() -> dict[str, Any]:
+    """Returns what this installation is and runs on.
+
+    Keys: version, isa_level (in use), isa_levels (all this CPU has), blis (its version), blis_kernels (the set of its
+    kernels in use), num_threads, cpus, compiler, compiler_flags, python, numpy, platform.
+    """
+    from .. import __version__
+
+    return {
+        "version": __version__,
+        "isa_level": _core.ISA_LEVEL,
+        "isa_levels": list(_core.ISA_LEVELS),
+        "blis": _core.BLIS_VERSION,
+        "blis_kernels": _core.BLIS_KERNELS,
+        "num_threads": get_num_threads(),
+        "cpus": _available_cpus(),
+        "compiler": _core.COMPILER,
+        "compiler_flags": _core.COMPILER_FLAGS,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def aligned_zeros(size: int) -> NDArray[np.float32]:
+    """Returns a flat float32 array of `size` zeros that begins on a 64-byte boundary."""
+    memory = np.zeros(size + _ALIGNMENT_FLOATS, np.float32)
+    address: int = memory.__array_interface__["data"][0]
+    start = -address % _ALIGNMENT_BYTES // memory.itemsize
+    return memory[start : start + size]

@@ -1,0 +1,1 @@
+"""Text to token ids, through Hugging Face's `tokenizers`."""
