@@ -40,7 +40,7 @@ KINDS = {
     "activation": r"^kernel_(activate|tanh)",
     "LayerNorm": r"^kernel_normalize|^kd_norm",
     "dropout": r"^kernel_(dropout|random)|^philox|^random_blocks|^drop_(row|block)|^kd_dropout",
-    "embeddings, sums and copies": r"^kernel_(add|sum|scale|multiply)|embed|memmove|memcpy|memset|^clear|^kernel_add_three",
+    "embeddings, sums and copies": r"^kernel_(add|sum|scale|multiply)|embed|memmove|memcpy|memset|^clear",
     "AdamW": r"adamw|^replay|^update_item|^deferred",
     "waiting for threads": r"^(await|serve|worker|take_items|begin_loop)",
 }

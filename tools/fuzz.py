@@ -1,7 +1,7 @@
 """Lets atheris, a coverage-guided fuzzer, look for bytes that a reader of files does not end cleanly on.
 
-Usage: python tools/fuzz.py [--seconds N] [READER...]; readers are those of tests/support/readers.py, by default all. Each
-runs in a process of its own, from its sound files; what it finds lies in build/fuzz/READER. Exit status 1 if it found any.
+Usage: python tools/fuzz.py [--seconds N] [READER...]; by default all readers of tests/support/readers.py. Each runs in a
+process of its own and starts from its sound files. What it finds lies in build/fuzz/READER; then the exit status is 1.
 """
 
 from __future__ import annotations
