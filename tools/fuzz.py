@@ -1,7 +1,7 @@
 """Lets atheris, a coverage-guided fuzzer, look for bytes that a reader of files does not end cleanly on.
 
-Usage: python tools/fuzz.py [--seconds N] [READER...]; readers are those of tests/readers.py, all by default. Each runs
-in a process of its own, from its sound files; what it finds lies in build/fuzz/READER. Exit status 1 if it found any.
+Usage: python tools/fuzz.py [--seconds N] [READER...]; by default all readers of tests/support/readers.py.
+Each runs in a process of its own from its sound files; what it finds lies in build/fuzz/READER. Exit status 1 if any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["kdistill"]):
-        from readers import CLEAN, READERS
+        from support.readers import CLEAN, READERS
     warnings.simplefilter("ignore")
     reader = READERS[name]
 
@@ -48,7 +48,7 @@ def _fast_directory() -> str | None:
 
 def run(name: str, seconds: int) -> tuple[int, bool]:
     """Fuzzes one reader; returns how many inputs were tried and whether one was a finding."""
-    from readers import sound_files
+    from support.readers import sound_files
 
     corpus = FOUND / name / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def run(name: str, seconds: int) -> tuple[int, bool]:
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
         fuzz_one(sys.argv[2], sys.argv[3:])
-    from readers import READERS
+    from support.readers import READERS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=30, help="for each reader (default: 30)")

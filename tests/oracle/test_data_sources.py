@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_run
+from support import small_run
 
 import kdistill as kd
 from kdistill.data.columns import read_rows
