@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.fields import did_you_mean
+from ..system.names import did_you_mean
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 

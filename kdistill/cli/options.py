@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..data.problem_types import PROBLEM_TYPES
+from ..system.names import did_you_mean
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
-from ..train.fields import GROUPS, argument_types, did_you_mean
+from ..train.fields import GROUPS, argument_types
 from ..train.transformers_names import OTHER_ARGUMENTS
 from .config_file import read_config_file
 from .search_options import SEARCH_OPTIONS

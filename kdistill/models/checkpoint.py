@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.mapped_tensor import StoredTensor
-from ..formats.safetensors import read_safetensors
+from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
-from ..system.files import atomic_path, read_json_object, scratch_directory
+from ..system.files import read_json_object
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference, as in transformers; each index stands for the shards it lists.
@@ -115,26 +114,6 @@ def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.
     """Write `arrays` as safetensors, atomically, to `path`, or to model.safetensors when `path` is a directory."""
     path = Path(path)
     write_safetensors(path / WEIGHTS_FILE if path.is_dir() else path, arrays, {"format": "pt"})
-
-
-def write_safetensors(
-    path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: dict[str, str] | None = None
-) -> None:
-    """Write `arrays` as safetensors, atomically. The library has temporary files of its own, so it gets a directory."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with atomic_path(path) as temporary, scratch_directory(path) as scratch:
-        written = scratch / path.name
-        try:
-            save_file(contiguous, written, metadata)
-        except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # a full disk, in the library's words
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        written.replace(temporary)
 
 
 def _find_weights(directory: Path) -> Path:

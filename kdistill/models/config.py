@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import operator
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from ..data.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from ..hub import resolve
 from ..system.files import atomic_write, read_json_object
+from ..system.names import did_you_mean
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
@@ -77,7 +77,7 @@ class BertConfig:
         names = [entry.name for entry in dataclasses.fields(self)]
         for name in values:
             if name not in names:
-                raise TypeError(f"BertConfig has no argument {name!r}{_suggestion(name, [*names, 'num_labels'])}")
+                raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
         values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
         for name in names:
@@ -278,11 +278,6 @@ def _real(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} is {number}; expected a finite number")
     return number
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 _DEFAULT = BertConfig()

@@ -20,7 +20,7 @@ from .. import _core
 from ..data.dataset import Batch, pack
 from ..hub import resolve
 from ..losses.labels import label_loss
-from ..system.html_tables import folded, html_table
+from ..system.notebook import folded, html_table
 from ..system.memory import workspace
 from ..system.threads import aligned_zeros, get_num_threads
 from .checkpoint import WEIGHTS_FILES, read_weights, write_weights

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..system.files import read_json_object
+from ..system.names import did_you_mean
 from ..train.arguments import TrainingArguments
-from ..train.fields import did_you_mean
 
 HyperparameterSpace = Callable[[Any], dict[str, Any]]
 """(Optuna trial) -> values of training arguments."""

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..system.files import file_lock, is_locked
-from ..system.html_tables import html_table, shown
+from ..system.names import did_you_mean
+from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
-from ..train.fields import did_you_mean
 
 JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .jupyter import JupyterBar, ShowsItself, in_jupyter
+from .notebook import JupyterBar, ShowsItself, in_jupyter
 
 SECONDS_BETWEEN_LINES = 10.0
 SHORTEST_SUMMED_UP = 1.0

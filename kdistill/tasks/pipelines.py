@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..metrics.classification import Logits, softmax
 from ..models.model import BertForSequenceClassification
+from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
-from ..train.fields import did_you_mean
 
 TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")

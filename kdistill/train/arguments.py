@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..system.html_tables import folded, html_table
-from .fields import GROUPS, argument, argument_types, checked, did_you_mean
+from ..system.names import did_you_mean
+from ..system.notebook import folded, html_table
+from .fields import GROUPS, argument, argument_types, checked
 from .transformers_names import OTHER_ARGUMENTS, translate
 
 INTERVALS = ("no", "steps", "epoch")

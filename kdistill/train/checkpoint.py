@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.safetensors import read_safetensors
-from ..models.checkpoint import write_safetensors
+from ..formats.safetensors import read_safetensors, write_safetensors
 from ..models.model import BertForSequenceClassification
 from ..system.files import atomic_write
 from ..text.tokenizer import BertTokenizer

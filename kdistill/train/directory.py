@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..models.checkpoint import WEIGHTS_FILE
+from ..models.config import CONFIG_FILE
 from ..system.files import delete_leftovers, run_lock, sync_directory, verify_manifest, write_manifest
 from .state import STATE_FILE
 
@@ -22,7 +24,7 @@ ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 _RUN_FILES = (STATE_FILE, ARGS_FILE, RESULTS_FILE, COMMAND_FILE)
-_MODEL_FILES = ("model.safetensors", "config.json")
+_MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _PARTIAL_PREFIX = ".partial-checkpoint-"
 

@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, OnProgress, as_dataset
 from ..metrics.classification import EvalPrediction, Labels, Logits, metrics_of
 from ..models.config import BertConfig
 from ..models.model import BertForSequenceClassification
-from ..system.html_tables import Metrics, html_table
+from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments

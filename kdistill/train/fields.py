@@ -8,10 +8,11 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import Field, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast
+
+from ..system.names import did_you_mean
 
 GROUPS = ("output", "hub", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
 """What an argument may be about, in the order of the command line's help."""
@@ -19,51 +20,7 @@ Origin = Literal["transformers", "transformers 4", "kdistill"]
 """Who has an argument of this name: transformers today, only its version 4, or nobody else."""
 
 _SAME = object()
-_CALLED_ELSEWHERE = {
-    "batch_size": "per_device_train_batch_size",
-    "train_batch_size": "per_device_train_batch_size",
-    "eval_batch_size": "per_device_eval_batch_size",
-    "bs": "per_device_train_batch_size",
-    "epochs": "num_train_epochs",
-    "num_epochs": "num_train_epochs",
-    "n_epochs": "num_train_epochs",
-    "lr": "learning_rate",
-    "wd": "weight_decay",
-    "scheduler": "lr_scheduler_type",
-    "warmup": "warmup_ratio",
-    "max_seq_length": "max_length",
-    "max_len": "max_length",
-    "temp": "temperature",
-    "output": "output_dir",
-    "out": "output_dir",
-    "log_steps": "logging_steps",
-    "grad_accum": "gradient_accumulation_steps",
-    "clip_grad_norm": "max_grad_norm",
-    "train_file": "train",
-    "train_dataset": "train",
-    "validation_file": "eval",
-    "eval_dataset": "eval",
-    "test_file": "data",
-    "model_name_or_path": "model",
-    "teacher_model": "teacher",
-    "student_model": "student",
-}
 _T = TypeVar("_T")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near.
-
-    What people call an argument elsewhere is nearest to it. Names may be options: `--learning-rate`.
-    """
-    known = list(known)
-    meant = _CALLED_ELSEWHERE.get(_plain(name))
-    nearest = [other for other in known if _plain(other) == meant] or get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("--").replace("-", "_")
 
 
 def argument(

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from .fields import Origin, did_you_mean
+from ..system.names import did_you_mean
+from .fields import Origin
 
 
 class OtherArgument(NamedTuple):
