@@ -96,7 +96,7 @@ class AdamW:
             # Written, so that the memory is there: the core, which no signal interrupts, would wait for all of it.
             zeros = np.broadcast_to(np.float32(0), model.num_flat)
             self._m, self._v = _aligned_copy(zeros), _aligned_copy(zeros)
-        model.follow(self)
+        model.track_pending_updates(self)
         if self.ema_decay and self._average is None:
             self._average = _aligned_copy(model.flat_parameters)
         if self._t == self._base + len(self._history):
