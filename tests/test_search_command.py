@@ -16,8 +16,8 @@ from small_run import write_model, write_rows
 
 from kdistill import trainer_base
 from kdistill.cli import main as cli
-from kdistill.cli.options import parse
-from kdistill.cli.search_options import SEARCH_OPTIONS
+from kdistill.cli.command_line import parse
+from kdistill.cli.options import SEARCH_OPTIONS
 from kdistill.search.study import open_journal
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainer import Trainer
