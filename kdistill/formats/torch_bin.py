@@ -119,7 +119,7 @@ def _read_legacy(data: Bytes) -> dict[str, StoredTensor]:
     keys, position = torch_pickle.load(view, position)
     tensors = _state_dict(state)
     if type(keys) is not list or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
-        raise ValueError("its list of storages is none")
+        raise ValueError("its list of storages is malformed")
     expected = {ref.storage.key: ref.storage for ref in tensors.values()}
     if set(keys) != set(expected):
         raise ValueError("its list of storages differs from those its tensors use")

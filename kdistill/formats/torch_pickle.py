@@ -216,24 +216,27 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRef:
         storage, offset, shape, strides = arguments[:4]
         if type(offset) is int and _are_integers(shape) and _are_integers(strides):
             return TensorRef(storage, offset, shape, strides)
-    raise ValueError("rebuilds a tensor from arguments that describe none")
+    raise ValueError("rebuilds a tensor from malformed arguments")
 
 
 def _storage(identifier: Any) -> StorageRef:
-    """("storage", storage class, key, location, number of elements[, view]); view is (key, offset, size) or None."""
+    """Describe a storage from ("storage", class, key, location, number of elements[, view]).
+
+    view is (key, offset, size) or None.
+    """
     if type(identifier) is tuple and len(identifier) in (5, 6):
         kind, storage_class, key, _location, numel, *rest = identifier
         if kind == "storage" and isinstance(storage_class, Global) and storage_class.name in STORAGE_TYPES:
             view = _view(rest[0]) if rest and rest[0] is not None else None
             if type(key) is str and type(numel) is int:
                 return StorageRef(key, STORAGE_TYPES[storage_class.name], numel, view)
-    raise ValueError("refers to a storage by something that describes none")
+    raise ValueError("gives a malformed reference to a storage")
 
 
 def _view(value: Any) -> tuple[int, int]:
     if type(value) is tuple and len(value) == 3 and _are_integers(value[1:]):
         return value[1], value[2]
-    raise ValueError("describes a part of a storage by something that is none")
+    raise ValueError("gives a malformed view of a storage")
 
 
 def _are_integers(value: Any) -> bool:

@@ -166,7 +166,7 @@ def _why_mismatched(
     if not name.startswith(_CLASSIFIER):
         return message
     return (
-        f"{message}: the file's classifier tells {mismatched[name][0]} labels apart, and the model is to have "
+        f"{message}: the file's classifier has {mismatched[name][0]} labels, and the model is to have "
         f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
         "ignore_mismatched_sizes=True (--ignore-mismatched-sizes) to begin with a new classifier"
     )
