@@ -25,7 +25,7 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
     "alpha": {"type": "float", "low": 0.0, "high": 1.0},
     "temperature": {"type": "int", "low": 2, "high": 30},
 }
-"""The space that the notebook of the original PyTorch distillation searched."""
+"""The space that the PyTorch notebook searches whose recipe README.md gives."""
 
 _GROUPS = ("distillation", "training", "optimiser")
 # All trials share the tokenised rows and the teacher's logits, which these arguments determine.
