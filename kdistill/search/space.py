@@ -178,8 +178,8 @@ def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
             )
         if name not in known:
             raise ValueError(
-                f"hp_space has {name!r}, which is not a hyperparameter{did_you_mean_argument(str(name), known)}; there are "
-                f"{', '.join(known)}"
+                f"hp_space has {name!r}, which is not a hyperparameter{did_you_mean_argument(str(name), known)}; "
+                f"there are {', '.join(known)}"
             )
 
 

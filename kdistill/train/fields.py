@@ -8,7 +8,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import Field, field
 from typing import Any, Literal, TypeVar, cast
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from support import weight_files as write
-from test_torch_bin import damage_and_read
+from support.damage import damage_and_read
 
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.models.checkpoint import read_weights, write_weights
