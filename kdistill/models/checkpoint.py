@@ -15,6 +15,7 @@ from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
 from ..system.files import read_json_object
+from .architectures.bert import BERT
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference of transformers; each index stands for the shards it lists.
@@ -24,9 +25,9 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_PREFIX = "bert."
-_CLASSIFIER = "classifier."
-_OPTIONAL_PREFIXES = (_CLASSIFIER, "bert.pooler.")
+_CLASSIFIER = BERT.stored_prefixes("head.output")
+_HEAD = BERT.stored_prefixes("head.")
+_LAYERS = BERT.stored_prefixes("layer.")
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
@@ -98,13 +99,13 @@ def read_weights(
     for name, tensor in found.items():
         if not tensor.is_float:
             raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
-    extra_layers = [name for name in ignored if name.removeprefix(_PREFIX).startswith("encoder.layer.")]
+    extra_layers = [name for name in ignored if (BERT.prefix + name.removeprefix(BERT.prefix)).startswith(_LAYERS)]
     if extra_layers:
         raise ValueError(
             f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
         )
     missing = [name for name in shapes if name not in found]
-    lost = [name for name in missing if not name.startswith(_OPTIONAL_PREFIXES)]
+    lost = [name for name in missing if not name.startswith(_HEAD)]
     if lost:
         raise ValueError(
             f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
@@ -154,7 +155,7 @@ def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     for old, new in _OLD_SUFFIXES.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return next((candidate for candidate in (name, _PREFIX + name) if candidate in shapes), None)
+    return next((candidate for candidate in (name, BERT.prefix + name) if candidate in shapes), None)
 
 
 def _why_mismatched(

@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 
 from .. import _core
 
-_ALIGNMENT_BYTES = 64
-_ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
-
 _num_threads: int | None = None
 _num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
 
@@ -120,8 +117,8 @@ def show_config() -> dict[str, Any]:
 
 
 def aligned_zeros(size: int) -> NDArray[np.float32]:
-    """Return a float32 array of `size` zeros, shape (size,), that begins on a 64-byte boundary."""
-    memory = np.zeros(size + _ALIGNMENT_FLOATS, np.float32)
+    """Return a float32 array of `size` zeros, shape (size,), that begins on a `_core.ALIGNMENT`-byte boundary."""
+    memory = np.zeros(size + _core.ALIGNMENT // 4, np.float32)
     address: int = memory.__array_interface__["data"][0]
-    start = -address % _ALIGNMENT_BYTES // memory.itemsize
+    start = -address % _core.ALIGNMENT // memory.itemsize
     return memory[start : start + size]

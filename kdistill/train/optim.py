@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..models.model import BertForSequenceClassification
 from ..system.threads import aligned_zeros, get_num_threads
 
-_CONSTANTS = 7  # floats that the core keeps of one step
 _PIECE = 1 << 22  # parameters copied between two looks for signals
 
 
@@ -78,7 +78,7 @@ class AdamW:
         # tensors. _history: the constants of each step after `_base`, with which a row catches up.
         self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
-        self._history = np.zeros((0, _CONSTANTS), np.float32)
+        self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
 
     @property
     def _t(self) -> int:
@@ -101,7 +101,7 @@ class AdamW:
         if self.ema_decay and self._average is None:
             self._average = _aligned_copy(model.flat_parameters)
         if self._t == self._base + len(self._history):
-            grown = np.zeros((max(256, 2 * len(self._history)), _CONSTANTS), np.float32)
+            grown = np.zeros((max(256, 2 * len(self._history)), _core.ADAMW_CONSTANTS), np.float32)
             grown[: len(self._history)] = self._history
             self._history = grown
         share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))

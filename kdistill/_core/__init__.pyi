@@ -1,10 +1,12 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kdistill._core import testing as testing
 
 ISA_LEVEL: str
 ISA_LEVELS: tuple[str, ...]
@@ -13,6 +15,8 @@ BLIS_KERNELS: str
 COMPILER: str
 COMPILER_FLAGS: str
 NUMERICS_VERSION: int
+ALIGNMENT: int  # bytes, of the flat arrays
+ADAMW_CONSTANTS: int  # floats, of one step in an optimiser's history
 MAX_THREADS: int
 NO_LABEL: int
 LOSS_SINGLE_LABEL: int
@@ -20,24 +24,28 @@ LOSS_MULTI_LABEL: int
 LOSS_REGRESSION: int
 
 _Floats = NDArray[np.float32]
+# An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
+# first_position, activation, eps, dropout, attention_dropout. A head: pick ("first" or "all"), dense (the activation of
+# its dense product, None: no such product), dropout_before, dropout_after, outputs.
+_Shape = dict[str, Any]
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
 # m, v, average, done, history, base, t
 _State = tuple[_Floats, _Floats, _Floats | None, NDArray[np.int32], _Floats, int, int]
 
 @final
-class Bert:
+class Model:
     def __init__(
         self,
-        sizes: tuple[int, ...],
-        activation: str,
-        layer_norm_eps: float,
-        dropouts: tuple[float, float, float],
+        encoder: _Shape,
+        head: _Shape,
         parameters: NDArray[np.float32],
         gradients: NDArray[np.float32] | None,
         workspace: Callable[[int, int, int], NDArray[np.int8]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
+    @property
+    def compute(self) -> str: ...
     def check(self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /) -> None: ...
     def forward(
         self,
@@ -49,7 +57,7 @@ class Bert:
         step: int,
         place: int,
         threads: int,
-        cls_only: bool = True,
+        whole_last: bool = False,
     ) -> NDArray[np.float32]: ...
     def backward(self, dlogits: NDArray[np.float32], threads: int, /) -> None: ...
     def clear_gradients(self, threads: int, /) -> None: ...
@@ -60,7 +68,7 @@ class Bert:
     def touch(self) -> None: ...
     def release(self) -> None: ...
 
-def bert_layout(sizes: tuple[int, ...], /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def layout(encoder: _Shape, head: _Shape, /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
 def pack_lists(rows: object, /) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]] | None: ...
 def take_rows(
     ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64], /
@@ -75,44 +83,4 @@ def loss(
     smoothing: float,
     /,
 ) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
-def adamw(p: _Floats, g: _Floats, m: _Floats, v: _Floats, constants: _Constants, t: int, threads: int, /) -> None: ...
 def multiply_adds(rounds: int, threads: int, /) -> float: ...
-
-_Dropout = tuple[float, int, int, int, int]  # p, seed, step, tensor, place of the first row's token
-
-def product(c: _Floats, a: _Floats, b: _Floats, transposed: bool, /) -> None: ...
-def pack_right(b: _Floats, transposed: bool, /) -> _Floats: ...
-def packed_product(
-    c: _Floats,
-    a: _Floats,
-    right: _Floats,
-    rows: int,
-    row: int,
-    first: int,
-    bias: _Floats | None,
-    activation: str | None,
-    other: _Floats | None,
-    /,
-) -> None: ...
-def dots(c: _Floats, start: _Floats, a: _Floats, b: _Floats, /) -> None: ...
-def add_scaled(y: _Floats, x: _Floats, scale: float, /) -> None: ...
-def norm_forward(x: _Floats, gamma: _Floats, beta: _Floats, eps: float, /) -> tuple[_Floats, _Floats]: ...
-def norm_backward(dy: _Floats, x: _Floats, stats: _Floats, gamma: _Floats, /) -> tuple[_Floats, _Floats, _Floats]: ...
-def activation(x: _Floats, dy: _Floats, name: str, /) -> tuple[_Floats, _Floats]: ...
-def dropout(x: _Floats, dropout: _Dropout, /) -> _Floats: ...
-def attention_forward(
-    q: _Floats, k: _Floats, v: _Floats, heads: int, features: int, dropout: _Dropout, /
-) -> tuple[_Floats, _Floats]: ...
-def attention_backward(
-    dctx: _Floats,
-    ctx: _Floats,
-    lse: _Floats,
-    q: _Floats,
-    k: _Floats,
-    v: _Floats,
-    heads: int,
-    features: int,
-    dropout: _Dropout,
-    /,
-) -> tuple[_Floats, _Floats, _Floats]: ...
-def random_bits(seed: int, step: int, tensor: int, place: int, block: int, /) -> NDArray[np.uint16]: ...

@@ -1,7 +1,6 @@
-/* The losses and AdamW on plain arrays, and the peak of the machine. */
+/* The loss for Python. */
 #include "skin/kd_numpy.h"
 
-#include "learning/kd_adamw.h"
 #include "learning/kd_loss.h"
 
 #include <math.h>
@@ -114,88 +113,12 @@ static PyObject *py_loss(PyObject *module, PyObject *args)
     return Py_BuildValue("dNddnN", result.loss, dlogits, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows);
 }
 
-static PyObject *py_adamw(PyObject *module, PyObject *args)
-{
-    kd_module_state *state = PyModule_GetState(module);
-    PyObject *p_object, *g_object, *m_object, *v_object;
-    double lr, beta1, beta2, eps, decay, t;
-    int threads;
-    if (!PyArg_ParseTuple(args, "OOOO(ddddd)di:adamw", &p_object, &g_object, &m_object, &v_object, &lr, &beta1, &beta2,
-                          &eps, &decay, &t, &threads) ||
-        kd_check_threads(threads) < 0)
-        return NULL;
-    PyArrayObject *p = kd_array_out(p_object, "p", NPY_FLOAT, 1, -1);
-    ptrdiff_t size = p ? PyArray_SIZE(p) : 0;
-    PyArrayObject *g = p ? kd_array_out(g_object, "g", NPY_FLOAT, 1, size) : NULL;
-    PyArrayObject *m = g ? kd_array_out(m_object, "m", NPY_FLOAT, 1, size) : NULL;
-    PyArrayObject *v = m ? kd_array_out(v_object, "v", NPY_FLOAT, 1, size) : NULL;
-    kd_team *team = v ? kd_open_team(threads) : NULL;
-    if (!team)
-        return NULL;
-    kd_segment whole = {0, size, 1};
-    kd_adamw adamw = {kd_floats(p),
-                      kd_floats(m),
-                      kd_floats(v),
-                      kd_floats(g),
-                      &whole,
-                      1,
-                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
-                      NULL};
-    Py_BEGIN_ALLOW_THREADS
-    kd_adamw_update(state->arithmetic.kernels, &adamw, team);
-    kd_pool_close(team);
-    Py_END_ALLOW_THREADS
-    return Py_NewRef(Py_None);
-}
-
-typedef struct peak_run {
-    const kd_kernels *kernels;
-    ptrdiff_t rounds;
-    double flops[KD_POOL_MAX_THREADS];
-    float results[KD_POOL_MAX_THREADS];
-} peak_run;
-
-static void peak_item(void *context, ptrdiff_t item, int member)
-{
-    peak_run *run = context;
-    (void)member;
-    run->flops[item] = run->kernels->multiply_adds(run->rounds, &run->results[item]);
-}
-
-static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
-{
-    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic.kernels};
-    Py_ssize_t rounds;
-    int threads;
-    if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)
-        return NULL;
-    kd_team *team = kd_open_team(threads);
-    if (!team)
-        return NULL;
-    run.rounds = rounds;
-    Py_BEGIN_ALLOW_THREADS
-    kd_pool_run(team, peak_item, &run, threads);
-    kd_pool_close(team);
-    Py_END_ALLOW_THREADS
-    double flops = 0;
-    for (int i = 0; i < threads; i++)
-        flops += run.flops[i];
-    return PyFloat_FromDouble(flops);
-}
-
-PyMethodDef kd_step_methods[] = {
+PyMethodDef kd_loss_methods[] = {
     {"loss", py_loss, METH_VARARGS,
      "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, /)\n--\n\n"
      "Returns (loss, dlogits, hard, soft, not_finite, rows). teacher_logits and labels may be None.\n"
      "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
      "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
      "that are not finite, with the first of them."},
-    {"adamw", py_adamw, METH_VARARGS,
-     "adamw($module, p, g, m, v, constants, t, threads, /)\n--\n\n"
-     "constants is (lr, beta1, beta2, eps, weight_decay). The t-th AdamW step on flat arrays, in place. A model's own "
-     "steps are Bert.adamw_step's."},
-    {"multiply_adds", py_multiply_adds, METH_VARARGS,
-     "multiply_adds($module, rounds, threads, /)\n--\n\n"
-     "Does multiply-adds in the registers of that many threads; returns how many floating-point operations."},
     {NULL, NULL, 0, NULL},
 };
