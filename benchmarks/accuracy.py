@@ -1,8 +1,8 @@
-"""Accuracy of a small student: the recipe, what each of its parts brings, several seeds, weights of the last epoch.
+"""Accuracy of a small student: the recipe and its parts, with several seeds and the weights of the last epoch.
 
-Each line of the table is the recipe with the changes its name says. `--held-out 1500` measures on sentences split off
-the training rows instead of the evaluation rows: there the recipe's choices were made (docs/accuracy.md). Options
-after `--` go to `kdistill distill`, after the recipe's.
+Each line of the table is the recipe with the changes in its name. `--held-out 1500` measures on sentences split off the
+training rows instead of the evaluation rows; the recipe was chosen on them (docs/accuracy.md). Options after `--` go to
+`kdistill distill`, after those of the recipe.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import kdistill as kd
 from . import common
 from .held_out import split
 
-# No epoch is chosen by its accuracy on the evaluation rows: the last one's weights count.
+# Keeps the weights of the last epoch, so that no epoch is chosen by its accuracy on the evaluation rows.
 LAST_EPOCH = ("--save-strategy", "no", "--no-load-best-model-at-end")
 
 
 def dropout(p: str) -> tuple[str, ...]:
-    """The options that set all dropout of the student to p."""
+    """Return the options that set all dropout of the student to p."""
     return ("--hidden-dropout-prob", p, "--attention-probs-dropout-prob", p)
 
 
@@ -36,7 +36,7 @@ RECIPE = (
     "--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--alpha", "0.5", "--temperature", "4", *dropout("0"),
 )  # fmt: skip
 FOUR_VIEWS = ("--augment", "4", "--num-train-epochs", "3")
-# With the dropout and the epochs that suit rows without views.
+# Dropout and epochs that suit training without augmented copies.
 NO_VIEWS = ("--augment", "0", "--num-train-epochs", "3", *dropout("0.1"))
 RANDOM_START = "labels alone, random start"
 VARIANTS: Mapping[str, Sequence[str]] = {
@@ -53,7 +53,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
 
 
 def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Path, seed: int) -> dict[str, float]:
-    """Run the command and return its figures."""
+    """Run `kdistill distill` and return its figures."""
     command = [
         sys.executable, "-m", "kdistill", "distill",
         "--teacher", str(options.teacher), "--train", str(options.train), "--eval", str(options.eval),
@@ -66,7 +66,7 @@ def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Pa
 
 
 def random_student(options: argparse.Namespace, directory: Path, seed: int) -> Path:
-    """A model of the student's shape that has learnt nothing; returns its directory."""
+    """Write a model of the student's shape with random weights; return its directory."""
     config = kd.BertConfig.from_pretrained(options.teacher).replace(**common.STUDENT_SHAPE)
     kd.BertForSequenceClassification(config, seed=seed).save_pretrained(directory)
     return directory
