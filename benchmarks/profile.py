@@ -35,13 +35,13 @@ WORKS = ("teacher batch", "student step", "student inference")
 BATCH_SIZE = 128
 # Kind of work -> functions of the core; the first pattern that matches decides.
 KINDS = {
-    "products with weights": r"^(run_tile|row_product|row_outer|finish_tile|matmul_edge|layer_tiles)",
-    "packing": r"^row_pack|^pack_item|^transpose",
-    "attention": r"^row_(matmul|softmax|dot)|attention|^forward_head|^head_|^keys_backward|^attend|bring_home",
-    "activation": r"^row_(activate|tanh)",
-    "LayerNorm": r"^row_normalize|^kd_norm",
-    "dropout": r"^row_(dropout|random)|^philox|^random_blocks|^drop_(row|block)|^kd_dropout",
-    "embeddings, sums and copies": r"^row_(add|sum|scale|multiply)|embed|memmove|memcpy|memset|^clear|^row_add_three",
+    "products with weights": r"^(run_tile|kernel_product|kernel_outer|finish_tile|matmul_edge|layer_tiles)",
+    "packing": r"^kernel_pack|^pack_item|^transpose",
+    "attention": r"^kernel_(matmul|softmax|dot)|attention|^forward_head|^head_|^keys_backward|^attend|copy_back",
+    "activation": r"^kernel_(activate|tanh)",
+    "LayerNorm": r"^kernel_normalize|^kd_norm",
+    "dropout": r"^kernel_(dropout|random)|^philox|^random_blocks|^drop_(row|block)|^kd_dropout",
+    "embeddings, sums and copies": r"^kernel_(add|sum|scale|multiply)|embed|memmove|memcpy|memset|^clear",
     "AdamW": r"adamw|^replay|^update_item|^deferred",
     "waiting for threads": r"^(await|serve|worker|take_items|begin_loop)",
 }

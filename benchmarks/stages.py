@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import kdistill as kd
-from kdistill.data.dataset import Dataset, encode, read_rows
+from kdistill.data.columns import read_rows
+from kdistill.data.dataset import Dataset, encode
 from kdistill.distill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
 from kdistill.system.progress import Progress
 from kdistill.train.arguments import DistillationTrainingArguments

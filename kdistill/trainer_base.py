@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .data.columns import labelled_rows
 from .data.dataset import Dataset
+from .data.labels import labelled_rows
 from .models.checkpoint import WEIGHTS_FILES
 from .models.model import BertForSequenceClassification
 from .report.card import CARD_FILE, model_card

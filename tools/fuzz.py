@@ -1,8 +1,8 @@
 """Fuzzing: atheris, which is guided by coverage, looks for files on which a reader fails without a proper error.
 
-Usage: python tools/fuzz.py [--seconds N] [READER...]; readers are those of tests/readers.py, by default all. Each runs
-in a separate process and starts from valid files; findings are written to build/fuzz/READER. The exit status is 1 if
-there are any.
+Usage: python tools/fuzz.py [--seconds N] [READER...]; by default all readers of tests/support/readers.py. Each runs in
+a separate process and starts from valid files; findings are written to build/fuzz/READER. The exit status is 1 if there
+are any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["kdistill"]):
-        from readers import CLEAN, READERS
+        from support.readers import CLEAN, READERS
     warnings.simplefilter("ignore")
     reader = READERS[name]
 
@@ -49,7 +49,7 @@ def _fast_directory() -> str | None:
 
 def run(name: str, seconds: int) -> tuple[int, bool]:
     """Fuzz one reader in a separate process; return how many inputs were tried and whether one was a finding."""
-    from readers import sound_files
+    from support.readers import sound_files
 
     corpus = FOUND / name / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def run(name: str, seconds: int) -> tuple[int, bool]:
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
         fuzz_one(sys.argv[2], sys.argv[3:])
-    from readers import READERS
+    from support.readers import READERS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=30, help="for each reader (default: 30)")

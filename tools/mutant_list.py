@@ -22,24 +22,24 @@ MUTANTS = [
     Mutant("layers/kd_embed.c", "tables->type + (ptrdiff_t)batch->types[t] * C", "tables->type"),
     Mutant("layers/kd_embed.c", "gradients->position + (t - batch->starts[b]) * C + c0", "gradients->position + c0"),
     Mutant("layers/kd_embed.c", "const float *d = dsum + t * C + c0;", "const float *d = dsum + t * C;"),
-    Mutant("layers/kd_embed.c", "ids[count++] = id;", "ids[count] = id;"),
+    Mutant("layers/kd_embed.c", "touched[count++] = id;", "touched[count] = id;"),
     # ---- products
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
     Mutant("layers/kd_linear.c", "i0 = tile % across * KD_LINEAR_TILE_I", "i0 = 0"),
-    Mutant("arithmetic/kd_gemm.c", "kd_round_up(N, gemm->rows->panel) * K;", "N * K;"),
-    Mutant("arithmetic/kd_gemm.c", "right + n * K, src + n * ld", "right + n * K, src + n"),
-    Mutant("arithmetic/kd_gemm.c", "left + t * k, right + f * k", "left + t * k, right"),
-    Mutant("arithmetic/kd_gemm.c", "pack_columns(gemm, right, b + k0 * ldb", "pack_columns(gemm, right, b"),
-    Mutant("arithmetic/kd_gemm.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
+    Mutant("arithmetic/kd_engine_f32.c", "kd_round_up(N, engine->kernels->panel) * K", "N * K"),
+    Mutant("arithmetic/kd_engine_f32.c", "pack_rows(dst, w + n * ld", "pack_rows(dst, w + n"),
+    Mutant("arithmetic/kd_outer.c", "left + t * k, right + f * k", "left + t * k, right"),
+    Mutant("arithmetic/kd_outer.c", "pack_columns(outer, right, b + k0 * ldb", "pack_columns(outer, right, b"),
+    Mutant("arithmetic/kd_outer.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
     Mutant("arithmetic/kd_kernels_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
-    Mutant("arithmetic/kd_kernels_product.inc", "o.start = p->bias + n;", "o.start = p->bias;"),
+    Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        ".b = p->right + f * p->right_rows + k0 * PANEL",
-        ".b = p->right + f * p->right_rows",
+        "p->right_rows + (p->first_row + k0) * PANEL",
+        "p->right_rows + p->first_row * PANEL",
     ),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
     Mutant(
@@ -56,14 +56,16 @@ MUTANTS = [
         "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
         "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
     ),
-    Mutant("arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first - f)", "ptrdiff_t skip = 0"),
+    Mutant(
+        "arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"
+    ),
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        ".b = p->right + f * p->right_rows + k0 * PANEL",
-        ".b = p->right + f * p->K + k0 * PANEL",
+        "(const float *)p->right + f * p->right_rows",
+        "(const float *)p->right + f * p->K",
     ),
-    Mutant("arithmetic/kd_kernels_product.inc", "end = p->first + p->N;", "end = p->N;"),
+    Mutant("arithmetic/kd_kernels_product.inc", "end = p->first_column + p->N;", "end = p->N;"),
     Mutant("arithmetic/kd_kernels_product.inc", "kd_min(PANEL - skip, p->N - n)", "kd_min(PANEL, p->N - n)"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -72,11 +74,11 @@ MUTANTS = [
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        "o.start + r * o.lds, (size_t)columns * sizeof(float)",
-        "o.start + r * o.lds, (size_t)(PANEL - skip) * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)columns * sizeof(float)",
+        "o.initial + r * o.ldi, (size_t)(PANEL - skip) * sizeof(float)",
     ),
-    Mutant("layers/kd_linear.c", "product.first = head * D;", "product.first = 0;"),
-    Mutant("layers/kd_linear.c", "head * D * gemm->rows->panel;", "head * D;"),
+    Mutant("layers/kd_linear.c", "product.first_column = head * D;", "product.first_column = 0;"),
+    Mutant("layers/kd_linear.c", "product.first_row = head * D;", "product.first_row = 0;"),
     # ---- rows
     Mutant("arithmetic/kd_kernels.inc", "(pair + other)", "(pair - other)"),
     Mutant(
@@ -94,7 +96,7 @@ MUTANTS = [
         "vf_load_n(y + i, m) - a * vf_load_n(x + i, m)",
     ),
     Mutant("arithmetic/kd_kernels.inc", "x * vf_load_n(b + j * K + i, m);", "x * vf_load_n(b + i, m);"),
-    Mutant("arithmetic/kd_kernels.inc", "c[j] = start + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
+    Mutant("arithmetic/kd_kernels.inc", "c[j] = row_bias + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
     Mutant(
         "arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"
@@ -135,26 +137,32 @@ MUTANTS = [
         "lse[(q0 + i) * a->H + head] = max + logf(sum);",
         "lse[(q0 + i) * a->H + head] = max - logf(sum);",
     ),
-    Mutant("layers/kd_attention.c", "rows->scale(p, 1.0f / sum, np);", "rows->scale(p, 1.0f, np);"),
+    Mutant("layers/kd_attention.c", "kernels->scale(p, 1.0f / sum, np);", "kernels->scale(p, 1.0f, np);"),
     Mutant(
         "layers/kd_attention.c",
-        "drop_row(rows, p, p, a, token + q0 + i, head, n);",
-        "drop_row(rows, p, p, a, token + i, head, n);",
+        "drop_row(kernels, p, p, a, token + q0 + i, head, n);",
+        "drop_row(kernels, p, p, a, token + i, head, n);",
     ),
     Mutant(
         "layers/kd_attention.c",
-        "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);",
-        "rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, 0);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, later);",
+        "kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, 0);",
     ),
-    Mutant("layers/kd_attention.c", "rows->dot(dctx + row, ctx + row, D)", "rows->dot(dctx + row, dctx + row, D)"),
+    Mutant(
+        "layers/kd_attention.c", "kernels->dot(dctx + row, ctx + row, D)", "kernels->dot(dctx + row, dctx + row, D)"
+    ),
     # ---- the last layer's attention for [CLS] alone
     Mutant("layers/kd_attention.c", "total[head] += p[i];", "total[head] -= p[i];"),
     Mutant(
-        "layers/kd_attention.c", "drop_row(rows, ds, ds, a, token, head, n);", "drop_row(rows, ds, ds, a, token, 0, n);"
+        "layers/kd_attention.c",
+        "drop_row(kernels, ds, ds, a, token, head, n);",
+        "drop_row(kernels, ds, ds, a, token, 0, n);",
     ),
-    Mutant("layers/kd_attention.c", "rows->dots(ds, np, &of_bias,", "rows->dots(ds, np, NULL,"),
+    Mutant("layers/kd_attention.c", "kernels->dots(ds, np, &of_bias,", "kernels->dots(ds, np, NULL,"),
     Mutant(
-        "layers/kd_attention.c", "rows->dot(dctx + head * D, ctx + head * D, D)", "rows->dot(dctx + head * D, ctx, D)"
+        "layers/kd_attention.c",
+        "kernels->dot(dctx + head * D, ctx + head * D, D)",
+        "kernels->dot(dctx + head * D, ctx, D)",
     ),
     Mutant(
         "layers/kd_attention.c",
@@ -165,13 +173,13 @@ MUTANTS = [
     Mutant("model/kd_bert_cls.c", "cls->total[s.row * H + head], D);", "cls->total[head], D);"),
     Mutant(
         "model/kd_bert_cls.c",
-        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->key, span->M, H);",
-        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->value, span->M, H);",
+        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->key, span->M, H);",
+        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->value, span->M, H);",
     ),
     Mutant(
         "model/kd_bert_cls.c",
-        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 1);",
-        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 0);",
+        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 1);",
+        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 0);",
     ),
     Mutant(
         "model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"
@@ -194,18 +202,18 @@ MUTANTS = [
     ),
     Mutant(
         "model/kd_bert_layer.c",
-        "kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 1);",
-        "kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 0);",
+        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 1);",
+        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 0);",
     ),
     Mutant(
         "model/kd_bert_layer.c",
-        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 1);",
-        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 0);",
+        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);",
+        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 0);",
     ),
     Mutant(
         "model/kd_bert_backward.c",
-        "gemm->rows->tanh_backward(pooled, dx, pooled, M * C);",
-        "gemm->rows->tanh_backward(pooled, dx, pooled, C);",
+        "math->kernels->tanh_backward(pooled, dx, pooled, M * C);",
+        "math->kernels->tanh_backward(pooled, dx, pooled, C);",
     ),
     Mutant(
         "model/kd_bert_backward.c",

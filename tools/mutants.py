@@ -20,24 +20,21 @@ from mutant_list import MUTANTS, SURVIVORS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "mutants"
-TESTS = [
-    *("bert", "core_products", "core_layers", "core_random", "core_batch", "losses", "optim", "deferred_adamw"),
-    *("bert_accumulation", "bert_bits", "core_pool", "model", "flops"),
-]
-# The tests most likely to notice a mutant of a file, which run first.
+# The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
     "kd_loss": ["losses"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],
-    "kd_kernels_random": ["core_random"],
-    "kd_dropout": ["core_random", "bert"],
-    "kd_kernels_product": ["core_products"],
-    "kd_kernels_panels": ["core_products"],
-    "kd_gemm": ["core_products"],
-    "kd_kernels": ["core_layers"],
-    "kd_vec": ["core_layers"],
-    "kd_attention": ["core_layers"],
-    "kd_pool": ["core_pool"],
+    "kd_kernels_random": ["random"],
+    "kd_dropout": ["random", "passes"],
+    "kd_kernels_product": ["products"],
+    "kd_kernels_panels": ["products"],
+    "kd_outer": ["products"],
+    "kd_engine_f32": ["products"],
+    "kd_kernels": ["layers"],
+    "kd_vec": ["layers"],
+    "kd_attention": ["layers"],
+    "kd_pool": ["pool"],
 }
 PATIENCE_SECONDS = 900
 
@@ -57,8 +54,8 @@ def _build(directory: Path) -> subprocess.CompletedProcess[str]:
 
 def _test(directory: Path, nearest: list[str]) -> tuple[bool, str]:
     """Return whether the tests noticed, and the first that failed."""
-    files = [f"tests/test_{name}.py" for name in dict.fromkeys([*nearest, *TESTS])]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    files = [f"tests/core/test_{name}.py" for name in nearest]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "tests/core"]
     environment = os.environ | {"PYTHONPATH": str(directory)}
     try:
         run = subprocess.run(

@@ -31,25 +31,26 @@ typedef struct kd_adamw_step {
 /* What a product does with each element once its sum is complete. */
 typedef enum kd_finish {
     KD_FINISH_NONE,
-    KD_FINISH_ACTIVATE, /* c = act(c); other = act'(c) unless it is NULL */
-    KD_FINISH_MULTIPLY, /* other *= c */
+    KD_FINISH_ACTIVATE,    /* c = act(c); slope = act'(c before that), unless slope is NULL */
+    KD_FINISH_SCALE_SLOPE, /* slope *= c */
 } kd_finish;
 
-/* c (M, N) = start + a right, for a (M, K) and K rows and N columns of a packed operand (kd_gemm_pack_right). */
+/* c (M, N) = a right + (accumulate ? c : bias), then `finish`, for a (M, K) and K rows and N columns of an operand that
+ * an engine packed. */
 typedef struct kd_product {
     float *c;
-    ptrdiff_t ldc; /* rows of c and of other lie so far apart */
+    ptrdiff_t ldc; /* rows of c and of slope lie ldc apart */
     const float *a;
     ptrdiff_t lda;
-    const float *right;   /* row k of its first panel lies k * panel further: there the K rows begin */
-    ptrdiff_t right_rows; /* of the whole operand */
-    ptrdiff_t first;      /* its column that is c's first */
+    const void *right;                 /* the whole operand, as kd_engine packs it */
+    ptrdiff_t right_rows;              /* that it has */
+    ptrdiff_t first_row, first_column; /* where its K rows and N columns begin */
     ptrdiff_t M, N, K;
-    int accumulate;    /* start is c itself; */
-    const float *bias; /* otherwise (N), the same in every row, or NULL for 0 */
+    int accumulate;
+    const float *bias; /* (N), added to every row; NULL: 0 */
     kd_finish finish;
     kd_activation activation;
-    float *other; /* (M, N) */
+    float *slope; /* (M, N). ACTIVATE writes act'(c) here; SCALE_SLOPE multiplies it by c. May be NULL with ACTIVATE. */
 } kd_product;
 
 typedef struct kd_kernels {
@@ -93,10 +94,10 @@ typedef struct kd_kernels {
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
     /* Dot product of x[n] and y[n]. */
     float (*dot)(const float *x, const float *y, ptrdiff_t n);
-    /* c[M][N] = start[M] + a b^T for a[M][K] and b[N][K]; start NULL: 0. For few rows, which a transposition of b
-     * would cost more than. Rows of c lie ldc apart. */
-    void (*dots)(float *c, ptrdiff_t ldc, const float *start, const float *a, const float *b, ptrdiff_t M, ptrdiff_t N,
-                 ptrdiff_t K);
+    /* c[m][n] = row_bias[m] + a[m] . b[n] for a[M][K] and b[N][K]; row_bias NULL: 0. For so few rows of a that
+     * transposing b for matmul would cost more. Rows of c lie ldc apart. */
+    void (*dots)(float *c, ptrdiff_t ldc, const float *row_bias, const float *a, const float *b, ptrdiff_t M,
+                 ptrdiff_t N, ptrdiff_t K);
 
     /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
     void (*random_bits)(uint16_t *bits, const kd_random_row *row, uint32_t block);

@@ -10,19 +10,19 @@
 #define PAUSE() ((void)0)
 #endif
 
-/* How long a member looks for the next loop, or for the end of this one, before it sleeps: about 50 us, as long as
- * waking it takes. Offering the core to others instead (sched_yield) gives it away for a whole slice. */
+/* How often a member looks for the next loop, or for the end of this one, before it sleeps: about 50 us, as long as
+ * waking it takes. sched_yield instead would give the core away for a whole time slice. */
 enum { SPINS = 2500 };
 
-/* How long a worker without a team looks for one before it sleeps: a few times SPINS, since waking it
- * takes some 50 us and a training step opens a team for each of its parts. */
+/* How often a worker without a team looks for one before it sleeps: more than SPINS, since a training step opens a
+ * team for each of its parts. */
 enum { IDLE_SPINS = 4000 };
 
-/* Where threads sleep until a number changes; pool_lock guards it, whoever changes the number rings. */
-typedef struct bell {
-    atomic_int sleepers;
-    pthread_cond_t rung;
-} bell;
+/* Threads that sleep until a number changes. pool_lock guards them; whoever changes the number wakes them. */
+typedef struct sleepers {
+    atomic_int count;
+    pthread_cond_t woken;
+} sleepers;
 
 typedef struct worker worker;
 
@@ -31,11 +31,11 @@ struct worker {
     kd_team *team;
     int member;
     atomic_uint calls; /* how often it was given a team; changes last */
-    bell given;
+    sleepers call_sleepers;
     pthread_t thread;
 };
 
-/* Items nobody has taken yet. */
+/* The items of one member that nobody has taken yet. */
 typedef struct share {
     _Alignas(KD_ALIGN) atomic_ptrdiff_t next;
     ptrdiff_t end;
@@ -49,9 +49,9 @@ struct kd_team {
     void *context;
     share shares[KD_POOL_MAX_THREADS];
     _Alignas(KD_ALIGN) atomic_uint loop; /* counts loops; workers watch it */
-    bell begun;
+    sleepers loop_sleepers;
     _Alignas(KD_ALIGN) atomic_uint busy; /* workers still in the current loop */
-    bell ended;
+    sleepers end_sleepers;
     atomic_int leave; /* set before the last change of `loop` */
 };
 
@@ -79,24 +79,24 @@ static void take_items(kd_team *team, int member)
     }
 }
 
-static void open_bell(bell *b)
+static void init_sleepers(sleepers *s)
 {
-    atomic_init(&b->sleepers, 0);
-    pthread_cond_init(&b->rung, NULL);
+    atomic_init(&s->count, 0);
+    pthread_cond_init(&s->woken, NULL);
 }
 
-static void ring(bell *b)
+static void wake(sleepers *s)
 {
-    if (atomic_load(&b->sleepers) == 0)
+    if (atomic_load(&s->count) == 0)
         return;
     pthread_mutex_lock(&pool_lock);
-    pthread_cond_broadcast(&b->rung);
+    pthread_cond_broadcast(&s->woken);
     pthread_mutex_unlock(&pool_lock);
 }
 
-/* Waits until `number` is no longer `seen`. A sleeper counts itself before it looks for the last time, and a ringer
- * changes the number before it counts sleepers: one of the two sees the other. */
-static void await_change(atomic_uint *number, unsigned seen, bell *b, int spins)
+/* Waits until `number` is no longer `seen`. A sleeper counts itself before it looks for the last time, and a waker
+ * changes the number before it reads the count: one of the two sees the other. */
+static void await_change(atomic_uint *number, unsigned seen, sleepers *s, int spins)
 {
     for (int spin = 0; spin < spins; spin++) {
         if (atomic_load_explicit(number, memory_order_acquire) != seen)
@@ -104,23 +104,23 @@ static void await_change(atomic_uint *number, unsigned seen, bell *b, int spins)
         PAUSE();
     }
     pthread_mutex_lock(&pool_lock);
-    atomic_fetch_add(&b->sleepers, 1);
+    atomic_fetch_add(&s->count, 1);
     while (atomic_load(number) == seen)
-        pthread_cond_wait(&b->rung, &pool_lock);
-    atomic_fetch_sub(&b->sleepers, 1);
+        pthread_cond_wait(&s->woken, &pool_lock);
+    atomic_fetch_sub(&s->count, 1);
     pthread_mutex_unlock(&pool_lock);
 }
 
 static void end_work(kd_team *team)
 {
     if (atomic_fetch_sub(&team->busy, 1) == 1)
-        ring(&team->ended);
+        wake(&team->end_sleepers);
 }
 
 static void serve(kd_team *team, int member)
 {
     for (unsigned seen = 0;; seen++) {
-        await_change(&team->loop, seen, &team->begun, SPINS);
+        await_change(&team->loop, seen, &team->loop_sleepers, SPINS);
         if (atomic_load_explicit(&team->leave, memory_order_relaxed))
             break;
         take_items(team, member);
@@ -133,7 +133,7 @@ static void *worker_main(void *argument)
 {
     worker *self = argument;
     for (unsigned served = 0;; served++) {
-        await_change(&self->calls, served, &self->given, IDLE_SPINS);
+        await_change(&self->calls, served, &self->call_sleepers, IDLE_SPINS);
         serve(self->team, self->member);
     }
     return NULL;
@@ -145,13 +145,13 @@ static kd_status start_worker(worker **started)
     if (!w)
         return KD_NO_MEMORY;
     pthread_attr_t attributes;
-    open_bell(&w->given);
+    init_sleepers(&w->call_sleepers);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int failed = pthread_create(&w->thread, &attributes, worker_main, w);
     pthread_attr_destroy(&attributes);
     if (failed) {
-        pthread_cond_destroy(&w->given.rung);
+        pthread_cond_destroy(&w->call_sleepers.woken);
         free(w);
         return KD_NO_THREADS;
     }
@@ -170,7 +170,7 @@ static void release_workers(kd_team *team)
     }
 }
 
-/* With pool_lock held: gives the team `members - 1` workers, or none and says why not. */
+/* With pool_lock held: gives the team `members - 1` workers; without that many, gives it none and returns why. */
 static kd_status gather_workers(kd_team *team)
 {
     for (int member = 1; member < team->members; member++) {
@@ -191,7 +191,7 @@ static kd_status gather_workers(kd_team *team)
     return KD_OK;
 }
 
-/* With pool_lock held: a team without workers; NULL without memory. */
+/* With pool_lock held: returns a team without workers, or NULL when there is no memory for one. */
 static kd_team *take_team(int members)
 {
     kd_team *team = pool_teams;
@@ -200,8 +200,8 @@ static kd_team *take_team(int members)
     } else {
         if (!(team = aligned_alloc(KD_ALIGN, sizeof *team)))
             return NULL;
-        open_bell(&team->begun);
-        open_bell(&team->ended);
+        init_sleepers(&team->loop_sleepers);
+        init_sleepers(&team->end_sleepers);
     }
     team->workers = NULL;
     team->members = members;
@@ -211,7 +211,7 @@ static kd_team *take_team(int members)
     return team;
 }
 
-/* With pool_lock held: to be opened again. */
+/* With pool_lock held: keeps the team, to be opened again. */
 static void put_team_back(kd_team *team)
 {
     team->next_closed = pool_teams;
@@ -227,7 +227,7 @@ kd_status kd_pool_open(kd_team **opened, int members)
         for (worker *w = team->workers; w; w = w->next) {
             w->team = team;
             atomic_fetch_add_explicit(&w->calls, 1, memory_order_release);
-            pthread_cond_signal(&w->given.rung);
+            pthread_cond_signal(&w->call_sleepers.woken);
         }
         pool_open_teams++;
         *opened = team;
@@ -242,13 +242,13 @@ static void begin_loop(kd_team *team)
 {
     atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);
     atomic_fetch_add(&team->loop, 1);
-    ring(&team->begun);
+    wake(&team->loop_sleepers);
 }
 
 static void await_workers(kd_team *team)
 {
     for (unsigned busy; (busy = atomic_load_explicit(&team->busy, memory_order_acquire)) > 0;)
-        await_change(&team->busy, busy, &team->ended, SPINS);
+        await_change(&team->busy, busy, &team->end_sleepers, SPINS);
 }
 
 void kd_pool_close(kd_team *team)
@@ -285,8 +285,8 @@ void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
 }
 
 /* fork() copies one thread: it must see no team half way through a loop. So the parent waits until
- * every team is closed (other threads' calls are short), and the child forgets the workers it has
- * not got; their few hundred bytes stay behind in it. */
+ * every team is closed (other threads' calls are short), and the child forgets the workers, which only the parent
+ * has; their few hundred bytes stay allocated in it. */
 static void before_fork(void)
 {
     pthread_mutex_lock(&pool_lock);
@@ -299,7 +299,7 @@ static void after_fork_in_parent(void) { pthread_mutex_unlock(&pool_lock); }
 static void after_fork_in_child(void)
 {
     pool_idle = NULL;
-    /* A copied condition may count waiters that the child has not got. */
+    /* A copied condition may count waiters that only the parent has. */
     pool_quiet = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     pthread_mutex_unlock(&pool_lock);
 }

@@ -16,7 +16,7 @@
 
 typedef struct kd_team kd_team;
 
-/* Does item `item` of a loop. `member` is 0 .. members - 1 and tells threads apart (for scratch). */
+/* Does item `item` of a loop. `member`, 0 .. members - 1, is the thread's number, for scratch memory. */
 typedef void (*kd_item)(void *context, ptrdiff_t item, int member);
 
 enum { KD_POOL_MAX_THREADS = 256 };

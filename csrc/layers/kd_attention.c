@@ -47,131 +47,132 @@ ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest)
 }
 
 /* dst (D, np) = the n rows of src (rows C apart), transposed; columns past n are 0. */
-static void transpose(const kd_kernels *rows, float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
+static void transpose(const kd_kernels *kernels, float *dst, const float *src, ptrdiff_t n, ptrdiff_t D, ptrdiff_t C)
 {
-    rows->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_KERNELS_WIDTH));
+    kernels->pack_rows(dst, src, C, D, n, kd_round_up(n, KD_KERNELS_WIDTH));
 }
 
-/* matmul takes and gives whole registers of columns. Rows of D columns, C apart, which have those are used as
- * they lie; others are copied to a scratch array, Dp apart, with zeros in the columns past D. */
+/* matmul reads and writes whole registers of columns. Where D is a multiple of a register, it works on the rows where
+ * they lie, C apart; otherwise on a scratch copy, Dp apart, with zeros in the columns past D. */
 typedef struct wide_rows {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     ptrdiff_t D, Dp, C;
     int whole;
     ptrdiff_t ld;
 } wide_rows;
 
-static wide_rows wide_rows_of(const kd_kernels *rows, ptrdiff_t D, ptrdiff_t C)
+static wide_rows wide_rows_of(const kd_kernels *kernels, ptrdiff_t D, ptrdiff_t C)
 {
     ptrdiff_t Dp = kd_round_up(D, KD_KERNELS_WIDTH);
-    return (wide_rows){rows, D, Dp, C, D == Dp, D == Dp ? C : Dp};
+    return (wide_rows){kernels, D, Dp, C, D == Dp, D == Dp ? C : Dp};
 }
 
-/* n rows as matmul's right operand; `ld` apart. */
+/* Returns n rows as an operand of matmul, `ld` apart. */
 static const float *operand(const wide_rows *h, const float *src, float *scratch, ptrdiff_t n)
 {
     if (h->whole)
         return src;
-    h->rows->pack_columns(scratch, src, h->C, n, h->D, h->Dp);
+    h->kernels->pack_columns(scratch, src, h->C, n, h->D, h->Dp);
     return scratch;
 }
 
-/* Where matmul shall write n rows that belong in dst. */
-static float *result(const wide_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
+/* Returns where matmul writes rows that belong in dst. copy_back follows. */
+static float *output(const wide_rows *h, float *dst, float *scratch) { return h->whole ? dst : scratch; }
 
-/* Brings what was written there home. */
-static void bring_home(const wide_rows *h, float *dst, const float *written, ptrdiff_t n)
+/* Copies n rows that matmul wrote to scratch memory to where they belong. */
+static void copy_back(const wide_rows *h, float *dst, const float *written, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; written != dst && i < n; i++)
         memcpy(dst + i * h->C, written + i * h->ld, (size_t)h->D * sizeof(float));
 }
 
-static void drop_row(const kd_kernels *rows, float *y, const float *p, const kd_attention *a, ptrdiff_t token,
+static void drop_row(const kd_kernels *kernels, float *y, const float *p, const kd_attention *a, ptrdiff_t token,
                      ptrdiff_t head, ptrdiff_t n)
 {
-    kd_dropout_row(rows, y, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
+    kd_dropout_row(kernels, y, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
 }
 
-static void forward_head(const kd_kernels *rows, float *ctx, float *lse, const float *q, const float *k, const float *v,
-                         const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n, const head_scratch *s)
+static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
+                         const float *v, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n,
+                         const head_scratch *s)
 {
-    const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
+    const wide_rows h = wide_rows_of(kernels, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
-    transpose(rows, s->kt, k + head * D, n, D, C);
+    transpose(kernels, s->kt, k + head * D, n, D, C);
     const float *values = operand(&h, v + head * D, s->wide, n);
     for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
         ptrdiff_t count = kd_min(QUERIES, n - q0);
-        rows->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
+        kernels->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             float *p = s->p + i * np;
-            lse[(q0 + i) * a->H + head] = rows->softmax(p, n, np, scale);
-            drop_row(rows, p, p, a, token + q0 + i, head, n);
+            lse[(q0 + i) * a->H + head] = kernels->softmax(p, n, np, scale);
+            drop_row(kernels, p, p, a, token + q0 + i, head, n);
         }
-        float *home = ctx + q0 * C + head * D, *out = result(&h, home, s->out);
-        rows->matmul(out, h.ld, s->p, np, 1, values, h.ld, count, h.Dp, n, 0);
-        bring_home(&h, home, out, count);
+        float *ctx_rows = ctx + q0 * C + head * D, *out = output(&h, ctx_rows, s->out);
+        kernels->matmul(out, h.ld, s->p, np, 1, values, h.ld, count, h.Dp, n, 0);
+        copy_back(&h, ctx_rows, out, count);
     }
 }
 
-void kd_attention_forward(const kd_kernels *rows, float *ctx, float *lse, const float *q, const float *k,
+void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
                           const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        forward_head(rows, ctx, lse, q, k, v, attention, head, token, n, &s);
+        forward_head(kernels, ctx, lse, q, k, v, attention, head, token, n, &s);
 }
 
 /* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
  * dS = P (dP - delta),  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);  dK = dS^T Q / sqrt(D). */
-static void backward_head(const kd_kernels *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+static void backward_head(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
                           const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n,
                           const head_scratch *s)
 {
-    const wide_rows h = wide_rows_of(rows, a->D, a->H * a->D);
+    const wide_rows h = wide_rows_of(kernels, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
-    transpose(rows, s->kt, k + head * D, n, D, C);
-    transpose(rows, s->vt, v + head * D, n, D, C);
+    transpose(kernels, s->kt, k + head * D, n, D, C);
+    transpose(kernels, s->vt, v + head * D, n, D, C);
     const float *keys = operand(&h, k + head * D, s->wide, n);
-    float *dv = result(&h, v + head * D, s->dv); /* v is read through vt only */
+    float *dv = output(&h, v + head * D, s->dv); /* v is read through vt only */
     for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
         const ptrdiff_t count = kd_min(QUERIES, n - q0);
         const int later = q0 > 0;
-        float *home = q + q0 * C + head * D, *dq = result(&h, home, s->out);
-        const float *query = operand(&h, home, s->query, count);
-        const float *upper = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
-        rows->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
+        float *q_rows = q + q0 * C + head * D, *dq = output(&h, q_rows, s->out);
+        const float *query = operand(&h, q_rows, s->query, count);
+        const float *dctx_rows = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
+        kernels->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
-            rows->softmax_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
-            drop_row(rows, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
+            kernels->softmax_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
+            drop_row(kernels, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
         }
-        rows->matmul(dv, h.ld, s->dp, 1, np, upper, h.ld, n, h.Dp, count, later);
-        rows->matmul(s->dp, np, upper, h.ld, 1, s->vt, np, count, np, D, 0);
+        kernels->matmul(dv, h.ld, s->dp, 1, np, dctx_rows, h.ld, n, h.Dp, count, later);
+        kernels->matmul(s->dp, np, dctx_rows, h.ld, 1, s->vt, np, count, np, D, 0);
         for (ptrdiff_t i = 0; i < count; i++) {
             ptrdiff_t row = (q0 + i) * C + head * D;
-            drop_row(rows, s->dp + i * np, s->dp + i * np, a, token + q0 + i, head, n);
-            rows->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np, rows->dot(dctx + row, ctx + row, D),
-                                   np, scale);
+            drop_row(kernels, s->dp + i * np, s->dp + i * np, a, token + q0 + i, head, n);
+            kernels->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np,
+                                      kernels->dot(dctx + row, ctx + row, D), np, scale);
         }
-        rows->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
-        rows->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
-        bring_home(&h, home, dq, count);
+        kernels->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
+        kernels->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
+        copy_back(&h, q_rows, dq, count);
     }
-    bring_home(&h, v + head * D, dv, n);
+    copy_back(&h, v + head * D, dv, n);
     for (ptrdiff_t i = 0; i < n; i++) /* not before every query has read the keys */
         memcpy(k + i * C + head * D, s->dk + i * h.Dp, (size_t)D * sizeof(float));
 }
 
-void kd_attention_backward(const kd_kernels *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
                            const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                            float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        backward_head(rows, q, k, v, dctx, ctx, lse, attention, head, token, n, &s);
+        backward_head(kernels, q, k, v, dctx, ctx, lse, attention, head, token, n, &s);
 }
 
 /* ---- one query, weights absorbed -------------------------------------------------------------------- */
@@ -207,55 +208,55 @@ ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t
     return (ptrdiff_t)(measure.used / sizeof(float));
 }
 
-void kd_attention_absorbed_forward(const kd_kernels *rows, float *z, float *total, float *lse, const float *u,
+void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *total, float *lse, const float *u,
                                    const float *x, const kd_attention *a, ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     const ptrdiff_t H = a->H, C = H * a->D, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)a->D);
-    const wide_rows wide = wide_rows_of(rows, C, C);
+    const wide_rows wide = wide_rows_of(kernels, C, C);
     kd_arena arena = kd_arena_over(scratch);
     absorbed_scratch s = place_absorbed(&arena, n, a);
-    rows->dots(s.p, np, NULL, u, x, H, n, C);
+    kernels->dots(s.p, np, NULL, u, x, H, n, C);
     for (ptrdiff_t head = 0; head < H; head++) {
         float *p = s.p + head * np;
-        lse[head] = rows->softmax(p, n, np, scale);
-        drop_row(rows, p, p, a, token, head, n);
+        lse[head] = kernels->softmax(p, n, np, scale);
+        drop_row(kernels, p, p, a, token, head, n);
         total[head] = 0;
         for (ptrdiff_t i = 0; i < n; i++)
             total[head] += p[i];
     }
-    float *out = result(&wide, z, s.out);
-    rows->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
-    bring_home(&wide, z, out, H);
+    float *out = output(&wide, z, s.out);
+    kernels->matmul(out, wide.ld, s.p, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
+    copy_back(&wide, z, out, H);
 }
 
 /* With Pd = dropout(P):  dPd = dz x^T + dctx bv;  dP = dropout(dPd);  dS = P (dP - delta) / sqrt(D), where
  * delta = sum_j P_j dP_j = dctx . ctx;  du = dS x;  dx = Pd^T dz + dS^T u. */
-void kd_attention_absorbed_backward(const kd_kernels *rows, float *x, float *u, const float *dz, const float *dctx,
+void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *u, const float *dz, const float *dctx,
                                     const float *ctx, const float *lse, const float *value_bias, const kd_attention *a,
                                     ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     const ptrdiff_t H = a->H, D = a->D, C = H * D, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
-    const wide_rows wide = wide_rows_of(rows, C, C);
+    const wide_rows wide = wide_rows_of(kernels, C, C);
     kd_arena arena = kd_arena_over(scratch);
     absorbed_scratch s = place_absorbed(&arena, n, a);
-    rows->dots(s.p, np, NULL, u, x, H, n, C);
+    kernels->dots(s.p, np, NULL, u, x, H, n, C);
     for (ptrdiff_t head = 0; head < H; head++) {
         float *p = s.p + head * np, *ds = s.ds + head * np;
-        float of_bias = rows->dot(dctx + head * D, value_bias + head * D, D);
-        float delta = rows->dot(dctx + head * D, ctx + head * D, D);
-        rows->softmax_known(p, lse[head], n, np, scale);
-        drop_row(rows, s.dropped + head * np, p, a, token, head, n);
-        rows->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
-        drop_row(rows, ds, ds, a, token, head, n);
-        rows->softmax_backward(ds, ds, p, delta, n, scale);
+        float of_bias = kernels->dot(dctx + head * D, value_bias + head * D, D);
+        float delta = kernels->dot(dctx + head * D, ctx + head * D, D);
+        kernels->softmax_known(p, lse[head], n, np, scale);
+        drop_row(kernels, s.dropped + head * np, p, a, token, head, n);
+        kernels->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
+        drop_row(kernels, ds, ds, a, token, head, n);
+        kernels->softmax_backward(ds, ds, p, delta, n, scale);
     }
-    rows->matmul(s.out, wide.Dp, s.ds, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
-    float *dx = result(&wide, x, s.x);
-    rows->matmul(dx, wide.ld, s.dropped, 1, np, operand(&wide, dz, s.dz, H), wide.ld, n, wide.Dp, H, 0);
-    rows->matmul(dx, wide.ld, s.ds, 1, np, operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);
-    bring_home(&wide, x, dx, n);
+    kernels->matmul(s.out, wide.Dp, s.ds, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
+    float *dx = output(&wide, x, s.x);
+    kernels->matmul(dx, wide.ld, s.dropped, 1, np, operand(&wide, dz, s.dz, H), wide.ld, n, wide.Dp, H, 0);
+    kernels->matmul(dx, wide.ld, s.ds, 1, np, operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);
+    copy_back(&wide, x, dx, n);
     for (ptrdiff_t head = 0; head < H; head++)
         memcpy(u + head * C, s.out + head * wide.Dp, (size_t)C * sizeof(float));
 }

@@ -23,17 +23,17 @@ typedef struct kd_attention {
     float p;                   /* dropout rate */
 } kd_attention;
 
-/* Floats of scratch of forward and backward, for sequences of at most `longest` tokens. */
+/* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 /* ctx (n, C) and lse (n, H) from q, k and v (n, C). `token` is the first token's place in the batch.
  * lse = log sum exp S is what backward needs to form P again. */
-void kd_attention_forward(const kd_kernels *rows, float *ctx, float *lse, const float *q, const float *k,
+void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
                           const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
 
 /* dq, dk and dv (n, C) from dctx (n, C) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
  * overwrites k, dv overwrites v. */
-void kd_attention_backward(const kd_kernels *rows, float *q, float *k, float *v, const float *dctx, const float *ctx,
+void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
                            const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                            float *scratch);
 
@@ -41,13 +41,13 @@ void kd_attention_backward(const kd_kernels *rows, float *q, float *k, float *v,
 ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);
 
 /* One query with the weights absorbed. z (H, C), total (H) = the sum of Pd and lse (H) from u (H, C) and x (n, C). */
-void kd_attention_absorbed_forward(const kd_kernels *rows, float *z, float *total, float *lse, const float *u,
+void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *total, float *lse, const float *u,
                                    const float *x, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                                    float *scratch);
 
 /* In place: x becomes its gradient through keys and values, u its own. dz (H, C) is dctx Wv by heads; dctx, ctx and
  * value_bias are (C). */
-void kd_attention_absorbed_backward(const kd_kernels *rows, float *x, float *u, const float *dz, const float *dctx,
+void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *u, const float *dz, const float *dctx,
                                     const float *ctx, const float *lse, const float *value_bias,
                                     const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
 

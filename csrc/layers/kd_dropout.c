@@ -4,7 +4,7 @@
 
 int kd_dropout_active(const kd_dropout *dropout, float p) { return dropout->on && p > 0; }
 
-void kd_dropout_row(const kd_kernels *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+void kd_dropout_row(const kd_kernels *kernels, float *y, const float *x, const kd_dropout *dropout, int tensor,
                     ptrdiff_t token, ptrdiff_t first, ptrdiff_t n, float p)
 {
     if (!kd_dropout_active(dropout, p)) {
@@ -13,12 +13,12 @@ void kd_dropout_row(const kd_kernels *rows, float *y, const float *x, const kd_d
         return;
     }
     kd_random_row row = {dropout->seed, dropout->step, (uint32_t)tensor, dropout->place + (uint32_t)token};
-    rows->dropout(y, x, &row, first, n, p);
+    kernels->dropout(y, x, &row, first, n, p);
 }
 
-void kd_dropout_rows(const kd_kernels *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+void kd_dropout_rows(const kd_kernels *kernels, float *y, const float *x, const kd_dropout *dropout, int tensor,
                      ptrdiff_t token, ptrdiff_t M, ptrdiff_t n, float p)
 {
     for (ptrdiff_t r = 0; r < M; r++)
-        kd_dropout_row(rows, y + r * n, x + r * n, dropout, tensor, token + r, 0, n, p);
+        kd_dropout_row(kernels, y + r * n, x + r * n, dropout, tensor, token + r, 0, n, p);
 }

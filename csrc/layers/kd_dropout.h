@@ -31,11 +31,11 @@ int kd_dropout_active(const kd_dropout *dropout, float p);
 
 /* y (n) = dropout of x (n), one token's row: features first .. first + n - 1 of `tensor`; first is a
  * multiple of KD_RANDOM_BLOCK. `token` counts within the batch. y may be x; y = x unless active. */
-void kd_dropout_row(const kd_kernels *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+void kd_dropout_row(const kd_kernels *kernels, float *y, const float *x, const kd_dropout *dropout, int tensor,
                     ptrdiff_t token, ptrdiff_t first, ptrdiff_t n, float p);
 
 /* The same for (M, n), the rows of tokens token .. token + M - 1. */
-void kd_dropout_rows(const kd_kernels *rows, float *y, const float *x, const kd_dropout *dropout, int tensor,
+void kd_dropout_rows(const kd_kernels *kernels, float *y, const float *x, const kd_dropout *dropout, int tensor,
                      ptrdiff_t token, ptrdiff_t M, ptrdiff_t n, float p);
 
 #endif

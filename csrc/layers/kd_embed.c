@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Rows of the word embeddings lie anywhere: that of the token AHEAD of this one is fetched while this one is added. */
+/* Rows of the word embeddings lie anywhere, so the row that is AHEAD tokens further is fetched while one is added. */
 enum { AHEAD = 8 };
 
 static void fetch_word(const float *table, const kd_batch *batch, ptrdiff_t t, ptrdiff_t end, ptrdiff_t n, ptrdiff_t C)
@@ -24,17 +24,17 @@ void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd
     }
 }
 
-void kd_embed_forward(const kd_kernels *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+void kd_embed_forward(const kd_kernels *kernels, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
 {
     for (ptrdiff_t b = b0; b < b1; b++)
         for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C)
-            rows->add_three(sum, tables->word + (ptrdiff_t)batch->ids[t] * C,
-                            tables->position + (t - batch->starts[b]) * C,
-                            tables->type + (ptrdiff_t)batch->types[t] * C, C);
+            kernels->add_three(sum, tables->word + (ptrdiff_t)batch->ids[t] * C,
+                               tables->position + (t - batch->starts[b]) * C,
+                               tables->type + (ptrdiff_t)batch->types[t] * C, C);
 }
 
-void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients, const float *dsum,
+void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradients, const float *dsum,
                        const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C)
 {
     ptrdiff_t width = c1 - c0;
@@ -42,24 +42,24 @@ void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients,
         for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++) {
             const float *d = dsum + t * C + c0;
             fetch_word(gradients->word + c0, batch, t + AHEAD, batch->N, width, C);
-            rows->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
-            rows->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
+            kernels->add(gradients->word + (ptrdiff_t)batch->ids[t] * C + c0, d, width);
+            kernels->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
         }
     }
     for (ptrdiff_t t = 0, end; t < batch->N; t = end) { /* a type's tokens are many in a row */
         for (end = t + 1; end < batch->N && batch->types[end] == batch->types[t];)
             end++;
-        rows->sum_rows(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, dsum + t * C + c0, end - t, width, C);
+        kernels->sum_rows(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, dsum + t * C + c0, end - t, width, C);
     }
 }
 
-ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch)
+ptrdiff_t kd_embed_mark(int32_t *touched, uint8_t *is_touched, ptrdiff_t count, const kd_batch *batch)
 {
     for (ptrdiff_t t = 0; t < batch->N; t++) {
         int32_t id = batch->ids[t];
-        if (!mark[id]) {
-            mark[id] = 1;
-            ids[count++] = id;
+        if (!is_touched[id]) {
+            is_touched[id] = 1;
+            touched[count++] = id;
         }
     }
     return count;

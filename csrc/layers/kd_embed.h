@@ -12,7 +12,8 @@ typedef struct kd_batch {
     ptrdiff_t B, N;
 } kd_batch;
 
-/* A batch of B of the rows of `all`, in the order given: ids (N) and types (N), from its own starts (B + 1). */
+/* Copies B rows of `all`, in the order of `rows`, into a batch of N tokens: ids (N) and types (N). starts (B + 1) is the
+ * batch's, already filled in. */
 void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
                    ptrdiff_t B);
 
@@ -22,16 +23,16 @@ typedef struct kd_embed_tables {
 } kd_embed_tables;
 
 /* sum (N', C) for the tokens of sequences b0 .. b1 - 1, in order. */
-void kd_embed_forward(const kd_kernels *rows, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
+void kd_embed_forward(const kd_kernels *kernels, float *sum, const kd_batch *batch, const kd_embed_tables *tables,
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C);
 
 /* Adds columns c0 .. c1 - 1 of dsum (N, C) to the tables' gradients. Threads share the columns, not
  * the tokens: every row of a table then sums its tokens in order, whoever does it. */
-void kd_embed_backward(const kd_kernels *rows, const kd_embed_tables *gradients, const float *dsum,
+void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradients, const float *dsum,
                        const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
 
-/* Lists the batch's words whose gradient rows were untouched so far: appends to ids (room for V), which
- * has `count` entries, each marked in mark (V). Returns the new count. */
-ptrdiff_t kd_embed_mark(int32_t *ids, uint8_t *mark, ptrdiff_t count, const kd_batch *batch);
+/* Appends to `touched` (room for V, `count` entries so far) the words of the batch that it lacks. is_touched (V) is 1
+ * for every word in the list. Returns the new count. */
+ptrdiff_t kd_embed_mark(int32_t *touched, uint8_t *is_touched, ptrdiff_t count, const kd_batch *batch);
 
 #endif

@@ -2,28 +2,28 @@
 #ifndef KD_LINEAR_H
 #define KD_LINEAR_H
 
-#include "arithmetic/kd_gemm.h"
+#include "arithmetic/kd_arithmetic.h"
 
 /* Where a layer's weight lies packed. `backward` is NULL in a frozen model. */
 typedef struct kd_linear {
-    const float *forward;  /* W^T as a right operand: k runs over inputs */
-    const float *backward; /* W as a right operand: k runs over outputs */
-    const float *bias;     /* (O) */
+    const void *forward;  /* W^T as the engine packs it: k runs over inputs */
+    const void *backward; /* W: k runs over outputs */
+    const float *bias;    /* (O) */
     ptrdiff_t I, O;
 } kd_linear;
 
 /* y (M, O) = x W^T + b, x (M, I). */
-void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M);
+void kd_linear_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M);
 
 /* dx (M, I) = (accumulate ? dx : 0) + dy W, dy (M, O). */
-void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
-                              int accumulate);
+void kd_linear_backward_input(const kd_arithmetic *math, float *dx, const float *dy, const kd_linear *layer,
+                              ptrdiff_t M, int accumulate);
 
 /* Each head by itself: W_h is the O / H rows of W that make head h. y_h (M, O / H) += x_h W_h^T and x_h (M, I) =
  * y_h W_h, for x (M, H, I) and y (M, O); no bias. */
-void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
+void kd_linear_heads_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
                              ptrdiff_t H);
-void kd_linear_heads_backward(const kd_gemm *gemm, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
+void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
                               ptrdiff_t H);
 
 /* The products of the two, for a caller that adds what follows. */
@@ -39,8 +39,8 @@ ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
 
 /* Tile `tile` of dw (O, I) += dy^T x, from dy (N, O) and x (N, I), rows ldy and ldx apart. `scratch`:
  * kd_linear_tile_size. */
-void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
+void kd_linear_backward_weight(const kd_arithmetic *math, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
                                ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch);
-ptrdiff_t kd_linear_tile_size(const kd_gemm *gemm);
+ptrdiff_t kd_linear_tile_size(const kd_arithmetic *math);
 
 #endif

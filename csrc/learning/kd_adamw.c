@@ -23,7 +23,7 @@ kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double e
 }
 
 typedef struct update {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     const kd_adamw *adamw;
 } update;
 
@@ -42,23 +42,23 @@ static void update_item(void *context, ptrdiff_t item, int member)
             step.decay = 1;
         if (from >= to)
             continue;
-        u->rows->adamw(a->p + from, a->g + from, a->m + from, a->v + from, to - from, &step);
+        u->kernels->adamw(a->p + from, a->g + from, a->m + from, a->v + from, to - from, &step);
         if (a->average)
-            u->rows->average(a->average + from, a->p + from, to - from, step.share);
+            u->kernels->average(a->average + from, a->p + from, to - from, step.share);
     }
 }
 
-void kd_adamw_update(const kd_kernels *rows, const kd_adamw *adamw, kd_team *team)
+void kd_adamw_update(const kd_kernels *kernels, const kd_adamw *adamw, kd_team *team)
 {
     const kd_segment *first = &adamw->segments[0], *last = &adamw->segments[adamw->count - 1];
-    update u = {rows, adamw};
+    update u = {kernels, adamw};
     kd_pool_run(team, update_item, &u, kd_ceil_div(last->offset + last->size - first->offset, BLOCK));
 }
 
 /* ---- deferred rows -------------------------------------------------------------------------------- */
 
 typedef struct row_list {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     const kd_deferred *table;
     const int32_t *ids;
     ptrdiff_t n;
@@ -76,32 +76,32 @@ static void deferred_item(void *context, ptrdiff_t item, int member)
         float *p = d->p + id * C, *m = d->m + id * C, *v = d->v + id * C;
         float *average = d->average ? d->average + id * C : NULL;
         if (missed > 0)
-            list->rows->adamw_replay(p, m, v, average, C, d->history + d->done[id] - d->base, missed);
+            list->kernels->adamw_replay(p, m, v, average, C, d->history + d->done[id] - d->base, missed);
         if (list->with_gradient) {
             const kd_adamw_step *step = d->history + d->t - 1 - d->base;
-            list->rows->adamw(p, d->g + id * C, m, v, C, step);
+            list->kernels->adamw(p, d->g + id * C, m, v, C, step);
             if (average)
-                list->rows->average(average, p, C, step->share);
+                list->kernels->average(average, p, C, step->share);
         }
         d->done[id] = (int32_t)d->t;
     }
 }
 
-void kd_deferred_catch_up(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+void kd_deferred_catch_up(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                           kd_team *team)
 {
-    row_list list = {rows, table, ids, n, 0};
+    row_list list = {kernels, table, ids, n, 0};
     kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));
 }
 
-void kd_deferred_update(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+void kd_deferred_update(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                         kd_team *team)
 {
-    row_list list = {rows, table, ids, n, 1};
+    row_list list = {kernels, table, ids, n, 1};
     kd_pool_run(team, deferred_item, &list, kd_ceil_div(n, ROWS));
 }
 
-/* A row already listed is told by its count, which is made negative for the time. */
+/* The count of a row in the list is negative until the list is complete, so that no row enters it twice. */
 ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n)
 {
     ptrdiff_t count = 0;
@@ -120,13 +120,16 @@ ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const in
 /* ---- gradients: rows of the table first, then blocks of the rest ----------------------------------- */
 
 typedef struct gradient_loop {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     const kd_gradient *g;
     double *partial;
     float a;
 } gradient_loop;
 
-ptrdiff_t kd_gradient_blocks(const kd_gradient *g) { return kd_ceil_div(g->n, ROWS) + kd_ceil_div(g->rest, BLOCK); }
+ptrdiff_t kd_gradient_blocks(const kd_gradient *g)
+{
+    return kd_ceil_div(g->n, ROWS) + kd_ceil_div(g->dense_size, BLOCK);
+}
 
 static void sum_squares_item(void *context, ptrdiff_t item, int member)
 {
@@ -135,18 +138,18 @@ static void sum_squares_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
     (void)member;
     if (item >= lists) {
-        loop->partial[item] = loop->rows->sum_squares(g->tail + start, kd_min(BLOCK, g->rest - start));
+        loop->partial[item] = loop->kernels->sum_squares(g->dense + start, kd_min(BLOCK, g->dense_size - start));
         return;
     }
     double sum = 0;
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, g->n); i++)
-        sum += loop->rows->sum_squares(g->table + g->ids[i] * g->C, g->C);
+        sum += loop->kernels->sum_squares(g->table + g->ids[i] * g->C, g->C);
     loop->partial[item] = sum;
 }
 
-double kd_gradient_sum_squares(const kd_kernels *rows, const kd_gradient *g, double *partial, kd_team *team)
+double kd_gradient_sum_squares(const kd_kernels *kernels, const kd_gradient *g, double *partial, kd_team *team)
 {
-    gradient_loop loop = {rows, g, partial, 0};
+    gradient_loop loop = {kernels, g, partial, 0};
     kd_pool_run(team, sum_squares_item, &loop, kd_gradient_blocks(g));
     double total = 0;
     for (ptrdiff_t i = 0; i < kd_gradient_blocks(g); i++)
@@ -154,13 +157,13 @@ double kd_gradient_sum_squares(const kd_kernels *rows, const kd_gradient *g, dou
     return total;
 }
 
-/* A NaN times 0 stays a NaN: clearing writes. */
+/* a = 0 writes zeros, since NaN times 0 is NaN. */
 static void scale_part(const gradient_loop *loop, float *x, ptrdiff_t n)
 {
     if (loop->a == 0)
         memset(x, 0, (size_t)n * sizeof(float));
     else
-        loop->rows->scale(x, loop->a, n);
+        loop->kernels->scale(x, loop->a, n);
 }
 
 static void scale_item(void *context, ptrdiff_t item, int member)
@@ -170,15 +173,15 @@ static void scale_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t lists = kd_ceil_div(g->n, ROWS), start = (item - lists) * BLOCK;
     (void)member;
     if (item >= lists) {
-        scale_part(loop, g->tail + start, kd_min(BLOCK, g->rest - start));
+        scale_part(loop, g->dense + start, kd_min(BLOCK, g->dense_size - start));
         return;
     }
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, g->n); i++)
         scale_part(loop, g->table + g->ids[i] * g->C, g->C);
 }
 
-void kd_gradient_scale(const kd_kernels *rows, const kd_gradient *g, float a, kd_team *team)
+void kd_gradient_scale(const kd_kernels *kernels, const kd_gradient *g, float a, kd_team *team)
 {
-    gradient_loop loop = {rows, g, NULL, a};
+    gradient_loop loop = {kernels, g, NULL, a};
     kd_pool_run(team, scale_item, &loop, kd_gradient_blocks(g));
 }

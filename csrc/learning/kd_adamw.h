@@ -34,7 +34,7 @@ typedef struct kd_adamw {
     float *average;     /* like p, or NULL */
 } kd_adamw;
 
-/* A table whose rows are brought up to date when needed. */
+/* A table whose rows get the steps they have missed only when they are next needed. */
 typedef struct kd_deferred {
     float *p, *m, *v;             /* (V, C) */
     const float *g;               /* (V, C), read for rows with a gradient only */
@@ -45,36 +45,36 @@ typedef struct kd_deferred {
     float *average; /* (V, C), or NULL */
 } kd_deferred;
 
-/* The step's constants after t - 1 earlier steps; its share is 0. */
+/* Returns the constants of step t, which t - 1 steps precede; its share is 0. */
 kd_adamw_step kd_adamw_constants(double lr, double beta1, double beta2, double eps, double weight_decay, double t);
 
-/* One step on all segments. */
-void kd_adamw_update(const kd_kernels *rows, const kd_adamw *adamw, kd_team *team);
+/* Does one step on all segments. */
+void kd_adamw_update(const kd_kernels *kernels, const kd_adamw *adamw, kd_team *team);
 
-/* ids (n), all different: those rows get the steps they miss, up to t. */
-void kd_deferred_catch_up(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+/* Brings the rows ids (n), all different, up to step t. */
+void kd_deferred_catch_up(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                           kd_team *team);
 
-/* The same rows get the steps they miss up to t - 1, and step t with their gradients. */
-void kd_deferred_update(const kd_kernels *rows, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
+/* Brings the same rows up to step t - 1 and does step t with their gradients. */
+void kd_deferred_update(const kd_kernels *kernels, const kd_deferred *table, const int32_t *ids, ptrdiff_t n,
                         kd_team *team);
 
 /* Writes to `behind` (room for n) which of ids (n) miss a step, each once; returns how many. */
 ptrdiff_t kd_deferred_behind(const kd_deferred *table, int32_t *behind, const int32_t *ids, ptrdiff_t n);
 
-/* A gradient array whose first table is nonzero in the rows `ids` (n of them) only; `rest` floats of
- * everything else follow the table's V * C at `tail`. */
+/* A gradient array: a table (V, C) that is zero but for the rows `ids` (n of them), and behind it the gradients of all
+ * other tensors, dense_size floats. */
 typedef struct kd_gradient {
-    float *table, *tail;
+    float *table, *dense;
     const int32_t *ids;
-    ptrdiff_t n, C, rest;
+    ptrdiff_t n, C, dense_size;
 } kd_gradient;
 
-/* Sum of squares. `partial` has kd_gradient_blocks doubles of scratch. */
-double kd_gradient_sum_squares(const kd_kernels *rows, const kd_gradient *g, double *partial, kd_team *team);
+/* Returns the sum of squares. `partial` has kd_gradient_blocks doubles of scratch. */
+double kd_gradient_sum_squares(const kd_kernels *kernels, const kd_gradient *g, double *partial, kd_team *team);
 ptrdiff_t kd_gradient_blocks(const kd_gradient *g);
 
 /* All gradients *= a; a = 0 clears them, whatever they are. */
-void kd_gradient_scale(const kd_kernels *rows, const kd_gradient *g, float a, kd_team *team);
+void kd_gradient_scale(const kd_kernels *kernels, const kd_gradient *g, float a, kd_team *team);
 
 #endif

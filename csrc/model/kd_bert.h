@@ -76,7 +76,7 @@ typedef struct kd_tensor_info {
 
 kd_tensor_info kd_bert_tensor_info(const kd_bert_config *config, kd_tensor tensor);
 
-/* Offsets in floats; a LAYER tensor of layer l lies l * stride further. */
+/* Offsets in floats, of packed weights in bytes; a LAYER tensor of layer l lies l * stride further. */
 typedef struct kd_bert_layout {
     ptrdiff_t offset[KD_TENSOR_KINDS];   /* in parameters and gradients */
     ptrdiff_t vector[KD_TENSOR_KINDS];   /* of vectors: in a row of partial vector gradients */
@@ -89,11 +89,11 @@ typedef struct kd_bert_layout {
 
 typedef struct kd_bert {
     kd_bert_config config;
-    kd_gemm gemm;
+    kd_arithmetic arithmetic;
     kd_bert_layout layout;
     float *parameters;
     float *gradients; /* NULL: frozen */
-    float *packed;
+    unsigned char *packed;
 } kd_bert;
 
 /* Steps through all tensors of all layers in the order of the flat arrays: from {0, 0}, until 0 comes. */
@@ -107,7 +107,7 @@ ptrdiff_t kd_bert_tensors(const kd_bert_config *config); /* how many there are *
 
 /* Describes a model; frozen models pack no weights for the backward pass, but for the one that [CLS] reads. The
  * arrays are set by the caller, from layout.size and layout.packed_size. */
-void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gemm *gemm, int frozen);
+void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_arithmetic *arithmetic, int frozen);
 
 typedef enum kd_phase {
     KD_PHASE_BODY,

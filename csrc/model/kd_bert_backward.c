@@ -14,17 +14,17 @@ static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float
 static void head_backward(const kd_bert_run *run, float *dx, const kd_span *span, float *partial)
 {
     const kd_bert *model = run->model;
-    const kd_gemm *gemm = &model->gemm;
+    const kd_arithmetic *math = &model->arithmetic;
     const ptrdiff_t C = model->config.C, K = model->config.K, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
     float *dlogits = run->logits + span->b0 * K, *pooled = run->pooled + span->b0 * C;
     kd_bias_backward(run, partial, KD_TENSOR_classifier_bias, dlogits, M, K);
-    kd_linear_backward_input(gemm, dx, dlogits, &classifier, M, 0);
+    kd_linear_backward_input(math, dx, dlogits, &classifier, M, 0);
     kd_bert_drop(run, dx, dx, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
-    gemm->rows->tanh_backward(pooled, dx, pooled, M * C);
+    math->kernels->tanh_backward(pooled, dx, pooled, M * C);
     kd_bias_backward(run, partial, KD_TENSOR_pooler_bias, pooled, M, C);
-    kd_linear_backward_input(gemm, dx, pooled, &pooler, M, 0);
+    kd_linear_backward_input(math, dx, pooled, &pooler, M, 0);
 }
 
 void kd_bert_tail_back_item(kd_bert_run *run, ptrdiff_t item, int member)
@@ -52,7 +52,7 @@ static void embed_backward(const kd_bert_run *run, float *dx, const kd_span *spa
     kd_norm norm = kd_bert_norm(model, KD_TENSOR_embedding_gamma, 0);
     float *sum = run->embedding_sum + span->t0 * C;
     kd_bert_drop(run, dx, dx, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
-    kd_norm_backward(model->gemm.rows, sum, partial + vector[KD_TENSOR_embedding_gamma],
+    kd_norm_backward(model->arithmetic.kernels, sum, partial + vector[KD_TENSOR_embedding_gamma],
                      partial + vector[KD_TENSOR_embedding_beta], dx, sum, run->embedding_stats + span->t0 * 2, &norm,
                      span->N);
 }
@@ -69,7 +69,7 @@ void kd_bert_body_back_item(kd_bert_run *run, ptrdiff_t item, int member)
     else
         clear(dx, span.N * C);
     for (ptrdiff_t b = span.b0; b < span.b1; b++)
-        model->gemm.rows->add(dx + ((ptrdiff_t)run->batch.starts[b] - span.t0) * C, run->dcls + b * C, C);
+        model->arithmetic.kernels->add(dx + ((ptrdiff_t)run->batch.starts[b] - span.t0) * C, run->dcls + b * C, C);
     for (ptrdiff_t layer = kd_bert_body_layers(run) - 1; layer >= 0; layer--) {
         kd_layer_weights w = kd_bert_layer_weights(model, layer);
         kd_layer_map view = kd_bert_view(run, layer, &span, member);
@@ -163,8 +163,9 @@ static void product_item(const kd_bert_run *run, product p, ptrdiff_t layer, ptr
     const kd_bert *model = run->model;
     const ptrdiff_t tiles = kd_linear_tiles(p.O, p.I), block = tile / tiles;
     float *dw = model->gradients + model->layout.offset[p.weight] + layer * model->layout.stride;
-    kd_linear_backward_weight(&model->gemm, dw + block * p.O * p.I, p.dy + block * p.O, p.ldy, p.x + block * p.next_x,
-                              p.ldx, p.rows, p.O, p.I, tile % tiles, run->members[member].outer);
+    kd_linear_backward_weight(&model->arithmetic, dw + block * p.O * p.I, p.dy + block * p.O, p.ldy,
+                              p.x + block * p.next_x, p.ldx, p.rows, p.O, p.I, tile % tiles,
+                              run->members[member].outer);
 }
 
 /* Adds floats v0 .. v1 - 1 of all partial rows, in order, to one tensor's gradient, which begins at
@@ -176,7 +177,7 @@ static void add_partials(const kd_bert_run *run, float *gradient, ptrdiff_t vect
     if (from >= to)
         return;
     const ptrdiff_t stride = run->model->layout.vector_size, items = run->chunks + kd_bert_tail_items(run);
-    run->model->gemm.rows->sum_rows(gradient + from - vector, run->partials + from, items, to - from, stride);
+    run->model->arithmetic.kernels->sum_rows(gradient + from - vector, run->partials + from, items, to - from, stride);
 }
 
 static void vector_item(const kd_bert_run *run, ptrdiff_t item)
@@ -219,7 +220,7 @@ void kd_bert_weight_item(kd_bert_run *run, ptrdiff_t item, int member)
     if (item < embed_items(run)) {
         kd_embed_tables gradients = kd_bert_embeddings(model, model->gradients);
         ptrdiff_t c0 = item * EMBED_STRIP;
-        kd_embed_backward(model->gemm.rows, &gradients, run->embedding_sum, &run->batch, c0,
+        kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->batch, c0,
                           kd_min(c0 + EMBED_STRIP, C), C);
         return;
     }

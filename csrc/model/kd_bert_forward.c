@@ -15,18 +15,18 @@ static void embed(const kd_bert_run *run, float *x, const kd_span *span)
 {
     const kd_bert *model = run->model;
     const ptrdiff_t C = model->config.C;
-    const kd_kernels *rows = model->gemm.rows;
+    const kd_kernels *kernels = model->arithmetic.kernels;
     kd_embed_tables tables = kd_bert_embeddings(model, model->parameters);
     kd_norm norm = kd_bert_norm(model, KD_TENSOR_embedding_gamma, 0);
     float discarded[2];
     if (run->mode == KD_TRAIN) {
         float *sum = run->embedding_sum + span->t0 * C;
-        kd_embed_forward(rows, sum, &run->batch, &tables, span->b0, span->b1, C);
-        kd_norm_forward(rows, x, run->embedding_stats + span->t0 * 2, sum, NULL, &norm, span->N);
+        kd_embed_forward(kernels, sum, &run->batch, &tables, span->b0, span->b1, C);
+        kd_norm_forward(kernels, x, run->embedding_stats + span->t0 * 2, sum, NULL, &norm, span->N);
     } else {
-        kd_embed_forward(rows, x, &run->batch, &tables, span->b0, span->b1, C);
+        kd_embed_forward(kernels, x, &run->batch, &tables, span->b0, span->b1, C);
         for (ptrdiff_t r = 0; r < span->N; r++)
-            kd_norm_forward(rows, x + r * C, discarded, x + r * C, NULL, &norm, 1);
+            kd_norm_forward(kernels, x + r * C, discarded, x + r * C, NULL, &norm, 1);
     }
     kd_bert_drop(run, x, x, KD_DROP_EMBEDDING, span, C, model->config.p_hidden);
 }
@@ -56,15 +56,15 @@ static void body_item(const kd_bert_run *run, ptrdiff_t item, int member)
 static void head(const kd_bert_run *run, const kd_span *span)
 {
     const kd_bert *model = run->model;
-    const kd_gemm *gemm = &model->gemm;
+    const kd_arithmetic *math = &model->arithmetic;
     const ptrdiff_t C = model->config.C, M = span->M;
     kd_linear pooler = kd_bert_linear(model, KD_TENSOR_pooler, 0);
     kd_linear classifier = kd_bert_linear(model, KD_TENSOR_classifier, 0);
     float *pooled = run->pooled + span->b0 * C, *dropped = run->dropped + span->b0 * C;
-    kd_linear_forward(gemm, pooled, run->cls + span->b0 * C, &pooler, M);
-    gemm->rows->tanh(pooled, pooled, M * C);
+    kd_linear_forward(math, pooled, run->cls + span->b0 * C, &pooler, M);
+    math->kernels->tanh(pooled, pooled, M * C);
     kd_bert_drop(run, dropped, pooled, KD_DROP_CLASSIFIER, span, C, model->config.p_classifier);
-    kd_linear_forward(gemm, run->logits + span->b0 * model->config.K, dropped, &classifier, M);
+    kd_linear_forward(math, run->logits + span->b0 * model->config.K, dropped, &classifier, M);
 }
 
 /* The last layer on [CLS] rows, when it was not done in full, then the head. */

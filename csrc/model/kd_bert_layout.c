@@ -47,26 +47,33 @@ static ptrdiff_t take(ptrdiff_t *end, ptrdiff_t floats)
     return offset;
 }
 
-static void lay_out(kd_bert_layout *layout, const kd_gemm *gemm, kd_tensor t, kd_tensor_info info, int frozen,
+static ptrdiff_t take_packed(ptrdiff_t *end, const kd_engine *engine, ptrdiff_t K, ptrdiff_t N)
+{
+    ptrdiff_t offset = *end;
+    *end += kd_round_up(engine->packed_bytes(engine, K, N), KD_ALIGN);
+    return offset;
+}
+
+static void lay_out(kd_bert_layout *layout, const kd_engine *engine, kd_tensor t, kd_tensor_info info, int frozen,
                     ends *end)
 {
     layout->offset[t] = take(&end->parameters, info.rows * kd_max(info.columns, 1));
     layout->vector[t] = info.columns ? -1 : take(&end->vectors, info.rows);
     layout->forward[t] = layout->backward[t] = -1;
     if (is_product(info)) {
-        layout->forward[t] = take(&end->packed, kd_gemm_right_size(gemm, info.columns, info.rows));
+        layout->forward[t] = take_packed(&end->packed, engine, info.columns, info.rows);
         if (!frozen)
-            layout->backward[t] = take(&end->packed, kd_gemm_right_size(gemm, info.rows, info.columns));
+            layout->backward[t] = take_packed(&end->packed, engine, info.rows, info.columns);
     }
 }
 
 /* Layer tensors stand together in the list: the first layer is laid out, the others are multiples of
  * its size further. */
-void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gemm *gemm, int frozen)
+void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_arithmetic *arithmetic, int frozen)
 {
     kd_bert_layout *layout = &model->layout;
     model->config = *config;
-    model->gemm = *gemm;
+    model->arithmetic = *arithmetic;
     ends end = {0, 0, 0}, first = {0, 0, 0};
     for (int t = 0; t < KD_TENSOR_KINDS; t++) {
         kd_tensor_info info = kd_bert_tensor_info(config, (kd_tensor)t);
@@ -81,11 +88,11 @@ void kd_bert_describe(kd_bert *model, const kd_bert_config *config, const kd_gem
             end.vectors += (config->L - 1) * layout->vector_stride;
             end.packed += (config->L - 1) * layout->packed_stride;
         }
-        lay_out(layout, gemm, (kd_tensor)t, info, frozen, &end);
+        lay_out(layout, &model->arithmetic.engine, (kd_tensor)t, info, frozen, &end);
     }
     layout->last_key = (config->L - 1) * layout->packed_stride + layout->backward[KD_TENSOR_key];
     if (frozen)
-        layout->last_key = take(&end.packed, kd_gemm_right_size(gemm, config->C, config->C));
+        layout->last_key = take_packed(&end.packed, &model->arithmetic.engine, config->C, config->C);
     layout->size = end.parameters;
     layout->vector_size = end.vectors;
     layout->packed_size = end.packed;
@@ -111,14 +118,14 @@ static void pack_item(void *context, ptrdiff_t index, int member)
     if (!is_product(info) || (info.place == KD_PLACE_HEAD && layer > 0))
         return;
     const float *weight = model->parameters + layout->offset[t] + layer * layout->stride;
-    float *packed = model->packed + layer * layout->packed_stride;
-    kd_gemm_pack_right_transposed(&model->gemm, packed + layout->forward[t], weight, info.columns, info.columns,
-                                  info.rows);
-    float *backward = layout->backward[t] < 0 ? NULL : packed + layout->backward[t];
+    unsigned char *packed = model->packed + layer * layout->packed_stride;
+    const kd_engine *engine = &model->arithmetic.engine;
+    engine->pack(engine, packed + layout->forward[t], weight, info.columns, info.columns, info.rows, 1);
+    unsigned char *backward = layout->backward[t] < 0 ? NULL : packed + layout->backward[t];
     if (t == KD_TENSOR_key && layer == model->config.L - 1)
         backward = model->packed + layout->last_key;
     if (backward)
-        kd_gemm_pack_right(&model->gemm, backward, weight, info.columns, info.rows, info.columns);
+        engine->pack(engine, backward, weight, info.columns, info.rows, info.columns, 0);
 }
 
 void kd_bert_pack(const kd_bert *model, kd_team *team, ptrdiff_t from, ptrdiff_t to)

@@ -159,7 +159,7 @@ static kd_member place_member(const kd_bert_run *run, kd_arena *arena)
         m.dx = kd_arena_floats(arena, run->R * c->C);
         m.dctx = kd_arena_floats(arena, run->R * c->C);
         m.dact = kd_arena_floats(arena, run->R * c->F);
-        m.outer = kd_arena_floats(arena, kd_linear_tile_size(&run->model->gemm));
+        m.outer = kd_arena_floats(arena, kd_linear_tile_size(&run->model->arithmetic));
     }
     return m;
 }

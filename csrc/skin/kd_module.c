@@ -122,9 +122,9 @@ static int choose_level(kd_level *level)
 }
 
 /* BLIS may have been built without a level's kernels: then the next lower one is used, unless asked for. */
-static int choose_gemm(kd_module_state *state)
+static int choose_arithmetic(kd_module_state *state)
 {
-    while (kd_gemm_init(&state->gemm, state->level) != KD_OK) {
+    while (kd_arithmetic_init(&state->arithmetic, state->level) != KD_OK) {
         if (forced_level() || state->level == KD_LEVEL_GENERIC) {
             PyErr_Format(PyExc_ImportError, "the BLIS that kdistill was built with has no %s kernels",
                          kd_cpu_name(state->level));
@@ -161,8 +161,8 @@ static int add_levels(PyObject *module)
 static int add_constants(PyObject *module, const kd_module_state *state)
 {
     return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
-                   PyModule_AddStringConstant(module, "BLIS_VERSION", kd_gemm_library_version()) < 0 ||
-                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->gemm.kernel_set) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_VERSION", kd_outer_library_version()) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->arithmetic.outer.kernel_set) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
@@ -191,7 +191,7 @@ static int module_exec(PyObject *module)
         return -1;
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
-    if (choose_level(&state->level) < 0 || choose_gemm(state) < 0)
+    if (choose_level(&state->level) < 0 || choose_arithmetic(state) < 0)
         return -1;
     if (kd_pool_init() != KD_OK) {
         PyErr_SetString(PyExc_ImportError, "kdistill cannot register its fork handlers");

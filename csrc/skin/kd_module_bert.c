@@ -63,7 +63,7 @@ static int bert_init(PyObject *self, PyObject *args, PyObject *keywords)
         return -1;
     }
     int frozen = gradients == Py_None;
-    kd_bert_describe(&b->model, &c, &state->gemm, frozen);
+    kd_bert_describe(&b->model, &c, &state->arithmetic, frozen);
     ptrdiff_t size = b->model.layout.size;
     PyArrayObject *p = kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
     PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
@@ -137,7 +137,7 @@ static void pack_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t t
 /* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
 static int pack_if_stale(kd_bert_object *b, int threads)
 {
-    const ptrdiff_t bytes = b->model.layout.packed_size * (ptrdiff_t)sizeof(float);
+    const ptrdiff_t bytes = b->model.layout.packed_size;
     if (!b->packed && !(b->packed = kd_new_bytes((size_t)bytes)))
         return -1;
     b->model.packed = kd_aligned(b->packed);
@@ -454,7 +454,7 @@ PyObject *kd_py_bert_layout(PyObject *module, PyObject *args)
     kd_bert model;
     if (!PyArg_ParseTuple(args, "O!:bert_layout", &PyTuple_Type, &sizes) || parse_sizes(sizes, &config) < 0)
         return NULL;
-    kd_bert_describe(&model, &config, &state->gemm, 1);
+    kd_bert_describe(&model, &config, &state->arithmetic, 1);
     PyObject *list = PyList_New(0);
     kd_tensor_at at = {KD_TENSOR_word, 0};
     do {

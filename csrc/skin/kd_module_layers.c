@@ -35,12 +35,15 @@ static PyObject *results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, i
     return tuple;
 }
 
-static const kd_gemm *gemm_of(PyObject *module) { return &((kd_module_state *)PyModule_GetState(module))->gemm; }
+static const kd_arithmetic *arithmetic_of(PyObject *module)
+{
+    return &((kd_module_state *)PyModule_GetState(module))->arithmetic;
+}
 
 /* c (M, N) += a b for a (M, K), b (K, N); or a^T b for a (K, M), the weight-gradient product. */
 static PyObject *py_product(PyObject *module, PyObject *args)
 {
-    const kd_gemm *gemm = gemm_of(module);
+    const kd_arithmetic *math = arithmetic_of(module);
     PyObject *a_object, *b_object, *c_object;
     int transposed;
     if (!PyArg_ParseTuple(args, "OOOp:product", &c_object, &a_object, &b_object, &transposed))
@@ -56,15 +59,17 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
     if (!c || !floats(c_object, "c", M, N) || !floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
-    ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : kd_gemm_right_size(gemm, K, N);
-    PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));
+    const kd_engine *engine = &math->engine;
+    ptrdiff_t bytes = transposed ? kd_outer_scratch(&math->outer, M, N) * (ptrdiff_t)sizeof(float)
+                                 : engine->packed_bytes(engine, K, N);
+    PyArrayObject *memory = kd_new_bytes((size_t)bytes);
     if (!memory)
         return NULL;
-    float *scratch = kd_aligned(memory);
+    void *scratch = kd_aligned(memory);
     if (transposed) {
-        kd_gemm_outer(gemm, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
+        kd_outer_add(&math->outer, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
     } else {
-        kd_gemm_pack_right(gemm, scratch, kd_floats(b), N, K, N);
+        engine->pack(engine, scratch, kd_floats(b), N, K, N, 0);
         kd_product product = {.c = kd_floats(c),
                               .ldc = N,
                               .a = kd_floats(a),
@@ -75,7 +80,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
                               .N = N,
                               .K = K,
                               .accumulate = 1};
-        gemm->rows->product(&product);
+        engine->product(&product);
     }
     Py_DECREF(memory);
     Py_RETURN_NONE;
@@ -84,7 +89,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
 /* b (K, N), or its transpose (N, K), as the packed right operand of a product. */
 static PyObject *py_pack_right(PyObject *module, PyObject *args)
 {
-    const kd_gemm *gemm = gemm_of(module);
+    const kd_arithmetic *math = arithmetic_of(module);
     PyObject *object;
     int transposed;
     if (!PyArg_ParseTuple(args, "Op:pack_right", &object, &transposed))
@@ -93,13 +98,11 @@ static PyObject *py_pack_right(PyObject *module, PyObject *args)
     if (!b)
         return NULL;
     ptrdiff_t K = PyArray_DIM(b, transposed ? 1 : 0), N = PyArray_DIM(b, transposed ? 0 : 1);
-    PyArrayObject *right = new_floats(kd_gemm_right_size(gemm, K, N), 0);
+    const kd_engine *engine = &math->engine;
+    PyArrayObject *right = new_floats(engine->packed_bytes(engine, K, N) / (ptrdiff_t)sizeof(float), 0);
     if (!right)
         return NULL;
-    if (transposed)
-        kd_gemm_pack_right_transposed(gemm, kd_floats(right), kd_floats(b), K, K, N);
-    else
-        kd_gemm_pack_right(gemm, kd_floats(right), kd_floats(b), N, K, N);
+    engine->pack(engine, kd_floats(right), kd_floats(b), transposed ? K : N, K, N, transposed);
     return (PyObject *)right;
 }
 
@@ -114,15 +117,15 @@ static int parse_finish(kd_product *product, PyObject *bias, const char *activat
     array = other == Py_None ? NULL : kd_array_out(other, "other", NPY_FLOAT, 2, product->M * product->N);
     if (other != Py_None && !array)
         return -1;
-    product->other = array ? kd_floats(array) : NULL;
-    product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_MULTIPLY : KD_FINISH_NONE;
+    product->slope = array ? kd_floats(array) : NULL;
+    product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_SCALE_SLOPE : KD_FINISH_NONE;
     return activation ? kd_parse_activation(activation, &product->activation) : 0;
 }
 
 /* kd_kernels's product with part of a packed operand, and what follows it. */
 static PyObject *py_packed_product(PyObject *module, PyObject *args)
 {
-    const kd_kernels *rows = gemm_of(module)->rows;
+    const kd_kernels *kernels = arithmetic_of(module)->kernels;
     PyObject *c_object, *a_object, *right_object, *bias, *other;
     Py_ssize_t height, row, first;
     const char *activation;
@@ -135,7 +138,7 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
     ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = c ? PyArray_DIM(c, 1) : 0;
     if (!right || !floats(c_object, "c", M, N))
         return NULL;
-    ptrdiff_t size = PyArray_SIZE(right), whole = height > 0 ? rows->panel * height : 1;
+    ptrdiff_t size = PyArray_SIZE(right), whole = height > 0 ? kernels->panel * height : 1;
     if (size % whole || K < 1 || row < 0 || first < 0 || row + K > height || first + N > size / height) {
         PyErr_SetString(PyExc_ValueError, "right has not these rows and columns");
         return NULL;
@@ -144,15 +147,16 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
                           .ldc = N,
                           .a = kd_floats(a),
                           .lda = K,
-                          .right = kd_floats(right) + row * rows->panel,
+                          .right = kd_floats(right),
                           .right_rows = height,
-                          .first = first,
+                          .first_row = row,
+                          .first_column = first,
                           .M = M,
                           .N = N,
                           .K = K};
     if (parse_finish(&product, bias, activation, other) < 0)
         return NULL;
-    rows->product(&product);
+    kernels->product(&product);
     Py_RETURN_NONE;
 }
 
@@ -168,7 +172,7 @@ static PyObject *py_dots(PyObject *module, PyObject *args)
     PyArrayObject *c = start ? kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N) : NULL;
     if (!c)
         return NULL;
-    gemm_of(module)->rows->dots(kd_floats(c), N, kd_floats(start), kd_floats(a), kd_floats(b), M, N, K);
+    arithmetic_of(module)->kernels->dots(kd_floats(c), N, kd_floats(start), kd_floats(a), kd_floats(b), M, N, K);
     Py_RETURN_NONE;
 }
 
@@ -182,7 +186,7 @@ static PyObject *py_add_scaled(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? kd_array_out(y_object, "y", NPY_FLOAT, 1, PyArray_SIZE(x)) : NULL;
     if (!y)
         return NULL;
-    gemm_of(module)->rows->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
+    arithmetic_of(module)->kernels->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
     Py_RETURN_NONE;
 }
 
@@ -199,7 +203,7 @@ static PyObject *py_norm_forward(PyObject *module, PyObject *args)
     PyArrayObject *y = beta ? new_floats(M, C) : NULL, *stats = y ? new_floats(M, 2) : NULL;
     if (stats) {
         kd_norm norm = {kd_floats(gamma), kd_floats(beta), C, eps};
-        kd_norm_forward(gemm_of(module)->rows, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
+        kd_norm_forward(arithmetic_of(module)->kernels, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
     }
     return results(y, stats, NULL, 2);
 }
@@ -218,8 +222,8 @@ static PyObject *py_norm_backward(PyObject *module, PyObject *args)
     PyArrayObject *dbeta = dgamma ? new_floats(C, 0) : NULL;
     if (dbeta) {
         kd_norm norm = {kd_floats(gamma), NULL, C, 0};
-        kd_norm_backward(gemm_of(module)->rows, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta), kd_floats(dy),
-                         kd_floats(x), kd_floats(stats), &norm, M);
+        kd_norm_backward(arithmetic_of(module)->kernels, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta),
+                         kd_floats(dy), kd_floats(x), kd_floats(stats), &norm, M);
     }
     return results(dx, dgamma, dbeta, 3);
 }
@@ -238,8 +242,8 @@ static PyObject *py_activation(PyObject *module, PyObject *args)
     PyArrayObject *y = dy ? new_floats(n, 0) : NULL, *dx = y ? new_floats(n, 0) : NULL;
     if (dx) {
         memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
-        gemm_of(module)->rows->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
-        gemm_of(module)->rows->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
+        arithmetic_of(module)->kernels->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
+        arithmetic_of(module)->kernels->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
     }
     return results(y, dx, NULL, 2);
 }
@@ -271,8 +275,8 @@ static PyObject *py_dropout(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? new_floats(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
     if (!y)
         return NULL;
-    kd_dropout_rows(gemm_of(module)->rows, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0, PyArray_DIM(x, 0),
-                    PyArray_DIM(x, 1), at.p);
+    kd_dropout_rows(arithmetic_of(module)->kernels, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0,
+                    PyArray_DIM(x, 0), PyArray_DIM(x, 1), at.p);
     return (PyObject *)y;
 }
 
@@ -312,8 +316,8 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
         return NULL;
     PyArrayObject *ctx = new_floats(o.n, o.C), *lse = ctx ? new_floats(o.n, heads) : NULL;
     if (lse)
-        kd_attention_forward(gemm_of(module)->rows, kd_floats(ctx), kd_floats(lse), kd_floats(o.q), kd_floats(o.k),
-                             kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
+        kd_attention_forward(arithmetic_of(module)->kernels, kd_floats(ctx), kd_floats(lse), kd_floats(o.q),
+                             kd_floats(o.k), kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(ctx, lse, NULL, 2);
 }
@@ -343,8 +347,9 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
         dv = copy_of(o.v);
     }
     if (dq && dk && dv)
-        kd_attention_backward(gemm_of(module)->rows, kd_floats(dq), kd_floats(dk), kd_floats(dv), kd_floats(dctx),
-                              kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n, kd_aligned(o.scratch));
+        kd_attention_backward(arithmetic_of(module)->kernels, kd_floats(dq), kd_floats(dk), kd_floats(dv),
+                              kd_floats(dctx), kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n,
+                              kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return results(dq, dk, dv, 3);
 }
@@ -360,7 +365,7 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
     row.seed = seed;
     PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT16);
     if (bits)
-        gemm_of(module)->rows->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
+        arithmetic_of(module)->kernels->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
     return bits;
 }
 

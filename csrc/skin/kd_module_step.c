@@ -142,14 +142,14 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
                       kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
                       NULL};
     Py_BEGIN_ALLOW_THREADS
-    kd_adamw_update(state->gemm.rows, &adamw, team);
+    kd_adamw_update(state->arithmetic.kernels, &adamw, team);
     kd_pool_close(team);
     Py_END_ALLOW_THREADS
     return Py_NewRef(Py_None);
 }
 
 typedef struct peak_run {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     ptrdiff_t rounds;
     double flops[KD_POOL_MAX_THREADS];
     float results[KD_POOL_MAX_THREADS];
@@ -159,12 +159,12 @@ static void peak_item(void *context, ptrdiff_t item, int member)
 {
     peak_run *run = context;
     (void)member;
-    run->flops[item] = run->rows->multiply_adds(run->rounds, &run->results[item]);
+    run->flops[item] = run->kernels->multiply_adds(run->rounds, &run->results[item]);
 }
 
 static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
 {
-    peak_run run = {.rows = ((kd_module_state *)PyModule_GetState(module))->gemm.rows};
+    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic.kernels};
     Py_ssize_t rounds;
     int threads;
     if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)

@@ -32,7 +32,7 @@ static int scale_gradients(kd_bert_object *b, float factor, int threads)
     if (!team)
         return -1;
     Py_BEGIN_ALLOW_THREADS
-    kd_gradient_scale(b->model.gemm.rows, &g, factor, team);
+    kd_gradient_scale(b->model.arithmetic.kernels, &g, factor, team);
     kd_pool_close(team);
     Py_END_ALLOW_THREADS
     return 0;
@@ -53,7 +53,7 @@ void kd_bert_forget_gradients(kd_bert_object *b)
     kd_gradient g = kd_bert_gradient(b);
     for (ptrdiff_t i = 0; i < g.n; i++)
         memset(g.table + g.ids[i] * g.C, 0, (size_t)g.C * sizeof(float));
-    memset(g.tail, 0, (size_t)g.rest * sizeof(float));
+    memset(g.dense, 0, (size_t)g.dense_size * sizeof(float));
     forget_touched(b);
 }
 
@@ -100,7 +100,7 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args)
     kd_team *team = partial ? kd_open_team(threads) : NULL;
     if (team) {
         Py_BEGIN_ALLOW_THREADS
-        total = kd_gradient_sum_squares(b->model.gemm.rows, &g, partial, team);
+        total = kd_gradient_sum_squares(b->model.arithmetic.kernels, &g, partial, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
     }
@@ -179,8 +179,8 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
             b->model.parameters, kd_floats(o.m),   kd_floats(o.v), b->model.gradients,
             b->segments,         b->segment_count, step,           table.average ? kd_floats(o.average) : NULL};
         Py_BEGIN_ALLOW_THREADS
-        kd_adamw_update(b->model.gemm.rows, &adamw, team);
-        kd_deferred_update(b->model.gemm.rows, &table, PyArray_DATA(b->touched), b->touched_count, team);
+        kd_adamw_update(b->model.arithmetic.kernels, &adamw, team);
+        kd_deferred_update(b->model.arithmetic.kernels, &table, PyArray_DATA(b->touched), b->touched_count, team);
         kd_pool_close(team);
         Py_END_ALLOW_THREADS
         table.done[b->model.config.V] = (int32_t)o.t;
@@ -207,7 +207,7 @@ static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
 }
 
 typedef struct rows_behind {
-    const kd_kernels *rows;
+    const kd_kernels *kernels;
     const kd_deferred *table;
     const int32_t *ids;
 } rows_behind;
@@ -215,7 +215,7 @@ typedef struct rows_behind {
 static void catch_up_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
 {
     const rows_behind *behind = context;
-    kd_deferred_catch_up(behind->rows, behind->table, behind->ids + from, to - from, team);
+    kd_deferred_catch_up(behind->kernels, behind->table, behind->ids + from, to - from, team);
 }
 
 /* Each row is brought up to date by itself, so a signal between two slices leaves the others for later. */
@@ -223,7 +223,7 @@ static int catch_up(const kd_bert_object *b, const kd_deferred *table, const int
                     int threads)
 {
     enum { OPERATIONS = 20 }; /* of a step on one parameter, roughly: a division and a root are among them */
-    rows_behind work = {b->model.gemm.rows, table, PyArray_DATA(behind)};
+    rows_behind work = {b->model.arithmetic.kernels, table, PyArray_DATA(behind)};
     ptrdiff_t count = kd_deferred_behind(table, PyArray_DATA(behind), ids, PyArray_SIZE(behind));
     double row = OPERATIONS * (double)(table->C * (table->t - table->base));
     ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_max(1, (ptrdiff_t)row));

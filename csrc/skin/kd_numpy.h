@@ -28,7 +28,7 @@
 
 /* What one import of the module holds. */
 typedef struct kd_module_state {
-    kd_gemm gemm;
+    kd_arithmetic arithmetic;
     kd_level level;
     PyObject *bert_type;
 } kd_module_state;

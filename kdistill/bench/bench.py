@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import NO_LABEL
 from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL
 from ..models.config import BertConfig
 from ..models.flops import forward_flops, peak_flops
 from ..models.model import BertForSequenceClassification

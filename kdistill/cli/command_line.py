@@ -9,8 +9,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from ..system.names import did_you_mean
 from ..train.arguments import TrainingArguments
+from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS
 from .config_file import read_config_file
 from .options import build_parsers, options_of
@@ -80,7 +80,7 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
     option = option.replace("_", "-")
     if option not in known:
         other = OTHER_ARGUMENTS.get(option[2:].replace("-", "_"))
-        reason = did_you_mean(option, known)
+        reason = did_you_mean_argument(option, known)
         if option == "--resume":
             reason = ": the same command goes on with what is there" if "--n-trials" in known else ""
         if other is not None and other.becomes is not None:

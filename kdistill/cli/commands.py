@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,17 +19,16 @@ from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
-from ..data.problem_types import MULTI_LABEL
 from ..distill import cache as teacher_cache
 from ..distill_trainer import DistillationTrainer, is_unnamed
 from ..hub import public_name
-from ..metrics.classification import Logits, softmax
 from ..models.config import BertConfig, shape_of
 from ..models.model import BertForSequenceClassification
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write, read_json_object
 from ..system.progress import Progress
 from ..system.threads import show_config
+from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
@@ -152,11 +151,12 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
+    write, names = task_for(config).write_predictions, [config.id2label[index] for index in range(config.num_labels)]
     if options.output is None:
-        _write_predictions(sys.stdout, output.predictions, config)
+        write(sys.stdout, output.predictions, names)
     else:
         with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
-            _write_predictions(file, output.predictions, config)
+            write(file, output.predictions, names)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
 
@@ -303,23 +303,3 @@ def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) ->
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
     return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded
-
-
-def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None:
-    """Write a table with the columns index, prediction and for each label score_<label>, its probability.
-
-    Multi-label: the prediction is all labels with more than 0.5, separated by commas. Regression has no scores.
-    """
-    names = [config.id2label[index] for index in range(config.num_labels)]
-    if config.is_regression:
-        columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
-        file.write("\t".join(["index", *columns]) + "\n")
-        for index, values in enumerate(logits):
-            file.write("\t".join([str(index), *map(str, values.tolist())]) + "\n")
-        return
-    several = config.problem_type == MULTI_LABEL
-    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64))) if several else softmax(logits)
-    file.write("\t".join(["index", "prediction", *(f"score_{name}" for name in names)]) + "\n")
-    for index, scores in enumerate(probabilities):
-        chosen = ",".join(names[i] for i in np.flatnonzero(scores > 0.5)) if several else names[scores.argmax()]
-        file.write("\t".join([str(index), chosen, *map(str, scores.tolist())]) + "\n")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..system.names import did_you_mean
+from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
@@ -40,7 +40,7 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
         if translated is None:
             continue
         if translated[0] not in switches:
-            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean(name, switches)}")
+            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")

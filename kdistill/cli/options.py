@@ -7,7 +7,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Ra
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..data.problem_types import PROBLEM_TYPES
+from ..losses.problem_types import PROBLEM_TYPES
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 

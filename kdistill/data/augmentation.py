@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text.tokenizer import BertTokenizer
-from .columns import unlabelled
 from .dataset import Dataset
+from .labels import missing_like
 
 # A word is replaced by one of so many nearest ones ...
 NEIGHBOURS = 12
@@ -67,7 +67,7 @@ def augmented(
         keep = _kept_in_spans(len(dataset), text, draws)
         parts.append((ids[keep], dataset.types[keep], np.bincount(text.rows[keep], minlength=len(dataset))))
     ids, types, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    labels = np.concatenate([dataset.labels, *[unlabelled(dataset.labels)] * views])
+    labels = np.concatenate([dataset.labels, *[missing_like(dataset.labels)] * views])
     return Dataset(ids, types, np.concatenate(([0], np.cumsum(lengths))), labels)
 
 

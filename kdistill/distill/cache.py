@@ -28,7 +28,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Batch, Dataset, OnProgress
+from ..data.batch import Batch
+from ..data.dataset import Dataset, OnProgress
 
 FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from ..data.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from ..hub import resolve
+from ..losses.problem_types import PROBLEM_TYPES, REGRESSION, deduced_problem_type
 from ..system.files import atomic_write, read_json_object
 from ..system.names import did_you_mean
 
@@ -166,11 +166,7 @@ class BertConfig:
         One output means regression; several outputs mean single_label_classification for labels of an integer dtype and
         multi_label_classification for any other.
         """
-        if self.is_regression:
-            return REGRESSION
-        if self.problem_type is not None:
-            return self.problem_type
-        return SINGLE_LABEL if labels.dtype.kind in "iu" else MULTI_LABEL
+        return self.problem_type or deduced_problem_type(self.num_labels, labels)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from ..data.dataset import Batch, pack
+from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..losses.labels import label_loss
 from ..system.memory import workspace
@@ -356,7 +356,7 @@ class BertForSequenceClassification(NamedParameters):
             attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
             token_type_ids: like input_ids; default zeros.
             labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
-                `config.problem_type_of(labels)`, see `losses.label_loss`. One output takes (B,) numbers.
+                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
 
         Raises:
             ValueError: an id, a length or a mask out of range; names argument and position.
@@ -370,7 +370,7 @@ class BertForSequenceClassification(NamedParameters):
         logits = self.forward(pack(input_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)
-        loss, _ = label_loss(logits, labels, self.config.problem_type_of(np.asarray(labels)))
+        loss, _ = label_loss(logits, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss, logits)
 
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:

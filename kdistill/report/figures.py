@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.classification import Labels, Logits
+from ..metrics.prediction import Labels, Logits
 from ..search.study import import_optuna
 from ..train.state import TrainerState
 from .assessment import Interval, calibration_bins, expected_calibration_error

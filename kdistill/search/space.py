@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..system.files import read_json_object
-from ..system.names import did_you_mean
 from ..train.arguments import TrainingArguments
+from ..train.fields import did_you_mean_argument
 
 HyperparameterSpace = Callable[[Any], dict[str, Any]]
 """(Optuna trial) -> values of training arguments."""
@@ -178,8 +178,8 @@ def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
             )
         if name not in known:
             raise ValueError(
-                f"hp_space has {name!r}, which is not a hyperparameter{did_you_mean(str(name), known)}; there are "
-                f"{', '.join(known)}"
+                f"hp_space has {name!r}, which is not a hyperparameter{did_you_mean_argument(str(name), known)}; "
+                f"there are {', '.join(known)}"
             )
 
 

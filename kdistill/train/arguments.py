@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..system.names import did_you_mean
 from ..system.notebook import folded, html_table
-from .fields import GROUPS, argument, argument_types, checked
+from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .transformers_names import OTHER_ARGUMENTS, translate
 
 INTERVALS = ("no", "steps", "epoch")
@@ -46,7 +45,7 @@ class _TakesNamesOfTransformers(type):
         values: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known and name not in OTHER_ARGUMENTS:
-                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean(name, known)}")
+                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
             translated = (name, value) if name in known else translate(name, value, stacklevel=2)
             if translated is not None and translated[0] in values:
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
@@ -326,7 +325,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
                 setattr(self, *translated)
             return
         if name not in known:
-            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, known)}")
+            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
         if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
             value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
@@ -341,7 +340,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         other = OTHER_ARGUMENTS.get(name)
         if other is not None and other.becomes is not None:
             return getattr(self, other.becomes)
-        hint = f": {other.reason}" if other is not None else did_you_mean(name, [field.name for field in fields(self)])
+        hint = (
+            f": {other.reason}"
+            if other is not None
+            else did_you_mean_argument(name, [field.name for field in fields(self)])
+        )
         raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
     def __post_init__(self) -> None:

@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from ..system.names import did_you_mean
-from .fields import Origin
+from .fields import Origin, did_you_mean_argument
 
 
 class OtherArgument(NamedTuple):
@@ -284,7 +283,9 @@ def check_trainer_arguments(given: Mapping[str, Any], known: Iterable[str]) -> N
     """
     for name, value in given.items():
         if name not in _TRAINER_ARGUMENTS:
-            raise TypeError(f"a trainer has no argument {name!r}{did_you_mean(name, [*known, *_TRAINER_ARGUMENTS])}")
+            raise TypeError(
+                f"a trainer has no argument {name!r}{did_you_mean_argument(name, [*known, *_TRAINER_ARGUMENTS])}"
+            )
         if value is not None and value != (None, None):
             raise TypeError(f"a trainer does not take {name}: {_TRAINER_ARGUMENTS[name]}")
 
