@@ -35,20 +35,20 @@ RECIPE = (
     "--student", "L2-H128-A2", "--augment", "24", "--num-train-epochs", "6", "--per-device-train-batch-size", "64",
     "--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--alpha", "0.5", "--temperature", "4", *dropout("0"),
 )  # fmt: skip
-FOUR_VIEWS = ("--augment", "4", "--num-train-epochs", "3")
+FOUR_COPIES = ("--augment", "4", "--num-train-epochs", "3")
 # Dropout and epochs that suit training without augmented copies.
-NO_VIEWS = ("--augment", "0", "--num-train-epochs", "3", *dropout("0.1"))
+NO_COPIES = ("--augment", "0", "--num-train-epochs", "3", *dropout("0.1"))
 RANDOM_START = "labels alone, random start"
 VARIANTS: Mapping[str, Sequence[str]] = {
     "recipe": (),
     "recipe, 3 epochs": ("--num-train-epochs", "3"),
-    "4 views, 3 epochs": FOUR_VIEWS,
-    "4 views, 3 epochs, average of the weights": (*FOUR_VIEWS, "--ema-decay", "0.999"),
-    "4 views, 3 epochs, dropout 0.1": (*FOUR_VIEWS, *dropout("0.1")),
-    "no views, 3 epochs, dropout 0.1": NO_VIEWS,
-    "no views, 12 epochs, dropout 0.1": (*NO_VIEWS, "--num-train-epochs", "12"),
-    "labels alone": (*NO_VIEWS, "--alpha", "1"),
-    RANDOM_START: (*NO_VIEWS, "--alpha", "1"),
+    "4 copies, 3 epochs": FOUR_COPIES,
+    "4 copies, 3 epochs, average of the weights": (*FOUR_COPIES, "--ema-decay", "0.999"),
+    "4 copies, 3 epochs, dropout 0.1": (*FOUR_COPIES, *dropout("0.1")),
+    "no copies, 3 epochs, dropout 0.1": NO_COPIES,
+    "no copies, 12 epochs, dropout 0.1": (*NO_COPIES, "--num-train-epochs", "12"),
+    "labels alone": (*NO_COPIES, "--alpha", "1"),
+    RANDOM_START: (*NO_COPIES, "--alpha", "1"),
 }
 
 
