@@ -141,7 +141,7 @@ def check_upload(repo_id: str, token: str | None) -> None:
     _hub_api(token)
     from huggingface_hub import get_token, utils
 
-    cast(Any, utils).validate_repo_id(repo_id)  # public, though not listed in the module's __all__ as mypy wants it
+    cast(Any, utils).validate_repo_id(repo_id)  # public, but mypy rejects a re-export without __all__
     if token is None and get_token() is None:
         raise PermissionError(
             "uploading needs a token of the hub: log in with `hf auth login`, set HF_TOKEN or give hub_token"

@@ -1,4 +1,4 @@
-"""How the words of a command line are read: older names understood, `--config` read, misspelt words corrected."""
+"""The parser of a command line: understands older names, reads `--config`, and suggests corrections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..train.transformers_names import OTHER_ARGUMENTS
 from .config_file import read_config_file
 from .options import build_parsers, options_of
 
-# What people type for a command that has another name here.
+# Other names for a command -> the suggestion.
 _ALSO_CALLED = {
     "train": "'finetune' or 'distill'",
     "fit": "'finetune' or 'distill'",
@@ -30,13 +30,20 @@ _ALSO_CALLED = {
     "tune": "'search'",
     "hyperparameter-search": "'search'",
 }
+# Options that `command.txt` leaves out, because they concern one call alone.
 _NOT_REPEATED = ("resume", "json", "config", "help")
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """Read the words of a command line. Exits as argparse does; misspelt words suggest the nearest.
+    """Parse the words of a command line.
 
-    The result's `command_line` is the command that repeats the run, with what `--config` said.
+    An error ends the program as in argparse; the message for a misspelt word suggests the nearest one.
+
+    Args:
+        argv: the words, without the program's name.
+
+    Returns:
+        The options. `command_line` is a command that repeats the run, with the content of `--config` as options.
     """
     parser, of_command = build_parsers()
     if not argv:
@@ -66,7 +73,7 @@ def _meant_command(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
-    """An option under the name that it has here: underscores and the older names of transformers are understood."""
+    """Return an option under its name here, for a name with underscores or an older name of transformers."""
     if not word.startswith("--") or word == "--":
         return word
     option, *value = word.split("=", 1)
@@ -86,12 +93,12 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
 
 
 def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
-    """Options that the file of `--config` gives; what stands on the command line comes after them and wins."""
+    """Return the options in the file of `--config`. Those of the command line come after them and so override them."""
     path = ""
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         option, _, value = word.partition("=")
         if option == "--config":
-            path = value or "".join(words[place + 1 : place + 2])
+            path = value or "".join(words[index + 1 : index + 2])
     options = {
         name: isinstance(action, BooleanOptionalAction)
         for name, action in known.items()
@@ -101,7 +108,7 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
 
 
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
-    """The words that repeat this command: all options that were given, but what is secret or about this time alone."""
+    """Return a command that repeats this one: all options given, except secret ones and those for one call alone."""
     words = ["kdistill", options.command]
     secret = [field.name for field in fields(TrainingArguments) if field.metadata["secret"]]
     for action in dict.fromkeys(known.values()):

@@ -1,4 +1,4 @@
-"""The commands, their options and the help of both."""
+"""The commands and their options, with the help of both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class _Parser(ArgumentParser):
-    """Reports an error in one line, as every other error of the program."""
+    """An argparse parser whose errors are one line, as all errors of the program."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"kdistill: error: {message} (see {self.prog} --help)\n")
 
 
 class _Version(Action):
-    """Looks the version up only when it is asked for."""
+    """The action of `--version`, which loads the version only on request."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
         from ..system.threads import show_config
@@ -48,7 +48,7 @@ class _Command:
 _OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
-# A trial leaves no model: nothing about checkpoints and uploads.
+# A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
     *(
@@ -158,13 +158,14 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 class SearchOption(NamedTuple):
-    """Type, name of the value and help, as argparse takes them."""
+    """An option's type, metavar and help, as argparse wants them."""
 
     type: type
     metavar: str
     help: str
 
 
+# Arguments of `Trainer.hyperparameter_search`, under its names.
 SEARCH_OPTIONS = {
     "n_trials": SearchOption(int, "N", "trials of the study in all, over every process and repetition (default: 20)"),
     "hp_space": SearchOption(
@@ -188,13 +189,13 @@ SEARCH_OPTIONS = {
 
 
 def options_of(parser: ArgumentParser) -> dict[str, Action]:
-    """Every option of a command, such as `--learning-rate`, with its argparse action."""
+    """Return the argparse action of every option of a command, by its name, such as `--learning-rate`."""
     # argparse has no public list of a parser's options.
     return {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
 
 
 def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of all, and that of each command."""
+    """Return the parser of the program, and that of each command by name."""
     parser = _Parser(
         prog="kdistill",
         description="Distil BERT classifiers on a CPU, without PyTorch.",
@@ -222,7 +223,7 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
 
 
 def _add_inputs(parser: _Parser, command: str) -> None:
-    """The options that are not training arguments."""
+    """Add the options that are not training arguments."""
     group = parser.add_argument_group("input and output" if command == "predict" else "input")
     if command == "cache":
         group.add_argument(
@@ -312,7 +313,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
     _add_switch(
         group,
         "--ignore-mismatched-sizes",
-        "begin with a new classifier where the checkpoint's tells another number of labels apart",
+        "begin with a new classifier where the checkpoint's has another number of labels",
     )
     origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
     for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
@@ -325,7 +326,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
 
 
 def _add_search(parser: _Parser) -> None:
-    """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
+    """Add the options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
     group = parser.add_argument_group("search")
     for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
@@ -349,7 +350,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         metavar="N",
         help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
     )
-    moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
+    moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
     moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
@@ -362,7 +363,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
-    """What is learned or measured."""
+    """Add the options about the task: what is learned or measured."""
     distills = command in ("distill", "search")
     whose = "the teacher's" if distills else "the model's"
     group.add_argument(
@@ -386,7 +387,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
 def _add_training_arguments(
     parser: _Parser, command: str, cls: type[TrainingArguments], only: tuple[str, ...] | None
 ) -> None:
-    """One option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
+    """Add one option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
     kinds = argument_types(cls)
     for group_name in GROUPS:
         members = [

@@ -1,4 +1,4 @@
-"""Suggest the name that was meant."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
-# Decoded text loses the space before each of these, in this order (transformers: clean_up_tokenization_spaces).
+# Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 

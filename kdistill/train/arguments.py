@@ -172,7 +172,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     data_seed: int | None = argument(
         None,
-        "seed of the order of the rows and of their views alone (default: seed)",
+        "seed of the order of the rows and of their augmented copies alone (default: seed)",
         group="training",
         at_least=0,
         at_most=2**32 - 1,
@@ -409,10 +409,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
 @dataclass
 class DistillationTrainingArguments(TrainingArguments):
-    """Arguments of `DistillationTrainer`: those of `TrainingArguments` and of the distillation loss
+    """Arguments of `DistillationTrainer`: those of `TrainingArguments`, and those of the distillation loss.
 
-    `alpha * CE(labels) + (1 - alpha) * temperature**2 * KL(softmax(teacher / temperature) || softmax(student /
-    temperature))`, the mean over the batch (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
+    The loss is the mean over the batch of `alpha * CE(labels) + (1 - alpha) * temperature**2 * KL(softmax(teacher /
+    temperature) || softmax(student / temperature))` (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
     """
 
     alpha: float = argument(
@@ -434,8 +434,8 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     augment: int = argument(
         0,
-        "views of each training row to learn from besides it: words replaced by neighbours of theirs in the teacher's "
-        "word embeddings, and spans; labelled by the teacher alone",
+        "augmented copies of each training row to learn from besides it, with words replaced by their neighbours in "
+        "the teacher's embedding matrix, some cut to a span; labelled by the teacher alone",
         group="distillation",
         origin="kdistill",
         at_least=0,
