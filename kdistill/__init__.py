@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name lives.
+# Public name -> the module that defines it.
 _EXPORTS = {
     "AdamW": "train.optim",
     "AutoConfig": "models.auto",
@@ -52,7 +52,7 @@ _EXPORTS = {
     "set_num_threads": "system.threads",
     "show_config": "system.threads",
 }
-# Modules that are public as a whole.
+# Public name -> module, for modules that are public as a whole.
 _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]

@@ -18,7 +18,7 @@ from .report.measure import make_report
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject, Teacher
 from .system.files import atomic_write
-from .system.html_tables import Metrics
+from .system.notebook import Metrics
 from .system.progress import Progress
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer

@@ -35,8 +35,8 @@ from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.evaluate import encode_for, name_of
 from ..trainer import Trainer
 from .completion import script
+from .options import SEARCH_OPTIONS
 from .report import report
-from .search_options import SEARCH_OPTIONS
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, stated
 
 __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.fields import did_you_mean
+from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
@@ -34,7 +34,7 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
         if meant is None:
             continue
         if meant[0] not in switches:
-            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean(name, switches)}")
+            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
         if isinstance(meant[1], bool) != switches[meant[0]]:
             expected = "true or false" if switches[meant[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")

@@ -18,7 +18,7 @@ from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.evaluate import encode_for, name_of
 from ..trainer import Trainer
-from .options import parse
+from .command_line import parse
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 # What the run's command read, and where it began; a path in it is relative to where the command ran.

@@ -15,7 +15,7 @@ from ..data.labels import labelled_rows
 from ..metrics.prediction import EvalPrediction, Labels, Logits
 from ..models.config import BertConfig
 from ..models.model import BertForSequenceClassification
-from ..system.html_tables import Metrics, html_table
+from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.registry import label_reader, task_for
 from ..text.tokenizer import BertTokenizer

@@ -258,7 +258,9 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "alpha is 1.5; expected" in error_of(capsys, *distill, "--alpha", "1.5")
     assert "temperature is 0.0; expected" in error_of(capsys, *distill, "--temperature", "0")
     assert "the number of threads is 0; expected" in error_of(capsys, *distill, "--threads", "0")
-    assert "'more' is no option, nor the value of one (see kdistill info --help)" in error_of(capsys, "info", "more")
+    assert "'more' is neither an option nor the value of one (see kdistill info --help)" in error_of(
+        capsys, "info", "more"
+    )
     assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
