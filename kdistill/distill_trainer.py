@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from .data.augmentation import TokenKinds, augmented
-from .data.columns import labelled_rows
 from .data.dataset import Dataset
-from .data.problem_types import SINGLE_LABEL
+from .data.labels import labelled_rows
 from .distill.cache import teacher_logits
-from .losses.labels import distillation_loss_parts
-from .metrics.classification import Labels, Logits, accuracy, majority_share
+from .losses.problem_types import SINGLE_LABEL
+from .losses.teacher import distillation_loss_parts
+from .metrics.classification import accuracy, majority_share
+from .metrics.prediction import Labels, Logits
 from .models.config import BertConfig
 from .models.initialization import WORD_EMBEDDINGS
 from .models.model import BertForSequenceClassification

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from .data.dataset import Dataset
 from .losses.labels import label_loss
-from .metrics.classification import Labels, Logits
+from .metrics.prediction import Labels, Logits
 from .system.files import read_json_object
-from .system.html_tables import html_table
+from .system.notebook import html_table
 from .train.callbacks import TrainerControl
 from .train.checkpoint import (
     check_same_run,

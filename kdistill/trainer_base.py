@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .data.columns import labelled_rows
 from .data.dataset import Dataset
+from .data.labels import labelled_rows
 from .models.checkpoint import WEIGHTS_FILES
 from .models.model import BertForSequenceClassification
 from .report.card import CARD_FILE, model_card
@@ -18,7 +18,7 @@ from .report.measure import make_report
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject, Teacher
 from .system.files import atomic_write
-from .system.html_tables import Metrics
+from .system.notebook import Metrics
 from .system.progress import Progress
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer

@@ -100,7 +100,7 @@ class SearchingTrainer(TrainerBase):
         try:
             return search.run()
         finally:
-            self.args.search_trials = study.scored() or None  # what is trained from now on is chosen by these rows
+            self.args.search_trials = study.num_scored() or None  # what is trained from now on is chosen by these rows
 
     def _checked_search(self, backend: str) -> tuple[Dataset, Dataset]:
         """The rows to train and to evaluate on, once it is certain that every trial can."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from ..data.dataset import Batch, pack
+from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..losses.labels import label_loss
-from ..system.html_tables import folded, html_table
 from ..system.memory import workspace
+from ..system.notebook import folded, html_table
 from ..system.threads import aligned_zeros, get_num_threads
 from .architectures.bert import BERT
 from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
@@ -44,8 +44,8 @@ class SequenceClassifierOutput:
     logits: NDArray[np.float32]
 
 
-class Follower(Protocol):
-    """What moves rows of the word embeddings late, such as AdamW, and brings them up to date on request."""
+class PendingUpdates(Protocol):
+    """Row updates that an optimiser has postponed. The model applies them before it reads a row."""
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
 
@@ -92,7 +92,7 @@ class BertForSequenceClassification(NamedParameters):
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False
         self._hash: str | None = None
-        self._follower: Follower | None = None
+        self._pending: PendingUpdates | None = None
         self.core = self._new_core()
 
     def _new_core(self) -> _core.Model:
@@ -229,16 +229,16 @@ class BertForSequenceClassification(NamedParameters):
 
     # ---- parameters and gradients
 
-    def follow(self, follower: Follower) -> None:
-        """Names what moves this model's rows late; a former one first brings them up to date."""
-        if self._follower is not follower:
-            self._settle()
-            self._follower = follower
+    def track_pending_updates(self, updates: PendingUpdates) -> None:
+        """Remember the optimiser that postpones updates of this model's rows, after applying those of a former one."""
+        if self._pending is not updates:
+            self._apply_pending_updates()
+            self._pending = updates
 
-    def _settle(self) -> None:
-        """Brings all parameters up to date."""
-        if self._follower is not None:
-            self._follower.catch_up()
+    def _apply_pending_updates(self) -> None:
+        """Apply all postponed updates, so that every parameter is up to date."""
+        if self._pending is not None:
+            self._pending.catch_up()
 
     @property
     def parameters(self) -> TensorViews:
@@ -252,7 +252,7 @@ class BertForSequenceClassification(NamedParameters):
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
             return self.flat_parameters
-        self._settle()
+        self._apply_pending_updates()
         self._handed_out = True
         return self._parameters
 
@@ -265,7 +265,7 @@ class BertForSequenceClassification(NamedParameters):
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
         """All parameters as one read-only array; `load_flat` writes it."""
-        self._settle()
+        self._apply_pending_updates()
         return _read_only(self._parameters)
 
     @property
@@ -285,7 +285,7 @@ class BertForSequenceClassification(NamedParameters):
         """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
-        self._settle()
+        self._apply_pending_updates()
         try:
             yield self._parameters
         finally:
@@ -311,9 +311,9 @@ class BertForSequenceClassification(NamedParameters):
     def freeze(self) -> Self:
         """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
         if not self.frozen:
-            self._settle()
+            self._apply_pending_updates()
             self.frozen = True
-            self._follower = None
+            self._pending = None
             self._gradients = None
             self.core = self._new_core()
             self._hash = None
@@ -351,7 +351,7 @@ class BertForSequenceClassification(NamedParameters):
             attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
             token_type_ids: like input_ids; default zeros.
             labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
-                `config.problem_type_of(labels)`, see `losses.label_loss`. One output takes (B,) numbers.
+                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
 
         Raises:
             ValueError: an id, a length or a mask out of range; names argument and position.
@@ -365,7 +365,7 @@ class BertForSequenceClassification(NamedParameters):
         logits = self.forward(pack(input_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)
-        loss, _ = label_loss(logits, labels, self.config.problem_type_of(np.asarray(labels)))
+        loss, _ = label_loss(logits, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss, logits)
 
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
@@ -383,9 +383,9 @@ class BertForSequenceClassification(NamedParameters):
         ids, types, starts = pack(batch)
         if train:
             self.trainable_core()
-        if self._follower is not None:
+        if self._pending is not None:
             self.core.check(ids, types, starts)
-            self._follower.catch_up(ids)
+            self._pending.catch_up(ids)
         if self._handed_out:
             self.core.touch()
         logits = self.core.forward(

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Dataset, RandomSampler
-from ..metrics.classification import Labels, Logits
+from ..data.dataset import Dataset
+from ..data.sampler import RandomSampler
+from ..metrics.prediction import Labels, Logits
 from .optim import AdamW, clip_grad_norm_
 
 MOST_ROWS_NAMED = 8

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import TESTS
 
 manager = pytest.importorskip("jupyter_client.manager", reason="needs jupyter_client and ipykernel")
 pytest.importorskip("ipykernel", reason="needs jupyter_client and ipykernel")
 
-TESTS = Path(__file__).resolve().parent.parent
 PATIENCE = 120.0  # seconds until a cell counts as hung
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -54,7 +54,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 
 SETUP = """
 import numpy as np
-from bert_cases import batch_of, gradient, random_dlogits, random_rows, wide_model
+from support.bert_cases import batch_of, gradient, random_dlogits, random_rows, wide_model
 from kdistill.train.optim import AdamW
 
 model, other = (wide_model(hidden_size=256, num_attention_heads=4, intermediate_size=1024) for _ in range(2))
@@ -94,7 +94,7 @@ def test_interrupting_a_training_loop(notebook: Notebook) -> None:
 TRAINER = """
 import time, warnings
 from pathlib import Path
-from resumable_run import result, trainer
+from support.resumable_run import result, trainer
 from kdistill.train.callbacks import TrainerCallback
 
 warnings.simplefilter("ignore")
