@@ -60,7 +60,6 @@ class Model:
         place: int,
         threads: int,
         whole_last: bool = False,
-        taps: tuple[()] = (),
     ) -> _Floats: ...
     @overload
     def forward(

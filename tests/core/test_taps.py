@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
-from encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
 from numpy.typing import NDArray
+from support import reference
+from support.encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
 
 LAYERS = ((2, 20), (1, 7), (3, 9))
 KINDS = ("query", "key", "value", "scores")
