@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from .runtime import get_num_threads
 
 NO_LABEL: int = _core.NO_LABEL
 """The label of a row that has none (PyTorch's ignore_index, -100)."""
@@ -167,7 +168,7 @@ def _loss(
     if label_smoothing and problem_type != SINGLE_LABEL:
         raise ValueError(f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0")
     loss, dlogits, hard, soft, not_finite, rows = _core.loss(
-        _kind(problem_type), logits, teacher_logits, labels, alpha, temperature, label_smoothing
+        _kind(problem_type), logits, teacher_logits, labels, alpha, temperature, label_smoothing, get_num_threads()
     )
     if not_finite:
         _refuse(not_finite, rows, len(logits))
