@@ -306,19 +306,22 @@ def test_a_signal_is_answered_in_the_middle_of_a_loss() -> None:
     z, y = long_loss()
     with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
         cross_entropy(z, y)
-    assert cross_entropy(z, y)[0] == cross_entropy(z, y)[0]
+    expected = np.log(np.exp(z.astype(np.float64)).sum(axis=1)) - z[:, 0]
+    assert cross_entropy(z, y)[0] == pytest.approx(expected.mean(), rel=1e-12)  # the roundings of 3000 sums and terms
 
 
 def test_another_thread_runs_during_a_loss() -> None:
     """Python asks no thread to give up the lock here: one that waits for it runs only if the core lets go of it."""
     z, y = long_loss()
+    z, y = z[:300], y[:300]
     turns = [0]
-    seen: list[int] = []
+    let_go: list[bool] = []
 
     def compute() -> None:
-        before = turns[0]
-        _core.loss(_core.LOSS_SINGLE_LABEL, z, None, y, 1.0, 1.0, 0.0, 1)  # nothing of NumPy's, which lets go too
-        seen.append(turns[0] - before)
+        while len(let_go) < 100 and not any(let_go):  # a busy machine may not wake the other thread the first time
+            before = turns[0]
+            _core.loss(_core.LOSS_SINGLE_LABEL, z, None, y, 1.0, 1.0, 0.0, 1)  # nothing of NumPy's, which lets go too
+            let_go.append(turns[0] > before)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000.0)
@@ -331,4 +334,4 @@ def test_another_thread_runs_during_a_loss() -> None:
         thread.join()
     finally:
         sys.setswitchinterval(interval)
-    assert seen[0] > 0
+    assert any(let_go)
