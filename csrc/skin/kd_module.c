@@ -93,14 +93,14 @@ kd_team *kd_open_team(int threads)
     return team;
 }
 
-/* What KDISTILL_ISA says, or NULL. */
+/* Returns the value of KDISTILL_ISA, or NULL when it is unset or empty. */
 static const char *forced_level(void)
 {
     const char *forced = getenv("KDISTILL_ISA");
     return forced && *forced ? forced : NULL;
 }
 
-/* The level KDISTILL_ISA names, or the best. */
+/* Chooses the level that KDISTILL_ISA names, or the best. */
 static int choose_level(kd_level *level)
 {
     const kd_level best = kd_cpu_best();
@@ -141,7 +141,7 @@ static int choose_gemm(kd_module_state *state)
 #define KD_COMPILER "gcc " __VERSION__
 #endif
 
-/* ISA_LEVELS: the names of the levels this CPU has, lowest first. */
+/* Adds ISA_LEVELS: the names of the levels this CPU has, lowest first. */
 static int add_levels(PyObject *module)
 {
     PyObject *list = PyList_New(0);
@@ -175,7 +175,7 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                : 0;
 }
 
-/* NumPy's C API cannot serve a second interpreter, so neither can we. */
+/* NumPy's C API works in one interpreter only, so this module does too. */
 static int refuse_second_interpreter(void)
 {
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
@@ -223,7 +223,7 @@ static int module_clear(PyObject *module)
 static PyMethodDef module_methods[] = {
     {"bert_layout", kd_py_bert_layout, METH_VARARGS,
      "bert_layout($module, sizes, /)\n--\n\n"
-     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). sizes is\n"
+     "Return the layout of a model's flat arrays: (size in floats, [(name, shape, offset, decay), ...]). sizes is\n"
      "(layers, hidden, heads, feed-forward, vocabulary, positions, types, labels)."},
     {NULL, NULL, 0, NULL},
 };
