@@ -9,12 +9,12 @@ PYTEST_ARGS ?=
 PYTHONS     ?= $(PYTHON)
 FUZZ_SECONDS ?= 30
 
-# The tests that run the C core most; those with threads; those short enough for valgrind, which is 50 times slower.
-CORE_TESTS     := $(wildcard tests/test_core_*.py tests/test_bert*.py) $(patsubst %,tests/test_%.py,losses optim \
-                  deferred_adamw trainers_in_threads flops runtime)
-THREAD_TESTS   := $(patsubst %,tests/test_%.py,core_pool trainers_in_threads cache cache_crashes)
-MEMCHECK_TESTS := tests/test_core_layers.py tests/test_core_batch.py tests/test_losses.py
-SMOKE_TESTS    := tests/test_runtime.py tests/test_bert.py tests/test_trainer.py tests/test_cli.py
+# The tests of the C core, which every build and every instruction-set level passes; those with threads; those short enough for valgrind, which is 50 times slower.
+CORE_TESTS     := tests/core
+THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
+                  tests/whole/test_cache_crashes.py
+MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
+SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
 
 # What the compiled extension is made from, and what says which packages go into an environment.
 C_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
@@ -35,13 +35,13 @@ notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and wr
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python tools/notebooks.py run
 
 notebook-test: $(VENV)/test.stamp  ## run a small version of the notebook, as `make test` does among the rest
-	$(VENV)/bin/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest tests/whole/test_notebooks.py $(PYTEST_ARGS)
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
 
 torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare what they end with (ten minutes)
-	$(VENV)/bin/python tests/torture.py --kills 300 --file-operations
+	$(VENV)/bin/python tests/whole/torture.py --kills 300 --file-operations
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)

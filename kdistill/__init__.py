@@ -11,56 +11,64 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name lives.
+# Public name -> the module that defines it.
 _EXPORTS = {
-    "AdamW": "optim",
-    "AutoConfig": "auto",
-    "AutoModelForSequenceClassification": "auto",
-    "AutoTokenizer": "tokenizer",
-    "Batch": "data",
-    "BertConfig": "config",
-    "BertForSequenceClassification": "model",
-    "BertTokenizer": "tokenizer",
-    "BestRun": "study",
-    "DataCollatorWithPadding": "data_collator",
-    "Dataset": "data",
-    "DatasetDict": "table",
-    "DefaultFlowCallback": "callbacks",
-    "DistillationTrainer": "distill",
-    "DistillationTrainingArguments": "arguments",
-    "EarlyStoppingCallback": "callbacks",
-    "EvalPrediction": "metrics",
-    "ProgressCallback": "reporters",
-    "SequenceClassifierOutput": "model",
-    "TextClassificationPipeline": "pipelines",
+    "AdamW": "train.optim",
+    "AutoConfig": "models.auto",
+    "AutoModelForSequenceClassification": "models.auto",
+    "AutoTokenizer": "text.tokenizer",
+    "Batch": "data.batch",
+    "BertConfig": "models.config",
+    "BertForSequenceClassification": "models.model",
+    "BertTokenizer": "text.tokenizer",
+    "BestRun": "search.study",
+    "DataCollatorWithPadding": "text.collator",
+    "Dataset": "data.dataset",
+    "DatasetDict": "data.table",
+    "DefaultFlowCallback": "train.callbacks",
+    "DistillationTrainer": "distill_trainer",
+    "DistillationTrainingArguments": "train.arguments",
+    "EarlyStoppingCallback": "train.callbacks",
+    "EvalPrediction": "metrics.prediction",
+    "ProgressCallback": "train.default_callbacks",
+    "SequenceClassifierOutput": "models.model",
+    "TextClassificationPipeline": "tasks.pipelines",
     "Trainer": "trainer",
-    "TrainerCallback": "callbacks",
-    "TrainerControl": "callbacks",
-    "TrainerState": "state",
-    "TrainingArguments": "arguments",
-    "clip_grad_norm_": "optim",
-    "cross_entropy": "losses",
-    "distillation_loss": "losses",
-    "get_linear_schedule_with_warmup": "schedules",
-    "get_num_threads": "runtime",
-    "load_dataset": "splits",
-    "pack": "data",
-    "pipeline": "pipelines",
-    "set_num_threads": "runtime",
-    "show_config": "runtime",
+    "TrainerCallback": "train.callbacks",
+    "TrainerControl": "train.callbacks",
+    "TrainerState": "train.state",
+    "TrainingArguments": "train.arguments",
+    "choose_metrics": "tasks.registry",
+    "clip_grad_norm_": "train.optim",
+    "cross_entropy": "losses.labels",
+    "distillation_loss": "losses.teacher",
+    "get_linear_schedule_with_warmup": "train.schedules",
+    "get_num_threads": "system.threads",
+    "label_loss": "losses.labels",
+    "load_dataset": "data.splits",
+    "open_journal": "search.study",
+    "pack": "data.batch",
+    "pipeline": "tasks.pipelines",
+    "set_num_threads": "system.threads",
+    "show_config": "system.threads",
 }
+# Public name -> module, for modules that are public as a whole.
+_MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name in _MODULES:
+        value: Any = importlib.import_module(f"kdistill.{_MODULES[name]}")
+    elif name in _EXPORTS:
+        value = getattr(importlib.import_module(f"kdistill.{_EXPORTS[name]}"), name)
+    else:
         # Python suggests the nearest name of this object.
         raise AttributeError(f"module 'kdistill' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
-    value = getattr(importlib.import_module(f"kdistill.{_EXPORTS[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+    return sorted([*globals(), *_EXPORTS, *_MODULES])

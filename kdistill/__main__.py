@@ -1,7 +1,7 @@
-"""`python -m kdistill`: the command line."""
+"""The command line, for `python -m kdistill`."""
 
 import sys
 
-from .cli import main
+from .cli.main import main
 
 sys.exit(main())

@@ -13,20 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .callbacks import TrainerControl
-from .data import Dataset
-from .files import read_json_object
-from .html_tables import html_table
-from .losses import label_loss
-from .metrics import Labels, Logits
-from .optim import AdamW
-from .publishing import check_publishing, upload_checkpoint
-from .run_directory import RESULTS_FILE, RunDirectory
-from .schedules import get_scheduler
-from .state import TrainerState, write_json
-from .trainer_base import made_by
-from .trainer_search import SearchingTrainer
-from .training_checkpoint import (
+from .data.dataset import Dataset
+from .losses.labels import label_loss
+from .metrics.prediction import Labels, Logits
+from .system.files import read_json_object
+from .system.notebook import html_table
+from .train.callbacks import TrainerControl
+from .train.checkpoint import (
     check_same_run,
     load_checkpoint,
     load_finished_run,
@@ -34,7 +27,14 @@ from .training_checkpoint import (
     save_arguments,
     save_checkpoint,
 )
-from .training_step import EpochPlan, RowIndices, training_step
+from .train.directory import RESULTS_FILE, RunDirectory
+from .train.optim import AdamW
+from .train.publishing import check_publishing, upload_checkpoint
+from .train.schedules import get_scheduler
+from .train.state import TrainerState, write_json
+from .train.step import EpochPlan, RowIndices, training_step
+from .trainer_base import made_by
+from .trainer_search import SearchingTrainer
 
 
 class TrainOutput(NamedTuple):

@@ -9,28 +9,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import TrainingArguments
-from .callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
-from .card_metadata import CardMetadata
-from .checkpoint import WEIGHTS_FILES
-from .data import Dataset
-from .data_collator import DataCollatorWithPadding, check_collator
-from .files import atomic_write
-from .html_tables import Metrics
-from .inference import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
-from .model import BertForSequenceClassification
-from .model_card import CARD_FILE, model_card
-from .optim import AdamW, averaged
-from .progress import Progress
-from .publishing import upload_run
-from .report import Questions, Subject, Teacher
-from .report_measuring import make_report
-from .reporters import default_callbacks
-from .rows import labelled_rows
-from .state import TrainerState
-from .tokenizer import BertTokenizer
-from .training_checkpoint import save_model
-from .transformers_arguments import check_trainer_arguments
+from .data.dataset import Dataset
+from .data.labels import labelled_rows
+from .models.checkpoint import WEIGHTS_FILES
+from .models.model import BertForSequenceClassification
+from .report.card import CARD_FILE, model_card
+from .report.measure import make_report
+from .report.metadata import CardMetadata
+from .report.report import Questions, Subject, Teacher
+from .system.files import atomic_write
+from .system.notebook import Metrics
+from .system.progress import Progress
+from .text.collator import DataCollatorWithPadding, check_collator
+from .text.tokenizer import BertTokenizer
+from .train.arguments import TrainingArguments
+from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, TrainerControl
+from .train.checkpoint import save_model
+from .train.default_callbacks import default_callbacks
+from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
+from .train.optim import AdamW, averaged
+from .train.publishing import upload_run
+from .train.state import TrainerState
+from .train.transformers_names import check_trainer_arguments
 
 ModelInit = Callable[..., BertForSequenceClassification]
 
@@ -178,7 +178,7 @@ class TrainerBase:
         if name not in metrics:
             raise ValueError(
                 f"metric_for_best_model is {self.args.metric_for_best_model!r}; the evaluation gives "
-                f"{', '.join(metrics)}; compute_metrics adds others (kdistill.metrics.by_name)"
+                f"{', '.join(metrics)}; compute_metrics adds others (kdistill.choose_metrics)"
             )
         return metrics[name]
 

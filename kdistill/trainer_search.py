@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .arguments import TrainingArguments
-from .data import Dataset
-from .progress import Progress
-from .reporters import ProgressCallback
-from .search import Objective, Search, TrialCallback
-from .search_space import hyperparameter_space
-from .study import BestRun, SharedStudy
+from .data.dataset import Dataset
+from .search.search import Objective, Search, TrialCallback
+from .search.space import hyperparameter_space
+from .search.study import BestRun, SharedStudy
+from .system.progress import Progress
+from .train.arguments import TrainingArguments
+from .train.default_callbacks import ProgressCallback
 from .trainer_base import TrainerBase, made_by, require_labels
 
 # What users hand us need not be written for several threads.
@@ -100,7 +100,7 @@ class SearchingTrainer(TrainerBase):
         try:
             return search.run()
         finally:
-            self.args.search_trials = study.scored() or None  # what is trained from now on is chosen by these rows
+            self.args.search_trials = study.num_scored() or None  # what is trained from now on is chosen by these rows
 
     def _checked_search(self, backend: str) -> tuple[Dataset, Dataset]:
         """The rows to train and to evaluate on, once it is certain that every trial can."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from support.paths import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +32,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def resumable_result(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> dict[str, Any]:
     """What the run of `resumable_run` leaves when nothing disturbs it."""
-    from resumable_run import result, trainer
+    from support.resumable_run import result, trainer
 
     output_dir = tmp_path_factory.mktemp("undisturbed")
     trainer(output_dir).train()

@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md, checked on the sources. The order of the rooms is read from that page."""
+"""The rules of docs/architecture.md, checked on the sources. The lists are read from that page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+import kdistill
+
 C_FILES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".c", ".h", ".inc"})
-PYTHON_FILES = sorted((ROOT / "kdistill").glob("*.py"))
+PACKAGE = ROOT / "kdistill"
+PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What CPython's API takes as pointers to non-const: definitions, and the names of keyword arguments.
 CPYTHON_TABLE = re.compile(r"\bPy(ModuleDef|MethodDef|GetSetDef|MemberDef|Type)(_Slot|_Spec)?\b|char \*\w+\[\]$")
@@ -26,27 +31,22 @@ def by_name(path: Path) -> str:
     return path.name
 
 
-def rooms(heading: str) -> list[str]:
-    """The first fenced block under `## heading`, without its descriptions: what stands before two spaces or more."""
+def block(heading: str) -> list[str]:
+    """Lines of the first fenced block under `## heading`."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    block = re.search(rf"^## {heading}\n.*?^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert block is not None, f"docs/architecture.md has no list of rooms under '## {heading}'"
-    return block[1].splitlines()
+    found = re.search(rf"^## {heading}\n.*?^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/architecture.md has no list under '## {heading}'"
+    return found[1].splitlines()
 
 
 def c_rooms() -> list[str]:
     """All C rooms from the lowest to the highest: the words after the layer's name on each line."""
-    return [room for line in rooms("C rooms") for room in line.split()[1:]]
+    return [room for line in block("C layers") for room in line.split()[1:]]
 
 
 def skin_rooms() -> list[str]:
-    (line,) = (line for line in rooms("C rooms") if line.startswith("skin"))
+    (line,) = (line for line in block("C layers") if line.startswith("skin"))
     return line.split()[1:]
-
-
-def python_rooms() -> list[str]:
-    """All Python modules from the lowest to the highest: the first word of each line."""
-    return [line.split()[0] for line in rooms("Python rooms")]
 
 
 def c_room(name: str) -> str:
@@ -100,7 +100,7 @@ def test_c_file_includes_only_its_own_room_and_lower_ones(path: Path) -> None:
 
 @pytest.mark.parametrize("path", C_FILES, ids=by_name)
 def test_c_file_lies_in_the_folder_of_its_layer_and_is_included_by_that_path(path: Path) -> None:
-    (layer,) = (line.split()[0] for line in rooms("C rooms") if c_room(path.name) in line.split()[1:])
+    (layer,) = (line.split()[0] for line in block("C layers") if c_room(path.name) in line.split()[1:])
     assert path.parent == ROOT / "csrc" / layer
     ours = [name for name in includes(path) if Path(name).name.startswith("kd_")]
     assert all((ROOT / "csrc" / name).is_file() for name in ours), f"{path.name} includes {ours}"
@@ -124,9 +124,9 @@ def test_only_the_skin_knows_python(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=by_name)
-def test_only_kd_gemm_knows_blis(path: Path) -> None:
+def test_only_kd_outer_knows_blis(path: Path) -> None:
     known = [name for name in includes(path) if "blis" in name.lower()]
-    assert not known or c_room(path.name) == "kd_gemm", f"{path.name} includes {known}"
+    assert not known or c_room(path.name) == "kd_outer", f"{path.name} includes {known}"
 
 
 @pytest.mark.parametrize("path", [path for path in C_FILES if c_room(path.name) != "kd_pool"], ids=by_name)
@@ -162,9 +162,27 @@ def test_mutable_state_is_recognised(text: str, expected: int) -> None:
     assert len(set(mutable_variables(text))) == expected
 
 
-@pytest.mark.parametrize("path", C_FILES, ids=by_name)
-def test_c_file_is_at_most_500_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 500
+@pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES], ids=by_name)
+def test_a_file_above_500_lines_explains_itself_at_its_top(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 500 or "lines" in "".join(lines[:12]), f"{path.name} has {len(lines)} lines and no reason"
+
+
+def functions(path: Path) -> tuple[set[str], set[str]]:
+    """Functions that a C file defines for others, and the names that it calls or takes the address of."""
+    text = code(path)
+    heads = [each for each in declarations(text) if each.endswith("{}") and not each.startswith(("static", "typedef"))]
+    defined = {found[1] for head in heads if (found := re.match(r"[^()]*?\b(kd_\w+|PyInit_\w+)\s*\(", head))}
+    return defined, set(re.findall(r"\bkd_\w+", text)) - defined
+
+
+def test_no_circle_among_c_files() -> None:
+    """A file stands on those whose functions it uses; none stands on itself by way of others."""
+    files = {path: functions(path) for path in C_FILES if path.suffix == ".c"}
+    home = {name: path for path, (defined, _) in files.items() for name in defined}
+    assert len(home) > 100
+    graph = {path: {home[name] for name in used if name in home} - {path} for path, (_, used) in files.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_build_keeps_ieee_arithmetic_and_one_binary_for_all_cpus() -> None:
@@ -176,48 +194,122 @@ def test_build_keeps_ieee_arithmetic_and_one_binary_for_all_cpus() -> None:
     assert not flags & {"-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-march=native"}
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Modules of the package that a module imports anywhere; "__init__" when it asks the package itself for a name."""
-    modules = {other.stem for other in PYTHON_FILES} | {"_core"}
-    result = set()
+# ---- Python
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a module, as in "train.loop"; a package is named by its folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PYTHON_FILES if path.name != "__init__.py" or path.parent == PACKAGE}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a module imports anywhere: dotted names, each with the name that is taken from there as its last part."""
+    package = ["kdistill", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = ".".join(["kdistill", node.module or ""]).rstrip(".") if node.level else node.module or ""
-            names = [f"{package}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            first, *rest = name.split(".")
-            if first == "kdistill" and rest != ["__version__"]:  # a constant that is there before any room is
-                result.add(rest[0] if rest and rest[0] in modules else "__init__")
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            yield from (".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def ours_imported(path: Path) -> set[str]:
+    """The modules of kdistill that a module imports; "" when it asks the package itself for a name."""
+    result = set()
+    for name in imports(path):
+        first, _, rest = name.partition(".")
+        if first == "kdistill" and rest != "__version__":  # a constant that is there before any module is
+            while rest and rest not in {*MODULES, "_core"}:
+                rest = rest.rpartition(".")[0]
+            result.add(rest)
     return result
 
 
-def test_every_python_module_has_its_place() -> None:
-    assert {path.stem for path in PYTHON_FILES} | {"_core"} == set(python_rooms())
+def packages() -> list[str]:
+    """Packages, and modules beside them, from the lowest to the highest: the first word of each line of the page."""
+    return [line.split()[0] for line in block("Python packages")]
 
 
-@pytest.mark.parametrize("path", PYTHON_FILES, ids=by_name)
-def test_python_module_imports_only_lower_ones(path: Path) -> None:
-    order = python_rooms()
-    higher = {name for name in imported_rooms(path) if order.index(name) >= order.index(path.stem)}
-    assert not higher, f"{path.name} imports higher rooms"
+def package_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", PYTHON_FILES, ids=by_name)
-def test_only_peers_knows_who_is_measured_beside_us(path: Path) -> None:
-    """PyTorch and the others are never needed: `kdistill bench` measures them where they are installed."""
-    imported = {name.split(".")[0] for node in ast.walk(ast.parse(path.read_text())) for name in _names_imported(node)}
-    peers = imported & {"torch", "transformers", "onnx", "onnxruntime", "openvino"}
-    assert not peers or path.stem == "peers", peers
+def test_every_package_has_its_place() -> None:
+    assert {package_of(name) for name in MODULES} - {"__main__", ""} | {"_core"} == set(packages())
 
 
-def _names_imported(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+@pytest.mark.parametrize("module", MODULES)
+def test_python_module_imports_only_its_own_package_and_lower_ones(module: str) -> None:
+    if module in {"", "__main__"}:  # they stand above all packages
+        return
+    order = packages()
+    own = order.index(package_of(module))
+    higher = {name for name in ours_imported(MODULES[module]) if not name or order.index(package_of(name)) > own}
+    assert not higher, f"{module} imports higher packages"
+
+
+@pytest.mark.parametrize("package", packages())
+def test_no_circle_inside_a_package(package: str) -> None:
+    inside = {name for name in MODULES if package_of(name) == package}
+    graph = {name: ours_imported(MODULES[name]) & inside - {name} for name in inside} if len(inside) > 1 else {}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("package", sorted({path.parent for path in PYTHON_FILES} - {PACKAGE}), ids=by_name)
+def test_a_package_opens_with_its_docstring_and_holds_nothing_else(package: Path) -> None:
+    (statement,) = ast.parse((package / "__init__.py").read_text()).body
+    assert isinstance(statement, ast.Expr)
+    assert isinstance(statement.value, ast.Constant)
+    assert isinstance(statement.value.value, str)
+
+
+def other_packages() -> dict[str, set[str]]:
+    """Packages of others that the page names, and the modules that may import each."""
+    rows = (line.split() for line in block("Packages of others"))
+    return {name: set(modules) for name, *modules in rows}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_of_others_are_imported_where_the_page_names_them(module: str) -> None:
+    allowed = other_packages()
+    theirs = {name.partition(".")[0] for name in imports(MODULES[module])} - {*sys.stdlib_module_names, "numpy"}
+    wrong = {name for name in theirs - {"kdistill"} if module not in allowed.get(name, set())}
+    assert not wrong, f"{module} imports {wrong}; docs/architecture.md names who may"
+
+
+def test_the_page_names_no_package_that_nobody_imports() -> None:
+    for name, modules in other_packages().items():
+        for module in modules:
+            assert name in {imported.partition(".")[0] for imported in imports(MODULES[module])}, f"{module}, {name}"
+
+
+def test_no_class_is_continued_in_another_file() -> None:
+    """A class that one other file derives from and nobody else uses is the first half of that file's class."""
+    trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+    classes = {
+        node.name: module for module, tree in trees.items() for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+    for name, home in classes.items():
+        derived, used = set(), set()
+        for module, tree in trees.items():
+            bases = {id(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name) and node.id == name:
+                    (derived if id(node) in bases else used).add(module)
+        if len(derived - {home}) == 1 and not used and name not in kdistill.__all__:
+            raise AssertionError(f"{home}.{name} is continued in {derived}")
+
+
+def test_no_method_is_put_into_a_class_from_outside() -> None:
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            outside = [ast.unparse(target) for target in targets if isinstance(target, ast.Attribute)]
+            assert not outside, f"{module} assigns to {outside}"
 
 
 def test_importing_every_module_loads_only_numpy_and_the_standard_library() -> None:
@@ -230,8 +322,7 @@ for name in sys.argv[1:]:
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(loaded - set(sys.stdlib_module_names)))
 """
-    modules = [path.stem for path in PYTHON_FILES if path.stem not in {"__init__", "__main__"}]
-    for asked in ([], modules):
+    for asked in ([], [module for module in MODULES if module not in {"", "__main__"}]):
         command = [sys.executable, "-c", script, *asked]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr

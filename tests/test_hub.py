@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest.mock import call, create_autospec
 
 import pytest
-from hub_stub import NOWHERE, TOKEN, Repository, hub_server, run_with_hub
-from small_run import write_model
+from support.hub_stub import NOWHERE, TOKEN, Repository, hub_server, run_with_hub
+from support.small_run import write_model
 
 from kdistill.hub import resolve, shard_names, upload
 

@@ -1,4 +1,4 @@
-"""The mutants of tools/mutants.py: one wrong sign, index, scale or bound each."""
+"""The mutants of tools/mutants.py, each with one wrong sign, index, scale or bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """`found` stands once in csrc/`file`; the mutant has `put` there."""
+    """A change of the core: `found`, which occurs once in csrc/`file`, is replaced by `put`."""
 
     file: str
     found: str
@@ -27,11 +27,11 @@ MUTANTS = [
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
     Mutant("layers/kd_linear.c", "i0 = tile % across * KD_LINEAR_TILE_I", "i0 = 0"),
-    Mutant("arithmetic/kd_gemm.c", "kd_round_up(N, gemm->kernels->panel) * K;", "N * K;"),
-    Mutant("arithmetic/kd_gemm.c", "right + n * K, src + n * ld", "right + n * K, src + n"),
-    Mutant("arithmetic/kd_gemm.c", "left + t * k, right + f * k", "left + t * k, right"),
-    Mutant("arithmetic/kd_gemm.c", "pack_columns(gemm, right, b + k0 * ldb", "pack_columns(gemm, right, b"),
-    Mutant("arithmetic/kd_gemm.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
+    Mutant("arithmetic/kd_engine_f32.c", "kd_round_up(N, engine->kernels->panel) * K", "N * K"),
+    Mutant("arithmetic/kd_engine_f32.c", "pack_rows(dst, w + n * ld", "pack_rows(dst, w + n"),
+    Mutant("arithmetic/kd_outer.c", "left + t * k, right + f * k", "left + t * k, right"),
+    Mutant("arithmetic/kd_outer.c", "pack_columns(outer, right, b + k0 * ldb", "pack_columns(outer, right, b"),
+    Mutant("arithmetic/kd_outer.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
     Mutant(
         "arithmetic/kd_kernels_product.inc", "vf_load(o->b + k * o->ldb + j * KD_VEC)", "vf_load(o->b + k * o->ldb)"
@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        ".b = p->right + f * p->right_rows + k0 * PANEL",
-        ".b = p->right + f * p->right_rows",
+        "p->right_rows + (p->first_row + k0) * PANEL",
+        "p->right_rows + p->first_row * PANEL",
     ),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
     Mutant(
@@ -66,8 +66,8 @@ MUTANTS = [
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        ".b = p->right + f * p->right_rows + k0 * PANEL",
-        ".b = p->right + f * p->K + k0 * PANEL",
+        "(const float *)p->right + f * p->right_rows",
+        "(const float *)p->right + f * p->K",
     ),
     Mutant("arithmetic/kd_kernels_product.inc", "end = p->first_column + p->N;", "end = p->N;"),
     Mutant("arithmetic/kd_kernels_product.inc", "kd_min(PANEL - skip, p->N - n)", "kd_min(PANEL, p->N - n)"),
@@ -82,7 +82,7 @@ MUTANTS = [
         "o.initial + r * o.ldi, (size_t)(PANEL - skip) * sizeof(float)",
     ),
     Mutant("layers/kd_linear.c", "product.first_column = head * D;", "product.first_column = 0;"),
-    Mutant("layers/kd_linear.c", "head * D * gemm->kernels->panel;", "head * D;"),
+    Mutant("layers/kd_linear.c", "product.first_row = head * D;", "product.first_row = 0;"),
     # ---- rows
     Mutant("arithmetic/kd_kernels.inc", "(pair + other)", "(pair - other)"),
     Mutant(
@@ -173,13 +173,13 @@ MUTANTS = [
     Mutant("model/kd_bert_cls.c", "cls->total[s.row * H + head], D);", "cls->total[head], D);"),
     Mutant(
         "model/kd_bert_cls.c",
-        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->key, span->M, H);",
-        "kd_linear_heads_forward(gemm, cls->dq, cls->u, &w->value, span->M, H);",
+        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->key, span->M, H);",
+        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->value, span->M, H);",
     ),
     Mutant(
         "model/kd_bert_cls.c",
-        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 1);",
-        "kd_linear_backward_input(gemm, dx, cls->dq, &w->query, span->M, 0);",
+        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 1);",
+        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 0);",
     ),
     Mutant(
         "model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"
@@ -202,18 +202,18 @@ MUTANTS = [
     ),
     Mutant(
         "model/kd_bert_layer.c",
-        "kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 1);",
-        "kd_linear_backward_input(gemm, dx, view->up, &w->up, M, 0);",
+        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 1);",
+        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 0);",
     ),
     Mutant(
         "model/kd_bert_layer.c",
-        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 1);",
-        "kd_linear_backward_input(gemm, dx, view->v, &w->value, N, 0);",
+        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);",
+        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 0);",
     ),
     Mutant(
         "model/kd_bert_backward.c",
-        "gemm->kernels->tanh_backward(pooled, dx, pooled, M * C);",
-        "gemm->kernels->tanh_backward(pooled, dx, pooled, C);",
+        "math->kernels->tanh_backward(pooled, dx, pooled, M * C);",
+        "math->kernels->tanh_backward(pooled, dx, pooled, C);",
     ),
     Mutant(
         "model/kd_bert_backward.c",

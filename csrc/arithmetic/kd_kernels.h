@@ -14,7 +14,7 @@
 #include "ground/kd_cpu.h"
 #include "ground/kd_random.h"
 
-typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU } kd_activation;
+typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU, KD_TANH } kd_activation;
 
 enum { KD_KERNELS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 
@@ -35,16 +35,16 @@ typedef enum kd_finish {
     KD_FINISH_SCALE_SLOPE, /* slope *= c */
 } kd_finish;
 
-/* c (M, N) = a right + (accumulate ? c : bias), then `finish`, for a (M, K) and a block of a packed operand
- * (kd_gemm_pack_right): K of its rows, and its columns first_column .. first_column + N - 1. */
+/* c (M, N) = a right + (accumulate ? c : bias), then `finish`, for a (M, K) and K rows and N columns of an operand that
+ * an engine packed. */
 typedef struct kd_product {
     float *c;
     ptrdiff_t ldc; /* rows of c and of slope lie ldc apart */
     const float *a;
     ptrdiff_t lda;
-    const float *right;   /* the block's first row: row k of the operand lies k * panel floats after its beginning */
-    ptrdiff_t right_rows; /* of the whole operand */
-    ptrdiff_t first_column;
+    const void *right;                 /* the whole operand, as kd_engine packs it */
+    ptrdiff_t right_rows;              /* that it has */
+    ptrdiff_t first_row, first_column; /* where its K rows and N columns begin */
     ptrdiff_t M, N, K;
     int accumulate;
     const float *bias; /* (N), added to every row; NULL: 0 */
@@ -73,10 +73,6 @@ typedef struct kd_kernels {
 
     /* y[M][n] = act(y) and, unless it is NULL, slope[M][n] = act' of what y was; rows lie `ld` apart. */
     void (*activate)(float *y, float *slope, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld, kd_activation act);
-    /* y[n] = tanh(x[n]). y may be x. */
-    void (*tanh)(float *y, const float *x, ptrdiff_t n);
-    /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
-    void (*tanh_backward)(float *dx, const float *dy, const float *y, ptrdiff_t n);
 
     /* Per row of M, rows n apart: x[n] += residual[n] unless that is NULL; y[n] = (x - mean) * rstd * gamma + beta;
      * stats[2] = {mean, rstd}. y may be x. */

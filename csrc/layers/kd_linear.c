@@ -27,21 +27,21 @@ kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float
                         .K = layer->O};
 }
 
-void kd_linear_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M)
+void kd_linear_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M)
 {
     kd_product product = kd_linear_product(layer, y, x, M);
-    gemm->kernels->product(&product);
+    math->engine.product(&product);
 }
 
-void kd_linear_backward_input(const kd_gemm *gemm, float *dx, const float *dy, const kd_linear *layer, ptrdiff_t M,
-                              int accumulate)
+void kd_linear_backward_input(const kd_arithmetic *math, float *dx, const float *dy, const kd_linear *layer,
+                              ptrdiff_t M, int accumulate)
 {
     kd_product product = kd_linear_product_back(layer, dx, dy, M);
     product.accumulate = accumulate;
-    gemm->kernels->product(&product);
+    math->engine.product(&product);
 }
 
-void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
+void kd_linear_heads_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
                              ptrdiff_t H)
 {
     const ptrdiff_t D = layer->O / H;
@@ -51,20 +51,20 @@ void kd_linear_heads_forward(const kd_gemm *gemm, float *y, const float *x, cons
         product.first_column = head * D;
         product.N = D;
         product.accumulate = 1;
-        gemm->kernels->product(&product);
+        math->engine.product(&product);
     }
 }
 
-void kd_linear_heads_backward(const kd_gemm *gemm, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
+void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
                               ptrdiff_t H)
 {
     const ptrdiff_t D = layer->O / H;
     for (ptrdiff_t head = 0; head < H; head++) {
         kd_product product = kd_linear_product_back(layer, x + head * layer->I, y + head * D, M);
         product.ldc = H * layer->I;
-        product.right += head * D * gemm->kernels->panel;
+        product.first_row = head * D;
         product.K = D;
-        gemm->kernels->product(&product);
+        math->engine.product(&product);
     }
 }
 
@@ -73,16 +73,14 @@ ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I)
     return kd_ceil_div(O, KD_LINEAR_TILE_O) * kd_ceil_div(I, KD_LINEAR_TILE_I);
 }
 
-void kd_linear_backward_weight(const kd_gemm *gemm, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
-                               ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch)
+kd_linear_tile kd_linear_tile_of(ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile)
 {
-    ptrdiff_t across = kd_ceil_div(I, KD_LINEAR_TILE_I);
-    ptrdiff_t o0 = tile / across * KD_LINEAR_TILE_O, i0 = tile % across * KD_LINEAR_TILE_I;
-    kd_gemm_outer(gemm, dw + o0 * I + i0, I, dy + o0, ldy, x + i0, ldx, kd_min(KD_LINEAR_TILE_O, O - o0),
-                  kd_min(KD_LINEAR_TILE_I, I - i0), N, scratch);
+    const ptrdiff_t across = kd_ceil_div(I, KD_LINEAR_TILE_I);
+    const ptrdiff_t o0 = tile / across * KD_LINEAR_TILE_O, i0 = tile % across * KD_LINEAR_TILE_I;
+    return (kd_linear_tile){o0, kd_min(o0 + KD_LINEAR_TILE_O, O), i0, kd_min(i0 + KD_LINEAR_TILE_I, I)};
 }
 
-ptrdiff_t kd_linear_tile_size(const kd_gemm *gemm)
+ptrdiff_t kd_linear_tile_scratch(const kd_arithmetic *math)
 {
-    return kd_gemm_outer_size(gemm, KD_LINEAR_TILE_O, KD_LINEAR_TILE_I);
+    return kd_outer_scratch(&math->outer, KD_LINEAR_TILE_O, KD_LINEAR_TILE_I);
 }

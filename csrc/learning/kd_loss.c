@@ -142,11 +142,15 @@ typedef struct row_block {
     row_terms terms[BLOCK_ROWS];
 } row_block;
 
+/* Adds the parts of a row's loss to row->hard and row->soft, and writes its dlogits (K). */
+typedef void (*row_function)(loss_row *row, float *dlogits);
+
+static const row_function compute_row[KD_LOSS_KINDS] = {[KD_LOSS_SINGLE_LABEL] = single_label_row,
+                                                        [KD_LOSS_MULTI_LABEL] = multi_label_row,
+                                                        [KD_LOSS_REGRESSION] = regression_row};
+
 static void block_item(void *context, ptrdiff_t item, int member)
 {
-    static void (*const compute_row[])(loss_row *, float *) = {[KD_LOSS_SINGLE_LABEL] = single_label_row,
-                                                               [KD_LOSS_MULTI_LABEL] = multi_label_row,
-                                                               [KD_LOSS_REGRESSION] = regression_row};
     row_block *block = context;
     const kd_loss *in = block->in;
     loss_row row = common_row(in);

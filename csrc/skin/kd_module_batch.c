@@ -1,6 +1,8 @@
 /* Packed batches for Python: from lists of token ids, and from rows of a packed data set. */
 #include "skin/kd_numpy.h"
 
+#include "layers/kd_embed.h"
+
 /* Returns starts (B + 1) of a batch of `rows`, or NULL with an exception when a row does not exist. The data set was
  * checked when it was made; here only what could make C read outside of it is checked again. */
 static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrdiff_t tokens)

@@ -1,5 +1,5 @@
 /* The loss for Python. */
-#include "skin/kd_module_bert.h"
+#include "skin/kd_module_object.h"
 
 #include "learning/kd_loss.h"
 
@@ -113,7 +113,7 @@ static int compute_loss(loss_work *work, int threads)
     const ptrdiff_t step = kd_max(threads, SLICE_LOGITS / K * threads);
     if (B * K <= SMALL_LOGITS)
         loss_slice(work, NULL, 0, B);
-    else if (kd_do_slices(loss_slice, work, B, step, threads) < 0)
+    else if (kd_object_do_slices(loss_slice, work, B, step, threads) < 0)
         return -1;
     kd_loss_finish(&work->result, &work->loss);
     return 0;

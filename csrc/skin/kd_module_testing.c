@@ -31,12 +31,16 @@ PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, 
     return tuple;
 }
 
-const kd_gemm *kd_test_gemm(PyObject *module) { return &((kd_module_state *)PyModule_GetState(module))->gemm; }
+const kd_arithmetic *kd_test_arithmetic(PyObject *module)
+{
+    return &((kd_module_state *)PyModule_GetState(module))->arithmetic;
+}
 
 /* c (M, N) += a b for a (M, K), b (K, N); or a^T b for a (K, M), the weight-gradient product. */
 static PyObject *py_product(PyObject *module, PyObject *args)
 {
-    const kd_gemm *gemm = kd_test_gemm(module);
+    const kd_arithmetic *math = kd_test_arithmetic(module);
+    const kd_engine *engine = &math->engine;
     PyObject *a_object, *b_object, *c_object;
     int transposed;
     if (!PyArg_ParseTuple(args, "OOOp:product", &c_object, &a_object, &b_object, &transposed))
@@ -53,15 +57,16 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     if (!c || !kd_test_floats(c_object, "c", M, N) ||
         !kd_test_floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
-    ptrdiff_t size = transposed ? kd_gemm_outer_size(gemm, M, N) : kd_gemm_right_size(gemm, K, N);
-    PyArrayObject *memory = kd_new_bytes((size_t)size * sizeof(float));
+    ptrdiff_t bytes = transposed ? kd_outer_scratch(&math->outer, M, N) * (ptrdiff_t)sizeof(float)
+                                 : engine->packed_bytes(engine, K, N);
+    PyArrayObject *memory = kd_new_bytes((size_t)bytes);
     if (!memory)
         return NULL;
-    float *scratch = kd_aligned(memory);
+    void *scratch = kd_aligned(memory);
     if (transposed) {
-        kd_gemm_outer(gemm, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
+        kd_outer_add(&math->outer, kd_floats(c), N, kd_floats(a), M, kd_floats(b), N, M, N, K, scratch);
     } else {
-        kd_gemm_pack_right(gemm, scratch, kd_floats(b), N, K, N);
+        engine->pack(engine, scratch, kd_floats(b), N, K, N, 0);
         kd_product product = {.c = kd_floats(c),
                               .ldc = N,
                               .a = kd_floats(a),
@@ -72,7 +77,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
                               .N = N,
                               .K = K,
                               .accumulate = 1};
-        gemm->kernels->product(&product);
+        engine->product(&product);
     }
     Py_DECREF(memory);
     Py_RETURN_NONE;
@@ -81,7 +86,7 @@ static PyObject *py_product(PyObject *module, PyObject *args)
 /* b (K, N), or its transpose (N, K), as the packed right operand of a product. */
 static PyObject *py_pack_right(PyObject *module, PyObject *args)
 {
-    const kd_gemm *gemm = kd_test_gemm(module);
+    const kd_engine *engine = &kd_test_arithmetic(module)->engine;
     PyObject *object;
     int transposed;
     if (!PyArg_ParseTuple(args, "Op:pack_right", &object, &transposed))
@@ -90,13 +95,10 @@ static PyObject *py_pack_right(PyObject *module, PyObject *args)
     if (!b)
         return NULL;
     ptrdiff_t K = PyArray_DIM(b, transposed ? 1 : 0), N = PyArray_DIM(b, transposed ? 0 : 1);
-    PyArrayObject *right = kd_test_zeros(kd_gemm_right_size(gemm, K, N), 0);
+    PyArrayObject *right = kd_test_zeros(engine->packed_bytes(engine, K, N) / (ptrdiff_t)sizeof(float), 0);
     if (!right)
         return NULL;
-    if (transposed)
-        kd_gemm_pack_right_transposed(gemm, kd_floats(right), kd_floats(b), K, K, N);
-    else
-        kd_gemm_pack_right(gemm, kd_floats(right), kd_floats(b), N, K, N);
+    engine->pack(engine, kd_floats(right), kd_floats(b), transposed ? K : N, K, N, transposed);
     return (PyObject *)right;
 }
 
@@ -119,7 +121,7 @@ static int parse_finish(kd_product *product, PyObject *bias, const char *activat
 /* kd_kernels's product with a block of a packed operand, and what it does with the sums. */
 static PyObject *py_packed_product(PyObject *module, PyObject *args)
 {
-    const kd_kernels *kernels = kd_test_gemm(module)->kernels;
+    const kd_kernels *kernels = kd_test_arithmetic(module)->kernels;
     PyObject *c_object, *a_object, *right_object, *bias, *slope;
     Py_ssize_t right_rows, first_row, first_column;
     const char *activation;
@@ -142,8 +144,9 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
                           .ldc = N,
                           .a = kd_floats(a),
                           .lda = K,
-                          .right = kd_floats(right) + first_row * kernels->panel,
+                          .right = kd_floats(right),
                           .right_rows = right_rows,
+                          .first_row = first_row,
                           .first_column = first_column,
                           .M = M,
                           .N = N,
@@ -167,7 +170,8 @@ static PyObject *py_dots(PyObject *module, PyObject *args)
     PyArrayObject *c = row_bias ? kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N) : NULL;
     if (!c)
         return NULL;
-    kd_test_gemm(module)->kernels->dots(kd_floats(c), N, kd_floats(row_bias), kd_floats(a), kd_floats(b), M, N, K);
+    kd_test_arithmetic(module)->kernels->dots(kd_floats(c), N, kd_floats(row_bias), kd_floats(a), kd_floats(b), M, N,
+                                              K);
     Py_RETURN_NONE;
 }
 
@@ -181,7 +185,7 @@ static PyObject *py_add_scaled(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? kd_array_out(y_object, "y", NPY_FLOAT, 1, PyArray_SIZE(x)) : NULL;
     if (!y)
         return NULL;
-    kd_test_gemm(module)->kernels->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
+    kd_test_arithmetic(module)->kernels->add_scaled(kd_floats(y), kd_floats(x), scale, PyArray_SIZE(x));
     Py_RETURN_NONE;
 }
 
@@ -189,7 +193,7 @@ static PyObject *py_adamw(PyObject *module, PyObject *args)
 {
     PyObject *p_object, *g_object, *m_object, *v_object;
     double lr, beta1, beta2, eps, decay, t;
-    const kd_kernels *kernels = kd_test_gemm(module)->kernels;
+    const kd_kernels *kernels = kd_test_arithmetic(module)->kernels;
     int threads;
     if (!PyArg_ParseTuple(args, "OOOO(ddddd)di:adamw", &p_object, &g_object, &m_object, &v_object, &lr, &beta1, &beta2,
                           &eps, &decay, &t, &threads) ||
@@ -230,7 +234,7 @@ static PyObject *py_random_bits(PyObject *module, PyObject *args)
     row.seed = seed;
     PyObject *bits = PyArray_SimpleNew(1, &size, NPY_UINT16);
     if (bits)
-        kd_test_gemm(module)->kernels->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
+        kd_test_arithmetic(module)->kernels->random_bits(PyArray_DATA((PyArrayObject *)bits), &row, block);
     return bits;
 }
 
@@ -275,7 +279,7 @@ int kd_add_testing(PyObject *core)
         return -1;
     const kd_module_state *in_use = PyModule_GetState(core);
     kd_module_state *state = PyModule_GetState(testing);
-    state->gemm = in_use->gemm;
+    state->arithmetic = in_use->arithmetic;
     state->level = in_use->level;
     int failed = PyModule_AddFunctions(testing, kd_test_layer_methods) < 0 ||
                  PyModule_AddObjectRef(core, "testing", testing) < 0 ||

@@ -4,6 +4,9 @@
 
 #include "skin/kd_numpy.h"
 
+#include "layers/kd_attention.h"
+#include "layers/kd_norm.h"
+
 /* Returns a new float32 array of zeros: (rows, columns), or (rows,) when columns is 0. */
 PyArrayObject *kd_test_zeros(ptrdiff_t rows, ptrdiff_t columns);
 
@@ -14,7 +17,7 @@ PyArrayObject *kd_test_floats(PyObject *object, const char *name, ptrdiff_t rows
 PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, int count);
 
 /* Returns the products and kernels that the core uses. */
-const kd_gemm *kd_test_gemm(PyObject *module);
+const kd_arithmetic *kd_test_arithmetic(PyObject *module);
 
 extern PyMethodDef kd_test_layer_methods[];
 

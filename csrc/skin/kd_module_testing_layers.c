@@ -16,7 +16,8 @@ static PyObject *py_norm_forward(PyObject *module, PyObject *args)
     PyArrayObject *y = beta ? kd_test_zeros(M, C) : NULL, *stats = y ? kd_test_zeros(M, 2) : NULL;
     if (stats) {
         kd_norm norm = {kd_floats(gamma), kd_floats(beta), C, eps};
-        kd_norm_forward(kd_test_gemm(module)->kernels, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm, M);
+        kd_norm_forward(kd_test_arithmetic(module)->kernels, kd_floats(y), kd_floats(stats), kd_floats(x), NULL, &norm,
+                        M);
     }
     return kd_test_results(y, stats, NULL, 2);
 }
@@ -35,7 +36,7 @@ static PyObject *py_norm_backward(PyObject *module, PyObject *args)
     PyArrayObject *dbeta = dgamma ? kd_test_zeros(C, 0) : NULL;
     if (dbeta) {
         kd_norm norm = {kd_floats(gamma), NULL, C, 0};
-        kd_norm_backward(kd_test_gemm(module)->kernels, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta),
+        kd_norm_backward(kd_test_arithmetic(module)->kernels, kd_floats(dx), kd_floats(dgamma), kd_floats(dbeta),
                          kd_floats(dy), kd_floats(x), kd_floats(stats), &norm, M);
     }
     return kd_test_results(dx, dgamma, dbeta, 3);
@@ -55,8 +56,8 @@ static PyObject *py_activation(PyObject *module, PyObject *args)
     PyArrayObject *y = dy ? kd_test_zeros(n, 0) : NULL, *dx = y ? kd_test_zeros(n, 0) : NULL;
     if (dx) {
         memcpy(kd_floats(y), kd_floats(x), (size_t)PyArray_NBYTES(x));
-        kd_test_gemm(module)->kernels->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
-        kd_test_gemm(module)->kernels->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
+        kd_test_arithmetic(module)->kernels->activate(kd_floats(y), kd_floats(dx), 1, n, n, activation);
+        kd_test_arithmetic(module)->kernels->multiply(kd_floats(dx), kd_floats(dy), 1, n, n);
     }
     return kd_test_results(y, dx, NULL, 2);
 }
@@ -88,7 +89,7 @@ static PyObject *py_dropout(PyObject *module, PyObject *args)
     PyArrayObject *y = x ? kd_test_zeros(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
     if (!y)
         return NULL;
-    kd_dropout_rows(kd_test_gemm(module)->kernels, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0,
+    kd_dropout_rows(kd_test_arithmetic(module)->kernels, kd_floats(y), kd_floats(x), &at.dropout, at.tensor, 0,
                     PyArray_DIM(x, 0), PyArray_DIM(x, 1), at.p);
     return (PyObject *)y;
 }
@@ -114,7 +115,12 @@ static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t hea
         PyErr_SetString(PyExc_ValueError, "heads must divide the width, and 64 the number of features");
         return -1;
     }
-    o->attention = (kd_attention){heads, o->C / heads, &o->at.dropout, o->at.tensor, features, o->at.p};
+    o->attention = (kd_attention){.H = heads,
+                                  .D = o->C / heads,
+                                  .dropout = &o->at.dropout,
+                                  .tensor = o->at.tensor,
+                                  .features = features,
+                                  .p = o->at.p};
     o->scratch = kd_new_bytes((size_t)kd_attention_scratch(&o->attention, o->n) * sizeof(float));
     return o->scratch ? 0 : -1;
 }
@@ -129,7 +135,7 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
         return NULL;
     PyArrayObject *ctx = kd_test_zeros(o.n, o.C), *lse = ctx ? kd_test_zeros(o.n, heads) : NULL;
     if (lse)
-        kd_attention_forward(kd_test_gemm(module)->kernels, kd_floats(ctx), kd_floats(lse), kd_floats(o.q),
+        kd_attention_forward(kd_test_arithmetic(module)->kernels, kd_floats(ctx), kd_floats(lse), kd_floats(o.q),
                              kd_floats(o.k), kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return kd_test_results(ctx, lse, NULL, 2);
@@ -161,7 +167,7 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
         dv = copy_of(o.v);
     }
     if (dq && dk && dv)
-        kd_attention_backward(kd_test_gemm(module)->kernels, kd_floats(dq), kd_floats(dk), kd_floats(dv),
+        kd_attention_backward(kd_test_arithmetic(module)->kernels, kd_floats(dq), kd_floats(dk), kd_floats(dv),
                               kd_floats(dctx), kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n,
                               kd_aligned(o.scratch));
     Py_DECREF(o.scratch);

@@ -1,7 +1,7 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ BLIS_KERNELS: str
 COMPILER: str
 COMPILER_FLAGS: str
 NUMERICS_VERSION: int
+ALIGNMENT: int  # bytes, of the flat arrays
+ADAMW_CONSTANTS: int  # floats, of one step in an optimiser's history
 MAX_THREADS: int
 NO_LABEL: int
 LOSS_SINGLE_LABEL: int
@@ -22,24 +24,28 @@ LOSS_MULTI_LABEL: int
 LOSS_REGRESSION: int
 
 _Floats = NDArray[np.float32]
+# An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
+# first_position, activation, eps, dropout, attention_dropout. A head: pick ("first" or "all"), dense (the activation of
+# its dense product, None: no such product), dropout_before, dropout_after, outputs.
+_Shape = dict[str, Any]
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
 # m, v, average, done, history, base, t
 _State = tuple[_Floats, _Floats, _Floats | None, NDArray[np.int32], _Floats, int, int]
 
 @final
-class Bert:
+class Model:
     def __init__(
         self,
-        sizes: tuple[int, ...],
-        activation: str,
-        layer_norm_eps: float,
-        dropouts: tuple[float, float, float],
+        encoder: _Shape,
+        head: _Shape,
         parameters: NDArray[np.float32],
         gradients: NDArray[np.float32] | None,
         workspace: Callable[[int, int, int], NDArray[np.int8]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
+    @property
+    def compute(self) -> str: ...
     def check(self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /) -> None: ...
     def forward(
         self,
@@ -51,7 +57,7 @@ class Bert:
         step: int,
         place: int,
         threads: int,
-        cls_only: bool = True,
+        whole_last: bool = False,
     ) -> NDArray[np.float32]: ...
     def backward(self, dlogits: NDArray[np.float32], threads: int, /) -> None: ...
     def clear_gradients(self, threads: int, /) -> None: ...
@@ -62,7 +68,7 @@ class Bert:
     def touch(self) -> None: ...
     def release(self) -> None: ...
 
-def bert_layout(sizes: tuple[int, ...], /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def layout(encoder: _Shape, head: _Shape, /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
 def pack_lists(rows: object, /) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]] | None: ...
 def take_rows(
     ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64], /

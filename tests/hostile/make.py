@@ -1,7 +1,7 @@
 """Writes the hostile files: what somebody would build to break, fill or take over the program that reads it.
 
-Usage: python tests/hostile/make.py DIRECTORY. Each file lies in a folder named after its reader (tests/readers.py).
-tests/test_hostile.py makes them anew and sees each end in one clear error.
+Usage: python tests/hostile/make.py DIRECTORY. Each file lies in a folder named after its reader (support/readers.py).
+tests/formats/test_hostile.py makes them anew and sees each end in one clear error.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import weight_files as write
-from small_run import small_config, small_model
+from support import weight_files as write
+from support.small_run import small_config, small_model
 
 
 class Hostile(NamedTuple):

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from kdistill.arguments import SCHEDULERS, DistillationTrainingArguments
-from kdistill.schedules import get_scheduler
-from kdistill.state import TrainerState
-from kdistill.transformers_arguments import OTHER_ARGUMENTS
+from kdistill.train.arguments import SCHEDULERS, DistillationTrainingArguments
+from kdistill.train.schedules import get_scheduler
+from kdistill.train.state import TrainerState
+from kdistill.train.transformers_names import OTHER_ARGUMENTS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdistill.assessment import mcnemar, wilson_interval
+from kdistill.report.assessment import mcnemar, wilson_interval
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -6,9 +6,9 @@ import importlib.util
 
 import pytest
 
-from kdistill import bench
-from kdistill.config import BertConfig
-from kdistill.model import BertForSequenceClassification
+from kdistill.bench import bench
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
 
 # Logits here are of the order 1; the peers differ by roundings of sums of up to 64 products.
 TOLERANCE = 1e-5

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.checkpoint import read_weights, write_weights
-from kdistill.config import BertConfig
-from kdistill.safetensors_reader import read_safetensors
-from kdistill.torch_bin import read_torch_bin
+from kdistill.formats.safetensors import read_safetensors
+from kdistill.formats.torch_bin import read_torch_bin
+from kdistill.models.checkpoint import read_weights, write_weights
+from kdistill.models.config import BertConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

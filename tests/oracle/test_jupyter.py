@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import TESTS
 
 manager = pytest.importorskip("jupyter_client.manager", reason="needs jupyter_client and ipykernel")
 pytest.importorskip("ipykernel", reason="needs jupyter_client and ipykernel")
 
-TESTS = Path(__file__).resolve().parent.parent
 PATIENCE = 120.0  # seconds until a cell counts as hung
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -54,8 +54,8 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 
 SETUP = """
 import numpy as np
-from bert_cases import batch_of, gradient, random_dlogits, random_rows, wide_model
-from kdistill.optim import AdamW
+from support.bert_cases import batch_of, gradient, random_dlogits, random_rows, wide_model
+from kdistill.train.optim import AdamW
 
 model, other = (wide_model(hidden_size=256, num_attention_heads=4, intermediate_size=1024) for _ in range(2))
 batch, small = batch_of(*random_rows([40] * 60, model.config)), batch_of(*random_rows([3, 40], model.config))
@@ -94,8 +94,8 @@ def test_interrupting_a_training_loop(notebook: Notebook) -> None:
 TRAINER = """
 import time, warnings
 from pathlib import Path
-from resumable_run import result, trainer
-from kdistill.callbacks import TrainerCallback
+from support.resumable_run import result, trainer
+from kdistill.train.callbacks import TrainerCallback
 
 warnings.simplefilter("ignore")
 

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import torch
 import torch_models
 import transformers
-from small_run import VOCABULARY, sentences, write_model
+from support.small_run import VOCABULARY, sentences, write_model
 
 import kdistill as kd
 

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import reference
 import torch
 import torch_models
 import transformers
+from support import reference
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])

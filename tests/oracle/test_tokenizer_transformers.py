@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.rows import read_rows
-from kdistill.tokenizer import AutoTokenizer
+from kdistill.data.columns import read_rows
+from kdistill.text.tokenizer import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 

@@ -14,10 +14,10 @@ pytest.importorskip("accelerate")
 
 import torch
 import transformers
-from small_run import run_fields, small_dataset, small_model
+from support.small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
-from kdistill.study import BestRun
+from kdistill.search.study import BestRun
 from kdistill.trainer import Trainer
 
 ROWS = 28

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import reference
 import torch
 import transformers
 from numpy.typing import NDArray
+from support import reference
 
 import kdistill as kd
 

@@ -1,0 +1,199 @@
+"""Speed of a model's evaluation on this machine, compared with PyTorch and ONNX Runtime where they are installed."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL
+from ..models.config import BertConfig
+from ..models.flops import forward_flops, peak_flops
+from ..models.model import BertForSequenceClassification
+from ..system.progress import Progress
+from ..system.threads import get_num_threads
+from .other_runtimes import Forward, bucketed, forward_pass, onnx_runtime, padded, pytorch
+
+ROUNDS = 5
+SINGLES = 300  # sentences of the passes that take one at a time
+# Threads of one program spin for a while after their last work; the next program is measured after that.
+PAUSE_SECONDS = 0.1
+# Tokens of SST-2's training rows, [CLS] and [SEP] included: the shortest, every twentieth part of them, the longest.
+SST2_LENGTHS = (3, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 13, 14, 16, 18, 20, 23, 27, 33, 66)
+
+Figures = dict[str, Any]
+_Logits = NDArray[np.float32]
+
+
+def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
+    """Return random token ids in rows with the lengths of SST-2; the time of a pass does not depend on the ids.
+
+    Args:
+        config: gives the vocabulary and the longest row.
+        rows: how many rows.
+        seed: of lengths and ids.
+    """
+    rng = np.random.default_rng(seed)
+    quantiles = np.linspace(0.0, 1.0, len(SST2_LENGTHS))
+    lengths = np.interp(rng.random(rows), quantiles, SST2_LENGTHS).astype(np.int64)
+    lengths = np.minimum(lengths, config.max_position_embeddings)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    ids = rng.integers(0, config.vocab_size, starts[-1], np.int32)
+    return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
+
+
+def bench(
+    model: BertForSequenceClassification, dataset: Dataset, *, batch_size: int, progress: Progress | None = None
+) -> Figures:
+    """Measure evaluation in batches and of single sentences, with all programs in alternation, and take medians.
+
+    Args:
+        model: will be frozen.
+        dataset: token ids; token types are taken as zeros.
+        batch_size: rows of a batch, for all programs. Packing is part of kdistill's time; the batches of the other
+            runtimes hold rows of similar length and are padded before the clock starts.
+        progress: shows the rounds.
+
+    Returns:
+        rows, tokens, batch_size, threads, peak_gflops (measured, of all threads together) and programs. The latter
+        gives for each program, by name, the figures of its fastest variant, or "not installed (PACKAGE)":
+        sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak of the passes in batches
+        (executed matrix products on real tokens, see `models.flops`), and largest_difference of its logits from
+        kdistill's.
+    """
+    model.freeze()
+    dataset = Dataset(dataset.ids, np.zeros_like(dataset.types), dataset.starts, dataset.labels)
+    threads = get_num_threads()
+    peak = peak_flops(threads)
+    singles = np.linspace(0, len(dataset) - 1, min(SINGLES, len(dataset))).astype(np.int64)
+    with tempfile.TemporaryDirectory() as work:
+        directory = Path(work, "model")
+        model.save_pretrained(directory)
+        sides: dict[str, dict[str, _Side] | str] = {
+            "kdistill": {"": _Side.of_kdistill(model, dataset, batch_size, singles)},
+            "PyTorch": _load(partial(pytorch, directory, threads), dataset, batch_size, singles, model.config),
+            "ONNX Runtime": _load(
+                partial(onnx_runtime, directory, threads, Path(work)), dataset, batch_size, singles, model.config
+            ),
+        }
+        running = [side for variants in sides.values() if not isinstance(variants, str) for side in variants.values()]
+        for turn in range(ROUNDS):
+            if progress is not None:
+                progress(turn, ROUNDS)
+            for side in running:
+                time.sleep(PAUSE_SECONDS)
+                side.measure()
+        if progress is not None:
+            progress(ROUNDS, ROUNDS)
+    work_of = {own: forward_flops(model.config, dataset.lengths, cls_only=own) for own in (True, False)}
+    reference = running[0].logits
+    return {
+        "rows": len(dataset),
+        "tokens": int(dataset.starts[-1]),
+        "batch_size": batch_size,
+        "threads": threads,
+        "peak_gflops": peak / 1e9,
+        "programs": {
+            name: variants
+            if isinstance(variants, str)
+            else _best(variants, len(dataset), work_of[name == "kdistill"] / peak, reference)
+            for name, variants in sides.items()
+        },
+    }
+
+
+class _Side:
+    """One variant of one program, with its measurements so far."""
+
+    def __init__(self, run: Callable[[], _Logits], calls: Sequence[Callable[[], object]]) -> None:
+        self.run, self.calls = run, calls
+        self.pass_seconds: list[float] = []
+        self.call_seconds: list[float] = []
+        self.logits: _Logits = run()
+        for call in calls:  # warm up: runtimes prepare for shapes that they see for the first time
+            call()
+
+    @classmethod
+    def of_kdistill(
+        cls, model: BertForSequenceClassification, dataset: Dataset, batch_size: int, singles: NDArray[np.int64]
+    ) -> _Side:
+        def run() -> _Logits:
+            order = np.arange(len(dataset))
+            cuts = range(batch_size, len(dataset), batch_size)
+            return np.concatenate([model.forward(dataset.batch(rows)[0]) for rows in np.split(order, cuts)])
+
+        sentences = [dataset.ids[dataset.starts[row] : dataset.starts[row + 1]].tolist() for row in singles]
+        return cls(run, [partial(model.forward, [ids]) for ids in sentences])
+
+    def measure(self) -> None:
+        started = time.perf_counter()
+        self.logits = self.run()
+        self.pass_seconds.append(time.perf_counter() - started)
+        for call in self.calls:
+            started = time.perf_counter()
+            call()
+            self.call_seconds.append(time.perf_counter() - started)
+
+
+def _load(
+    load: Callable[[], dict[str, Forward]],
+    dataset: Dataset,
+    batch_size: int,
+    singles: NDArray[np.int64],
+    config: BertConfig,
+) -> dict[str, _Side] | str:
+    """Return a runtime's variants by name, or "not installed (PACKAGE)"."""
+    try:
+        forwards = load()
+    except ModuleNotFoundError as error:
+        return f"not installed ({error.name})"
+    batches = bucketed(dataset, batch_size)
+    sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
+    return {
+        name: _Side(
+            partial(forward_pass, forward, batches, config.num_labels),
+            [partial(forward, sentence) for sentence in sentences],
+        )
+        for name, forward in forwards.items()
+    }
+
+
+def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, reference: _Logits) -> Figures:
+    """Return the figures of a program, each that of its fastest variant."""
+    in_batches = min(variants.values(), key=lambda side: statistics.median(side.pass_seconds))
+    alone = min(variants.values(), key=lambda side: statistics.median(side.call_seconds))
+    seconds = statistics.median(in_batches.pass_seconds)
+    return {
+        "sentences_per_second": rows / seconds,
+        "median_ms": 1e3 * statistics.median(alone.call_seconds),
+        "p99_ms": 1e3 * float(np.percentile(alone.call_seconds, 99)),
+        "percent_of_peak": 100 * seconds_at_peak / seconds,
+        "largest_difference": float(np.abs(in_batches.logits - reference).max()),
+    }
+
+
+def table(figures: Figures) -> str:
+    """Return the figures of `bench` as lines of text."""
+    threads = figures["threads"]
+    lines = [
+        f"{figures['model']}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, batch size "
+        f"{figures['batch_size']}, {threads} thread{'s' * (threads > 1)}; peak {figures['peak_gflops']:.0f} GF/s",
+        f"{'':14}{'sentences/s':>12}{'ms, median':>12}{'ms, p99':>10}{'% of peak':>11}{'logits differ by':>18}",
+    ]
+    for name, program in figures["programs"].items():
+        if isinstance(program, str):
+            lines.append(f"{name:14}  {program}")
+        else:
+            lines.append(
+                f"{name:14}{program['sentences_per_second']:>12,.0f}{program['median_ms']:>12.3f}"
+                f"{program['p99_ms']:>10.3f}{program['percent_of_peak']:>11.1f}{program['largest_difference']:>18.1e}"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,195 @@
+"""PyTorch and ONNX Runtime evaluating the same model, for comparison with kdistill.
+
+Each runtime is a `Forward`, from a padded batch to logits. Loading one raises `ModuleNotFoundError` when a package it
+needs is not installed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.dataset import Dataset
+from ..models.config import BertConfig
+
+_EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
+
+
+class PaddedBatch(NamedTuple):
+    """Rows of similar length, padded to the longest.
+
+    Attributes:
+        rows: int64 (B,), their indices in the data set.
+        ids: int64 (B, S).
+        mask: int64 (B, S), 1 for a token, 0 for padding.
+        full: whether all rows have S tokens, so that no mask is needed.
+    """
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+    full: bool
+
+
+Forward = Callable[[PaddedBatch], NDArray[np.float32]]
+
+
+def bucketed(dataset: Dataset, batch_size: int) -> list[PaddedBatch]:
+    """Return all rows in batches of similar length. Token types are left out, because they are zeros."""
+    return [padded(dataset, rows) for rows in _cut(np.argsort(dataset.lengths, kind="stable"), batch_size)]
+
+
+def padded(dataset: Dataset, rows: NDArray[np.int64]) -> PaddedBatch:
+    """Return the rows with these indices, int64 (B,), as one batch padded to the longest."""
+    lengths = dataset.lengths[rows]
+    present = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.zeros(present.shape, np.int64)
+    ids[present] = dataset.batch(rows)[0].ids
+    return PaddedBatch(rows, ids, present.astype(np.int64), bool(present.all()))
+
+
+def _cut(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(order), batch_size):
+        yield order[first : first + batch_size]
+
+
+def forward_pass(forward: Forward, batches: Sequence[PaddedBatch], num_labels: int) -> NDArray[np.float32]:
+    """Return the logits of all rows, float32 (rows, num_labels), in the order of the data set."""
+    logits = np.empty((sum(len(batch.rows) for batch in batches), num_labels), np.float32)
+    for batch in batches:
+        logits[batch.rows] = forward(batch)
+    return logits
+
+
+def load_torch(directory: Path) -> Any:
+    """Load a model directory with transformers, in evaluation mode and with PyTorch's fused attention."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.BertForSequenceClassification.from_pretrained(directory, attn_implementation="sdpa")
+    return model.eval()
+
+
+def torch_forward(model: Any, *, mask: bool = False) -> Forward:
+    """Return a PyTorch module as a `Forward`. `mask` passes a mask with every batch, so that all inputs are alike."""
+    import torch
+
+    def forward(batch: PaddedBatch) -> NDArray[np.float32]:
+        given = torch.from_numpy(batch.mask) if mask or not batch.full else None
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(batch.ids), attention_mask=given).logits
+        values: NDArray[np.float32] = logits.float().numpy()
+        return values
+
+    return forward
+
+
+def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
+    """Return PyTorch's variants by name, after setting `threads` for the whole process.
+
+    "oneDNN" has its linear layers packed for oneDNN's products, which are faster than MKL's on some CPUs and in large
+    batches. It can only evaluate.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    with _without_warnings():
+        import torch.utils.mkldnn
+
+        packed = torch.utils.mkldnn.to_mkldnn(load_torch(directory))
+    return {"eager": torch_forward(load_torch(directory)), "oneDNN": torch_forward(packed)}
+
+
+def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
+    """Write a model directory as ONNX: input_ids and, with `mask`, attention_mask (int64, B x S) in, logits out.
+
+    Through PyTorch's tracing exporter and with attention in single products: the form whose parts ONNX Runtime's
+    optimiser recognises.
+    """
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.BertForSequenceClassification.from_pretrained(directory, attn_implementation="eager")
+    ids = torch.ones((2, _EXAMPLE_TOKENS), dtype=torch.int64)
+    attention_mask = torch.ones_like(ids)
+    attention_mask[1, _EXAMPLE_TOKENS // 2 :] = 0
+    inputs = {"input_ids": ids, "attention_mask": attention_mask} if mask else {"input_ids": ids}
+    any_size = {0: "batch", 1: "tokens"}
+    with _without_warnings():
+        torch.onnx.export(
+            model.eval(),
+            tuple(inputs.values()),
+            str(target),
+            dynamo=False,
+            opset_version=17,
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_axes=dict.fromkeys(inputs, any_size) | {"logits": {0: "batch"}},
+        )
+
+
+def optimize_onnx(source: Path, target: Path, config: BertConfig) -> None:
+    """Apply ONNX Runtime's transformer optimiser, which fuses attention, embeddings, norms and activations.
+
+    Args:
+        source: the exported model.
+        target: the file to write.
+        config: the model's shape.
+    """
+    from onnxruntime.transformers import optimizer
+
+    heads = config.num_attention_heads
+    with _without_warnings():
+        model = optimizer.optimize_model(
+            str(source), "bert", num_heads=heads, hidden_size=config.hidden_size, opt_level=0
+        )
+        model.save_model_to_file(str(target))
+
+
+def onnx_session(path: Path, threads: int) -> Forward:
+    """Return an ONNX file in ONNX Runtime, with all of its optimisations, as a `Forward`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    masked = len(session.get_inputs()) > 1
+
+    def forward(batch: PaddedBatch) -> NDArray[np.float32]:
+        inputs = {"input_ids": batch.ids}
+        if masked:
+            inputs["attention_mask"] = batch.mask
+        (logits,) = session.run(None, inputs)
+        values: NDArray[np.float32] = logits
+        return values
+
+    return forward
+
+
+def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward]:
+    """Return ONNX Runtime's variants by name: the exported graph, with and without the transformer optimiser.
+
+    Which is faster depends on the batch. Their files are written into `work`.
+    """
+    import onnxruntime  # noqa: F401  # to fail before the export, which takes seconds
+
+    exported, optimized = work / "model.onnx", work / "optimized.onnx"
+    export_onnx(directory, exported)
+    optimize_onnx(exported, optimized, BertConfig.from_pretrained(directory))
+    return {"exported": onnx_session(exported, threads), "optimised": onnx_session(optimized, threads)}
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence the exporters' warnings about tracing and deprecation, which do not matter for a measurement."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""The `kdistill` command: options, commands, output and exit statuses."""

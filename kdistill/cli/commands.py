@@ -1,0 +1,305 @@
+"""The commands: each takes its parsed options and returns its figures, which `main` prints."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import __version__
+from ..bench.bench import bench as measure
+from ..bench.bench import synthetic_rows
+from ..data.columns import read_rows
+from ..data.dataset import Dataset
+from ..distill import cache as teacher_cache
+from ..distill_trainer import DistillationTrainer, is_unnamed
+from ..hub import public_name
+from ..models.config import BertConfig, shape_of
+from ..models.model import BertForSequenceClassification
+from ..search.study import import_optuna
+from ..system.files import atomic_path, atomic_write, read_json_object
+from ..system.progress import Progress
+from ..system.threads import show_config
+from ..tasks.registry import task_for
+from ..text.tokenizer import AutoTokenizer, BertTokenizer
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.directory import RESULTS_FILE, RunDirectory
+from ..train.evaluate import encode_for, name_of
+from ..trainer import Trainer
+from .completion import script
+from .options import SEARCH_OPTIONS
+from .report import report
+from .task import TaskOptions, compute_metrics_of, labels_to_learn, stated
+
+__all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
+
+Figures = dict[str, Any]
+_Arguments = TypeVar("_Arguments", bound=TrainingArguments)
+BEST_RUN_FILE = "best_run.toml"
+
+
+def finetune(options: Namespace) -> Figures:
+    """Fine-tune `--model` on labelled rows."""
+    args = read_arguments(TrainingArguments, options)
+    _check_output_dir(args, options, sources=[options.model])
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    labels = labels_to_learn(
+        BertConfig.from_pretrained(options.model),
+        _task(options),
+        lambda: read_rows(options.train, **_columns(options)),
+        replace=options.ignore_mismatched_sizes,
+    )
+    model = BertForSequenceClassification.from_pretrained(
+        options.model,
+        id2label=labels,
+        problem_type=options.problem_type,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=args.seed,
+        **_dropout(options),
+    )
+    train = _dataset(options.train, tokenizer, model.config, args, options)
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=train,
+        compute_metrics=compute_metrics_of(model.config, train, _task(options), args),
+        eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, model.config, args, options),
+        processing_class=tokenizer,
+    )
+    return _train(trainer, options, started_from=options.model)
+
+
+def distill(options: Namespace) -> Figures:
+    """Train `--student` on the labels and on the probabilities that `--teacher` gives to them."""
+    args = read_arguments(DistillationTrainingArguments, options)
+    _check_output_dir(args, options, sources=[options.teacher, options.student])
+    started_from = None if shape_of(options.student) else options.student
+    return _train(_distillation_trainer(options, args), options, started_from=started_from)
+
+
+def search(options: Namespace) -> Figures:
+    """Search for the hyperparameters with which `distill` trains the best student."""
+    optuna = import_optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
+    args = read_arguments(DistillationTrainingArguments, options)
+    RunDirectory(args.output_dir).make_writable()  # before any work
+    trainer = _distillation_trainer(options, args, for_search=True)
+    given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
+    best = trainer.hyperparameter_search(**given)
+    path = Path(args.output_dir, BEST_RUN_FILE)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
+    lines.insert(0, f"# trial {best.run_id}: {best.objective}")
+    lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
+    atomic_write(path, "\n".join([*lines, ""]).encode())
+    states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
+    return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+
+
+def _distillation_trainer(
+    options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
+) -> DistillationTrainer:
+    """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
+    teacher = BertForSequenceClassification.from_pretrained(options.teacher)
+    teacher.config = stated(teacher.config, _task(options), "the teacher")
+    teacher.freeze()
+    teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
+    shape = shape_of(options.student)
+    if shape is None:
+        student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
+        train = _dataset(options.train, tokenizer, student.config, args, options)
+    else:
+        config = teacher.config.replace(**shape, **_dropout(options))
+        tokenizer = teacher_tokenizer
+        train = _dataset(options.train, tokenizer, config, args, options)
+        token_counts = np.bincount(train.ids, minlength=config.vocab_size)
+        student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
+    trainer = DistillationTrainer(
+        None if for_search else student,
+        args,
+        model_init=partial(copy.deepcopy, student) if for_search else None,
+        teacher_model=teacher,
+        teacher_processing_class=teacher_tokenizer,
+        train_dataset=train,
+        compute_metrics=compute_metrics_of(teacher.config, train, _task(options), args),
+        eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
+        processing_class=tokenizer,
+    )
+    trainer.teacher_name = public_name(options.teacher)
+    return trainer
+
+
+def evaluate(options: Namespace) -> Figures:
+    """Measure `--model` on labelled rows."""
+    trainer, dataset = _ready(options)
+    trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
+    metrics = trainer.evaluate(dataset)
+    return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
+
+
+def predict(options: Namespace) -> Figures:
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
+    if options.output is not None:
+        _check_output_file(Path(options.output))
+    trainer, dataset = _ready(options)
+    output = trainer.predict(dataset)
+    config = trainer.model.config
+    write, names = task_for(config).write_predictions, [config.id2label[index] for index in range(config.num_labels)]
+    if options.output is None:
+        write(sys.stdout, output.predictions, names)
+    else:
+        with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
+            write(file, output.predictions, names)
+    return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+
+
+def bench(options: Namespace) -> Figures:
+    """Measure how fast `--model` evaluates here, beside PyTorch and ONNX Runtime when they are installed."""
+    shape = shape_of(options.model)
+    if shape is not None and options.data is not None:
+        raise ValueError(
+            f"--data is given, but the shape {options.model} has no tokenizer; expected a model to read it"
+        )
+    for name in ("rows", "batch_size"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    if shape is None:
+        model = BertForSequenceClassification.from_pretrained(options.model)
+    else:
+        model = BertForSequenceClassification(BertConfig(**shape))
+    if options.data is None:
+        dataset = synthetic_rows(model.config, options.rows)
+    else:
+        args = TrainingArguments(disable_tqdm=True)
+        dataset = _dataset(options.data, AutoTokenizer.from_pretrained(options.model), model.config, args, options)
+        batch, labels = dataset.batch(np.arange(min(options.rows, len(dataset))))
+        dataset = Dataset(*batch, labels)
+    with Progress("bench", unit="rounds", quiet=options.json) as progress:
+        figures = measure(model, dataset, batch_size=options.batch_size, progress=progress)
+    return {"model": options.model} | figures
+
+
+def info(options: Namespace) -> Figures:
+    """Return versions, CPU, threads and the state of the teacher cache; with `--model`, also the model's shape."""
+    figures: Figures = dict(show_config())
+    figures |= _cache_figures()
+    if options.model is not None:
+        model = BertForSequenceClassification.from_pretrained(options.model)
+        figures["model"] = options.model
+        figures["num_parameters"] = model.num_parameters()
+        figures["labels"] = list(model.config.id2label.values())
+        for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
+            figures[name] = getattr(model.config, name)
+    return figures
+
+
+def cache(options: Namespace) -> Figures:
+    """Return the content of the teacher cache, or delete its files."""
+    if options.action == "clear":
+        return {"teacher_cache": str(teacher_cache.cache_directory()), "bytes_freed": teacher_cache.clear()}
+    return _cache_figures()
+
+
+def completion(options: Namespace) -> Figures:
+    """Return the script that lets a shell complete commands and options."""
+    return {"shell": options.shell, "script": script(options.shell)}
+
+
+def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
+    """Return the training arguments given as options; the others keep their defaults."""
+    given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
+    if options.json:
+        given["disable_tqdm"] = True
+    return cls(**given)
+
+
+def _cache_figures() -> Figures:
+    files = teacher_cache.info()
+    return {
+        "teacher_cache": str(teacher_cache.cache_directory()),
+        "teacher_cache_files": len(files),
+        "teacher_cache_rows": sum(file.rows for file in files),
+        "teacher_cache_bytes": sum(file.bytes for file in files),
+    }
+
+
+def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
+    """Raise, before any work, for an output directory that holds a run or model, or is an input of this command."""
+    output = Path(args.output_dir).resolve()
+    for source in sources:
+        if Path(source).is_dir() and Path(source).resolve() == output:
+            raise ValueError(f"--output-dir is {args.output_dir!r}, which this command reads; choose another directory")
+    RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
+
+
+def _check_output_file(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"--output is {str(path)!r}, a directory; expected the file to write")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output is {str(path)!r}; there is no such directory to write it into")
+
+
+def _load_student(
+    options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
+) -> tuple[BertForSequenceClassification, BertTokenizer]:
+    """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
+    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
+    student = BertForSequenceClassification.from_pretrained(
+        options.student,
+        id2label=teacher.config.id2label if replaced else None,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=seed,
+        **_dropout(options),
+    )
+    try:
+        return student, AutoTokenizer.from_pretrained(options.student)
+    except FileNotFoundError:
+        return student, teacher_tokenizer  # teacher and student must share their vocabulary anyway
+
+
+def _dropout(options: Namespace) -> dict[str, Any]:
+    """Return the given options that replace the config's dropout."""
+    given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    return {name: p for name, p in given.items() if p is not None}
+
+
+def _columns(options: Namespace) -> dict[str, str | None]:
+    return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
+
+
+def _task(options: Namespace) -> TaskOptions:
+    return TaskOptions(**{name: getattr(options, name, None) for name in TaskOptions._fields})
+
+
+def _dataset(
+    path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
+) -> Dataset:
+    return encode_for(config, path, tokenizer, args, **_columns(options))
+
+
+def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
+    """Return a trainer that only measures, and the encoded rows of `--data`."""
+    args = read_arguments(TrainingArguments, options)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = BertForSequenceClassification.from_pretrained(options.model)
+    model.config = stated(model.config, _task(options), "the model")
+    model.freeze()
+    trainer = Trainer(model, args, processing_class=tokenizer)
+    return trainer, _dataset(options.data, tokenizer, model.config, args, options)
+
+
+def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
+    trainer.started_from = None if started_from is None else public_name(started_from)
+    trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
+    trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
+    trainer.train(resume_from_checkpoint=options.resume)
+    directory = Path(trainer.args.output_dir)
+    uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
+    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded

@@ -1,0 +1,64 @@
+"""The TOML file of `--config`: a command's options, under the names of the arguments."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..train.fields import did_you_mean_argument
+from ..train.transformers_names import OTHER_ARGUMENTS, translate
+
+
+def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
+    """Return the content of the file as words of a command line.
+
+    The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
+    `resume = true`. Names of transformers are understood as in `TrainingArguments`.
+
+    Args:
+        path: the TOML file.
+        known: the command's options -> whether it is a switch.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not TOML or has an unknown key.
+        TypeError: an option does not accept a value.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--config is {path!r}; there is no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    switches = {option[2:].replace("-", "_"): is_switch for option, is_switch in known.items()}
+    words: list[str] = []
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        translated = translate(name, value, stacklevel=2) if name in OTHER_ARGUMENTS else (name, value)
+        if translated is None:
+            continue
+        if translated[0] not in switches:
+            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
+        if isinstance(translated[1], bool) != switches[translated[0]]:
+            expected = "true or false" if switches[translated[0]] else "a value"
+            raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")
+        words.append(_word(path, key, f"--{translated[0].replace('_', '-')}", translated[1]))
+    return words
+
+
+def _word(path: str, key: str, option: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return option if value else f"--no-{option[2:]}"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected a string, a number or a list of strings")
+    return f"{option}={value}"
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "a table" if isinstance(value, dict) else repr(value)

@@ -1,0 +1,152 @@
+"""The program `kdistill`: runs one command and turns its figures and errors into output and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from ..train.arguments import TrainingArguments
+from .command_line import parse
+
+_BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
+_FAILED = (ArithmeticError, RuntimeError, MemoryError)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as Ctrl-C but for the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its words, without the program's name (default: those of the process).
+
+    Returns:
+        The exit status: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C), 141 (standard output was closed) or 143 (SIGTERM).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    with _warnings_in_one_line(), _sigterm_as_interrupt():
+        options = Namespace()
+        try:
+            options = parse(argv)
+            figures = _run(options)
+            sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
+            _print_figures(figures, options)
+            sys.stdout.flush()
+        except SystemExit as end:  # argparse's, after --help or an error
+            return int(end.code or 0)
+        except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except _BAD_INPUT as error:
+            return _report(error, 2)
+        except _FAILED as error:
+            return _report(error, 1)
+        except KeyboardInterrupt as interrupt:
+            _report_interrupt(options)
+            return 143 if isinstance(interrupt, _Terminated) else 130
+    return 0
+
+
+def _run(options: Namespace) -> dict[str, Any]:
+    from ..system.threads import set_num_threads
+    from . import commands
+
+    if options.threads is not None:
+        set_num_threads(options.threads)
+    run: Callable[[Namespace], dict[str, Any]] = getattr(commands, options.command)
+    return run(options)
+
+
+def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
+    if options.json:
+        print(json.dumps(figures))
+        return
+    if options.command == "bench":
+        from ..bench.bench import table
+
+        print(table(figures))
+        return
+    if options.command == "completion":
+        print(figures["script"], end="")
+        return
+    # The predictions themselves may be on standard output.
+    file: TextIO = sys.stderr if options.command == "predict" else sys.stdout
+    lines = dict(_flat(figures))
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        if value is not None:
+            print(f"{name:{width}}  {_shown(value)}", file=file)
+
+
+def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the figures with nested ones flattened, under both names."""
+    for name, value in figures.items():
+        parts = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if parts and all(isinstance(part, dict) for part in parts):
+            yield from ((f"{name} {inner}", of) for part in parts for inner, of in _flat(part))
+        else:
+            yield name, value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):  # small numbers such as a learning rate need significant digits
+        return f"{value:.4f}" if value == 0 or abs(value) >= 1e-2 else f"{value:.3g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _report(error: BaseException, status: int) -> int:
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"kdistill: error: {message}", file=sys.stderr)
+    return status
+
+
+def _report_interrupt(options: Namespace) -> None:
+    command = getattr(options, "command", None)
+    if command == "search":
+        print("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command", file=sys.stderr)
+        return
+    if command not in ("finetune", "distill"):
+        print("kdistill: interrupted", file=sys.stderr)
+        return
+    from ..train.directory import RunDirectory
+
+    output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
+    checkpoints = RunDirectory(output_dir).checkpoints() if Path(output_dir).is_dir() else []
+    kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
+    print(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume", file=sys.stderr)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"kdistill: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,110 @@
+"""`kdistill report`: rebuilds a finished run's trainer from its directory, measures, and writes the model card."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from ..data.dataset import Dataset
+from ..distill_trainer import DistillationTrainer
+from ..hub import public_name
+from ..models.config import shape_of
+from ..models.model import BertForSequenceClassification
+from ..system.files import read_json_object
+from ..text.tokenizer import AutoTokenizer
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.directory import ARGS_FILE, COMMAND_FILE
+from ..train.evaluate import encode_for, name_of
+from ..trainer import Trainer
+from .command_line import parse
+
+_COLUMNS = ("text_column", "text_pair_column", "label_column")
+# Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
+_INPUTS = ("teacher", "student", "train", "eval")
+
+
+def report(options: Namespace) -> dict[str, Any]:
+    """Measure the run in `--model`, write its model card and return the figures.
+
+    The run's inputs are found through its command.txt; options give the new path of an input that has moved.
+    """
+    trainer, holdout = _trainer_of_run(options)
+    return trainer.create_model_card(
+        _names(options.language),
+        options.license,
+        _names(options.tags),
+        dataset_tags=_names(options.dataset_tags),
+        without_teacher=options.without_teacher or (),
+        seed_runs=options.seed_runs or (),
+        holdout=holdout,
+    )
+
+
+def _names(value: str | None) -> list[str]:
+    return [] if value is None else [name.strip() for name in value.split(",")]
+
+
+def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
+    """Return the trainer as it was at the end of the run, and the encoded rows of `--holdout`."""
+    directory = Path(options.model)
+    if not (directory / ARGS_FILE).is_file():
+        raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
+    saved = read_json_object(directory / ARGS_FILE)
+    saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
+    if options.search_trials is not None:
+        saved["search_trials"] = options.search_trials
+    inputs = _inputs(directory, options)
+    if inputs["train"] is None:
+        raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = BertForSequenceClassification.from_pretrained(directory)
+    args: TrainingArguments
+
+    def encoded(name: str) -> Dataset | None:
+        columns = {column: inputs.get(column) for column in _COLUMNS}
+        return None if inputs[name] is None else encode_for(model.config, inputs[name], tokenizer, args, **columns)
+
+    if "alpha" in saved:
+        if inputs["teacher"] is None:
+            raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
+        args = DistillationTrainingArguments(**saved)
+        teacher = BertForSequenceClassification.from_pretrained(inputs["teacher"])
+        taught = DistillationTrainer(
+            model,
+            args,
+            teacher_model=teacher,
+            train_dataset=encoded("train"),
+            eval_dataset=encoded("eval"),
+            processing_class=tokenizer,
+        )
+        taught.teacher_name = public_name(inputs["teacher"])
+        trainer: Trainer = taught
+    else:
+        args = TrainingArguments(**saved)
+        trainer = Trainer(
+            model, args, train_dataset=encoded("train"), eval_dataset=encoded("eval"), processing_class=tokenizer
+        )
+    trainer.data_names = {name: name_of(inputs[name]) for name in ("train", "eval", "holdout")}
+    start = inputs["student"]
+    trainer.started_from = None if start is None or shape_of(start) else public_name(start)
+    trainer.load_finished_run()
+    return trainer, encoded("holdout")
+
+
+def _inputs(directory: Path, options: Namespace) -> dict[str, str | None]:
+    """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
+    inputs: dict[str, str | None] = dict.fromkeys((*_INPUTS, *_COLUMNS))
+    if (directory / COMMAND_FILE).is_file():
+        remark, _, command = (directory / COMMAND_FILE).read_text().strip().partition("\n")
+        run_options = parse(shlex.split(command)[1:])
+        run_directory = Path(remark.partition(", in ")[2])
+        inputs |= {name: getattr(run_options, name, None) for name in inputs}
+        for name in _INPUTS:
+            path = inputs[name]
+            if path is not None and (run_directory / path).exists():
+                inputs[name] = str(run_directory / path)
+        inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
+    inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
+    return inputs | {"holdout": options.holdout}

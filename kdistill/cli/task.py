@@ -1,0 +1,114 @@
+"""Settle the task of a command: `--problem-type`, `--num-labels`, `--label-names`, `--metrics`, model and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ..data.columns import Rows
+from ..data.dataset import Dataset
+from ..distill_trainer import is_unnamed
+from ..models.config import BertConfig
+from ..tasks.registry import choose_metrics, task_for
+from ..train.arguments import TrainingArguments
+from ..train.evaluate import ComputeMetrics
+
+
+class TaskOptions(NamedTuple):
+    """The options about the task; None for those that were not given."""
+
+    problem_type: str | None = None
+    num_labels: int | None = None
+    label_names: str | None = None
+    metrics: str | None = None
+
+
+def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+    """Return the config of a finished model, with `--problem-type` where it states none itself.
+
+    Args:
+        config: the model's.
+        options: the options.
+        whose: the model, in messages.
+
+    Raises:
+        ValueError: the config and the options differ.
+    """
+    if options.num_labels not in (None, config.num_labels):
+        raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
+    if options.problem_type is None:
+        return config
+    if config.problem_type not in (None, options.problem_type):
+        raise ValueError(f"--problem-type is {options.problem_type}; that of {whose} is {config.problem_type}")
+    return config.replace(problem_type=options.problem_type)
+
+
+def labels_to_learn(
+    config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
+) -> Mapping[int, str] | None:
+    """Return the label map of a model that is to be fine-tuned; None to keep its own.
+
+    It is `--label-names`; or LABEL_0, ... for numbers; or that of the training rows, when the model's labels have no
+    names, or `replace` or `--num-labels` let them go.
+
+    Args:
+        config: the model's.
+        options: the options.
+        read: reads the training rows.
+        replace: whether the model's own names may go.
+
+    Raises:
+        ValueError: the options do not fit the rows or each other.
+    """
+    wanted = options.num_labels
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"--num-labels is {wanted}; expected at least 1")
+    if options.label_names is not None:
+        names = options.label_names.split(",")
+        if wanted not in (None, len(names)):
+            raise ValueError(f"--num-labels is {wanted}, and --label-names has {len(names)} names; expected as many")
+        return dict(enumerate(names))
+    changes = {"problem_type": options.problem_type, "num_labels": wanted}
+    asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
+    if not task_for(asked).names_labels or asked.num_labels == 1:
+        outputs = wanted or (1 if task_for(config).names_labels else config.num_labels)
+        return None if outputs == config.num_labels else _unnamed(outputs)
+    if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
+        return None
+    rows = read()
+    implied = rows.id2label()
+    if wanted is None:
+        return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
+    if is_unnamed(implied) and len(implied) <= wanted:
+        return _unnamed(wanted)
+    if len(implied) != wanted:
+        raise ValueError(
+            f"--num-labels is {wanted}, and {rows.table.source} has {len(implied)} labels: "
+            f"{', '.join(implied.values())}; expected their number, or --label-names with the names of all"
+        )
+    return implied
+
+
+def compute_metrics_of(
+    config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
+) -> ComputeMetrics | None:
+    """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
+
+    Raises:
+        ValueError: before any work, a metric does not exist or the task does not have it.
+    """
+    task = task_for(config, dataset.labels)
+    names = [name.strip() for name in options.metrics.split(",")] if options.metrics is not None else []
+    if args is not None and args.eval_strategy != "no":
+        args.settle_best_metric(config.is_regression)
+        best = args.metric_for_best_model.removeprefix("eval_")
+        if best not in (*task.default_metrics, "loss", "n"):
+            if best not in task.metrics:
+                known = ", ".join(("loss", *task.metrics))
+                raise ValueError(f"metric_for_best_model is {best!r}; expected for {task.name} one of {known}")
+            names.append(best)
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name) if names else None
+
+
+def _unnamed(count: int) -> dict[int, str]:
+    return {index: f"LABEL_{index}" for index in range(count)}

@@ -1,0 +1,1 @@
+"""Rows: read from any source, their columns understood, tokenised, ordered and packed."""

@@ -1,0 +1,1 @@
+"""Distillation: the teacher's logits and the loss that uses them."""

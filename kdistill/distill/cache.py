@@ -1,0 +1,363 @@
+"""The teacher cache: a teacher's logits on disk, looked up by the content of the rows.
+
+One file for each teacher (its weights hash), opened by any number of processes at once:
+
+    header   64 bytes   magic, format version, number of labels, the teacher's key, checksum
+    record   16 bytes row key, num_labels float32 logits, 8 bytes checksum;   repeated, in the order of computing
+
+All numbers are little-endian. Records are only ever appended, in blocks, under an exclusive flock; readers take no
+lock. A process killed while appending leaves at most one incomplete record, which the next writer cuts off under the
+lock; any other damage by a crash fails its checksum and counts as absent. A complete record is never cut off or
+changed, so a mapping of the file stays valid.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.batch import Batch
+from ..data.dataset import Dataset, OnProgress
+
+FORMAT_VERSION = 1
+MAGIC = b"KDLOGITS"
+HEADER = struct.Struct("<8s2I32s8s8x")
+SUFFIX = ".logits"
+DAMAGED_SUFFIX = ".damaged"
+KEY_BYTES = 16
+# Tokens in one forward pass of the teacher: few enough that a kill loses little work (2 s of BERT-base), many enough
+# that two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
+BATCH_TOKENS = 4096
+
+
+class Teacher(Protocol):
+    """The part of a model that the cache uses."""
+
+    @property
+    def config(self) -> Any: ...
+
+    def weights_hash(self) -> str: ...
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]: ...
+
+
+def cache_directory() -> Path:
+    """Return the directory of the caches: $KDISTILL_CACHE, or `kdistill` in the user's cache directory.
+
+    Raises:
+        FileNotFoundError: neither exists, as in a container whose user has no home.
+    """
+    if chosen := os.environ.get("KDISTILL_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "kdistill"
+    try:
+        return Path.home() / ".cache" / "kdistill"
+    except RuntimeError as error:
+        raise FileNotFoundError("there is no home directory; set KDISTILL_CACHE to a directory of your own") from error
+
+
+def row_keys(dataset: Dataset) -> NDArray[np.void]:
+    """Return the key of each row, void16 (rows,): the 16-byte BLAKE2b of its (id, type) pairs as int32."""
+    tokens = memoryview(np.stack([dataset.ids, dataset.types], axis=1).astype("<i4", copy=False).data).cast("B")
+    ends = (dataset.starts * 8).tolist()
+    digests = (hashlib.blake2b(tokens[first:end], digest_size=KEY_BYTES).digest() for first, end in pairwise(ends))
+    return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
+
+
+class TeacherCache:
+    """The file of one teacher's logits.
+
+    Args:
+        directory: where the file lies, created if missing.
+        weights_hash: of everything the logits depend on besides the row.
+        num_labels: logits per row.
+
+    Raises:
+        OSError: the file cannot be created or written.
+    """
+
+    def __init__(self, directory: Path, weights_hash: str, num_labels: int) -> None:
+        self._key = hashlib.sha256(f"kdistill teacher logits {FORMAT_VERSION}\n{weights_hash}".encode()).digest()
+        self._num_labels = num_labels
+        self._record = _record_type(num_labels)
+        # Odd factors drawn from the teacher's key, so that a record of another file has a wrong checksum here.
+        words = (KEY_BYTES + 4 * num_labels) // 4
+        stream = hashlib.shake_256(self._key).digest(8 * (words + 1))
+        self._factors = np.frombuffer(stream, dtype="<u8") | np.uint64(1)
+        self.path = directory / f"{self._key.hex()[:32]}{SUFFIX}"
+        directory.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            pass
+
+    def lookup(self, keys: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Look up rows, including those that other processes have appended by now.
+
+        Args:
+            keys: void16 (rows,), see `row_keys`.
+
+        Returns:
+            Which rows are in the cache, bool (rows,), and their logits, float32 (rows, num_labels), zero where absent.
+        """
+        records = self._valid_records()
+        logits = np.zeros((len(keys), self._num_labels), dtype=np.float32)
+        if len(records) == 0:
+            return np.zeros(len(keys), dtype=np.bool_), logits
+        # Sorting 8 of the 16 bytes as integers is 2.5 times faster than sorting all as bytes. Two keys that agree in
+        # these and not in the rest hide one of the two: a row computed again, never a wrong answer.
+        stored, wanted = _halves(records["key"]), _halves(keys)
+        order = np.argsort(stored[:, 0], kind="stable")
+        position = np.searchsorted(stored[order, 0], wanted[:, 0])
+        candidate = order[np.minimum(position, len(order) - 1)]
+        found = (stored[candidate] == wanted).all(axis=1)
+        logits[found] = records["logits"][candidate[found]]
+        return found, logits
+
+    def append(self, keys: NDArray[np.void], logits: NDArray[np.float32]) -> None:
+        """Append one record for each key, in one block.
+
+        Args:
+            keys: void16 (rows,).
+            logits: float32 (rows, num_labels).
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        records = np.zeros(len(keys), dtype=self._record)
+        records["key"], records["logits"] = keys, logits
+        records["checksum"] = self._checksums(records)
+        with self._locked() as file:
+            _write_all(file, records.tobytes())
+
+    def _valid_records(self) -> NDArray[np.void]:
+        """Return the complete records with a valid checksum."""
+        try:
+            with self.path.open("rb") as file:
+                count = (os.fstat(file.fileno()).st_size - HEADER.size) // self._record.itemsize
+                if count < 1:
+                    return np.zeros(0, dtype=self._record)
+                records = np.memmap(file, dtype=self._record, mode="r", offset=HEADER.size, shape=(count,))
+        except FileNotFoundError:  # `clear` deleted it since this object was made; the next append creates it again
+            return np.zeros(0, dtype=self._record)
+        valid = records["checksum"] == self._checksums(records)
+        return np.asarray(records) if valid.all() else np.asarray(records)[valid]
+
+    def _checksums(self, records: NDArray[np.void]) -> NDArray[np.uint64]:
+        """Return the checksum of each record, uint64: the sum of its 32-bit words times odd factors, plus an offset.
+
+        A single wrong word is always detected (an odd factor has an inverse modulo 2**64), several with a probability
+        of about 1 - 2**-32; the offset makes a record of zeros invalid. 67,000 records take 0.5 ms.
+        """
+        words = np.ascontiguousarray(records).view("<u4").reshape(len(records), -1)
+        sums = np.full(len(records), self._factors[-1], dtype=np.uint64)
+        for column, factor in enumerate(self._factors[:-1]):
+            sums += words[:, column] * factor
+        return sums
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Lock the file against other writers and yield it, open for appending at the end of a complete record."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self._is_usable(file):
+                    torn = (os.fstat(file).st_size - HEADER.size) % self._record.itemsize
+                    if torn:
+                        os.ftruncate(file, os.fstat(file).st_size - torn)
+                    yield file
+                    return
+            finally:
+                os.close(file)
+
+    def _is_usable(self, file: int) -> bool:
+        """Return whether the locked file is the one at `path` with the right header; write the header if missing."""
+        try:
+            if not os.path.samestat(os.fstat(file), self.path.stat()):
+                return False  # `clear` or the lines below replaced it while this process waited for the lock
+        except FileNotFoundError:
+            return False
+        found = os.pread(file, HEADER.size, 0)
+        header = _header(self._num_labels, self._key)
+        if found == header:
+            return True
+        if len(found) < HEADER.size:
+            os.ftruncate(file, 0)
+            _write_all(file, header)
+            return True
+        aside = self.path.with_suffix(DAMAGED_SUFFIX)
+        self.path.replace(aside)
+        warnings.warn(f"the teacher cache {self.path} had a damaged header; kept as {aside.name}", stacklevel=2)
+        return False
+
+
+def teacher_logits(
+    teacher: Teacher,
+    dataset: Dataset,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: OnProgress | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    enabled: bool = True,
+) -> NDArray[np.float32]:
+    """Return the teacher's logits for every row, from the cache where it has them.
+
+    Missing rows are computed, equal ones once, and appended block by block, so that stopping at any time loses at most
+    one block. Two processes that start together both compute; later runs find the records of both. When the cache
+    cannot be read or written, a warning is issued and the logits are computed without it.
+
+    Args:
+        teacher: the model.
+        dataset: the rows.
+        batch_tokens: about how many tokens go through the teacher at once.
+        progress: called with (rows computed, rows to compute).
+        cache_dir: the cache's directory (default: `cache_directory()`).
+        enabled: whether to use the cache at all.
+
+    Returns:
+        float32 (rows, num_labels), in the order of the data set.
+
+    Raises:
+        FloatingPointError: logits are not finite; the message gives the first row, and such logits are not stored.
+    """
+    keys, num_labels = row_keys(dataset), int(teacher.config.num_labels)
+    cache, found = None, np.zeros(len(dataset), dtype=np.bool_)
+    logits = np.zeros((len(dataset), num_labels), dtype=np.float32)
+    if enabled:
+        try:
+            directory = cache_directory() if cache_dir is None else Path(cache_dir)
+            cache = TeacherCache(directory, teacher.weights_hash(), num_labels)
+            found, logits = cache.lookup(keys)
+        except OSError as error:
+            _warn_unusable(error)
+    absent = np.flatnonzero(~found)
+    _, first, same = np.unique(keys[absent], return_index=True, return_inverse=True)
+    rows = absent[first]
+    done = 0
+    for block in _blocks(rows, dataset.lengths, batch_tokens):
+        if progress is not None:
+            progress(done, len(rows))
+        logits[block] = _forward(teacher, dataset, block, num_labels)
+        if cache is not None:
+            try:
+                cache.append(keys[block], logits[block])
+            except OSError as error:
+                _warn_unusable(error)
+                cache = None
+        done += len(block)
+    if progress is not None:
+        progress(done, len(rows))
+    logits[absent] = logits[rows[same]]
+    return logits
+
+
+def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Return blocks of about `batch_tokens` tokens, each of rows of similar length.
+
+    The blocks are in random order, so that an estimate of the time left is right from the start.
+    """
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens is {batch_tokens}; expected at least 1")
+    if len(rows) == 0:
+        return []
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    block_of = (np.cumsum(lengths[rows]) - 1) // batch_tokens
+    blocks = np.split(rows, np.flatnonzero(np.diff(block_of)) + 1)
+    return [blocks[i] for i in np.random.default_rng(0).permutation(len(blocks))]
+
+
+def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64], num_labels: int) -> NDArray[np.float32]:
+    batch, _ = dataset.batch(rows)
+    logits = teacher.forward(batch)
+    if logits.shape != (len(rows), num_labels):
+        raise ValueError(f"the teacher's logits have shape {logits.shape}; expected {(len(rows), num_labels)}")
+    bad = rows[~np.isfinite(logits).all(axis=1)]
+    if len(bad):
+        raise FloatingPointError(f"the teacher's logits are not finite for {len(bad)} rows, the first is row {bad[0]}")
+    return logits
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """One teacher's file: `rows` records of `num_labels` logits; a row computed by two processes counts twice.
+
+    `bytes` is the file's size.
+    """
+
+    path: Path
+    rows: int
+    num_labels: int
+    bytes: int
+
+
+def info(cache_dir: str | os.PathLike[str] | None = None) -> list[CacheFile]:
+    """Return the cache's files, sorted by path. Files without a valid header are left out.
+
+    Args:
+        cache_dir: the cache's directory (default: `cache_directory()`).
+    """
+    files = []
+    for path in _files(cache_dir, SUFFIX):
+        with path.open("rb") as file:
+            header, size = file.read(HEADER.size), os.fstat(file.fileno()).st_size
+        if len(header) < HEADER.size:
+            continue
+        _, _, num_labels, key, _ = HEADER.unpack(header)
+        if header == _header(num_labels, key):
+            rows = (size - HEADER.size) // _record_type(num_labels).itemsize
+            files.append(CacheFile(path, rows, num_labels, size))
+    return files
+
+
+def clear(cache_dir: str | os.PathLike[str] | None = None) -> int:
+    """Delete the cache's files and return the bytes freed. A process that is writing continues in a new file.
+
+    Args:
+        cache_dir: the cache's directory (default: `cache_directory()`).
+    """
+    freed = 0
+    for path in [*_files(cache_dir, SUFFIX), *_files(cache_dir, DAMAGED_SUFFIX)]:
+        freed += path.stat().st_size
+        path.unlink()
+    return freed
+
+
+def _files(cache_dir: str | os.PathLike[str] | None, suffix: str) -> list[Path]:
+    return sorted((cache_directory() if cache_dir is None else Path(cache_dir)).glob(f"*{suffix}"))
+
+
+def _record_type(num_labels: int) -> np.dtype[np.void]:
+    return np.dtype([("key", f"V{KEY_BYTES}"), ("logits", "<f4", (num_labels,)), ("checksum", "<u8")])
+
+
+def _header(num_labels: int, key: bytes) -> bytes:
+    fields = (MAGIC, FORMAT_VERSION, num_labels, key)
+    checksum = hashlib.blake2b(HEADER.pack(*fields, b""), digest_size=8).digest()
+    return HEADER.pack(*fields, checksum)
+
+
+def _halves(keys: NDArray[np.void]) -> NDArray[np.uint64]:
+    """Return keys, void16 (rows,), as uint64 (rows, 2)."""
+    return np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
+
+
+def _write_all(file: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _warn_unusable(error: OSError) -> None:
+    warnings.warn(f"the teacher cache cannot be used ({error}); going on without it", stacklevel=3)

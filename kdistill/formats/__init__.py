@@ -1,0 +1,1 @@
+"""File formats of weights: safetensors and those of torch.save."""

@@ -1,0 +1,1 @@
+"""Losses on logits, computed in the C core."""

@@ -1,0 +1,1 @@
+"""A model: its configuration, weights, forward and backward pass, and checkpoints."""

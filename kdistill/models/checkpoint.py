@@ -1,0 +1,173 @@
+"""Weights of a model directory: found, mapped, renamed to canonical names and checked before memory is allocated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.mapped_tensor import StoredTensor
+from ..formats.safetensors import read_safetensors, write_safetensors
+from ..formats.torch_bin import read_torch_bin
+from ..hub import shard_names
+from ..system.files import read_json_object
+from .architectures.bert import BERT
+
+WEIGHTS_FILE = "model.safetensors"
+# In the order of preference of transformers; each index stands for the shards it lists.
+WEIGHTS_FILES = (
+    WEIGHTS_FILE,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_CLASSIFIER = BERT.stored_prefixes("head.output")
+_HEAD = BERT.stored_prefixes("head.")
+_LAYERS = BERT.stored_prefixes("layer.")
+_OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """A mapping from canonical names to float32 C-contiguous arrays, which are read on access.
+
+    An array is read-only where it is a view of the mapped file.
+
+    Attributes:
+        tensors: canonical name -> tensor in the file.
+        ignored: names in the file that a classifier does not use, such as the heads `cls.*`.
+        missing: canonical names of the classifier and the pooler that the file lacks.
+        mismatched: canonical name -> shape in the file, of the tensors that `ignore_mismatched_sizes` left out.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    ignored: tuple[str, ...]
+    missing: tuple[str, ...]
+    mismatched: Mapping[str, tuple[int, ...]]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.tensors[name].read()
+
+    def release(self, name: str) -> None:
+        """Give back the memory of a tensor's part of the mapped file, after its values were copied."""
+        self.tensors[name].release()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def read_weights(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, ignore_mismatched_sizes: bool = False
+) -> Weights:
+    """Find and check the weights in `directory` for a model with these parameters.
+
+    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
+    bfloat16, with or without the prefix `bert.`, and with LayerNorm's old names gamma and beta.
+
+    Args:
+        directory: where the files are.
+        shapes: canonical name -> shape of each parameter.
+        ignore_mismatched_sizes: leave out tensors of another shape instead of raising.
+
+    Raises:
+        FileNotFoundError: `directory` has no weights, or not all shards.
+        ValueError: a file is damaged or hostile, a shape or type differs, or a weight outside of classifier and pooler
+            is missing.
+    """
+    path = _find_weights(directory)
+    stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
+    found: dict[str, StoredTensor] = {}
+    ignored = []
+    for name, tensor in stored.items():
+        canonical = _canonical(name, shapes)
+        if canonical is None:
+            ignored.append(name)
+        elif canonical in found:
+            raise ValueError(f"{path} has two tensors for {canonical!r}; one of them is {name!r}")
+        else:
+            found[canonical] = tensor
+    mismatched = {name: tensor.shape for name, tensor in found.items() if tensor.shape != tuple(shapes[name])}
+    if mismatched and not ignore_mismatched_sizes:
+        raise ValueError(_why_mismatched(path, mismatched, shapes))
+    for name, tensor in found.items():
+        if not tensor.is_float:
+            raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
+    extra_layers = [name for name in ignored if (BERT.prefix + name.removeprefix(BERT.prefix)).startswith(_LAYERS)]
+    if extra_layers:
+        raise ValueError(
+            f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
+        )
+    missing = [name for name in shapes if name not in found]
+    lost = [name for name in missing if not name.startswith(_HEAD)]
+    if lost:
+        raise ValueError(
+            f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
+            + (f"; it has names such as {ignored[0]!r}" if ignored else "")
+        )
+    fitting = {name: tensor for name, tensor in found.items() if name not in mismatched}
+    return Weights(fitting, tuple(ignored), tuple(missing), mismatched)
+
+
+def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write `arrays` by name as safetensors, atomically, to `path`, or to model.safetensors if that is a directory."""
+    path = Path(path)
+    write_safetensors(path / WEIGHTS_FILE if path.is_dir() else path, arrays, {"format": "pt"})
+
+
+def _find_weights(directory: Path) -> Path:
+    """Return the file of weights in `directory`, or the index of its shards."""
+    for name in WEIGHTS_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise FileNotFoundError(f"{directory} has no weights; expected one of {', '.join(WEIGHTS_FILES)}")
+
+
+def _read_file(path: Path) -> dict[str, StoredTensor]:
+    return read_torch_bin(path) if path.suffix == ".bin" else read_safetensors(path)
+
+
+def _read_shards(index: Path) -> dict[str, StoredTensor]:
+    stored: dict[str, StoredTensor] = {}
+    for name in shard_names(index):
+        shard = index.with_name(name)
+        if not shard.is_file():
+            raise FileNotFoundError(f"{index} lists {name!r}, which is not there")
+        tensors = _read_file(shard)
+        twice = tensors.keys() & stored.keys()
+        if twice:
+            raise ValueError(f"{shard} has {min(twice)!r}, which another shard has too")
+        stored |= tensors
+    absent = read_json_object(index)["weight_map"].keys() - stored.keys()
+    if absent:
+        raise ValueError(f"{index} lists {min(absent)!r}, which none of its shards has")
+    return stored
+
+
+def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Return the parameter that a name in a file stands for, or None."""
+    for old, new in _OLD_SUFFIXES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return next((candidate for candidate in (name, BERT.prefix + name) if candidate in shapes), None)
+
+
+def _why_mismatched(
+    path: Path, mismatched: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Return an error message about the most telling tensor: one of the classifier only if all others fit."""
+    name = min(mismatched, key=lambda name: name.startswith(_CLASSIFIER))
+    message = f"{path} has {name!r} of shape {mismatched[name]}; the configuration expects {tuple(shapes[name])}"
+    if not name.startswith(_CLASSIFIER):
+        return message
+    return (
+        f"{message}: the file's classifier has {mismatched[name][0]} labels, and the model is to have "
+        f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
+        "ignore_mismatched_sizes=True (--ignore-mismatched-sizes) to begin with a new classifier"
+    )

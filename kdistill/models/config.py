@@ -1,0 +1,315 @@
+"""The configuration of a BERT classifier, with the names and defaults of `transformers.BertConfig`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import operator
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from ..hub import resolve
+from ..losses.problem_types import PROBLEM_TYPES, REGRESSION, deduced_problem_type
+from ..system.files import atomic_write, read_json_object
+from ..system.names import did_you_mean
+
+CONFIG_FILE = "config.json"
+_SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
+_SHAPE_BEGINS = re.compile(r"L\d+-")
+HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
+_MAX_SIZE = 2**31 - 1
+_MAX_LABELS = 1 << 20
+# Settings of transformers that have only one value here.
+_FIXED = {
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "pruned_heads": {},
+}
+# Keys of a config.json that `to_dict` writes itself, or that describe the file it was read from.
+_REWRITTEN = ("model_type", "architectures", "dtype", "torch_dtype", "_name_or_path", "num_labels", "_num_labels")
+
+
+@dataclass(frozen=True, init=False, repr=False, kw_only=True)
+class BertConfig:
+    """Shape and constants of a BERT classifier. Immutable; `replace` returns a changed copy.
+
+    All arguments are keywords, with the names and defaults of `transformers.BertConfig`.
+
+    Args:
+        num_labels: number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
+        id2label: id -> label, ids from 0 without gaps; `label2id` follows from it.
+        label2id: label -> id; `id2label` follows from it.
+        extra: the content of a config.json beyond these fields. It is written back and ignored in comparisons.
+
+    Raises:
+        TypeError: an unknown argument (the message suggests the nearest name) or a value of the wrong type.
+        ValueError: a value that a BERT classifier cannot have, or that kdistill does not compute.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    classifier_dropout: float | None = None
+    problem_type: str | None = None
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+    extra: dict[str, Any] = field(compare=False)
+
+    def __init__(self, *, num_labels: int | None = None, **values: Any) -> None:
+        for name, only in _FIXED.items():
+            if values.pop(name, only) not in (only, None):
+                raise ValueError(f"{name} must be {only!r}; kdistill computes no other kind of BERT")
+        names = [entry.name for entry in dataclasses.fields(self)]
+        for name in values:
+            if name not in names:
+                raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
+        labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
+        values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
+        for name in names:
+            self._set(name, values[name] if name in values else getattr(type(self), name))
+        self._check()
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes."""
+        return len(self.id2label)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the problem is a regression: by `problem_type`, or one output without one, as in transformers."""
+        return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the configuration that a parsed config.json describes; absent fields take their defaults.
+
+        Args:
+            values: the content of config.json.
+
+        Raises:
+            TypeError: a value has the wrong type.
+            ValueError: `model_type` is not "bert", or the constructor does not accept a value.
+        """
+        if values.get("model_type") != "bert":
+            found = f"is {values['model_type']!r}" if "model_type" in values else "is absent"
+            raise ValueError(f"model_type {found}; expected 'bert', the only architecture kdistill computes")
+        own = {entry.name for entry in dataclasses.fields(cls)} - {"extra"}
+        known = {key: value for key, value in values.items() if key in own or key in _FIXED}
+        extra = {key: value for key, value in values.items() if key not in known and key not in _REWRITTEN}
+        num_labels = values.get("num_labels", values.get("_num_labels"))
+        return cls(num_labels=num_labels, extra=extra, **known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of a config.json for a BertForSequenceClassification in float32 of `transformers`."""
+        fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "extra"}
+        fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
+        written = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "dtype": "float32"}
+        return {**self.extra, **fields, **written}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | os.PathLike[str],
+        *,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        **changes: Any,
+    ) -> Self:
+        """Read the config.json of a model.
+
+        Args:
+            path_or_id: a model directory or a hub id.
+            token: the hub's access token (None or True: that of `hf auth login`; False: no token).
+            revision: a branch, tag or commit on the hub (default: main).
+            changes: arguments of the constructor that replace values of the file, see `replace`.
+
+        Raises:
+            FileNotFoundError: there is no config.json, see `hub.resolve`.
+            TypeError, ValueError: the file is malformed or describes another architecture.
+        """
+        path = resolve(path_or_id, [[CONFIG_FILE]], token=token, revision=revision) / CONFIG_FILE
+        content = read_json_object(path)
+        try:
+            config = cls.from_dict(content)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: {error}") from error
+        return config.replace(**changes)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write config.json into `directory`, which is created if missing."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        atomic_write(Path(directory) / CONFIG_FILE, text.encode())
+
+    def problem_type_of(self, labels: NDArray[Any]) -> str:
+        """Return `problem_type`, or if it is None the one that transformers deduces from the labels.
+
+        One output means regression; several outputs mean single_label_classification for labels of an integer dtype and
+        multi_label_classification for any other.
+        """
+        return self.problem_type or deduced_problem_type(self.num_labels, labels)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""
+        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        if changes.keys() & {"num_labels", "id2label", "label2id"}:
+            del values["id2label"], values["label2id"]
+        return type(self)(**(values | changes))
+
+    def __repr__(self) -> str:
+        """Return the constructor's call for this configuration, without arguments at their defaults."""
+        changed = [
+            f"{entry.name}={getattr(self, entry.name)!r}"
+            for entry in dataclasses.fields(self)
+            if entry.name not in ("label2id", "extra") and getattr(self, entry.name) != getattr(_DEFAULT, entry.name)
+        ]
+        return f"BertConfig({', '.join(changed)})"
+
+    def _check(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                     "max_position_embeddings", "type_vocab_size"):  # fmt: skip
+            self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.pad_token_id is not None:
+            self._set("pad_token_id", _integer("pad_token_id", self.pad_token_id, 0, self.vocab_size - 1))
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            if name != "classifier_dropout" or self.classifier_dropout is not None:
+                self._set(name, _real(name, getattr(self, name)))
+                if not 0 <= getattr(self, name) < 1:
+                    raise ValueError(f"{name} is {getattr(self, name)}; expected 0 <= {name} < 1")
+        self._set("initializer_range", _real("initializer_range", self.initializer_range))
+        self._set("layer_norm_eps", _real("layer_norm_eps", self.layer_norm_eps))
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range is {self.initializer_range}; expected a standard deviation >= 0")
+        if self.layer_norm_eps <= 0:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}; expected a number > 0")
+        if self.hidden_act not in HIDDEN_ACTIVATIONS:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; expected one of {', '.join(HIDDEN_ACTIVATIONS)}")
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(
+                f"problem_type is {self.problem_type!r}; expected None or one of {', '.join(PROBLEM_TYPES)}"
+            )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:
+    """Return the label of each id, in the order of the ids, from those of the three arguments that are given."""
+    if label2id is not None:
+        label2id = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
+    if id2label is not None:
+        labels = _pairs("id2label", id2label)
+    elif label2id is not None:
+        labels = _pairs("label2id", {index: label for label, index in label2id.items()})
+    else:
+        labels = _default_labels(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
+    if len(set(labels.values())) != len(labels):
+        raise ValueError(f"id2label gives one label to two ids: {labels}")
+    if num_labels is not None and num_labels != len(labels):
+        raise ValueError(f"num_labels is {num_labels}, but {len(labels)} labels are named: {list(labels.values())}")
+    if label2id is not None and label2id != _invert(labels):
+        raise ValueError(f"label2id {label2id} is not the inverse of id2label {labels}")
+    return labels
+
+
+def _pairs(name: str, mapping: Any) -> dict[int, str]:
+    """Return `{id: label}`, sorted by id, after checking that the ids are 0..n-1."""
+    found: dict[int, str] = {}
+    for key, label in _items(name, mapping):
+        if not isinstance(label, str):
+            raise TypeError(f"{name} holds the label {label!r}; expected a str")
+        found[_id(name, key)] = label
+    if not found or sorted(found) != list(range(len(found))):
+        raise ValueError(f"{name} has the ids {sorted(found)}; expected 0, 1, ... without gaps")
+    return dict(sorted(found.items()))
+
+
+def _id(name: str, value: Any) -> int:
+    """Return an id of a label map as an int: JSON turns keys into strings, and many files have such ids in label2id."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    return _integer(f"an id in {name}", value, 0, _MAX_LABELS - 1)
+
+
+def _items(name: str, mapping: Any) -> list[tuple[Any, Any]]:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{name} is a {type(mapping).__name__}; expected a dict")
+    return list(mapping.items())
+
+
+def _default_labels(count: int) -> dict[int, str]:
+    return {index: f"LABEL_{index}" for index in range(count)}
+
+
+def _invert(labels: Mapping[int, str]) -> dict[str, int]:
+    return {label: index for index, label in labels.items()}
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return `value` as an int in [low, high]; a bool or a float does not count as an integer."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, a {type(value).__name__}; expected an int") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}; expected {low} to {high}")
+    return number
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}; expected a finite number")
+    return number
+
+
+_DEFAULT = BertConfig()
+
+
+def shape_of(name: str) -> dict[str, int] | None:
+    """Return the config fields of a shape such as L2-H128-A2, or None for another name or a directory.
+
+    Args:
+        name: `L<layers>-H<hidden size>-A<heads>`; the intermediate size is four times the hidden size.
+
+    Raises:
+        ValueError: the name begins like a shape but is not one.
+    """
+    if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
+        return None
+    match = _SHAPE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is neither a directory nor a shape; expected one such as L2-H128-A2")
+    layers, hidden, heads = map(int, match.groups())
+    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
+    return sizes | {"intermediate_size": 4 * hidden}

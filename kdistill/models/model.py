@@ -1,0 +1,463 @@
+"""BERT for sequence classification over the C core, under the names of `transformers`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from ..data.batch import Batch, pack
+from ..hub import resolve
+from ..losses.labels import label_loss
+from ..system.memory import workspace
+from ..system.notebook import folded, html_table
+from ..system.threads import aligned_zeros, get_num_threads
+from .architectures.bert import BERT
+from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
+from .config import CONFIG_FILE, BertConfig
+from .initialization import random_tensor, teacher_tensors
+from .parameters import NamedParameters, Tensor, TensorViews
+
+logger = logging.getLogger(__name__)
+
+_HASHED_FLOATS = 1 << 22  # in one go
+# Fields of a config that change the logits of given weights and ids; they are part of `weights_hash`.
+_LOGIT_FIELDS = ("num_labels", *(field for name, field in BERT.fields.items() if "dropout" not in name))
+
+
+@dataclass(frozen=True)
+class SequenceClassifierOutput:
+    """What a call of the model returns: logits float32 (B, num_labels), and the mean loss if labels were given."""
+
+    loss: float | None
+    logits: NDArray[np.float32]
+
+
+class PendingUpdates(Protocol):
+    """Row updates that an optimiser has postponed. The model applies them before it reads a row."""
+
+    def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
+
+
+class BertForSequenceClassification(NamedParameters):
+    """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
+
+    Parameters, gradients and the optimiser's moments are flat float32 arrays of one layout; `parameters` and
+    `gradients` show them as named views. Gradients are allocated by the first training pass.
+
+    Args:
+        config: the model's shape and constants.
+        seed: of the initial weights, N(0, initializer_range) with zero biases and unit LayerNorms; also the
+            default of `dropout_seed`.
+
+    Attributes:
+        config: the configuration.
+        dropout_seed, optimizer_step, tokens_in_step: where the model is in its stream of dropout masks. A training
+            pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
+            to that count; `AdamW.step` goes on to the next step.
+        frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
+    """
+
+    def __init__(self, config: BertConfig, seed: int = 0) -> None:
+        self._allocate(config, seed)
+        generator = np.random.Generator(np.random.Philox(seed))
+        views = TensorViews(self._parameters, self.layout)
+        for tensor in self.layout:
+            views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
+
+    def _allocate(self, config: BertConfig, seed: int) -> None:
+        self._shape = BERT.encoder(config), BERT.classifier_head(config)
+        size, tensors = _core.layout(*self._shape)
+        self.config = config
+        self.layout = [
+            Tensor(BERT.stored_name(canonical), shape, offset, decay, canonical)
+            for canonical, shape, offset, decay in tensors
+        ]
+        self.frozen = False
+        self.dropout_seed = seed
+        self.optimizer_step = 0
+        self.tokens_in_step = 0
+        self._parameters = aligned_zeros(size)
+        self._gradients: NDArray[np.float32] | None = None
+        self._handed_out = False
+        self._hash: str | None = None
+        self._pending: PendingUpdates | None = None
+        self.core = self._new_core()
+
+    def _new_core(self) -> _core.Model:
+        return _core.Model(*self._shape, self._parameters, self._gradients, workspace)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | os.PathLike[str],
+        *,
+        config: BertConfig | None = None,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        problem_type: str | None = None,
+        hidden_dropout_prob: float | None = None,
+        attention_probs_dropout_prob: float | None = None,
+        ignore_mismatched_sizes: bool = False,
+        seed: int = 0,
+        token: str | bool | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
+
+        Args:
+            path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
+            config: used in place of config.json.
+            num_labels: replaces that of the config; for a checkpoint without a classifier.
+            id2label: likewise.
+            label2id: likewise.
+            problem_type: likewise, and for any checkpoint.
+            hidden_dropout_prob: likewise, of embeddings and layers while the model is trained.
+            attention_probs_dropout_prob: likewise, of attention.
+            ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
+                labels, and say so in a warning, instead of raising.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
+            token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
+            revision: a branch, tag or commit on the hub (default: main).
+
+        Raises:
+            FileNotFoundError: nothing of that name here or on the hub.
+            ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
+        """
+        needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
+        directory = resolve(path_or_id, needed, token=token, revision=revision)
+        if config is None:
+            config = BertConfig.from_pretrained(directory)
+        changes = {
+            "num_labels": num_labels,
+            "id2label": id2label,
+            "label2id": label2id,
+            "problem_type": problem_type,
+            "hidden_dropout_prob": hidden_dropout_prob,
+            "attention_probs_dropout_prob": attention_probs_dropout_prob,
+        }
+        config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+        model = cls.__new__(cls)
+        model._allocate(config, seed)
+        model._load(directory, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        return model
+
+    def _load(self, directory: Path, *, ignore_mismatched_sizes: bool) -> None:
+        """Fills a new model from a directory's weights, for `from_pretrained`; what these lack at random."""
+        shapes = {tensor.name: tensor.shape for tensor in self.layout}
+        weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        if weights.ignored:
+            logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
+        if weights.missing:
+            names = ", ".join(weights.missing)
+            warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
+        if weights.mismatched:
+            misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
+            warnings.warn(
+                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
+            )
+        generator = np.random.Generator(np.random.Philox(self.dropout_seed))
+        views = TensorViews(self._parameters, self.layout)
+        for tensor in self.layout:
+            name, view = tensor.name, views[tensor.name]
+            if name in weights:
+                view[:] = weights[name]
+                weights.release(name)
+                _check_finite(directory, name, view)
+            else:
+                view[:] = random_tensor(tensor.canonical, tensor.shape, self.config, generator)
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: BertForSequenceClassification,
+        config: BertConfig,
+        layers: Sequence[int] | None = None,
+        token_counts: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Makes a student that starts from its teacher.
+
+        The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
+        wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
+        initialised N(0, initializer_range).
+
+        Args:
+            teacher: the model to start from.
+            config: the student's; vocabulary, positions and token types must be the teacher's.
+            layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
+                teacher's; default evenly spaced, the last included.
+            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
+            seed: of the initialised tensors.
+
+        Raises:
+            ValueError: the shapes do not allow it; names the field or layer.
+        """
+        student = cls(config, seed=seed)
+        tensors = teacher_tensors(teacher.config, teacher.parameters, config, layers, token_counts)
+        with student.writing() as flat:
+            views = TensorViews(flat, student.layout)
+            for name, value in tensors.items():
+                views[name][:] = value
+        return student
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Returns a model of its own with the same weights: not frozen, and no optimiser has seen it."""
+        model = type(self).__new__(type(self))
+        model._allocate(self.config, self.dropout_seed)
+        model._parameters[:] = self.flat_parameters
+        return model
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        write_weights(path, TensorViews(self.flat_parameters, self.layout))
+        self.config.save_pretrained(path)
+
+    # ---- parameters and gradients
+
+    def track_pending_updates(self, updates: PendingUpdates) -> None:
+        """Remember the optimiser that postpones updates of this model's rows, after applying those of a former one."""
+        if self._pending is not updates:
+            self._apply_pending_updates()
+            self._pending = updates
+
+    def _apply_pending_updates(self) -> None:
+        """Apply all postponed updates, so that every parameter is up to date."""
+        if self._pending is not None:
+            self._pending.catch_up()
+
+    @property
+    def parameters(self) -> TensorViews:
+        """Named float32 views of the parameters; writable between calls unless the model is frozen.
+
+        `parameters[name]` is up to date when it is asked for, `parameters()` gives all arrays. Rows of the word
+        embeddings move late (see AdamW): an array from before a step is to be asked for again.
+        """
+        return TensorViews(self._parameters_of_a_user, self.layout)
+
+    def _parameters_of_a_user(self) -> NDArray[np.float32]:
+        if self.frozen:
+            return self.flat_parameters
+        self._apply_pending_updates()
+        self._handed_out = True
+        return self._parameters
+
+    @property
+    def gradients(self) -> TensorViews:
+        """Named float32 views of the gradients, read-only; `gradients()` gives all arrays."""
+        self.trainable_core()
+        return TensorViews(lambda: self.flat_gradients, self.layout)
+
+    @property
+    def flat_parameters(self) -> NDArray[np.float32]:
+        """All parameters as one read-only array; `load_flat` writes it."""
+        self._apply_pending_updates()
+        return _read_only(self._parameters)
+
+    @property
+    def flat_gradients(self) -> NDArray[np.float32]:
+        """All gradients as one read-only array, in the layout of `flat_parameters`."""
+        self.trainable_core()
+        assert self._gradients is not None
+        return _read_only(self._gradients)
+
+    @property
+    def num_flat(self) -> int:
+        """The size of the flat arrays: the parameters, and what aligns them."""
+        return self._parameters.size
+
+    @contextmanager
+    def writing(self) -> Iterator[NDArray[np.float32]]:
+        """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
+        if self.frozen:
+            raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
+        self._apply_pending_updates()
+        try:
+            yield self._parameters
+        finally:
+            self.core.touch()
+
+    def load_flat(self, values: NDArray[np.float32]) -> None:
+        """Sets all parameters from an array like `flat_parameters`.
+
+        Raises:
+            ValueError: `values` is of another size.
+        """
+        if values.shape != self._parameters.shape:
+            raise ValueError(f"values have shape {values.shape}; this model's parameters {self._parameters.shape}")
+        with self.writing() as parameters:
+            parameters[:] = values
+
+    def zero_grad(self) -> None:
+        """Sets the gradients to zero and begins a new effective batch of dropout."""
+        if self._gradients is not None:
+            self.core.clear_gradients(get_num_threads())
+        self.tokens_in_step = 0
+
+    def freeze(self) -> Self:
+        """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
+        if not self.frozen:
+            self._apply_pending_updates()
+            self.frozen = True
+            self._pending = None
+            self._gradients = None
+            self.core = self._new_core()
+            self._hash = None
+        return self
+
+    def release(self) -> None:
+        """Gives back the memory of packed weights and activations; the next pass takes it again."""
+        self.core.release()
+
+    def weights_hash(self) -> str:
+        """Returns the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
+        if self._hash is None or not self.frozen:
+            fields = {name: getattr(self.config, name) for name in _LOGIT_FIELDS}
+            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
+            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+            flat = self.flat_parameters
+            for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
+                digest.update(flat[start : start + _HASHED_FLOATS].data)
+            self._hash = digest.hexdigest()
+        return self._hash
+
+    # ---- passes
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        labels: ArrayLike | None = None,
+    ) -> SequenceClassifierOutput:
+        """Returns the logits of padded arrays or ragged lists of token ids, without dropout.
+
+        Args:
+            input_ids: (B, S) or B lists of ids; or all three at once, as a tokenizer returns them or `pack` does.
+            attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
+            token_type_ids: like input_ids; default zeros.
+            labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
+                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
+
+        Raises:
+            ValueError: an id, a length or a mask out of range; names argument and position.
+        """
+        beside = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        beside = {name: value for name, value in beside.items() if value is not None}
+        if not isinstance(input_ids, Mapping | Batch):
+            input_ids = {"input_ids": input_ids, **beside}
+        elif beside:
+            raise TypeError(f"input_ids is a {type(input_ids).__name__}, which says of itself what {min(beside)} says")
+        logits = self.forward(pack(input_ids))
+        if labels is None:
+            return SequenceClassifierOutput(None, logits)
+        loss, _ = label_loss(logits, labels, self.config.problem_type)
+        return SequenceClassifierOutput(loss, logits)
+
+    def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
+        """Returns the logits, float32 (B, num_labels).
+
+        Args:
+            batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
+            train: dropout is on, and activations are kept for one `backward`.
+
+        Raises:
+            ValueError: an id or length is out of range; names row and position.
+            RuntimeError: the model is frozen and `train` is set, or another thread is using it.
+            MemoryError: the batch needs more memory than there is; says how much.
+        """
+        ids, types, starts = pack(batch)
+        if train:
+            self.trainable_core()
+        if self._pending is not None:
+            self.core.check(ids, types, starts)
+            self._pending.catch_up(ids)
+        if self._handed_out:
+            self.core.touch()
+        logits = self.core.forward(
+            *(ids, types, starts, train, self.dropout_seed % 2**64),
+            *(self.optimizer_step, self.tokens_in_step, get_num_threads()),
+        )
+        if train:
+            self.tokens_in_step += len(ids)
+        return logits
+
+    def backward(self, dlogits: ArrayLike) -> None:
+        """Adds d loss / d parameter to `gradients`, for the last `forward(train=True)`.
+
+        Args:
+            dlogits: d loss / d logits, float32 (B, num_labels).
+
+        Raises:
+            RuntimeError: there was no such forward, or its backward has been done.
+            ValueError: dlogits has another shape than the logits.
+            KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
+                had begun to change, all zero, as after `zero_grad`.
+        """
+        self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
+
+    def trainable_core(self) -> _core.Model:
+        """Returns the core with gradients, which are allocated when first needed; an error if frozen."""
+        if self.frozen:
+            raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
+        if self._gradients is None:
+            self._gradients = aligned_zeros(self.num_flat)
+            self.core = self._new_core()
+        return self.core
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
+            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
+            f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the shape, and behind a line to open every tensor."""
+        c = self.config
+        words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == "embeddings.word")))
+        rows = [
+            ("layers", c.num_hidden_layers),
+            ("hidden size", c.hidden_size),
+            ("attention heads", c.num_attention_heads),
+            ("feed-forward", c.intermediate_size),
+            ("vocabulary", c.vocab_size),
+            ("positions", c.max_position_embeddings),
+            ("labels", ", ".join(c.id2label.values())),
+            ("parameters", self.num_parameters()),
+            ("of these word embeddings", words),
+            ("state", "frozen (a teacher)" if self.frozen else "trainable"),
+        ]
+        tensors = html_table(
+            "",
+            ((t.name, " x ".join(map(str, t.shape)), int(np.prod(t.shape))) for t in self.layout),
+            header=("tensor", "shape", "parameters"),
+        )
+        return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
+
+
+def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_finite(directory: Path, name: str, values: NDArray[np.float32]) -> None:
+    """Raises for weights that a diverged training left, or a damaged file. NaN is its array's least and greatest."""
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise ValueError(f"{directory} has {name!r} with values that are not finite (NaN or infinity)")

@@ -1,0 +1,1 @@
+"""Reports on finished runs: measurements, comparisons, pictures and the model card."""

@@ -1,0 +1,128 @@
+"""Assess how far a measured accuracy can be trusted: intervals, a test of two models, agreement and calibration."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.labels import labelled_rows
+from ..metrics.classification import softmax
+from ..metrics.prediction import Labels, Logits
+
+Z_95 = statistics.NormalDist().inv_cdf(0.975)
+CALIBRATION_BINS = 15
+# Below this many discordant pairs the chi-square approximation of McNemar's test is poor (Dietterich, 1998, and most
+# textbooks), and the exact test is taken.
+FEW_DISCORDANT_PAIRS = 25
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """McNemar's test.
+
+    Attributes:
+        only_first: rows that the first model alone has right.
+        only_second: rows that the second model alone has right.
+        p_value: two-sided.
+        exact: whether the p-value is that of the binomial distribution.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+    exact: bool
+
+
+class CalibrationBin(NamedTuple):
+    """Rows whose confidence lies in (low, high]: how many, their mean confidence and their accuracy (0 if none)."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+class Spread(NamedTuple):
+    """Mean of several runs and the sample standard deviation, divisor n - 1 (None for a single run)."""
+
+    mean: float
+    deviation: float | None
+
+
+def wilson_interval(share: float, n: int) -> Interval:
+    """Return the 95 % confidence interval of a share of n rows (Wilson, 1927, doi:10.1080/01621459.1927.10502953)."""
+    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+    """Test whether two models differ in accuracy on the same rows (McNemar, 1947, doi:10.1007/BF02295996).
+
+    With b and c rows that one of them alone has right: for b + c < 25 the exact test, p = min(1, 2 P(X <= min(b, c)))
+    with X binomial(b + c, 1/2); else the chi-square test with one degree of freedom on (|b - c| - 1)^2 / (b + c), which
+    has the continuity correction of Edwards (1948, doi:10.1007/BF02289261).
+
+    Args:
+        first: the rows that the first model has right, bool (n,).
+        second: the rows that the second model has right, bool (n,).
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"first has {first.shape} rows and second {second.shape}; expected the same rows for both")
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    pairs = b + c
+    if pairs < FEW_DISCORDANT_PAIRS:
+        tail = sum(math.comb(pairs, k) for k in range(min(b, c) + 1)) / 2**pairs
+        return McNemar(b, c, min(1.0, 2 * tail), True)
+    chi_square = max(abs(b - c) - 1, 0) ** 2 / pairs
+    return McNemar(b, c, math.erfc(math.sqrt(chi_square / 2)), False)
+
+
+def agreement(logits: Logits, teacher: Logits) -> float:
+    """Return the share of rows that get the same label from student and teacher; logits (n, num_labels), all rows."""
+    return float((logits.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+
+
+def calibration_bins(logits: Logits, labels: Labels, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
+    """Sort the labelled rows into bins of equal width by their confidence, the largest of their probabilities.
+
+    This is the reliability diagram of Guo et al. (2017, arXiv:1706.04599); bin m of M holds ((m - 1) / M, m / M].
+    """
+    labelled = labelled_rows(labels)
+    probabilities = softmax(logits[labelled])
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels[labelled]
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    means = [np.bincount(place, of, minlength=bins) / np.maximum(rows, 1) for of in (confidence, right)]
+    return [
+        CalibrationBin(m / bins, (m + 1) / bins, int(rows[m]), float(means[0][m]), float(means[1][m]))
+        for m in range(bins)
+    ]
+
+
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
+    """Return the ECE: the mean of |accuracy - confidence| over the bins, weighted by rows (Guo et al., equation 3).
+
+    With the bins of `calibration_bins`; the measure is that of Naeini et al. (2015, doi:10.1609/aaai.v29i1.9602).
+    NaN when there are no rows.
+    """
+    rows = sum(one.rows for one in bins)
+    return sum(one.rows * abs(one.accuracy - one.confidence) for one in bins) / rows if rows else math.nan
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and sample standard deviation of a figure over runs that differ in their seed alone."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -1,0 +1,302 @@
+"""Write the model card README.md: a report as Markdown, under the metadata that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from importlib.metadata import version
+
+from ..data.overlap import MIN_PHRASE_TOKENS
+from ..system.progress import format_duration
+from ..system.threads import show_config
+from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
+from .measure import cpu_name
+from .metadata import CardMetadata, header
+from .report import Comparison, DataFacts, Holdout, Measured, Report, spreads
+
+CARD_FILE = "README.md"
+_LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
+
+
+def model_card(report: Report, metadata: CardMetadata) -> str:
+    """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards)."""
+    sections = [
+        header(report, metadata),
+        _introduction(report),
+        *_results(report),
+        *_holdout(report.holdout),
+        _data(report),
+        _training(report),
+        _environment(report),
+        _usage(report),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+# What it is
+
+
+def _introduction(report: Report) -> str:
+    subject, config = report.subject, report.subject.model.config
+    how = f"distilled from the teacher `{subject.teacher.name}`" if subject.teacher else "fine-tuned on labelled rows"
+    start = f", starting from `{subject.started_from}`" if subject.started_from else ""
+    use = subject.task.description(list(config.id2label.values()))
+    return (
+        f"# {subject.name}\n\n"
+        f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+        f"{config.num_attention_heads} heads and {subject.model.num_parameters():,} parameters, {how}{start} with "
+        f"kdistill. {use}"
+    )
+
+
+# How good it is
+
+
+def _results(report: Report) -> Iterator[str]:
+    data, measured = report.eval, report.measured
+    if data is None or measured is None:
+        yield "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
+        if report.speed is not None:
+            yield _models(report, None)
+    else:
+        yield f"## Results\n\nOn the {measured.n} labelled rows of `{data.name}`:"
+        yield _models(report, data)
+        yield _reading(measured)
+    if report.speed is not None:
+        speed = report.speed
+        yield (
+            f"Speed is that of {speed.rows} of these rows in batches of {speed.batch_size}, on "
+            f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
+        )
+    if measured is not None:
+        yield _choice(report)
+        for comparison in report.without_teacher[:1]:
+            yield _without_teacher(comparison)
+        if report.seeds or len(report.without_teacher) > 1:
+            yield _seeds(report)
+        if report.subject.state.log_history:
+            yield f"### Course of the training\n\n{_history(report)}"
+
+
+def _models(report: Report, data: DataFacts | None) -> str:
+    """Write a row for each model, a column for each thing measured of any of them."""
+    subject, speed = report.subject, report.speed
+    rows: list[dict[str, str]] = []
+    if subject.teacher is not None:
+        size = subject.teacher.model.num_parameters()
+        rows.append(_sizes(f"teacher `{subject.teacher.name}`", size, 4 * size, speed and speed.teacher))
+        rows[-1] |= _columns(report.teacher)
+    rows.append(_sizes("this model", subject.model.num_parameters(), subject.file_bytes, speed and speed.model))
+    rows[-1] |= _columns(report.measured)
+    rows += [
+        {"": f"the same without a teacher, `{other.name}`", **_columns(other.measured)}
+        for other in report.without_teacher[:1]
+    ]
+    if data is not None and data.majority_share is not None:
+        rows.append({"": "always the most frequent label", "accuracy": f"{data.majority_share:.4f}"})
+    return _table_of(rows)
+
+
+def _sizes(name: str, num_parameters: int, file_bytes: int | None, speed: float | None) -> dict[str, str]:
+    row = {"": name, "parameters": f"{num_parameters:,}"}
+    row |= {} if file_bytes is None else {"weights, MB": f"{file_bytes / 1e6:.1f}"}
+    return row | ({} if speed is None else {"sentences/s": f"{speed:,.0f}"})
+
+
+def _columns(measured: Measured | None) -> dict[str, str]:
+    if measured is None:
+        return {}
+    row = {name: f"{value:.4f}" for name, value in measured.scores.items()}
+    if measured.interval is not None:
+        row["95 % interval"] = f"{measured.interval.low:.4f} to {measured.interval.high:.4f}"
+    row["loss"] = f"{measured.loss:.4f}"
+    row |= {} if measured.ece is None else {"ECE": f"{measured.ece:.4f}"}
+    return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
+
+
+def _reading(measured: Measured) -> str:
+    """Explain the columns."""
+    parts = ["The loss is against the labels."]
+    if measured.interval is not None:
+        parts.insert(0, f"The interval is Wilson's (1927) for the accuracy on {measured.n} rows.")
+    if measured.ece is not None:
+        parts.append(
+            f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "
+            f"{CALIBRATION_BINS} bins of equal width (Guo et al., 2017, arXiv:1706.04599)."
+        )
+    if measured.agreement is not None:
+        parts.append("Agreement is the share of rows that get the teacher's label.")
+    parts.append("Weights are counted as float32.")
+    return " ".join(parts)
+
+
+def _choice(report: Report) -> str:
+    """List what the evaluation rows chose, which decides how far the figures on them can be trusted."""
+    state, args = report.subject.state, report.subject.args
+    chosen = []
+    if args.load_best_model_at_end and state.best_global_step:
+        evaluations = sum("eval_loss" in entry for entry in state.log_history)
+        chosen.append(
+            f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
+            f"{evaluations} evaluations"
+        )
+    if report.search_trials:
+        trials = f"{report.search_trials} trial{'s' * (report.search_trials > 1)}"
+        chosen.append(f"a hyperparameter search scored {trials} on them")
+    mean = spreads(report.seeds.values()).get("accuracy")
+    if mean is not None and report.measured is not None and _is_the_best(report.measured, report.seeds):
+        chosen.append(
+            f"this is the best of {len(report.seeds)} seeds, whose mean of {mean.mean:.4f} is what the recipe gives"
+        )
+    if not chosen:
+        return "The weights are those of the last step; the evaluation rows had no part in choosing them."
+    below = "" if report.holdout is None else f", as on those of `{report.holdout.data.name}` below"
+    return f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
+
+
+def _is_the_best(measured: Measured, seeds: Mapping[int, Measured]) -> bool:
+    others = [of.scores["accuracy"] for of in seeds.values() if of is not measured]
+    return bool(others) and measured.scores["accuracy"] > max(others)
+
+
+def _without_teacher(other: Comparison) -> str:
+    text = f"The same student without a teacher is the run `{other.name}`, trained on the labels alone"
+    if other.differences:
+        listed = (f"`{name}` ({there} there, {here} here)" for name, (there, here) in other.differences.items())
+        text += f"; beside the teacher it differs in {', '.join(listed)}"
+    return f"{text}. {_tested(other.mcnemar)}" if other.mcnemar is not None else f"{text}."
+
+
+def _tested(test: McNemar) -> str:
+    kind = (
+        "the exact test, on the binomial distribution"
+        if test.exact
+        else "the chi-square approximation with the continuity correction of Edwards (1948)"
+    )
+    verdict = (
+        "a difference that chance alone seldom makes"
+        if test.p_value < 0.05
+        else "no more of a difference than chance makes"
+    )
+    return (
+        f"{test.only_first} rows only this model has right, {test.only_second} only the other: McNemar's test (1947; "
+        f"{kind}, taken for {'fewer than' if test.exact else 'at least'} {FEW_DISCORDANT_PAIRS} such rows) gives "
+        f"p = {test.p_value:.4g}, {verdict}."
+    )
+
+
+def _seeds(report: Report) -> str:
+    """Write mean and deviation over seeds, of this recipe and of the one without a teacher."""
+    alone = {comparison.seed: comparison.measured for comparison in report.without_teacher}
+    rows = [
+        {"": name, "seeds": ", ".join(map(str, runs))}
+        | {score: _spread(of) for score, of in spreads(runs.values()).items()}
+        for name, runs in (("this recipe", report.seeds), ("without a teacher", alone))
+        if len(runs) > 1
+    ]
+    return (
+        f"### Other seeds\n\n{_table_of(rows)}\n\n"
+        "Mean and sample standard deviation over runs that differ in their seed alone, on the same rows."
+    )
+
+
+def _spread(of: Spread) -> str:
+    return f"{of.mean:.4f}" if of.deviation is None else f"{of.mean:.4f} (deviation {of.deviation:.4f})"
+
+
+def _history(report: Report) -> str:
+    best = report.subject.task.best_metric
+    shown = {"loss": "training loss", "eval_loss": "evaluation loss"}
+    shown.setdefault(f"eval_{best}", best)
+    return _table(
+        ["epoch", "step", *shown.values()],
+        (
+            [
+                f"{entry['epoch']:.2f}",
+                f"{entry['step']:.0f}",
+                *(f"{entry[name]:.4f}" if name in entry else "" for name in shown),
+            ]
+            for entry in report.subject.state.history()
+        ),
+    )
+
+
+def _holdout(holdout: Holdout | None) -> Iterator[str]:
+    if holdout is None:
+        return
+    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n} labelled rows of `{holdout.data.name}`:"
+    rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
+    rows.append(("this model, rows that share no text with the others", holdout.apart))
+    yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
+    for what, overlap in (("training", holdout.training), ("evaluation", holdout.evaluation)):
+        if overlap is None:
+            continue
+        total = int(overlap.shared.sum())
+        if total:
+            yield (
+                f"**{total:,} of the {holdout.data.rows:,} rows share text with the {what} rows**: "
+                f"{int(overlap.equal.sum()):,} are equal to one, {int(overlap.inside.sum()):,} are a phrase of one, "
+                f"and {int(overlap.around.sum()):,} hold one of at least {MIN_PHRASE_TOKENS} tokens as a phrase. "
+                "Such rows do not measure how good the model is on new text."
+            )
+        else:
+            yield f"No row shares text with the {what} rows."
+
+
+# How it was made
+
+
+def _data(report: Report) -> str:
+    held = None if report.holdout is None else report.holdout.data
+    uses = (("training", report.train), ("evaluation", report.eval), ("held out", held))
+    rows = (
+        [use, f"`{of.name}`", f"{of.rows:,}", f"{of.labelled:,}", _percent(of.majority_share)]
+        for use, of in uses
+        if of is not None
+    )
+    return f"## Data\n\n{_table(['use', 'data', 'rows', 'with label', 'most frequent label'], rows)}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _training(report: Report) -> str:
+    args, state = report.subject.args, report.subject.state
+    listed = [field.name for field in fields(args) if field.metadata["group"] in _LISTED_GROUPS]
+    table = _table(["argument", "value"], ([f"`{name}`", f"{getattr(args, name)}"] for name in listed))
+    duration = format_duration(state.train_runtime)
+    return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}.\n\n{table}"
+
+
+def _environment(report: Report) -> str:
+    config = show_config()
+    rows = [["CPU", cpu_name()], ["kdistill", str(config.pop("version"))]]
+    rows += [[name, str(value)] for name, value in config.items()]
+    rows += [[name, version(name)] for name in ("tokenizers", "safetensors")]
+    return f"## Environment\n\nWhere this card was written:\n\n{_table(['what', 'which'], rows)}"
+
+
+def _usage(report: Report) -> str:
+    name = report.subject.name
+    return f"""## Use
+
+```python
+import kdistill as kd  # transformers loads it too: pipeline("{report.subject.task.pipeline_tag}", model=...)
+
+tokenizer = kd.AutoTokenizer.from_pretrained("{name}")
+model = kd.BertForSequenceClassification.from_pretrained("{name}")
+logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.subject.model.config.num_labels})
+```"""
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _table_of(rows: Sequence[Mapping[str, str]]) -> str:
+    """Write a column for each name that any row has, in the order of their first appearance."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return _table(columns, ([row.get(name, "") for name in columns] for row in rows))

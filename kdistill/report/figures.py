@@ -1,0 +1,215 @@
+"""Figures of a distillation for a notebook or a report, drawn by matplotlib (extra `[notebook]`).
+
+Each function returns a `matplotlib.figure.Figure`, which Jupyter shows and `savefig` writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics.prediction import Labels, Logits
+from ..search.study import import_optuna
+from ..train.state import TrainerState
+from .assessment import Interval, calibration_bins, expected_calibration_error
+
+_COLOURS = ("#0b63a5", "#d9730d", "#5f6b76", "#2f855a", "#9b3fa3")
+_STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e6ea",
+}
+
+
+class ModelPoint(NamedTuple):
+    """A model in `accuracy_against_speed`: its speed, its accuracy with the 95 % interval, and its size."""
+
+    sentences_per_second: float
+    accuracy: float
+    interval: Interval
+    num_parameters: int
+
+
+def training_curves(runs: Mapping[str, TrainerState]) -> Any:
+    """Plot training loss, evaluation loss and accuracy over the epochs.
+
+    Args:
+        runs: the state of each run, by the name in the legend.
+    """
+    figure, (losses, accuracies) = _figure(2)
+    for colour, (name, state) in zip(_cycle(len(runs)), runs.items(), strict=True):
+        for key, axes, label, style in (
+            ("loss", losses, f"{name}: training", "-"),
+            ("eval_loss", losses, f"{name}: evaluation", "--"),
+            ("eval_accuracy", accuracies, name, "-"),
+        ):
+            points = [(entry["epoch"], entry[key]) for entry in state.history() if key in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".")
+    losses.set(title="loss", xlabel="epoch")
+    accuracies.set(title="accuracy on the evaluation rows", xlabel="epoch")
+    _legend(losses)
+    _legend(accuracies)
+    return figure
+
+
+def search_history(study: Any) -> Any:
+    """Plot the objective of each trial of an Optuna study, and the best so far."""
+    maximize = study.direction.name == "MAXIMIZE"
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED" and trial.intermediate_values]
+    figure, (axes,) = _figure(1)
+    if complete:
+        numbers, values = zip(*((trial.number, trial.value) for trial in complete), strict=True)
+        best = (np.maximum if maximize else np.minimum).accumulate(values)
+        axes.step(numbers, best, where="post", color=_COLOURS[1], label="best so far")
+        axes.plot(numbers, values, "o", color=_COLOURS[0], label="trial")
+    if pruned:
+        last = [(trial.number, list(trial.intermediate_values.values())[-1]) for trial in pruned]
+        axes.plot(*zip(*last, strict=True), "x", color=_COLOURS[2], label="pruned, where it stood")
+    axes.set(title="trials of the search", xlabel="trial", ylabel="objective")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(axes)
+    return figure
+
+
+def parameter_importance(study: Any) -> Any:
+    """Plot how much each hyperparameter separates a study's good trials from the others, as shares of 1.
+
+    The shares are those of PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255) in Optuna.
+
+    Args:
+        study: an Optuna study with at least two complete trials.
+    """
+    optuna = import_optuna()
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    figure, (axes,) = _figure(1, height=0.6 + 0.5 * len(shares))
+    names = list(shares)[::-1]
+    axes.barh(names, [shares[name] for name in names], color=_COLOURS[0], height=0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set(title="importance of the hyperparameters (PED-ANOVA)", xlim=(0, 1))
+    return figure
+
+
+def reliability_diagram(models: Mapping[str, Logits], labels: Labels) -> Any:
+    """Plot accuracy over confidence, one point for each bin of `assessment.calibration_bins`.
+
+    On the diagonal the confidence equals the accuracy. A point's area grows with the rows of its bin, and the legend
+    gives the expected calibration error.
+
+    Args:
+        models: logits (n, num_labels) of each model, by the name in the legend.
+        labels: the labels of the same rows, (n,).
+    """
+    figure, (axes,) = _figure(1, height=3.6)
+    axes.plot([0, 1], [0, 1], color="#9aa3ab", linewidth=1, linestyle=":")
+    for colour, (name, logits) in zip(_cycle(len(models)), models.items(), strict=True):
+        bins = calibration_bins(logits, labels)
+        used = [one for one in bins if one.rows]
+        confidence, accuracy, rows = zip(*((one.confidence, one.accuracy, one.rows) for one in used), strict=True)
+        axes.plot(confidence, accuracy, color=colour, linewidth=1)
+        sizes = 300 * np.array(rows) / sum(rows) + 8
+        label = f"{name} (ECE {expected_calibration_error(bins):.3f})"
+        axes.scatter(confidence, accuracy, s=sizes, color=colour, alpha=0.8, label=label)
+    lowest = 1 / next(iter(models.values())).shape[1]
+    axes.set(title="is a model as often right as it says?", xlabel="confidence", ylabel="accuracy", xlim=(lowest, 1.02))
+    _legend(axes, loc="upper left", markerscale=0.6)
+    return figure
+
+
+def accuracy_against_speed(models: Mapping[str, ModelPoint]) -> Any:
+    """Plot accuracy, with its 95 % interval, over sentences per second on a logarithmic scale, for models by name."""
+    figure, (axes,) = _figure(1)
+    for colour, (name, point) in zip(_cycle(len(models)), models.items(), strict=True):
+        low, high = point.interval
+        reach = [[point.accuracy - low], [high - point.accuracy]]
+        label = f"{name}: {point.num_parameters / 1e6:.1f}M parameters"
+        axes.errorbar(
+            [point.sentences_per_second], [point.accuracy], reach, fmt="o", capsize=4, color=colour, label=label
+        )
+    axes.set(
+        title="accuracy against speed, with 95 % intervals",
+        xscale="log",
+        xlabel="sentences per second on this machine",
+        ylabel="accuracy",
+    )
+    axes.margins(x=0.25)
+    _legend(axes)
+    return figure
+
+
+def attention_maps(attention: NDArray[Any], tokens: Sequence[str], title: str) -> Any:
+    """Plot attention probabilities, one panel for each head.
+
+    Args:
+        attention: (heads, tokens, tokens), the attention of a row's token to each column's token.
+        tokens: the labels of both axes.
+        title: stands above each panel, before the number of the head.
+    """
+    figure, panels = _figure(len(attention), height=3.4)
+    for head, axes in enumerate(panels):
+        axes.imshow(attention[head], cmap="Blues", vmin=0)
+        axes.grid(visible=False)
+        axes.set(title=f"{title}, head {head}")
+        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize="small")
+        axes.set_yticks(range(len(tokens)), tokens, fontsize="small")
+    return figure
+
+
+def gradient_norms(gradients: Mapping[str, NDArray[np.float32]]) -> Any:
+    """Plot the Euclidean norm of each tensor's gradient, by name, on a logarithmic scale."""
+    names = list(gradients)[::-1]
+    norms = [float(np.linalg.norm(gradients[name])) for name in names]
+    figure, (axes,) = _figure(1, height=0.8 + 0.17 * len(names))
+    axes.barh(range(len(names)), norms, color=_COLOURS[0], height=0.7)
+    axes.grid(visible=False, axis="y")
+    axes.set_yticks(range(len(names)), names, fontsize="x-small")
+    axes.set(title="norm of each gradient", xscale="log", ylim=(-0.7, len(names) - 0.3))
+    axes.set_xlim(left=max(norms) * 1e-4)  # hides the bias of the keys, whose gradient is nothing but rounding errors
+    return figure
+
+
+def _cycle(n: int) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(n)]
+
+
+def _legend(axes: Any, **options: Any) -> None:
+    axes.legend(fontsize="small", frameon=False, **options)
+
+
+def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, side by side; `height` is in inches."""
+    picture = _picture()
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        figure = picture(figsize=(6.4 if columns == 1 else 8.4, height), layout="constrained")
+        panels = figure.subplots(1, columns, squeeze=False)
+    return figure, list(panels[0])
+
+
+@functools.cache
+def _picture() -> Any:
+    """Return a class of figures that Jupyter shows as SVG without matplotlib's set-up, with reproducible bytes."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "kdistill[notebook]"') from error
+
+    class Picture(Figure):
+        def _repr_svg_(self) -> tuple[str, dict[str, str]]:
+            text = io.StringIO()
+            with rc_context({"svg.hashsalt": "kdistill", "svg.fonttype": "none"}):  # "none" keeps text as text
+                self.savefig(text, format="svg", metadata={"Date": None})
+            return text.getvalue(), {"alt": "; ".join(axes.get_title() for axes in self.axes)}
+
+    return Picture

@@ -1,0 +1,231 @@
+"""Measure a report: the model and those it is compared with, on rows that chose it and rows that did not."""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL, labelled_rows
+from ..data.overlap import find_overlap
+from ..metrics.prediction import Labels, Logits
+from ..models.model import BertForSequenceClassification
+from ..system.threads import get_num_threads, isa_level
+from ..tasks.base import Task
+from ..train.evaluate import predict
+from .assessment import (
+    agreement,
+    calibration_bins,
+    expected_calibration_error,
+    mcnemar,
+    wilson_interval,
+)
+from .finished import check_comparable, differences, load_run
+from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
+
+# Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
+OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache")
+# Passes over these rows, at least so many and for at least so long; their median counts.
+SPEED_ROWS, SPEED_PASSES, SPEED_SECONDS = 256, 3, 0.5
+
+
+def make_report(subject: Subject, questions: Questions) -> Report:
+    """Measure the subject on its evaluation rows, and answer `questions`.
+
+    Warns of held-out rows that share text with training or evaluation rows.
+
+    Raises:
+        ValueError: runs cannot be compared (other rows, another shape, other arguments, a teacher where none was
+            expected, one seed twice), or there are no labelled rows to compare them on.
+    """
+    rows = subject.eval if subject.eval is not None and labelled_rows(subject.eval.labels).any() else None
+    if rows is None and (questions.without_teacher or questions.seed_runs):
+        raise ValueError("eval_dataset has no labelled rows; expected rows to compare the runs on")
+    measured = teacher = None
+    without_teacher, seeds = [], {}
+    if rows is not None:
+        taught = None if subject.teacher is None else subject.teacher.logits(rows)
+        measured = _measured_run(subject, subject.model, rows, taught)
+        measured = replace(measured, scores=measured.scores | _own_scores(subject.results, measured))
+        teacher = None if taught is None else _measured(taught, rows.labels, subject.task)
+        without_teacher = _without_teacher(subject, questions, rows, taught, measured)
+        seeds = _seeds(subject, questions, rows, taught, measured)
+    return Report(
+        subject=subject,
+        train=None if subject.train is None else DataFacts.of(subject.data_names["train"], subject.train, subject.task),
+        eval=None if subject.eval is None else DataFacts.of(subject.data_names["eval"], subject.eval, subject.task),
+        measured=measured,
+        teacher=teacher,
+        without_teacher=without_teacher,
+        seeds=seeds,
+        holdout=None if questions.holdout is None else _holdout(subject, *questions.holdout),
+        speed=_speed(subject) if questions.speed else None,
+        search_trials=questions.search_trials,
+    )
+
+
+def _own_scores(results: Mapping[str, float], measured: Measured) -> dict[str, float]:
+    """Return the scores that the user's `compute_metrics` gave at the evaluation of these weights."""
+    known = {*measured.scores, "loss", "n", "runtime", "samples_per_second"}
+    named = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
+    return {name: value for name, value in named.items() if name not in known}
+
+
+def _measured_run(
+    subject: Subject, model: BertForSequenceClassification, rows: Dataset, taught: Logits | None
+) -> Measured:
+    size = subject.args.per_device_eval_batch_size
+    logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
+    return _measured(logits, rows.labels, subject.task, taught)
+
+
+def _measured(logits: Logits, labels: Labels, task: Task, taught: Logits | None = None) -> Measured:
+    scores = task.evaluate(logits, labels)
+    loss, n = scores.pop("loss"), int(scores.pop("n"))
+    return Measured(
+        n=n,
+        loss=loss,
+        scores=scores,
+        interval=wilson_interval(scores["accuracy"], n) if "accuracy" in scores else None,
+        ece=expected_calibration_error(calibration_bins(logits, labels)) if task.one_label else None,
+        agreement=agreement(logits, taught) if task.one_label and taught is not None else None,
+        right=task.right(logits, labels),
+    )
+
+
+def _without_teacher(
+    subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
+) -> list[Comparison]:
+    """Measure the runs without a teacher; that of this seed comes first."""
+    comparisons = []
+    for path in questions.without_teacher:
+        run = load_run(path)
+        check_comparable(run, subject.state, subject.model.config)
+        if run.has_teacher:
+            raise ValueError(
+                f"the run {run.name!r} had a teacher (alpha {run.state.args['alpha']}); expected one without: "
+                "the same command with --alpha 1"
+            )
+        theirs = _measured_run(subject, run.model, rows, taught)
+        comparisons.append(
+            Comparison(
+                name=run.name,
+                seed=run.seed,
+                measured=theirs,
+                mcnemar=None if ours.right is None or theirs.right is None else mcnemar(ours.right, theirs.right),
+                differences=differences(run, subject.args, but=(*OF_THE_TEACHER, "seed")),
+            )
+        )
+    _refuse_twice([comparison.seed for comparison in comparisons])
+    return sorted(comparisons, key=lambda comparison: comparison.seed != subject.args.seed)
+
+
+def _seeds(
+    subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
+) -> dict[int, Measured]:
+    """Measure the same run with other seeds; returns them and this model by seed."""
+    found = [(subject.args.seed, ours)] if questions.seed_runs else []
+    for path in questions.seed_runs:
+        run = load_run(path)
+        check_comparable(run, subject.state, subject.model.config)
+        other = differences(run, subject.args, but=("seed", "teacher_cache"))
+        if other or run.state.trained_on != subject.state.trained_on:
+            what = ", ".join(f"{name} ({there} there, {here} here)" for name, (there, here) in other.items())
+            raise ValueError(f"the run {run.name!r} differs in more than its seed: in {what or 'its teacher'}")
+        found.append((run.seed, _measured_run(subject, run.model, rows, taught)))
+    _refuse_twice([seed for seed, _ in found])
+    return dict(sorted(found, key=lambda one: one[0]))
+
+
+def _refuse_twice(seeds: list[int]) -> None:
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise ValueError(f"seed {twice[0]} is there twice; expected runs of different seeds (this run's counts too)")
+
+
+def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
+    labelled = labelled_rows(rows.labels)
+    if not labelled.any():
+        raise ValueError(f"holdout {name!r} has no labels; expected a label in at least one row")
+    training = None if subject.train is None else find_overlap(rows, subject.train)
+    evaluation = None if subject.eval is None else find_overlap(rows, subject.eval)
+    shared = np.zeros(len(rows), bool)
+    for what, overlap in (("training", training), ("evaluation", evaluation)):
+        if overlap is not None:
+            shared |= overlap.shared
+            _warn_of_shared_text(name, what, overlap.shared)
+    taught = None if subject.teacher is None else subject.teacher.logits(rows)
+    apart = None
+    if shared.any() and (labelled & ~shared).any():
+        places = np.flatnonzero(~shared)
+        batch, labels = rows.batch(places)
+        theirs = None if taught is None else taught[places]
+        apart = _measured_run(subject, subject.model, Dataset(*batch, labels), theirs)
+    return Holdout(
+        data=DataFacts.of(name, rows, subject.task),
+        measured=_measured_run(subject, subject.model, rows, taught),
+        teacher=None if taught is None else _measured(taught, rows.labels, subject.task),
+        training=training,
+        evaluation=evaluation,
+        apart=apart,
+    )
+
+
+def _warn_of_shared_text(name: str, what: str, shared: NDArray[np.bool_]) -> None:
+    if shared.any():
+        warnings.warn(
+            f"{int(shared.sum())} of the {len(shared)} rows of the holdout {name!r} share text with the {what} rows "
+            f"(the first is row {int(shared.argmax())}): they do not measure how good the model is on new text",
+            stacklevel=5,
+        )
+
+
+def _speed(subject: Subject) -> Speed | None:
+    """Time both models on the same rows, evenly spread over the evaluation rows, or else the training rows."""
+    source = subject.eval if subject.eval is not None else subject.train
+    if source is None:
+        return None
+    places = np.linspace(0, len(source) - 1, min(SPEED_ROWS, len(source))).astype(np.int64)
+    batch, _ = source.batch(places)
+    rows = Dataset(*batch, np.full(len(places), NO_LABEL))
+    size = subject.args.per_device_eval_batch_size
+    teacher = None
+    if subject.teacher is not None:
+        teacher = sentences_per_second(subject.teacher.model, rows, size)
+        subject.teacher.model.release()
+    return Speed(
+        model=sentences_per_second(subject.model, rows, size),
+        teacher=teacher,
+        rows=len(rows),
+        batch_size=size,
+        threads=get_num_threads(),
+        cpu=cpu_name(),
+        isa_level=isa_level(),
+    )
+
+
+def sentences_per_second(model: BertForSequenceClassification, rows: Dataset, batch_size: int) -> float:
+    """Return rows per second in batches: the median of several passes after a first one that does not count."""
+    seconds: list[float] = []
+    began = time.perf_counter()
+    while len(seconds) <= SPEED_PASSES or time.perf_counter() - began < SPEED_SECONDS:
+        started = time.perf_counter()
+        predict(model, rows, batch_size=batch_size, prefix="", progress=lambda done, total: None)
+        seconds.append(time.perf_counter() - started)
+    return len(rows) / statistics.median(seconds[1:])
+
+
+def cpu_name() -> str:
+    """Return the CPU's name in /proc/cpuinfo, else the architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    return names[0] if names else platform.machine()

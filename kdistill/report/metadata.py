@@ -1,0 +1,71 @@
+"""The metadata of a model card: the YAML header that the Hugging Face hub reads, `model-index` included."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .report import Report
+
+
+@dataclass(frozen=True)
+class CardMetadata:
+    """Facts for the card that a person has to give.
+
+    Attributes:
+        language: ISO 639 codes.
+        license: an identifier of the hub.
+        tags: further tags.
+        datasets: ids of the data sets on the hub that the rows are from.
+    """
+
+    language: tuple[str, ...] = ()
+    license: str | None = None
+    tags: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+def header(report: Report, metadata: CardMetadata) -> str:
+    """Write the header with its dashes (https://huggingface.co/docs/hub/model-cards#model-card-metadata)."""
+    subject = report.subject
+    task = subject.task
+    tags = ["bert", task.pipeline_tag, "kdistill", *(["knowledge-distillation"] if subject.teacher else [])]
+    entries: dict[str, Any] = {
+        "language": list(metadata.language),
+        "license": metadata.license,
+        "library_name": "transformers",
+        "pipeline_tag": task.pipeline_tag,
+        "tags": [*tags, *metadata.tags],
+        "base_model": subject.started_from if _is_hub_id(subject.started_from) else None,
+        "datasets": list(metadata.datasets),
+        "metrics": [task.card_metric],
+        "model-index": _model_index(report, metadata),
+    }
+    # JSON is YAML, and its quotes leave no name to be taken for a number, a date or a list.
+    lines = [f"{name}: {json.dumps(value)}" for name, value in entries.items() if value not in (None, [])]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]:
+    """Return the results as the hub takes them; empty when there are none."""
+    measured = [(report.eval, report.measured)]
+    measured += [] if report.holdout is None else [(report.holdout.data, report.holdout.measured)]
+    tag = report.subject.task.pipeline_tag
+    task = {"type": tag, "name": tag.replace("-", " ").title()}
+    results = [
+        {
+            "task": task,
+            "dataset": {"type": metadata.datasets[0] if metadata.datasets else data.name, "name": data.name},
+            "metrics": [
+                {"type": name, "value": value, "name": name} for name, value in (*of.scores.items(), ("loss", of.loss))
+            ],
+        }
+        for data, of in measured
+        if data is not None and of is not None
+    ]
+    return [{"name": report.subject.name, "results": results}] if results else []
+
+
+def _is_hub_id(name: str | None) -> bool:
+    return name is not None and name.count("/") == 1

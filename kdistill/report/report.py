@@ -1,0 +1,245 @@
+"""The report on a finished run: how good, beside which others, how sure, how fast. `card` writes it down."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
+from ..data.overlap import Overlap
+from ..metrics.classification import majority_share
+from ..metrics.prediction import Logits
+from ..models.model import BertForSequenceClassification
+from ..tasks.base import Task
+from ..tasks.registry import task_for
+from ..train.arguments import TrainingArguments
+from ..train.state import TrainerState
+from .assessment import Interval, McNemar, Spread, spread
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher: its name, its model, and a function that gives its logits for a data set, float32 (rows, labels)."""
+
+    name: str
+    model: BertForSequenceClassification
+    logits: Callable[[Dataset], Logits]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The finished run that is reported on, and the data it is measured with.
+
+    Attributes:
+        results: the content of the run's all_results.json.
+        file_bytes: size of the file of its weights (None: not written).
+    """
+
+    name: str
+    started_from: str | None
+    model: BertForSequenceClassification
+    args: TrainingArguments
+    state: TrainerState
+    train: Dataset | None
+    eval: Dataset | None
+    data_names: Mapping[str, str]
+    teacher: Teacher | None
+    results: Mapping[str, float]
+    file_bytes: int | None
+
+    @property
+    def task(self) -> Task:
+        """The task of the model on its evaluation rows, or else its training rows."""
+        rows = self.eval if self.eval is not None else self.train
+        return task_for(self.model.config, None if rows is None else rows.labels)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions to a report, beside how good the model is on its evaluation rows.
+
+    Attributes:
+        without_teacher: output directories of the same run without a teacher.
+        seed_runs: output directories of the same run with other seeds.
+        holdout: name of rows that chose nothing, and the rows.
+        speed: whether to measure sentences per second.
+        search_trials: trials of a hyperparameter search that were scored on the evaluation rows.
+    """
+
+    without_teacher: Sequence[str | os.PathLike[str]] = ()
+    seed_runs: Sequence[str | os.PathLike[str]] = ()
+    holdout: tuple[str, Dataset] | None = None
+    speed: bool = False
+    search_trials: int | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Rows: their name, how many there are, how many have a label, and the share of the most frequent label.
+
+    The share is None where rows do not have exactly one label.
+    """
+
+    name: str
+    rows: int
+    labelled: int
+    majority_share: float | None
+
+    @classmethod
+    def of(cls, name: str, dataset: Dataset, task: Task) -> DataFacts:
+        """Count the rows of `dataset`."""
+        labelled = int(labelled_rows(dataset.labels).sum())
+        share = majority_share(dataset.labels) if task.one_label else math.nan
+        return cls(name, len(dataset), labelled, None if math.isnan(share) else share)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on n labelled rows.
+
+    Attributes:
+        n: the labelled rows.
+        loss: against the labels.
+        scores: metrics of the task by name; those of the model reported on include what its run measured besides.
+        interval: of the accuracy, 95 % (None: there is no accuracy).
+        ece: expected calibration error, where each row has one label.
+        agreement: share of all rows that get the teacher's label, where each row has one label and there is a teacher.
+        right: which rows are right, bool (n,); None where nothing is right or wrong.
+    """
+
+    n: int
+    loss: float
+    scores: dict[str, float]
+    interval: Interval | None
+    ece: float | None
+    agreement: float | None
+    right: NDArray[np.bool_] | None = field(repr=False)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures, JSON-ready, without the single rows."""
+        low, high = self.interval or (None, None)
+        found = {"n": self.n, "loss": self.loss, **self.scores, "accuracy_low": low, "accuracy_high": high}
+        found |= {"ece": self.ece, "agreement": self.agreement}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same student without a teacher: another run, and McNemar's test between the two, with this model as first.
+
+    Attributes:
+        differences: arguments, beside those of the teacher, that are not the same, by name: (there, here).
+    """
+
+    name: str
+    seed: int
+    measured: Measured
+    mcnemar: McNemar | None
+    differences: dict[str, tuple[Any, Any]]
+
+    def figures(self) -> dict[str, Any]:
+        """Return the comparison, JSON-ready."""
+        test = {"mcnemar": self.mcnemar._asdict()} if self.mcnemar is not None else {}
+        changed = {name: list(values) for name, values in self.differences.items()}
+        return {"name": self.name, "seed": self.seed, **self.measured.figures(), **test, "differences": changed}
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Rows that chose nothing, and the text they share with training and evaluation rows.
+
+    Attributes:
+        training: shared with training rows (None: there are none).
+        evaluation: shared with evaluation rows (None: there are none).
+        apart: measured on the rows that share no text with either (None: no row does, or all do).
+    """
+
+    data: DataFacts
+    measured: Measured
+    teacher: Measured | None
+    training: Overlap | None
+    evaluation: Overlap | None
+    apart: Measured | None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures on these rows, JSON-ready."""
+        found = {"name": self.data.name, "rows": self.data.rows, **self.measured.figures()}
+        for name, overlap in (("training", self.training), ("evaluation", self.evaluation)):
+            if overlap is not None:
+                found[f"rows_shared_with_{name}"] = int(overlap.shared.sum())
+        for name, measured in (("teacher", self.teacher), ("apart", self.apart)):
+            if measured is not None:
+                found[name] = measured.figures()
+        return found
+
+
+class Speed(NamedTuple):
+    """Sentences per second in batches on this machine; None where there is no teacher."""
+
+    model: float
+    teacher: float | None
+    rows: int
+    batch_size: int
+    threads: int
+    cpu: str
+    isa_level: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found out.
+
+    Attributes:
+        without_teacher: the run that is compared, that of the same seed if there is one, comes first.
+        seeds: by seed, this model included; empty when no other was given.
+    """
+
+    subject: Subject
+    train: DataFacts | None
+    eval: DataFacts | None
+    measured: Measured | None
+    teacher: Measured | None
+    without_teacher: list[Comparison]
+    seeds: dict[int, Measured]
+    holdout: Holdout | None
+    speed: Speed | None
+    search_trials: int | None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the report, JSON-ready: this model's figures on top, the others' in nested dictionaries."""
+        subject, speed = self.subject, self.speed
+        found: dict[str, Any] = {"name": subject.name, "num_parameters": subject.model.num_parameters()}
+        found["file_bytes"] = subject.file_bytes
+        if self.measured is not None:
+            found |= self.measured.figures()
+        if speed is not None:
+            found |= {"sentences_per_second": speed.model, "threads": speed.threads, "cpu": speed.cpu}
+        if subject.teacher is not None:
+            teacher = subject.teacher
+            found["teacher"] = {"name": teacher.name, "num_parameters": teacher.model.num_parameters()}
+            found["teacher"] |= {} if self.teacher is None else self.teacher.figures()
+            found["teacher"] |= {} if speed is None else {"sentences_per_second": speed.teacher}
+        if self.without_teacher:
+            found["without_teacher"] = [comparison.figures() for comparison in self.without_teacher]
+        if self.seeds:
+            found["seeds"] = {str(seed): measured.figures() for seed, measured in self.seeds.items()}
+            found["over_seeds"] = {name: of._asdict() for name, of in spreads(self.seeds.values()).items()}
+        if self.holdout is not None:
+            found["holdout"] = self.holdout.figures()
+        if self.search_trials:
+            found["search_trials"] = self.search_trials
+        return found
+
+
+def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:
+    """Return mean and standard deviation over runs of each score that all have, by name."""
+    scores = [run.scores for run in runs]
+    common = [name for name in scores[0] if all(name in of for of in scores)] if scores else []
+    return {name: spread([of[name] for of in scores]) for name in common}

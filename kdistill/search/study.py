@@ -1,0 +1,328 @@
+"""An Optuna study that any number of processes and threads work on, and that survives their deaths.
+
+Optuna keeps the study in a journal, to which all processes append under an flock. It cannot know which trials belong to
+a dead process. So each process locks a file, and its trials hold the file's path. The kernel frees the lock when the
+process ends or is killed; the next process that asks for a trial finds those of the dead one and queues them again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..system.files import file_lock, is_locked
+from ..system.names import did_you_mean
+from ..system.notebook import html_table, shown
+from ..train.arguments import TrainingArguments
+from ..train.checkpoint import changed_arguments
+
+JOURNAL_FILE = "study.journal"
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "hyperband", "none")
+DIRECTIONS = ("minimize", "maximize")
+# A trial that kills its process (for want of memory, say) is not begun for ever.
+MAX_ATTEMPTS = 3
+
+
+class BestRun(NamedTuple):
+    """The result of a search: the best trial's number, its objective and its hyperparameters."""
+
+    run_id: str
+    objective: float
+    hyperparameters: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Return the table that Jupyter shows."""
+        caption = f"best of the search: trial {self.run_id}, objective {shown(self.objective)}"
+        return html_table(caption, self.hyperparameters.items())
+
+
+class JournalLock:
+    """The lock for Optuna's `JournalFileBackend`, as an flock on the journal.
+
+    Optuna's locks outlive a killed process by 30 seconds. This one also cuts off the incomplete last line of a killed
+    process; otherwise the next line would be appended to it, and nothing after it could be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        """Take the lock, waiting for its holder."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                os.ftruncate(descriptor, self._path.read_bytes().rfind(b"\n") + 1)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self._descriptor)
+
+
+def open_journal(path: str | os.PathLike[str]) -> Any:
+    """Return Optuna's storage in the journal file `path`, which processes of one machine may share.
+
+    Args:
+        path: created, with its directory, if missing.
+
+    Raises:
+        ImportError: optuna is not installed.
+    """
+    journal = import_optuna().storages.journal
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return journal.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=JournalLock(path)))
+
+
+def _open_url(optuna: Any, url: str) -> Any:
+    from sqlalchemy.exc import SQLAlchemyError  # Optuna opens databases with SQLAlchemy
+
+    try:
+        return optuna.storages.get_storage(url)
+    except (SQLAlchemyError, ImportError) as error:
+        raise ValueError(
+            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a "
+            "journal, or the URL of a database, such as sqlite:///study.db"
+        ) from error
+
+
+def import_optuna() -> Any:
+    """Return the package optuna. Raises `ImportError`, which names the extra to install."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError('a hyperparameter search needs optuna: pip install "kdistill[search]"') from error
+    return optuna
+
+
+class SharedStudy:
+    """A study in a storage that processes share, as one of these processes sees it.
+
+    Args:
+        name: of the study, created if missing.
+        storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL for Optuna, or a
+            storage object of Optuna's.
+        direction: one of `DIRECTIONS`.
+        sampler: a sampler of Optuna's or one of `SAMPLERS` (None: "tpe").
+        pruner: a pruner of Optuna's or one of `PRUNERS` (None: "median").
+        seed: of the sampler. The k-th process that works on a study, counted from 0, draws with `seed + k`, so that
+            none repeats the draws of another.
+        about: what must stay the same in a study, such as the hash of its rows, by name.
+        args: the arguments that all trials have in common.
+
+    Raises:
+        ImportError: optuna is not installed.
+        ValueError: the study is about something else, has another direction, or a name or storage does not exist.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: Any,
+        *,
+        direction: str,
+        sampler: Any,
+        pruner: Any,
+        seed: int,
+        about: dict[str, str],
+        args: TrainingArguments,
+    ) -> None:
+        optuna = import_optuna()
+        sampler, pruner = SAMPLERS[0] if sampler is None else sampler, PRUNERS[0] if pruner is None else pruner
+        _check_choice("direction", direction, DIRECTIONS)
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            _check_choice("sampler", sampler, SAMPLERS)
+        if not isinstance(pruner, optuna.pruners.BasePruner):
+            _check_choice("pruner", pruner, PRUNERS)
+        journal = Path(args.output_dir, JOURNAL_FILE)
+        if storage is None or isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage):
+            journal = journal if storage is None else Path(storage)
+            storage = open_journal(journal)
+        elif isinstance(storage, str):
+            storage = _open_url(optuna, storage)
+        self._directory = journal.with_name(f"{journal.name}.workers")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._worker: dict[str, str] = {}
+        with self._claiming():
+            self.study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction=direction,
+                pruner=_pruner(optuna, pruner),
+                load_if_exists=True,
+            )
+            self._check_same(direction, about, args)
+            workers = self.study.user_attrs.get("workers", 0)
+            self.study.set_user_attr("workers", workers + 1)
+        self.study.sampler = _sampler(optuna, sampler, seed + workers)
+
+    def _check_same(self, direction: str, about: dict[str, str], args: TrainingArguments) -> None:
+        study = self.study
+        if "about" not in study.user_attrs:
+            study.set_user_attr("args", args.to_dict())
+            study.set_user_attr("about", about)
+        found = study.user_attrs
+        for what, value in about.items():
+            if found["about"][what] != value:
+                raise ValueError(f"the study {study.study_name!r} is about other {what}; choose another study_name")
+        if study.direction.name.lower() != direction:
+            raise ValueError(
+                f"the study {study.study_name!r} is to {study.direction.name.lower()} and direction is {direction!r}; "
+                "choose another study_name"
+            )
+        differences = changed_arguments(found["args"], args)
+        changed = [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences.items()]
+        if changed:
+            warnings.warn(
+                f"the study {study.study_name!r} goes on with other arguments than it began with: {'; '.join(changed)}",
+                stacklevel=4,
+            )
+
+    @contextmanager
+    def as_worker(self) -> Iterator[None]:
+        """Count this process as alive, for all processes of the study, inside the block."""
+        path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.lock"
+        with file_lock(path, wait=False):
+            self._worker = {"host": socket.gethostname(), "lock": str(path.resolve())}
+            yield
+
+    @contextmanager
+    def exclusively(self, purpose: str) -> Iterator[None]:
+        """Keep other processes from entering a block of the same purpose."""
+        with file_lock(self._directory / f"{purpose}.lock", wait=True):
+            yield
+
+    def _claiming(self) -> AbstractContextManager[None]:
+        return self.exclusively("claim")
+
+    def claim(self, n_trials: int) -> Any:
+        """Begin a waiting or a new trial and return it, or None when `n_trials` of the study have begun."""
+        with self._claiming():
+            self._queue_trials_of_the_dead()
+            if self.num_begun() >= n_trials:
+                return None
+            trial = self.study.ask()
+            trial.set_user_attr("worker", self._worker)
+            return trial
+
+    def trials(self) -> list[Any]:
+        """Return the present state of all trials, by number."""
+        found: list[Any] = self.study.get_trials(deepcopy=False)
+        return found
+
+    def num_begun(self) -> int:
+        """Return the number of trials that have begun. One that was queued again counts when it begins again."""
+        trials = self.trials()
+        again = _queued_again(trials)
+        return sum(1 for trial in trials if trial.state.name != "WAITING" and trial.number not in again)
+
+    def others_are_running(self) -> bool:
+        """Return whether another process on this machine works on a trial."""
+        running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
+        return any(worker != self._worker and self._is_on_this_host(worker) for worker in map(_worker_of, running))
+
+    def _is_on_this_host(self, worker: dict[str, str]) -> bool:
+        return worker.get("host") == self._worker["host"]
+
+    def num_ended(self) -> int:
+        """Return the number of trials that have begun and no longer run."""
+        return self.num_begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
+
+    def num_scored(self) -> int:
+        """Return the number of trials that were scored on the evaluation rows: the complete and the pruned ones."""
+        return sum(1 for trial in self.trials() if trial.state.name in ("COMPLETE", "PRUNED"))
+
+    def end_trial(self, number: int, state: str, objective: float | None = None) -> None:
+        """End a running trial in one of Optuna's states; COMPLETE needs its objective."""
+        self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
+
+    def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
+        """End a running trial and queue its hyperparameters for the next process that asks for a trial.
+
+        They are queued before the trial is ended: a kill in between leaves a trial that is known to be queued and only
+        has to be ended.
+
+        Args:
+            trial: Optuna's trial.
+            attempt: how many processes have begun it, the next one included (default: as before).
+        """
+        if trial.number not in _queued_again(self.trials()):
+            attempt = trial.user_attrs.get("attempt", 1) if attempt is None else attempt
+            self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "attempt": attempt})
+        self.end_trial(trial.number, "FAIL")
+
+    def queue_trials_of_the_dead(self) -> None:
+        """Queue again the trials of processes that died without ending them."""
+        with self._claiming():
+            self._queue_trials_of_the_dead()
+
+    def _queue_trials_of_the_dead(self) -> None:
+        for trial in self.trials():
+            worker = _worker_of(trial)
+            # A trial begins and gets its worker under the lock held here: one without a worker is of a dead process.
+            alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker["lock"])))
+            if trial.state.name != "RUNNING" or alive:
+                continue
+            attempt = trial.user_attrs.get("attempt", 1)
+            if attempt < MAX_ATTEMPTS:
+                self.queue_again(trial, attempt=attempt + 1)
+            else:
+                self.end_trial(trial.number, "FAIL")
+                warnings.warn(
+                    f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2
+                )
+
+    def best_run(self) -> BestRun:
+        """Return the best of the complete trials. Raises `RuntimeError` when there is none."""
+        trials = self.trials()
+        if not any(trial.state.name == "COMPLETE" for trial in trials):
+            errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+            why = "all were pruned or interrupted" if trials else "none was begun before the timeout"
+            why = f"the last error was: {errors[-1]}" if errors else why
+            raise RuntimeError(f"none of {len(trials)} trials of the study {self.study.study_name!r} finished; {why}")
+        best = self.study.best_trial
+        return BestRun(str(best.number), float(best.value), best.user_attrs.get("hyperparameters", best.params))
+
+
+def _queued_again(trials: list[Any]) -> set[int]:
+    """Return the numbers of the trials that were queued again as other trials."""
+    return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
+
+
+def _worker_of(trial: Any) -> dict[str, str]:
+    worker: dict[str, str] = trial.user_attrs.get("worker", {})
+    return worker
+
+
+def _check_choice(name: str, chosen: object, choices: tuple[str, ...]) -> None:
+    if chosen not in choices:
+        hint = did_you_mean(str(chosen), choices)
+        raise ValueError(f"{name} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+
+
+def _sampler(optuna: Any, sampler: Any, seed: int) -> Any:
+    if not isinstance(sampler, str):
+        return sampler
+    return {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler](seed=seed)
+
+
+def _pruner(optuna: Any, pruner: Any) -> Any:
+    if not isinstance(pruner, str):
+        return pruner
+    pruners = optuna.pruners
+    return {"median": pruners.MedianPruner, "hyperband": pruners.HyperbandPruner, "none": pruners.NopPruner}[pruner]()

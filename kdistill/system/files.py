@@ -1,0 +1,245 @@
+"""Files that survive a kill: written whole or not at all, listed in a manifest, guarded by a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST_FILE = "manifest.json"
+LOCK_FILE = ".kdistill.lock"
+# Far above any JSON file of a model directory, and harmless to hold in memory.
+_MAX_JSON_BYTES = 16 << 20
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp")  # the names that `_temporary` gives; the group is the process
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and rename the file that the caller wrote there to `path`.
+
+    The file and its directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays
+    as it was.
+
+    Args:
+        path: the file to write; its directory must exist.
+
+    Raises:
+        OSError: writing failed. An error without a file name, such as that of a full disk, gets the name `path`.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def scratch_directory(beside: Path) -> Iterator[Path]:
+    """Yield a directory on the disk of `beside` and delete it afterwards, for libraries that make temporary files."""
+    directory = _temporary(beside)
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` so that a reader, also one after a kill, sees either the old file or the new one."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def delete_leftovers(directory: Path) -> None:
+    """Delete the temporary files and directories that killed processes have left in `directory`."""
+    for path in directory.glob(".*.tmp"):
+        if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it belongs to another user
+        return True
+    return True
+
+
+def sync_directory(directory: str | os.PathLike[str]) -> None:
+    """Sync `directory` to disk, so that renames in it survive a loss of power."""
+    _sync(Path(directory))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`. Raises `ValueError`, which names the file, for any other content."""
+    size = path.stat().st_size
+    if size > _MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {_MAX_JSON_BYTES}")
+    try:
+        value = json.loads(path.read_bytes(), object_pairs_hook=distinct_names)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict. Raises `ValueError` for a repeated name, which readers resolve differently."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return result
+
+
+def write_manifest(directory: Path) -> None:
+    """Write `manifest.json` with size and SHA-256 of every other file below `directory`. Call it last."""
+    files = {
+        path.relative_to(directory).as_posix(): _fingerprint(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path != directory / MANIFEST_FILE
+    }
+    atomic_write(directory / MANIFEST_FILE, (json.dumps({"files": files}, indent=2) + "\n").encode())
+
+
+def verify_manifest(directory: Path) -> str | None:
+    """Return how `directory` differs from its manifest, as a sentence, or None when every file is as written."""
+    manifest = directory / MANIFEST_FILE
+    if not manifest.is_file():
+        return f"{manifest} is missing"
+    try:
+        files = read_json_object(manifest).get("files")
+    except ValueError as error:
+        return str(error)
+    if not isinstance(files, dict):
+        return f"{manifest} has no list of files"
+    for name, expected in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{manifest} lists {name!r}, which is not in its directory"
+        path = directory / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if _fingerprint(path) != expected:
+            return f"{path} is not the file that was written (size or SHA-256 differs)"
+    return None
+
+
+@contextmanager
+def run_lock(directory: Path) -> Iterator[None]:
+    """Lock `directory` for this process. Raises `BlockingIOError` at once when another process holds it."""
+    try:
+        with file_lock(directory / LOCK_FILE, wait=False):
+            yield
+    except LockedError as error:
+        raise BlockingIOError(
+            f"{directory} is in use by another run (process {error.holder}); wait for it or choose another directory"
+        ) from error
+
+
+class LockedError(BlockingIOError):
+    """A lock file that another process holds; `holder` is its process number as text, or "unknown"."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path} is locked by process {holder}")
+        self.holder = holder
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock file `path` against all other processes and threads.
+
+    The file is created if missing and deleted at the end. The lock is an flock, so the kernel frees it even when the
+    process is killed.
+
+    Args:
+        path: the lock file.
+        wait: whether to wait for the present holder.
+
+    Raises:
+        LockedError: another process or thread holds the lock and `wait` is false.
+    """
+    descriptor = _lock(path, wait=wait)
+    try:
+        yield
+    finally:
+        # Delete it while it is still locked: a process that has opened it and waits for the lock then finds that the
+        # path names another file, and starts again.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether any process, including this one, holds the lock file `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(path: Path, *, wait: bool) -> int:
+    while True:
+        descriptor, held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = _is_file_at(descriptor, path)
+            if held:
+                os.truncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
+            raise LockedError(path, holder) from error
+        finally:
+            if not held:
+                os.close(descriptor)
+
+
+def _is_file_at(descriptor: int, path: Path) -> bool:
+    """Return whether `path` still names the open file: its last holder may have deleted it between open and lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

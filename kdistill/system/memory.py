@@ -1,0 +1,88 @@
+"""Available memory, and workspace arrays that are refused when they would exceed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEMINFO = Path("/proc/meminfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+# Files of (limit, usage, statistics) and the statistic of clean file pages, which the kernel reclaims first, in cgroups
+# of version 2 and version 1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
+)
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process can still allocate, or None where the system gives no figure.
+
+    The smallest of the machine's available memory, swap included, and what the limits of the process's control groups
+    leave.
+    """
+    amounts = list(_left_in_cgroups())
+    if _MEMINFO.exists():
+        kilobytes = {name: int(value.split()[0]) for name, value in _pairs(_MEMINFO, ":")}
+        amounts.append((kilobytes["MemAvailable"] + kilobytes["SwapFree"]) * 1024)
+    return min(amounts, default=None)
+
+
+def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
+    """Return an uninitialised int8 array of `size` bytes and a quarter more, for a forward or backward pass.
+
+    The quarter is for larger batches to come: memory that is never touched costs nothing.
+
+    Args:
+        size: bytes that the pass needs.
+        rows: rows of the batch, for the error message.
+        tokens: tokens of the batch, for the error message.
+
+    Raises:
+        MemoryError: `size` is more than `available_memory()`; nothing has been allocated.
+    """
+    available = available_memory()
+    if available is not None and size > available:
+        raise MemoryError(
+            f"a pass of {rows} rows with {tokens} tokens needs {_readable(size)} of memory and {_readable(available)} "
+            "are available; use smaller batches (per_device_train_batch_size with gradient_accumulation_steps, "
+            "per_device_eval_batch_size) or shorter rows (max_length)"
+        )
+    return np.empty(size + size // 4, np.int8)
+
+
+def _left_in_cgroups() -> Iterator[int]:
+    """Yield the bytes that are left below the limit of each control group of this process."""
+    if not _OWN_GROUPS.exists():
+        return
+    for line in _OWN_GROUPS.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root = _CGROUPS / controllers
+        group = root / path.lstrip("/")
+        for directory in (group, *group.parents):
+            if directory.is_relative_to(root):
+                yield from _left_in(directory)
+
+
+def _left_in(group: Path) -> Iterator[int]:
+    for limit, use, statistics, cache in _CGROUP_FILES:
+        if (group / limit).exists() and (most := (group / limit).read_text().strip()) != "max":
+            reclaimable = int(dict(_pairs(group / statistics, " ")).get(cache, "0"))
+            yield int(most) - int((group / use).read_text()) + reclaimable
+
+
+def _pairs(path: Path, separator: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) for each line `name<separator>value` of a file."""
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(separator)
+        yield name, value.strip()
+
+
+def _readable(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,159 @@
+"""Progress of long work: a bar in Jupyter or on a terminal's stderr, otherwise an occasional line in the log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from .notebook import JupyterBar, ShowsItself, in_jupyter
+
+SECONDS_BETWEEN_LINES = 10.0
+SHORTEST_SUMMED_UP = 1.0
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+class Progress:
+    """A progress display for one piece of work, with an estimate of the time left.
+
+    Call it with (units done, units in total), the first time before any work; it is a `data.dataset.OnProgress`. Used
+    as a context manager, it prints a summary line at the end, unless the work failed or took less than a second.
+
+    Args:
+        description: a word or two before the figures, such as "train".
+        unit: the name of what is counted, in the plural.
+        quiet: whether to show nothing at all.
+    """
+
+    def __init__(self, description: str, *, unit: str, quiet: bool = False) -> None:
+        self.description, self.unit, self.quiet = description, unit, quiet
+        self._display = None if quiet else _display(description, unit)
+        self._first: int | None = None
+        self._done = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(finished=kind is None)
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._first is None:
+            self._first, self._started = done, time.monotonic()
+        self._done = done
+        if self._display is not None:
+            self._display.show(done, total, lambda: self._where(total))
+
+    def _where(self, total: int) -> str:
+        done = self._done
+        elapsed = time.monotonic() - self._started
+        per_second = (done - (self._first or 0)) / elapsed if elapsed else 0.0
+        left = f", {format_duration((total - done) / per_second)} left" if per_second else ""
+        share = f" ({done / total:.0%})" if total else ""
+        return f"{self.description}: {done} of {total} {self.unit}{share}, {per_second:.1f}/s{left}"
+
+    def write(self, line: str, table: ShowsItself | None = None) -> None:
+        """Print a line without breaking the bar. In Jupyter, show the present state of `table` instead of the lines."""
+        if self._display is not None:
+            self._display.write(line, table)
+
+    def close(self, *, finished: bool = True) -> None:
+        """Remove the bar; print a summary of work that is finished and took `SHORTEST_SUMMED_UP` seconds or more."""
+        elapsed = time.monotonic() - self._started
+        units = self._done - (self._first or 0)
+        summary = f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}"
+        if self._display is not None:
+            self._display.close(summary if finished and elapsed >= SHORTEST_SUMMED_UP else None)
+
+
+class Display(Protocol):
+    """A place that shows progress."""
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Show how far the work is, unless it was shown a moment ago; `where` returns that as a line of text."""
+
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Show a line, or a table, that stays."""
+
+    def close(self, summary: str | None) -> None:
+        """End with the summary, if there is one."""
+
+
+def _display(description: str, unit: str) -> Display:
+    if in_jupyter():
+        return JupyterBar()
+    return TerminalBar(description, unit) if sys.stderr.isatty() else LogLines()
+
+
+class TerminalBar:
+    """A tqdm bar on stderr, removed when the work is done."""
+
+    def __init__(self, description: str, unit: str) -> None:
+        self._description, self._unit = description, unit
+        self._bar: Any = None
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=self._description,
+                unit=f" {self._unit}",
+                dynamic_ncols=True,
+                leave=False,
+            )
+        self._bar.update(done - self._bar.n)
+
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Print above the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self, summary: str | None) -> None:
+        """Remove the bar and print the summary."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if summary is not None:
+            self.write(summary, None)
+
+
+class LogLines:
+    """Occasional lines on stderr, for a log file."""
+
+    def __init__(self) -> None:
+        self._last_line: float | None = None
+
+    def show(self, done: int, total: int, where: Callable[[], str]) -> None:
+        """Print how far the work is, unless the last line is recent or the work is done."""
+        now = time.monotonic()
+        if self._last_line is None:
+            self._last_line = now
+        elif done < total and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.write(where(), None)
+
+    def write(self, line: str, table: ShowsItself | None) -> None:
+        """Print a line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def close(self, summary: str | None) -> None:
+        """Print the summary."""
+        if summary is not None:
+            self.write(summary, None)

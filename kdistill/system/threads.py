@@ -1,0 +1,124 @@
+"""The number of threads, aligned arrays for the C core, and the configuration of this installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+
+_num_threads: int | None = None
+_num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _checked_threads(n: int, source: str) -> int:
+    if not 1 <= n <= _core.MAX_THREADS:
+        raise ValueError(f"{source} is {n}; expected a whole number from 1 to {_core.MAX_THREADS}")
+    return n
+
+
+def _initial_threads() -> int:
+    text = os.environ.get("KDISTILL_NUM_THREADS")
+    if not text:
+        return min(_available_cpus(), _core.MAX_THREADS)
+    try:
+        n = int(text)
+    except ValueError:
+        raise ValueError(f"KDISTILL_NUM_THREADS is {text!r}; expected a whole number") from None
+    return _checked_threads(n, "KDISTILL_NUM_THREADS")
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads every following call uses.
+
+    The number of threads never changes a result, not by a bit.
+
+    Args:
+        n: 1 to 256; more than there are CPUs is allowed.
+
+    Raises:
+        ValueError: `n` is not between 1 and 256.
+        TypeError: `n` is not a whole number.
+    """
+    global _num_threads
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"the number of threads is {n!r}; expected a whole number")
+    _num_threads = _checked_threads(int(n), "the number of threads")
+
+
+def get_num_threads() -> int:
+    """Return the number of threads in use.
+
+    Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
+    """
+    global _num_threads
+    if (here := _num_threads_here.get()) is not None:
+        return here
+    if _num_threads is None:
+        _num_threads = _initial_threads()
+    return _num_threads
+
+
+@contextmanager
+def using_num_threads(n: int) -> Iterator[None]:
+    """Use `n` threads for the calls of this Python thread inside the block, regardless of `set_num_threads`.
+
+    This is how several Python threads share the cores. Raises `ValueError` as `set_num_threads` does.
+    """
+    token = _num_threads_here.set(_checked_threads(n, "the number of threads"))
+    try:
+        yield
+    finally:
+        _num_threads_here.reset(token)
+
+
+def isa_level() -> str:
+    """Return the instruction-set level in use: "generic", "avx2" or "avx512"."""
+    return _core.ISA_LEVEL
+
+
+def show_config() -> dict[str, Any]:
+    """Return the versions of this installation and the machine it runs on.
+
+    Returns:
+        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), blis (its version),
+        blis_kernels (the set of BLIS kernels in use), num_threads, cpus (those this process may use), compiler,
+        compiler_flags, python, numpy and platform.
+    """
+    from .. import __version__
+
+    return {
+        "version": __version__,
+        "isa_level": _core.ISA_LEVEL,
+        "isa_levels": list(_core.ISA_LEVELS),
+        "blis": _core.BLIS_VERSION,
+        "blis_kernels": _core.BLIS_KERNELS,
+        "num_threads": get_num_threads(),
+        "cpus": _available_cpus(),
+        "compiler": _core.COMPILER,
+        "compiler_flags": _core.COMPILER_FLAGS,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def aligned_zeros(size: int) -> NDArray[np.float32]:
+    """Return a float32 array of `size` zeros, shape (size,), that begins on a `_core.ALIGNMENT`-byte boundary."""
+    memory = np.zeros(size + _core.ALIGNMENT // 4, np.float32)
+    address: int = memory.__array_interface__["data"][0]
+    start = -address % _core.ALIGNMENT // memory.itemsize
+    return memory[start : start + size]

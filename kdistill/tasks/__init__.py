@@ -1,0 +1,1 @@
+"""Tasks: everything in which one kind of label differs from another."""

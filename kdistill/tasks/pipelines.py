@@ -1,0 +1,181 @@
+"""`pipeline("text-classification", model)`: from texts to labels with scores, as in `transformers`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics.classification import softmax
+from ..metrics.prediction import Logits
+from ..models.model import BertForSequenceClassification
+from ..system.names import did_you_mean
+from ..text.tokenizer import AutoTokenizer, BertTokenizer
+from . import single_label
+from .registry import task_for
+
+TASKS = ("text-classification", "sentiment-analysis")
+FUNCTIONS = ("sigmoid", "softmax", "none")
+BATCH_SIZE = 32
+_NOT_GIVEN: Any = object()
+
+
+def pipeline(
+    task: str = "text-classification",
+    model: BertForSequenceClassification | str | os.PathLike[str] | None = None,
+    tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
+    *,
+    device: Any = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    **settings: Any,
+) -> TextClassificationPipeline:
+    """Return a function of texts.
+
+    Args:
+        task: "text-classification" or its other name "sentiment-analysis".
+        model: a model, or the directory or hub id of one.
+        tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
+        device: "cpu", -1 or None; there is no other here.
+        token: of the hub, as in `BertForSequenceClassification.from_pretrained`.
+        revision: likewise.
+        settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`; see
+            `TextClassificationPipeline`.
+
+    Raises:
+        ValueError: another task or device, or a model without its tokenizer.
+    """
+    if task not in TASKS:
+        known = ", ".join(map(repr, TASKS))
+        raise ValueError(f"task is {task!r}; expected one of {known}{did_you_mean(task, TASKS)}")
+    if str(device) not in ("cpu", "-1", "None"):
+        raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
+    if model is None:
+        raise ValueError("model is None; expected a model, or the directory or hub id of one")
+    if tokenizer is None:
+        if isinstance(model, BertForSequenceClassification):
+            raise ValueError("tokenizer is None; expected that of the model, as the model itself does not know it")
+        tokenizer = model
+    if not isinstance(tokenizer, BertTokenizer):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, token=token, revision=revision)
+    if not isinstance(model, BertForSequenceClassification):
+        model = BertForSequenceClassification.from_pretrained(model, token=token, revision=revision).freeze()
+    return TextClassificationPipeline(model=model, tokenizer=tokenizer, **settings)
+
+
+class TextClassificationPipeline:
+    """Classifies texts.
+
+    The settings may also be given in a call, for that call.
+
+    Args:
+        model: the classifier.
+        tokenizer: the model's.
+        top_k: how many labels to return for each text, the best first; None: all. When it is not given, the best label
+            alone, without a list around it.
+        function_to_apply: "softmax", "sigmoid" or "none" makes scores of the logits; default: none for regression,
+            sigmoid for one label or for several that exclude nothing (multi-label), else softmax.
+        batch_size: rows computed together.
+        tokenizer_settings: arguments of the tokenizer; texts are cut to what the model can read unless
+            truncation=False is among them.
+    """
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification,
+        tokenizer: BertTokenizer,
+        *,
+        top_k: int | None = _NOT_GIVEN,
+        function_to_apply: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        **tokenizer_settings: Any,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.top_k = top_k
+        self.function_to_apply = function_to_apply
+        self.batch_size = batch_size
+        longest = min(model.config.max_position_embeddings, tokenizer.model_max_length)
+        self.tokenizer_settings = {"truncation": True, "max_length": longest} | tokenizer_settings
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        top_k: int | None = _NOT_GIVEN,
+        function_to_apply: str | None = None,
+        batch_size: int | None = None,
+        **tokenizer_settings: Any,
+    ) -> list[Any]:
+        """Classify one text or many.
+
+        Args:
+            inputs: a text, a pair `{"text": ..., "text_pair": ...}`, or any iterable of one kind of them.
+            top_k: as in the constructor, like the other settings.
+            function_to_apply: likewise.
+            batch_size: likewise.
+            tokenizer_settings: likewise.
+
+        Returns:
+            For each text `{"label": str, "score": float}`; with `top_k` a list of these, the best first. For a single
+            text there is a list around it, unless `top_k` is given in this call; for a single pair there is none.
+        """
+        called_with_top_k = top_k is not _NOT_GIVEN
+        chosen = top_k if called_with_top_k else self.top_k
+        if not isinstance(inputs, Iterable):
+            raise TypeError(f"inputs is {inputs!r} of type {type(inputs).__name__}; expected a text or several")
+        single = isinstance(inputs, (str, Mapping))
+        rows = [inputs] if single else list(inputs)
+        logits = self._logits(rows, batch_size or self.batch_size, self.tokenizer_settings | tokenizer_settings)
+        scores = apply_function(logits, function_to_apply or self.function_to_apply or self._default_function())
+        results = [self._result(row, chosen) for row in scores]
+        if not single:
+            return results
+        return results if isinstance(inputs, str) and not called_with_top_k else results[0]
+
+    def _logits(self, rows: list[Any], batch_size: int, settings: dict[str, Any]) -> Logits:
+        logits = np.empty((len(rows), self.model.config.num_labels), dtype=np.float32)
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            encoded = self.tokenizer(*_texts(batch, start), **settings)
+            logits[start : start + len(batch)] = self.model(**encoded).logits
+        return logits
+
+    def _default_function(self) -> str:
+        config = self.model.config
+        # As in transformers, a regression is one only where the config states it: one output has a sigmoid.
+        task = single_label.TASK if config.problem_type is None else task_for(config)
+        one_of_one = task.one_label and config.num_labels == 1
+        return "sigmoid" if one_of_one else task.score_function
+
+    def _result(self, scores: NDArray[np.float64], top_k: int | None) -> Any:
+        order = np.argsort(-scores, kind="stable")
+        names = self.model.config.id2label
+        kept = order[: 1 if top_k is _NOT_GIVEN else top_k]
+        labels = [{"label": names[int(index)], "score": float(scores[index])} for index in kept]
+        return labels[0] if top_k is _NOT_GIVEN else labels
+
+
+def apply_function(logits: Logits, function: str) -> NDArray[np.float64]:
+    """Return scores float64 (n, num_labels) of logits: "softmax" over the labels, "sigmoid" of each, or "none"."""
+    if function == "softmax":
+        return softmax(logits)
+    if function == "none":
+        return logits.astype(np.float64)
+    if function == "sigmoid":
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64))))  # cannot overflow
+    raise ValueError(f"function_to_apply is {function!r}; expected one of {', '.join(map(repr, FUNCTIONS))}")
+
+
+def _texts(batch: list[Any], first: int) -> tuple[list[str], list[str] | None]:
+    """Return the texts of a batch, whose first row is input `first`, and the second texts if it has pairs."""
+    for index, row in enumerate(batch, first):
+        if not isinstance(row, str) and not (isinstance(row, Mapping) and row.keys() <= {"text", "text_pair"}):
+            raise ValueError(f'inputs[{index}] is {row!r}; expected a text or {{"text": ..., "text_pair": ...}}')
+    texts = [row if isinstance(row, str) else row["text"] for row in batch]
+    pairs = [row["text_pair"] for row in batch if isinstance(row, Mapping) and row.get("text_pair") is not None]
+    if pairs and len(pairs) < len(batch):
+        raise ValueError(f"inputs from {first} on are single texts and pairs; expected one kind of them")
+    return texts, pairs or None

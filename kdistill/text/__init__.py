@@ -1,0 +1,1 @@
+"""Tokenization: text to token ids, by Hugging Face's `tokenizers`."""

@@ -1,0 +1,449 @@
+"""`TrainingArguments` and `DistillationTrainingArguments`: all settings of a training run, checked on assignment.
+
+Names and defaults are those of `transformers.TrainingArguments`, with these exceptions: batch size 128; evaluation,
+saving and logging once per epoch; logs below `runs/`; the best model by accuracy at the end. This is the only list of
+the arguments: the command line's options and their help texts are made from these dataclass fields.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..system.notebook import folded, html_table
+from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
+from .transformers_names import OTHER_ARGUMENTS, translate
+
+INTERVALS = ("no", "steps", "epoch")
+SAVE_INTERVALS = (*INTERVALS, "best")
+SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
+REPORTERS = ("none", "files", "tensorboard", "all")
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+
+
+_BEST_METRIC = ("metric_for_best_model", "greater_is_better")
+
+
+def whole_steps(steps: float, max_steps: int) -> int:
+    """Return the steps that an argument such as `save_steps` means: a value below 1 is a share of the run, rounded up.
+
+    Args:
+        steps: the argument.
+        max_steps: steps of the whole run.
+    """
+    return int(steps) if steps >= 1 else math.ceil(max_steps * steps)
+
+
+class _TakesNamesOfTransformers(type):
+    """A metaclass whose constructor takes every argument of transformers: it translates, ignores or rejects it."""
+
+    def __call__(cls, *args: Any, **given: Any) -> Any:
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # its instances are dataclasses
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in known and name not in OTHER_ARGUMENTS:
+                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
+            translated = (name, value) if name in known else translate(name, value, stacklevel=2)
+            if translated is not None and translated[0] in values:
+                raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
+            values |= [translated] if translated is not None else []
+        made = super().__call__(*args, **values)
+        object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
+        return made
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's signature, for help() and editors, which would otherwise show that of `__call__`."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+@dataclass
+class TrainingArguments(metaclass=_TakesNamesOfTransformers):
+    """Arguments of `Trainer`. Each field's help text describes it, and `docs/arguments.md` lists them all.
+
+    Values are checked when they are set, in the constructor and later. Every other name that
+    `transformers.TrainingArguments` has is understood as well: it sets the argument with the same effect, is ignored
+    with a warning, or raises `ValueError` with the reason.
+
+    Raises:
+        TypeError: a value has the wrong type, or the constructor is given an unknown name (the message suggests the
+            nearest one).
+        ValueError: a value is out of its range.
+        AttributeError: an unknown name is assigned.
+    """
+
+    output_dir: str = argument(
+        "trainer_output",
+        "directory that receives the model, its model card, the results and the checkpoints",
+        group="output",
+        none_is_default=True,
+        theirs=None,
+    )
+    overwrite_output_dir: bool = argument(
+        False,
+        "delete the run that the output directory holds and start anew",
+        group="output",
+        origin="transformers 4",
+    )
+    run_name: str | None = argument(
+        None,
+        "name of the run in the model card and in TensorBoard (default: the output directory's name)",
+        group="output",
+    )
+    search_trials: int | None = argument(
+        None,
+        "trials of a hyperparameter search that were scored on the evaluation rows before this run, for its model card "
+        "to say so; best_run.toml and a search by the same trainer set it",
+        group="output",
+        at_least=0,
+        origin="kdistill",
+    )
+    push_to_hub: bool = argument(
+        False, "upload the finished model to the Hugging Face hub (needs the extra kdistill[hub])", group="hub"
+    )
+    hub_model_id: str | None = argument(
+        None, "repository on the hub, such as user/name (default: the output directory's name)", group="hub"
+    )
+    hub_private_repo: bool | None = argument(
+        None, "whether a repository made on the hub is private (default: the account's setting)", group="hub"
+    )
+    hub_strategy: str = argument(
+        "end",
+        "what to upload: the finished model alone, also the model of every checkpoint, or with it the whole newest "
+        "checkpoint (as last-checkpoint) or all of them",
+        group="hub",
+        choices=HUB_STRATEGIES,
+        theirs="every_save",
+    )
+    hub_revision: str | None = argument(
+        None, "branch to upload to, made if missing (default: the main one)", group="hub"
+    )
+    hub_token: str | None = argument(
+        None,
+        "the hub's access token, never written to a file (default: that of hf auth login)",
+        group="hub",
+        secret=True,
+    )
+
+    num_train_epochs: float = argument(3.0, "how often to go over the training rows", group="training", above=0)
+    max_steps: int = argument(
+        -1,
+        "stop after this many optimiser steps instead of num_train_epochs (-1: no limit)",
+        group="training",
+        at_least=-1,
+    )
+    per_device_train_batch_size: int = argument(
+        128, "training rows computed together; less needs less memory", group="training", at_least=1, theirs=8
+    )
+    gradient_accumulation_steps: int = argument(
+        1,
+        "batches whose gradients are added up before each optimiser step: the same update as a batch that many times "
+        "larger, in the memory of one",
+        group="training",
+        at_least=1,
+    )
+    dataloader_drop_last: bool = argument(
+        False, "leave out the last batch of an epoch when fewer rows are left than a batch has", group="training"
+    )
+    label_smoothing_factor: float = argument(
+        0.0,
+        "share of a label's probability that is spread evenly over all labels, in training",
+        group="training",
+        at_least=0,
+        at_most=1,
+    )
+    max_length: int | None = argument(
+        None,
+        "cut sentences to this many tokens (default: as many as the model has positions)",
+        group="training",
+        at_least=3,
+        origin="kdistill",
+    )
+    seed: int = argument(
+        42,
+        "seed of all randomness: order of the rows, dropout, new weights",
+        group="training",
+        at_least=0,
+        at_most=2**32 - 1,
+    )
+    data_seed: int | None = argument(
+        None,
+        "seed of the order of the rows and of their augmented copies alone (default: seed)",
+        group="training",
+        at_least=0,
+        at_most=2**32 - 1,
+    )
+
+    learning_rate: float = argument(5e-5, "AdamW's highest learning rate", group="optimiser", at_least=0)
+    lr_scheduler_type: str = argument(
+        "linear", "how the learning rate falls after the warm-up", group="optimiser", choices=SCHEDULERS
+    )
+    warmup_ratio: float = argument(
+        0.0,
+        "share of all steps in which the learning rate rises from 0",
+        group="optimiser",
+        at_least=0,
+        at_most=1,
+        origin="transformers 4",
+    )
+    warmup_steps: float = argument(
+        0,
+        "steps in which the learning rate rises from 0, below 1 a share of all steps; overrides warmup_ratio",
+        group="optimiser",
+        at_least=0,
+        steps=True,
+    )
+    weight_decay: float = argument(
+        0.0, "AdamW's decoupled weight decay (never on biases and LayerNorm)", group="optimiser", at_least=0
+    )
+    adam_beta1: float = argument(0.9, "AdamW's decay of the mean of gradients", group="optimiser", at_least=0, below=1)
+    adam_beta2: float = argument(
+        0.999, "AdamW's decay of the mean of squared gradients", group="optimiser", at_least=0, below=1
+    )
+    adam_epsilon: float = argument(1e-8, "AdamW's term against division by zero", group="optimiser", at_least=0)
+    max_grad_norm: float = argument(
+        1.0, "scale gradients down to this norm when theirs is larger (0: never)", group="optimiser", at_least=0
+    )
+    ema_decay: float = argument(
+        0.0,
+        "evaluate and keep an exponential moving average of the weights with this decay a step, not the last ones "
+        "(0: no average)",
+        group="optimiser",
+        at_least=0,
+        below=1,
+        origin="kdistill",
+    )
+
+    eval_strategy: str = argument(
+        "epoch",
+        "when to evaluate: never, every eval_steps or every epoch",
+        group="evaluation",
+        choices=INTERVALS,
+        theirs="no",
+    )
+    eval_steps: float | None = argument(
+        None,
+        "steps between evaluations with eval_strategy steps, below 1 a share of all steps (default: logging_steps)",
+        group="evaluation",
+        above=0,
+        steps=True,
+    )
+    eval_delay: float = argument(
+        0.0, "epochs, or steps with eval_strategy steps, before the first evaluation", group="evaluation", at_least=0
+    )
+    eval_on_start: bool = argument(False, "evaluate before the first step as well", group="evaluation")
+    per_device_eval_batch_size: int = argument(
+        128, "rows computed together in evaluation", group="evaluation", at_least=1, theirs=8
+    )
+    load_best_model_at_end: bool | None = argument(
+        None,
+        "keep the weights of the best evaluation, not the last ones (default: yes, when the run both evaluates and "
+        "saves)",
+        group="evaluation",
+        theirs=False,
+    )
+    metric_for_best_model: str = argument(
+        "accuracy",
+        "metric that names the best model; left to its default, that of a regression is loss",
+        group="evaluation",
+        none_is_default=True,
+        theirs=None,
+    )
+    greater_is_better: bool | None = argument(
+        None,
+        "whether a greater metric is better (default: no for names that end in loss or mse)",
+        group="evaluation",
+    )
+
+    save_strategy: str = argument(
+        "epoch",
+        "when to write a checkpoint: never, every save_steps, every epoch or at a new best evaluation (which is saved "
+        "at once in any case when it is to be loaded at the end)",
+        group="checkpoints and logs",
+        choices=SAVE_INTERVALS,
+        theirs="steps",
+    )
+    save_steps: float = argument(
+        500,
+        "steps between checkpoints with save_strategy steps, below 1 a share of all steps",
+        group="checkpoints and logs",
+        above=0,
+        steps=True,
+    )
+    save_total_limit: int | None = argument(
+        None,
+        "keep at most this many checkpoints, always the best and the newest (default: all)",
+        group="checkpoints and logs",
+        at_least=1,
+    )
+    logging_strategy: str = argument(
+        "epoch",
+        "when to log the training loss: never, every logging_steps or every epoch",
+        group="checkpoints and logs",
+        choices=INTERVALS,
+        theirs="steps",
+    )
+    logging_steps: float = argument(
+        500,
+        "steps between logs with logging_strategy steps, below 1 a share of all steps; the last step is logged too",
+        group="checkpoints and logs",
+        above=0,
+        steps=True,
+    )
+    logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
+    logging_dir: str | None = argument(
+        None,
+        "directory of what report_to asks for (default: one per run under runs/ in the output directory)",
+        group="checkpoints and logs",
+        origin="transformers 4",
+    )
+    report_to: str = argument(
+        "all",
+        "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
+        "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
+        group="checkpoints and logs",
+        choices=REPORTERS,
+        none_is_default=True,
+        theirs="none",
+    )
+    disable_tqdm: bool = argument(
+        False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
+    )
+
+    _left_open = frozenset[str]()
+    """The arguments about the best model that have not been set explicitly."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = {argument.name: argument for argument in fields(self)}
+        if name in OTHER_ARGUMENTS and name not in known:
+            translated = translate(name, value, stacklevel=2)
+            if translated is not None:
+                setattr(self, *translated)
+            return
+        if name not in known:
+            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
+        if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
+            value = value[0] if value else "none"  # transformers also takes a list
+        kind, optional = argument_types(type(self))[name]
+        object.__setattr__(self, name, checked(known[name], kind, optional, value))
+        object.__setattr__(self, "_left_open", self._left_open - {name})
+
+    def __getattr__(self, name: str) -> Any:
+        """Resolve deprecated names, for example `evaluation_strategy` to `eval_strategy`.
+
+        Python calls this only when normal lookup fails.
+        """
+        other = OTHER_ARGUMENTS.get(name)
+        if other is not None and other.becomes is not None:
+            return getattr(self, other.becomes)
+        hint = (
+            f": {other.reason}"
+            if other is not None
+            else did_you_mean_argument(name, [field.name for field in fields(self)])
+        )
+        raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
+
+    def __post_init__(self) -> None:
+        self.output_dir = str(Path(self.output_dir).expanduser())
+        if self.eval_steps is None:
+            self.eval_steps = self.logging_steps
+        if self.greater_is_better is None:
+            self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "mse"))
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
+        elif self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):
+            raise ValueError(
+                f"load_best_model_at_end is True with eval_strategy {self.eval_strategy!r} and save_strategy "
+                f"{self.save_strategy!r}; expected 'epoch' or 'steps' for both"
+            )
+        if self.save_strategy == "best" and self.eval_strategy == "no":
+            raise ValueError(
+                "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
+            )
+
+    def get_data_seed(self) -> int:
+        """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    def settle_best_metric(self, is_regression: bool) -> None:
+        """Set `metric_for_best_model`, if it was not given, to a metric of the model's problem: loss or accuracy."""
+        if "metric_for_best_model" not in self._left_open:
+            return
+        left_open = self._left_open
+        self.metric_for_best_model = "loss" if is_regression else "accuracy"
+        if "greater_is_better" in left_open:
+            self.greater_is_better = not is_regression
+        object.__setattr__(self, "_left_open", left_open)
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Return the number of warm-up steps: `warmup_steps`, or `warmup_ratio` of the run, rounded up."""
+        if self.warmup_steps:
+            return whole_steps(self.warmup_steps, num_training_steps)
+        return math.ceil(num_training_steps * self.warmup_ratio)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
+        return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows: the arguments that differ from their defaults, and all others folded."""
+        values, ordered = self.to_dict(), sorted(fields(self), key=lambda field: GROUPS.index(field.metadata["group"]))
+        defaults = type(self)().to_dict()
+        chosen = [field for field in ordered if values[field.name] != defaults[field.name]]
+        left = [field for field in ordered if field not in chosen]
+        header = ("argument", "value", "what it is")
+        tables = [
+            html_table(
+                caption,
+                ((field.name, str(values[field.name]), field.metadata["help"]) for field in listed),
+                header=header,
+            )
+            for caption, listed in ((type(self).__name__, chosen), ("", left))
+        ]
+        return tables[0] + folded(f"{len(left)} arguments at their defaults", tables[1])
+
+
+@dataclass
+class DistillationTrainingArguments(TrainingArguments):
+    """Arguments of `DistillationTrainer`: those of `TrainingArguments`, and those of the distillation loss.
+
+    The loss is the mean over the batch of `alpha * CE(labels) + (1 - alpha) * temperature**2 * KL(softmax(teacher /
+    temperature) || softmax(student / temperature))` (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
+    """
+
+    alpha: float = argument(
+        0.5,
+        "weight of the labels in the loss; the teacher has weight 1 - alpha (rows without a label learn from the "
+        "teacher alone)",
+        group="distillation",
+        origin="kdistill",
+        at_least=0,
+        at_most=1,
+    )
+    temperature: float = argument(
+        4.0,
+        "softens the teacher's and the student's probabilities: higher shows more of how the teacher ranks the wrong "
+        "labels",
+        group="distillation",
+        origin="kdistill",
+        above=0,
+    )
+    augment: int = argument(
+        0,
+        "augmented copies of each training row to learn from besides it, with words replaced by their neighbours in "
+        "the teacher's embedding matrix, some cut to a span; labelled by the teacher alone",
+        group="distillation",
+        origin="kdistill",
+        at_least=0,
+    )
+    teacher_cache: bool = argument(
+        True,
+        "keep the teacher's logits on disk (KDISTILL_CACHE or the user's cache directory), so that later runs skip "
+        "the teacher",
+        group="distillation",
+        origin="kdistill",
+    )

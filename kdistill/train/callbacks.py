@@ -1,0 +1,251 @@
+"""Callbacks, which watch and steer a training run, with the events of `transformers.TrainerCallback`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from .arguments import TrainingArguments
+from .state import TrainerState
+
+
+@dataclass
+class TrainerControl:
+    """Decisions about the next actions of the trainer; a callback may change them.
+
+    Attributes:
+        should_training_stop: whether to end the run.
+        should_epoch_stop: whether to end the epoch; its remaining steps count as passed.
+        should_log, should_evaluate, should_save: whether to do so after the present step.
+    """
+
+    should_training_stop: bool = False
+    should_epoch_stop: bool = False
+    should_log: bool = False
+    should_evaluate: bool = False
+    should_save: bool = False
+
+
+@runtime_checkable
+class ExportableState(Protocol):
+    """A callback with a state that a resumed run restores: the JSON-ready values in `state()["attributes"]`."""
+
+    def state(self) -> dict[str, Any]: ...
+
+
+Callback = Any
+"""A `TrainerCallback`, or another object with some of its methods, such as a callback written for transformers."""
+
+
+class TrainerCallback:
+    """A base class for callbacks: override the events you need.
+
+    Each event gets (args, state, control) and the keyword arguments `model`, `processing_class` and `optimizer` (None
+    outside of training); `on_log` gets `logs`, and `on_evaluate` and `on_predict` get `metrics`. An event may change
+    `control` or return another one.
+    """
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the creation of the trainer."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the beginning of training, before the first step."""
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the end of training, also by an error or Ctrl-C."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the beginning of an epoch. A run resumed inside an epoch calls it before its own first step."""
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the end of an epoch, before its log, evaluation and checkpoint; also when training stops midway."""
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the beginning of an optimiser step."""
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the end of a batch, except the last of a step, when gradients are accumulated."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the gradients of a step: they are clipped, and the parameters not yet updated."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the update of a step: the parameters are updated, and the gradients not yet zero."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the end of an optimiser step; `control` holds what the strategies have decided."""
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the end of a batch of an evaluation or a prediction."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the end of an evaluation, whose figures are `metrics`."""
+
+    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to the end of a prediction, whose figures are `metrics`."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to a new checkpoint."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+        """React to `logs`, the entry just added to `state.log_history`, also outside of training."""
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> Any:
+        """React to the beginning of an upload to the hub."""
+
+
+class CallbackHandler:
+    """The callbacks of one trainer, in the order of their calls."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = [_instance(callback) for callback in callbacks]
+
+    def add(self, callback: Callback) -> None:
+        """Append a callback; a class is instantiated."""
+        self.callbacks.append(_instance(callback))
+
+    def pop(self, callback: Callback) -> Callback | None:
+        """Remove and return the callback, or the first instance of a class, or return None if it is not there."""
+        for found in self.callbacks:
+            if found is callback or (isinstance(callback, type) and isinstance(found, callback)):
+                self.callbacks.remove(found)
+                return found
+        return None
+
+    def copied(self) -> CallbackHandler:
+        """Return a handler for another run, with shallow copies of the callbacks."""
+        return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
+
+    def call(
+        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Call `event` of each callback that has it, and return the control that results."""
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is not None:
+                control = method(args, state, control, **kwargs) or control
+        return control
+
+    def states(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the states of the callbacks that have one, by class name, in the order of the callbacks."""
+        result: dict[str, list[dict[str, Any]]] = {}
+        for callback in self._with_state():
+            result.setdefault(type(callback).__name__, []).append(callback.state()["attributes"])
+        return result
+
+    def load_states(self, states: dict[str, list[dict[str, Any]]]) -> None:
+        """Restore the states that `states` returned, class by class, in the order of the callbacks."""
+        left = {name: iter(attributes) for name, attributes in states.items()}
+        for callback in self._with_state():
+            for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
+                setattr(callback, name, value)
+
+    def _with_state(self) -> Iterable[ExportableState]:
+        return (
+            callback
+            for callback in self.callbacks
+            if isinstance(callback, ExportableState) and callable(callback.state)
+        )
+
+
+def _instance(callback: Callback) -> Callback:
+    return callback() if isinstance(callback, type) else callback
+
+
+class DefaultFlowCallback(TrainerCallback):
+    """The callback that applies the strategies of the arguments: when to log, evaluate and save. It comes first."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Apply strategies by steps. After the last step everything is due."""
+        step = state.global_step
+        last = state.place >= state.max_steps
+        control.should_training_stop |= last
+
+        def is_due(strategy: str, every: int) -> bool:
+            return strategy == "steps" and (last or step % every == 0)
+
+        control.should_log |= is_due(args.logging_strategy, state.logging_steps)
+        control.should_log |= args.logging_first_step and step == 1
+        control.should_evaluate |= is_due(args.eval_strategy, state.eval_steps) and args.eval_delay <= step
+        control.should_save |= is_due(args.save_strategy, state.save_steps)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Apply strategies by epochs."""
+        control.should_log |= args.logging_strategy == "epoch"
+        control.should_evaluate |= args.eval_strategy == "epoch" and args.eval_delay <= state.epoch
+        control.should_save |= args.save_strategy == "epoch"
+
+
+class EarlyStoppingCallback(TrainerCallback):
+    """A callback that stops training when `metric_for_best_model` has stopped improving.
+
+    Use it with `load_best_model_at_end` to keep the best weights.
+
+    Args:
+        early_stopping_patience: stop after this many evaluations in a row without an improvement.
+        early_stopping_threshold: an improvement must be larger than this.
+    """
+
+    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
+        self.early_stopping_patience = early_stopping_patience
+        self.early_stopping_threshold = early_stopping_threshold or 0.0
+        self.early_stopping_patience_counter = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raise `ValueError` for a run that never evaluates, and warn if it will not keep the best weights."""
+        if args.eval_strategy == "no":
+            raise ValueError("eval_strategy is 'no'; expected 'epoch' or 'steps' for EarlyStoppingCallback")
+        if not args.load_best_model_at_end:
+            warnings.warn(
+                "EarlyStoppingCallback without load_best_model_at_end: the weights of the last step are kept, not the "
+                "best ones",
+                stacklevel=2,
+            )
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Count evaluations that do not improve on the best one, and stop training after too many."""
+        name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        metric = kwargs["metrics"].get(name)
+        if metric is None:
+            return  # an evaluation with another metric_key_prefix; during training the trainer raises without it
+        gain = 0.0 if state.best_metric is None else metric - state.best_metric
+        gain = gain if args.greater_is_better else -gain
+        if state.best_metric is None or gain > self.early_stopping_threshold:
+            self.early_stopping_patience_counter = 0
+        else:
+            self.early_stopping_patience_counter += 1
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that a resumed run restores."""
+        return {
+            "args": {
+                "early_stopping_patience": self.early_stopping_patience,
+                "early_stopping_threshold": self.early_stopping_threshold,
+            },
+            "attributes": {"early_stopping_patience_counter": self.early_stopping_patience_counter},
+        }

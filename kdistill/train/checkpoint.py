@@ -1,0 +1,171 @@
+"""The content of a training run's checkpoint: writing it, reading it back, checking that it fits the run."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..formats.safetensors import read_safetensors, write_safetensors
+from ..models.model import BertForSequenceClassification
+from ..system.files import atomic_write
+from ..text.tokenizer import BertTokenizer
+from .arguments import TrainingArguments
+from .directory import ARGS_FILE, COMMAND_FILE
+from .optim import AdamW, averaged
+from .state import STATE_FILE, TrainerState, write_json
+
+# Groups of arguments that do not affect the result, so that a resumed run may change them.
+_WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+def save_model(directory: Path, model: BertForSequenceClassification, tokenizer: BertTokenizer | None) -> None:
+    """Write a Hugging Face model directory: configuration, weights and, if there is one, the tokenizer."""
+    model.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
+    """Write `training_args.json` and, if there is one, `command.txt` with the command line that repeats the run."""
+    write_json(directory / ARGS_FILE, args.to_dict())
+    if command is not None:
+        atomic_write(directory / COMMAND_FILE, f"{command}\n".encode())
+
+
+def save_checkpoint(
+    directory: Path,
+    model: BertForSequenceClassification,
+    tokenizer: BertTokenizer | None,
+    optimizer: AdamW,
+    state: TrainerState,
+    args: TrainingArguments,
+) -> None:
+    """Write the model, AdamW's m, v and step, the trainer's state and the arguments into `directory`.
+
+    If AdamW keeps an average of the parameters, the model is written with the average, and the trained parameters are
+    written beside m and v.
+    """
+    with averaged(optimizer):
+        save_model(directory, model, tokenizer)
+    moments = optimizer.state_dict()
+    arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
+    if "average" in moments:
+        arrays["parameters"] = model.flat_parameters
+    write_safetensors(directory / OPTIMIZER_FILE, arrays)
+    save_arguments(directory, args)
+    state.save(directory)
+
+
+def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
+    """Restore the parameters, AdamW's state and the dropout position from a checkpoint; return the trainer's state."""
+    load_weights(directory, model)
+    saved = _optimizer_state(directory / OPTIMIZER_FILE)
+    parameters = saved.pop("parameters", None)
+    if parameters is not None:
+        saved["average"] = model.flat_parameters
+    optimizer.load_state_dict(saved)
+    if parameters is not None:
+        model.load_flat(parameters)
+    state = TrainerState.load(directory)
+    model.optimizer_step, model.tokens_in_step = state.global_step, 0
+    return state
+
+
+def _optimizer_state(path: Path) -> dict[str, Any]:
+    """Read the state of AdamW that `save_checkpoint` wrote. Raises `ValueError` for a file of another kind."""
+    tensors = read_safetensors(path)
+    kinds = {name: (tensor.element_type, len(tensor.shape)) for name, tensor in tensors.items()}
+    flat = {name: ("F32", 1) for name in ("m", "v", "parameters") if name != "parameters" or name in kinds}
+    if kinds != {**flat, "step": ("I64", 0)}:
+        raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step, and parameters beside an average")
+    step = int.from_bytes(tensors["step"].storage.tobytes(), "little", signed=True)
+    if not 0 <= step < 1 << 31:
+        raise ValueError(f"{path} has the step count {step}; expected 0 to 2**31 - 1")
+    return {**{name: tensors[name].read() for name in flat}, "step": step}
+
+
+def load_finished_run(
+    directory: Path,
+    model: BertForSequenceClassification,
+    args: TrainingArguments,
+    max_steps: int,
+    initial: TrainerState,
+) -> TrainerState | None:
+    """Load the weights of the finished run in `directory` into `model`.
+
+    A run is finished when it did `max_steps`, or when a callback ended it before that.
+
+    Args:
+        directory: the output directory.
+        model: a model of the same shape.
+        args: the arguments of the run that asks.
+        max_steps: its steps.
+        initial: the state with which it would begin.
+
+    Returns:
+        The finished run's state, or None when there is no finished run.
+
+    Raises:
+        ValueError: the finished run had other data, see `check_same_run`.
+    """
+    if not (directory / STATE_FILE).exists():
+        return None
+    saved = TrainerState.load(directory)
+    if saved.place < max_steps and not (saved.stopped and saved.max_steps == max_steps):
+        return None
+    check_same_run(saved, args, initial)
+    load_weights(directory, model)
+    return saved
+
+
+def load_weights(directory: Path, model: BertForSequenceClassification) -> None:
+    """Load the parameters saved in `directory` into `model`. Raises `ValueError` unless both have the same config."""
+    saved = BertForSequenceClassification.from_pretrained(directory)
+    if saved.config != model.config:
+        raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
+    model.load_flat(saved.flat_parameters)
+
+
+def check_same_run(saved: TrainerState, args: TrainingArguments, initial: TrainerState) -> None:
+    """Check that a saved run had the same data as this one, and warn about arguments that have changed since.
+
+    A run with evaluation rows may be resumed without them, and the other way round.
+
+    Args:
+        saved: the saved run's state.
+        args: the arguments of this run.
+        initial: the state with which this run would begin.
+
+    Raises:
+        ValueError: training rows, teacher or evaluation rows differ.
+    """
+    if saved.trained_on != initial.trained_on:
+        raise ValueError(
+            "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
+            "same ones or start anew in another output_dir"
+        )
+    if saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on:
+        raise ValueError(
+            "the run in output_dir was evaluated on other rows than these, which chose its best weights; give it the "
+            "same ones (others may be held out of a report, or be given to evaluate)"
+        )
+    changed = [
+        f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
+    ]
+    if changed:
+        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
+
+
+def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
+    """Return (saved, now) of the arguments that differ between `saved` and `args` and affect the result, by name."""
+    now = {
+        field.name: getattr(args, field.name)
+        for field in fields(args)
+        if field.metadata["group"] not in _WITHOUT_EFFECT
+    }
+    return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}

@@ -1,0 +1,132 @@
+"""From rows to logits and metrics, without training."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.dataset import Dataset, OnProgress, as_dataset
+from ..data.labels import labelled_rows
+from ..metrics.prediction import EvalPrediction, Labels, Logits
+from ..models.config import BertConfig
+from ..models.model import BertForSequenceClassification
+from ..system.notebook import Metrics, html_table
+from ..system.progress import Progress
+from ..tasks.registry import label_reader, task_for
+from ..text.tokenizer import BertTokenizer
+from .arguments import TrainingArguments
+
+ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
+
+
+class PredictionOutput(NamedTuple):
+    """Logits (n, num_labels) float32, labels as in `Dataset` (-100 or NaN: none), and metrics."""
+
+    predictions: Logits
+    label_ids: Labels
+    metrics: dict[str, float]
+
+    def _repr_html_(self) -> str:
+        """Return the metrics as Jupyter shows them."""
+        return html_table(f"{len(self.predictions):,} predictions", self.metrics.items())
+
+
+def encode_for(
+    config: BertConfig,
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    args: TrainingArguments,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
+
+    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
+    model has no place for, which names the row.
+    """
+    limits = [config.max_position_embeddings, args.max_length, tokenizer.model_max_length if tokenizer else None]
+    with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
+        dataset = as_dataset(
+            source,
+            tokenizer,
+            max_length=min(limit for limit in limits if limit is not None),
+            id2label=config.id2label,
+            read_labels=label_reader(config),
+            pad_token_id=config.pad_token_id,
+            text_column=text_column,
+            text_pair_column=text_pair_column,
+            label_column=label_column,
+            progress=progress,
+        )
+    _check_fits(dataset, config)
+    return dataset
+
+
+def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+    """Raise ValueError for the first row that the model cannot read.
+
+    The model would find the same, but count the row from the beginning of a batch and only when it gets there.
+    """
+    positions = config.max_position_embeddings
+    if dataset.lengths.max() > positions:
+        row = int(np.argmax(dataset.lengths > positions))
+        raise ValueError(
+            f"row {row} of the data set has {dataset.lengths[row]} tokens; the model has {positions} positions: "
+            f"tokenize with truncation=True, max_length={positions}"
+        )
+    for name, values, size in (
+        ("input_ids", dataset.ids, config.vocab_size),
+        ("token_type_ids", dataset.types, config.type_vocab_size),
+    ):
+        wrong = (values < 0) | (values >= size)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
+            raise ValueError(
+                f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
+                "is it the tokenizer of another model?"
+            )
+
+
+def name_of(source: Any) -> str:
+    """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
+    return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"
+
+
+def predict(
+    model: BertForSequenceClassification,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    compute_metrics: ComputeMetrics | None = None,
+    prefix: str,
+    progress: OnProgress,
+) -> PredictionOutput:
+    """Return the model's logits for all rows, in order, and metrics named `<prefix>_...`.
+
+    Metrics: those of the labelled rows (see `Task.evaluate`, and what `compute_metrics` adds), runtime in seconds,
+    samples_per_second.
+    """
+    logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
+    started = time.monotonic()
+    for start in range(0, len(dataset), batch_size):
+        progress(start, len(dataset))
+        rows = np.arange(start, min(start + batch_size, len(dataset)))
+        batch, _ = dataset.batch(rows)
+        logits[rows] = model.forward(batch)
+    progress(len(dataset), len(dataset))
+    runtime = max(time.monotonic() - started, 1e-9)
+    metrics = task_for(model.config, dataset.labels).evaluate(logits, dataset.labels)
+    if metrics and compute_metrics is not None:
+        labelled = labelled_rows(dataset.labels)
+        metrics |= compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
+    metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / runtime}
+    named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
+    return PredictionOutput(logits, dataset.labels, Metrics(named))

@@ -1,0 +1,192 @@
+"""Declaration and check of one training argument: help text, limits, and the default of transformers."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import os
+import types
+import typing
+from collections.abc import Hashable, Iterable
+from dataclasses import Field, field
+from typing import Any, Literal, TypeVar, cast
+
+from ..system.names import did_you_mean
+
+GROUPS = ("output", "hub", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
+"""The groups of arguments, in the order of the command line's help."""
+Origin = Literal["transformers", "transformers 4", "kdistill"]
+"""Where an argument's name comes from: transformers, transformers of version 4 only, or kdistill."""
+
+_SAME = object()
+# Names that other programs use -> the name here.
+_CALLED_ELSEWHERE = {
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "bs": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "n_epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "scheduler": "lr_scheduler_type",
+    "warmup": "warmup_ratio",
+    "max_seq_length": "max_length",
+    "max_len": "max_length",
+    "temp": "temperature",
+    "output": "output_dir",
+    "out": "output_dir",
+    "log_steps": "logging_steps",
+    "grad_accum": "gradient_accumulation_steps",
+    "clip_grad_norm": "max_grad_norm",
+    "train_file": "train",
+    "train_dataset": "train",
+    "validation_file": "eval",
+    "eval_dataset": "eval",
+    "test_file": "data",
+    "model_name_or_path": "model",
+    "teacher_model": "teacher",
+    "student_model": "student",
+}
+_T = TypeVar("_T")
+
+
+def did_you_mean_argument(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the known argument nearest to `name`, or "" when none is near.
+
+    A name that other programs use for the same argument counts as nearest. Names may be written as options, such as
+    `--learning-rate`.
+    """
+    known = list(known)
+    meant = _CALLED_ELSEWHERE.get(_plain(name))
+    nearest = next((other for other in known if _plain(other) == meant), None)
+    return did_you_mean(name, known) if nearest is None else f"; did you mean {nearest!r}?"
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("--").replace("-", "_")
+
+
+def argument(
+    default: _T,
+    help: str,
+    *,
+    group: str,
+    choices: tuple[str, ...] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    steps: bool = False,
+    none_is_default: bool = False,
+    theirs: Any = _SAME,
+    origin: Origin = "transformers",
+    secret: bool = False,
+) -> _T:
+    """Declare one argument as a dataclass field.
+
+    Args:
+        default: its default.
+        help: its help text.
+        group: one of `GROUPS`.
+        choices: the values it may have (default: any).
+        at_least, above, at_most, below: limits of a number.
+        steps: whether it is a whole number of optimiser steps, or below 1 a share of the run's steps.
+        none_is_default: whether None, the default of transformers, stands for the default here.
+        theirs: the default of transformers, if it differs.
+        origin: where its name comes from.
+        secret: whether it must never be shown or written.
+    """
+    limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
+    metadata = {
+        "help": help,
+        "group": group,
+        "choices": choices,
+        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
+        "steps": steps,
+        "none_is_default": none_is_default,
+        "theirs": default if theirs is _SAME else theirs,
+        "origin": origin,
+        "secret": secret,
+    }
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
+    """Return (type, whether None is allowed) of every argument, by name."""
+    return _argument_types(cast(Hashable, cls))  # mypy takes a dataclass for unhashable, as its instances are
+
+
+@functools.cache
+def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
+    result = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        (kind,) = (option for option in options if option is not type(None))
+        result[name] = (kind, type(None) in options)
+    return result
+
+
+# NumPy's scalars are accepted too, because Optuna and NumPy return them.
+_ACCEPTED: dict[type, type | tuple[type, ...]] = {
+    bool: bool,
+    int: numbers.Integral,
+    float: numbers.Real,
+    str: (str, os.PathLike),
+}
+
+
+def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any:
+    """Return a checked value as a plain `kind`.
+
+    Args:
+        argument: the argument's field.
+        kind: bool, int, float or str.
+        optional: whether None is allowed.
+        value: the value to check.
+
+    Raises:
+        TypeError, ValueError: the value has the wrong type or is out of range; the message gives the argument, the
+            value and what is expected.
+    """
+    if value is None:
+        if optional:
+            return None
+        if argument.metadata["none_is_default"]:
+            return argument.default
+    if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
+        choices = argument.metadata["choices"] or (kind.__name__,)
+        expected = " or ".join([*choices, *(["None"] if optional else [])])
+        raise TypeError(f"{argument.name} is {value!r} ({type(value).__name__}); expected {expected}")
+    value = str(value) if kind is str else kind(value)
+    choices = argument.metadata["choices"]
+    if choices is not None and value not in choices:
+        hint = did_you_mean(value, choices)
+        raise ValueError(f"{argument.name} is {value!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+    if kind in (int, float):
+        _check_limits(argument, kind, value)
+    return _as_steps(argument.name, value) if argument.metadata["steps"] else value
+
+
+def _check_limits(argument: Field[Any], kind: type, value: float) -> None:
+    kept = {
+        ">=": lambda limit: value >= limit,
+        ">": lambda limit: value > limit,
+        "<=": lambda limit: value <= limit,
+        "<": lambda limit: value < limit,
+    }
+    limits = argument.metadata["limits"]
+    if not (math.isfinite(value) and all(kept[sign](limit) for sign, limit in limits.items())):
+        number = "a whole number" if kind is int else "a finite number"
+        bounds = " and ".join(f"{sign} {limit}" for sign, limit in limits.items())
+        raise ValueError(f"{argument.name} is {value!r}; expected {number} {bounds}".rstrip())
+
+
+def _as_steps(name: str, value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError(
+            f"{name} is {value!r}; expected a whole number of steps, or below 1 a share of the run's steps"
+        )
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,161 @@
+"""`TrainerState`: all that a training run must remember beside parameters and optimiser to go on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ..system.files import atomic_write, read_json_object
+from ..system.notebook import html_table
+from .arguments import TrainingArguments, whole_steps
+
+STATE_FILE = "trainer_state.json"
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` to `path` atomically, indented; numbers keep all their digits."""
+    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@dataclass
+class TrainerState:
+    """Where a run stands.
+
+    The order of the rows follows from the seed and the epoch, dropout from the seed and the optimiser step, the
+    learning rate from the step; so these few numbers, with the parameters and AdamW's m, v and step, are a whole run.
+    """
+
+    epoch: float = 0.0
+    """Epochs done, with the fraction of the present one."""
+    global_step: int = 0
+    """Optimiser steps done."""
+    skipped_steps: int = 0
+    """Steps of epochs that a callback ended early (`control.should_epoch_stop`): they count as passed."""
+    max_steps: int = 0
+    """Optimiser steps of the whole run."""
+    num_train_epochs: int = 0
+    """Epochs of the whole run, with the last one that is begun."""
+    logging_steps: int = 0
+    eval_steps: int = 0
+    save_steps: int = 0
+    """The arguments of these names as whole steps of this run."""
+    stopped: bool = False
+    """Whether a callback ended the run before `max_steps`."""
+    log_history: list[dict[str, float]] = field(default_factory=list)
+    """One entry per logged training loss, per evaluation and, at the end, for the run: oldest first."""
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    """The step whose evaluation gave `best_metric`."""
+    best_model_checkpoint: str | None = None
+    """Directory of that step's checkpoint, once it is written."""
+    total_loss: float = 0.0
+    """Sum of the losses of all steps done."""
+    logged_step: int = 0
+    logged_loss: float = 0.0
+    """`global_step` and `total_loss` at the latest logged training loss."""
+    part_sums: dict[str, float] = field(default_factory=dict)
+    part_steps: dict[str, int] = field(default_factory=dict)
+    """Of each part of the loss, by the name it is logged under: the sum of its means over the steps since
+    `logged_step`, and how many of these steps had it."""
+    train_runtime: float = 0.0
+    """Seconds of training so far, in all the processes that the run took."""
+    trained_on: str = ""
+    """Hash of the encoded training rows (and of the teacher's weights): a run is resumed on these only."""
+    evaluated_on: str = ""
+    """Hash of the encoded evaluation rows, empty without any: evaluations of a run are of the same rows."""
+    stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What callbacks with a state go on with, by the name of their class."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """The run's `TrainingArguments`."""
+
+    is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
+
+    @property
+    def place(self) -> int:
+        """Steps that lie behind the run: those done and those skipped."""
+        return self.global_step + self.skipped_steps
+
+    def plan(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
+        """Take in how long the run is to be, and the intervals that follow."""
+        self.stopped = self.stopped and self.max_steps == max_steps
+        self.max_steps, self.args = max_steps, args.to_dict()
+        self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
+        self.logging_steps = whole_steps(args.logging_steps, max_steps)
+        self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
+        self.save_steps = whole_steps(args.save_steps, max_steps)
+
+    def add_part(self, name: str, mean: float) -> None:
+        """Take in a part of the loss, the mean over the rows of a step."""
+        self.part_sums[name] = self.part_sums.get(name, 0.0) + mean
+        self.part_steps[name] = self.part_steps.get(name, 0) + 1
+
+    def take_parts(self) -> dict[str, float]:
+        """The mean of each part over the steps since the last call."""
+        means = {name: total / self.part_steps[name] for name, total in self.part_sums.items()}
+        self.part_sums, self.part_steps = {}, {}
+        return means
+
+    def save(self, directory: Path) -> None:
+        """Write `trainer_state.json` into `directory`, atomically."""
+        write_json(directory / STATE_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, directory: Path) -> TrainerState:
+        """Read `trainer_state.json` of a checkpoint or of an output directory.
+
+        Raises `ValueError` for one that another program or version wrote.
+        """
+        stored = read_json_object(directory / STATE_FILE)
+        expected = {field.name for field in fields(cls)}
+        if set(stored) != expected:
+            different = ", ".join(sorted(set(stored) ^ expected))
+            raise ValueError(
+                f"{directory / STATE_FILE} is of another program or version than this (it differs in {different}); "
+                "choose another output_dir"
+            )
+        for name, kind in get_type_hints(cls).items():
+            if name in stored and not _is_a(stored[name], kind):
+                raise ValueError(f"{directory / STATE_FILE}: {name} is {stored[name]!r}; expected {kind}")
+        return cls(**stored)
+
+    def history(self) -> list[dict[str, float]]:
+        """Training loss and evaluation of each step that has either, as one entry a step, oldest first."""
+        by_step: dict[int, dict[str, float]] = {}
+        for entry in self.log_history:
+            if "loss" in entry or "eval_loss" in entry:
+                by_step.setdefault(int(entry["step"]), {}).update(entry)
+        return [by_step[step] for step in sorted(by_step)]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the history as a table."""
+        history = self.history()
+        columns = ["step", *dict.fromkeys(name for entry in history for name in entry if is_curve(name))]
+        return html_table(
+            f"{self.global_step:,} of {self.max_steps:,} steps",
+            ([f"{entry['epoch']:.2f}", *(entry.get(name) for name in columns)] for entry in history),
+            header=["epoch", *columns],
+        )
+
+    def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
+        """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""
+        sign = 1 if greater_is_better else -1
+        better = not math.isnan(metric) if self.best_metric is None else sign * metric > sign * self.best_metric
+        if better:
+            self.best_metric, self.best_global_step = metric, self.global_step
+        return better
+
+
+def is_curve(name: str) -> bool:
+    """Whether a figure of a log entry says how well the training goes, not where it is or how fast."""
+    return name not in ("epoch", "step") and not name.endswith(("_runtime", "_per_second", "_n"))
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value from a JSON file is of a field's type; a whole number is a float too."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    types = tuple(get_origin(each) or each for each in kinds)
+    return type(value) in types or (type(value) is int and float in types)

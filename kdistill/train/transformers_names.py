@@ -1,0 +1,314 @@
+"""Arguments of `transformers.TrainingArguments`, also of version 4, that kdistill lacks or has under another name.
+
+With the fields of `arguments.TrainingArguments` this table covers every name that transformers knows;
+`docs/arguments.md` is made from both.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from .fields import Origin, did_you_mean_argument
+
+
+class OtherArgument(NamedTuple):
+    """An argument of transformers that is not a field of `TrainingArguments` here.
+
+    Values that change nothing are accepted in silence, see `changes_nothing`.
+
+    Args:
+        name: the argument.
+        default: the default of transformers.
+        verdict: the effect of giving it. "renamed": it sets the argument `becomes`. "ignored": a warning gives the
+            reason. "without effect": nothing, because it asks for what is always done or only scripts read it.
+            "refused": `ValueError` gives the reason and the alternative.
+        reason: a sentence without the argument's name and without a full stop.
+        becomes: the name here of a renamed one.
+        harmless: values that change nothing, besides the default.
+        origin: where the name comes from.
+    """
+
+    name: str
+    default: Any
+    verdict: Literal["renamed", "ignored", "without effect", "refused"]
+    reason: str
+    becomes: str | None = None
+    harmless: tuple[Any, ...] = ()
+    origin: Origin = "transformers"
+
+    def changes_nothing(self, value: Any) -> bool:
+        """Return whether kdistill does what `value` asks for anyway.
+
+        That is so for None, the default, one of `harmless`, and an empty value where the default is empty (False for
+        None, "" for []).
+        """
+        if value is None or (not value and not self.default):
+            return True
+        return any(value == harmless for harmless in (self.default, *self.harmless))
+
+
+def _group(verdict: Any, reason: str, origin: Origin = "transformers", **defaults: Any) -> list[OtherArgument]:
+    """Return arguments that share a verdict and its reason."""
+    return [OtherArgument(name, default, verdict, reason, origin=origin) for name, default in defaults.items()]
+
+
+def _renamed(name: str, becomes: str) -> OtherArgument:
+    return OtherArgument(name, None, "renamed", f"an older name of {becomes}", becomes, origin="transformers 4")
+
+
+_OLD: Origin = "transformers 4"
+_FLOAT32 = "all arithmetic is float32 and the model is saved in float32"
+_RECOMPUTING = (
+    "the activations of one batch are kept; for less memory lower per_device_train_batch_size and raise "
+    "gradient_accumulation_steps, which gives the same updates"
+)
+_ONE_PROCESS = "training runs in one process; kdistill.set_num_threads or --threads sets the number of threads"
+_SHARDING = "the whole model is in the memory of one process; give the batch size and the optimiser as arguments here"
+_COMPILED = "all arithmetic is compiled C already"
+_NO_LOADER = "rows are encoded once and batches are cut from memory; there are no loading processes"
+_NO_PADDING = "nothing is ever padded, so rows of like length need not be grouped"
+_ADAMW_ALONE = "the optimiser is AdamW (learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon)"
+_ADAMW_NAMES = ("adamw_torch", "adamw_hf", "adamw_apex_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
+_WHOLE_EVALUATION = "the logits of all rows are kept in memory; they are few numbers a row"
+_NOT_COUNTED = "tokens are not counted; the results hold rows and steps per second"
+_FOR_SCRIPTS = "Trainer does not read it, here as in transformers; it is for scripts"
+
+OTHER_ARGUMENTS = {
+    row.name: row
+    for row in (
+        _renamed("evaluation_strategy", "eval_strategy"),
+        _renamed("per_gpu_train_batch_size", "per_device_train_batch_size"),
+        _renamed("per_gpu_eval_batch_size", "per_device_eval_batch_size"),
+        _renamed("push_to_hub_model_id", "hub_model_id"),
+        _renamed("push_to_hub_token", "hub_token"),
+        # Optimiser and schedule
+        OtherArgument("optim", "adamw_torch_fused", "refused", _ADAMW_ALONE, harmless=_ADAMW_NAMES),
+        *_group("refused", _ADAMW_ALONE, optim_args=None, optim_target_modules=None),
+        *_group("refused", _ADAMW_ALONE, _OLD, adafactor=False),
+        OtherArgument(
+            "lr_scheduler_kwargs",
+            None,
+            "refused",
+            "the schedules have no settings but warmup_steps and warmup_ratio",
+        ),
+        # What is learned
+        *_group("refused", "no noise is added to embeddings; hidden_dropout_prob is there", neftune_noise_alpha=None),
+        *_group(
+            "ignored",
+            "a process that runs out of memory ends; lower per_device_train_batch_size and raise "
+            "gradient_accumulation_steps, which gives the same updates",
+            auto_find_batch_size=False,
+        ),
+        OtherArgument(
+            "train_sampling_strategy",
+            "random",
+            "refused",
+            "rows come in a new random order each epoch; " + _NO_PADDING,
+            harmless=("group_by_length", "batch_rebalance"),
+        ),
+        *_group("ignored", _NO_PADDING, length_column_name="length"),
+        *_group("ignored", _NO_PADDING, _OLD, group_by_length=False),
+        # Precision and memory
+        *_group("ignored", _FLOAT32, bf16=False, fp16=False, bf16_full_eval=False, fp16_full_eval=False, tf32=None),
+        *_group("ignored", _FLOAT32, _OLD, fp16_opt_level="O1", fp16_backend="auto", half_precision_backend="auto"),
+        *_group(
+            "ignored",
+            _RECOMPUTING,
+            activation_checkpointing=None,
+            activation_checkpointing_kwargs=None,
+            gradient_checkpointing=None,
+            gradient_checkpointing_kwargs=None,
+        ),
+        *_group("ignored", "there is no device whose cache could be emptied", torch_empty_cache_steps=None),
+        *_group("ignored", "a classifier reads each row once; there are no keys and values to keep", use_cache=False),
+        *_group(
+            "ignored",
+            _COMPILED,
+            torch_compile=False,
+            torch_compile_backend=None,
+            torch_compile_mode=None,
+            use_liger_kernel=False,
+            liger_kernel_config=None,
+        ),
+        *_group("ignored", _COMPILED, _OLD, torchdynamo=None, use_ipex=False, jit_mode_eval=False),
+        # Devices and processes
+        *_group("without effect", "kdistill always runs on the CPU", use_cpu=False),
+        *_group("without effect", "kdistill always runs on the CPU", _OLD, no_cuda=False),
+        *_group("ignored", "kdistill always runs on the CPU", _OLD, use_mps_device=False, xpu_backend=None),
+        OtherArgument("local_rank", -1, "refused", _ONE_PROCESS, harmless=(0,)),
+        *_group("refused", _SHARDING, fsdp=None, fsdp_config=None, deepspeed=None, parallelism_config=None),
+        *_group("refused", _SHARDING, _OLD, sharded_ddp="", fsdp_min_num_params=0, mp_parameters=""),
+        *_group("refused", _SHARDING, _OLD, fsdp_transformer_layer_cls_to_wrap=None),
+        *_group(
+            "ignored",
+            _ONE_PROCESS,
+            ddp_find_unused_parameters=None,
+            ddp_bucket_cap_mb=None,
+            ddp_broadcast_buffers=None,
+            ddp_static_graph=None,
+            ddp_backend=None,
+            ddp_timeout=1800,
+            accelerator_config=None,
+            log_on_each_node=True,
+            save_on_each_node=False,
+            eval_use_gather_object=False,
+        ),
+        *_group("without effect", "there is one device", average_tokens_across_devices=True),
+        *_group(
+            "ignored",
+            _ONE_PROCESS,
+            _OLD,
+            tpu_num_cores=None,
+            tpu_metrics_debug=False,
+            split_batches=None,
+            dispatch_batches=None,
+            ray_scope="last",
+        ),
+        # Data
+        *_group(
+            "ignored",
+            _NO_LOADER,
+            dataloader_num_workers=0,
+            dataloader_pin_memory=True,
+            dataloader_persistent_workers=False,
+            dataloader_prefetch_factor=None,
+            dataloader_multiprocessing_context=None,
+            dataloader_in_order=True,
+        ),
+        *_group("ignored", "columns other than text and label are never read", remove_unused_columns=True),
+        OtherArgument(
+            "label_names",
+            None,
+            "refused",
+            "the labels are the column label or labels; rename yours, or name it with --label-column",
+            harmless=(["labels"], ["label"]),
+        ),
+        *_group(
+            "ignored",
+            "the position in the data follows from the step, so a resumed run has no rows to skip",
+            ignore_data_skip=False,
+        ),
+        # Evaluation
+        *_group("ignored", _WHOLE_EVALUATION, eval_accumulation_steps=None, eval_do_concat_batches=True),
+        *_group("ignored", _WHOLE_EVALUATION, prediction_loss_only=False),
+        *_group(
+            "refused",
+            "compute_metrics is called once, with the logits and labels of all rows",
+            batch_eval_metrics=False,
+        ),
+        OtherArgument(
+            "include_for_metrics",
+            [],
+            "refused",
+            "compute_metrics is given logits and labels; the rows and the loss are yours and in the metrics already",
+        ),
+        *_group(
+            "refused",
+            "compute_metrics is given logits and labels; the rows are yours already",
+            _OLD,
+            include_inputs_for_metrics=False,
+        ),
+        *_group("ignored", "nothing carries over from row to row", _OLD, past_index=-1),
+        *_group("ignored", "there is one loop of prediction", _OLD, use_legacy_prediction_loop=False),
+        # Logs and checkpoints
+        *_group(
+            "ignored",
+            "a loss that is not finite ends the run with an error that names the rows",
+            logging_nan_inf_filter=True,
+        ),
+        OtherArgument("include_num_input_tokens_seen", "no", "ignored", _NOT_COUNTED, harmless=(False,)),
+        *_group("ignored", _NOT_COUNTED, _OLD, include_tokens_per_second=False),
+        *_group("ignored", "set the levels of Python's logging yourself", log_level="passive"),
+        OtherArgument("log_level_replica", "warning", "ignored", "there is one process", harmless=("passive",)),
+        *_group(
+            "ignored",
+            "only TensorBoard is reported to (report_to)",
+            project="huggingface",
+            trackio_space_id=None,
+            trackio_bucket_id=None,
+            trackio_static_space_id=None,
+        ),
+        *_group("ignored", "memory is not measured", skip_memory_metrics=True),
+        *_group("ignored", "a loss that is not finite ends the run with an error anyway", debug=""),
+        *_group(
+            "ignored", "a checkpoint always holds all that a resumed run needs; it is small", save_only_model=False
+        ),
+        *_group("ignored", "a checkpoint is written before the next step begins", enable_jit_checkpoint=False),
+        *_group("ignored", "weights are always written as safetensors", _OLD, save_safetensors=True),
+        *_group(
+            "without effect",
+            "a resumed run always gives callbacks their state back",
+            restore_callback_states_from_checkpoint=False,
+        ),
+        *_group("without effect", "runs are always deterministic, bit for bit", full_determinism=False),
+        *_group("ignored", "an upload is waited for, so none is ever skipped", hub_always_push=False),
+        *_group(
+            "refused", "write the organisation into hub_model_id: its-name/model", _OLD, push_to_hub_organization=None
+        ),
+        # Scripts
+        *_group("without effect", _FOR_SCRIPTS, do_train=False, do_eval=False, do_predict=False),
+        *_group(
+            "ignored",
+            _FOR_SCRIPTS + ": pass it to Trainer.train, or --resume to the command",
+            resume_from_checkpoint=None,
+        ),
+    )
+}
+"""Every argument of transformers that is not a field of `TrainingArguments` here, by name."""
+
+
+_OPTIMIZERS = (
+    f"{_ADAMW_ALONE}, its schedule lr_scheduler_type with warmup_steps, all set in the training arguments; for another "
+    "one write the loop yourself (forward, distillation_loss, backward, step)"
+)
+# Arguments of transformers' Trainer that a trainer here lacks -> what to do instead.
+_TRAINER_ARGUMENTS = {
+    "optimizers": _OPTIMIZERS,
+    "optimizer_cls_and_kwargs": _OPTIMIZERS,
+    "compute_loss_func": "a loss here returns its gradient too: derive a class from the trainer and override "
+    "compute_loss(logits, labels, rows), which returns the mean loss and its gradient by the logits",
+    "preprocess_logits_for_metrics": "compute_metrics is given the logits of all rows as one NumPy array; change them "
+    "there",
+}
+
+
+def check_trainer_arguments(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise `TypeError` for keyword arguments that a `Trainer` does not have, with the alternative or the nearest name.
+
+    Args:
+        given: the unexpected arguments. Of those that transformers has, None and optimizers=(None, None) are accepted.
+        known: names of the arguments that the trainer has.
+    """
+    for name, value in given.items():
+        if name not in _TRAINER_ARGUMENTS:
+            raise TypeError(
+                f"a trainer has no argument {name!r}{did_you_mean_argument(name, [*known, *_TRAINER_ARGUMENTS])}"
+            )
+        if value is not None and value != (None, None):
+            raise TypeError(f"a trainer does not take {name}: {_TRAINER_ARGUMENTS[name]}")
+
+
+def translate(name: str, value: Any, stacklevel: int) -> tuple[str, Any] | None:
+    """Return the argument and the value to set for one of `OTHER_ARGUMENTS`, or None when there is nothing to set.
+
+    A value that is ignored gives a warning.
+
+    Args:
+        name: a key of `OTHER_ARGUMENTS`.
+        value: the value given for it.
+        stacklevel: of the warning, as in `warnings.warn`.
+
+    Raises:
+        ValueError: the argument is refused.
+    """
+    other = OTHER_ARGUMENTS[name]
+    if other.changes_nothing(value) or other.verdict == "without effect":
+        return None
+    if other.becomes is not None:
+        return other.becomes, value
+    if other.verdict == "refused":
+        raise ValueError(f"{name} is {value!r}, which kdistill cannot do: {other.reason}")
+    warnings.warn(f"{name} is ignored: {other.reason}", stacklevel=stacklevel + 1)
+    return None

@@ -1,0 +1,154 @@
+"""`trainer.create_model_card()`: each problem type, rows in memory, and what the card at the end of a run costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.card_reading import row_of
+from support.small_run import run_fields, small_dataset, small_model
+
+from kdistill.data.dataset import Dataset
+from kdistill.distill_trainer import DistillationTrainer
+from kdistill.metrics.prediction import EvalPrediction
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.trainer import Trainer
+
+TRAIN, EVAL = small_dataset(48), small_dataset(20, seed=1)
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+
+
+@pytest.fixture(autouse=True)
+def _few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdistill.report.measure.SPEED_SECONDS", 0.0)
+
+
+def relabelled(rows: Dataset, kind: str) -> Dataset:
+    if kind == "regression":
+        return dataclasses.replace(rows, labels=rows.labels.astype(np.float32) + 0.25)
+    both = np.stack([rows.labels, 1 - rows.labels], axis=1)
+    return dataclasses.replace(rows, labels=both.astype(np.float32))
+
+
+def card_in(directory: Path) -> str:
+    return (directory / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+def test_other_problem_types(tmp_path: Path, kind: str) -> None:
+    """Other seeds and a run without a teacher, where there is no accuracy or one of several labels."""
+    labels = {"id2label": {0: "score"}} if kind == "regression" else {}
+
+    def run(name: str, **changes: object) -> DistillationTrainer:
+        fields = run_fields(tmp_path / name, {"metric_for_best_model": "loss", **changes})
+        trainer = DistillationTrainer(
+            small_model(2, problem_type=kind, **labels),
+            DistillationTrainingArguments(**fields),
+            teacher_model=small_model(5, problem_type=kind, **labels),
+            train_dataset=relabelled(TRAIN, kind),
+            eval_dataset=relabelled(EVAL, kind),
+        )
+        trainer.train()
+        return trainer
+
+    run("alone", seed=1, alpha=1.0)
+    second, trainer = run("second", seed=2), run("first", seed=1)
+    figures = trainer.create_model_card(
+        without_teacher=[tmp_path / "alone" / "out"], seed_runs=[tmp_path / "second" / "out"]
+    )
+    measured = trainer.evaluate()
+    name = "mse" if kind == "regression" else "f1"
+    assert figures[name] == measured[f"eval_{name}"]
+    values = [measured[f"eval_{name}"], second.evaluate()[f"eval_{name}"]]
+    assert figures["over_seeds"][name]["mean"] == pytest.approx(np.mean(values))
+    assert figures["over_seeds"][name]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert ("mcnemar" in figures["without_teacher"][0]) == (kind != "regression")
+    assert "ece" not in figures
+    card = card_in(tmp_path / "first")
+    assert row_of(card, "this model")[name] == f"{figures[name]:.4f}"
+    assert row_of(card, "the same without a teacher, `out`")[name]
+    assert ("gives a text a number" in card) == (kind == "regression")
+
+
+def test_metadata_and_metrics_of_ones_own(tmp_path: Path) -> None:
+    """`compute_metrics` is not called for the card: what the run's evaluation gave is told."""
+    calls: list[int] = []
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        calls.append(len(prediction.label_ids))
+        return {"half": 0.5}
+
+    trainer = Trainer(
+        small_model(),
+        TrainingArguments(**run_fields(tmp_path, {})),
+        train_dataset=TRAIN,
+        eval_dataset=EVAL,
+        compute_metrics=compute_metrics,
+    )
+    trainer.train()
+    assert calls == [20, 20]
+    figures = trainer.create_model_card("en", "mit", tags=["a", "b"], model_name="my/model", dataset_tags="x/y")
+    assert calls == [20, 20]
+    assert figures["half"] == 0.5
+    card = card_in(tmp_path)
+    header = card.split("---\n")[1]
+    assert 'language: ["en"]' in header
+    assert 'license: "mit"' in header
+    assert '"a", "b"]' in header
+    assert 'datasets: ["x/y"]' in header
+    assert "# my/model\n" in card
+    assert 'from_pretrained("my/model")' in card
+
+
+def test_teacher_is_not_run_for_the_card_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its logits for both sets of rows are there already, with no cache on disk as well."""
+    teacher = small_model(5)
+    trainer = DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**run_fields(tmp_path, {"teacher_cache": False})),
+        teacher_model=teacher,
+        train_dataset=TRAIN,
+        eval_dataset=EVAL,
+    )
+    rows: list[int] = []
+    forward = teacher.forward
+
+    def counted(batch: Any, train: bool = False) -> Any:
+        logits = forward(batch, train)
+        rows.append(len(logits))
+        return logits
+
+    monkeypatch.setattr(teacher, "forward", counted)
+    trainer.train()
+    assert len(rows) == 2  # one pass over each set
+    assert "agrees with teacher" in row_of(card_in(tmp_path), "this model")
+    assert "sentences/s" not in row_of(card_in(tmp_path), "this model")
+
+
+def test_holdout_in_memory(tmp_path: Path) -> None:
+    trainer = Trainer(
+        small_model(), TrainingArguments(**run_fields(tmp_path, {})), train_dataset=TRAIN, eval_dataset=EVAL
+    )
+    trainer.train()
+    with (
+        pytest.warns(UserWarning, match="20 of the 20 rows .* share text with the evaluation rows"),
+        pytest.warns(UserWarning, match="6 of the 20 rows .* share text with the training rows"),
+    ):
+        figures = trainer.create_model_card(holdout=EVAL, measure_speed=False)
+    assert figures["holdout"]["accuracy"] == figures["accuracy"]
+    assert "apart" not in figures["holdout"]
+    assert figures["holdout"]["rows_shared_with_evaluation"] == 20
+
+
+def test_comparisons_need_rows_with_labels(tmp_path: Path) -> None:
+    args = TrainingArguments(**run_fields(tmp_path, {"eval_strategy": "no"}))
+    trainer = Trainer(small_model(), args, train_dataset=TRAIN)
+    trainer.train()
+    before = card_in(tmp_path)
+    with pytest.raises(ValueError, match="eval_dataset has no labelled rows"):
+        trainer.create_model_card(seed_runs=[tmp_path / "out"])
+    assert card_in(tmp_path) == before
+    assert "The model was not evaluated" in before

@@ -1,0 +1,192 @@
+"""Every door a file comes in by, as a function of the file's bytes: where hostile files and the fuzzer knock.
+
+A reader puts the bytes where the program expects such a file and reads it the way a user's command would. Whatever
+the bytes are, it returns or raises one of CLEAN.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdistill.data.columns import read_rows
+from kdistill.distill.cache import TeacherCache, row_keys
+from kdistill.formats.safetensors import read_safetensors
+from kdistill.formats.torch_bin import read_torch_bin
+from kdistill.models.config import BertConfig
+from kdistill.models.model import BertForSequenceClassification
+from kdistill.system.files import verify_manifest
+from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
+from kdistill.train.optim import AdamW
+from kdistill.train.state import TrainerState
+from support.small_run import VOCABULARY, small_config, small_dataset, small_model
+
+# TypeError is what BertConfig raises for a value of another type than the field's.
+CLEAN = (ValueError, TypeError, OSError)
+SHORT_TEXT = "good film\nbad plot"
+
+
+def safetensors(directory: Path, data: bytes) -> Any:
+    (directory / "w.safetensors").write_bytes(data)
+    tensors = read_safetensors(directory / "w.safetensors")
+    return {name: tensor.read() for name, tensor in tensors.items() if tensor.is_float}
+
+
+def torch_bin(directory: Path, data: bytes) -> Any:
+    (directory / "w.bin").write_bytes(data)
+    tensors = read_torch_bin(directory / "w.bin")
+    return {name: tensor.read() for name, tensor in tensors.items() if tensor.is_float}
+
+
+def config(directory: Path, data: bytes) -> Any:
+    (directory / "config.json").write_bytes(data)
+    return BertConfig.from_pretrained(directory)
+
+
+def shard_index(directory: Path, data: bytes) -> Any:
+    small_config().save_pretrained(directory)
+    (directory / "model.safetensors.index.json").write_bytes(data)
+    return BertForSequenceClassification.from_pretrained(directory)
+
+
+def weights(directory: Path, data: bytes) -> Any:
+    """model.safetensors beside a sound config.json: loaded, and asked."""
+    small_config().save_pretrained(directory)
+    (directory / "model.safetensors").write_bytes(data)
+    return BertForSequenceClassification.from_pretrained(directory)
+
+
+def vocab(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.txt").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def tokenizer_json(directory: Path, data: bytes) -> Any:
+    (directory / "tokenizer.json").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def tokenizer_config(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.txt").write_text("\n".join(VOCABULARY))
+    (directory / "tokenizer_config.json").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def rows_file(name: str) -> Callable[[Path, bytes], Any]:
+    def read(directory: Path, data: bytes) -> Any:
+        (directory / name).write_bytes(data)
+        rows = read_rows(directory / name)
+        return rows.read_labels(small_config().id2label)
+
+    return read
+
+
+def cache(directory: Path, data: bytes) -> Any:
+    """A cache file is never an error: what is wrong in it counts as absent."""
+    keys = row_keys(small_dataset(8))
+    held = TeacherCache(directory, "teacher", 2)
+    held.path.write_bytes(data)
+    again = TeacherCache(directory, "teacher", 2)
+    found, logits = again.lookup(keys)
+    np.testing.assert_array_equal(logits[found], cache_logits()[found])
+    return found
+
+
+def cache_logits() -> np.ndarray:
+    return np.arange(16, dtype=np.float32).reshape(8, 2)
+
+
+def trainer_state(directory: Path, data: bytes) -> Any:
+    (directory / "trainer_state.json").write_bytes(data)
+    return TrainerState.load(directory)
+
+
+def manifest(directory: Path, data: bytes) -> Any:
+    """Says in words what is wrong, and raises nothing."""
+    (directory / "config.json").write_text("{}")
+    (directory / "manifest.json").write_bytes(data)
+    return verify_manifest(directory)
+
+
+def optimizer_state(directory: Path, data: bytes) -> Any:
+    from kdistill.train.arguments import TrainingArguments
+
+    model = small_model()
+    optimizer = AdamW(model, lr=0.1)
+    save_checkpoint(directory, model, None, optimizer, TrainerState(), TrainingArguments(str(directory)))
+    (directory / OPTIMIZER_FILE).write_bytes(data)
+    return load_checkpoint(directory, model, optimizer)
+
+
+Reader = Callable[[Path, bytes], Any]
+READERS: dict[str, Reader] = {
+    "safetensors": safetensors,
+    "torch_bin": torch_bin,
+    "config": config,
+    "shard_index": shard_index,
+    "weights": weights,
+    "vocab": vocab,
+    "tokenizer_json": tokenizer_json,
+    "tokenizer_config": tokenizer_config,
+    "tsv": rows_file("rows.tsv"),
+    "csv": rows_file("rows.csv"),
+    "jsonl": rows_file("rows.jsonl"),
+    "json": rows_file("rows.json"),
+    "tsv_gz": rows_file("rows.tsv.gz"),
+    "tsv_xz": rows_file("rows.tsv.xz"),
+    "parquet": rows_file("rows.parquet"),
+    "cache": cache,
+    "trainer_state": trainer_state,
+    "manifest": manifest,
+    "optimizer_state": optimizer_state,
+}
+
+
+def sound_files(directory: Path) -> dict[str, list[bytes]]:
+    """One or more sound files for each reader: what damage starts from."""
+    import gzip
+    import lzma
+
+    from safetensors.numpy import save
+
+    from support import weight_files as write
+
+    model = small_model()
+    model.save_pretrained(directory / "model")
+    (directory / "model" / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    AutoTokenizer.from_pretrained(directory / "model").save_pretrained(directory / "model")
+    for legacy in (False, True):
+        write.write_arrays(directory / f"{legacy}.bin", write.random_arrays(), legacy=legacy)
+    tsv = b"sentence\tlabel\ngood film\tpositive\nbad plot\tnegative\n"
+    held = TeacherCache(directory, "teacher", 2)
+    held.append(row_keys(small_dataset(8)), cache_logits())
+    optimizer = AdamW(model, lr=0.1)
+    moments = optimizer.state_dict()
+    step = np.array(moments["step"], dtype=np.int64)
+    TrainerState().save(directory)
+    return {
+        "safetensors": [save(write.random_arrays())],
+        "torch_bin": [(directory / f"{legacy}.bin").read_bytes() for legacy in (False, True)],
+        "config": [(directory / "model" / "config.json").read_bytes()],
+        "shard_index": [json.dumps({"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()],
+        "weights": [(directory / "model" / "model.safetensors").read_bytes()],
+        "vocab": [("\n".join(VOCABULARY) + "\n").encode()],
+        "tokenizer_json": [(directory / "model" / "tokenizer.json").read_bytes()],
+        "tokenizer_config": [(directory / "model" / "tokenizer_config.json").read_bytes()],
+        "tsv": [tsv],
+        "csv": [tsv.replace(b"\t", b","), b'sentence,label\n"good, ""fine"" film",1\n'],
+        "jsonl": [b'{"sentence": "good film", "label": 1}\n{"sentence": "bad plot", "label": 0}\n'],
+        "json": [b'[{"sentence": "good film", "label": "positive"}]'],
+        "tsv_gz": [gzip.compress(tsv, mtime=0)],
+        "tsv_xz": [lzma.compress(tsv)],
+        "parquet": [],
+        "cache": [held.path.read_bytes()],
+        "trainer_state": [(directory / "trainer_state.json").read_bytes()],
+        "manifest": [json.dumps({"files": {"config.json": {"size": 2, "sha256": "0" * 64}}}).encode()],
+        "optimizer_state": [save({"m": moments["m"], "v": moments["v"], "step": step})],
+    }

@@ -1,0 +1,190 @@
+"""Every block of the README and of docs/ runs as printed, with small models and rows in the place of real ones.
+
+A page's blocks run in their order, in a directory of the page's own. A block with a title is that file; `python` is
+executed, one namespace a page, and prints what a block of `text` right behind it says; of `sh` the commands of
+kdistill are run. What a command or block names as its output
+directory does not exist before, so that two ways to do the same may follow each other.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.paths import ROOT
+from support.small_run import small_config, write_model, write_pretrained, write_rows
+
+import kdistill as kd
+from kdistill.cli import main as cli
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = ("python", "sh", "toml", "csv", "json", "text")
+FINE_TUNED = ("textattack/bert-base-uncased-SST-2", "teacher", "student")
+PRETRAINED = ("google/bert_uncased_L-2_H-128_A-2", "bert-base-uncased")
+WORDS = ["a", "the", "with", "without", "in", "and", "not", "very", ","]
+
+
+class Block(NamedTuple):
+    language: str
+    title: str | None
+    content: str
+
+
+def blocks(page: Path) -> list[Block]:
+    pattern = r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$'
+    found = re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
+    assert page.read_text().count("\n```") == 2 * len(found), f"{page}: a block is not understood"
+    return [Block(language, title or None, content) for language, title, content in found]
+
+
+def commands(content: str, program: str) -> list[list[str]]:
+    """The commands of a program in a block of sh, without those that only show how a command is written."""
+    lines = content.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line.partition(" | ")[0], comments=True) for line in lines if line.startswith(f"{program} ")]
+    return [line for line in words if line[1] != "COMMAND"]
+
+
+def missing_packages(code: str) -> set[str]:
+    """What a block needs and is not installed here."""
+    nodes = list(ast.walk(ast.parse(code)))
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules |= {"torch"} if "transformers" in modules else set()
+    return {name for name in modules if importlib.util.find_spec(name.partition(".")[0]) is None}
+
+
+def names(code: str, context: type[ast.expr_context]) -> set[str]:
+    """The variables that a block reads (`ast.Load`) or sets (`ast.Store`)."""
+    return {
+        node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name) and isinstance(node.ctx, context)
+    }
+
+
+def glue(*_: object, **__: object) -> Any:
+    """What `load_dataset("glue", "sst2")` returns, with other rows: the tests have no network."""
+    import datasets
+    from support.small_run import sentences
+
+    texts, labels = zip(*sentences(8), strict=True)
+    features = {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["negative", "positive"])}
+    columns = {"sentence": list(texts), "label": list(labels)}
+    split = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    return datasets.DatasetDict({"train": split, "validation": split})
+
+
+@pytest.fixture
+def a_place_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the models and rows that the pages take for granted, and a hub that takes every upload."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("support.small_run.VOCABULARY", [*small_vocabulary(), *WORDS])
+    size = small_config().vocab_size + len(WORDS)
+    # As wide as the students of the pages, which are made from it.
+    shape = {"vocab_size": size, "hidden_size": 128, "intermediate_size": 512, "max_position_embeddings": 32}
+    for seed, name in enumerate((*FINE_TUNED, *PRETRAINED)):
+        write = write_model if name in FINE_TUNED else write_pretrained
+        write(tmp_path / name, seed, **shape)
+    for name in ("train.tsv", "dev.tsv"):
+        write_rows(tmp_path / name, 24)
+    write_rows(tmp_path / "held-out.tsv", 12, seed=2)
+    Path("test.tsv").write_text("sentence\na good film\n")
+    for name in ("train.csv", "dev.csv"):
+        Path(name).write_text("text,stars\na film,1\n")
+    Path("all.csv").write_text("text,label\n" + "a film,1\n" * 20)
+    monkeypatch.setattr("kdistill.train.publishing.upload", lambda *_, **__: "https://hub.example/commit")
+    monkeypatch.setattr("kdistill.train.publishing.check_upload", lambda *_: None)
+    monkeypatch.setattr("kdistill.data.splits._from_hub", glue)
+    if importlib.util.find_spec("datasets") is not None:
+        monkeypatch.setattr("datasets.load_dataset", glue)
+    return tmp_path
+
+
+def small_vocabulary() -> list[str]:
+    from support.small_run import VOCABULARY
+
+    return list(VOCABULARY)
+
+
+def without_output_of(text: str) -> None:
+    """Remove what a block is going to write: `--output-dir x`, `output_dir="x"`, `TrainingArguments("x", ...)`."""
+    for name in re.findall(r'(?:--output-dir |output_dir="|TrainingArguments\(\s*")([\w-]+)', text):
+        if "--resume" not in text:
+            shutil.rmtree(name, ignore_errors=True)
+
+
+def run_python(block: Block, page: Path, scope: dict[str, Any]) -> None:
+    without_output_of(block.content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # models of a few random weights are as bad as they say
+        exec(compile(block.content, str(page), "exec"), scope)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {"__name__": "page"}
+    skipped: set[str] = set()
+    lost: set[str] = set()
+    printed: str | None = None
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{page}: nobody knows how to test {block.language!r}"
+        if block.title is not None:
+            (a_place_to_work / block.title).write_text(block.content)
+        elif block.language == "python":
+            missing = missing_packages(block.content)
+            if not missing and not lost.isdisjoint(names(block.content, ast.Load)):
+                missing = skipped  # it goes on with what a block that cannot run here would have made
+            lost |= names(block.content, ast.Store) if missing else set()
+            skipped |= missing
+            if not missing:
+                capsys.readouterr()
+                run_python(block, page, scope)
+                printed = capsys.readouterr().out
+                continue
+        elif block.language == "text" and printed is not None:
+            assert printed == block.content
+        elif block.language == "sh":
+            for words in commands(block.content, "kdistill"):
+                without_output_of(" ".join(words))
+                status = cli.main(words[1:])
+                assert status == 0, f"{shlex.join(words)}: {capsys.readouterr().err}"
+        printed = None
+    if skipped and not scope.keys() - {"__name__"}:
+        pytest.skip(f"needs {', '.join(sorted(skipped))}")
+
+
+def test_there_are_blocks() -> None:
+    count = {page.name: len(blocks(page)) for page in PAGES}
+    assert count["index.md"] >= 5
+    assert count["README.md"] == 2
+    assert commands("kdistill a \\\n  b  # c\nmake\nkdistill COMMAND x\n", "kdistill") == [["kdistill", "a", "b"]]
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    first, *_ = blocks(ROOT / "README.md")
+    assert commands(first.content, "make") == [["make", "demo"], ["make", "test"]]
+
+
+def test_targets_of_make_exist() -> None:
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"):
+        named = (words[1] for block in blocks(page) for words in commands(block.content, "make"))
+        assert set(named) <= set(targets), page
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
+    shown = {name.rsplit(".", 1)[1] for name in re.findall(r"^::: (kdistill\.[\w.]+)$", pages, re.MULTILINE)}
+    assert {name for name in kd.__all__ if not name.startswith("__")} <= shown
+
+
+def test_links_inside_the_project_lead_somewhere() -> None:
+    pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "examples/README.md")]
+    for page in [*pages, *PAGES]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
