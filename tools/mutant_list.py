@@ -33,7 +33,9 @@ MUTANTS = [
     Mutant("arithmetic/kd_outer.c", "pack_columns(outer, right, b + k0 * ldb", "pack_columns(outer, right, b"),
     Mutant("arithmetic/kd_outer.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
-    Mutant("arithmetic/kd_kernels_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
+    Mutant(
+        "arithmetic/kd_kernels_product.inc", "vf_load(o->b + k * o->ldb + j * KD_VEC)", "vf_load(o->b + k * o->ldb)"
+    ),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
     Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
@@ -44,17 +46,19 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        "a0 + r, b0 + j, ldc, ldc, 1, lda, ldb, k}",
-        "a0 + r, b0, ldc, ldc, 1, lda, ldb, k}",
+        "b0 + j,",
+        "b0,",
     ),
-    Mutant("arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = 0;", "dst[k * tile + r] = 1;"),
+    Mutant("arithmetic/kd_kernels_panels.inc", "+ i, left) : (vf){0};", "+ i, left) : vf_set(1.0f);"),
     Mutant(
-        "arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = src[r * ld + k];", "dst[k * tile + r] = src[r * ld];"
+        "arithmetic/kd_kernels_panels.inc",
+        "vf_load_n(src + (r0 + r) * ld + i, left)",
+        "vf_load_n(src + r * ld + i, left)",
     ),
     Mutant(
         "arithmetic/kd_kernels_panels.inc",
-        "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
-        "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
+        "TRANSPOSE_STEP(1, LOW_1, HIGH_1)",
+        "TRANSPOSE_STEP(1, HIGH_1, LOW_1)",
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"
@@ -112,12 +116,12 @@ MUTANTS = [
     # ---- LayerNorm
     Mutant(
         "arithmetic/kd_kernels.inc",
-        "vf_store_n(dx + i, (g - mean_g - xhat * mean_gx) * rstd, m);",
-        "vf_store_n(dx + i, (g - mean_g + xhat * mean_gx) * rstd, m);",
+        "(g - mean_g[r] - xhat * mean_gx[r])",
+        "(g - mean_g[r] + xhat * mean_gx[r])",
     ),
-    Mutant("arithmetic/kd_kernels.inc", "mean_gx = vf_sum(sum_gx) / (float)n;", "mean_gx = vf_sum(sum_gx);"),
-    Mutant("arithmetic/kd_kernels.inc", "vf_load_n(dgamma + i, m) + d * xhat", "vf_load_n(dgamma + i, m) + d"),
-    Mutant("arithmetic/kd_kernels.inc", "vf_load_n(dbeta + i, m) + d, m", "vf_load_n(dbeta + i, m) - d, m"),
+    Mutant("arithmetic/kd_kernels.inc", "vf_sum(sum_gx[r]) / (float)n;", "vf_sum(sum_gx[r]);"),
+    Mutant("arithmetic/kd_kernels.inc", "of_gamma += d * xhat;", "of_gamma += d;"),
+    Mutant("arithmetic/kd_kernels.inc", "of_beta += d;", "of_beta -= d;"),
     Mutant(
         "model/kd_bert_layer.c",
         "partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats",
@@ -129,15 +133,11 @@ MUTANTS = [
     ),
     Mutant(
         "arithmetic/kd_kernels.inc",
-        "greatest = m >= KD_VEC ? vf_max(greatest, piece) : greatest;",
-        "greatest = vf_max(greatest, piece);",
+        "vf_first(vf_load_n(p + i, width - i), n - i, vf_set(-INFINITY))",
+        "vf_load_n(p + i, width - i)",
     ),
-    Mutant(
-        "layers/kd_attention.c",
-        "lse[(q0 + i) * a->H + head] = max + logf(sum);",
-        "lse[(q0 + i) * a->H + head] = max - logf(sum);",
-    ),
-    Mutant("layers/kd_attention.c", "kernels->scale(p, 1.0f / sum, np);", "kernels->scale(p, 1.0f, np);"),
+    Mutant("arithmetic/kd_kernels.inc", "return top + logf(sum);", "return top - logf(sum);"),
+    Mutant("arithmetic/kd_kernels.inc", "share = 1.0f / sum;", "share = 1.0f;"),
     Mutant(
         "layers/kd_attention.c",
         "drop_row(kernels, p, p, a, token + q0 + i, head, n);",
@@ -186,12 +186,12 @@ MUTANTS = [
     ),
     # ---- dropout and random numbers
     Mutant("layers/kd_dropout.c", "dropout->place + (uint32_t)token}", "dropout->place}"),
-    Mutant("arithmetic/kd_kernels_random.inc", "const float keep = 1.0f / (1.0f - p);", "const float keep = 1.0f - p;"),
+    Mutant("arithmetic/kd_kernels_random.inc", "keep = 65536.0f / (float)(65536 - dropped);", "keep = 1.0f;"),
     Mutant("arithmetic/kd_kernels_random.inc", "k1 += 0xBB67AE85u;", "k1 -= 0xBB67AE85u;"),
     Mutant(
         "arithmetic/kd_kernels_random.inc",
-        "(uint32_t)((first + start) / KD_RANDOM_BLOCK)",
-        "(uint32_t)(start / KD_RANDOM_BLOCK)",
+        "block = (uint32_t)(first / KD_RANDOM_BLOCK);",
+        "block = 0;",
     ),
     Mutant("model/kd_bert_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
     # ---- the layers together
@@ -253,15 +253,28 @@ MUTANTS = [
         "row->mean * share * 2 * (row->alpha * to_label",
         "row->mean * share * (row->alpha * to_label",
     ),
-    Mutant("learning/kd_loss.c", "result->hard /= labelled ? (double)labelled : 1;", "result->hard /= (double)in->B;"),
+    Mutant(
+        "learning/kd_loss.c",
+        "result->hard /= result->labelled ? (double)result->labelled : 1;",
+        "result->hard /= (double)in->B;",
+    ),
+    Mutant("learning/kd_loss.c", "const ptrdiff_t b = block->first + r;", "const ptrdiff_t b = r;"),
+    Mutant(
+        "learning/kd_loss.c",
+        "&block.terms[r], block.first + r);",
+        "&block.terms[block.count - 1 - r], block.first + r);",
+    ),
+    Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
+    Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
+    Mutant("skin/kd_module_loss.c", "if (B * K <= SMALL_LOGITS)", "if (1)"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"
     ),
     Mutant(
         "learning/kd_adamw.c",
-        "s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));",
-        "s.root_bias2 = (float)(1 - pow(s.beta2, t));",
+        "(float)(1 / sqrt(1 - pow(s.beta2, t)));",
+        "(float)(1 / (1 - pow(s.beta2, t)));",
     ),
     Mutant("learning/kd_adamw.c", "if (!s->decay)", "if (s->decay)"),
     Mutant("learning/kd_adamw.c", "d->history + d->t - 1 - d->base", "d->history + d->t - 2 - d->base"),
@@ -272,13 +285,17 @@ MUTANTS = [
     ),
     Mutant("learning/kd_adamw.c", "if (done >= 0 && done < table->t) {", "if (done >= 0 && done + 1 < table->t) {"),
     Mutant("arithmetic/kd_kernels_adamw.inc", "(1.0f - s->beta2) * g * g", "(1.0f - s->beta2) * g"),
-    Mutant("arithmetic/kd_kernels_adamw.inc", "vf_sqrt(*v) / s->root_bias2 + s->eps", "vf_sqrt(*v) / s->root_bias2"),
+    Mutant(
+        "arithmetic/kd_kernels_adamw.inc",
+        "vf_sqrt(*v) * s->inverse_root_bias2 + s->eps",
+        "vf_sqrt(*v) * s->inverse_root_bias2",
+    ),
     Mutant("arithmetic/kd_kernels_adamw.inc", "*p = *p * steps[t].decay;", "*p = *p;"),
     # ---- the thread pool
-    Mutant("ground/kd_pool.c", "team->item(team->context, i, member);", "team->item(team->context, i, 0);"),
+    Mutant("ground/kd_pool.c", "team->item(team->context, item, member);", "team->item(team->context, item, 0);"),
     Mutant(
         "ground/kd_pool.c",
-        "atomic_store_explicit(&team->busy, team->members - 1, memory_order_relaxed);",
+        "atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);",
         "atomic_store_explicit(&team->busy, 0, memory_order_relaxed);",
     ),
 ]
@@ -287,6 +304,6 @@ MUTANTS = [
 _BY_PUT = {mutant.put: mutant for mutant in MUTANTS}
 SURVIVORS: dict[Mutant, str] = {
     _BY_PUT[
-        "dst[k * tile + r] = 1;"
+        "+ i, left) : vf_set(1.0f);"
     ]: "a panel's columns past the operand are computed and never read; 0 keeps them finite",
 }

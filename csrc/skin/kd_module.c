@@ -8,14 +8,14 @@
 
 #include <stdlib.h>
 
-/* What KDISTILL_ISA says, or NULL. */
+/* Returns the value of KDISTILL_ISA, or NULL when it is unset or empty. */
 static const char *forced_level(void)
 {
     const char *forced = getenv("KDISTILL_ISA");
     return forced && *forced ? forced : NULL;
 }
 
-/* The level KDISTILL_ISA names, or the best. */
+/* Chooses the level that KDISTILL_ISA names, or the best. */
 static int choose_level(kd_level *level)
 {
     const kd_level best = kd_cpu_best();
@@ -56,7 +56,7 @@ static int choose_arithmetic(kd_module_state *state)
 #define KD_COMPILER "gcc " __VERSION__
 #endif
 
-/* ISA_LEVELS: the names of the levels this CPU has, lowest first. */
+/* Adds ISA_LEVELS: the names of the levels this CPU has, lowest first. */
 static int add_levels(PyObject *module)
 {
     PyObject *list = PyList_New(0);
@@ -92,7 +92,7 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                : 0;
 }
 
-/* NumPy's C API cannot serve a second interpreter, so neither can we. */
+/* NumPy's C API works in one interpreter only, so this module does too. */
 static int refuse_second_interpreter(void)
 {
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
@@ -140,7 +140,8 @@ static int module_clear(PyObject *module)
 static PyMethodDef module_methods[] = {
     {"layout", kd_py_layout, METH_VARARGS,
      "layout($module, encoder, head, /)\n--\n\n"
-     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). encoder is a dict of layers\n"
+     "Return the layout of a model's flat arrays: (size in floats, [(name, shape, offset, decay), ...]). encoder is a "
+     "dict of layers\n"
      "((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none), first_position,\n"
      "activation, eps, dropout and attention_dropout; head of pick ('first' or 'all'), dense (the activation of its\n"
      "dense product, None: no such product), dropout_before, dropout_after and outputs."},

@@ -98,6 +98,7 @@ def loss(
     alpha: float,
     temperature: float,
     smoothing: float,
+    threads: int,
     /,
 ) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
 def multiply_adds(rounds: int, threads: int, /) -> float: ...
