@@ -46,9 +46,12 @@ class BertConfig:
 
     Args:
         num_labels: number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
-        id2label: id -> label, ids from 0 without gaps; `label2id` follows from it.
-        label2id: label -> id; `id2label` follows from it.
-        extra: the content of a config.json beyond these fields. It is written back and ignored in comparisons.
+        values: any of the attributes.
+
+    Attributes:
+        id2label: id -> label, with ids from 0 without gaps. It follows from `label2id` if only that is given.
+        label2id: label -> id. It follows from `id2label`.
+        extra: the content of a config.json beyond the other attributes. It is written back and ignored in comparisons.
 
     Raises:
         TypeError: an unknown argument (the message suggests the nearest name) or a value of the wrong type.
