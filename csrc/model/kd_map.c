@@ -198,7 +198,7 @@ static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
 {
     const kd_head_config *head = &run->model->head;
     const int all = head->pick == KD_PICK_ALL, train = run->pass.mode == KD_TRAIN;
-    const ptrdiff_t C = run->model->encoder.C, M = all ? run->pass.batch.N : run->pass.batch.B;
+    const ptrdiff_t C = run->model->encoder.C, M = run->head_rows;
     kd_head_map m = {0};
     m.rows = all ? rows : kd_arena_floats(arena, M * C);
     m.input = train && head->p_before > 0 ? kd_arena_floats(arena, M * C) : m.rows;
@@ -216,7 +216,7 @@ static float *place_training(kd_run *run, kd_arena *arena)
     const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N;
     run->embedding_sum = kd_arena_floats(arena, N * c->C);
     run->embedding_stats = kd_arena_floats(arena, N * 2);
-    run->drows = kd_arena_floats(arena, (run->model->head.pick == KD_PICK_ALL ? N : B) * c->C);
+    run->drows = kd_arena_floats(arena, run->head_rows * c->C);
     run->partials = kd_arena_floats(arena, kd_map_partial_rows(run) * run->model->sizes.vectors);
     run->layers = kd_arena_take(arena, c->L, sizeof *run->layers);
     float *output = NULL;
@@ -239,6 +239,7 @@ static void place_run(kd_run *run, kd_arena *arena)
 {
     const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N, C = run->model->encoder.C;
     const int train = run->pass.mode == KD_TRAIN;
+    run->head_rows = run->model->head.pick == KD_PICK_ALL ? N : B;
     cut_chunks(run, NULL);
     run->chunk = kd_arena_take(arena, run->chunks + 1, sizeof *run->chunk);
     if (run->chunk)

@@ -76,7 +76,8 @@ typedef struct kd_run {
     kd_layer_map *layers;                   /* training: L of them */
     kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
     float *x;                               /* evaluating: (N, C) input and output of every layer */
-    kd_head_map head;                       /* B rows or N, as the head picks */
+    kd_head_map head;
+    ptrdiff_t head_rows; /* B or N, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
     float *partials; /* training: vector gradients of each chunk's item and each of the head's */
     kd_member *members;

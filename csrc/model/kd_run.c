@@ -117,6 +117,14 @@ ptrdiff_t kd_run_items(const kd_run *run, kd_phase phase)
     }
 }
 
+/* Of one row of the head, and of the last layer where that is computed for the head's rows. */
+static double head_row_flops(const kd_run *run)
+{
+    const kd_head_config *head = &run->model->head;
+    const double C = (double)run->model->encoder.C, last = kd_model_layer_flops(run->model, run->model->encoder.L - 1);
+    return 2.0 * C * ((head->dense ? C : 0.0) + (double)head->K) + (run->last_picked ? last : 0.0);
+}
+
 double kd_run_item_cost(const kd_run *run, kd_phase phase)
 {
     const double layer = kd_model_mean_flops(run->model);
@@ -126,7 +134,7 @@ double kd_run_item_cost(const kd_run *run, kd_phase phase)
     case KD_PHASE_LAYERS_BACK: /* of a single layer, the embeddings are left */
         return (double)kd_max(1, kd_map_full_layers(run)) * layer * tokens;
     case KD_PHASE_HEAD:
-    case KD_PHASE_HEAD_BACK: return layer * (double)run->pass.batch.B / (double)kd_map_head_items(run);
+    case KD_PHASE_HEAD_BACK: return head_row_flops(run) * (double)run->head_rows / (double)kd_map_head_items(run);
     default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N;
     }
 }

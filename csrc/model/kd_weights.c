@@ -48,7 +48,6 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     const kd_layer_map *m = weight->layer < 0 ? NULL : &run->layers[weight->layer];
     const kd_head_map *head = &run->head;
     const ptrdiff_t N = run->pass.batch.N, B = run->pass.batch.B, rows = picked ? B : N;
-    const ptrdiff_t head_rows = run->model->head.pick == KD_PICK_ALL ? N : B;
     switch (weight->slot) {
     case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->q, m->x, N); break;
     case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->k, m->x, N); break;
@@ -56,8 +55,8 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     case KD_SLOT_output: uses[0] = whole_use(weight, m->pre_norm1, m->ctx, rows); break;
     case KD_SLOT_up: uses[0] = whole_use(weight, m->slope, m->h, rows); break;
     case KD_SLOT_down: uses[0] = whole_use(weight, m->pre_norm2, m->act, rows); break;
-    case KD_SLOT_head_dense: uses[0] = whole_use(weight, head->slope, head->input, head_rows); break;
-    case KD_SLOT_head_output: uses[0] = whole_use(weight, head->outputs, head->features, head_rows); break;
+    case KD_SLOT_head_dense: uses[0] = whole_use(weight, head->slope, head->input, run->head_rows); break;
+    case KD_SLOT_head_output: uses[0] = whole_use(weight, head->outputs, head->features, run->head_rows); break;
     default: return 0; /* no product */
     }
     return 1;

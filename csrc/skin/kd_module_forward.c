@@ -129,15 +129,9 @@ static int need_workspace(kd_model_object *o, size_t bytes, const kd_batch *batc
     return 0;
 }
 
-/* Rows that the head picked. */
-static ptrdiff_t output_rows(const kd_run *run)
-{
-    return run->model->head.pick == KD_PICK_ALL ? run->pass.batch.N : run->pass.batch.B;
-}
-
 static PyObject *copy_outputs(const kd_run *run)
 {
-    npy_intp shape[2] = {output_rows(run), run->model->head.K};
+    npy_intp shape[2] = {run->head_rows, run->model->head.K};
     PyObject *outputs = PyArray_SimpleNew(2, shape, NPY_FLOAT);
     if (outputs)
         memcpy(PyArray_DATA((PyArrayObject *)outputs), run->head.outputs,
@@ -245,7 +239,7 @@ PyObject *kd_py_backward(PyObject *self, PyObject *args)
     PyArrayObject *doutputs = kd_array(object, "dlogits", NPY_FLOAT, 2);
     if (!doutputs)
         return NULL;
-    const Py_ssize_t rows = output_rows(o->run), K = o->model.head.K;
+    const Py_ssize_t rows = o->run->head_rows, K = o->model.head.K;
     if (PyArray_DIM(doutputs, 0) != rows || PyArray_DIM(doutputs, 1) != K) {
         PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
                      (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
