@@ -8,9 +8,8 @@ from typing import NamedTuple
 from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..data.problem_types import REGRESSION
-from ..distill_trainer import is_unnamed
 from ..metrics.classification import choose_metrics, named, names_of
-from ..models.config import BertConfig
+from ..models.config import BertConfig, is_unnamed
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
 

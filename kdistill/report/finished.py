@@ -47,7 +47,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
 
 def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
     """Raise `ValueError` unless `run` trained a model of this shape on the rows of the run of `state`."""
-    if _rows_of(run.state) != _rows_of(state):
+    if run.state.trained_on.get("data") != state.trained_on.get("data"):
         raise ValueError(f"the run {run.name!r} was trained on other rows than this one; only like can be compared")
     for field in _SHAPE:
         theirs, ours = getattr(run.model.config, field), getattr(config, field)
@@ -59,8 +59,3 @@ def differences(run: FinishedRun, args: TrainingArguments, but: Collection[str])
     """Arguments with an effect on what is learned, other than those in `but`, by name: (in `run`, here)."""
     changed = changed_arguments(run.state.args, args)
     return {name: values for name, values in changed.items() if name not in but}
-
-
-def _rows_of(state: TrainerState) -> str:
-    """The hash of the training rows: the first word; that of the teacher comes after it."""
-    return state.trained_on.partition(" ")[0]

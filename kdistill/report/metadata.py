@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from ..data.problem_types import MULTI_LABEL, REGRESSION
 from ..models.config import BertConfig
@@ -22,6 +23,21 @@ class CardMetadata:
     license: str | None = None
     tags: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        language: str | Sequence[str] | None,
+        license: str | None,
+        tags: str | Sequence[str] | None,
+        datasets: str | Sequence[str] | None,
+    ) -> Self:
+        """Return the metadata of values that may be one, several or None."""
+        return cls(_several(language), license, _several(tags), _several(datasets))
+
+
+def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values or ())
 
 
 def header(report: Report, metadata: CardMetadata) -> str:

@@ -111,10 +111,11 @@ class TrainerCallback:
 
 
 class CallbackHandler:
-    """The callbacks of one trainer, called in their order."""
+    """The callbacks of one trainer, called in their order. `control` is the one that the latest of them left."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = [_instance(callback) for callback in callbacks]
+        self.control = TrainerControl()
 
     def add(self, callback: Callback) -> None:
         """Add a callback, or an instance of a class of callbacks, as the last one."""
@@ -132,15 +133,14 @@ class CallbackHandler:
         """The same callbacks for another run: copies, which share what is inside of them but not their attributes."""
         return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
 
-    def call(
-        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        """Call `event` of each callback that has it; return the control that the last one left."""
+    def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
+        """Call `event` of each callback that has it; a control that one returns takes the place of the one before."""
+        control = self.control
         for callback in self.callbacks:
             method = getattr(callback, event, None)
             if method is not None:
                 control = method(args, state, control, **kwargs) or control
-        return control
+        self.control = control
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
         """The state of each callback that has one, by the name of its class, in the order of the callbacks."""
@@ -150,7 +150,7 @@ class CallbackHandler:
         return result
 
     def load_states(self, states: dict[str, list[dict[str, Any]]]) -> None:
-        """Give callbacks back what `states` told of those of their class."""
+        """Give callbacks back the states that `states` returned for those of their class."""
         left = {name: iter(attributes) for name, attributes in states.items()}
         for callback in self._with_state():
             for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
@@ -164,6 +164,23 @@ class CallbackHandler:
         )
 
 
+class Events:
+    """Calls the callbacks of one run and shows them its arguments, its state and, by keyword, what else is given."""
+
+    def __init__(self, handler: CallbackHandler, args: TrainingArguments, state: TrainerState, **shown: Any) -> None:
+        self.handler = handler
+        self._args, self._state, self._shown = args, state, shown
+
+    @property
+    def control(self) -> TrainerControl:
+        """What is to be done next, as the callbacks left it."""
+        return self.handler.control
+
+    def __call__(self, event: str, **kwargs: Any) -> None:
+        """Call `event` of all callbacks."""
+        self.handler.call(event, self._args, self._state, **self._shown, **kwargs)
+
+
 def _instance(callback: Callback) -> Callback:
     return callback() if isinstance(callback, type) else callback
 
@@ -174,7 +191,7 @@ class DefaultFlowCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Strategies by steps; the run's last step is always due."""
         step = state.global_step
-        last = state.place >= state.max_steps
+        last = state.steps_passed >= state.max_steps
         control.should_training_stop |= last
 
         def is_due(strategy: str, every: int) -> bool:

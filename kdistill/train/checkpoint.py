@@ -90,19 +90,19 @@ def _optimizer_state(path: Path) -> dict[str, Any]:
 
 
 def load_finished_run(
-    directory: Path, model: BertForSequenceClassification, args: TrainingArguments, max_steps: int, begun: TrainerState
+    directory: Path, model: BertForSequenceClassification, args: TrainingArguments, max_steps: int, new: TrainerState
 ) -> TrainerState | None:
     """Put the weights of the finished run of `directory` into `model`; return its state, or None when there is none.
 
-    A run is finished when it did `max_steps`, or when a callback ended it before these. `begun` is the state with which
+    A run is finished when it did `max_steps`, or when a callback ended it before these. `new` is the state with which
     this run would begin.
     """
     if not (directory / STATE_FILE).exists():
         return None
     saved = TrainerState.load(directory)
-    if saved.place < max_steps and not (saved.stopped and saved.max_steps == max_steps):
+    if not saved.is_finished(max_steps):
         return None
-    check_same_run(saved, args, begun)
+    check_same_run(saved, args, new)
     load_weights(directory, model)
     return saved
 
@@ -115,17 +115,17 @@ def load_weights(directory: Path, model: BertForSequenceClassification) -> None:
     model.load_flat(saved.flat_parameters)
 
 
-def check_same_run(saved: TrainerState, args: TrainingArguments, begun: TrainerState) -> None:
-    """Raise `ValueError` unless the run that left `saved` had the data of `begun`; warn of arguments that changed.
+def check_same_run(saved: TrainerState, args: TrainingArguments, new: TrainerState) -> None:
+    """Raise `ValueError` unless the run that left `saved` had the data of `new`; warn of arguments that changed.
 
     A run that had evaluation rows may go on without any, and the other way round.
     """
-    if saved.trained_on != begun.trained_on:
+    if saved.trained_on != new.trained_on:
         raise ValueError(
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
-    if saved.evaluated_on and begun.evaluated_on and saved.evaluated_on != begun.evaluated_on:
+    if saved.evaluated_on and new.evaluated_on and saved.evaluated_on != new.evaluated_on:
         raise ValueError(
             "the run in output_dir was evaluated on other rows than these, which chose its best weights; give it the "
             "same ones (others may be held out of a report, or be given to evaluate)"

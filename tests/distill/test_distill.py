@@ -14,14 +14,13 @@ from support.small_run import LABELS, VOCABULARY, run_fields, small_dataset, sma
 
 from kdistill.data.augmentation import TokenKinds, augmented
 from kdistill.data.dataset import NO_LABEL, Dataset, RandomSampler
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.losses.labels import distillation_loss
 from kdistill.models.initialization import WORD_EMBEDDINGS
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.optim import AdamW, clip_grad_norm_
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 
 def arguments(directory: Path, **changes: Any) -> DistillationTrainingArguments:

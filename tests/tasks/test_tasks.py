@@ -13,12 +13,11 @@ from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.cli.commands import _write_predictions
 from kdistill.data.columns import label_array, labelled_rows
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.metrics.classification import EvalPrediction, choose_metrics, f1_micro, metrics_of, pearson, spearmanr
 from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
 NAMES = {0: "praise", 1: "blame", 2: "long"}
