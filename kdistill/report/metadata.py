@@ -33,10 +33,10 @@ class CardMetadata:
         datasets: str | Sequence[str] | None,
     ) -> Self:
         """Return the metadata of values that may be one, several or None."""
-        return cls(_several(language), license, _several(tags), _several(datasets))
+        return cls(_as_tuple(language), license, _as_tuple(tags), _as_tuple(datasets))
 
 
-def _several(values: str | Sequence[str] | None) -> tuple[str, ...]:
+def _as_tuple(values: str | Sequence[str] | None) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values or ())
 
 

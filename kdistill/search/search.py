@@ -98,7 +98,7 @@ class Search:
         with study.working(), self._progress:
             while not self._out_of_time():
                 study.queue_trials_of_the_dead()
-                if study.begun() < self._n_trials:
+                if study.trials_begun() < self._n_trials:
                     if not prepared:
                         with study.alone("prepare"):
                             self._prepare()

@@ -199,7 +199,7 @@ class SharedStudy:
         """Begin a trial: one that waits, or a new one; None when all `n_trials` of the study are begun."""
         with self._claiming():
             self._queue_trials_of_the_dead()
-            if self.begun() >= n_trials:
+            if self.trials_begun() >= n_trials:
                 return None
             trial = self.study.ask()
             trial.set_user_attr("worker", self._worker)
@@ -210,7 +210,7 @@ class SharedStudy:
         found: list[Any] = self.study.get_trials(deepcopy=False)
         return found
 
-    def begun(self) -> int:
+    def trials_begun(self) -> int:
         """Trials that have been begun; one that was queued again counts when it is begun again."""
         trials = self.trials()
         again = _queued_again(trials)
@@ -226,7 +226,7 @@ class SharedStudy:
 
     def finished(self) -> int:
         """Trials that are begun and run no more."""
-        return self.begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
+        return self.trials_begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
 
     def scored(self) -> int:
         """Trials that the evaluation rows have judged: those that are complete and those that were pruned."""
