@@ -1,4 +1,4 @@
-"""Builds the C extension; everything else is in pyproject.toml.
+"""The build of the C extension; everything else is in pyproject.toml.
 
 Environment switches: KDISTILL_BLIS (a BLIS prefix, or the directory with the library and blis.h),
 KDISTILL_PORTABLE=1 (no x86 kernels), KDISTILL_DEBUG=1, KDISTILL_SANITIZE=address,undefined,
@@ -19,8 +19,8 @@ X86 = platform.machine() in ("x86_64", "AMD64") and not os.environ.get("KDISTILL
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wvla"]
 # Never -ffast-math: it sets flush-to-zero for the whole process and lets sums be reordered.
 FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-D_GNU_SOURCE", *WARNINGS]
-# One source, kd_kernels.inc, compiled once per instruction-set level. -std=c11 alone would leave a * b + c as two
-# instructions; fusing them rounds once instead of twice and halves the work of a product.
+# kd_kernels.inc is compiled once per instruction-set level. -std=c11 alone would compile a * b + c as two instructions;
+# a fused one rounds once instead of twice and halves the work of a product.
 LEVEL_FLAGS = {
     "kd_kernels_avx2.c": ["-mavx2", "-mfma", "-ffp-contract=fast"],
     "kd_kernels_avx512.c": [
@@ -37,8 +37,10 @@ or point KDISTILL_BLIS at a prefix that has include/blis/blis.h and lib/libblis.
 
 
 def find_blis() -> tuple[Path, Path]:
-    """Returns the directory of blis.h and the path of the library: the static one, or the shared one where a
-    distribution (Fedora) has no other."""
+    """Return the directory of blis.h and the path of the library.
+
+    The library is the static one, or the shared one where a distribution (Fedora) has no other.
+    """
     if prefix := os.environ.get("KDISTILL_BLIS"):
         roots = [Path(prefix).absolute()]
     else:
@@ -57,7 +59,7 @@ def find_blis() -> tuple[Path, Path]:
 
 
 def switches() -> tuple[list[str], list[str]]:
-    """Returns the compiler and linker flags the environment asks for."""
+    """Return the compiler and linker flags that the environment asks for."""
     compile_flags: list[str] = []
     link_flags: list[str] = []
     if os.environ.get("KDISTILL_DEBUG"):
@@ -72,7 +74,7 @@ def switches() -> tuple[list[str], list[str]]:
 
 
 class BuildCore(build_ext):
-    """Compiles each C file with the flags of its instruction-set level and hides BLIS inside the module."""
+    """The build of the core: each C file with the flags of its instruction-set level, BLIS hidden in the module."""
 
     def build_extension(self, ext: Extension) -> None:
         header, library = find_blis()

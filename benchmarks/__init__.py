@@ -1,4 +1,5 @@
-"""Measurements beside PyTorch, each a command of its own: `python -m benchmarks.teacher_pass --help`.
+"""Measurements of kdistill and other runtimes, each a command: `python -m benchmarks.teacher_pass --help`.
 
-`python -m benchmarks` runs them all. They are never tests: figures depend on the machine, and every report names it.
+`python -m benchmarks` runs them all. None of them is a test, because figures depend on the machine, which every report
+describes.
 """

@@ -1,7 +1,7 @@
-"""Run every measurement, or those named, each in a process of its own.
+"""All measurements, or those named on the command line, each in a separate process.
 
-Each writes build/benchmarks/<name>.json; when all have run, docs/speed.svg is drawn from them.
-What depends on threads is measured with 2 and, as <name>-1.json, with 1.
+Each writes build/benchmarks/<name>.json; when all have run, docs/speed.svg is drawn from these files. Measurements that
+depend on threads run with 2 threads and, as <name>-1.json, with 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BASE = ("--shape", "base", "--sample-rows", "256", "--rows", "4000", "--no-compiled")
-# The name of each file, and the module and options that make it.
+# Name of the file -> module and options.
 MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "import_time": ("import_time",),
     "peaks": ("peaks",),
@@ -39,7 +39,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
 
 
 def main() -> int:
-    """Run those named on the command line, or all; the exit status is 1 if any failed."""
+    """Run the measurements named on the command line, or all; return the exit status, 1 if any failed."""
     directory = Path("build", "benchmarks")
     directory.mkdir(parents=True, exist_ok=True)
     failed = []

@@ -1,8 +1,8 @@
-"""Accuracy of a small student: the recipe, what each of its parts brings, several seeds, weights of the last epoch.
+"""Accuracy of a small student: the recipe and its parts, with several seeds and the weights of the last epoch.
 
-Each line of the table is the recipe with the changes its name says. `--held-out 1500` measures on sentences split off
-the training rows instead of the evaluation rows: there the recipe's choices were made (docs/accuracy.md). Options
-after `--` go to `kdistill distill`, after the recipe's.
+Each line of the table is the recipe with the changes in its name. `--held-out 1500` measures on sentences split off the
+training rows instead of the evaluation rows; the recipe was chosen on them (docs/accuracy.md). Options after `--` go to
+`kdistill distill`, after those of the recipe.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import kdistill as kd
 from . import common
 from .held_out import split
 
-# No epoch is chosen by its accuracy on the evaluation rows: the last one's weights count.
+# Keeps the weights of the last epoch, so that no epoch is chosen by its accuracy on the evaluation rows.
 LAST_EPOCH = ("--save-strategy", "no", "--no-load-best-model-at-end")
 
 
 def dropout(p: str) -> tuple[str, ...]:
-    """The options that set all dropout of the student to p."""
+    """Return the options that set all dropout of the student to p."""
     return ("--hidden-dropout-prob", p, "--attention-probs-dropout-prob", p)
 
 
@@ -35,25 +35,25 @@ RECIPE = (
     "--student", "L2-H128-A2", "--augment", "24", "--num-train-epochs", "6", "--per-device-train-batch-size", "64",
     "--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--alpha", "0.5", "--temperature", "4", *dropout("0"),
 )  # fmt: skip
-FOUR_VIEWS = ("--augment", "4", "--num-train-epochs", "3")
-# With the dropout and the epochs that suit rows without views.
-NO_VIEWS = ("--augment", "0", "--num-train-epochs", "3", *dropout("0.1"))
+FOUR_COPIES = ("--augment", "4", "--num-train-epochs", "3")
+# Dropout and epochs that suit training without augmented copies.
+NO_COPIES = ("--augment", "0", "--num-train-epochs", "3", *dropout("0.1"))
 RANDOM_START = "labels alone, random start"
 VARIANTS: Mapping[str, Sequence[str]] = {
     "recipe": (),
     "recipe, 3 epochs": ("--num-train-epochs", "3"),
-    "4 views, 3 epochs": FOUR_VIEWS,
-    "4 views, 3 epochs, average of the weights": (*FOUR_VIEWS, "--ema-decay", "0.999"),
-    "4 views, 3 epochs, dropout 0.1": (*FOUR_VIEWS, *dropout("0.1")),
-    "no views, 3 epochs, dropout 0.1": NO_VIEWS,
-    "no views, 12 epochs, dropout 0.1": (*NO_VIEWS, "--num-train-epochs", "12"),
-    "labels alone": (*NO_VIEWS, "--alpha", "1"),
-    RANDOM_START: (*NO_VIEWS, "--alpha", "1"),
+    "4 copies, 3 epochs": FOUR_COPIES,
+    "4 copies, 3 epochs, average of the weights": (*FOUR_COPIES, "--ema-decay", "0.999"),
+    "4 copies, 3 epochs, dropout 0.1": (*FOUR_COPIES, *dropout("0.1")),
+    "no copies, 3 epochs, dropout 0.1": NO_COPIES,
+    "no copies, 12 epochs, dropout 0.1": (*NO_COPIES, "--num-train-epochs", "12"),
+    "labels alone": (*NO_COPIES, "--alpha", "1"),
+    RANDOM_START: (*NO_COPIES, "--alpha", "1"),
 }
 
 
 def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Path, seed: int) -> dict[str, float]:
-    """Run the command and return its figures."""
+    """Run `kdistill distill` and return its figures."""
     command = [
         sys.executable, "-m", "kdistill", "distill",
         "--teacher", str(options.teacher), "--train", str(options.train), "--eval", str(options.eval),
@@ -66,7 +66,7 @@ def distill(options: argparse.Namespace, arguments: Sequence[str], directory: Pa
 
 
 def random_student(options: argparse.Namespace, directory: Path, seed: int) -> Path:
-    """A model of the student's shape that has learnt nothing; returns its directory."""
+    """Write a model of the student's shape with random weights; return its directory."""
     config = kd.BertConfig.from_pretrained(options.teacher).replace(**common.STUDENT_SHAPE)
     kd.BertForSequenceClassification(config, seed=seed).save_pretrained(directory)
     return directory

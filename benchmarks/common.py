@@ -1,4 +1,4 @@
-"""What every measurement shares: options, rows, alternating rounds, the report."""
+"""Options, rows, alternating rounds and the report, which all measurements share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.distill.cache import row_keys
 from kdistill.models.flops import peak_flops
 
-# Where the models and rows that are too large for the repository lie.
+# Models and rows that are too large for the repository.
 SHARED = Path(os.environ.get("KDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 STUDENT_SHAPE: Mapping[str, int] = {
     "num_hidden_layers": 2,
@@ -36,7 +36,12 @@ PEAK_MOMENTS, PEAK_PAUSE_SECONDS = 6, 0.5
 
 
 def parser(description: str | None, *, rounds: int = 0) -> argparse.ArgumentParser:
-    """Options all measurements have; `description` is the module's docstring, rounds = 0 leaves out --rounds."""
+    """Return a parser with the options of all measurements.
+
+    Args:
+        description: the module's docstring.
+        rounds: the default of --rounds; 0 leaves the option out.
+    """
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -50,7 +55,7 @@ def parser(description: str | None, *, rounds: int = 0) -> argparse.ArgumentPars
 
 
 def add_data(options: argparse.ArgumentParser, *, sample: bool = True) -> None:
-    """Options that name the teacher and the rows."""
+    """Add the options for the teacher and the rows."""
     options.add_argument("--teacher", type=Path, default=SHARED / "models" / "minilm-l6-sst2", help="a BERT directory")
     options.add_argument("--train", type=Path, default=SHARED / "data" / "SST-2" / "train.tsv", help="rows")
     if sample:
@@ -58,16 +63,16 @@ def add_data(options: argparse.ArgumentParser, *, sample: bool = True) -> None:
 
 
 def add_shape(options: argparse.ArgumentParser) -> None:
-    """The option that puts another model in the teacher's place."""
+    """Add the option that replaces the teacher by a model of BERT-base's shape."""
     options.add_argument(
         "--shape", choices=("base", "teacher"), default="teacher", help="base: BERT-base with random weights"
     )
 
 
 def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
-    """The distinct rows of a file as token ids; `count` of them drawn at random when it is not 0.
+    """Return the distinct rows of a file as token ids, or `count` of them drawn at random if that is not 0.
 
-    Distinct, because the teacher's pass computes a repeated row once, and that is not what is measured here.
+    They are distinct because the teacher's pass computes a repeated row only once, which must not be measured here.
     """
     dataset = as_dataset(rows, kd.AutoTokenizer.from_pretrained(teacher))
     _, chosen = np.unique(row_keys(dataset), return_index=True)
@@ -78,7 +83,7 @@ def tokenised(rows: Path, teacher: Path, count: int = 0) -> Dataset:
 
 
 def rows_of(options: argparse.Namespace) -> Dataset:
-    """The rows that the options name, with both sides' threads set."""
+    """Return the rows of the options, after setting the threads of kdistill and PyTorch."""
     import torch
 
     kd.set_num_threads(options.threads)
@@ -87,7 +92,7 @@ def rows_of(options: argparse.Namespace) -> Dataset:
 
 
 def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceClassification]:
-    """The rows and the frozen teacher that the options name, with both sides' threads set."""
+    """Return the rows and the frozen teacher of the options, after setting the threads of kdistill and PyTorch."""
     dataset = rows_of(options)
     if getattr(options, "shape", "teacher") == "base":
         return dataset, kd.BertForSequenceClassification(kd.BertConfig(), seed=SEED).freeze()
@@ -95,24 +100,28 @@ def subjects(options: argparse.Namespace) -> tuple[Dataset, kd.BertForSequenceCl
 
 
 def student_config() -> kd.BertConfig:
-    """The student's shape, with BERT's vocabulary."""
+    """Return the configuration of the student, with BERT's vocabulary."""
     return kd.BertConfig(**STUDENT_SHAPE)
 
 
 def student() -> kd.BertForSequenceClassification:
-    """A student with random weights; speed does not depend on them."""
+    """Return a student with random weights, on which speed does not depend."""
     return kd.BertForSequenceClassification(student_config(), seed=SEED)
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call, in seconds."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def alternate(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Wall times of each run, in rounds A B A B ..., so that a slow minute of the machine meets all sides."""
+    """Measure each run in rounds A B A B ..., so that a slow minute of the machine affects all of them.
+
+    Returns:
+        The wall times of each run in seconds, one a round.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -122,15 +131,16 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The median of each list."""
+    """Return the median of each list."""
     return {name: statistics.median(values) for name, values in measured.items()}
 
 
 @functools.cache
 def peak(threads: int) -> float:
-    """float32 operations a second this machine can do, measured once in a process, at several moments.
+    """Return the peak of float32 operations per second of this machine, measured once in a process.
 
-    A moment in which another program has a core would make the peak too low, and every share of it too high.
+    It is the best of several moments: another program on a core would make the peak too low, and every share of it too
+    high.
     """
     best = 0.0
     for _ in range(PEAK_MOMENTS):
@@ -140,17 +150,17 @@ def peak(threads: int) -> float:
 
 
 def call_microseconds(threads: int) -> float:
-    """What a call of the core takes that gives each thread next to nothing to do: how far apart the cores are.
+    """Measure a call of the core with almost no work for each thread, in microseconds.
 
-    It tells apart the hours of a virtual machine whose cores share a cache (some 0.6 for two threads) and those in
-    which they do not (1 to 2), where all that threads hand to each other takes longer.
+    On a virtual machine it shows whether the cores share a cache at the moment (about 0.6 for two threads) or not (1 to
+    2), in which case all communication between threads takes longer.
     """
     calls = [seconds(lambda: _core.multiply_adds(1, threads)) for _ in range(2000)]
     return statistics.median(calls) * 1e6
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where figures come from: CPU, load, versions, and what kdistill chose on this machine."""
+    """Return the circumstances of a measurement: CPU, load, versions, and kdistill's configuration."""
     cpu = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -174,7 +184,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; floats with about three significant figures."""
+    """Return a Markdown table, with floats of about three significant digits."""
 
     def cell(value: object) -> str:
         if isinstance(value, float):
@@ -186,7 +196,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def report(title: str, text: str, figures: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Print the table and, with --output, write all figures and their circumstances."""
+    """Print the table and, with --output, write all figures with their circumstances as JSON."""
     where = machine(options.threads)
     load, call = where["load_1min"], where["call_microseconds"]
     print(f"## {title}\n\n{text}\n\n{where['cpu']}, {options.threads} threads, load {load:.1f}, a call {call:.2f} us")

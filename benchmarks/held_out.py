@@ -1,8 +1,8 @@
-"""Rows to choose a recipe on: sentences of the training file, held out together with their phrases.
+"""Rows for choosing a recipe: sentences of the training file, held out together with their phrases.
 
-SST-2's training rows are sentences and phrases of them, so rows drawn at random are known in part from the others. A
-sentence here is a row that is no part of another one, and has at least eight words. What is left to train on are the
-rows that are not held out and are no phrase of a held-out sentence alone.
+SST-2's training rows are sentences and phrases of them, so rows drawn at random share words with the others. A sentence
+here is a row of at least eight words that is not part of another row. The rows left to train on are those that are not
+held out and that do not occur in held-out sentences alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LEAST_WORDS = 8
 
 
 def split(train: Path, count: int, directory: Path) -> tuple[Path, Path]:
-    """Write `count` held-out sentences and the rows to train on to `directory`; returns (to train on, held out)."""
+    """Write `count` held-out sentences and the rows to train on to `directory`; return (to train on, held out)."""
     with train.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     words = [tuple(row[0].split()) for row in rows]
@@ -36,7 +36,7 @@ def split(train: Path, count: int, directory: Path) -> tuple[Path, Path]:
 
 
 def _phrases(words: Sequence[str]) -> Iterator[int]:
-    """Hashes of all runs of words, the whole included: a set of the runs themselves would take gigabytes."""
+    """Yield the hash of every run of words, the whole row included: a set of the runs would take gigabytes."""
     return (hash(tuple(words[i:j])) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
 
 

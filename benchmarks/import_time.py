@@ -1,6 +1,6 @@
-"""What `import kdistill` costs beyond `import numpy`: wall time of fresh interpreters, in turn.
+"""The cost of `import kdistill` beyond `import numpy`: wall time of fresh interpreters, in alternation.
 
-`import kdistill` loads what it exports on first use, so a further row imports the models and with them NumPy.
+`import kdistill` loads its exports on first use, so another row imports the models, and NumPy with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STATEMENTS = (NUMPY, KDISTILL, "from kdistill import AutoTokenizer, BertForSeque
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run all in turn and report."""
+    """Run all in alternation and report."""
     runs = {
         statement: lambda statement=statement: subprocess.run([sys.executable, "-c", statement], check=True)
         for statement in STATEMENTS

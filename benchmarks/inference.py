@@ -1,7 +1,8 @@
-"""A student over many rows in batches, ids in, logits out: kdistill beside PyTorch, ONNX Runtime and OpenVINO.
+"""A student's evaluation of many rows in batches, from ids to logits, compared with other runtimes.
 
-Three ways of kdistill: from a data set (batches cut and packed inside the clock), from batches packed before it starts,
-and from lists of token ids. The peers' batches are of like length and padded before it starts.
+kdistill is measured in three ways: from a data set (cutting and packing batches is part of the time), from batches
+packed beforehand, and from lists of token ids. The batches of PyTorch, ONNX Runtime and OpenVINO hold rows of similar
+length and are padded beforehand.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from . import common, forward
 def ways(
     student: kd.BertForSequenceClassification, dataset: Dataset, size: int
 ) -> dict[str, Callable[[], forward.Logits]]:
-    """kdistill's ways to the logits of all rows, in order."""
+    """Return kdistill's ways to the logits of all rows, in their order, by name."""
     pieces = [np.arange(first, min(first + size, len(dataset))) for first in range(0, len(dataset), size)]
     packed = [dataset.batch(rows)[0] for rows in pieces]
     sentences = [ids.tolist() for ids in np.split(dataset.ids, dataset.starts[1:-1])]
@@ -39,7 +40,7 @@ def ways(
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Choose kdistill's batch size as the peers' are chosen, run all and report."""
+    """Choose kdistill's batch size as that of the other runtimes, run all and report."""
     dataset = common.rows_of(options)
     student = common.student().freeze()
     sample = forward.sample_of(dataset, options.sample_rows)

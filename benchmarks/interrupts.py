@@ -1,6 +1,6 @@
-"""How long after a signal BERT-base answers it, in every part of a step and of saving: the latest of many moments.
+"""Latency of signals: how long BERT-base takes to answer one, in every part of a step and of saving.
 
-A part's moments are spread evenly over the time it takes.
+Signals are sent at many moments, spread evenly over the time of a part; the figure is the longest latency.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import common
 
 
 def parts(options: argparse.Namespace) -> Mapping[str, Callable[[], object]]:
-    """What is interrupted, on a batch of random rows of 5 to 40 tokens."""
+    """Return the parts to interrupt, by name, for a batch of random rows of 5 to 40 tokens."""
     generator = np.random.default_rng(common.SEED)
     lengths = generator.integers(5, 41, options.batch)
     model = kd.BertForSequenceClassification(kd.BertConfig())
@@ -54,7 +54,7 @@ def parts(options: argparse.Namespace) -> Mapping[str, Callable[[], object]]:
 
 
 def answers(part: Callable[[], object], moments: int) -> tuple[float, list[float]]:
-    """Seconds that the part takes, and those from a signal to its handler, for a signal at each moment of the part."""
+    """Return the seconds that a part takes, and for each moment those from the signal to its handler."""
     answered: list[float] = []
 
     def handler(number: int, frame: object) -> None:
@@ -71,7 +71,7 @@ def answers(part: Callable[[], object], moments: int) -> tuple[float, list[float
         try:
             signal.setitimer(signal.ITIMER_REAL, delay)
             part()
-            signal.setitimer(signal.ITIMER_REAL, 0)  # it was quicker this time
+            signal.setitimer(signal.ITIMER_REAL, 0)  # the part ended before the signal
         except KeyboardInterrupt:
             waited.append(answered[0] - due)
     return whole, waited

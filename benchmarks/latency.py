@@ -1,7 +1,7 @@
-"""A student on one sentence at a time, ids in, logits out, the Python call included: kdistill beside all peers.
+"""Latency of a student on single sentences, from ids to logits, the Python call included, beside other runtimes.
 
-Sentences of SST-2 in their real lengths. kdistill is given lists of token ids; the peers are given arrays and masks
-made before the clock starts. Every figure is over all calls of all rounds; rounds alternate.
+The sentences are SST-2's, in their real lengths. kdistill gets lists of token ids; the other runtimes get arrays and
+masks made beforehand. Rounds alternate, and every figure is over all calls of all rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARM_UP = 200  # calls
 def calls(
     student: kd.BertForSequenceClassification, sentences: Sequence[list[int]]
 ) -> dict[str, list[Callable[[], NDArray[np.float32]]]]:
-    """kdistill's two ways: the model's call, and the bare forward pass."""
+    """Return kdistill's calls in two ways: the model's call, and the forward pass alone."""
     return {
         "kdistill, `model([ids]).logits`": [lambda ids=ids: student([ids]).logits for ids in sentences],
         "kdistill, `model.forward([ids])`": [lambda ids=ids: student.forward([ids]) for ids in sentences],
@@ -38,7 +38,7 @@ def calls(
 
 
 def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> dict[str, Forward]:
-    """Every peer in every setting, from a model directory."""
+    """Return every other runtime in every setting, by name, loaded from a model directory."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -56,7 +56,7 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
 
 
 def timed(runs: Sequence[Callable[[], NDArray[np.float32]]]) -> tuple[list[float], NDArray[np.float32]]:
-    """Seconds of each call, and the logits of all."""
+    """Return the seconds of each call, and the logits of all."""
     for run in runs[:WARM_UP]:
         run()
     seconds, logits = [], []
@@ -64,7 +64,7 @@ def timed(runs: Sequence[Callable[[], NDArray[np.float32]]]) -> tuple[list[float
         started = time.perf_counter()
         values = run()
         seconds.append(time.perf_counter() - started)
-        logits.append(values.copy())  # OpenVINO hands out the same memory each time
+        logits.append(values.copy())  # OpenVINO returns the same memory each time
     return seconds, np.concatenate(logits)
 
 

@@ -1,7 +1,7 @@
-"""What this machine can do at most: multiply-adds in registers, bytes to and from memory, with 1 to --threads threads.
+"""Peaks of this machine: multiply-adds in registers and bytes to and from memory, with 1 to --threads threads.
 
-Memory is measured as STREAM's "add" does (McCalpin, 1995): a = b + c over arrays several times larger than all caches,
-12 bytes an element, each thread on its own part.
+Memory is measured as by STREAM's "add" (McCalpin, 1995): a = b + c over arrays several times larger than all caches,
+12 bytes an element, each thread on a separate part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BYTES_AN_ELEMENT = 3 * 4
 
 
 def bandwidth(threads: int, rounds: int) -> float:
-    """Bytes a second of a = b + c; the best of several rounds."""
+    """Return the bytes per second of a = b + c, the best of several rounds."""
     a, b, c = (np.full(ELEMENTS, value, np.float32) for value in (0.0, 1.0, 2.0))
     cuts = np.linspace(0, ELEMENTS, threads + 1).astype(int)
     parts = [slice(start, stop) for start, stop in pairwise(cuts)]

@@ -1,6 +1,6 @@
-"""Other runtimes of an evaluation, in every setting worth trying: those of `kdistill bench`, and slower ones to load.
+"""Other runtimes in every setting worth trying: those of `kdistill bench`, and some that take longer to load.
 
-A `Pass` takes all batches and returns all logits, so that a peer may work on several batches at once.
+A `Pass` takes all batches and returns all logits, so that a runtime may work on several batches at once.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Pass = Callable[[Sequence[PaddedBatch]], NDArray[np.float32]]
 
 
 def compile_frozen(directory: Path) -> Any:
-    """A model compiled for batches of any shape, its weights constants that the compiler packs."""
+    """Return a model compiled for batches of any shape, with its weights as constants that the compiler packs."""
     return torch.compile(load_torch(directory), dynamic=True, options={"freezing": True})
 
 
 def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) -> dict[str, Pass]:
-    """PyTorch as it comes, with oneDNN's products, and compiled with its weights packed for any shape."""
+    """Return PyTorch in eager mode, with oneDNN's products, and compiled with packed weights."""
     forwards = pytorch(directory, threads)
     if compiled:
         forwards["compiled"] = torch_forward(compile_frozen(directory), mask=True)
@@ -45,13 +45,13 @@ def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) 
 
 
 def bfloat16_passes(directory: Path, labels: int) -> dict[str, Pass]:
-    """PyTorch in bfloat16: other logits, and faster on CPUs that have instructions for it."""
+    """Return PyTorch in bfloat16, which gives other logits and is faster on CPUs with instructions for it."""
     forward = torch_forward(load_torch(directory).to(torch.bfloat16))
     return {"eager": partial(forward_pass, forward, num_labels=labels)}
 
 
 def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = False) -> dict[str, Forward]:
-    """ONNX Runtime's graphs: as exported, and through its transformer optimiser; in int8 the latter, quantised."""
+    """Return ONNX Runtime with and without its transformer optimiser, or with int8 the quantised optimised graph."""
     exported, optimized, quantized = (work / f"{name}.onnx" for name in ("exported", "optimised", "int8"))
     if not optimized.exists():
         export_onnx(directory, exported)
@@ -64,7 +64,7 @@ def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = Fal
 
 
 def onnx_passes(directory: Path, threads: int, labels: int, work: Path, *, int8: bool = False) -> dict[str, Pass]:
-    """All threads on one batch, or one thread on each of several batches."""
+    """Return ONNX Runtime with all threads on one batch, and with one thread on each of several batches."""
     passes: dict[str, Pass] = {}
     for name, forward in onnx_forwards(directory, threads, work, int8=int8).items():
         passes[name] = partial(forward_pass, forward, num_labels=labels)
@@ -83,17 +83,17 @@ def _at_once(forward: Forward, threads: int, labels: int, batches: Sequence[Padd
 
 
 def _quantize(source: Path, target: Path) -> None:
-    """Dynamic quantisation: int8 weights, activations quantised as they come."""
+    """Quantise dynamically: weights to int8 now, activations when they are computed."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # The optimiser's nodes have no shape inference; the type of what they give has to be said.
+    # The optimiser's nodes have no shape inference, so the type of their outputs must be given.
     types = {"DefaultTensorType": onnx.TensorProto.FLOAT}
     quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, extra_options=types)
 
 
 def openvino_forward(directory: Path, threads: int, work: Path) -> Forward:
-    """OpenVINO with the hint for one request at a time."""
+    """Return OpenVINO with the hint for one request at a time."""
     request = _openvino(directory, threads, work, "LATENCY").create_infer_request()
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def openvino_forward(directory: Path, threads: int, work: Path) -> Forward:
 
 
 def openvino_passes(directory: Path, threads: int, labels: int, work: Path) -> dict[str, Pass]:
-    """OpenVINO with each of its hints: for one request at a time, and for as many as it asks for."""
+    """Return OpenVINO with each of its hints: for one request at a time, and for as many as it recommends."""
     import openvino
 
     compiled = _openvino(directory, threads, work, "THROUGHPUT")
@@ -133,6 +133,6 @@ def _openvino(directory: Path, threads: int, work: Path, hint: str) -> Any:
     exported = work / "exported.onnx"
     if not exported.exists():
         export_onnx(directory, exported)
-    # Without the precision hint it computes in bfloat16 where the CPU can.
+    # Without the precision hint OpenVINO computes in bfloat16 on CPUs that support it.
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
     return openvino.Core().compile_model(str(exported), "CPU", settings)

@@ -1,4 +1,4 @@
-"""Draw docs/speed.svg from build/benchmarks/*.json: how many times faster than each peer, and per cent of the peak."""
+"""The picture docs/speed.svg, drawn from build/benchmarks/*.json: speed-ups over other runtimes, shares of the peak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 Of = Mapping[str, Mapping[str, Any]]  # figures by contestant
 
-# Colours that stay apart for the colour-blind (Okabe and Ito, 2008).
+# Colours that the colour-blind can distinguish (Okabe and Ito, 2008).
 COLOURS = {
     "PyTorch": "#0072B2",
     "ONNX Runtime": "#E69F00",
@@ -29,14 +29,14 @@ BAR, GAP = 0.8, 0.9  # height of a bar, space between two works
 
 
 class Work(NamedTuple):
-    """One work: kdistill's figures and the best of each peer."""
+    """A piece of work that was measured: kdistill's figures, and the best of each other runtime."""
 
     title: str
     own: Mapping[str, Any]
     peers: dict[str, Mapping[str, Any]]
 
 
-# Title, file and, where a file has several, the batch size; in the order of the picture.
+# Title, file and, for a file with several batch sizes, the batch size; in the order of the picture.
 WORKS = (
     ("teacher pass,\nBERT-base's shape", "teacher_pass-base", ""),
     ("teacher pass,\n6 layers, hidden 384", "teacher_pass", ""),
@@ -48,7 +48,7 @@ WORKS = (
 
 
 def works(directory: Path) -> Iterator[Work]:
-    """The works whose files are there."""
+    """Yield the pieces of work whose files exist."""
     for title, name, batch_size in WORKS:
         figures = _figures(directory / f"{name}.json")
         if figures is not None:
@@ -64,7 +64,7 @@ def _figures(path: Path) -> dict[str, Any] | None:
 
 
 def _work(title: str, of: Of) -> Work:
-    """kdistill's first figures are its headline; of a peer's variants the fastest counts."""
+    """Return a piece of work with kdistill's first figures and those of each other runtime's fastest variant."""
     peers: dict[str, Mapping[str, Any]] = {}
     for name, figures in of.items():
         peer = name if name in COLOURS else name.partition(",")[0].removesuffix(" at its best")
@@ -75,7 +75,7 @@ def _work(title: str, of: Of) -> Work:
 
 
 def draw_ratios(axes: Axes, places: list[tuple[Work, float]]) -> None:
-    """A bar from 1 to as many times as kdistill is faster, for each peer of each work."""
+    """Draw a bar from 1 to kdistill's speed-up, for each other runtime of each piece of work."""
     largest = 2.0
     for work, top in places:
         for index, (peer, figures) in enumerate(work.peers.items()):
@@ -96,7 +96,7 @@ def draw_ratios(axes: Axes, places: list[tuple[Work, float]]) -> None:
 
 
 def draw_shares(axes: Axes, places: list[tuple[Work, float]]) -> None:
-    """kdistill's per cent of the peak and the best f32 peer's, for each work that has them."""
+    """Draw the shares of the peak of kdistill and the best other float32 runtime, where they are known."""
     for work, top in places:
         middle = top + (len(work.peers) - 1) / 2
         shares = [figures.get("percent_of_peak") for peer, figures in work.peers.items() if "int8" not in peer]
@@ -117,7 +117,7 @@ def draw_shares(axes: Axes, places: list[tuple[Work, float]]) -> None:
 
 
 def draw(found: list[Work], note: str, target: Path) -> None:
-    """Both panels side by side, one group of bars for each work."""
+    """Draw both panels side by side, with one group of bars for each piece of work."""
     places, y = [], 0.0
     for work in found:
         places.append((work, y))

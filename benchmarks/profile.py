@@ -1,7 +1,8 @@
-"""Where each microsecond goes: kinds of work in a teacher's batch, a student's step and a student's inference batch.
+"""A profile by kinds of work: a teacher's batch, a student's step and a student's inference batch.
 
-Linux's `perf` samples one thread while it computes; its start-up is left out. A kind's microseconds are its share of
-the samples times the measured time of a batch or step. Products stand beside what they would take at the peak.
+Linux's `perf` samples one thread while it computes, without its start-up. A kind's microseconds are its share of the
+samples times the measured time of a batch or step. For comparison the report gives the time of the products at the
+peak.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .student_epoch import kdistill_epoch
 
 WORKS = ("teacher batch", "student step", "student inference")
 BATCH_SIZE = 128
-# Functions of the core, by what they are for; the first pattern that fits decides.
+# Kind of work -> functions of the core; the first pattern that matches decides.
 KINDS = {
     "products with weights": r"^(run_tile|kernel_product|kernel_outer|finish_tile|matmul_edge|layer_tiles)",
     "packing": r"^kernel_pack|^pack_item|^transpose",
@@ -48,7 +49,7 @@ TEACHER_ROWS, STUDENT_ROWS = 1500, 30_000  # some seconds of each
 
 
 def workload(options: argparse.Namespace) -> tuple[Callable[[], object], int, float]:
-    """What to profile: the run, how many batches or steps it has, and the operations of all its products."""
+    """Return what to profile: the run, its number of batches or steps, and the operations of all its products."""
     count = TEACHER_ROWS if options.work == "teacher batch" else STUDENT_ROWS
     options.rows = min(options.rows or count, count)
     dataset, teacher = common.subjects(options)
@@ -67,13 +68,13 @@ def workload(options: argparse.Namespace) -> tuple[Callable[[], object], int, fl
 
 
 def shuffled(dataset: Dataset) -> Dataset:
-    """The rows in random order."""
+    """Return the rows in random order."""
     batch, labels = dataset.batch(np.random.default_rng(0).permutation(len(dataset)))
     return Dataset(*batch, labels)
 
 
 def work(options: argparse.Namespace) -> None:
-    """In a process of its own: run once to warm up, then with perf's sampling on; print what was done."""
+    """Run once to warm up, then with perf's sampling on, and print the figures; for a separate process."""
     run, steps, flops = workload(options)
     run()
     control, acknowledged = os.open(options.fifo / "control", os.O_WRONLY), os.open(options.fifo / "done", os.O_RDONLY)
@@ -88,7 +89,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def profile(options: argparse.Namespace, name: str, directory: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """What a batch or step takes and needs, and the share of each function in its samples."""
+    """Return seconds and operations of a batch or step, and each function's share of its samples."""
     samples = directory / "perf.data"
     for fifo in ("control", "done"):
         (directory / fifo).unlink(missing_ok=True)
@@ -105,7 +106,7 @@ def profile(options: argparse.Namespace, name: str, directory: Path) -> tuple[di
 
 
 def _functions(report: str) -> Iterator[tuple[str, float]]:
-    """(library and function, share of the samples) from perf's report."""
+    """Yield (library and function, share of the samples) from perf's report."""
     for line in report.splitlines():
         fields = [field.strip() for field in line.split("|")]
         if len(fields) == 3 and fields[0].endswith("%"):
@@ -114,7 +115,7 @@ def _functions(report: str) -> Iterator[tuple[str, float]]:
 
 
 def kind_of(function: str) -> str:
-    """The kind of work of a function that perf names."""
+    """Return the kind of work of a function in perf's report."""
     library, _, symbol = function.partition(" ")
     for kind, pattern in KINDS.items():
         if (library.startswith(("_core", "libc."))) and re.search(pattern, symbol):

@@ -1,10 +1,10 @@
-"""A hyperparameter search: the notebook's space on all of SST-2, one teacher pass for all trials, and what it is worth.
+"""A hyperparameter search over the notebook's space on all of SST-2: its time and the accuracy of its winner.
 
 `kdistill search` begins with an empty teacher cache; epochs 2-10, learning rate 1e-5..1e-3 (log), alpha 0..1,
 temperature 2..30, batch 128, Optuna's TPE and median pruner; the objective is the last epoch's accuracy on the dev
-rows. The winner is then trained anew with fresh seeds, beside the recipe that README.md names. The notebook in PyTorch
-runs the teacher in every step of every trial: steps spread over an epoch are timed (`benchmarks.torch_distill`), and
-the rest is extrapolated by padded tokens and by the epochs that these same trials ran.
+rows. The winner is then trained again with fresh seeds, and so is the notebook's recipe. The notebook in PyTorch runs
+the teacher in every step of every trial: steps spread over an epoch are timed (`benchmarks.torch_distill`), and the
+rest is extrapolated by padded tokens and by the epochs of the same trials.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEFAULT_RECIPE = ("--num-train-epochs", "7", "--learning-rate", "6e-5", "--alpha
 
 
 def search(options: argparse.Namespace, directory: Path) -> tuple[whole_job.Finished, list[optuna.trial.FrozenTrial]]:
-    """Run the command; what it took, and its trials."""
+    """Run `kdistill search`; return its cost and its trials."""
     command = [
         sys.executable, "-m", "kdistill", "search", "--teacher", str(options.teacher), *STUDENT,
         "--train", str(options.train), "--eval", str(options.eval), "--output-dir", str(directory),
@@ -43,7 +43,7 @@ def search(options: argparse.Namespace, directory: Path) -> tuple[whole_job.Fini
 
 
 def retrain(options: argparse.Namespace, directory: Path) -> dict[str, list[float]]:
-    """Accuracy of the last epoch's weights by seed: the winner's hyperparameters, and the default recipe's."""
+    """Train with the winner's hyperparameters and with the default recipe; return the last accuracy of each seed."""
     recipes = {
         "winner": ("--config", str(directory / "best_run.toml")),
         "default recipe": DEFAULT_RECIPE,
@@ -59,7 +59,7 @@ def retrain(options: argparse.Namespace, directory: Path) -> dict[str, list[floa
 
 
 def torch_epoch(options: argparse.Namespace, directory: Path) -> dict[str, float]:
-    """What an epoch of the notebook's way takes in PyTorch, from a sample of its steps."""
+    """Measure an epoch of the notebook's way in PyTorch, from a sample of its steps."""
     start = accuracy.random_student(options, directory / "start", common.SEED)
     command = [
         sys.executable, "-m", "benchmarks.torch_distill", "--teacher", str(options.teacher), "--student", str(start),
@@ -101,7 +101,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def text_of(figures: dict[str, Any], options: argparse.Namespace) -> str:
-    """The tables, and in words what they do not say."""
+    """Return the tables of the report, with the circumstances in words."""
     epochs, torch = figures["epochs_of_a_complete_trial"], figures["torch"]
     per_epoch = torch["seconds_an_epoch"]
     times = common.table(

@@ -1,7 +1,7 @@
-"""Everything a user of `kdistill distill` waits for, stage by stage, when the teacher's logits are in the cache.
+"""The stages of `kdistill distill` and the time of each, when the teacher's logits are in the cache.
 
-Stages run in one process, one after the other, as the command does them; the first two are processes of their own, and
-so is the whole command at the end, with the same rows, for one epoch.
+The stages run one after the other in one process, as in the command; the first two are separate processes, and so is
+the whole command at the end, with the same rows, for one epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import kdistill as kd
-from kdistill.data.dataset import Dataset, encode, read_rows
+from kdistill.data.columns import read_rows
+from kdistill.data.dataset import Dataset, encode
 from kdistill.distill.cache import TeacherCache, cache_directory, row_keys, teacher_logits
 from kdistill.system.progress import Progress
 from kdistill.train.arguments import DistillationTrainingArguments
@@ -36,14 +37,14 @@ IMPORTS = "from kdistill.cli import commands, main; import tokenizers, safetenso
 
 
 class Run:
-    """The stages of one run; each attribute is what a stage leaves for the next ones."""
+    """The stages of one run; attributes hold the results of a stage for later ones."""
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
         self.options, self.directory = options, directory
         self.args = DistillationTrainingArguments(output_dir=str(directory), learning_rate=6e-5, disable_tqdm=True)
 
     def stages(self) -> dict[str, Callable[[], object]]:
-        """In the order of the command."""
+        """Return the stages by name, in the order of the command."""
         return {
             "interpreter alone": lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
             "interpreter and imports": lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True),
@@ -112,7 +113,7 @@ class Run:
 
 
 def fill_cache(options: argparse.Namespace) -> None:
-    """Logits of every row, made up: what they are does not change how long it takes to find them."""
+    """Fill the cache with random logits for every row; the time of a look-up does not depend on their values."""
     teacher = kd.BertForSequenceClassification.from_pretrained(options.teacher).freeze()
     tokenizer = kd.AutoTokenizer.from_pretrained(options.teacher)
     datasets = [encode(read_rows(source), tokenizer) for source in (options.train, options.eval)]
@@ -122,7 +123,7 @@ def fill_cache(options: argparse.Namespace) -> None:
 
 
 def whole_command(options: argparse.Namespace, output: Path) -> list[str]:
-    """The command that does all stages."""
+    """Return the command that does all stages."""
     return [
         sys.executable, "-m", "kdistill", "distill", "--teacher", str(options.teacher), "--student", "L2-H128-A2",
         "--train", str(options.train), "--eval", str(options.eval), "--output-dir", str(output), "--json",

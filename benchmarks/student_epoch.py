@@ -1,8 +1,8 @@
-"""One epoch of distilling a 2-layer student from cached teacher logits: kdistill beside PyTorch, f32 both.
+"""One epoch of distilling a 2-layer student from cached teacher logits in float32, compared with PyTorch.
 
-Both sides do forward, loss, backward, clipping and AdamW with dropout 0.1 and a constant learning rate. kdistill's
-batches are random rows, packed inside the clock; PyTorch's are rows of similar length, padded beforehand, in random
-order. PyTorch runs as it comes and compiled.
+Both do forward, loss, backward, clipping and AdamW with dropout 0.1 and a constant learning rate. kdistill's batches
+are random rows, and packing them is part of its time; PyTorch's batches are rows of similar length, padded beforehand,
+in random order. PyTorch runs in eager mode and compiled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEARNING_RATE, MAX_GRAD_NORM, ALPHA, TEMPERATURE = 5e-4, 1.0, 0.5, 4.0
 def kdistill_epoch(
     student: kd.BertForSequenceClassification, dataset: Dataset, soft: NDArray[np.float32], batch_size: int
 ) -> Callable[[], float]:
-    """A function that trains for one more epoch and returns its mean loss."""
+    """Return a function that trains for one more epoch and returns its mean loss."""
     optimizer = kd.AdamW(student, lr=LEARNING_RATE, weight_decay=0.0)
     rng = np.random.default_rng(SEED)
 
@@ -53,7 +53,7 @@ def kdistill_epoch(
 
 
 def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *, compiled: bool) -> Callable[[], float]:
-    """The same in PyTorch."""
+    """Return the same function for PyTorch."""
     torch.manual_seed(SEED)
     model = torch_peer.fresh(**common.STUDENT_SHAPE)
     training = torch_peer.Training(model, LEARNING_RATE, MAX_GRAD_NORM, compiled=compiled)
@@ -64,7 +64,7 @@ def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *,
         order = rng.permutation(len(batches))
         return training.epoch(batches, order, soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
 
-    if compiled:  # what it compiles anew for a shape is compiled before the clock starts
+    if compiled:  # PyTorch compiles again for some shapes; do that before the clock starts
         _, each_shape = np.unique([batch.ids.shape for batch in batches], axis=0, return_index=True)
         training.epoch(batches, each_shape, soft, dataset.labels, alpha=ALPHA, temperature=TEMPERATURE)
     return epoch
@@ -73,7 +73,7 @@ def torch_epoch(dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *,
 def contestants(
     dataset: Dataset, soft: NDArray[np.float32], batch_size: int, *, compiled: bool
 ) -> dict[str, Callable[[], float]]:
-    """A function per side that trains for one more epoch."""
+    """Return, for each side, a function that trains for one more epoch."""
     sides = {
         "kdistill": kdistill_epoch(common.student(), dataset, soft, batch_size),
         "PyTorch": torch_epoch(dataset, soft, batch_size, compiled=False),

@@ -1,7 +1,7 @@
-"""The teacher's pass over the training rows, f32: kdistill beside PyTorch, ONNX Runtime and OpenVINO.
+"""The teacher's pass over the training rows in float32, compared with PyTorch, ONNX Runtime and OpenVINO.
 
-kdistill's side is the pass that `kdistill distill` does, its batches cut and packed inside the clock; the peers'
-batches are of like length and padded before it starts. `--shape base` takes a BERT-base of random weights as teacher.
+kdistill's pass is that of `kdistill distill`, and packing is part of its time; the batches of the other runtimes hold
+rows of similar length and are padded beforehand. `--shape base` takes a BERT-base with random weights as teacher.
 """
 
 from __future__ import annotations

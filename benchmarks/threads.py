@@ -1,4 +1,4 @@
-"""kdistill alone with --threads threads against 1: the teacher's pass, a student's epoch and its inference."""
+"""The speed-up of --threads threads over 1: the teacher's pass, a student's epoch and its inference, kdistill alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BATCH_SIZE = 128
 
 
 def with_threads(threads: int, run: Callable[[], object]) -> None:
-    """Run with that many threads."""
+    """Run with this many threads."""
     kd.set_num_threads(threads)
     run()
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run each work with both numbers of threads in turn and report."""
+    """Run each piece of work with both numbers of threads in alternation and report."""
     dataset, teacher = common.subjects(options)
     for_teacher = sample_of(dataset, options.teacher_rows)
     soft: NDArray[np.float32] = np.random.default_rng(0).standard_normal((len(dataset), 2), np.float32)

@@ -1,11 +1,11 @@
-"""What `kdistill distill` does, in PyTorch at its best: read rows, run the teacher once, train the student, save it.
+"""The job of `kdistill distill` in PyTorch at its best: read rows, run the teacher once, train the student, save it.
 
-The teacher has its products in oneDNN and batches of like length; so has training, with fused AdamW and the teacher's
-logits kept; the student is evaluated after each epoch and saved at the end. With --notebook-steps it instead times that
-many steps of the notebook's way (the teacher in every step, random batches padded to their longest row), spread over an
-epoch, and prints what all epochs would take, by padded tokens.
+The teacher uses oneDNN's products and batches of similar length. Training uses such batches too, with fused AdamW and
+the teacher's logits kept; the student is evaluated after each epoch and saved at the end. With --notebook-steps it
+instead times that many steps of the notebook's way (the teacher in every step, random batches padded to their longest
+row), spread over an epoch, and prints the time of all epochs, extrapolated by padded tokens.
 
-The peer of `benchmarks.whole_job`; a program of its own, so that its process holds nothing else.
+`benchmarks.whole_job` runs it as a separate process, so that its memory can be measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read(rows: Path, tokenizer: Any) -> Dataset:
 
 
 def train_and_save(given: argparse.Namespace, dataset: Dataset, dev: Dataset) -> None:
-    """The whole job from tokenised rows on."""
+    """Do the whole job from tokenised rows on."""
     teacher = torch.utils.mkldnn.to_mkldnn(load_torch(given.teacher))
     soft = forward_pass(torch_forward(teacher), bucketed(dataset, given.teacher_batch_size), 2)
     del teacher
@@ -58,7 +58,7 @@ def train_and_save(given: argparse.Namespace, dataset: Dataset, dev: Dataset) ->
 
 
 def time_steps(given: argparse.Namespace, dataset: Dataset) -> None:
-    """Steps of the notebook's way, spread over an epoch; what all epochs take by their padded tokens."""
+    """Time steps of the notebook's way, spread over an epoch; print the time of all epochs by their padded tokens."""
     teacher, student = load_torch(given.teacher), load_torch(given.student)
     training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0)
     order = np.random.default_rng(SEED).permutation(len(dataset))

@@ -1,10 +1,11 @@
-"""What `kdistill finetune` does, in PyTorch at its best: read rows, train, evaluate after each epoch, save.
+"""The job of `kdistill finetune` in PyTorch at its best: read rows, train, evaluate after each epoch, save.
 
-Batches are rows of like length in a random order, AdamW is the fused one. With --steps it instead times that many
-steps, spread over an epoch, and prints what all epochs would take, by padded tokens. The last line is JSON.
+Batches hold rows of similar length and come in random order; AdamW is the fused one. With --steps it instead times that
+many steps, spread over an epoch, and prints the time of all epochs, extrapolated by padded tokens. The last line is
+JSON.
 
-The peer of `benchmarks.finetune`; a program of its own, so that its process holds nothing else. Its options are those
-of `kdistill finetune` that the recipe uses.
+`benchmarks.finetune` runs it as a separate process, so that its memory can be measured. Its options are those of
+`kdistill finetune` that the recipe uses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .torch_distill import read
 
 
 def training_of(given: argparse.Namespace, steps: int) -> torch_peer.Training:
-    """The model with its optimiser and schedule, before the first of so many steps."""
+    """Return the model in training, with its optimiser and a schedule for this many steps."""
     torch.manual_seed(given.seed)
     warmup = math.ceil(steps * given.warmup_ratio)
 
@@ -42,7 +43,7 @@ def training_of(given: argparse.Namespace, steps: int) -> torch_peer.Training:
 
 
 def train(given: argparse.Namespace, batches: list[PaddedBatch], labels: np.ndarray) -> dict[str, object]:
-    """Train, evaluate after each epoch and save the best."""
+    """Train, evaluate after each epoch, save the best model and return the accuracies."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(given.model)
     dev = read(given.eval, tokenizer)
     dev_batches = bucketed(dev, given.per_device_train_batch_size)
@@ -60,7 +61,7 @@ def train(given: argparse.Namespace, batches: list[PaddedBatch], labels: np.ndar
 
 
 def time_steps(given: argparse.Namespace, batches: list[PaddedBatch], labels: np.ndarray) -> dict[str, object]:
-    """Steps spread over the lengths of an epoch, in a random order; what all epochs take by their padded tokens."""
+    """Time steps spread over an epoch's lengths, in random order; return the time of all epochs by padded tokens."""
     training = training_of(given, given.num_train_epochs * len(batches))
     chosen = np.linspace(0, len(batches) - 1, min(given.steps, len(batches))).astype(int)
     order = np.random.default_rng(given.seed).permutation(chosen)

@@ -1,7 +1,7 @@
 """Training in PyTorch at its best settings: batches of similar length, padded before the clock starts.
 
 Attention is PyTorch's fused `scaled_dot_product_attention`, AdamW the fused one, and the teacher's logits are kept
-from one epoch to the next, as kdistill keeps them.
+from one epoch to the next, as in kdistill.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from kdistill.bench.other_runtimes import PaddedBatch
 
 
 def fresh(**config: Any) -> Any:
-    """A model with new weights."""
+    """Return a model with new weights."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config, attn_implementation="sdpa"))
 
 
 class Training:
-    """A model in training: what lives from one epoch to the next.
+    """A model in training, with its optimiser and schedule.
 
-    `weight_decay` spares biases and LayerNorm, as transformers does; `multiplier` gives a step's share of the learning
-    rate.
+    Args:
+        model: of transformers.
+        learning_rate: of AdamW.
+        max_grad_norm: for clipping.
+        weight_decay: not applied to biases and LayerNorm, as in transformers.
+        multiplier: of the learning rate, as a function of the step.
+        compiled: whether to compile the model.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class Training:
         alpha: float = 1.0,
         temperature: float = 1.0,
     ) -> float:
-        """One pass over the batches in the order given; returns the mean loss. None: there is no teacher."""
+        """Train on the batches in the given order, with or without teacher logits; return the mean loss."""
         self.model.train()
         total = torch.zeros(())
         for batch in (batches[i] for i in order):

@@ -1,9 +1,10 @@
-"""The notebook's whole job, from a TSV file to a saved model: seconds and peak memory of the whole processes.
+"""The notebook's whole job, from a TSV file to a saved model: time and peak memory of the whole process.
 
-A teacher of BERT-base's shape (random weights: speed does not depend on them), a student of BERT-Tiny's, 7 epochs of
-batch 128, evaluation after each. `kdistill distill` starts with an empty teacher cache. Beside it PyTorch at its best
-(`benchmarks.torch_distill`; it does not evaluate its teacher, kdistill does), and PyTorch the notebook's way, of which
-steps spread over an epoch are timed and the rest is extrapolated by padded tokens.
+The teacher has BERT-base's shape and random weights, on which speed does not depend; the student has BERT-Tiny's shape.
+It is trained for 7 epochs of batch 128 and evaluated after each. `kdistill distill` starts with an empty teacher cache.
+It is compared with PyTorch at its best (`benchmarks.torch_distill`, which does not evaluate its teacher, as kdistill
+does), and with PyTorch the notebook's way, of which steps spread over an epoch are timed and the rest is extrapolated
+by padded tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ KDISTILL, TORCH, NOTEBOOK = "kdistill", "PyTorch at its best", "PyTorch, the not
 
 
 class Finished(NamedTuple):
-    """What a process took from its start to its end, and what it printed."""
+    """The cost of a finished process, and its output."""
 
     seconds: float
     mebibytes: float
@@ -38,9 +39,10 @@ class Finished(NamedTuple):
 
 
 def run(command: Sequence[str], cache: Path) -> Finished:
-    """Run a command to its end: wall time, and the largest resident set it had.
+    """Run a command to its end; measure its wall time and its largest resident set.
 
-    That is asked for while it runs (VmHWM): ru_maxrss begins with what this process, which started it, once had.
+    The latter is read while the process runs (VmHWM), because ru_maxrss also counts the memory of the process that
+    started it.
     """
     environment = {**os.environ, "KDISTILL_CACHE": str(cache)}
     started = time.perf_counter()
@@ -57,21 +59,21 @@ def run(command: Sequence[str], cache: Path) -> Finished:
 
 
 def _watch(process: int, peaks: list[int]) -> None:
-    """Note a process's largest resident set so far, in KiB, ten times a second until it ends."""
+    """Append a process's largest resident set so far, in KiB, to `peaks` ten times a second until it ends."""
     while True:
         try:
             status = Path(f"/proc/{process}/status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        if found is None:  # it has ended, and gave its memory back
+        if found is None:  # the process has ended and its memory is gone
             return
         peaks.append(int(found[1]))
         time.sleep(0.1)
 
 
 def first_rows(source: Path, count: int, target: Path) -> Path:
-    """The header and the first `count` rows of a TSV file (0: the file itself)."""
+    """Write the header and the first `count` rows of a TSV file to `target`; return `target`, or `source` if 0."""
     if not count:
         return source
     with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as kept:
@@ -80,7 +82,7 @@ def first_rows(source: Path, count: int, target: Path) -> Path:
 
 
 def write_models(options: argparse.Namespace, directory: Path) -> tuple[Path, Path]:
-    """Directories of the teacher and of the student to start from, both with the tokenizer."""
+    """Write the initial student and, with --shape base, the teacher, with a tokenizer each; return both directories."""
     tokenizer = kd.AutoTokenizer.from_pretrained(options.teacher)
     shapes = {"student": common.student_config()}
     if options.shape == "base":
@@ -92,7 +94,7 @@ def write_models(options: argparse.Namespace, directory: Path) -> tuple[Path, Pa
 
 
 def commands(options: argparse.Namespace, directory: Path) -> dict[str, list[str]]:
-    """The command of each side; {turn} in an output directory's name is for the round."""
+    """Return the command of each side; {side} and {turn} in the output directory stand for side and round."""
     train = first_rows(options.train, options.rows, directory / "train.tsv")
     teacher, student = write_models(options, directory)
     shared = ["--teacher", str(teacher), "--student", str(student), "--train", str(train), "--eval", str(options.eval)]
@@ -112,7 +114,7 @@ def commands(options: argparse.Namespace, directory: Path) -> dict[str, list[str
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run all in turn and report."""
+    """Run all in alternation and report."""
     seconds: dict[str, list[float]] = {}
     mebibytes: dict[str, list[float]] = {}
     extrapolated: dict[str, Any] = {}

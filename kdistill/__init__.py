@@ -11,13 +11,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name lives.
+# Public name -> the module that defines it.
 _EXPORTS = {
     "AdamW": "train.optim",
     "AutoConfig": "models.auto",
     "AutoModelForSequenceClassification": "models.auto",
     "AutoTokenizer": "text.tokenizer",
-    "Batch": "data.dataset",
+    "Batch": "data.batch",
     "BertConfig": "models.config",
     "BertForSequenceClassification": "models.model",
     "BertTokenizer": "text.tokenizer",
@@ -29,7 +29,7 @@ _EXPORTS = {
     "DistillationTrainer": "trainers",
     "DistillationTrainingArguments": "train.arguments",
     "EarlyStoppingCallback": "train.callbacks",
-    "EvalPrediction": "metrics.classification",
+    "EvalPrediction": "metrics.prediction",
     "ProgressCallback": "train.default_callbacks",
     "Provenance": "train.recipe",
     "SequenceClassifierOutput": "models.model",
@@ -39,21 +39,21 @@ _EXPORTS = {
     "TrainerControl": "train.callbacks",
     "TrainerState": "train.state",
     "TrainingArguments": "train.arguments",
-    "choose_metrics": "metrics.classification",
+    "choose_metrics": "tasks.registry",
     "clip_grad_norm_": "train.optim",
     "cross_entropy": "losses.labels",
-    "distillation_loss": "losses.labels",
+    "distillation_loss": "losses.teacher",
     "get_linear_schedule_with_warmup": "train.schedules",
     "get_num_threads": "system.threads",
     "label_loss": "losses.labels",
     "load_dataset": "data.splits",
     "open_journal": "search.study",
-    "pack": "data.dataset",
+    "pack": "data.batch",
     "pipeline": "tasks.pipelines",
     "set_num_threads": "system.threads",
     "show_config": "system.threads",
 }
-# Modules that are public as a whole.
+# Public name -> module, for modules that are public as a whole.
 _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]

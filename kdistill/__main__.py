@@ -1,4 +1,4 @@
-"""`python -m kdistill`: the command line."""
+"""The command line, for `python -m kdistill`."""
 
 import sys
 

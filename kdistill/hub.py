@@ -1,4 +1,4 @@
-"""Where a model's files are: a local directory, the Hugging Face hub's cache on this machine, or the hub."""
+"""Model files on the Hugging Face hub: found in a local directory or the hub's cache, downloaded, uploaded."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def resolve(
     token: str | bool | None = None,
     revision: str | None = None,
 ) -> Path:
-    """The directory that holds a model's files: a local one, else the hub's cache, else fetched from the hub.
+    """Return the directory of a model's files: a local one, else one in the hub's cache, else a download.
 
     Args:
         path_or_id: a directory, or a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
-        needed: file names in groups; one file of each group must exist, and on the hub the first one is fetched.
-            A name that ends in `.index.json` stands for itself and the shards it lists.
-        optional: file names fetched along when the hub has them.
-        token: the hub's access token (None or True: that of `hf auth login`; False: none).
-        revision: a branch, tag or commit on the hub (None: main); a local directory is taken as it is.
+        needed: groups of file names. One file of each group must exist; from the hub the first one available is
+            downloaded. A name that ends in `.index.json` stands for itself and the shards it lists.
+        optional: names of files that are downloaded too when the hub has them.
+        token: the hub's access token (None or True: that of `hf auth login`; False: no token).
+        revision: a branch, tag or commit on the hub (default: main); ignored for a local directory.
 
     Raises:
-        FileNotFoundError: there is no such directory and no such repository or revision within reach, or it lacks a
-            needed file.
-        ImportError: the files have to be fetched and huggingface_hub is not installed.
+        FileNotFoundError: neither a directory nor a reachable repository or revision of this name exists, or a needed
+            file is missing there.
+        NotADirectoryError: `path_or_id` is a file.
+        ImportError: the files must be downloaded and huggingface_hub is not installed.
     """
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
@@ -60,7 +61,7 @@ def resolve(
 
 
 def public_name(path_or_id: str) -> str:
-    """A hub id as it is, a local directory without where it lies."""
+    """Return a hub id unchanged, and for a local directory its last name, without the path to it."""
     path = Path(path_or_id)
     return path.resolve().name if path.is_dir() else path_or_id
 
@@ -76,16 +77,26 @@ def upload(
     message: str,
     ignore: Sequence[str] = (),
 ) -> str:
-    """Upload the files of `directory` to the model repository `repo_id`, made if missing; return the commit's address.
+    """Upload the files of `directory` to a model repository, and return the URL of the commit.
 
-    `private` is for a repository made here (None: the account's setting); `token` None is that of `hf auth login`;
-    `revision` is a branch, made if missing (None: main); `path_in_repo` a folder there (None: the top);
-    `ignore` holds patterns such as `checkpoint-*/**`.
+    An upload that fails on the hub's side (HTTP 5xx) is tried `ATTEMPTS` times, with pauses that double.
 
-    An upload that the hub fails (HTTP 5xx) is tried `ATTEMPTS` times, with pauses that double. Raises ImportError
-    without huggingface_hub, PermissionError without a token that may write there, ConnectionError when the hub cannot
-    be reached or goes on failing, ValueError for a name or a model card that the hub does not take, and OSError when it
-    refuses for another reason.
+    Args:
+        directory: the files to upload.
+        repo_id: the repository, created if missing.
+        private: whether a repository created here is private (default: the account's setting).
+        token: the hub's access token (default: that of `hf auth login`).
+        revision: the branch, created if missing (default: main).
+        path_in_repo: the folder in the repository (default: its top).
+        message: the commit's message.
+        ignore: patterns of files to leave out, such as `checkpoint-*/**`.
+
+    Raises:
+        ImportError: huggingface_hub is not installed.
+        PermissionError: the token may not write there, or none is set.
+        ConnectionError: the hub cannot be reached or keeps failing.
+        ValueError: the hub does not accept the name or the model card.
+        OSError: the hub refuses for another reason.
     """
     api, client_error = _hub_api(token)
 
@@ -116,13 +127,21 @@ def upload(
 
 
 def check_upload(repo_id: str, token: str | None) -> None:
-    """What `upload` can know without a network: raises ImportError, PermissionError without a token, ValueError for a
-    name that no repository can have.
+    """Check everything about an upload that can be checked without a network.
+
+    Args:
+        repo_id: the repository.
+        token: the hub's access token (default: that of `hf auth login`).
+
+    Raises:
+        ImportError: huggingface_hub is not installed.
+        PermissionError: no token is set.
+        ValueError: `repo_id` cannot be the name of a repository.
     """
     _hub_api(token)
     from huggingface_hub import get_token, utils
 
-    cast(Any, utils).validate_repo_id(repo_id)  # public, though its module does not say so to mypy
+    cast(Any, utils).validate_repo_id(repo_id)  # public, but mypy rejects a re-export without __all__
     if token is None and get_token() is None:
         raise PermissionError(
             "uploading needs a token of the hub: log in with `hf auth login`, set HF_TOKEN or give hub_token"
@@ -130,7 +149,7 @@ def check_upload(repo_id: str, token: str | None) -> None:
 
 
 def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
-    """huggingface_hub's API, and what its HTTP client's errors derive from."""
+    """Return huggingface_hub's API and the base class of its HTTP client's errors."""
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
@@ -139,28 +158,28 @@ def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
     return HfApi(token=token), _client_error(HfHubHTTPError)
 
 
-def _client_error(of_the_hub: type[Exception]) -> type[Exception]:
-    """What huggingface_hub lets through without a network: its HTTP client's error, from which its own derives.
+def _client_error(hub_error: type[Exception]) -> type[Exception]:
+    """Return the base class of the errors that huggingface_hub's HTTP client raises without a network.
 
-    httpx's HTTPError or, in versions below 1, requests' RequestException.
+    The hub's own error class derives from it: httpx's HTTPError or, in versions below 1, requests' RequestException.
     """
-    bases = of_the_hub.__mro__
+    bases = hub_error.__mro__
     return cast("type[Exception]", bases[bases.index(OSError) - 1])
 
 
 def _underlying(error: BaseException) -> BaseException:
-    """What went wrong with a large file comes as the cause of a RuntimeError."""
+    """Return the cause of a RuntimeError, as the hub wraps errors about large files, or the error itself."""
     return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error's response."""
+    """Return the HTTP status of an error's response, if it has one."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return None if status is None else int(status)
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the hub failed, which may pass. What it says then is not always JSON, for which the client waits."""
+    """Return whether another attempt may succeed: the hub failed, or answered with something other than JSON."""
     return isinstance(error, json.JSONDecodeError) or (_status(error) or 0) >= 500
 
 
@@ -176,7 +195,7 @@ def _explained(error: BaseException, repo_id: str, tried: int) -> BaseException:
     if status is not None:
         return OSError(f"the hub refused the upload to {repo_id!r}: {error}")
     if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno is not None:
-        return error  # of a file
+        return error  # about a local file
     if isinstance(error, RuntimeError):
         return error
     return ConnectionError(f"the hub cannot be reached ({error}); check the network")
@@ -194,16 +213,16 @@ def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
 
 
 def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
-    """The newest snapshot of a revision that huggingface_hub or transformers left on this machine.
+    """Return the newest snapshot of a revision in the hub's cache on this machine, or None.
 
-    The layout is documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache; reading it here needs
-    no extra package and no network.
+    Reading the cache's layout (https://huggingface.co/docs/huggingface_hub/guides/manage-cache) needs neither an extra
+    package nor a network.
     """
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
-    named = repository / "refs" / revision
-    commit = named.read_text().strip() if named.is_file() else revision
+    ref = repository / "refs" / revision
+    commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = repository / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 
@@ -215,7 +234,7 @@ def _fetch(
     token: str | bool | None,
     revision: str | None,
 ) -> Path:
-    """Download the needed and the optional files that the hub has; return the snapshot's directory."""
+    """Download the needed files, and the optional ones that the hub has; return the snapshot's directory."""
     try:
         from huggingface_hub import HfApi, hf_hub_download
         from huggingface_hub.errors import (
@@ -256,7 +275,7 @@ def _fetch(
 def _choose(
     repo_id: str, available: Collection[str], needed: Sequence[Sequence[str]], optional: Sequence[str]
 ) -> list[str]:
-    """The first available name of each group, then the optional names that are available."""
+    """Return the first available name of each group, then the optional names that are available."""
     chosen = []
     for group in needed:
         found = next((name for name in group if name in available), None)
@@ -267,7 +286,7 @@ def _choose(
 
 
 def shard_names(index: Path) -> list[str]:
-    """File names that a `*.index.json` lists, each once. Raises `ValueError` for anything but plain names beside it."""
+    """Return the distinct shards that a `*.index.json` lists. Raises `ValueError` for other than plain file names."""
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f'{index} has no "weight_map" from tensor names to files')

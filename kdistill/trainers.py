@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
-from .metrics.classification import Labels, Logits
+from .metrics.prediction import Labels, Logits
 from .models.model import BertForSequenceClassification
 from .report.card import write_model_card
 from .report.metadata import CardMetadata
@@ -24,7 +24,7 @@ from .report.report import Questions, Subject
 from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
-from .system.html_tables import Metrics, html_table
+from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer

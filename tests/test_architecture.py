@@ -50,7 +50,7 @@ def skin_rooms() -> list[str]:
 
 
 def c_room(name: str) -> str:
-    """The room of a C file: the longest room that its name starts with, as in kd_kernels_avx2.c, or its own name."""
+    """Return the room of a C file: the longest room that its name starts with (kd_kernels_avx2.c), or its own name."""
     stem = Path(name).stem
     owners = [room for room in c_rooms() if stem == room or stem.startswith(f"{room}_")]
     return max(owners, key=len, default=stem)

@@ -1,4 +1,4 @@
-"""Writes docs/arguments.md from the arguments' declarations: `python tools/arguments_page.py` (`make docs`)."""
+"""The page docs/arguments.md, made from the declarations of the arguments: `python tools/arguments_page.py`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ INTRODUCTION = """\
 
 Every name that `transformers.TrainingArguments` has (version 5, and what was in version 4) is understood: it is an
 argument here, it sets the argument that does the same, it is ignored with a warning, or it is refused with the reason.
-A name that nobody has is an error that suggests the nearest. Defaults are those of `transformers` unless the table says
-otherwise.
+An unknown name is an error that suggests the nearest one. Defaults are those of `transformers` unless the table gives
+another.
 
 The same arguments are the options of the [commands](commands.md) (`--learning-rate`, or `--learning_rate`) and the keys
 of a file given with `--config`. Values are checked when they are set, in the constructor and later.
 """
 FOREWORDS = {
-    "renamed": "## Older names\n\nThey set the argument that they are now called.",
-    "without effect": "## Without effect\n\nAccepted in silence: they ask for what is always so, or are for scripts.",
+    "renamed": "## Older names\n\nThey set the argument under its present name.",
+    "without effect": "## Without effect\n\nAccepted in silence: they ask for what is always done, or are for scripts.",
     "ignored": "## Ignored\n\nA warning gives the reason, unless the value is the default of `transformers`.",
     "refused": "## Refused\n\n`ValueError` gives the reason, unless the value is the default of `transformers`.",
 }
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     sections = [INTRODUCTION.rstrip()]
     sections += [_group(group) for group in GROUPS]
     sections += [f"{foreword}\n\n{_others(verdict)}" for verdict, foreword in FOREWORDS.items()]

@@ -1,4 +1,4 @@
-"""Checks that a wheel needs nothing beside it: what its extension exports and links to, and how large it is.
+"""A check that a wheel is self-contained: the symbols its extension exports, the libraries it links to, its size.
 
 Usage: python tools/check_wheel.py WHEEL
 """
@@ -16,7 +16,7 @@ from elftools.elf.sections import SymbolTableSection
 
 LARGEST_BYTES = 8_000_000
 EXPORTED = {"PyInit__core"}
-# The C library, in the parts older ones had it in. Neither BLIS nor OpenMP.
+# The C library, in parts as in older versions. Neither BLIS nor OpenMP may be among them.
 LINKED = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 
 
@@ -33,7 +33,7 @@ def _linked(elf: ELFFile) -> set[str]:
 
 
 def problems(wheel: Path) -> list[str]:
-    """What is wrong with the wheel, a line each."""
+    """Return what is wrong with the wheel, one line for each problem."""
     found = []
     with zipfile.ZipFile(wheel) as archive:
         extensions = [name for name in archive.namelist() if name.endswith(".so")]

@@ -1,7 +1,8 @@
-"""Lets atheris, a coverage-guided fuzzer, look for bytes that a reader of files does not end cleanly on.
+"""Fuzzing: atheris, which is guided by coverage, looks for files on which a reader fails without a proper error.
 
-Usage: python tools/fuzz.py [--seconds N] [READER...]; by default all readers of tests/support/readers.py.
-Each runs in a process of its own from its sound files; what it finds lies in build/fuzz/READER. Exit status 1 if any.
+Usage: python tools/fuzz.py [--seconds N] [READER...]; by default all readers of tests/support/readers.py. Each runs in
+a separate process and starts from valid files; findings are written to build/fuzz/READER. The exit status is 1 if there
+are any.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 def fuzz_one(name: str, arguments: list[str]) -> None:
-    """Never returns: atheris ends the process."""
+    """Fuzz one reader. Does not return: atheris ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["kdistill"]):
@@ -42,12 +43,12 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
 
 
 def _fast_directory() -> str | None:
-    """Memory rather than a disk, where there is such a place."""
+    """Return a directory in memory, where the system has one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def run(name: str, seconds: int) -> tuple[int, bool]:
-    """Fuzzes one reader; returns how many inputs were tried and whether one was a finding."""
+    """Fuzz one reader in a separate process; return how many inputs were tried and whether one was a finding."""
     from support.readers import sound_files
 
     corpus = FOUND / name / "corpus"

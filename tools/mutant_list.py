@@ -1,4 +1,4 @@
-"""The mutants of tools/mutants.py: one wrong sign, index, scale or bound each."""
+"""The mutants of tools/mutants.py, each with one wrong sign, index, scale or bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """`found` stands once in csrc/`file`; the mutant has `put` there."""
+    """A change of the core: `found`, which occurs once in csrc/`file`, is replaced by `put`."""
 
     file: str
     found: str

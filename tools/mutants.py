@@ -1,8 +1,8 @@
-"""Breaks the core in one place after the other and sees that the tests notice.
+"""Mutation testing of the core: breaks it in one place after the other and checks that the tests notice.
 
 A mutant flips one sign, index, scale or bound in csrc; the tests of the core must fail on it. Each is built in a copy
-below build/mutants, never here. Usage: python tools/mutants.py [--list] [WORD...] ; words choose mutants by their text.
-Exit status 1 if one survives that is not explained in SURVIVORS.
+below build/mutants, never here. Usage: python tools/mutants.py [--list] [WORD...]; words choose mutants by their text.
+The exit status is 1 if a mutant survives that SURVIVORS does not explain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mutant_list import MUTANTS, SURVIVORS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "mutants"
-# Where a mutant of a file is most likely to be noticed: tried before the other tests of the core.
+# The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
     "kd_loss": ["losses"],
     "kd_adamw": ["optim", "deferred_adamw"],
@@ -53,7 +53,7 @@ def _build(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _test(directory: Path, nearest: list[str]) -> tuple[bool, str]:
-    """Whether the tests noticed, and the first that did."""
+    """Return whether the tests noticed, and the first that failed."""
     files = [f"tests/core/test_{name}.py" for name in nearest]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "tests/core"]
     environment = os.environ | {"PYTHONPATH": str(directory)}
@@ -80,7 +80,7 @@ def _test(directory: Path, nearest: list[str]) -> tuple[bool, str]:
 
 
 def try_mutant(mutant: Mutant) -> Verdict:
-    """Builds the mutant, runs the tests and puts the source back."""
+    """Build the mutant, run the tests and restore the source."""
     start = time.monotonic()
     path = PLACE / "csrc" / mutant.file
     text = path.read_text()
@@ -99,7 +99,7 @@ def try_mutant(mutant: Mutant) -> Verdict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="say which there are, and try none")
+    parser.add_argument("--list", action="store_true", help="list the mutants without trying them")
     parser.add_argument("words", nargs="*", help="only mutants with one of these words")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.words or any(word in str(m) for word in options.words)]

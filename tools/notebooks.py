@@ -1,7 +1,7 @@
-"""The notebooks in notebooks/: runs them and writes pages with all outputs into docs/, or takes their outputs out.
+"""The notebooks in notebooks/: run them and write pages with all outputs into docs/, or remove their outputs.
 
-python tools/notebooks.py run      what `make notebooks` does
-python tools/notebooks.py strip    before a commit; the suite refuses a notebook with outputs
+python tools/notebooks.py run      as `make notebooks`
+python tools/notebooks.py strip    before a commit; a notebook with outputs fails the test suite
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def strip(notebook: Any) -> None:
-    """Take out all that running leaves behind."""
+    """Remove everything that running a notebook adds to it."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({name: value for name, value in cell.metadata.items() if name == "tags"})
@@ -77,13 +77,13 @@ def strip(notebook: Any) -> None:
 
 
 def with_parameters(notebook: Any, assignments: str) -> None:
-    """Add a cell that sets parameters anew behind the one with the tag `parameters`, as papermill does."""
-    (place,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(assignments))
+    """Insert a cell that overrides parameters after the one with the tag `parameters`, as papermill does."""
+    (index,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell(assignments))
 
 
 def execute(notebook: Any, directory: Path, *, show: bool = False, **kernel_options: Any) -> None:
-    """Run all cells in a new kernel; a cell that fails raises `nbclient.exceptions.CellExecutionError`."""
+    """Run all cells in a new kernel. Raises `nbclient.exceptions.CellExecutionError` when a cell fails."""
     from nbclient import NotebookClient
 
     started = time.monotonic()
@@ -103,7 +103,7 @@ def execute(notebook: Any, directory: Path, *, show: bool = False, **kernel_opti
 
 
 def page(notebook: Any, directory: Path) -> str:
-    """An executed notebook as one HTML file that fetches nothing: no scripts, and pictures inside."""
+    """Return an executed notebook as one self-contained HTML file: no scripts, pictures embedded."""
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 

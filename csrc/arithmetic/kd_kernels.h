@@ -14,7 +14,7 @@
 #include "ground/kd_cpu.h"
 #include "ground/kd_random.h"
 
-typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU } kd_activation;
+typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU, KD_TANH } kd_activation;
 
 enum { KD_KERNELS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 
@@ -73,10 +73,6 @@ typedef struct kd_kernels {
 
     /* y[M][n] = act(y) and, unless it is NULL, slope[M][n] = act' of what y was; rows lie `ld` apart. */
     void (*activate)(float *y, float *slope, ptrdiff_t M, ptrdiff_t n, ptrdiff_t ld, kd_activation act);
-    /* y[n] = tanh(x[n]), in place allowed. */
-    void (*tanh)(float *y, const float *x, ptrdiff_t n);
-    /* dx[n] = dy[n] * (1 - y[n]^2), from the output of tanh. */
-    void (*tanh_backward)(float *dx, const float *dy, const float *y, ptrdiff_t n);
 
     /* Per row of M, rows n apart: x[n] += residual[n] unless that is NULL; y[n] = (x - mean) * rstd * gamma + beta;
      * stats[2] = {mean, rstd}. y may be x. */

@@ -189,7 +189,7 @@ typedef struct absorbed_scratch {
 
 static absorbed_scratch place_absorbed(kd_arena *arena, ptrdiff_t n, const kd_attention *a)
 {
-    ptrdiff_t np = kd_round_up(n, KD_KERNELS_WIDTH), Cp = kd_round_up(a->H * a->D, KD_KERNELS_WIDTH);
+    ptrdiff_t np = kd_round_up(n, KD_KERNELS_WIDTH), Cp = kd_round_up(a->C, KD_KERNELS_WIDTH);
     absorbed_scratch s;
     s.p = kd_arena_floats(arena, a->H * np);
     s.dropped = kd_arena_floats(arena, a->H * np);
@@ -211,7 +211,7 @@ ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t
 void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *total, float *lse, const float *u,
                                    const float *x, const kd_attention *a, ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
-    const ptrdiff_t H = a->H, C = H * a->D, np = kd_round_up(n, KD_KERNELS_WIDTH);
+    const ptrdiff_t H = a->H, C = a->C, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)a->D);
     const wide_rows wide = wide_rows_of(kernels, C, C);
     kd_arena arena = kd_arena_over(scratch);
@@ -236,7 +236,7 @@ void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *
                                     const float *ctx, const float *lse, const float *value_bias, const kd_attention *a,
                                     ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
-    const ptrdiff_t H = a->H, D = a->D, C = H * D, np = kd_round_up(n, KD_KERNELS_WIDTH);
+    const ptrdiff_t H = a->H, D = a->D, C = a->C, np = kd_round_up(n, KD_KERNELS_WIDTH);
     const float scale = 1.0f / sqrtf((float)D);
     const wide_rows wide = wide_rows_of(kernels, C, C);
     kd_arena arena = kd_arena_over(scratch);

@@ -3,7 +3,7 @@
  * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
  * A sequence attends to itself only; there is no mask because there is no padding.
  *
- * Where there is one query only, as in the last layer ([CLS]), keys and values need not exist: with K = x Wk^T + bk
+ * Where there is one query only, as in a last layer computed for [CLS], keys and values need not exist: with K = x Wk^T + bk
  * and V = x Wv^T + bv,
  *     q K^T = (q Wk) x^T + q bk,  and the softmax does not see the constant;
  *     Pd V  = (Pd x) Wv^T + (sum of Pd) bv.
@@ -16,7 +16,8 @@
 
 /* What all sequences of a layer share. */
 typedef struct kd_attention {
-    ptrdiff_t H, D;            /* rows of q, k, v and ctx are C = H * D apart */
+    ptrdiff_t H, D;            /* rows of q, k, v and ctx are A = H * D apart */
+    ptrdiff_t C;               /* width of the input x, which the absorbed functions read */
     const kd_dropout *dropout; /* of the probabilities */
     int tensor;                /* their name, see kd_dropout.h */
     ptrdiff_t features;        /* feature of (head, key) is head * features + key */
@@ -26,12 +27,12 @@ typedef struct kd_attention {
 /* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
-/* ctx (n, C) and lse (n, H) from q, k and v (n, C). `token` is the first token's place in the batch.
+/* ctx (n, A) and lse (n, H) from q, k and v (n, A). `token` is the first token's place in the batch.
  * lse = log sum exp S is what backward needs to form P again. */
 void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
                           const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
 
-/* dq, dk and dv (n, C) from dctx (n, C) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
+/* dq, dk and dv (n, A) from dctx (n, A) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
  * overwrites k, dv overwrites v. */
 void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
                            const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
@@ -46,7 +47,7 @@ void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *t
                                    float *scratch);
 
 /* In place: x becomes its gradient through keys and values, u its own. dz (H, C) is dctx Wv by heads; dctx, ctx and
- * value_bias are (C). */
+ * value_bias are (A). */
 void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *u, const float *dz, const float *dctx,
                                     const float *ctx, const float *lse, const float *value_bias,
                                     const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);

@@ -19,11 +19,12 @@ typedef struct kd_dropout {
 /* Names of the dropped tensors; layers add KD_DROP_PER_LAYER each. */
 enum {
     KD_DROP_EMBEDDING,
-    KD_DROP_CLASSIFIER,
+    KD_DROP_HEAD,      /* what the head's last product reads */
     KD_DROP_ATTENTION, /* layer 0; probabilities */
     KD_DROP_SELF,      /* layer 0; after the attention's output product */
     KD_DROP_FFN,       /* layer 0; after the feed-forward's output product */
     KD_DROP_PER_LAYER = 3,
+    KD_DROP_HEAD_INPUT = INT32_MAX, /* the rows the head reads: beyond every layer's */
 };
 
 /* Is anything dropped at rate p? */

@@ -28,10 +28,16 @@ void kd_embed_forward(const kd_kernels *kernels, float *sum, const kd_batch *bat
                       ptrdiff_t b0, ptrdiff_t b1, ptrdiff_t C)
 {
     for (ptrdiff_t b = b0; b < b1; b++)
-        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C)
-            kernels->add_three(sum, tables->word + (ptrdiff_t)batch->ids[t] * C,
-                               tables->position + (t - batch->starts[b]) * C,
-                               tables->type + (ptrdiff_t)batch->types[t] * C, C);
+        for (ptrdiff_t t = batch->starts[b]; t < batch->starts[b + 1]; t++, sum += C) {
+            const float *word = tables->word + (ptrdiff_t)batch->ids[t] * C;
+            const float *position = tables->position + (t - batch->starts[b]) * C;
+            if (tables->type) {
+                kernels->add_three(sum, word, position, tables->type + (ptrdiff_t)batch->types[t] * C, C);
+            } else {
+                memcpy(sum, word, (size_t)C * sizeof(float));
+                kernels->add(sum, position, C);
+            }
+        }
 }
 
 void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradients, const float *dsum,
@@ -46,7 +52,7 @@ void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradien
             kernels->add(gradients->position + (t - batch->starts[b]) * C + c0, d, width);
         }
     }
-    for (ptrdiff_t t = 0, end; t < batch->N; t = end) { /* a type's tokens are many in a row */
+    for (ptrdiff_t t = 0, end; gradients->type && t < batch->N; t = end) { /* a type's tokens are many in a row */
         for (end = t + 1; end < batch->N && batch->types[end] == batch->types[t];)
             end++;
         kernels->sum_rows(gradients->type + (ptrdiff_t)batch->types[t] * C + c0, dsum + t * C + c0, end - t, width, C);

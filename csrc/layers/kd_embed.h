@@ -17,7 +17,8 @@ typedef struct kd_batch {
 void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
                    ptrdiff_t B);
 
-/* The three tables, (V, C), (P, C) and (T, C): values or their gradients. */
+/* The three tables, (V, C), (P, C) and (T, C): values or their gradients. `position` is the row of a sequence's first
+ * token; `type` is NULL in a model without token types. */
 typedef struct kd_embed_tables {
     float *word, *position, *type;
 } kd_embed_tables;

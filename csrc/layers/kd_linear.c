@@ -73,16 +73,14 @@ ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I)
     return kd_ceil_div(O, KD_LINEAR_TILE_O) * kd_ceil_div(I, KD_LINEAR_TILE_I);
 }
 
-void kd_linear_backward_weight(const kd_arithmetic *math, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
-                               ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch)
+kd_linear_tile kd_linear_tile_of(ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile)
 {
-    ptrdiff_t across = kd_ceil_div(I, KD_LINEAR_TILE_I);
-    ptrdiff_t o0 = tile / across * KD_LINEAR_TILE_O, i0 = tile % across * KD_LINEAR_TILE_I;
-    kd_outer_add(&math->outer, dw + o0 * I + i0, I, dy + o0, ldy, x + i0, ldx, kd_min(KD_LINEAR_TILE_O, O - o0),
-                 kd_min(KD_LINEAR_TILE_I, I - i0), N, scratch);
+    const ptrdiff_t across = kd_ceil_div(I, KD_LINEAR_TILE_I);
+    const ptrdiff_t o0 = tile / across * KD_LINEAR_TILE_O, i0 = tile % across * KD_LINEAR_TILE_I;
+    return (kd_linear_tile){o0, kd_min(o0 + KD_LINEAR_TILE_O, O), i0, kd_min(i0 + KD_LINEAR_TILE_I, I)};
 }
 
-ptrdiff_t kd_linear_tile_size(const kd_arithmetic *math)
+ptrdiff_t kd_linear_tile_scratch(const kd_arithmetic *math)
 {
     return kd_outer_scratch(&math->outer, KD_LINEAR_TILE_O, KD_LINEAR_TILE_I);
 }

@@ -30,17 +30,17 @@ void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *
 kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M);
 kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M);
 
-/* One tile of a weight's gradient: its rows o0 .. o0 + KD_LINEAR_TILE_O - 1 and columns
- * i0 .. i0 + KD_LINEAR_TILE_I - 1, as far as they exist. */
+/* A weight's gradient is summed by tiles of at most so many rows and columns. */
 enum { KD_LINEAR_TILE_O = 128, KD_LINEAR_TILE_I = 256 };
 
-/* Tiles of an (O, I) weight. */
-ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
+/* Rows o0 .. o1 - 1 and columns i0 .. i1 - 1. */
+typedef struct kd_linear_tile {
+    ptrdiff_t o0, o1, i0, i1;
+} kd_linear_tile;
 
-/* Tile `tile` of dw (O, I) += dy^T x, from dy (N, O) and x (N, I), rows ldy and ldx apart. `scratch`:
- * kd_linear_tile_size. */
-void kd_linear_backward_weight(const kd_arithmetic *math, float *dw, const float *dy, ptrdiff_t ldy, const float *x,
-                               ptrdiff_t ldx, ptrdiff_t N, ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile, float *scratch);
-ptrdiff_t kd_linear_tile_size(const kd_arithmetic *math);
+/* How many tiles an (O, I) weight has, one of them, and the floats of scratch kd_outer_add needs for any. */
+ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
+kd_linear_tile kd_linear_tile_of(ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile);
+ptrdiff_t kd_linear_tile_scratch(const kd_arithmetic *math);
 
 #endif

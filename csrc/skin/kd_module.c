@@ -1,6 +1,8 @@
 /* The module kdistill._core: its state, its start, and helpers of the skin. */
 #define KD_IMPORTS_NUMPY
 #include "skin/kd_numpy.h"
+#include "skin/kd_module_config.h"
+#include "skin/kd_module_gradients.h"
 
 #include "learning/kd_loss.h"
 
@@ -61,13 +63,14 @@ void *kd_aligned(PyArrayObject *bytes)
 
 int kd_parse_activation(const char *name, kd_activation *activation)
 {
-    static const char *const names[] = {[KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu"};
-    for (int i = 0; i < 3; i++)
+    static const char *const names[] = {
+        [KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu", [KD_TANH] = "tanh"};
+    for (int i = 0; i < 4; i++)
         if (strcmp(name, names[i]) == 0) {
             *activation = (kd_activation)i;
             return 0;
         }
-    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new or relu", name);
+    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new, relu or tanh", name);
     return -1;
 }
 
@@ -166,6 +169,8 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
+                   PyModule_AddIntConstant(module, "ALIGNMENT", KD_ALIGN) < 0 ||
+                   PyModule_AddIntConstant(module, "ADAMW_CONSTANTS", KD_HISTORY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
                    PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
@@ -197,34 +202,36 @@ static int module_exec(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "kdistill cannot register its fork handlers");
         return -1;
     }
-    state->bert_type = PyType_FromModuleAndSpec(module, &kd_bert_spec, NULL);
-    if (!state->bert_type || PyModule_AddObjectRef(module, "Bert", state->bert_type) < 0)
+    state->model_type = PyType_FromModuleAndSpec(module, &kd_model_spec, NULL);
+    if (!state->model_type || PyModule_AddObjectRef(module, "Model", state->model_type) < 0)
         return -1;
-    if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_step_methods) < 0 ||
-        PyModule_AddFunctions(module, kd_layer_methods) < 0)
+    if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_loss_methods) < 0 ||
+        PyModule_AddFunctions(module, kd_peak_methods) < 0)
         return -1;
-    return add_constants(module, state);
+    return add_constants(module, state) < 0 ? -1 : kd_add_testing(module);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     kd_module_state *state = PyModule_GetState(module);
-    Py_VISIT(state->bert_type);
+    Py_VISIT(state->model_type);
     return 0;
 }
 
 static int module_clear(PyObject *module)
 {
     kd_module_state *state = PyModule_GetState(module);
-    Py_CLEAR(state->bert_type);
+    Py_CLEAR(state->model_type);
     return 0;
 }
 
 static PyMethodDef module_methods[] = {
-    {"bert_layout", kd_py_bert_layout, METH_VARARGS,
-     "bert_layout($module, sizes, /)\n--\n\n"
-     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). sizes is\n"
-     "(layers, hidden, heads, feed-forward, vocabulary, positions, types, labels)."},
+    {"layout", kd_py_layout, METH_VARARGS,
+     "layout($module, encoder, head, /)\n--\n\n"
+     "The flat arrays of a model: (size in floats, [(name, shape, offset, decay), ...]). encoder is a dict of layers\n"
+     "((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none), first_position,\n"
+     "activation, eps, dropout and attention_dropout; head of pick ('first' or 'all'), dense (the activation of its\n"
+     "dense product, None: no such product), dropout_before, dropout_after and outputs."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,8 @@
 /* Batches for Python: rows of a packed data set, packed. */
 #include "skin/kd_numpy.h"
 
+#include "layers/kd_embed.h"
+
 /* starts (B + 1) of the rows asked for, or NULL with an exception for a row that does not exist. The data
  * set's own starts were checked when it was made; here only what C could trip over is. */
 static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrdiff_t tokens)

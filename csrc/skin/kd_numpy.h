@@ -19,7 +19,8 @@
 #include <numpy/arrayobject.h>
 #undef I /* <complex.h> takes the name of a dimension */
 
-#include "model/kd_bert.h"
+#include "arithmetic/kd_arithmetic.h"
+#include "ground/kd_pool.h"
 
 /* Floating-point operations of each thread: some 0.1 s on a core with AVX2. */
 #define KD_SLICE_FLOPS 8e9
@@ -30,7 +31,7 @@
 typedef struct kd_module_state {
     kd_arithmetic arithmetic;
     kd_level level;
-    PyObject *bert_type;
+    PyObject *model_type;
 } kd_module_state;
 
 /* Takes `object` as a C-contiguous array of `type` with `ndim` dimensions, without copying. Returns a
@@ -50,14 +51,16 @@ int kd_check_threads(int threads);
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
 
-/* "gelu", "gelu_new" or "relu"; -1 with a ValueError for anything else. */
+/* "gelu", "gelu_new", "relu" or "tanh"; -1 with a ValueError for anything else. */
 int kd_parse_activation(const char *name, kd_activation *activation);
 
 static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }
 
 /* Parts of the module, each in its own file. */
-extern PyType_Spec kd_bert_spec;
-PyObject *kd_py_bert_layout(PyObject *module, PyObject *args);
-extern PyMethodDef kd_batch_methods[], kd_step_methods[], kd_layer_methods[];
+extern PyType_Spec kd_model_spec;
+extern PyMethodDef kd_batch_methods[], kd_loss_methods[], kd_peak_methods[];
+
+/* Adds the submodule `testing` to kdistill._core, and to sys.modules. 0, or -1 with an exception. */
+int kd_add_testing(PyObject *core);
 
 #endif

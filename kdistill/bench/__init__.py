@@ -1,1 +1,1 @@
-"""Speed of a model on this machine, beside other runtimes."""
+"""Speed of a model on this machine, compared with other runtimes."""

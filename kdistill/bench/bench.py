@@ -1,4 +1,4 @@
-"""How fast a model evaluates on this machine, beside PyTorch and ONNX Runtime when they are installed."""
+"""Speed of a model's evaluation on this machine, compared with PyTorch and ONNX Runtime where they are installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import NO_LABEL
 from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL
 from ..models.config import BertConfig
 from ..models.flops import forward_flops, peak_flops
 from ..models.model import BertForSequenceClassification
@@ -24,7 +24,7 @@ from .other_runtimes import Forward, bucketed, forward_pass, onnx_runtime, padde
 
 ROUNDS = 5
 SINGLES = 300  # sentences of the passes that take one at a time
-# Threads of the side before look for work for a while after their last; they must not meet the next side.
+# Threads of one program spin for a while after their last work; the next program is measured after that.
 PAUSE_SECONDS = 0.1
 # Tokens of SST-2's training rows, [CLS] and [SEP] included: the shortest, every twentieth part of them, the longest.
 SST2_LENGTHS = (3, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 13, 14, 16, 18, 20, 23, 27, 33, 66)
@@ -34,10 +34,16 @@ _Logits = NDArray[np.float32]
 
 
 def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
-    """Random token ids in rows as long as SST-2's; what they say does not change how long they take."""
+    """Return random token ids in rows with the lengths of SST-2; the time of a pass does not depend on the ids.
+
+    Args:
+        config: gives the vocabulary and the longest row.
+        rows: how many rows.
+        seed: of lengths and ids.
+    """
     rng = np.random.default_rng(seed)
-    places = np.linspace(0.0, 1.0, len(SST2_LENGTHS))
-    lengths = np.interp(rng.random(rows), places, SST2_LENGTHS).astype(np.int64)
+    quantiles = np.linspace(0.0, 1.0, len(SST2_LENGTHS))
+    lengths = np.interp(rng.random(rows), quantiles, SST2_LENGTHS).astype(np.int64)
     lengths = np.minimum(lengths, config.max_position_embeddings)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     ids = rng.integers(0, config.vocab_size, starts[-1], np.int32)
@@ -47,19 +53,21 @@ def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
 def bench(
     model: BertForSequenceClassification, dataset: Dataset, *, batch_size: int, progress: Progress | None = None
 ) -> Figures:
-    """Measure evaluation in batches and one sentence at a time; sides alternate, medians count.
+    """Measure evaluation in batches and of single sentences, with all programs in alternation, and take medians.
 
     Args:
         model: will be frozen.
         dataset: token ids; token types are taken as zeros.
-        batch_size: rows of a batch, for all sides. kdistill's batches are packed inside the clock; the peers' are of
-            like length and padded before it starts.
-        progress: is told of the rounds.
+        batch_size: rows of a batch, for all programs. Packing is part of kdistill's time; the batches of the other
+            runtimes hold rows of similar length and are padded before the clock starts.
+        progress: shows the rounds.
 
-    Returns rows, tokens, batch_size, threads, peak_gflops (measured, of all threads together), and in `programs`, by
-    name, sentences_per_second, median_ms and p99_ms of one sentence, percent_of_peak (of the passes in batches:
-    matrix products on real tokens as executed, see `flops`) and largest_difference of the logits from kdistill's; or
-    the string "not installed (PACKAGE)". Each peer's figures are those of its fastest variant.
+    Returns:
+        rows, tokens, batch_size, threads, peak_gflops (measured, of all threads together) and programs. The latter
+        gives for each program, by name, the figures of its fastest variant, or "not installed (PACKAGE)":
+        sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak of the passes in batches
+        (executed matrix products on real tokens, see `models.flops`), and largest_difference of its logits from
+        kdistill's.
     """
     model.freeze()
     dataset = Dataset(dataset.ids, np.zeros_like(dataset.types), dataset.starts, dataset.labels)
@@ -103,14 +111,14 @@ def bench(
 
 
 class _Side:
-    """One variant of one program: how to run it, and what has been measured of it."""
+    """One variant of one program, with its measurements so far."""
 
     def __init__(self, run: Callable[[], _Logits], calls: Sequence[Callable[[], object]]) -> None:
         self.run, self.calls = run, calls
         self.pass_seconds: list[float] = []
         self.call_seconds: list[float] = []
         self.logits: _Logits = run()
-        for call in calls:  # shapes met for the first time are prepared for
+        for call in calls:  # warm up: runtimes prepare for shapes that they see for the first time
             call()
 
     @classmethod
@@ -142,7 +150,7 @@ def _load(
     singles: NDArray[np.int64],
     config: BertConfig,
 ) -> dict[str, _Side] | str:
-    """A peer's variants, or why there are none."""
+    """Return a runtime's variants by name, or "not installed (PACKAGE)"."""
     try:
         forwards = load()
     except ModuleNotFoundError as error:
@@ -159,7 +167,7 @@ def _load(
 
 
 def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, reference: _Logits) -> Figures:
-    """The figures of a program: each of its fastest variant."""
+    """Return the figures of a program, each that of its fastest variant."""
     in_batches = min(variants.values(), key=lambda side: statistics.median(side.pass_seconds))
     alone = min(variants.values(), key=lambda side: statistics.median(side.call_seconds))
     seconds = statistics.median(in_batches.pass_seconds)
@@ -173,7 +181,7 @@ def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, refe
 
 
 def table(figures: Figures) -> str:
-    """The figures as lines of text."""
+    """Return the figures of `bench` as lines of text."""
     threads = figures["threads"]
     lines = [
         f"{figures['model']}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, batch size "

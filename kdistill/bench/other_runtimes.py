@@ -1,6 +1,6 @@
-"""PyTorch and ONNX Runtime evaluating the same model, to measure kdistill against.
+"""PyTorch and ONNX Runtime evaluating the same model, for comparison with kdistill.
 
-Each peer is a `Forward`: a padded batch in, logits out. Loading one raises ModuleNotFoundError when a package it
+Each runtime is a `Forward`, from a padded batch to logits. Loading one raises `ModuleNotFoundError` when a package it
 needs is not installed.
 """
 
@@ -24,8 +24,11 @@ _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will d
 class PaddedBatch(NamedTuple):
     """Rows of similar length, padded to the longest.
 
-    rows: int64 (B,), which rows of the data set they are. ids: int64 (B, S). mask: int64 (B, S), 1 for a token.
-    full: no row is shorter than S, so that nothing needs a mask.
+    Attributes:
+        rows: int64 (B,), their indices in the data set.
+        ids: int64 (B, S).
+        mask: int64 (B, S), 1 for a token, 0 for padding.
+        full: whether all rows have S tokens, so that no mask is needed.
     """
 
     rows: NDArray[np.int64]
@@ -38,12 +41,12 @@ Forward = Callable[[PaddedBatch], NDArray[np.float32]]
 
 
 def bucketed(dataset: Dataset, batch_size: int) -> list[PaddedBatch]:
-    """All rows, sorted by length and cut into batches. Token types are left out: they are zeros."""
+    """Return all rows in batches of similar length. Token types are left out, because they are zeros."""
     return [padded(dataset, rows) for rows in _cut(np.argsort(dataset.lengths, kind="stable"), batch_size)]
 
 
 def padded(dataset: Dataset, rows: NDArray[np.int64]) -> PaddedBatch:
-    """The rows asked for, padded to the longest of them."""
+    """Return the rows with these indices, int64 (B,), as one batch padded to the longest."""
     lengths = dataset.lengths[rows]
     present = np.arange(lengths.max()) < lengths[:, None]
     ids = np.zeros(present.shape, np.int64)
@@ -57,7 +60,7 @@ def _cut(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64
 
 
 def forward_pass(forward: Forward, batches: Sequence[PaddedBatch], num_labels: int) -> NDArray[np.float32]:
-    """Logits of all rows, in the order of the data set."""
+    """Return the logits of all rows, float32 (rows, num_labels), in the order of the data set."""
     logits = np.empty((sum(len(batch.rows) for batch in batches), num_labels), np.float32)
     for batch in batches:
         logits[batch.rows] = forward(batch)
@@ -65,7 +68,7 @@ def forward_pass(forward: Forward, batches: Sequence[PaddedBatch], num_labels: i
 
 
 def load_torch(directory: Path) -> Any:
-    """A model directory as transformers' module in evaluation mode, with PyTorch's fused attention."""
+    """Load a model directory with transformers, in evaluation mode and with PyTorch's fused attention."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -74,7 +77,7 @@ def load_torch(directory: Path) -> Any:
 
 
 def torch_forward(model: Any, *, mask: bool = False) -> Forward:
-    """A module as a peer; `mask` gives it a mask even where it needs none, so that it sees one kind of input."""
+    """Return a PyTorch module as a `Forward`. `mask` passes a mask with every batch, so that all inputs are alike."""
     import torch
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
@@ -88,10 +91,10 @@ def torch_forward(model: Any, *, mask: bool = False) -> Forward:
 
 
 def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
-    """PyTorch's variants by name; `threads` holds for the whole process.
+    """Return PyTorch's variants by name, after setting `threads` for the whole process.
 
     "oneDNN" has its linear layers packed for oneDNN's products, which are faster than MKL's on some CPUs and in large
-    batches; it is for inference alone.
+    batches. It can only evaluate.
     """
     import torch
 
@@ -133,7 +136,13 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
 
 
 def optimize_onnx(source: Path, target: Path, config: BertConfig) -> None:
-    """ONNX Runtime's transformer optimiser: attention, embeddings, norms and activations become one node each."""
+    """Apply ONNX Runtime's transformer optimiser, which fuses attention, embeddings, norms and activations.
+
+    Args:
+        source: the exported model.
+        target: the file to write.
+        config: the model's shape.
+    """
     from onnxruntime.transformers import optimizer
 
     heads = config.num_attention_heads
@@ -145,7 +154,7 @@ def optimize_onnx(source: Path, target: Path, config: BertConfig) -> None:
 
 
 def onnx_session(path: Path, threads: int) -> Forward:
-    """An ONNX file in ONNX Runtime, with all of its own optimisations, as a peer."""
+    """Return an ONNX file in ONNX Runtime, with all of its optimisations, as a `Forward`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -166,11 +175,11 @@ def onnx_session(path: Path, threads: int) -> Forward:
 
 
 def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward]:
-    """ONNX Runtime's variants by name: the exported graph, and what the transformer optimiser makes of it.
+    """Return ONNX Runtime's variants by name: the exported graph, with and without the transformer optimiser.
 
-    Which is faster depends on the batch. Their files go to `work`.
+    Which is faster depends on the batch. Their files are written into `work`.
     """
-    import onnxruntime  # noqa: F401  # before the export, which takes seconds
+    import onnxruntime  # noqa: F401  # to fail before the export, which takes seconds
 
     exported, optimized = work / "model.onnx", work / "optimized.onnx"
     export_onnx(directory, exported)
@@ -180,7 +189,7 @@ def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Exporters warn of what they trace and of their own age; neither concerns who measures."""
+    """Silence the exporters' warnings about tracing and deprecation, which do not matter for a measurement."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""What each command does, once its options are read. A command returns its figures; the command line prints them."""
+"""The commands: each takes its parsed options and returns its figures, which `main` prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,16 +19,15 @@ from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
-from ..data.problem_types import MULTI_LABEL
 from ..distill import cache as teacher_cache
 from ..hub import public_name
-from ..metrics.classification import Logits, softmax
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import BertForSequenceClassification
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write, read_json_object
 from ..system.progress import Progress
 from ..system.threads import show_config
+from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
@@ -36,8 +35,8 @@ from ..train.evaluate import encode_for, name_of
 from ..train.recipe import Provenance
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
+from .options import SEARCH_OPTIONS
 from .report import report
-from .search_options import SEARCH_OPTIONS
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, stated
 
 __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
@@ -80,14 +79,14 @@ def finetune(options: Namespace) -> Figures:
 
 
 def distill(options: Namespace) -> Figures:
-    """Train `--student` on the labels and on what `--teacher` says of each row."""
+    """Train `--student` on the labels and on the probabilities that `--teacher` gives to them."""
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
     return _train(_distillation_trainer(options, args), options)
 
 
 def search(options: Namespace) -> Figures:
-    """Look for the hyperparameters with which `distill` makes the best student."""
+    """Search for the hyperparameters with which `distill` trains the best student."""
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
     args = read_arguments(DistillationTrainingArguments, options)
@@ -107,7 +106,7 @@ def search(options: Namespace) -> Figures:
 def _distillation_trainer(
     options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
 ) -> DistillationTrainer:
-    """The trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
+    """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
     teacher.config = stated(teacher.config, _task(options), "the teacher")
     teacher.freeze()
@@ -151,11 +150,12 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
+    write, names = task_for(config).write_predictions, [config.id2label[index] for index in range(config.num_labels)]
     if options.output is None:
-        _write_predictions(sys.stdout, output.predictions, config)
+        write(sys.stdout, output.predictions, names)
     else:
         with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
-            _write_predictions(file, output.predictions, config)
+            write(file, output.predictions, names)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
 
@@ -186,7 +186,7 @@ def bench(options: Namespace) -> Figures:
 
 
 def info(options: Namespace) -> Figures:
-    """Tell versions, CPU, threads and the teacher cache; with `--model`, the model's shape."""
+    """Return versions, CPU, threads and the state of the teacher cache; with `--model`, also the model's shape."""
     figures: Figures = dict(show_config())
     figures |= _cache_figures()
     if options.model is not None:
@@ -200,19 +200,19 @@ def info(options: Namespace) -> Figures:
 
 
 def cache(options: Namespace) -> Figures:
-    """Tell what the teacher cache holds, or delete its files."""
+    """Return the content of the teacher cache, or delete its files."""
     if options.action == "clear":
         return {"teacher_cache": str(teacher_cache.cache_directory()), "bytes_freed": teacher_cache.clear()}
     return _cache_figures()
 
 
 def completion(options: Namespace) -> Figures:
-    """The script that lets a shell complete commands and options."""
+    """Return the script that lets a shell complete commands and options."""
     return {"shell": options.shell, "script": script(options.shell)}
 
 
 def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
-    """The training arguments that were given as options; the others keep their defaults."""
+    """Return the training arguments given as options; the others keep their defaults."""
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
@@ -230,7 +230,7 @@ def _cache_figures() -> Figures:
 
 
 def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
-    """Refuse an output directory before any work: one that holds something, or that is an input of this command."""
+    """Raise, before any work, for an output directory that holds a run or model, or is an input of this command."""
     output = Path(args.output_dir).resolve()
     for source in sources:
         if Path(source).is_dir() and Path(source).resolve() == output:
@@ -248,7 +248,7 @@ def _check_output_file(path: Path) -> None:
 def _load_student(
     options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[BertForSequenceClassification, BertTokenizer]:
-    """A student from a checkpoint: it takes the teacher's labels when its own are unnamed or may be left behind."""
+    """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
     replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
     student = BertForSequenceClassification.from_pretrained(
         options.student,
@@ -260,11 +260,11 @@ def _load_student(
     try:
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
-        return student, teacher_tokenizer  # the two must agree anyway
+        return student, teacher_tokenizer  # teacher and student must share their vocabulary anyway
 
 
 def _dropout(options: Namespace) -> dict[str, Any]:
-    """What replaces the config's dropout, of what was given."""
+    """Return the given options that replace the config's dropout."""
     given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
     return {name: p for name, p in given.items() if p is not None}
 
@@ -284,7 +284,7 @@ def _dataset(
 
 
 def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
-    """A trainer that only measures, and the encoded `--data`."""
+    """Return a trainer that only measures, and the encoded rows of `--data`."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
@@ -311,23 +311,3 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
     return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded
-
-
-def _write_predictions(file: TextIO, logits: Logits, config: BertConfig) -> None:
-    """The columns are index, prediction and a score_ for each label, which is its probability.
-
-    Multi-label: the prediction is all labels of more than 0.5, separated by commas. Regression has no scores.
-    """
-    names = [config.id2label[index] for index in range(config.num_labels)]
-    if config.is_regression:
-        columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
-        file.write("\t".join(["index", *columns]) + "\n")
-        for index, values in enumerate(logits):
-            file.write("\t".join([str(index), *map(str, values.tolist())]) + "\n")
-        return
-    several = config.problem_type == MULTI_LABEL
-    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64))) if several else softmax(logits)
-    file.write("\t".join(["index", "prediction", *(f"score_{name}" for name in names)]) + "\n")
-    for index, scores in enumerate(probabilities):
-        chosen = ",".join(names[i] for i in np.flatnonzero(scores > 0.5)) if several else names[scores.argmax()]
-        file.write("\t".join([str(index), chosen, *map(str, scores.tolist())]) + "\n")

@@ -1,4 +1,4 @@
-"""Scripts that let a shell complete the words of `kdistill`, made from the commands' options."""
+"""Shell scripts that complete the words of `kdistill`, made from the commands' options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ZSH = "autoload -Uz bashcompinit && bashcompinit\n"
 
 
 def script(shell: str) -> str:
-    """The script for "bash", "zsh" or "fish". Where no option fits, the shell completes names of files."""
+    """Return the script for "bash", "zsh" or "fish". Where no option fits, the shell completes file names."""
     if shell == "fish":
         return "\n".join(_fish()) + "\n"
     return (_ZSH if shell == "zsh" else "") + _bash()

@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.fields import did_you_mean
+from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
 def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
-    """The words of a command line that say what the file says.
+    """Return the content of the file as words of a command line.
 
-    Its keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`, `resume = true`.
-    Names of transformers are understood as in `TrainingArguments`. `known` says of each option whether it is a switch.
+    The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
+    `resume = true`. Names of transformers are understood as in `TrainingArguments`.
 
-    Raises `OSError` for a file that cannot be read, `ValueError` for one that is not TOML or has an unknown key,
-    `TypeError` for a value that no option takes.
+    Args:
+        path: the TOML file.
+        known: the command's options -> whether it is a switch.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not TOML or has an unknown key.
+        TypeError: an option does not accept a value.
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -30,15 +36,15 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     words: list[str] = []
     for key, value in content.items():
         name = key.replace("-", "_")
-        meant = translate(name, value, stacklevel=2) if name in OTHER_ARGUMENTS else (name, value)
-        if meant is None:
+        translated = translate(name, value, stacklevel=2) if name in OTHER_ARGUMENTS else (name, value)
+        if translated is None:
             continue
-        if meant[0] not in switches:
-            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean(name, switches)}")
-        if isinstance(meant[1], bool) != switches[meant[0]]:
-            expected = "true or false" if switches[meant[0]] else "a value"
+        if translated[0] not in switches:
+            raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
+        if isinstance(translated[1], bool) != switches[translated[0]]:
+            expected = "true or false" if switches[translated[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")
-        words.append(_word(path, key, f"--{meant[0].replace('_', '-')}", meant[1]))
+        words.append(_word(path, key, f"--{translated[0].replace('_', '-')}", translated[1]))
     return words
 
 

@@ -1,4 +1,4 @@
-"""The command line: `kdistill finetune|distill|search|evaluate|predict|report|bench|info|cache|completion`."""
+"""The program `kdistill`: runs one command and turns its figures and errors into output and an exit status."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from ..train.arguments import TrainingArguments
-from .options import parse
+from .command_line import parse
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: leave as on Ctrl-C, with another exit status."""
+    """SIGTERM, treated as Ctrl-C but for the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM)."""
+    """Run one command.
+
+    Args:
+        argv: its words, without the program's name (default: those of the process).
+
+    Returns:
+        The exit status: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C), 141 (standard output was closed) or 143 (SIGTERM).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     with _warnings_in_one_line(), _sigterm_as_interrupt():
         options = Namespace()
         try:
             options = parse(argv)
             figures = _run(options)
-            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
+            sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
             _print_figures(figures, options)
             sys.stdout.flush()
         except SystemExit as end:  # argparse's, after --help or an error
             return int(end.code or 0)
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except _BAD_INPUT as error:
@@ -83,7 +90,7 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
 
 
 def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Figures of figures under the names of both."""
+    """Yield the figures with nested ones flattened, under both names."""
     for name, value in figures.items():
         parts = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
         if parts and all(isinstance(part, dict) for part in parts):
@@ -93,7 +100,7 @@ def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, float):  # a learning rate has its digits further behind
+    if isinstance(value, float):  # small numbers such as a learning rate need significant digits
         return f"{value:.4f}" if value == 0 or abs(value) >= 1e-2 else f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -133,7 +140,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that temporary files go and locks end."""
+    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks."""
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         raise _Terminated

@@ -1,35 +1,29 @@
-"""The commands, their options and their help, and how the words of a command line are read."""
+"""The commands and their options, with the help of both."""
 
 from __future__ import annotations
 
-import shlex
 import textwrap
-from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
 from dataclasses import Field, dataclass, fields
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..data.problem_types import PROBLEM_TYPES
+from ..losses.problem_types import PROBLEM_TYPES
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
-from ..train.fields import GROUPS, argument_types, did_you_mean
-from ..train.transformers_names import OTHER_ARGUMENTS
-from .config_file import read_config_file
-from .search_options import SEARCH_OPTIONS
+from ..train.fields import GROUPS, argument_types
 
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
 
 
 class _Parser(ArgumentParser):
-    """Reports an error in one line, as every other error of the program."""
+    """An argparse parser whose errors are one line, as all errors of the program."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"kdistill: error: {message} (see {self.prog} --help)\n")
 
 
 class _Version(Action):
-    """Looks the version up only when it is asked for."""
+    """The action of `--version`, which loads the version only on request."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
         from ..system.threads import show_config
@@ -54,7 +48,7 @@ class _Command:
 _OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
-# A trial leaves no model: nothing about checkpoints and uploads.
+# A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
     *(
@@ -160,113 +154,48 @@ COMMANDS = (
     ),
 )
 
-# What people type for a command that has another name here.
-_ALSO_CALLED = {
-    "train": "'finetune' or 'distill'",
-    "fit": "'finetune' or 'distill'",
-    "fine-tune": "'finetune'",
-    "distillation": "'distill'",
-    "eval": "'evaluate'",
-    "test": "'evaluate'",
-    "infer": "'predict'",
-    "classify": "'predict'",
-    "version": "'--version'",
-    "help": "'--help'",
-    "tune": "'search'",
-    "hyperparameter-search": "'search'",
-}
 SHELLS = ("bash", "zsh", "fish")
-_NOT_REPEATED = ("resume", "json", "config", "help")
 
 
-def parse(argv: Sequence[str]) -> Namespace:
-    """Read the words of a command line. Exits as argparse does; misspelt words suggest the nearest.
+class SearchOption(NamedTuple):
+    """An option's type, metavar and help, as argparse wants them."""
 
-    The result's `command_line` is the command that repeats the run, with what `--config` said.
-    """
-    parser, of_command = build_parsers()
-    if not argv:
-        parser.print_help()
-        raise SystemExit(2)
-    name, words = argv[0], list(argv[1:])
-    command = of_command.get(name)
-    if command is None:
-        if not name.startswith("-"):
-            parser.error(f"there is no command {name!r}{_meant_command(name, of_command)}")
-        return parser.parse_args(argv)
-    known = options_of(command)
-    words = [_known_option(command, known, word) for word in words]
-    if "--config" in known:
-        words = [*_words_of_config(known, words), *words]
-    options, left_over = parser.parse_known_args([name, *words])
-    if left_over:
-        command.error(f"{left_over[0]!r} is no option, nor the value of one")
-    options.command_line = _command_line(options, known)
-    return options
+    type: type
+    metavar: str
+    help: str
+
+
+# Arguments of `Trainer.hyperparameter_search`, under its names.
+SEARCH_OPTIONS = {
+    "n_trials": SearchOption(int, "N", "trials of the study in all, over every process and repetition (default: 20)"),
+    "hp_space": SearchOption(
+        str,
+        "FILE",
+        'a .toml or .json file of ranges, such as learning_rate = {type = "float", low = 1e-5, high = 1e-3, log = '
+        "true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30)",
+    ),
+    "direction": SearchOption(
+        str, "minimize|maximize", "what to do with --metric-for-best-model (default: what suits it)"
+    ),
+    "storage": SearchOption(
+        str, "FILE", "the study's journal, or a URL that Optuna knows (default: study.journal in the output directory)"
+    ),
+    "study_name": SearchOption(str, "NAME", "the study in that storage (default: search)"),
+    "n_jobs": SearchOption(int, "N", "trials at once, which share the threads (default: 1; -1: one a thread)"),
+    "pruner": SearchOption(str, "median|hyperband|none", "what ends unpromising trials early (default: median)"),
+    "sampler": SearchOption(str, "tpe|random", "what chooses hyperparameters, from --seed on (default: tpe)"),
+    "timeout": SearchOption(float, "SECONDS", "begin no trial after this time (default: never)"),
+}
 
 
 def options_of(parser: ArgumentParser) -> dict[str, Action]:
-    """Every option of a command, such as `--learning-rate`, with its argparse action."""
+    """Return the argparse action of every option of a command, by its name, such as `--learning-rate`."""
     # argparse has no public list of a parser's options.
     return {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
 
 
-def _meant_command(name: str, known: Mapping[str, Any]) -> str:
-    names = {command: repr(command) for command in known} | _ALSO_CALLED
-    nearest = get_close_matches(name, names, n=1)
-    return f"; did you mean {names[nearest[0]]}?" if nearest else f"; expected one of {', '.join(known)}"
-
-
-def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
-    """An option under the name that it has here: underscores and the older names of transformers are understood."""
-    if not word.startswith("--") or word == "--":
-        return word
-    option, *value = word.split("=", 1)
-    option = option.replace("_", "-")
-    if option not in known:
-        other = OTHER_ARGUMENTS.get(option[2:].replace("-", "_"))
-        reason = did_you_mean(option, known)
-        if option == "--resume":
-            reason = ": the same command goes on with what is there" if "--n-trials" in known else ""
-        if other is not None and other.becomes is not None:
-            option = f"--{other.becomes.replace('_', '-')}"
-        elif other is not None:
-            reason = f": {other.reason}"
-        if option not in known:
-            command.error(f"there is no option {word.split('=')[0]}{reason}")
-    return "=".join([option, *value])
-
-
-def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
-    """Options that the file of `--config` gives; what stands on the command line comes after them and wins."""
-    path = ""
-    for place, word in enumerate(words):
-        option, _, value = word.partition("=")
-        if option == "--config":
-            path = value or "".join(words[place + 1 : place + 2])
-    options = {
-        name: isinstance(action, BooleanOptionalAction)
-        for name, action in known.items()
-        if name not in ("--config", "--help") and not name.startswith("--no-")
-    }
-    return read_config_file(path, options) if path else []
-
-
-def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
-    """The words that repeat this command: all options that were given, but what is secret or about this time alone."""
-    words = ["kdistill", options.command]
-    secret = [field.name for field in fields(TrainingArguments) if field.metadata["secret"]]
-    for action in dict.fromkeys(known.values()):
-        value = getattr(options, action.dest, action.default)
-        if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
-            continue
-        option = action.option_strings[0]
-        words += [option if value else f"--no-{option[2:]}"] if isinstance(value, bool) else [option, str(value)]
-    return shlex.join(words)
-
-
 def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of all, and that of each command."""
+    """Return the parser of the program, and that of each command by name."""
     parser = _Parser(
         prog="kdistill",
         description="Distil BERT classifiers on a CPU, without PyTorch.",
@@ -294,7 +223,7 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
 
 
 def _add_inputs(parser: _Parser, command: str) -> None:
-    """The options that are not training arguments."""
+    """Add the options that are not training arguments."""
     group = parser.add_argument_group("input and output" if command == "predict" else "input")
     if command == "cache":
         group.add_argument(
@@ -384,7 +313,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
     _add_switch(
         group,
         "--ignore-mismatched-sizes",
-        "begin with a new classifier where the checkpoint's tells another number of labels apart",
+        "begin with a new classifier where the checkpoint's has another number of labels",
     )
     origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
     for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
@@ -397,7 +326,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
 
 
 def _add_search(parser: _Parser) -> None:
-    """The options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
+    """Add the options of `Trainer.hyperparameter_search`, under its names; those not given are absent."""
     group = parser.add_argument_group("search")
     for name, (kind, metavar, help) in SEARCH_OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", default=SUPPRESS, type=kind, metavar=metavar, help=help)
@@ -421,7 +350,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         metavar="N",
         help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
     )
-    moved = parser.add_argument_group("what the run read, where it has moved or no command.txt tells")
+    moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
     moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
@@ -434,7 +363,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
-    """What is learned or measured."""
+    """Add the options about the task: what is learned or measured."""
     distills = command in ("distill", "search")
     whose = "the teacher's" if distills else "the model's"
     group.add_argument(
@@ -458,7 +387,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
 def _add_training_arguments(
     parser: _Parser, command: str, cls: type[TrainingArguments], only: tuple[str, ...] | None
 ) -> None:
-    """One option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
+    """Add one option per dataclass field; options that are not given are absent, so that the class's defaults hold."""
     kinds = argument_types(cls)
     for group_name in GROUPS:
         members = [

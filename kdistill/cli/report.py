@@ -1,4 +1,4 @@
-"""`kdistill report`: a finished run's trainer made anew from what its directory tells, and the model card from that."""
+"""`kdistill report`: rebuilds a finished run's trainer from its directory, measures, and writes the model card."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.evaluate import encode_for, name_of
 from ..train.recipe import Provenance
 from ..trainers import DistillationTrainer, Trainer
-from .options import parse
+from .command_line import parse
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
-# What the run's command read, and where it began; a path in it is relative to where the command ran.
+# Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 
 
 def report(options: Namespace) -> dict[str, Any]:
     """Measure the run in `--model`, write its model card and return the figures.
 
-    What the run read is found through its command.txt; options say where what has moved is now.
+    The run's inputs are found through its command.txt; options give the new path of an input that has moved.
     """
     trainer, holdout = _trainer_of_run(options)
     return trainer.create_model_card(
@@ -47,7 +47,7 @@ def _names(value: str | None) -> list[str]:
 
 
 def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
-    """The trainer as it was when the run ended, and the encoded `--holdout`."""
+    """Return the trainer as it was at the end of the run, and the encoded rows of `--holdout`."""
     directory = Path(options.model)
     if not (directory / ARGS_FILE).is_file():
         raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
@@ -57,7 +57,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         saved["search_trials"] = options.search_trials
     inputs = _inputs(directory, options)
     if inputs["train"] is None:
-        raise ValueError(f"{directory} has no {COMMAND_FILE} to tell what the run read; give it as --train and --eval")
+        raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = BertForSequenceClassification.from_pretrained(directory)
     args: TrainingArguments
@@ -100,17 +100,17 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
 
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, str | None]:
-    """What the run read, by option: as the options say, else as its command.txt says, else None."""
+    """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
     inputs: dict[str, str | None] = dict.fromkeys((*_INPUTS, *_COLUMNS))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = (directory / COMMAND_FILE).read_text().strip().partition("\n")
-        told = parse(shlex.split(command)[1:])
-        there = Path(remark.partition(", in ")[2])
-        inputs |= {name: getattr(told, name, None) for name in inputs}
+        run_options = parse(shlex.split(command)[1:])
+        run_directory = Path(remark.partition(", in ")[2])
+        inputs |= {name: getattr(run_options, name, None) for name in inputs}
         for name in _INPUTS:
             path = inputs[name]
-            if path is not None and (there / path).exists():
-                inputs[name] = str(there / path)
-        inputs["student"] = inputs["student"] or getattr(told, "model", None)
+            if path is not None and (run_directory / path).exists():
+                inputs[name] = str(run_directory / path)
+        inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
     inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
     return inputs | {"holdout": options.holdout}

@@ -1,4 +1,4 @@
-"""What `--problem-type`, `--num-labels`, `--label-names` and `--metrics` ask for, beside what model and rows say."""
+"""Settle the task of a command: `--problem-type`, `--num-labels`, `--label-names`, `--metrics`, model and rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
-from ..data.problem_types import REGRESSION
-from ..metrics.classification import choose_metrics, named, names_of
 from ..models.config import BertConfig, is_unnamed
+from ..tasks.registry import choose_metrics, task_for
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):
-    """The options about the task, as given; None for those that are not."""
+    """The options about the task; None for those that were not given."""
 
     problem_type: str | None = None
     num_labels: int | None = None
@@ -24,9 +23,15 @@ class TaskOptions(NamedTuple):
 
 
 def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
-    """The config of a finished model, with `--problem-type` where it states none itself.
+    """Return the config of a finished model, with `--problem-type` where it states none itself.
 
-    Raises ValueError where it says something else than the options; `whose` says which model, for the message.
+    Args:
+        config: the model's.
+        options: the options.
+        whose: the model, in messages.
+
+    Raises:
+        ValueError: the config and the options differ.
     """
     if options.num_labels not in (None, config.num_labels):
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
@@ -40,11 +45,19 @@ def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
 def labels_to_learn(
     config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
 ) -> Mapping[int, str] | None:
-    """The label map of a model that is to be fine-tuned; None to keep its own.
+    """Return the label map of a model that is to be fine-tuned; None to keep its own.
 
-    `--label-names`; or LABEL_0, ... for numbers; or what the training rows say, which `read` reads, when `replace` or
-    `--num-labels` let the model's own names go, or they are no names. Raises ValueError where the options do not fit
-    the rows or each other.
+    It is `--label-names`; or LABEL_0, ... for numbers; or that of the training rows, when the model's labels have no
+    names, or `replace` or `--num-labels` let them go.
+
+    Args:
+        config: the model's.
+        options: the options.
+        read: reads the training rows.
+        replace: whether the model's own names may go.
+
+    Raises:
+        ValueError: the options do not fit the rows or each other.
     """
     wanted = options.num_labels
     if wanted is not None and wanted < 1:
@@ -54,8 +67,10 @@ def labels_to_learn(
         if wanted not in (None, len(names)):
             raise ValueError(f"--num-labels is {wanted}, and --label-names has {len(names)} names; expected as many")
         return dict(enumerate(names))
-    if (options.problem_type or config.problem_type) == REGRESSION or (wanted or config.num_labels) == 1:
-        outputs = wanted or (config.num_labels if config.is_regression else 1)
+    changes = {"problem_type": options.problem_type, "num_labels": wanted}
+    asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
+    if not task_for(asked).names_labels or asked.num_labels == 1:
+        outputs = wanted or (1 if task_for(config).names_labels else config.num_labels)
         return None if outputs == config.num_labels else _unnamed(outputs)
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
         return None
@@ -76,21 +91,22 @@ def labels_to_learn(
 def compute_metrics_of(
     config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
 ) -> ComputeMetrics | None:
-    """What measures `--metrics`, and in training `metric_for_best_model` where it is none of the usual ones.
+    """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 
-    Raises ValueError, before any work, for a metric that there is not or that the problem type does not have.
+    Raises:
+        ValueError: before any work, a metric does not exist or the task does not have it.
     """
-    problem_type = config.problem_type_of(dataset.labels)
+    task = task_for(config, dataset.labels)
     names = [name.strip() for name in options.metrics.split(",")] if options.metrics is not None else []
     if args is not None and args.eval_strategy != "no":
         args.settle_best_metric(config.is_regression)
         best = args.metric_for_best_model.removeprefix("eval_")
-        if best not in names_of(problem_type):
-            if best not in named(problem_type):
-                known = ", ".join(("loss", *named(problem_type)))
-                raise ValueError(f"metric_for_best_model is {best!r}; expected for {problem_type} one of {known}")
+        if best not in (*task.default_metrics, "loss", "n"):
+            if best not in task.metrics:
+                known = ", ".join(("loss", *task.metrics))
+                raise ValueError(f"metric_for_best_model is {best!r}; expected for {task.name} one of {known}")
             names.append(best)
-    return choose_metrics(*dict.fromkeys(names), problem_type=problem_type) if names else None
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name) if names else None
 
 
 def _unnamed(count: int) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Views of rows for a teacher to label: words replaced by neighbours of theirs, and spans of the sentence."""
+"""Make augmented copies of rows for a teacher to label: words replaced by neighbours, and spans of the sentence."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text.tokenizer import BertTokenizer
-from .columns import unlabelled
 from .dataset import Dataset
+from .labels import missing_like
 
-# A word is replaced by one of so many nearest ones ...
+# A word is replaced by one of so many nearest ones,
 NEIGHBOURS = 12
-# ... with a probability that is drawn anew for each view, uniformly between these two.
+# with a probability that is drawn anew for each copy of a row, uniformly between these two.
 REPLACED = (0.15, 0.5)
-# Share of views that are cut to a random span of their words.
+# Share of copies that are cut to a random span of their words.
 SPANS = 0.25
 _BLOCK_WORDS = 256
 
 
 @dataclass(frozen=True)
 class TokenKinds:
-    """What the tokens of a vocabulary are, bool (vocab_size,) each.
+    """The kind of each token of a vocabulary, bool (vocab_size,) each.
 
-    words: whole words of letters: those that are replaced, and those that replace them.
-    pieces: tokens such as `##ing`, which go on with the word before them.
-    borders: [CLS], [SEP] and [PAD], which stand around texts.
+    Attributes:
+        words: whole words of letters: those that are replaced, and those that replace them.
+        pieces: tokens such as `##ing`, which continue the word before them.
+        borders: [CLS], [SEP] and [PAD], which stand around texts.
     """
 
     words: NDArray[np.bool_]
@@ -35,7 +36,7 @@ class TokenKinds:
 
     @classmethod
     def of(cls, tokenizer: BertTokenizer, vocab_size: int) -> TokenKinds:
-        """The kinds of the first `vocab_size` tokens of a tokenizer."""
+        """Sort the first `vocab_size` tokens of a tokenizer."""
         words, pieces, borders = np.zeros((3, vocab_size), dtype=np.bool_)
         for token, index in tokenizer.vocab.items():
             if index < vocab_size:
@@ -48,14 +49,19 @@ class TokenKinds:
 def augmented(
     dataset: Dataset, views: int, *, kinds: TokenKinds, embeddings: NDArray[np.float32], seed: int
 ) -> Dataset:
-    """The rows, and behind them `views` views of each without a label.
+    """Return the rows, and behind them `views` copies of each without a label.
 
-    A view is a row of which each word is replaced, with a probability of its own, by one of the `NEIGHBOURS` nearest
-    words (as in TinyBERT, Jiao et al., arXiv:1909.10351, algorithm 1, but from the teacher's own embeddings); a part of
-    the views is then cut to a random span of words (n-gram sampling: Tang et al., arXiv:1903.12136, section 3.3).
-    Views follow from rows, embeddings and `seed`; those of one `views` are the first ones of a larger one.
+    In a copy each word is replaced, with a probability drawn for that copy, by one of the `NEIGHBOURS` nearest words
+    (as in TinyBERT, Jiao et al., arXiv:1909.10351, algorithm 1, but by the teacher's embeddings). Some of the copies
+    are then cut to a random span of words (n-gram sampling: Tang et al., arXiv:1903.12136, section 3.3). Copies follow
+    from rows, embeddings and `seed`; a larger number of `views` begins with those of a smaller one.
 
-    embeddings: float32 (vocab_size, hidden), of the model that labels the views.
+    Args:
+        dataset: the rows.
+        views: copies of each row.
+        kinds: the tokens' kinds.
+        embeddings: float32 (vocab_size, hidden), of the model that labels the copies.
+        seed: of the draws.
     """
     text = _Text.of(dataset, kinds)
     vocabulary = np.unique(dataset.ids[text.replaceable])
@@ -67,17 +73,17 @@ def augmented(
         keep = _kept_in_spans(len(dataset), text, draws)
         parts.append((ids[keep], dataset.types[keep], np.bincount(text.rows[keep], minlength=len(dataset))))
     ids, types, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    labels = np.concatenate([dataset.labels, *[unlabelled(dataset.labels)] * views])
+    labels = np.concatenate([dataset.labels, *[missing_like(dataset.labels)] * views])
     return Dataset(ids, types, np.concatenate(([0], np.cumsum(lengths))), labels)
 
 
 def nearest_words(
     embeddings: NDArray[np.float32], words: NDArray[np.integer], candidates: NDArray[np.integer], count: int
 ) -> NDArray[np.int32]:
-    """The `count` candidates nearest to each word by cosine, the word itself left out; int32 (words, count), sorted.
+    """Return the `count` candidates nearest to each word by cosine, int32 (words, count), sorted.
 
-    There are fewer when there are fewer candidates. Found in float32, in blocks of words, and ranked in float64, so
-    that a machine's way of adding up does not decide.
+    The word itself is left out. There are fewer when there are fewer candidates. Found in float32, in blocks of words,
+    and ranked in float64, so that a machine's way of adding up does not decide.
     """
     count = min(count, len(candidates) - 1)
     if count < 1:
@@ -97,7 +103,7 @@ def nearest_words(
 
 
 class _Draws:
-    """Uniform numbers in [0, 1) of one view.
+    """Uniform numbers in [0, 1) for one copy of the rows.
 
     From the raw stream of NumPy's Philox generator, as in `RandomSampler`: it never changes between versions.
     """
@@ -114,11 +120,14 @@ class _Draws:
 class _Text:
     """Where the words of a data set are.
 
-    replaceable: bool (tokens,), a whole word alone.
-    rows: int64 (tokens,), each token's row.
-    segments: int64 (tokens,), which run of tokens between borders a token is in; those of borders mean nothing.
-    word: int64 (tokens,), the number of a token's word in its segment, pieces counted with their word; -1 for borders.
-    words_of, row_of: int64 (segments,), how many words a segment has, and its row.
+    Attributes:
+        replaceable: bool (tokens,), a whole word alone.
+        rows: int64 (tokens,), each token's row.
+        segments: int64 (tokens,), the run of tokens between borders that a token is in; arbitrary for borders.
+        word: int64 (tokens,), the number of a token's word in its segment, pieces counted with their word; -1 for
+            borders.
+        words_of: int64 (segments,), how many words a segment has.
+        row_of: int64 (segments,), its row.
     """
 
     replaceable: NDArray[np.bool_]
@@ -153,7 +162,7 @@ def _with_words_replaced(
     neighbours: NDArray[np.int32],
     draws: _Draws,
 ) -> NDArray[np.int32]:
-    """The ids with words replaced; row i of `neighbours` may stand for word vocabulary[i]."""
+    """Return the ids with words replaced; row i of `neighbours` may stand for word vocabulary[i]."""
     low, high = REPLACED
     probability = low + (high - low) * draws.uniform(len(dataset))
     replaced = np.flatnonzero(text.replaceable & (draws.uniform(len(dataset.ids)) < probability[text.rows]))
@@ -165,7 +174,7 @@ def _with_words_replaced(
 
 
 def _kept_in_spans(rows: int, text: _Text, draws: _Draws) -> NDArray[np.bool_]:
-    """Which tokens are left, bool (tokens,), when a share of the rows is cut to one span of each segment."""
+    """Return which tokens are left, bool (tokens,), when a share of the rows is cut to one span of each segment."""
     is_cut = draws.uniform(rows) < SPANS
     length = 1 + (draws.uniform(len(text.words_of)) * text.words_of).astype(np.int64)
     first = (draws.uniform(len(text.words_of)) * (text.words_of - length + 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Files of rows: TSV, CSV, JSON and Parquet, read into columns."""
+"""Read files of rows into columns: TSV, CSV, JSON and Parquet."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
 
 
 def read_file(path: Path, kind: str | None = None) -> Table:
-    """The columns of a file, of the kind its name ends with; else of `kind` ("tsv", "csv", "json", "parquet").
+    """Read the columns of a file in UTF-8.
 
-    UTF-8. A TSV is read as GLUE writes it: a header line, no quoting, a tab between columns. A CSV has a header and
-    quotes fields with commas, quotes (doubled) or newlines in them, after RFC 4180; all their values are text. JSON is
-    an object a line, or one list of objects.
+    A TSV is read as GLUE writes it: a header line, no quoting, a tab between columns. A CSV has a header and quotes
+    fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. JSON is an
+    object a line, or one list of objects.
 
-    Raises FileNotFoundError, ImportError (Parquet without pyarrow) or ValueError (unknown kind of file, broken or
-    ragged row with file and line number).
+    Args:
+        path: the file; its name ends with its kind.
+        kind: "tsv", "csv", "json" or "parquet", for a name with another ending.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: Parquet without pyarrow.
+        ValueError: the kind is unknown, or a row is broken or ragged (with file and line number).
     """
     if not path.is_file():
         found = "is a directory; name a file in it" if path.is_dir() else "does not exist"
@@ -71,7 +77,7 @@ def _read_tsv(path: Path, text: str) -> Table:
     # Not str.splitlines: sentences may hold U+0085 or U+2028, which it takes for line ends.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     header = lines[0].split("\t")
-    # What follows the last line end is no line; and an empty line can only be a row where there is one column.
+    # Nothing follows the last line end, and an empty line can only be a row where there is one column.
     if not lines[-1]:
         lines.pop()
     while len(header) > 1 and not lines[-1]:
@@ -104,7 +110,7 @@ def _read_csv(path: Path, text: str) -> Table:
 
 
 def _fields_table(path: Path, header: list[str], records: Iterable[tuple[int, list[str]]]) -> Table:
-    """Table of (line number, fields) records; every one must have as many fields as the header."""
+    """Make a table of (line number, fields) records; every one must have as many fields as the header."""
     if not any(header) or len(set(header)) < len(header):
         raise ValueError(f"{path}:1: expected a header line of different column names, found {header!r}")
     places, rows = [], []
@@ -120,7 +126,7 @@ def _fields_table(path: Path, header: list[str], records: Iterable[tuple[int, li
 
 
 def _read_json(path: Path, text: str) -> Table:
-    """A list of objects or, as in .jsonl, an object a line."""
+    """Read a list of objects or, as in .jsonl, an object a line."""
     if text.lstrip()[:1] == "[":
         return _read_json_list(path, text)
     records, places = [], []

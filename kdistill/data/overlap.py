@@ -1,4 +1,4 @@
-"""Text that two sets of rows share: equal rows, and rows that are a phrase of a row on the other side.
+"""Find text that two sets of rows share: equal rows, and rows that are a phrase of a row on the other side.
 
 Rows are compared as token ids, so that case, accents and spaces count as little as they do for the model. What all rows
 begin or end with ([CLS], [SEP]) is left out.
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .dataset import Dataset
 
-# A shorter training row inside a held-out one is a common phrase ("the film"), no leak. docs/how-to/report.md shows
-# what each length finds between SST-2's dev rows and its training rows, which come from other sentences.
+# A shorter training row inside a held-out one is a common phrase ("the film") and not a leak. docs/how-to/report.md
+# counts the rows of each length that SST-2's dev and training rows share, which come from other sentences.
 MIN_PHRASE_TOKENS = 6
 _BASE = 0x9E3779B97F4A7C15  # odd, so that its powers have inverses modulo 2**64
 _Hashes = NDArray[np.uint64]
@@ -22,10 +22,12 @@ _Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """What each held-out row shares with the training rows, three times bool (held-out rows,).
+    """How each held-out row shares text with the training rows, bool (held-out rows,) each.
 
-    equal: a training row has the same tokens. inside: the row is a phrase of a longer training row. around: a shorter
-    training row, of at least `MIN_PHRASE_TOKENS` tokens, is a phrase of this row.
+    Attributes:
+        equal: a training row has the same tokens.
+        inside: the row is a phrase of a longer training row.
+        around: a shorter training row, of at least `MIN_PHRASE_TOKENS` tokens, is a phrase of this row.
     """
 
     equal: NDArray[np.bool_]
@@ -61,14 +63,14 @@ def find_overlap(heldout: Dataset, training: Dataset, min_phrase_tokens: int = M
 
 
 def _same_in_all(one: Dataset, other: Dataset, place: int) -> bool:
-    """Whether all rows of both have the same token first (place 0) or last (-1), and others beside it."""
+    """Return whether all rows of both have the same token first (place 0) or last (-1), and others beside it."""
     ends = [data.ids[data.starts[:-1] if place == 0 else data.starts[1:] - 1] for data in (one, other)]
     alike = len(np.unique(np.concatenate(ends))) == 1
     return alike and bool(min(one.lengths.min(), other.lengths.min()) > 2)
 
 
 def _among(values: _Hashes, wanted: _Hashes) -> NDArray[np.bool_]:
-    """Whether each of many values is among a few wanted ones; `np.isin` would sort the many."""
+    """Return whether each of many values is among a few wanted ones; `np.isin` would sort the many."""
     ordered = np.unique(wanted)
     found: NDArray[np.bool_] = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
     return found
@@ -86,11 +88,11 @@ class _Text:
         self._sums: _Hashes = np.concatenate((np.zeros(1, np.uint64), np.cumsum(tokens * powers[:-1], dtype=np.uint64)))
 
     def whole(self, rows: NDArray[np.int64]) -> _Hashes:
-        """Hashes of whole rows."""
+        """Return hashes of whole rows."""
         return self._hashes(self._starts[rows], self.lengths[rows])
 
     def windows(self, length: int) -> tuple[_Hashes, NDArray[np.int64]]:
-        """Hashes of all windows of `length` tokens in longer rows, and the row of each."""
+        """Return hashes of all windows of `length` tokens in longer rows, and the row of each."""
         rows = np.flatnonzero(self.lengths > length)
         counts = self.lengths[rows] - length + 1
         before = np.cumsum(counts) - counts
@@ -98,13 +100,13 @@ class _Text:
         return self._hashes(starts, length), np.repeat(rows, counts)
 
     def _hashes(self, starts: NDArray[np.int64], lengths: NDArray[np.int64] | int) -> _Hashes:
-        """Of windows: the sum of token * base**place, with places counted from the window's beginning."""
+        """Return the sum of token * base**place of each window, places counted from the window's beginning."""
         hashes: _Hashes = (self._sums[starts + lengths] - self._sums[starts]) * self._inverses[starts]
         return hashes
 
 
 def _mixed(ids: NDArray[np.int32]) -> _Hashes:
-    """64 random-looking bits for each token id, by the finaliser of SplitMix64 (doi:10.1145/2660193.2660195)."""
+    """Return 64 random-looking bits for each token id, by the finaliser of SplitMix64 (doi:10.1145/2660193.2660195)."""
     x = (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(_BASE)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -112,7 +114,7 @@ def _mixed(ids: NDArray[np.int32]) -> _Hashes:
 
 
 def _powers(base: int, count: int) -> _Hashes:
-    """base**0, ..., base**count modulo 2**64."""
+    """Return base**0, ..., base**count modulo 2**64."""
     factors = np.full(count + 1, base, np.uint64)
     factors[0] = 1
     powers: _Hashes = np.multiply.accumulate(factors)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class RandomSampler:
-    """Order of the rows in each epoch of training: a permutation that depends on (n, seed, epoch) and nothing else.
+    """The order of the rows in each epoch: a permutation that depends on (n, seed, epoch) and nothing else.
 
     Made from the raw stream of NumPy's Philox generator, which never changes between versions of NumPy, while
     `Generator.permutation` may; so a run resumes with the same order anywhere.
@@ -21,6 +21,6 @@ class RandomSampler:
         self.n, self.seed = n, seed
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """Order of the rows in this epoch (counted from 0): int64 (n,), each of 0..n-1 once."""
+        """Return the order of the rows in this epoch (counted from 0): int64 (n,), each of 0..n-1 once."""
         key = np.array([self.seed, epoch], dtype=np.uint64)
         return np.argsort(np.random.Philox(key=key).random_raw(self.n), kind="stable").astype(np.int64, copy=False)

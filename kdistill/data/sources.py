@@ -1,4 +1,4 @@
-"""What a data set may be given as: a file, columns, rows, a `datasets.Dataset`, a data frame; read into a table."""
+"""Read a data set into a table from whatever it is given as: a file, columns, rows, a `datasets.Dataset`, a frame."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ TEXT_COLUMN = "sentence"
 
 
 def read_table(source: Any) -> Table:
-    """Read columns from a file or from objects.
+    """Read columns from a file or from objects. Values that a data frame misses become None.
 
-    source: the path of a file, see `table_files.read_file`; a list of texts; a list of dicts; a dict of columns; a
-    `datasets.Dataset` in any format; a pandas (or polars) frame; a pyarrow table; any object with a length that gives
-    dicts by row number, as a PyTorch data set does; a table. Values that a frame misses become None.
+    Args:
+        source: the path of a file, see `files.read_file`; a list of texts; a list of dicts; a dict of columns; a
+            `datasets.Dataset` in any format; a pandas (or polars) frame; a pyarrow table; any object with a length that
+            gives dicts by row number, as a PyTorch data set does; a table.
 
-    Raises FileNotFoundError, ValueError (see `read_file`; several splits) or TypeError (an object that is none of
-    these).
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read, as in `read_file`, or the source has several splits.
+        TypeError: an object is none of these.
     """
     if isinstance(source, Table):
         return source
@@ -45,7 +48,7 @@ def read_table(source: Any) -> Table:
 
 
 def _only_split(splits: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """The split of a DatasetDict, which must have but one: which of several is meant is for the caller to say."""
+    """Return the only split of a DatasetDict. Raises ValueError for several, among which the caller has to choose."""
     if len(names) > 1:
         raise ValueError(
             f"a data set given as {len(names)} splits ({listing(names)}); pass one of them, such as "
@@ -62,7 +65,7 @@ def _from_columns(columns: Mapping[str, Any], source: str) -> Table:
 
 
 def _from_hub_dataset(source: Any) -> Table:
-    """A `datasets.Dataset` or IterableDataset, in whatever format it was set to; a pyarrow table."""
+    """Read a `datasets.Dataset` or IterableDataset, in whatever format it was set to, or a pyarrow table."""
     name = "the data set"
     plain = source.with_format(None) if hasattr(source, "with_format") else source
     if not hasattr(source, "__len__"):  # an IterableDataset
@@ -86,7 +89,7 @@ def _from_rows(source: Any) -> Table:
 
 
 def _as_list(values: Any) -> Sequence[Any]:
-    """A column as plain Python values, None where a data frame misses one."""
+    """Return a column as plain Python values, None where a data frame misses one."""
     if isinstance(values, (list, tuple)):
         return values
     method = next((name for name in ("tolist", "to_list", "to_pylist") if hasattr(values, name)), None)
@@ -97,7 +100,7 @@ def _as_list(values: Any) -> Sequence[Any]:
 
 
 def _as_plain(value: Any) -> Any:
-    """A value of a row without the array it may be wrapped in."""
+    """Return a value of a row without the array it may be wrapped in."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 

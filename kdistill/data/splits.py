@@ -13,7 +13,7 @@ from .table import DatasetDict, Table, listing
 
 # Names of `datasets` for readers of files.
 BUILDERS = ("csv", "tsv", "json", "parquet")
-# Words at the beginning of a file's name that say which split it is.
+# Words at the beginning of a file's name, and the split that they mean.
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -29,19 +29,25 @@ def load_dataset(
 ) -> Any:
     """Load rows by the names of `datasets.load_dataset`.
 
-    path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation (valid,
-        dev) or test; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
-        which the package `datasets` is needed (extra `[datasets]`).
-    name: configuration of a data set of the hub, such as "sst2".
-    data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these by
-        split; without a dict the split is "train". Files whose names do not end in their kind are of the kind `path`.
-    split: the split to return, instead of all.
-    options: passed on to `datasets.load_dataset`; local files take none.
+    Args:
+        path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation
+            (valid, dev) or test; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as
+            "glue", for which the package `datasets` is needed (extra `[datasets]`).
+        name: configuration of a data set of the hub, such as "sst2".
+        data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these
+            by split; without a dict the split is "train". Files whose names do not end in their kind are of the kind
+            `path`.
+        split: the split to return, instead of all.
+        options: passed on to `datasets.load_dataset`; local files take none.
 
-    Returns a DatasetDict, or with `split` a Table, for local files; what `datasets.load_dataset` returns for the hub.
+    Returns:
+        For local files a DatasetDict, or with `split` a Table; for the hub the result of `datasets.load_dataset`.
 
-    Raises FileNotFoundError, ValueError (a file as in `read_file`, an unknown split), TypeError (an option that local
-    files do not take) or ImportError.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read, as in `read_file`, or there is no such split.
+        TypeError: local files do not take this option.
+        ImportError: a name on the hub without `datasets`, or Parquet without pyarrow.
     """
     files = _local_files(path, data_files)
     if files is None:
@@ -60,7 +66,7 @@ def load_dataset(
 def _local_files(
     path: str | os.PathLike[str], data_files: DataFiles | Mapping[str, DataFiles] | None
 ) -> dict[str, list[Path]] | None:
-    """Files by split, or None when `path` is a name on the hub."""
+    """Return the files by split, or None when `path` is a name on the hub."""
     directory = Path(path).expanduser()
     if path in BUILDERS:
         if data_files is None:
@@ -90,7 +96,7 @@ def _splits_in(directory: Path) -> dict[str, list[Path]]:
 
 
 def _matching(directory: Path, files: DataFiles) -> list[Path]:
-    """The files that names or patterns stand for, relative to `directory`."""
+    """Return the files that names or patterns stand for, relative to `directory`."""
     paths: list[Path] = []
     for file in [files] if isinstance(files, (str, os.PathLike)) else files:
         path = directory / Path(file).expanduser()

@@ -15,10 +15,13 @@ from .sampler import RandomSampler
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Columns of equal length, and where they came from. Operations give a new table.
+    """Columns of equal length, and where they came from. Operations return a new table.
 
-    places: file and line of each row (`train.tsv:17`), or None when the rows did not come from files of lines.
-    class_names: names of the labels 0, 1, ... of a column, where the source states them (`datasets.ClassLabel`).
+    Attributes:
+        source: the file or object, for messages.
+        columns: values by column name.
+        places: file and line of each row (`train.tsv:17`), or None when the rows did not come from files of lines.
+        class_names: names of the labels 0, 1, ... of a column, where the source states them (`datasets.ClassLabel`).
     """
 
     source: str
@@ -35,7 +38,7 @@ class Table:
     def from_records(
         cls, records: Sequence[Mapping[str, Any]], source: str, places: Sequence[str] | None = None
     ) -> Table:
-        """Table of dicts; a key that a row lacks is None there, so that a missing text is found with its row."""
+        """Make a table of dicts. A key that a row lacks is None there, so that a missing text is found with its row."""
         names = dict.fromkeys(name for record in records for name in record)
         return cls(source, {name: [record.get(name) for record in records] for name in names}, places)
 
@@ -51,7 +54,7 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def __getitem__(self, key: str | int) -> Any:
-        """A column as a list, or a row as a dict. Raises KeyError or IndexError."""
+        """Return a column as a list, or a row as a dict. Raises KeyError or IndexError."""
         if isinstance(key, str):
             self._require(key)
             return list(self.columns[key])
@@ -61,7 +64,7 @@ class Table:
         return (self[row] for row in range(len(self)))
 
     def where(self, row: int) -> str:
-        """Place of a row for a message: `train.tsv:17`, or `row 16 of the list`."""
+        """Return the place of a row for a message: `train.tsv:17`, or `row 16 of the list`."""
         return f"row {row} of {self.source}" if self.places is None else self.places[row]
 
     def map(
@@ -72,12 +75,17 @@ class Table:
         batch_size: int = 1000,
         remove_columns: str | Sequence[str] = (),
     ) -> Table:
-        """Add the columns that `function` gives for each row, such as `lambda row: tokenizer(row["sentence"])`.
+        """Add the columns that `function` returns for each row, such as `lambda row: tokenizer(row["sentence"])`.
 
-        batched: `function` gets `batch_size` rows at a time, a dict of lists, and returns a dict of lists.
-        remove_columns: columns to leave out of the result unless `function` gives them anew.
+        Args:
+            function: (row as a dict) -> dict of new values.
+            batched: `function` gets `batch_size` rows at a time, a dict of lists, and returns a dict of lists.
+            batch_size: rows of a call when `batched`.
+            remove_columns: columns to leave out of the result unless `function` returns them anew.
 
-        Raises TypeError when `function` returns no mapping, ValueError when it returns another number of rows.
+        Raises:
+            TypeError: `function` does not return a mapping.
+            ValueError: `function` returns another number of rows.
         """
         kept = self.remove_columns(remove_columns)
         added: dict[str, list[Any]] = {}
@@ -94,7 +102,7 @@ class Table:
         return replace(kept, columns={**kept.columns, **added})
 
     def rename_column(self, original_column_name: str, new_column_name: str) -> Table:
-        """The same rows with one column under another name. Raises KeyError or ValueError (the name is taken)."""
+        """Return the same rows with a column renamed. Raises KeyError, or ValueError when the name is taken."""
         self._require(original_column_name)
         if new_column_name in self.columns:
             raise ValueError(f"{self.source} has a column {new_column_name!r} already")
@@ -106,32 +114,36 @@ class Table:
         )
 
     def remove_columns(self, column_names: str | Sequence[str]) -> Table:
-        """The same rows without some columns. Raises KeyError for a column that is not there."""
+        """Return the same rows without some columns. Raises KeyError for a column that is not there."""
         removed = [column_names] if isinstance(column_names, str) else column_names
         for name in removed:
             self._require(name)
         return replace(self, columns={name: values for name, values in self.columns.items() if name not in removed})
 
     def select(self, indices: Iterable[int] | NDArray[np.integer[Any]]) -> Table:
-        """The rows at `indices`, in that order. Raises IndexError."""
+        """Return the rows at `indices`, in that order. Raises IndexError."""
         rows = [int(index) for index in indices]
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
         places = None if self.places is None else [self.places[row] for row in rows]
         return replace(self, columns=columns, places=places)
 
     def filter(self, function: Callable[[dict[str, Any]], object]) -> Table:
-        """The rows for which `function`, given each as a dict, is true."""
+        """Return the rows for which `function`, given each as a dict, is true."""
         return self.select([index for index, row in enumerate(self) if function(row)])
 
     def shuffle(self, seed: int = 0) -> Table:
-        """The rows in an order that depends on their number and `seed` alone."""
+        """Return the rows in an order that depends on their number and `seed` alone."""
         return self.select(RandomSampler(len(self), seed).permutation(0))
 
     def train_test_split(self, test_size: float = 0.25, *, seed: int = 0) -> DatasetDict:
-        """Splits `train` and `test` of shuffled rows, the same for the same number of rows and `seed`.
+        """Split shuffled rows into `train` and `test`, the same for the same number of rows and `seed`.
 
-        test_size: rows of `test`: a share between 0 and 1, rounded up, or a number. Raises ValueError when a split
-        would be empty.
+        Args:
+            test_size: rows of `test`: a share between 0 and 1, rounded up, or a number.
+            seed: of the order.
+
+        Raises:
+            ValueError: a split would be empty.
         """
         count = test_size if isinstance(test_size, int) else math.ceil(test_size * len(self))
         if not 0 < count < len(self):
@@ -175,5 +187,5 @@ class DatasetDict(dict[str, Table]):
 
 
 def listing(names: Iterable[str]) -> str:
-    """Names for a message."""
+    """Return names as a message lists them."""
     return ", ".join(names) or "none"

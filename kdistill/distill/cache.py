@@ -1,4 +1,4 @@
-"""The teacher cache: a teacher's logits on disk, found again by the content of the rows.
+"""The teacher cache: a teacher's logits on disk, looked up by the content of the rows.
 
 One file for each teacher (its weights hash), opened by any number of processes at once:
 
@@ -7,7 +7,7 @@ One file for each teacher (its weights hash), opened by any number of processes 
 
 All numbers are little-endian. Records are only ever appended, in blocks, under an exclusive flock; readers take no
 lock. A process killed while appending leaves at most one incomplete record, which the next writer cuts off under the
-lock; whatever else a crash leaves behind fails its checksum and counts as absent. A whole record is never cut off or
+lock; any other damage by a crash fails its checksum and counts as absent. A complete record is never cut off or
 changed, so a mapping of the file stays valid.
 """
 
@@ -28,7 +28,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Batch, Dataset, OnProgress
+from ..data.batch import Batch
+from ..data.dataset import Dataset, OnProgress
 
 FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"
@@ -36,13 +37,13 @@ HEADER = struct.Struct("<8s2I32s8s8x")
 SUFFIX = ".logits"
 DAMAGED_SUFFIX = ".damaged"
 KEY_BYTES = 16
-# Tokens in one forward pass of the teacher: small enough that a kill loses little (2 s of BERT-base), large enough that
-# two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
+# Tokens in one forward pass of the teacher: few enough that a kill loses little work (2 s of BERT-base), many enough
+# that two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
 BATCH_TOKENS = 4096
 
 
 class Teacher(Protocol):
-    """What the cache needs of a model."""
+    """The part of a model that the cache uses."""
 
     @property
     def config(self) -> Any: ...
@@ -53,9 +54,10 @@ class Teacher(Protocol):
 
 
 def cache_directory() -> Path:
-    """Where the caches lie: $KDISTILL_CACHE, or `kdistill` in the user's cache directory.
+    """Return the directory of the caches: $KDISTILL_CACHE, or `kdistill` in the user's cache directory.
 
-    Raises FileNotFoundError when neither is known, as in a container whose user has no home.
+    Raises:
+        FileNotFoundError: neither exists, as in a container whose user has no home.
     """
     if chosen := os.environ.get("KDISTILL_CACHE"):
         return Path(chosen).expanduser()
@@ -68,7 +70,7 @@ def cache_directory() -> Path:
 
 
 def row_keys(dataset: Dataset) -> NDArray[np.void]:
-    """Key of each row: the 16-byte BLAKE2b of its (id, type) pairs as int32; void16 (rows,)."""
+    """Return the key of each row, void16 (rows,): the 16-byte BLAKE2b of its (id, type) pairs as int32."""
     tokens = memoryview(np.stack([dataset.ids, dataset.types], axis=1).astype("<i4", copy=False).data).cast("B")
     ends = (dataset.starts * 8).tolist()
     digests = (hashlib.blake2b(tokens[first:end], digest_size=KEY_BYTES).digest() for first, end in pairwise(ends))
@@ -76,17 +78,22 @@ def row_keys(dataset: Dataset) -> NDArray[np.void]:
 
 
 class TeacherCache:
-    """One teacher's file of logits.
+    """The file of one teacher's logits.
 
-    directory: made when missing. weights_hash: what the logits depend on besides the row. num_labels: logits per row.
-    Raises OSError when the file cannot be made or written.
+    Args:
+        directory: where the file lies, created if missing.
+        weights_hash: of everything the logits depend on besides the row.
+        num_labels: logits per row.
+
+    Raises:
+        OSError: the file cannot be created or written.
     """
 
     def __init__(self, directory: Path, weights_hash: str, num_labels: int) -> None:
         self._key = hashlib.sha256(f"kdistill teacher logits {FORMAT_VERSION}\n{weights_hash}".encode()).digest()
         self._num_labels = num_labels
         self._record = _record_type(num_labels)
-        # Odd factors, drawn from the teacher's key: a record of another file has a wrong checksum here.
+        # Odd factors drawn from the teacher's key, so that a record of another file has a wrong checksum here.
         words = (KEY_BYTES + 4 * num_labels) // 4
         stream = hashlib.shake_256(self._key).digest(8 * (words + 1))
         self._factors = np.frombuffer(stream, dtype="<u8") | np.uint64(1)
@@ -96,9 +103,13 @@ class TeacherCache:
             pass
 
     def lookup(self, keys: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Which rows are there, bool (rows,), and their logits, float32 (rows, num_labels), zero where absent.
+        """Look up rows, including those that other processes have appended by now.
 
-        Sees what any process had appended when it is called.
+        Args:
+            keys: void16 (rows,), see `row_keys`.
+
+        Returns:
+            Which rows are in the cache, bool (rows,), and their logits, float32 (rows, num_labels), zero where absent.
         """
         records = self._valid_records()
         logits = np.zeros((len(keys), self._num_labels), dtype=np.float32)
@@ -115,7 +126,15 @@ class TeacherCache:
         return found, logits
 
     def append(self, keys: NDArray[np.void], logits: NDArray[np.float32]) -> None:
-        """Add one record for each key, in one block. Raises OSError when the file cannot be written."""
+        """Append one record for each key, in one block.
+
+        Args:
+            keys: void16 (rows,).
+            logits: float32 (rows, num_labels).
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         records = np.zeros(len(keys), dtype=self._record)
         records["key"], records["logits"] = keys, logits
         records["checksum"] = self._checksums(records)
@@ -123,23 +142,23 @@ class TeacherCache:
             _write_all(file, records.tobytes())
 
     def _valid_records(self) -> NDArray[np.void]:
-        """Complete records whose checksum is right."""
+        """Return the complete records with a valid checksum."""
         try:
             with self.path.open("rb") as file:
                 count = (os.fstat(file.fileno()).st_size - HEADER.size) // self._record.itemsize
                 if count < 1:
                     return np.zeros(0, dtype=self._record)
                 records = np.memmap(file, dtype=self._record, mode="r", offset=HEADER.size, shape=(count,))
-        except FileNotFoundError:  # cleared since this object was made; the next append makes it again
+        except FileNotFoundError:  # `clear` deleted it since this object was made; the next append creates it again
             return np.zeros(0, dtype=self._record)
         valid = records["checksum"] == self._checksums(records)
         return np.asarray(records) if valid.all() else np.asarray(records)[valid]
 
     def _checksums(self, records: NDArray[np.void]) -> NDArray[np.uint64]:
-        """Checksum of each record, uint64: the sum of its 32-bit words, each times its own odd factor, plus an offset.
+        """Return the checksum of each record, uint64: the sum of its 32-bit words times odd factors, plus an offset.
 
-        A single wrong word is always found (its odd factor has an inverse modulo 2**64), several with a chance of about
-        1 - 2**-32; a record of zeros is wrong because of the offset. 67,000 records take 0.5 ms.
+        A single wrong word is always detected (an odd factor has an inverse modulo 2**64), several with a probability
+        of about 1 - 2**-32; the offset makes a record of zeros invalid. 67,000 records take 0.5 ms.
         """
         words = np.ascontiguousarray(records).view("<u4").reshape(len(records), -1)
         sums = np.full(len(records), self._factors[-1], dtype=np.uint64)
@@ -149,7 +168,7 @@ class TeacherCache:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file, open for appending at a record's end, with nobody else writing. Closing it ends the lock."""
+        """Lock the file against other writers and yield it, open for appending at the end of a complete record."""
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
@@ -164,7 +183,7 @@ class TeacherCache:
                 os.close(file)
 
     def _is_usable(self, file: int) -> bool:
-        """Whether the locked file is the one at `path` and has its header, which is written when there is none yet."""
+        """Return whether the locked file is the one at `path` with the right header; write the header if missing."""
         try:
             if not os.path.samestat(os.fstat(file), self.path.stat()):
                 return False  # `clear` or the lines below replaced it while this process waited for the lock
@@ -193,18 +212,25 @@ def teacher_logits(
     cache_dir: str | os.PathLike[str] | None = None,
     enabled: bool = True,
 ) -> NDArray[np.float32]:
-    """The teacher's logits for every row, float32 (rows, num_labels), in the data set's order.
+    """Return the teacher's logits for every row, from the cache where it has them.
 
-    Rows in the cache are read from it; the others are computed, each content once, and appended block by block, so that
-    stopping at any time keeps what is done. Two processes that start at once both compute; either's records are
-    found later.
+    Missing rows are computed, equal ones once, and appended block by block, so that stopping at any time loses at most
+    one block. Two processes that start together both compute; later runs find the records of both. When the cache
+    cannot be read or written, a warning is issued and the logits are computed without it.
 
-    batch_tokens: about how many tokens go through the teacher at once.
-    progress: called with (rows computed, rows to compute).
-    cache_dir: where the cache lies (default: `cache_directory()`). enabled: False neither reads nor writes it.
+    Args:
+        teacher: the model.
+        dataset: the rows.
+        batch_tokens: about how many tokens go through the teacher at once.
+        progress: called with (rows computed, rows to compute).
+        cache_dir: the cache's directory (default: `cache_directory()`).
+        enabled: whether to use the cache at all.
 
-    A cache that cannot be read or written is a warning; the logits are computed without it. Raises FloatingPointError,
-    naming rows, for logits that are not finite; such logits are not stored.
+    Returns:
+        float32 (rows, num_labels), in the order of the data set.
+
+    Raises:
+        FloatingPointError: logits are not finite; the message gives the first row, and such logits are not stored.
     """
     keys, num_labels = row_keys(dataset), int(teacher.config.num_labels)
     cache, found = None, np.zeros(len(dataset), dtype=np.bool_)
@@ -238,9 +264,9 @@ def teacher_logits(
 
 
 def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Rows of similar length in blocks of about `batch_tokens` tokens.
+    """Return blocks of about `batch_tokens` tokens, each of rows of similar length.
 
-    Long and short blocks come in mixed order, which makes an estimate of the time left right from the start.
+    The blocks are in random order, so that an estimate of the time left is right from the start.
     """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens is {batch_tokens}; expected at least 1")
@@ -265,7 +291,10 @@ def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64], num_la
 
 @dataclass(frozen=True)
 class CacheFile:
-    """One teacher's file: `rows` records (a row that two processes computed counts twice) of `num_labels` logits."""
+    """One teacher's file: `rows` records of `num_labels` logits; a row computed by two processes counts twice.
+
+    `bytes` is the file's size.
+    """
 
     path: Path
     rows: int
@@ -274,7 +303,11 @@ class CacheFile:
 
 
 def info(cache_dir: str | os.PathLike[str] | None = None) -> list[CacheFile]:
-    """The cache's files, by path; empty when there is no cache yet. Files without a right header are left out."""
+    """Return the cache's files, sorted by path. Files without a valid header are left out.
+
+    Args:
+        cache_dir: the cache's directory (default: `cache_directory()`).
+    """
     files = []
     for path in _files(cache_dir, SUFFIX):
         with path.open("rb") as file:
@@ -289,7 +322,11 @@ def info(cache_dir: str | os.PathLike[str] | None = None) -> list[CacheFile]:
 
 
 def clear(cache_dir: str | os.PathLike[str] | None = None) -> int:
-    """Delete the cache's files; returns the bytes freed. A process that is writing goes on in a new file."""
+    """Delete the cache's files and return the bytes freed. A process that is writing continues in a new file.
+
+    Args:
+        cache_dir: the cache's directory (default: `cache_directory()`).
+    """
     freed = 0
     for path in [*_files(cache_dir, SUFFIX), *_files(cache_dir, DAMAGED_SUFFIX)]:
         freed += path.stat().st_size
@@ -312,7 +349,7 @@ def _header(num_labels: int, key: bytes) -> bytes:
 
 
 def _halves(keys: NDArray[np.void]) -> NDArray[np.uint64]:
-    """void16 (rows,) as uint64 (rows, 2)."""
+    """Return keys, void16 (rows,), as uint64 (rows, 2)."""
     return np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
 
 

@@ -7,13 +7,13 @@ import warnings
 import numpy as np
 
 from ..data.augmentation import TokenKinds, augmented
-from ..data.columns import labelled_rows
 from ..data.dataset import Dataset
-from ..data.problem_types import SINGLE_LABEL
-from ..losses.labels import distillation_loss_parts
-from ..metrics.classification import Labels, Logits, accuracy, majority_share
+from ..data.labels import labelled_rows
+from ..metrics.classification import accuracy, majority_share
+from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
+from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
@@ -79,7 +79,7 @@ class Distillation:
             measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
         self.teacher.model.release()
         labels = measured_on.labels
-        if config.problem_type_of(labels) != SINGLE_LABEL or not labelled_rows(labels).any():
+        if not task_for(config, labels).one_label or not labelled_rows(labels).any():
             return
         measured, majority = accuracy(logits, labels), majority_share(labels)
         if data.eval is not None:
@@ -105,14 +105,13 @@ class Distillation:
         config: BertConfig,
     ) -> BatchLoss:
         """Return the distillation loss, see `losses.distillation_loss`, with the labels' and the teacher's part."""
-        parts = distillation_loss_parts(
+        parts = task_for(config, labels).teacher_loss(
             logits,
             self.teacher_logits[rows],
             labels,
             alpha=args.alpha,
             temperature=args.temperature,
             label_smoothing=args.label_smoothing_factor,
-            problem_type=config.problem_type_of(labels),
         )
         hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
         return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from ..data.dataset import Dataset
-from ..metrics.classification import Logits
+from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed
 from ..models.model import BertForSequenceClassification
 from ..system.progress import Progress

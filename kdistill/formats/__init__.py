@@ -1,1 +1,1 @@
-"""The file formats of weights, read into NumPy arrays."""
+"""File formats of weights: safetensors and those of torch.save."""

@@ -1,4 +1,4 @@
-"""A tensor inside a mapped file: described and bounded first, read only when asked for."""
+"""A tensor inside a mapped file: described and checked first, read on request."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A view on the bytes of one storage, as torch defines it: `shape`, `strides` and `offset` count elements.
+    """A view of the bytes of one storage, as torch defines it.
 
-    The storage holds whole elements.
+    Args:
+        element_type: a key of `ELEMENT_TYPES`.
+        shape: of the tensor.
+        strides: in elements, one for each axis.
+        offset: of the first element, in elements.
+        storage: uint8, the bytes of a whole number of elements.
 
-    Raises `ValueError` on construction when the view reaches outside the storage or is larger than it.
+    Raises:
+        ValueError: the view reaches outside the storage or has more elements than it.
     """
 
     element_type: str
@@ -56,11 +62,17 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether `read` can give the values."""
+        """Whether the elements are floating-point numbers, which `read` needs."""
         return self.element_type in _FLOATS
 
     def read(self) -> NDArray[np.float32]:
-        """The values as C-contiguous, aligned float32: the mapped file itself where it holds them so, else a copy."""
+        """Return the values as C-contiguous, aligned float32.
+
+        The array is a read-only view of the mapped file where the file holds them in this form, and a copy otherwise.
+
+        Raises:
+            ValueError: the elements are not floating-point numbers.
+        """
         if not self.is_float:
             raise ValueError(f"holds {self.element_type}; expected one of {', '.join(_FLOATS)}")
         elements = ELEMENT_TYPES[self.element_type]
@@ -76,7 +88,7 @@ class StoredTensor:
         return np.require(view, np.float32, ["C", "A"])
 
     def release(self) -> None:
-        """Gives the memory of the mapped file back, once the values were copied; it is read again if need be."""
+        """Give the mapped file's memory back to the system, after the values were copied; later reads load it again."""
         owner: Any = self.storage
         while isinstance(owner, (np.ndarray, memoryview)):
             owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
@@ -85,12 +97,12 @@ class StoredTensor:
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of a C-contiguous array."""
+    """Return the strides, in elements, of a C-contiguous array."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def map_file(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped and read-only. Raises `ValueError` for an empty file or a Git LFS pointer."""
+    """Return a read-only memory map of a file as uint8. Raises `ValueError` for an empty file or a Git LFS pointer."""
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     with path.open("rb") as file:

@@ -1,6 +1,7 @@
-"""State dicts that torch.save wrote: the zip format (since torch 1.6) and the legacy one before it.
+"""State dicts written by torch.save: the zip format (since torch 1.6) and the legacy format before it.
 
-Both hold one pickle, interpreted by `torch_pickle`, and raw storages, which stay where they are: in the mapped file.
+Both hold one pickle, which `torch_pickle` interprets, and raw storages, which stay in the mapped file until they are
+read.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ Bytes = NDArray[np.uint8]
 
 
 def read_torch_bin(path: Path) -> dict[str, StoredTensor]:
-    """All tensors of a state dict by name. No code in the file is run and no tensor is read yet.
+    """Return all tensors of a state dict by name. No code in the file is run and no tensor is read yet.
 
-    Raises `ValueError` naming the file when it is truncated, malformed, of another kind, or asks for anything but
-    tensors.
+    Raises:
+        ValueError: the file, which the message names, is truncated, malformed, of another kind, or its pickle needs
+            anything but tensors.
     """
     data = map_file(path)
     try:
@@ -67,7 +69,7 @@ def _read_zip(path: Path, data: Bytes) -> dict[str, StoredTensor]:
 
 
 def _zip_members(path: Path, data: Bytes) -> dict[str, Bytes]:
-    """The bytes of every member, mapped. Members are stored as they are, so an archive cannot grow when it is read."""
+    """Return the mapped bytes of every member by name. Only uncompressed members pass, so no archive can blow up."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -93,7 +95,7 @@ def _zip_members(path: Path, data: Bytes) -> dict[str, Bytes]:
 
 
 def _zip_data_offset(data: Bytes, entry: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: after its local header, whose name and padding may differ from the directory's."""
+    """Return where a member's bytes begin: after its local header, whose padding may differ from the directory's."""
     header = data[max(entry.header_offset, 0) :][:_ZIP_LOCAL_HEADER_BYTES].tobytes()
     if len(header) < _ZIP_LOCAL_HEADER_BYTES or not header.startswith(_ZIP_MAGIC):
         raise ValueError(f"the member {entry.filename!r} is not where the archive says")
@@ -102,7 +104,7 @@ def _zip_data_offset(data: Bytes, entry: zipfile.ZipInfo) -> int:
 
 
 def _read_legacy(data: Bytes) -> dict[str, StoredTensor]:
-    """Pickles of magic number, version, machine, state dict, storage keys; then each storage: length and elements."""
+    """Read pickles of magic number, version, machine, state dict and storage keys, then the storages one by one."""
     view = data.data
     magic, position = torch_pickle.load(view)
     if magic != _LEGACY_MAGIC:
@@ -117,7 +119,7 @@ def _read_legacy(data: Bytes) -> dict[str, StoredTensor]:
     keys, position = torch_pickle.load(view, position)
     tensors = _state_dict(state)
     if type(keys) is not list or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
-        raise ValueError("its list of storages is none")
+        raise ValueError("its list of storages is malformed")
     expected = {ref.storage.key: ref.storage for ref in tensors.values()}
     if set(keys) != set(expected):
         raise ValueError("its list of storages differs from those its tensors use")
@@ -167,7 +169,7 @@ def _bind(tensors: dict[str, TensorRef], storages: dict[str, Bytes]) -> dict[str
 
 
 def _part(storage: Bytes, ref: StorageRef) -> Bytes:
-    """The elements a tensor may use: all of the storage, or the view that the legacy format allows."""
+    """Return the bytes that a tensor may use: the whole storage, or the view of it that the legacy format allows."""
     if ref.view is None:
         return storage
     first, count = ref.view

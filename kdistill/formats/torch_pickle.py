@@ -1,9 +1,9 @@
-"""Pickles of tensors, interpreted by hand: the few opcodes that torch.save writes, and nothing that could run code.
+"""An interpreter for pickles of tensors: the few opcodes that torch.save writes, none of which can run code.
 
-Python's pickle module is a small machine that calls whatever the file names; here the names it may call are a closed
-list, and what they build are descriptions of tensors. Opcodes: the docstrings of Lib/pickletools.py; the objects:
-torch/serialization.py and torch/_utils.py. Every loop is bounded by the length of the input, nothing recurses, and
-containers are never expanded, so neither a cycle nor a nest of references costs more than it is long.
+Python's pickle module calls any function that a file names. Here the names are a closed list, and calling one builds a
+description of a tensor. Opcodes: docstrings of Lib/pickletools.py; objects: torch/serialization.py and torch/_utils.py.
+Every loop is bounded by the length of the input, nothing recurses, and containers are never expanded, so cycles and
+nested references cost no more than their bytes in the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ALLOWED = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER, *(("torch", name
 
 @dataclass(frozen=True)
 class Global:
-    """A name of the allowed list, not yet applied to anything."""
+    """A function or class of the allowed list, not yet called."""
 
     module: str
     name: str
@@ -38,7 +38,7 @@ class Global:
 
 @dataclass(frozen=True)
 class StorageRef:
-    """A storage by its key in the file. `view` is (first element, number of elements) of a part of it, or None."""
+    """A storage by its key in the file; `view` is (first element, number of elements) of a part of it, or None."""
 
     key: str
     element_type: str
@@ -57,10 +57,18 @@ class TensorRef:
 
 
 def load(data: bytes | memoryview, start: int = 0) -> tuple[Any, int]:
-    """Interpret the pickle that begins at `start`; return its value and the position after its end.
+    """Interpret the pickle that begins at `start`.
 
-    A value is made of None, bool, int, float, str, tuple, list, dict, `Global`, `StorageRef` and `TensorRef`.
-    Raises `ValueError` for a truncated or malformed pickle and for any opcode or name outside the allowed ones.
+    Args:
+        data: the file's bytes.
+        start: the position of the pickle's first byte.
+
+    Returns:
+        Its value and the position after its end. A value consists of None, bool, int, float, str, tuple, list, dict,
+        `Global`, `StorageRef` and `TensorRef`.
+
+    Raises:
+        ValueError: the pickle is truncated or malformed, or has an opcode or a name that is not allowed.
     """
     machine = _Machine(memoryview(data)[: start + MAX_PICKLE_BYTES], start)
     for _ in range(_MAX_OPERATIONS):
@@ -75,7 +83,7 @@ def load(data: bytes | memoryview, start: int = 0) -> tuple[Any, int]:
 
 
 class _Mark:
-    """What MARK pushes."""
+    """The object that the opcode MARK pushes."""
 
 
 _MARK = _Mark()
@@ -102,7 +110,7 @@ class _Machine:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def line(self) -> str:
-        """Text up to a newline, as in GLOBAL; names are short."""
+        """Take text up to a newline, as in the opcode GLOBAL."""
         characters = bytearray()
         while (character := self.byte()) != 0x0A:
             characters.append(character)
@@ -112,7 +120,7 @@ class _Machine:
         self.stack.append(value)
 
     def peek(self) -> Any:
-        """The topmost value; MARK is none."""
+        """Return the topmost value. A mark does not count as one."""
         if not self.stack or self.stack[-1] is _MARK:
             raise ValueError(f"takes a value from an empty stack at byte {self.position - 1}")
         return self.stack[-1]
@@ -134,7 +142,7 @@ class _Machine:
         return [self.pop() for _ in range(count)][::-1]
 
     def top(self, kind: type) -> Any:
-        """The topmost value, left in place, which an operation is about to fill."""
+        """Return the topmost value, which an operation is about to fill, and leave it on the stack."""
         value = self.peek()
         if type(value) is not kind:
             raise ValueError(f"fills a {type(value).__name__} as if it were a {kind.__name__}")
@@ -175,7 +183,7 @@ class _Machine:
             raise ValueError(f"calls {function.name} with arguments it does not take")
 
     def build(self) -> None:
-        """Set attributes, which a state dict does for its `_metadata`; they say nothing about tensors."""
+        """Drop the attributes to set: a state dict sets its `_metadata`, which does not concern the tensors."""
         if type(self.pop()) is not dict:
             raise ValueError("sets attributes from something other than a dict")
         self.top(dict)
@@ -185,7 +193,7 @@ class _Machine:
 
 
 def _fill(target: dict[Any, Any], pairs: Any) -> None:
-    """Only plain keys: the hash of a deep tuple recurses in C, without a limit."""
+    """Set the pairs in `target`. Keys must be plain, because hashing a deep tuple recurses in C without a limit."""
     for key, value in pairs:
         if not isinstance(key, (str, int)):
             raise ValueError(f"uses a {type(key).__name__} as a key; expected a str or an int")
@@ -193,7 +201,7 @@ def _fill(target: dict[Any, Any], pairs: Any) -> None:
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Empty, or from a list of pairs as Python 2 wrote it."""
+    """Build an OrderedDict from no arguments, or from a list of pairs as Python 2 wrote it."""
     pairs = arguments[0] if len(arguments) == 1 else []
     if len(arguments) > 1 or type(pairs) is not list or any(type(p) not in (list, tuple) or len(p) != 2 for p in pairs):
         raise ValueError("calls OrderedDict with arguments it does not take")
@@ -203,29 +211,32 @@ def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRef:
-    """storage, storage_offset, size, stride, requires_grad, backward_hooks[, metadata]"""
+    """Describe a tensor from (storage, offset, size, stride, requires_grad, backward_hooks[, metadata])."""
     if len(arguments) in (6, 7) and isinstance(arguments[0], StorageRef):
         storage, offset, shape, strides = arguments[:4]
         if type(offset) is int and _are_integers(shape) and _are_integers(strides):
             return TensorRef(storage, offset, shape, strides)
-    raise ValueError("rebuilds a tensor from arguments that describe none")
+    raise ValueError("rebuilds a tensor from malformed arguments")
 
 
 def _storage(identifier: Any) -> StorageRef:
-    """("storage", storage class, key, location, number of elements[, view]); view is (key, offset, size) or None."""
+    """Describe a storage from ("storage", class, key, location, number of elements[, view]).
+
+    view is (key, offset, size) or None.
+    """
     if type(identifier) is tuple and len(identifier) in (5, 6):
         kind, storage_class, key, _location, numel, *rest = identifier
         if kind == "storage" and isinstance(storage_class, Global) and storage_class.name in STORAGE_TYPES:
             view = _view(rest[0]) if rest and rest[0] is not None else None
             if type(key) is str and type(numel) is int:
                 return StorageRef(key, STORAGE_TYPES[storage_class.name], numel, view)
-    raise ValueError("refers to a storage by something that describes none")
+    raise ValueError("gives a malformed reference to a storage")
 
 
 def _view(value: Any) -> tuple[int, int]:
     if type(value) is tuple and len(value) == 3 and _are_integers(value[1:]):
         return value[1], value[2]
-    raise ValueError("describes a part of a storage by something that is none")
+    raise ValueError("gives a malformed view of a storage")
 
 
 def _are_integers(value: Any) -> bool:
@@ -240,7 +251,7 @@ _STOP = ord(".")
 _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
     ord(code): operation
     for code, operation in {
-        "\x80": lambda m: m.take(1),  # the protocol, which the opcodes that follow make plain
+        "\x80": lambda m: m.take(1),  # the protocol; the opcodes that follow do not depend on it
         "(": lambda m: m.push(_MARK),
         "N": lambda m: m.push(None),
         "\x88": lambda m: m.push(True),

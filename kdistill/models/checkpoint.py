@@ -1,9 +1,8 @@
-"""Weights of a model directory: found, mapped, renamed to canonical names and checked before memory is taken."""
+"""Weights of a model directory: found, mapped, renamed to canonical names and checked before memory is allocated."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,32 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.mapped_tensor import StoredTensor
-from ..formats.safetensors import read_safetensors
+from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
-from ..system.files import atomic_path, read_json_object, scratch_directory
+from ..system.files import read_json_object
+from .architectures.bert import BERT
 
 WEIGHTS_FILE = "model.safetensors"
-# In the order of preference, as in transformers; each index stands for the shards it lists.
+# In the order of preference of transformers; each index stands for the shards it lists.
 WEIGHTS_FILES = (
     WEIGHTS_FILE,
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_PREFIX = "bert."
-_CLASSIFIER = "classifier."
-_OPTIONAL_PREFIXES = (_CLASSIFIER, "bert.pooler.")
+_CLASSIFIER = BERT.stored_prefixes("head.output")
+_HEAD = BERT.stored_prefixes("head.")
+_LAYERS = BERT.stored_prefixes("layer.")
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Weights(Mapping[str, NDArray[np.float32]]):
-    """Canonical name -> float32 C-contiguous array, read when asked for; read-only where it is the mapped file itself.
+    """A mapping from canonical names to float32 C-contiguous arrays, which are read on access.
 
-    `ignored` lists names in the file that a classifier has no use for, such as the heads `cls.*`; `missing` lists the
-    names of the classifier and the pooler that the file does not have; `mismatched` gives the shape in the file of what
-    it has in another shape, where `read_weights` was told to leave that out.
+    An array is read-only where it is a view of the mapped file.
+
+    Attributes:
+        tensors: canonical name -> tensor in the file.
+        ignored: names in the file that a classifier does not use, such as the heads `cls.*`.
+        missing: canonical names of the classifier and the pooler that the file lacks.
+        mismatched: canonical name -> shape in the file, of the tensors that `ignore_mismatched_sizes` left out.
     """
 
     tensors: Mapping[str, StoredTensor]
@@ -49,7 +53,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return self.tensors[name].read()
 
     def release(self, name: str) -> None:
-        """Gives back the memory that a tensor's part of the mapped file takes; for one that was copied."""
+        """Give back the memory of a tensor's part of the mapped file, after its values were copied."""
         self.tensors[name].release()
 
     def __iter__(self) -> Iterator[str]:
@@ -62,20 +66,20 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 def read_weights(
     directory: Path, shapes: Mapping[str, tuple[int, ...]], *, ignore_mismatched_sizes: bool = False
 ) -> Weights:
-    """The weights in `directory` for a model whose parameters have these canonical names and shapes.
+    """Find and check the weights in `directory` for a model with these parameters.
 
-    Reads safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
-    bfloat16; names with or without the prefix `bert.` and LayerNorm's old gamma and beta.
+    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
+    bfloat16, with or without the prefix `bert.`, and with LayerNorm's old names gamma and beta.
 
     Args:
         directory: where the files are.
-        shapes: canonical name -> shape, one for each parameter.
-        ignore_mismatched_sizes: leave out tensors whose shape in the file is another one, instead of raising.
+        shapes: canonical name -> shape of each parameter.
+        ignore_mismatched_sizes: leave out tensors of another shape instead of raising.
 
     Raises:
-        FileNotFoundError: `directory` holds no weights, or not all shards.
-        ValueError: a file is damaged or hostile, a shape or type differs, or a weight is missing that only pretraining
-            can give (all but the classifier's and the pooler's).
+        FileNotFoundError: `directory` has no weights, or not all shards.
+        ValueError: a file is damaged or hostile, a shape or type differs, or a weight outside of classifier and pooler
+            is missing.
     """
     path = _find_weights(directory)
     stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
@@ -95,13 +99,13 @@ def read_weights(
     for name, tensor in found.items():
         if not tensor.is_float:
             raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
-    extra_layers = [name for name in ignored if name.removeprefix(_PREFIX).startswith("encoder.layer.")]
+    extra_layers = [name for name in ignored if (BERT.prefix + name.removeprefix(BERT.prefix)).startswith(_LAYERS)]
     if extra_layers:
         raise ValueError(
             f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
         )
     missing = [name for name in shapes if name not in found]
-    lost = [name for name in missing if not name.startswith(_OPTIONAL_PREFIXES)]
+    lost = [name for name in missing if not name.startswith(_HEAD)]
     if lost:
         raise ValueError(
             f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
@@ -112,33 +116,13 @@ def read_weights(
 
 
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write `arrays` as safetensors, atomically, to `path`, or to model.safetensors when `path` is a directory."""
+    """Write `arrays` by name as safetensors, atomically, to `path`, or to model.safetensors if that is a directory."""
     path = Path(path)
     write_safetensors(path / WEIGHTS_FILE if path.is_dir() else path, arrays, {"format": "pt"})
 
 
-def write_safetensors(
-    path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: dict[str, str] | None = None
-) -> None:
-    """Write `arrays` as safetensors, atomically. The library has temporary files of its own, so it gets a directory."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with atomic_path(path) as temporary, scratch_directory(path) as scratch:
-        written = scratch / path.name
-        try:
-            save_file(contiguous, written, metadata)
-        except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # a full disk, in the library's words
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        written.replace(temporary)
-
-
 def _find_weights(directory: Path) -> Path:
-    """The file of weights, or the index of its shards, that `directory` holds."""
+    """Return the file of weights in `directory`, or the index of its shards."""
     for name in WEIGHTS_FILES:
         if (directory / name).is_file():
             return directory / name
@@ -167,23 +151,23 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
 
 
 def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The parameter that a name in a file stands for, or None."""
+    """Return the parameter that a name in a file stands for, or None."""
     for old, new in _OLD_SUFFIXES.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return next((candidate for candidate in (name, _PREFIX + name) if candidate in shapes), None)
+    return next((candidate for candidate in (name, BERT.prefix + name) if candidate in shapes), None)
 
 
 def _why_mismatched(
     path: Path, mismatched: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """Names the tensor that says most: the classifier's only when nothing else is amiss."""
+    """Return an error message about the most telling tensor: one of the classifier only if all others fit."""
     name = min(mismatched, key=lambda name: name.startswith(_CLASSIFIER))
     message = f"{path} has {name!r} of shape {mismatched[name]}; the configuration expects {tuple(shapes[name])}"
     if not name.startswith(_CLASSIFIER):
         return message
     return (
-        f"{message}: the file's classifier tells {mismatched[name][0]} labels apart, and the model is to have "
+        f"{message}: the file's classifier has {mismatched[name][0]} labels, and the model is to have "
         f"{shapes[name][0]}. Leave num_labels, id2label and label2id as they are to use it, or pass "
         "ignore_mismatched_sizes=True (--ignore-mismatched-sizes) to begin with a new classifier"
     )

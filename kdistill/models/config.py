@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import operator
@@ -16,9 +15,10 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from ..data.problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from ..hub import resolve
+from ..losses.problem_types import PROBLEM_TYPES, REGRESSION, deduced_problem_type
 from ..system.files import atomic_write, read_json_object
+from ..system.names import did_you_mean
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
@@ -26,7 +26,7 @@ _SHAPE_BEGINS = re.compile(r"L\d+-")
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
-# What BERT classifiers can also be in transformers and not here: the only value that is accepted.
+# Settings of transformers that have only one value here.
 _FIXED = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -34,21 +34,25 @@ _FIXED = {
     "add_cross_attention": False,
     "pruned_heads": {},
 }
-# Keys of a config.json that `to_dict` writes itself, or that speak of the file it was read from.
+# Keys of a config.json that `to_dict` writes itself, or that describe the file it was read from.
 _REWRITTEN = ("model_type", "architectures", "dtype", "torch_dtype", "_name_or_path", "num_labels", "_num_labels")
 
 
 @dataclass(frozen=True, init=False, repr=False, kw_only=True)
 class BertConfig:
-    """Shape and constants of a BERT classifier. Immutable; `replace` makes a changed one.
+    """Shape and constants of a BERT classifier. Immutable; `replace` returns a changed copy.
 
-    All arguments are keywords. `num_labels` alone gives the labels `LABEL_0`, `LABEL_1`, ...; `id2label` or `label2id`
-    names them, and the other one follows. `extra` holds what a config.json says beyond these fields; it is written
-    back and takes no part in comparisons.
+    All arguments are keywords, with the names and defaults of `transformers.BertConfig`.
+
+    Args:
+        num_labels: number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
+        id2label: id -> label, ids from 0 without gaps; `label2id` follows from it.
+        label2id: label -> id; `id2label` follows from it.
+        extra: the content of a config.json beyond these fields. It is written back and ignored in comparisons.
 
     Raises:
         TypeError: an unknown argument (the message suggests the nearest name) or a value of the wrong type.
-        ValueError: a value that no BERT classifier can have, or that kdistill does not compute.
+        ValueError: a value that a BERT classifier cannot have, or that kdistill does not compute.
     """
 
     vocab_size: int = 30522
@@ -77,7 +81,7 @@ class BertConfig:
         names = [entry.name for entry in dataclasses.fields(self)]
         for name in values:
             if name not in names:
-                raise TypeError(f"BertConfig has no argument {name!r}{_suggestion(name, [*names, 'num_labels'])}")
+                raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
         values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
         for name in names:
@@ -91,14 +95,19 @@ class BertConfig:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the outputs are numbers: `problem_type` says so, or is None with one output, as in transformers."""
+        """Whether the problem is a regression: by `problem_type`, or one output without one, as in transformers."""
         return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration that a parsed config.json describes; absent fields take their defaults.
+        """Return the configuration that a parsed config.json describes; absent fields take their defaults.
 
-        Raises as the constructor, and `ValueError` unless `model_type` is "bert".
+        Args:
+            values: the content of config.json.
+
+        Raises:
+            TypeError: a value has the wrong type.
+            ValueError: `model_type` is not "bert", or the constructor does not accept a value.
         """
         if values.get("model_type") != "bert":
             found = f"is {values['model_type']!r}" if "model_type" in values else "is absent"
@@ -110,7 +119,7 @@ class BertConfig:
         return cls(num_labels=num_labels, extra=extra, **known)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a config.json that `transformers` reads as a BertForSequenceClassification in float32."""
+        """Return the content of a config.json for a BertForSequenceClassification in float32 of `transformers`."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "extra"}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
         written = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "dtype": "float32"}
@@ -125,9 +134,17 @@ class BertConfig:
         revision: str | None = None,
         **changes: Any,
     ) -> Self:
-        """The configuration in the config.json of a model directory or hub id (see `hub.resolve`).
+        """Read the config.json of a model.
 
-        `changes` are arguments of the constructor that replace what is in the file, see `replace`.
+        Args:
+            path_or_id: a model directory or a hub id.
+            token: the hub's access token (None or True: that of `hf auth login`; False: no token).
+            revision: a branch, tag or commit on the hub (default: main).
+            changes: arguments of the constructor that replace values of the file, see `replace`.
+
+        Raises:
+            FileNotFoundError: there is no config.json, see `hub.resolve`.
+            TypeError, ValueError: the file is malformed or describes another architecture.
         """
         path = resolve(path_or_id, [[CONFIG_FILE]], token=token, revision=revision) / CONFIG_FILE
         content = read_json_object(path)
@@ -138,32 +155,28 @@ class BertConfig:
         return config.replace(**changes)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write config.json into `directory`, made if missing."""
+        """Write config.json into `directory`, which is created if missing."""
         Path(directory).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         atomic_write(Path(directory) / CONFIG_FILE, text.encode())
 
     def problem_type_of(self, labels: NDArray[Any]) -> str:
-        """`problem_type`, or where it is None what transformers deduces from `num_labels` and the labels' dtype.
+        """Return `problem_type`, or if it is None the one that transformers deduces from the labels.
 
-        One output is a regression; several are single_label_classification when the labels are whole numbers and
-        multi_label_classification otherwise.
+        One output means regression; several outputs mean single_label_classification for labels of an integer dtype and
+        multi_label_classification for any other.
         """
-        if self.is_regression:
-            return REGRESSION
-        if self.problem_type is not None:
-            return self.problem_type
-        return SINGLE_LABEL if labels.dtype.kind in "iu" else MULTI_LABEL
+        return self.problem_type or deduced_problem_type(self.num_labels, labels)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some arguments of the constructor changed; new labels in any form replace the old ones."""
+        """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         if changes.keys() & {"num_labels", "id2label", "label2id"}:
             del values["id2label"], values["label2id"]
         return type(self)(**(values | changes))
 
     def __repr__(self) -> str:
-        """The call that makes this configuration, without what is at its default."""
+        """Return the constructor's call for this configuration, without arguments at their defaults."""
         changed = [
             f"{entry.name}={getattr(self, entry.name)!r}"
             for entry in dataclasses.fields(self)
@@ -204,7 +217,7 @@ class BertConfig:
 
 
 def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:
-    """The label of each id, in the order of the ids, from whichever of the three arguments are given."""
+    """Return the label of each id, in the order of the ids, from those of the three arguments that are given."""
     if label2id is not None:
         label2id = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
     if id2label is not None:
@@ -223,7 +236,7 @@ def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, s
 
 
 def _pairs(name: str, mapping: Any) -> dict[int, str]:
-    """`{id: label}` with ids 0..n-1."""
+    """Return `{id: label}`, sorted by id, after checking that the ids are 0..n-1."""
     found: dict[int, str] = {}
     for key, label in _items(name, mapping):
         if not isinstance(label, str):
@@ -235,7 +248,7 @@ def _pairs(name: str, mapping: Any) -> dict[int, str]:
 
 
 def _id(name: str, value: Any) -> int:
-    """An id of a label map. JSON turns those of a config.json into strings, and many write label2id likewise."""
+    """Return an id of a label map as an int: JSON turns keys into strings, and many files have such ids in label2id."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
         value = int(value)
     return _integer(f"an id in {name}", value, 0, _MAX_LABELS - 1)
@@ -256,7 +269,7 @@ def _invert(labels: Mapping[int, str]) -> dict[str, int]:
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int in [low, high]; a bool or a float is no integer."""
+    """Return `value` as an int in [low, high]; a bool or a float does not count as an integer."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -280,18 +293,17 @@ def _real(name: str, value: Any) -> float:
     return number
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
-
-
 _DEFAULT = BertConfig()
 
 
 def shape_of(name: str) -> dict[str, int] | None:
-    """The fields of a config that a name such as L2-H128-A2 stands for; None for any other, or a directory.
+    """Return the config fields of a shape such as L2-H128-A2, or None for another name or a directory.
 
-    Raises ValueError for a name that begins as a shape does and is none.
+    Args:
+        name: `L<layers>-H<hidden size>-A<heads>`; the intermediate size is four times the hidden size.
+
+    Raises:
+        ValueError: the name begins like a shape but is not one.
     """
     if Path(name).is_dir() or not _SHAPE_BEGINS.match(name):
         return None

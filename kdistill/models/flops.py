@@ -1,4 +1,4 @@
-"""Floating-point operations: those of a model's passes, and how many a second this machine can do."""
+"""Floating-point operations of a model's passes, and the machine's peak of them per second."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from .. import _core
 from .config import BertConfig
 
 _TRIES = 12
-_TRY_ROUNDS = 6_000_000  # some 20 ms on a fast core: long beside a thread's wake-up and a moment of a higher clock
+_TRY_ROUNDS = 6_000_000  # about 20 ms on a fast core, much longer than a thread's wake-up and short bursts of the clock
 
 
 def forward_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
-    """Operations of the matrix products in one evaluation of sequences of these lengths, real tokens only.
+    """Return the operations of all matrix products in one evaluation of sequences of these lengths.
 
-    A product of (m, k) with (k, n) counts 2 m k n. Nothing else counts: no padding, no activation, no norm.
+    A product of (m, k) with (k, n) counts 2 m k n. Padding, activations and norms do not count.
 
     Args:
         config: the model's shape.
-        lengths: (B,), tokens of each sequence.
-        cls_only: the last layer for the [CLS] rows alone, with the weights of keys and values absorbed by the query, as
-            kdistill executes it; False: for all tokens, as PyTorch and ONNX Runtime do.
+        lengths: integers (B,), tokens of each sequence.
+        cls_only: True when the last layer computes the [CLS] rows alone and the query absorbs the weights of keys and
+            values, as kdistill does; False when it computes all tokens, as PyTorch and ONNX Runtime do.
     """
     linear, attention = _products(config, lengths, cls_only)
     return linear + attention
 
 
 def training_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
-    """The same of a forward pass and a backward pass.
+    """Return the operations of a forward and a backward pass, for the arguments of `forward_flops`.
 
     Backward has two products for each one with a weight (the gradients of both operands), and five for attention's
     two: the scores again, and the gradients of values, probabilities, queries and keys.
@@ -41,7 +41,7 @@ def training_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls
 
 
 def _products(config: BertConfig, lengths: NDArray[np.integer[Any]], cls_only: bool) -> tuple[float, float]:
-    """Operations of the products with weights, and of attention's own two."""
+    """Return the operations of the products with weights, and those of attention's two products."""
     lengths = np.asarray(lengths, np.float64)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())
     C, F = float(config.hidden_size), float(config.intermediate_size)
@@ -55,9 +55,15 @@ def _products(config: BertConfig, lengths: NDArray[np.integer[Any]], cls_only: b
 
 
 def peak_flops(threads: int) -> float:
-    """float32 operations a second that `threads` threads do together in multiply-adds without memory, measured.
+    """Measure the peak of float32 operations per second, in multiply-adds on registers with the ISA level in use.
 
-    With the instruction set in use (`isa_level()`); takes about 0.2 s.
+    Takes about 0.2 s.
+
+    Args:
+        threads: how many threads work together.
+
+    Returns:
+        Operations per second of all threads together.
     """
     best = 0.0
     for _ in range(_TRIES):

@@ -7,27 +7,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .architectures.bert import BERT
 from .config import BertConfig
 
-WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
-_POSITION = "bert.embeddings.position_embeddings.weight"
-_TYPE = "bert.embeddings.token_type_embeddings.weight"
-_NORM_WEIGHT = "bert.embeddings.LayerNorm.weight"
-_LAYER = "bert.encoder.layer."
+WORD_EMBEDDINGS, _POSITION, _TYPE, _NORM_WEIGHT = (
+    BERT.stored_name(f"embeddings.{name}") for name in ("word", "position", "type", "norm")
+)
 _BLOCK_ROWS = 2048
 
 
 def random_tensor(
-    name: str, shape: tuple[int, ...], config: BertConfig, generator: np.random.Generator
+    canonical: str, shape: tuple[int, ...], config: BertConfig, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Returns a tensor as `transformers` initialises it.
+    """Returns the tensor of a canonical name as `transformers` initialises it.
 
     Matrices N(0, initializer_range) with the padding token's row 0, biases 0, LayerNorm weights 1.
     """
     if len(shape) == 1:
-        return np.full(shape, 1.0 if name.endswith("LayerNorm.weight") else 0.0, np.float32)
+        return np.full(shape, 1.0 if canonical.endswith("norm") else 0.0, np.float32)
     values = generator.standard_normal(shape, dtype=np.float32) * np.float32(config.initializer_range)
-    if name == WORD_EMBEDDINGS and config.pad_token_id is not None:
+    if canonical == "embeddings.word" and config.pad_token_id is not None:
         values[config.pad_token_id] = 0
     return values
 
@@ -49,8 +48,8 @@ def teacher_tensors(
             f"config.hidden_size is {config.hidden_size}; it can be at most the teacher's, {teacher_config.hidden_size}"
         )
     if config.hidden_size == teacher_config.hidden_size:
-        tensors = {name: value for name, value in teacher.items() if name.startswith("bert.embeddings.")}
-        tensors |= {name: value for name, value in teacher.items() if name.startswith("bert.pooler.")}
+        copied = BERT.stored_prefixes("embeddings.") + BERT.stored_prefixes("head.dense")
+        tensors = {name: value for name, value in teacher.items() if name.startswith(copied)}
     else:
         tensors = _projected_embeddings(teacher_config, teacher, config, token_counts)
     return tensors | _copied_layers(teacher_config, teacher, config, layers)
@@ -145,10 +144,11 @@ def _copied_layers(
     if len(layers) != count or not all(0 <= layer < available for layer in layers):
         raise ValueError(f"layers is {list(layers)}; expected {count} numbers from 0 to {available - 1}")
     tensors: dict[str, NDArray[np.float32]] = {}
+    (layer,) = BERT.stored_prefixes("layer.")
     for ours, theirs in enumerate(layers):
-        prefix = f"{_LAYER}{theirs}."
+        prefix = f"{layer}{theirs}."
         tensors |= {
-            f"{_LAYER}{ours}.{name.removeprefix(prefix)}": value
+            f"{layer}{ours}.{name.removeprefix(prefix)}": value
             for name, value in teacher.items()
             if name.startswith(prefix)
         }

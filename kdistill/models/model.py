@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from ..data.dataset import Batch, pack
+from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..losses.labels import label_loss
-from ..system.html_tables import folded, html_table
 from ..system.memory import workspace
+from ..system.notebook import folded, html_table
 from ..system.threads import aligned_zeros, get_num_threads
+from .architectures.bert import BERT
 from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
 from .config import CONFIG_FILE, BertConfig
 from .initialization import random_tensor, teacher_tensors
@@ -32,10 +33,7 @@ logger = logging.getLogger(__name__)
 
 _HASHED_FLOATS = 1 << 22  # in one go
 # Fields of a config that change the logits of given weights and ids; they are part of `weights_hash`.
-_LOGIT_FIELDS = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
-    *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "num_labels"),
-)
+_LOGIT_FIELDS = ("num_labels", *(field for name, field in BERT.fields.items() if "dropout" not in name))
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class SequenceClassifierOutput:
     logits: NDArray[np.float32]
 
 
-class Follower(Protocol):
-    """What moves rows of the word embeddings late, such as AdamW, and brings them up to date on request."""
+class PendingUpdates(Protocol):
+    """Row updates that an optimiser has postponed. The model applies them before it reads a row."""
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
 
@@ -74,13 +72,18 @@ class BertForSequenceClassification(NamedParameters):
     def __init__(self, config: BertConfig, seed: int = 0) -> None:
         self._allocate(config, seed)
         generator = np.random.Generator(np.random.Philox(seed))
-        for name, view in TensorViews(self._parameters, self.layout).items():
-            view[:] = random_tensor(name, view.shape, config, generator)
+        views = TensorViews(self._parameters, self.layout)
+        for tensor in self.layout:
+            views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
     def _allocate(self, config: BertConfig, seed: int) -> None:
-        size, tensors = _core.bert_layout(_sizes(config))
+        self._shape = BERT.encoder(config), BERT.classifier_head(config)
+        size, tensors = _core.layout(*self._shape)
         self.config = config
-        self.layout = [Tensor(*entry) for entry in tensors]
+        self.layout = [
+            Tensor(BERT.stored_name(canonical), shape, offset, decay, canonical)
+            for canonical, shape, offset, decay in tensors
+        ]
         self.frozen = False
         self.dropout_seed = seed
         self.optimizer_step = 0
@@ -89,21 +92,11 @@ class BertForSequenceClassification(NamedParameters):
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False
         self._hash: str | None = None
-        self._follower: Follower | None = None
+        self._pending: PendingUpdates | None = None
         self.core = self._new_core()
 
-    def _new_core(self) -> _core.Bert:
-        config = self.config
-        classifier = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return _core.Bert(
-            _sizes(config),
-            config.hidden_act,
-            config.layer_norm_eps,
-            (config.hidden_dropout_prob, config.attention_probs_dropout_prob, classifier),
-            self._parameters,
-            self._gradients,
-            workspace,
-        )
+    def _new_core(self) -> _core.Model:
+        return _core.Model(*self._shape, self._parameters, self._gradients, workspace)
 
     @classmethod
     def from_pretrained(
@@ -176,13 +169,15 @@ class BertForSequenceClassification(NamedParameters):
                 f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
             )
         generator = np.random.Generator(np.random.Philox(self.dropout_seed))
-        for name, view in TensorViews(self._parameters, self.layout).items():
+        views = TensorViews(self._parameters, self.layout)
+        for tensor in self.layout:
+            name, view = tensor.name, views[tensor.name]
             if name in weights:
                 view[:] = weights[name]
                 weights.release(name)
                 _check_finite(directory, name, view)
             else:
-                view[:] = random_tensor(name, view.shape, self.config, generator)
+                view[:] = random_tensor(tensor.canonical, tensor.shape, self.config, generator)
 
     @classmethod
     def from_teacher(
@@ -234,16 +229,16 @@ class BertForSequenceClassification(NamedParameters):
 
     # ---- parameters and gradients
 
-    def follow(self, follower: Follower) -> None:
-        """Names what moves this model's rows late; a former one first brings them up to date."""
-        if self._follower is not follower:
-            self._settle()
-            self._follower = follower
+    def track_pending_updates(self, updates: PendingUpdates) -> None:
+        """Remember the optimiser that postpones updates of this model's rows, after applying those of a former one."""
+        if self._pending is not updates:
+            self._apply_pending_updates()
+            self._pending = updates
 
-    def _settle(self) -> None:
-        """Brings all parameters up to date."""
-        if self._follower is not None:
-            self._follower.catch_up()
+    def _apply_pending_updates(self) -> None:
+        """Apply all postponed updates, so that every parameter is up to date."""
+        if self._pending is not None:
+            self._pending.catch_up()
 
     @property
     def parameters(self) -> TensorViews:
@@ -257,7 +252,7 @@ class BertForSequenceClassification(NamedParameters):
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
             return self.flat_parameters
-        self._settle()
+        self._apply_pending_updates()
         self._handed_out = True
         return self._parameters
 
@@ -270,7 +265,7 @@ class BertForSequenceClassification(NamedParameters):
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
         """All parameters as one read-only array; `load_flat` writes it."""
-        self._settle()
+        self._apply_pending_updates()
         return _read_only(self._parameters)
 
     @property
@@ -290,7 +285,7 @@ class BertForSequenceClassification(NamedParameters):
         """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
-        self._settle()
+        self._apply_pending_updates()
         try:
             yield self._parameters
         finally:
@@ -316,9 +311,9 @@ class BertForSequenceClassification(NamedParameters):
     def freeze(self) -> Self:
         """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
         if not self.frozen:
-            self._settle()
+            self._apply_pending_updates()
             self.frozen = True
-            self._follower = None
+            self._pending = None
             self._gradients = None
             self.core = self._new_core()
             self._hash = None
@@ -356,7 +351,7 @@ class BertForSequenceClassification(NamedParameters):
             attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
             token_type_ids: like input_ids; default zeros.
             labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
-                `config.problem_type_of(labels)`, see `losses.label_loss`. One output takes (B,) numbers.
+                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
 
         Raises:
             ValueError: an id, a length or a mask out of range; names argument and position.
@@ -370,7 +365,7 @@ class BertForSequenceClassification(NamedParameters):
         logits = self.forward(pack(input_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)
-        loss, _ = label_loss(logits, labels, self.config.problem_type_of(np.asarray(labels)))
+        loss, _ = label_loss(logits, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss, logits)
 
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
@@ -388,9 +383,9 @@ class BertForSequenceClassification(NamedParameters):
         ids, types, starts = pack(batch)
         if train:
             self.trainable_core()
-        if self._follower is not None:
+        if self._pending is not None:
             self.core.check(ids, types, starts)
-            self._follower.catch_up(ids)
+            self._pending.catch_up(ids)
         if self._handed_out:
             self.core.touch()
         logits = self.core.forward(
@@ -415,7 +410,7 @@ class BertForSequenceClassification(NamedParameters):
         """
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
-    def trainable_core(self) -> _core.Bert:
+    def trainable_core(self) -> _core.Model:
         """Returns the core with gradients, which are allocated when first needed; an error if frozen."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
@@ -435,7 +430,7 @@ class BertForSequenceClassification(NamedParameters):
     def _repr_html_(self) -> str:
         """What Jupyter shows: the shape, and behind a line to open every tensor."""
         c = self.config
-        words = int(np.prod(next(tensor.shape for tensor in self.layout if "word_embeddings" in tensor.name)))
+        words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == "embeddings.word")))
         rows = [
             ("layers", c.num_hidden_layers),
             ("hidden size", c.hidden_size),
@@ -466,11 +461,3 @@ def _check_finite(directory: Path, name: str, values: NDArray[np.float32]) -> No
     """Raises for weights that a diverged training left, or a damaged file. NaN is its array's least and greatest."""
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise ValueError(f"{directory} has {name!r} with values that are not finite (NaN or infinity)")
-
-
-def _sizes(config: BertConfig) -> tuple[int, ...]:
-    """The sizes in the order the core takes them."""
-    return (
-        *(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size),
-        *(config.vocab_size, config.max_position_embeddings, config.type_vocab_size, config.num_labels),
-    )

@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Flat = NDArray[np.float32]
+_EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
 
 
 class Tensor(NamedTuple):
-    """A named tensor's place in the flat arrays; `decay` says whether weight decay applies to it."""
+    """A named tensor's place in the flat arrays; `decay` says whether weight decay applies to it.
+
+    `name` is that of a checkpoint, `canonical` the core's.
+    """
 
     name: str
     shape: tuple[int, ...]
     offset: int
     decay: bool
+    canonical: str
 
 
 class TensorViews(Mapping[str, Flat]):
@@ -35,7 +40,8 @@ class TensorViews(Mapping[str, Flat]):
         self._tensors = {tensor.name: tensor for tensor in layout}
 
     def __getitem__(self, name: str) -> Flat:
-        _, shape, offset, _ = self._tensors[name]
+        tensor = self._tensors[name]
+        shape, offset = tensor.shape, tensor.offset
         flat = self._flat() if callable(self._flat) else self._flat
         return flat[offset : offset + int(np.prod(shape))].reshape(shape)
 
@@ -85,9 +91,7 @@ class NamedParameters(ABC):
         if only_trainable and self.frozen:
             return 0
         counted = [
-            tensor.shape
-            for tensor in self.layout
-            if not (exclude_embeddings and tensor.name.endswith("_embeddings.weight"))
+            tensor.shape for tensor in self.layout if not (exclude_embeddings and tensor.canonical in _EMBEDDINGS)
         ]
         return sum(int(np.prod(shape)) for shape in counted)
 

@@ -1,4 +1,4 @@
-"""How far a measured accuracy can be trusted: intervals, a test between two models, agreement and calibration."""
+"""Assess how far a measured accuracy can be trusted: intervals, a test of two models, agreement and calibration."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import labelled_rows
-from ..data.problem_types import REGRESSION, SINGLE_LABEL
-from ..metrics.classification import Labels, Logits, softmax
+from ..data.labels import labelled_rows
+from ..metrics.classification import softmax
+from ..metrics.prediction import Labels, Logits
 
 Z_95 = statistics.NormalDist().inv_cdf(0.975)
 CALIBRATION_BINS = 15
@@ -29,9 +29,13 @@ class Interval(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """McNemar's test. only_first, only_second: rows that one of the models alone has right. p_value: two-sided.
+    """McNemar's test.
 
-    exact: whether the p-value is that of the binomial distribution.
+    Attributes:
+        only_first: rows that the first model alone has right.
+        only_second: rows that the second model alone has right.
+        p_value: two-sided.
+        exact: whether the p-value is that of the binomial distribution.
     """
 
     only_first: int
@@ -58,32 +62,22 @@ class Spread(NamedTuple):
 
 
 def wilson_interval(share: float, n: int) -> Interval:
-    """95 % confidence interval of a share measured on n rows (Wilson, 1927, doi:10.1080/01621459.1927.10502953)."""
+    """Return the 95 % confidence interval of a share of n rows (Wilson, 1927, doi:10.1080/01621459.1927.10502953)."""
     centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def right_rows(logits: Logits, labels: Labels, problem_type: str) -> NDArray[np.bool_] | None:
-    """Which labelled rows the model has right, bool (labelled rows,): of several labels, all. None for regression."""
-    if problem_type == REGRESSION:
-        return None
-    labelled = labelled_rows(labels)
-    logits, labels = logits[labelled], labels[labelled]
-    if problem_type == SINGLE_LABEL:
-        hits: NDArray[np.bool_] = logits.argmax(axis=1) == labels
-        return hits
-    all_right: NDArray[np.bool_] = ((logits > 0) == (labels > 0.5)).all(axis=1)
-    return all_right
-
-
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
-    """Whether two models differ in accuracy on the same rows (McNemar, 1947, doi:10.1007/BF02295996).
+    """Test whether two models differ in accuracy on the same rows (McNemar, 1947, doi:10.1007/BF02295996).
 
-    first, second: which rows each has right, bool (n,). With b and c rows that one of them alone has right: for
-    b + c < 25 the exact test, p = min(1, 2 P(X <= min(b, c))) with X binomial(b + c, 1/2); else the chi-square test
-    with one degree of freedom on (|b - c| - 1)^2 / (b + c), which has the continuity correction of Edwards (1948,
-    doi:10.1007/BF02289261).
+    With b and c rows that one of them alone has right: for b + c < 25 the exact test, p = min(1, 2 P(X <= min(b, c)))
+    with X binomial(b + c, 1/2); else the chi-square test with one degree of freedom on (|b - c| - 1)^2 / (b + c), which
+    has the continuity correction of Edwards (1948, doi:10.1007/BF02289261).
+
+    Args:
+        first: the rows that the first model has right, bool (n,).
+        second: the rows that the second model has right, bool (n,).
     """
     if first.shape != second.shape:
         raise ValueError(f"first has {first.shape} rows and second {second.shape}; expected the same rows for both")
@@ -97,12 +91,12 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
 
 
 def agreement(logits: Logits, teacher: Logits) -> float:
-    """Share of rows for which student and teacher give the same label; logits (n, num_labels), all rows count."""
+    """Return the share of rows that get the same label from student and teacher; logits (n, num_labels), all rows."""
     return float((logits.argmax(axis=1) == teacher.argmax(axis=1)).mean())
 
 
 def calibration_bins(logits: Logits, labels: Labels, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
-    """The labelled rows in bins of equal width by their confidence, the largest of their probabilities.
+    """Sort the labelled rows into bins of equal width by their confidence, the largest of their probabilities.
 
     This is the reliability diagram of Guo et al. (2017, arXiv:1706.04599); bin m of M holds ((m - 1) / M, m / M].
     """
@@ -120,7 +114,7 @@ def calibration_bins(logits: Logits, labels: Labels, bins: int = CALIBRATION_BIN
 
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """ECE: the mean of |accuracy - confidence| over the bins, weighted by their rows (Guo et al., equation 3).
+    """Return the ECE: the mean of |accuracy - confidence| over the bins, weighted by rows (Guo et al., equation 3).
 
     With the bins of `calibration_bins`; the measure is that of Naeini et al. (2015, doi:10.1609/aaai.v29i1.9602).
     NaN when there are no rows.
@@ -130,5 +124,5 @@ def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of a figure over runs that differ in their seed alone."""
+    """Return mean and sample standard deviation of a figure over runs that differ in their seed alone."""
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -1,4 +1,4 @@
-"""The model card README.md: a report as Markdown, under the metadata that the Hugging Face hub reads."""
+"""Write the model card README.md: a report as Markdown, under the metadata that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
@@ -53,8 +53,7 @@ def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
     how = f"distilled from the teacher `{subject.teacher.name}`" if subject.teacher else "fine-tuned on labelled rows"
     start = f", starting from `{subject.started_from}`" if subject.started_from else ""
-    labels = ", ".join(config.id2label.values())
-    use = "It gives a text a number." if config.is_regression else f"It sorts text into {labels}."
+    use = subject.task.description(list(config.id2label.values()))
     return (
         f"# {subject.name}\n\n"
         f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
@@ -93,7 +92,7 @@ def _results(report: Report) -> Iterator[str]:
 
 
 def _models(report: Report, data: DataFacts | None) -> str:
-    """A row for each model, a column for each thing measured of any of them."""
+    """Write a row for each model, a column for each thing measured of any of them."""
     subject, speed = report.subject, report.speed
     rows: list[dict[str, str]] = []
     if subject.teacher is not None:
@@ -129,7 +128,7 @@ def _columns(measured: Measured | None) -> dict[str, str]:
 
 
 def _reading(measured: Measured) -> str:
-    """What the columns are."""
+    """Explain the columns."""
     parts = ["The loss is against the labels."]
     if measured.interval is not None:
         parts.insert(0, f"The interval is Wilson's (1927) for the accuracy on {measured.n} rows.")
@@ -145,7 +144,7 @@ def _reading(measured: Measured) -> str:
 
 
 def _choice(report: Report) -> str:
-    """What the evaluation rows chose, which decides how far the figures on them can be trusted."""
+    """List what the evaluation rows chose, which decides how far the figures on them can be trusted."""
     state, args = report.subject.state, report.subject.args
     chosen = []
     if args.load_best_model_at_end and state.best_global_step:
@@ -200,7 +199,7 @@ def _tested(test: McNemar) -> str:
 
 
 def _seeds(report: Report) -> str:
-    """Mean and deviation over seeds, of this recipe and of the one without a teacher."""
+    """Write mean and deviation over seeds, of this recipe and of the one without a teacher."""
     alone = {comparison.seed: comparison.measured for comparison in report.without_teacher}
     rows = [
         {"": name, "seeds": ", ".join(map(str, runs))}
@@ -219,7 +218,9 @@ def _spread(of: Spread) -> str:
 
 
 def _history(report: Report) -> str:
-    shown = {"loss": "training loss", "eval_loss": "evaluation loss", "eval_accuracy": "accuracy"}
+    best = report.subject.task.best_metric
+    shown = {"loss": "training loss", "eval_loss": "evaluation loss"}
+    shown.setdefault(f"eval_{best}", best)
     return _table(
         ["epoch", "step", *shown.values()],
         (
@@ -294,7 +295,7 @@ def _usage(report: Report) -> str:
     return f"""## Use
 
 ```python
-import kdistill as kd  # transformers loads it too: pipeline("text-classification", model=...)
+import kdistill as kd  # transformers loads it too: pipeline("{report.subject.task.pipeline_tag}", model=...)
 
 tokenizer = kd.AutoTokenizer.from_pretrained("{name}")
 model = kd.BertForSequenceClassification.from_pretrained("{name}")
@@ -309,6 +310,6 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _table_of(rows: Sequence[Mapping[str, str]]) -> str:
-    """A column for each name that any row has, in the order of their first appearance."""
+    """Write a column for each name that any row has, in the order of their first appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return _table(columns, ([row.get(name, "") for name in columns] for row in rows))

@@ -1,4 +1,4 @@
-"""Pictures of a distillation for a notebook or a report, drawn by matplotlib (extra `[notebook]`).
+"""Figures of a distillation for a notebook or a report, drawn by matplotlib (extra `[notebook]`).
 
 Each function returns a `matplotlib.figure.Figure`, which Jupyter shows and `savefig` writes.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.classification import Labels, Logits
+from ..metrics.prediction import Labels, Logits
 from ..search.study import import_optuna
 from ..train.state import TrainerState
 from .assessment import Interval, calibration_bins, expected_calibration_error
@@ -29,7 +29,7 @@ _STYLE: Any = {
 
 
 class ModelPoint(NamedTuple):
-    """A model in `accuracy_against_speed`: sentences per second, accuracy with its 95 % interval, parameters."""
+    """A model in `accuracy_against_speed`: its speed, its accuracy with the 95 % interval, and its size."""
 
     sentences_per_second: float
     accuracy: float
@@ -38,7 +38,11 @@ class ModelPoint(NamedTuple):
 
 
 def training_curves(runs: Mapping[str, TrainerState]) -> Any:
-    """Training and evaluation loss, and accuracy, of runs by name, over their epochs."""
+    """Plot training loss, evaluation loss and accuracy over the epochs.
+
+    Args:
+        runs: the state of each run, by the name in the legend.
+    """
     figure, (losses, accuracies) = _figure(2)
     for colour, (name, state) in zip(_cycle(len(runs)), runs.items(), strict=True):
         for key, axes, label, style in (
@@ -57,7 +61,7 @@ def training_curves(runs: Mapping[str, TrainerState]) -> Any:
 
 
 def search_history(study: Any) -> Any:
-    """The objective of each trial of an Optuna study, and the best so far."""
+    """Plot the objective of each trial of an Optuna study, and the best so far."""
     maximize = study.direction.name == "MAXIMIZE"
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED" and trial.intermediate_values]
@@ -77,9 +81,12 @@ def search_history(study: Any) -> Any:
 
 
 def parameter_importance(study: Any) -> Any:
-    """How much each hyperparameter decides between a study's good trials and the others, as shares of 1.
+    """Plot how much each hyperparameter separates a study's good trials from the others, as shares of 1.
 
-    PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255), as Optuna computes it. Needs two finished trials.
+    The shares are those of PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255) in Optuna.
+
+    Args:
+        study: an Optuna study with at least two complete trials.
     """
     optuna = import_optuna()
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
@@ -93,10 +100,14 @@ def parameter_importance(study: Any) -> Any:
 
 
 def reliability_diagram(models: Mapping[str, Logits], labels: Labels) -> Any:
-    """Accuracy over confidence of models by name, from their logits (n, num_labels) for the rows of `labels` (n,).
+    """Plot accuracy over confidence, one point for each bin of `assessment.calibration_bins`.
 
-    On the diagonal a model is as often right as it says; the legend gives the expected calibration error, for bins
-    see `assessment.calibration_bins`. A point's size is that of its bin.
+    On the diagonal the confidence equals the accuracy. A point's area grows with the rows of its bin, and the legend
+    gives the expected calibration error.
+
+    Args:
+        models: logits (n, num_labels) of each model, by the name in the legend.
+        labels: the labels of the same rows, (n,).
     """
     figure, (axes,) = _figure(1, height=3.6)
     axes.plot([0, 1], [0, 1], color="#9aa3ab", linewidth=1, linestyle=":")
@@ -115,7 +126,7 @@ def reliability_diagram(models: Mapping[str, Logits], labels: Labels) -> Any:
 
 
 def accuracy_against_speed(models: Mapping[str, ModelPoint]) -> Any:
-    """Accuracy, with its 95 % interval, over sentences per second on a logarithmic scale."""
+    """Plot accuracy, with its 95 % interval, over sentences per second on a logarithmic scale, for models by name."""
     figure, (axes,) = _figure(1)
     for colour, (name, point) in zip(_cycle(len(models)), models.items(), strict=True):
         low, high = point.interval
@@ -136,7 +147,13 @@ def accuracy_against_speed(models: Mapping[str, ModelPoint]) -> Any:
 
 
 def attention_maps(attention: NDArray[Any], tokens: Sequence[str], title: str) -> Any:
-    """Where each head looks, from attention probabilities (heads, tokens, tokens): rows look at columns."""
+    """Plot attention probabilities, one panel for each head.
+
+    Args:
+        attention: (heads, tokens, tokens), the attention of a row's token to each column's token.
+        tokens: the labels of both axes.
+        title: stands above each panel, before the number of the head.
+    """
     figure, panels = _figure(len(attention), height=3.4)
     for head, axes in enumerate(panels):
         axes.imshow(attention[head], cmap="Blues", vmin=0)
@@ -148,7 +165,7 @@ def attention_maps(attention: NDArray[Any], tokens: Sequence[str], title: str) -
 
 
 def gradient_norms(gradients: Mapping[str, NDArray[np.float32]]) -> Any:
-    """The Euclidean norm of each tensor's gradient, by name, on a logarithmic scale."""
+    """Plot the Euclidean norm of each tensor's gradient, by name, on a logarithmic scale."""
     names = list(gradients)[::-1]
     norms = [float(np.linalg.norm(gradients[name])) for name in names]
     figure, (axes,) = _figure(1, height=0.8 + 0.17 * len(names))
@@ -156,7 +173,7 @@ def gradient_norms(gradients: Mapping[str, NDArray[np.float32]]) -> Any:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(names)), names, fontsize="x-small")
     axes.set(title="norm of each gradient", xscale="log", ylim=(-0.7, len(names) - 0.3))
-    axes.set_xlim(left=max(norms) * 1e-4)  # the bias of the keys has none but rounding
+    axes.set_xlim(left=max(norms) * 1e-4)  # hides the bias of the keys, whose gradient is nothing but rounding errors
     return figure
 
 
@@ -169,7 +186,7 @@ def _legend(axes: Any, **options: Any) -> None:
 
 
 def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
-    """A figure with so many panels side by side."""
+    """Return a figure and its panels, side by side; `height` is in inches."""
     picture = _picture()
     from matplotlib import rc_context
 
@@ -181,7 +198,7 @@ def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
 
 @functools.cache
 def _picture() -> Any:
-    """A Figure that Jupyter shows as SVG, whatever it knows of matplotlib; the same picture has the same bytes."""
+    """Return a class of figures that Jupyter shows as SVG without matplotlib's set-up, with reproducible bytes."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -191,7 +208,7 @@ def _picture() -> Any:
     class Picture(Figure):
         def _repr_svg_(self) -> tuple[str, dict[str, str]]:
             text = io.StringIO()
-            with rc_context({"svg.hashsalt": "kdistill", "svg.fonttype": "none"}):  # words stay words
+            with rc_context({"svg.hashsalt": "kdistill", "svg.fonttype": "none"}):  # "none" keeps text as text
                 self.savefig(text, format="svg", metadata={"Date": None})
             return text.getvalue(), {"alt": "; ".join(axes.get_title() for axes in self.axes)}
 

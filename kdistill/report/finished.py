@@ -1,4 +1,4 @@
-"""Finished runs of other output directories, to compare a run with, and whether they may be compared."""
+"""Finished runs in other output directories, which a report compares with its run, and the check that this is fair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermedia
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run's name (that of its directory), its state and its model, frozen."""
+    """A finished run: the name of its directory, its state and its frozen model."""
 
     name: str
     state: TrainerState
@@ -27,17 +27,22 @@ class FinishedRun:
 
     @property
     def seed(self) -> int:
-        """The seed that it was trained with."""
+        """The seed of its training."""
         return int(self.state.args["seed"])
 
     @property
     def has_teacher(self) -> bool:
-        """Whether a teacher had a say: it has none with alpha 1, nor in a run of `Trainer`."""
+        """Whether a teacher contributed: not with alpha 1, and not in a run of `Trainer`."""
         return float(self.state.args.get("alpha", 1.0)) < 1.0
 
 
 def load_run(path: str | os.PathLike[str]) -> FinishedRun:
-    """Read the finished run of an output directory. Raises `FileNotFoundError` or `ValueError` when there is none."""
+    """Read the finished run in an output directory.
+
+    Raises:
+        FileNotFoundError: the directory has no run.
+        ValueError: a file of the run is malformed.
+    """
     directory = Path(path)
     if not (directory / STATE_FILE).is_file():
         raise FileNotFoundError(f"{directory} has no {STATE_FILE}; expected the output directory of a finished run")
@@ -46,7 +51,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
 
 
 def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
-    """Raise `ValueError` unless `run` trained a model of this shape on the rows of the run of `state`."""
+    """Raise `ValueError` unless `run` has the training rows of `state` and a model of the shape of `config`."""
     if run.state.trained_on.get("data") != state.trained_on.get("data"):
         raise ValueError(f"the run {run.name!r} was trained on other rows than this one; only like can be compared")
     for field in _SHAPE:
@@ -56,6 +61,6 @@ def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) 
 
 
 def differences(run: FinishedRun, args: TrainingArguments, but: Collection[str]) -> dict[str, tuple[Any, Any]]:
-    """Arguments with an effect on what is learned, other than those in `but`, by name: (in `run`, here)."""
+    """Return (in `run`, in `args`) of arguments that differ and affect the result, by name, except those in `but`."""
     changed = changed_arguments(run.state.args, args)
     return {name: values for name, values in changed.items() if name not in but}

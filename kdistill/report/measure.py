@@ -1,4 +1,4 @@
-"""Measures what a report tells: the model and whom it is compared with, on rows that chose it and rows that did not."""
+"""Measure a report: the model and those it is compared with, on rows that chose it and rows that did not."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import NO_LABEL, labelled_rows
 from ..data.dataset import Dataset
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
-from ..data.problem_types import SINGLE_LABEL
-from ..metrics.classification import Labels, Logits, metrics_of
+from ..metrics.prediction import Labels, Logits
 from ..models.model import BertForSequenceClassification
 from ..system.threads import get_num_threads, isa_level
+from ..tasks.base import Task
 from ..train.evaluate import predict
 from .assessment import (
     agreement,
     calibration_bins,
     expected_calibration_error,
     mcnemar,
-    right_rows,
     wilson_interval,
 )
 from .finished import check_comparable, differences, load_run
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 
-# What the same student without a teacher may differ in and still be the same: what says how the teacher is listened to.
+# Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
 OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache")
 # Passes over these rows, at least so many and for at least so long; their median counts.
 SPEED_ROWS, SPEED_PASSES, SPEED_SECONDS = 256, 3, 0.5
 
 
 def make_report(subject: Subject, questions: Questions) -> Report:
-    """Measure the subject on its evaluation rows, and what `questions` ask for.
+    """Measure the subject on its evaluation rows, and answer `questions`.
 
-    Raises ValueError for runs that cannot be compared (other rows, another shape, other arguments, a teacher where none
-    was to be, one seed twice), or without labelled rows to compare them on. Warns of held-out rows that share text with
-    training or evaluation rows.
+    Warns of held-out rows that share text with training or evaluation rows.
+
+    Raises:
+        ValueError: runs cannot be compared (other rows, another shape, other arguments, a teacher where none was
+            expected, one seed twice), or there are no labelled rows to compare them on.
     """
     rows = subject.eval if subject.eval is not None and labelled_rows(subject.eval.labels).any() else None
     if rows is None and (questions.without_teacher or questions.seed_runs):
@@ -55,13 +56,13 @@ def make_report(subject: Subject, questions: Questions) -> Report:
         taught = subject.teacher_logits(rows)
         measured = _measured_run(subject, subject.model, rows, taught)
         measured = replace(measured, scores=measured.scores | _own_scores(subject.results, measured))
-        teacher = None if taught is None else _measured(taught, rows.labels, _problem_type(subject, rows))
+        teacher = None if taught is None else _measured(taught, rows.labels, subject.task)
         without_teacher = _without_teacher(subject, questions, rows, taught, measured)
         seeds = _seeds(subject, questions, rows, taught, measured)
     return Report(
         subject=subject,
-        train=None if subject.train is None else DataFacts.of(subject.data_names["train"], subject.train),
-        eval=None if subject.eval is None else DataFacts.of(subject.data_names["eval"], subject.eval),
+        train=None if subject.train is None else DataFacts.of(subject.data_names["train"], subject.train, subject.task),
+        eval=None if subject.eval is None else DataFacts.of(subject.data_names["eval"], subject.eval, subject.task),
         measured=measured,
         teacher=teacher,
         without_teacher=without_teacher,
@@ -73,14 +74,10 @@ def make_report(subject: Subject, questions: Questions) -> Report:
 
 
 def _own_scores(results: Mapping[str, float], measured: Measured) -> dict[str, float]:
-    """What the user's `compute_metrics` gave at the evaluation of these weights."""
+    """Return the scores that the user's `compute_metrics` gave at the evaluation of these weights."""
     known = {*measured.scores, "loss", "n", "runtime", "samples_per_second"}
     named = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
     return {name: value for name, value in named.items() if name not in known}
-
-
-def _problem_type(subject: Subject, rows: Dataset) -> str:
-    return subject.model.config.problem_type_of(rows.labels)
 
 
 def _measured_run(
@@ -88,28 +85,27 @@ def _measured_run(
 ) -> Measured:
     size = subject.args.per_device_eval_batch_size
     logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
-    return _measured(logits, rows.labels, _problem_type(subject, rows), taught)
+    return _measured(logits, rows.labels, subject.task, taught)
 
 
-def _measured(logits: Logits, labels: Labels, problem_type: str, taught: Logits | None = None) -> Measured:
-    scores = metrics_of(logits, labels, problem_type)
+def _measured(logits: Logits, labels: Labels, task: Task, taught: Logits | None = None) -> Measured:
+    scores = task.evaluate(logits, labels)
     loss, n = scores.pop("loss"), int(scores.pop("n"))
-    single = problem_type == SINGLE_LABEL
     return Measured(
         n=n,
         loss=loss,
         scores=scores,
         interval=wilson_interval(scores["accuracy"], n) if "accuracy" in scores else None,
-        ece=expected_calibration_error(calibration_bins(logits, labels)) if single else None,
-        agreement=agreement(logits, taught) if single and taught is not None else None,
-        right=right_rows(logits, labels, problem_type),
+        ece=expected_calibration_error(calibration_bins(logits, labels)) if task.one_label else None,
+        agreement=agreement(logits, taught) if task.one_label and taught is not None else None,
+        right=task.right(logits, labels),
     )
 
 
 def _without_teacher(
     subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
 ) -> list[Comparison]:
-    """The runs without a teacher, that of this seed first."""
+    """Measure the runs without a teacher; that of this seed comes first."""
     comparisons = []
     for path in questions.without_teacher:
         run = load_run(path)
@@ -136,7 +132,7 @@ def _without_teacher(
 def _seeds(
     subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
 ) -> dict[int, Measured]:
-    """This model and the same run with other seeds, by seed."""
+    """Measure the same run with other seeds; returns them and this model by seed."""
     found = [(subject.args.seed, ours)] if questions.seed_runs else []
     for path in questions.seed_runs:
         run = load_run(path)
@@ -175,9 +171,9 @@ def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
         theirs = None if taught is None else taught[places]
         apart = _measured_run(subject, subject.model, Dataset(*batch, labels), theirs)
     return Holdout(
-        data=DataFacts.of(name, rows),
+        data=DataFacts.of(name, rows, subject.task),
         measured=_measured_run(subject, subject.model, rows, taught),
-        teacher=None if taught is None else _measured(taught, rows.labels, _problem_type(subject, rows)),
+        teacher=None if taught is None else _measured(taught, rows.labels, subject.task),
         training=training,
         evaluation=evaluation,
         apart=apart,
@@ -194,7 +190,7 @@ def _warn_of_shared_text(name: str, what: str, shared: NDArray[np.bool_]) -> Non
 
 
 def _speed(subject: Subject) -> Speed | None:
-    """Both models on the same rows, evenly spread over the evaluation rows, or else the training rows."""
+    """Time both models on the same rows, evenly spread over the evaluation rows, or else the training rows."""
     source = subject.eval if subject.eval is not None else subject.train
     if source is None:
         return None
@@ -218,7 +214,7 @@ def _speed(subject: Subject) -> Speed | None:
 
 
 def sentences_per_second(model: BertForSequenceClassification, rows: Dataset, batch_size: int) -> float:
-    """Rows per second of evaluation in batches: the median of several passes after a first one that does not count."""
+    """Return rows per second in batches: the median of several passes after a first one that does not count."""
     seconds: list[float] = []
     began = time.perf_counter()
     while len(seconds) <= SPEED_PASSES or time.perf_counter() - began < SPEED_SECONDS:
@@ -229,7 +225,7 @@ def sentences_per_second(model: BertForSequenceClassification, rows: Dataset, ba
 
 
 def cpu_name() -> str:
-    """The CPU as Linux names it; `platform` knows no more than the architecture."""
+    """Return the CPU's name in /proc/cpuinfo, else the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     return names[0] if names else platform.machine()

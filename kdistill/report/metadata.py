@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..data.problem_types import MULTI_LABEL, REGRESSION
-from ..models.config import BertConfig
 from .report import Report
-
-_MAIN_METRIC = {REGRESSION: "mse", MULTI_LABEL: "f1"}
 
 
 @dataclass(frozen=True)
 class CardMetadata:
-    """What only a person knows: languages (ISO 639), licence (an identifier of the hub), further tags, and the ids of
-    the data sets on the hub that the rows are from."""
+    """Facts for the card that a person has to give.
+
+    Attributes:
+        language: ISO 639 codes.
+        license: an identifier of the hub.
+        tags: further tags.
+        datasets: ids of the data sets on the hub that the rows are from.
+    """
 
     language: tuple[str, ...] = ()
     license: str | None = None
@@ -41,18 +43,19 @@ def _as_tuple(values: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def header(report: Report, metadata: CardMetadata) -> str:
-    """The header with its dashes (https://huggingface.co/docs/hub/model-cards#model-card-metadata)."""
+    """Write the header with its dashes (https://huggingface.co/docs/hub/model-cards#model-card-metadata)."""
     subject = report.subject
-    tags = ["bert", "text-classification", "kdistill", *(["knowledge-distillation"] if subject.teacher else [])]
+    task = subject.task
+    tags = ["bert", task.pipeline_tag, "kdistill", *(["knowledge-distillation"] if subject.teacher else [])]
     entries: dict[str, Any] = {
         "language": list(metadata.language),
         "license": metadata.license,
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": task.pipeline_tag,
         "tags": [*tags, *metadata.tags],
         "base_model": subject.started_from if _is_hub_id(subject.started_from) else None,
         "datasets": list(metadata.datasets),
-        "metrics": [_main_metric(subject.model.config)],
+        "metrics": [task.card_metric],
         "model-index": _model_index(report, metadata),
     }
     # JSON is YAML, and its quotes leave no name to be taken for a number, a date or a list.
@@ -61,10 +64,11 @@ def header(report: Report, metadata: CardMetadata) -> str:
 
 
 def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]:
-    """The results as the hub takes them; empty when there are none."""
+    """Return the results as the hub takes them; empty when there are none."""
     measured = [(report.eval, report.measured)]
     measured += [] if report.holdout is None else [(report.holdout.data, report.holdout.measured)]
-    task = {"type": "text-classification", "name": "Text Classification"}
+    tag = report.subject.task.pipeline_tag
+    task = {"type": tag, "name": tag.replace("-", " ").title()}
     results = [
         {
             "task": task,
@@ -81,7 +85,3 @@ def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]
 
 def _is_hub_id(name: str | None) -> bool:
     return name is not None and name.count("/") == 1
-
-
-def _main_metric(config: BertConfig) -> str:
-    return _MAIN_METRIC.get(config.problem_type or "", "accuracy")

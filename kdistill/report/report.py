@@ -1,4 +1,4 @@
-"""What the report on a finished run holds: how good, beside whom, how sure, how fast. `model_card` writes it down."""
+"""The report on a finished run: how good, beside which others, how sure, how fast. `card` writes it down."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import labelled_rows
 from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
 from ..data.overlap import Overlap
 from ..distill.objective import Distillation
 from ..distill.teachers import Teacher
-from ..metrics.classification import Logits, majority_share
+from ..metrics.classification import majority_share
+from ..metrics.prediction import Logits
 from ..models.checkpoint import WEIGHTS_FILES
 from ..models.model import BertForSequenceClassification
+from ..tasks.base import Task
+from ..tasks.registry import task_for
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.recipe import Recipe
 from ..train.state import TrainerState
@@ -28,9 +31,11 @@ from .assessment import Interval, McNemar, Spread, spread
 
 @dataclass(frozen=True)
 class Subject:
-    """The finished run that is reported on, and what it is measured with.
+    """The finished run that is reported on, and the data it is measured with.
 
-    results: what the run left in all_results.json. file_bytes: size of the file of its weights (None: not written).
+    Attributes:
+        results: the content of the run's all_results.json.
+        file_bytes: size of the file of its weights (None: not written).
     """
 
     name: str
@@ -47,7 +52,7 @@ class Subject:
 
     @classmethod
     def of_run(cls, name: str, recipe: Recipe, state: TrainerState, results: Mapping[str, float]) -> Self:
-        """Return the subject that a finished run is, as `name`."""
+        """Return the finished run of `recipe` as the subject of a report that calls it `name`."""
         weights = Path(recipe.args.output_dir, WEIGHTS_FILES[0])
         return cls(
             name=name,
@@ -63,6 +68,12 @@ class Subject:
             file_bytes=weights.stat().st_size if weights.is_file() else None,
         )
 
+    @property
+    def task(self) -> Task:
+        """The task of the model on its evaluation rows, or else its training rows."""
+        rows = self.eval if self.eval is not None else self.train
+        return task_for(self.model.config, None if rows is None else rows.labels)
+
     def teacher_logits(self, rows: Dataset) -> Logits | None:
         """Return the teacher's logits for the rows, float32 (rows, labels); None without a teacher."""
         if self.teacher is None:
@@ -73,10 +84,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Questions:
-    """What a report is to answer beside how good the model is on its evaluation rows.
+    """Questions to a report, beside how good the model is on its evaluation rows.
 
-    without_teacher, seed_runs: output directories of finished runs. holdout: name of rows, and the rows. speed: measure
-    sentences per second. search_trials: trials of a hyperparameter search that were scored on the evaluation rows.
+    Attributes:
+        without_teacher: output directories of the same run without a teacher.
+        seed_runs: output directories of the same run with other seeds.
+        holdout: name of rows that chose nothing, and the rows.
+        speed: whether to measure sentences per second.
+        search_trials: trials of a hyperparameter search that were scored on the evaluation rows.
     """
 
     without_teacher: Sequence[str | os.PathLike[str]] = ()
@@ -88,8 +103,10 @@ class Questions:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Rows: their name, how many there are, how many have a label, and the share of the most frequent label (None: rows
-    have no single label)."""
+    """Rows: their name, how many there are, how many have a label, and the share of the most frequent label.
+
+    The share is None where rows do not have exactly one label.
+    """
 
     name: str
     rows: int
@@ -97,10 +114,10 @@ class DataFacts:
     majority_share: float | None
 
     @classmethod
-    def of(cls, name: str, dataset: Dataset) -> DataFacts:
+    def of(cls, name: str, dataset: Dataset, task: Task) -> DataFacts:
         """Count the rows of `dataset`."""
         labelled = int(labelled_rows(dataset.labels).sum())
-        share = majority_share(dataset.labels) if dataset.labels.dtype.kind == "i" else math.nan
+        share = majority_share(dataset.labels) if task.one_label else math.nan
         return cls(name, len(dataset), labelled, None if math.isnan(share) else share)
 
 
@@ -108,10 +125,14 @@ class DataFacts:
 class Measured:
     """One model on n labelled rows.
 
-    loss: against the labels. scores: metrics of the problem type by name; those of the model reported on include what
-    its run measured besides. interval: of the accuracy, 95 % (None: there is no accuracy). ece: single label only.
-    agreement: share of all rows that get the teacher's label (single label, with a teacher). right: which rows, bool
-    (n,); None for regression.
+    Attributes:
+        n: the labelled rows.
+        loss: against the labels.
+        scores: metrics of the task by name; those of the model reported on include what its run measured besides.
+        interval: of the accuracy, 95 % (None: there is no accuracy).
+        ece: expected calibration error, where each row has one label.
+        agreement: share of all rows that get the teacher's label, where each row has one label and there is a teacher.
+        right: which rows are right, bool (n,); None where nothing is right or wrong.
     """
 
     n: int
@@ -123,7 +144,7 @@ class Measured:
     right: NDArray[np.bool_] | None = field(repr=False)
 
     def figures(self) -> dict[str, Any]:
-        """What was measured, JSON-ready, without the single rows."""
+        """Return the figures, JSON-ready, without the single rows."""
         low, high = self.interval or (None, None)
         found = {"n": self.n, "loss": self.loss, **self.scores, "accuracy_low": low, "accuracy_high": high}
         found |= {"ece": self.ece, "agreement": self.agreement}
@@ -134,7 +155,8 @@ class Measured:
 class Comparison:
     """The same student without a teacher: another run, and McNemar's test between the two, with this model as first.
 
-    differences: arguments, beside those of the teacher, that are not the same, by name: (there, here).
+    Attributes:
+        differences: arguments, beside those of the teacher, that are not the same, by name: (there, here).
     """
 
     name: str
@@ -144,7 +166,7 @@ class Comparison:
     differences: dict[str, tuple[Any, Any]]
 
     def figures(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the comparison, JSON-ready."""
         test = {"mcnemar": self.mcnemar._asdict()} if self.mcnemar is not None else {}
         changed = {name: list(values) for name, values in self.differences.items()}
         return {"name": self.name, "seed": self.seed, **self.measured.figures(), **test, "differences": changed}
@@ -152,9 +174,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows that chose nothing, and what they share with training and evaluation rows (None: there are none).
+    """Rows that chose nothing, and the text they share with training and evaluation rows.
 
-    apart: measured on the rows that share no text with either (None: no row does, or all do).
+    Attributes:
+        training: shared with training rows (None: there are none).
+        evaluation: shared with evaluation rows (None: there are none).
+        apart: measured on the rows that share no text with either (None: no row does, or all do).
     """
 
     data: DataFacts
@@ -165,7 +190,7 @@ class Holdout:
     apart: Measured | None
 
     def figures(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the figures on these rows, JSON-ready."""
         found = {"name": self.data.name, "rows": self.data.rows, **self.measured.figures()}
         for name, overlap in (("training", self.training), ("evaluation", self.evaluation)):
             if overlap is not None:
@@ -177,7 +202,7 @@ class Holdout:
 
 
 class Speed(NamedTuple):
-    """Sentences per second in batches on this machine; None for a teacher that is not there."""
+    """Sentences per second in batches on this machine; None where there is no teacher."""
 
     model: float
     teacher: float | None
@@ -192,8 +217,9 @@ class Speed(NamedTuple):
 class Report:
     """All that was found out.
 
-    without_teacher: the run that is compared, that of the same seed if there is one, comes first. seeds: by seed, this
-    model included; empty when no other was given.
+    Attributes:
+        without_teacher: the run that is compared, that of the same seed if there is one, comes first.
+        seeds: by seed, this model included; empty when no other was given.
     """
 
     subject: Subject
@@ -208,7 +234,7 @@ class Report:
     search_trials: int | None
 
     def figures(self) -> dict[str, Any]:
-        """All of it, JSON-ready: this model's figures on top, the others' in dictionaries of their own."""
+        """Return the report, JSON-ready: this model's figures on top, the others' in nested dictionaries."""
         subject, speed = self.subject, self.speed
         found: dict[str, Any] = {"name": subject.name, "num_parameters": subject.model.num_parameters()}
         found["file_bytes"] = subject.file_bytes
@@ -234,7 +260,7 @@ class Report:
 
 
 def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:
-    """Mean and standard deviation over runs of each score that all have, by name."""
+    """Return mean and standard deviation over runs of each score that all have, by name."""
     scores = [run.scores for run in runs]
     common = [name for name in scores[0] if all(name in of for of in scores)] if scores else []
     return {name: spread([of[name] for of in scores]) for name in common}

@@ -1,4 +1,4 @@
-"""The trials of a search: side by side in threads, reported, pruned, and none lost."""
+"""The trials of a search: run side by side in threads, reported and pruned, and none lost by a kill."""
 
 from __future__ import annotations
 
@@ -19,35 +19,45 @@ from .space import HyperparameterSpace
 from .study import BestRun, SharedStudy, import_optuna
 
 POLL_SECONDS = 0.5
-# What a trial's hyperparameters can bring about. Anything else is an error of the program and ends the search.
+# Errors that a trial's hyperparameters can cause. Any other is an error of the program and ends the search.
 _FAILURES = (ArithmeticError, ValueError, MemoryError)
 
 Objective = Callable[[dict[str, float]], float]
-"""(metrics of an evaluation) -> what is to be minimised or maximised."""
+"""(metrics of an evaluation) -> the value to minimise or maximise."""
 
 
 class TrialStoppedError(Exception):
-    """The search ends while this trial runs."""
+    """The end of a search while this trial runs."""
 
 
 class TrialCallback(TrainerCallback):
-    """Reports the objective of each evaluation to the trial, and ends the training when it is pruned or stopped.
+    """A callback that reports each evaluation's objective to the trial, and ends its training when it is pruned.
 
-    It stands behind all other callbacks.
+    It must be the last callback, so that all others have seen the evaluation.
+
+    Args:
+        trial: Optuna's trial.
+        compute_objective: from the metrics of an evaluation.
+        stop: an event that ends the training when the search ends.
+
+    Attributes:
+        objectives: the objective of each evaluation, by optimiser step.
     """
 
     def __init__(self, trial: Any, compute_objective: Objective, stop: threading.Event) -> None:
         self.trial, self.compute_objective, self._stop = trial, compute_objective, stop
         self.objectives: dict[int, float] = {}
-        """By the optimiser step of the evaluation."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stops the training when the search ends."""
+        """Raise `TrialStoppedError` when the search ends."""
         if self._stop.is_set():
             raise TrialStoppedError
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Reports by epoch (a part counts), or by step where evaluations go by steps. The last one prunes nothing."""
+        """Report the objective and prune the trial if Optuna decides so, but not after the last evaluation.
+
+        The report's step is the epoch, rounded up, or with eval_strategy "steps" the optimiser step.
+        """
         objective = float(self.compute_objective(kwargs["metrics"]))
         self.objectives[state.global_step] = objective
         self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
@@ -56,14 +66,24 @@ class TrialCallback(TrainerCallback):
 
 
 RunTrial = Callable[[Any, dict[str, Any], threading.Event], float]
-"""(trial, hyperparameters, event that ends it) -> objective."""
+"""(trial, hyperparameters, event that stops the trial) -> objective."""
 
 
 class Search:
-    """Runs trials of `study` until it has `n_trials`, `n_jobs` at a time, and begins none after `timeout` seconds.
+    """A search by this process: trials of a study until there are enough, several at a time.
 
-    Each job has its part of the threads in use. `prepare` is called once, before the first trial, by one process at a
-    time.
+    Args:
+        study: the study, which other processes may work on too.
+        space: hyperparameters of a trial.
+        run_trial: trains with them and returns the objective.
+        n_trials: trials of the study in total, over all processes.
+        n_jobs: trials at a time, among which the threads in use are divided (-1: one a thread).
+        timeout: seconds after which no trial begins (None: no limit).
+        prepare: called once, before the first trial, by one process at a time.
+        progress: shows the trials.
+
+    Raises:
+        ValueError: `n_trials`, `n_jobs` or `timeout` is out of its range.
     """
 
     def __init__(
@@ -90,21 +110,24 @@ class Search:
         self._stop = threading.Event()
 
     def run(self) -> BestRun:
-        """Work until the study is complete, also by the trials of other processes; return the best.
+        """Run trials until the study is complete, wait for those of other processes, and return the best run.
 
-        Ctrl-C, or an error that is not a trial's own, queues the running trials again and ends the search.
+        Ctrl-C, or an error that hyperparameters do not cause, queues the running trials again and ends the search.
+
+        Raises:
+            RuntimeError: no trial has finished.
         """
         study, prepared = self._study, False
-        with study.working(), self._progress:
+        with study.as_worker(), self._progress:
             while not self._out_of_time():
                 study.queue_trials_of_the_dead()
-                if study.trials_begun() < self._n_trials:
+                if study.num_begun() < self._n_trials:
                     if not prepared:
-                        with study.alone("prepare"):
+                        with study.exclusively("prepare"):
                             self._prepare()
                         prepared = True
                     self._run_jobs()
-                elif study.others_run():
+                elif study.others_are_running():
                     time.sleep(POLL_SECONDS)
                 else:
                     break
@@ -114,12 +137,12 @@ class Search:
         return time.monotonic() >= self._end
 
     def _run_jobs(self) -> None:
-        self._progress(self._study.finished(), self._n_trials)
+        self._progress(self._study.num_ended(), self._n_trials)
         with ThreadPoolExecutor(self._n_jobs, thread_name_prefix="trial") as executor:
             jobs = {executor.submit(self._job) for _ in range(self._n_jobs)}
             try:
                 while jobs:
-                    # With a timeout, for a signal may come to another thread, which does not wake this one.
+                    # The timeout lets this thread notice a signal that another thread has received.
                     ended, jobs = wait(jobs, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for job in ended:
                         job.result()
@@ -128,14 +151,15 @@ class Search:
                 raise
 
     def _job(self) -> None:
-        """One trial after another."""
+        """Run one trial after another until there are enough."""
         with using_num_threads(self._threads_per_trial):
             while not (self._stop.is_set() or self._out_of_time()):
                 trial = self._study.claim(self._n_trials)
                 if trial is None:
                     return
                 self._one_trial(trial)
-                # A model and its optimiser refer to each other, and the collector counts objects, not their bytes.
+                # A model and its optimiser refer to each other, and the collector, which counts objects and not bytes,
+                # would let many of them pile up.
                 gc.collect()
 
     def _one_trial(self, trial: Any) -> None:
@@ -147,14 +171,14 @@ class Search:
             self._study.queue_again(trial)
             return
         except BaseException as error:
-            _note(trial, error)
-            self._study.end(trial.number, "FAIL")
+            _note_error(trial, error)
+            self._study.end_trial(trial.number, "FAIL")
             raise
-        self._study.end(trial.number, state, objective)
+        self._study.end_trial(trial.number, state, objective)
         self._show(trial.number)
 
     def _outcome(self, trial: Any, hyperparameters: dict[str, Any]) -> tuple[str, float | None]:
-        """How the trial ends, and its objective if it is complete."""
+        """Run the trial; return Optuna's name of its final state, and its objective if it is complete."""
         try:
             objective = self._run_trial(trial, hyperparameters, self._stop)
             if not math.isfinite(objective):
@@ -162,7 +186,7 @@ class Search:
         except import_optuna().TrialPruned:
             return "PRUNED", None
         except _FAILURES as error:
-            _note(trial, error)
+            _note_error(trial, error)
             return "FAIL", None
         return "COMPLETE", objective
 
@@ -170,13 +194,13 @@ class Search:
         with self._shown:
             trial = self._study.trials()[number]
             ended = f"{trial.value:.4g}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
-            told = [f"{name} {value:.4g}" for name, value in trial.params.items() if isinstance(value, int | float)]
+            given = [f"{name} {value:.4g}" for name, value in trial.params.items() if isinstance(value, int | float)]
             why = trial.user_attrs.get("error")
-            self._progress.write(f"trial {number}: {ended} ({', '.join(told)}){f': {why}' if why else ''}")
-            self._progress(self._study.finished(), self._n_trials)
+            self._progress.write(f"trial {number}: {ended} ({', '.join(given)}){f': {why}' if why else ''}")
+            self._progress(self._study.num_ended(), self._n_trials)
 
 
-def _note(trial: Any, error: BaseException) -> None:
+def _note_error(trial: Any, error: BaseException) -> None:
     trial.set_user_attr("error", f"{type(error).__name__}: {error}")
 
 

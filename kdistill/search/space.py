@@ -1,4 +1,4 @@
-"""What a hyperparameter search tries: a function as in transformers, or ranges as data."""
+"""The space of a hyperparameter search: a function as in transformers, or ranges as data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..system.files import read_json_object
 from ..train.arguments import TrainingArguments
-from ..train.fields import did_you_mean
+from ..train.fields import did_you_mean_argument
 
 HyperparameterSpace = Callable[[Any], dict[str, Any]]
 """(Optuna trial) -> values of training arguments."""
@@ -25,10 +25,10 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
     "alpha": {"type": "float", "low": 0.0, "high": 1.0},
     "temperature": {"type": "int", "low": 2, "high": 30},
 }
-"""The space of the recipe that README.md names."""
+"""The space that the PyTorch notebook searches whose recipe README.md gives."""
 
 _GROUPS = ("distillation", "training", "optimiser")
-# All trials share the rows as they were tokenised, and one teacher's logits.
+# All trials share the tokenised rows and the teacher's logits, which these arguments determine.
 _SHARED = ("augment", "data_seed", "max_length", "teacher_cache")
 _KEYS = {
     "int": ("type", "low", "high", "step", "log"),
@@ -39,7 +39,18 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Range:
-    """The values of one hyperparameter, with the names of Optuna's `suggest_int`, `_float` and `_categorical`."""
+    """The range of one hyperparameter.
+
+    Args:
+        type: "int", "float" or "categorical".
+        low: smallest value of a number.
+        high: largest value of a number.
+        step: distance of the values (default: 1 for int, none for float).
+        log: whether to draw from the logarithmic scale.
+        choices: values of a categorical one.
+
+    The names are those of Optuna's `suggest_int`, `suggest_float` and `suggest_categorical`.
+    """
 
     type: str
     low: Any = None
@@ -50,7 +61,7 @@ class Range:
 
     @classmethod
     def of(cls, name: str, fields: Any) -> Range:
-        """Check what a file or a mapping says of the hyperparameter `name`."""
+        """Return the range of the hyperparameter `name` from a mapping. Raises `ValueError` for a malformed one."""
         kind = fields.get("type") if isinstance(fields, Mapping) else None
         if kind not in _KEYS:
             raise ValueError(
@@ -84,11 +95,11 @@ class Range:
 
     @property
     def limits(self) -> tuple[Any, ...]:
-        """The values that must be allowed if all of the range is."""
+        """The extreme values, or all choices: the argument accepts the whole range if it accepts these."""
         return self.choices if self.type == "categorical" else (self.low, self.high)
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """Let the trial take a value. Raises `ValueError` when its study knows another kind of range."""
+        """Let Optuna choose a value for the trial. Raises `ValueError` when the study has another type of range."""
         try:
             return self._suggest(trial, name)
         except ValueError as error:
@@ -106,12 +117,16 @@ class Range:
 
 
 def hyperparameter_space(source: Any, args: TrainingArguments) -> HyperparameterSpace:
-    """The space that `source` describes, for a search that begins with `args`.
+    """Return the space that `source` describes, with every value checked against the arguments.
 
-    source: a function (trial) -> dict; a mapping from names to ranges (see `Range`); the path of a .toml or .json file
-    that holds one; or None for `DEFAULT_SPACE`, as far as `args` has its names.
+    Args:
+        source: a function (trial) -> dict; a mapping from names to ranges (see `Range`); the path of a .toml or .json
+            file with such a mapping; or None for those parts of `DEFAULT_SPACE` that `args` has.
+        args: the arguments that all trials begin with.
 
-    Raises `ValueError` for ranges that are none, names that are not searched, and values that no argument takes.
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: a range is malformed, a name is not searchable, or an argument does not accept a value.
     """
     if callable(source):
         return lambda trial: _checked_result(source(trial), args)
@@ -130,12 +145,12 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
 
 
 def searched_arguments(args: TrainingArguments) -> list[str]:
-    """The arguments that a search may vary: those of the training, the optimiser and the loss."""
+    """Return the arguments that a search may vary: those of the training, the optimiser and the loss."""
     return [field.name for field in fields(args) if field.metadata["group"] in _GROUPS and field.name not in _SHARED]
 
 
 def _checked_range(name: str, given: Any, args: TrainingArguments) -> Range:
-    """The range, all of whose values the argument takes."""
+    """Return the range after checking that the argument accepts all of its values."""
     trial_run = copy.copy(args)
     try:
         range_ = Range.of(name, given)
@@ -163,8 +178,8 @@ def _check_names(names: Mapping[str, Any], args: TrainingArguments) -> None:
             )
         if name not in known:
             raise ValueError(
-                f"hp_space has {name!r}, which is no hyperparameter{did_you_mean(str(name), known)}; there are "
-                f"{', '.join(known)}"
+                f"hp_space has {name!r}, which is not a hyperparameter{did_you_mean_argument(str(name), known)}; "
+                f"there are {', '.join(known)}"
             )
 
 

@@ -1,8 +1,8 @@
-"""An Optuna study that any number of processes and threads work on, and that survives them.
+"""An Optuna study that any number of processes and threads work on, and that survives their deaths.
 
-Optuna keeps the study in a journal, to which all append under an flock. What it does not know is which trials nobody
-works on any more: so each process holds a lock file of its own, which its trials name. The kernel frees the lock when
-the process ends, however it ends; whoever next looks for a trial finds the dead one's and queues it again.
+Optuna keeps the study in a journal, to which all processes append under an flock. It cannot know which trials belong to
+a dead process. So each process locks a file, and its trials hold the file's path. The kernel frees the lock when the
+process ends or is killed; the next process that asks for a trial finds those of the dead one and queues them again.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..system.files import file_lock, is_locked
-from ..system.html_tables import html_table, shown
+from ..system.names import did_you_mean
+from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
-from ..train.fields import did_you_mean
 
 JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
 DIRECTIONS = ("minimize", "maximize")
-# A trial whose process dies each time must not be begun for ever: it may be what kills it.
+# A trial that kills its process (for want of memory, say) is not begun for ever.
 MAX_ATTEMPTS = 3
 
 
 class BestRun(NamedTuple):
-    """What a search found: number of the best trial, its objective, and the arguments that it was trained with."""
+    """The result of a search: the best trial's number, its objective and its hyperparameters."""
 
     run_id: str
     objective: float
     hyperparameters: dict[str, Any]
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows."""
+        """Return the table that Jupyter shows."""
         caption = f"best of the search: trial {self.run_id}, objective {shown(self.objective)}"
         return html_table(caption, self.hyperparameters.items())
 
 
 class JournalLock:
-    """The lock of Optuna's `JournalFileBackend`, as an flock on the journal.
+    """The lock for Optuna's `JournalFileBackend`, as an flock on the journal.
 
-    Optuna's own locks outlive a killed process, for 30 seconds. What such a process left of a line is cut off here,
-    where nobody else is writing; otherwise the next line would continue it and nothing behind it could be read.
+    Optuna's locks outlive a killed process by 30 seconds. This one also cuts off the incomplete last line of a killed
+    process; otherwise the next line would be appended to it, and nothing after it could be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class JournalLock:
         self._descriptor = -1
 
     def acquire(self) -> bool:
-        """Wait until nobody else holds the lock."""
+        """Take the lock, waiting for its holder."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -70,12 +70,19 @@ class JournalLock:
         return True
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Give the lock back."""
         os.close(self._descriptor)
 
 
 def open_journal(path: str | os.PathLike[str]) -> Any:
-    """Optuna's storage in the journal file `path`, made if missing; processes on one machine may share it."""
+    """Return Optuna's storage in the journal file `path`, which processes of one machine may share.
+
+    Args:
+        path: created, with its directory, if missing.
+
+    Raises:
+        ImportError: optuna is not installed.
+    """
     journal = import_optuna().storages.journal
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +90,7 @@ def open_journal(path: str | os.PathLike[str]) -> Any:
 
 
 def _open_url(optuna: Any, url: str) -> Any:
-    from sqlalchemy.exc import SQLAlchemyError  # which Optuna opens databases with
+    from sqlalchemy.exc import SQLAlchemyError  # Optuna opens databases with SQLAlchemy
 
     try:
         return optuna.storages.get_storage(url)
@@ -95,7 +102,7 @@ def _open_url(optuna: Any, url: str) -> Any:
 
 
 def import_optuna() -> Any:
-    """The package optuna. Raises `ImportError`, which names the extra."""
+    """Return the package optuna. Raises `ImportError`, which names the extra to install."""
     try:
         import optuna
     except ImportError as error:
@@ -104,15 +111,23 @@ def import_optuna() -> Any:
 
 
 class SharedStudy:
-    """The study `name` in `storage`, made if missing, and this process's part in it.
+    """A study in a storage that processes share, as one of these processes sees it.
 
-    storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL that Optuna knows, or a
-    storage of Optuna's. `sampler` and `pruner` are Optuna's, or names of `SAMPLERS` and `PRUNERS`; None is the first of
-    these, as in Optuna. `seed` is the sampler's: the k-th process that works on a study, counted from 0, draws with
-    `seed + k`, so that none repeats another's draws. `about` says what must not change in a study, `args` what all its
-    trials have in common.
+    Args:
+        name: of the study, created if missing.
+        storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL for Optuna, or a
+            storage object of Optuna's.
+        direction: one of `DIRECTIONS`.
+        sampler: a sampler of Optuna's or one of `SAMPLERS` (None: "tpe").
+        pruner: a pruner of Optuna's or one of `PRUNERS` (None: "median").
+        seed: of the sampler. The k-th process that works on a study, counted from 0, draws with `seed + k`, so that
+            none repeats the draws of another.
+        about: what must stay the same in a study, such as the hash of its rows, by name.
+        args: the arguments that all trials have in common.
 
-    Raises `ValueError` for a study that is about something else, and for names that do not exist.
+    Raises:
+        ImportError: optuna is not installed.
+        ValueError: the study is about something else, has another direction, or a name or storage does not exist.
     """
 
     def __init__(
@@ -179,97 +194,101 @@ class SharedStudy:
             )
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Be alive, for all who work on the study, inside the block."""
+    def as_worker(self) -> Iterator[None]:
+        """Count this process as alive, for all processes of the study, inside the block."""
         path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.lock"
         with file_lock(path, wait=False):
             self._worker = {"host": socket.gethostname(), "lock": str(path.resolve())}
             yield
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[None]:
-        """Do in the block what no two processes should do at once."""
-        with file_lock(self._directory / f"{what}.lock", wait=True):
+    def exclusively(self, purpose: str) -> Iterator[None]:
+        """Keep other processes from entering a block of the same purpose."""
+        with file_lock(self._directory / f"{purpose}.lock", wait=True):
             yield
 
     def _claiming(self) -> AbstractContextManager[None]:
-        return self.alone("claim")
+        return self.exclusively("claim")
 
     def claim(self, n_trials: int) -> Any:
-        """Begin a trial: one that waits, or a new one; None when all `n_trials` of the study are begun."""
+        """Begin a waiting or a new trial and return it, or None when `n_trials` of the study have begun."""
         with self._claiming():
             self._queue_trials_of_the_dead()
-            if self.trials_begun() >= n_trials:
+            if self.num_begun() >= n_trials:
                 return None
             trial = self.study.ask()
             trial.set_user_attr("worker", self._worker)
             return trial
 
     def trials(self) -> list[Any]:
-        """All trials, by number, as they are now."""
+        """Return the present state of all trials, by number."""
         found: list[Any] = self.study.get_trials(deepcopy=False)
         return found
 
-    def trials_begun(self) -> int:
-        """Trials that have been begun; one that was queued again counts when it is begun again."""
+    def num_begun(self) -> int:
+        """Return the number of trials that have begun. One that was queued again counts when it begins again."""
         trials = self.trials()
         again = _queued_again(trials)
         return sum(1 for trial in trials if trial.state.name != "WAITING" and trial.number not in again)
 
-    def others_run(self) -> bool:
-        """Whether another process on this machine works on a trial."""
+    def others_are_running(self) -> bool:
+        """Return whether another process on this machine works on a trial."""
         running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
-        return any(worker != self._worker and self._may_be_seen(worker) for worker in map(_worker_of, running))
+        return any(worker != self._worker and self._is_on_this_host(worker) for worker in map(_worker_of, running))
 
-    def _may_be_seen(self, worker: dict[str, str]) -> bool:
+    def _is_on_this_host(self, worker: dict[str, str]) -> bool:
         return worker.get("host") == self._worker["host"]
 
-    def finished(self) -> int:
-        """Trials that are begun and run no more."""
-        return self.trials_begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
+    def num_ended(self) -> int:
+        """Return the number of trials that have begun and no longer run."""
+        return self.num_begun() - sum(1 for trial in self.trials() if trial.state.name == "RUNNING")
 
-    def scored(self) -> int:
-        """Trials that the evaluation rows have judged: those that are complete and those that were pruned."""
+    def num_scored(self) -> int:
+        """Return the number of trials that were scored on the evaluation rows: the complete and the pruned ones."""
         return sum(1 for trial in self.trials() if trial.state.name in ("COMPLETE", "PRUNED"))
 
-    def end(self, number: int, state: str, objective: float | None = None) -> None:
-        """End a running trial in one of Optuna's states, COMPLETE with its objective."""
+    def end_trial(self, number: int, state: str, objective: float | None = None) -> None:
+        """End a running trial in one of Optuna's states; COMPLETE needs its objective."""
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
 
     def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
-        """End a running trial, and let its hyperparameters wait for whoever comes next.
+        """End a running trial and queue its hyperparameters for the next process that asks for a trial.
 
-        `attempt` counts the processes that began it (default: as before). In this order a kill in between leaves a
-        trial that is known to wait and only has to be ended.
+        They are queued before the trial is ended: a kill in between leaves a trial that is known to be queued and only
+        has to be ended.
+
+        Args:
+            trial: Optuna's trial.
+            attempt: how many processes have begun it, the next one included (default: as before).
         """
         if trial.number not in _queued_again(self.trials()):
             attempt = trial.user_attrs.get("attempt", 1) if attempt is None else attempt
             self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "attempt": attempt})
-        self.end(trial.number, "FAIL")
+        self.end_trial(trial.number, "FAIL")
 
     def queue_trials_of_the_dead(self) -> None:
-        """Let the trials wait again whose process ended without ending them."""
+        """Queue again the trials of processes that died without ending them."""
         with self._claiming():
             self._queue_trials_of_the_dead()
 
     def _queue_trials_of_the_dead(self) -> None:
         for trial in self.trials():
             worker = _worker_of(trial)
-            # A trial is begun and given its worker under the lock that we hold: one without is a dead one's.
-            alive = worker and (not self._may_be_seen(worker) or is_locked(Path(worker["lock"])))
+            # A trial begins and gets its worker under the lock held here: one without a worker is of a dead process.
+            alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker["lock"])))
             if trial.state.name != "RUNNING" or alive:
                 continue
             attempt = trial.user_attrs.get("attempt", 1)
             if attempt < MAX_ATTEMPTS:
                 self.queue_again(trial, attempt=attempt + 1)
             else:
-                self.end(trial.number, "FAIL")
+                self.end_trial(trial.number, "FAIL")
                 warnings.warn(
                     f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2
                 )
 
     def best_run(self) -> BestRun:
-        """The best of the trials that finished. Raises `RuntimeError` when none did."""
+        """Return the best of the complete trials. Raises `RuntimeError` when there is none."""
         trials = self.trials()
         if not any(trial.state.name == "COMPLETE" for trial in trials):
             errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
@@ -281,7 +300,7 @@ class SharedStudy:
 
 
 def _queued_again(trials: list[Any]) -> set[int]:
-    """Numbers of the trials that others were made from."""
+    """Return the numbers of the trials that were queued again as other trials."""
     return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
 
 
@@ -290,10 +309,10 @@ def _worker_of(trial: Any) -> dict[str, str]:
     return worker
 
 
-def _check_choice(what: str, chosen: object, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, chosen: object, choices: tuple[str, ...]) -> None:
     if chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
-        raise ValueError(f"{what} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+        raise ValueError(f"{name} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")
 
 
 def _sampler(optuna: Any, sampler: Any, seed: int) -> Any:

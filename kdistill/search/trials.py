@@ -125,7 +125,7 @@ class HyperparameterSearch:
             return self._search.run()
         finally:
             # What is trained from now on is chosen by these rows.
-            self._recipe.args.search_trials = self._study.scored() or None
+            self._recipe.args.search_trials = self._study.num_scored() or None
 
     def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> float:
         """Train as `train` does, without files; return the objective of the weights that `train` would keep."""

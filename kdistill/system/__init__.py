@@ -1,1 +1,1 @@
-"""Threads, memory, files, and how progress and tables are shown: the machine, seen from Python."""
+"""The machine seen from Python: threads, memory, files, progress on a terminal or in Jupyter."""

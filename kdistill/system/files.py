@@ -16,17 +16,23 @@ from typing import Any
 
 MANIFEST_FILE = "manifest.json"
 LOCK_FILE = ".kdistill.lock"
-# Far above any JSON file of a model directory, far below what would hurt to hold in memory.
+# Far above any JSON file of a model directory, and harmless to hold in memory.
 _MAX_JSON_BYTES = 16 << 20
-_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp")  # as `atomic_path` names them, with its process
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.tmp")  # the names that `_temporary` gives; the group is the process
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what the caller wrote there becomes `path` in one rename.
+    """Yield a temporary path beside `path`, and rename the file that the caller wrote there to `path`.
 
-    File and directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays as it
-    was; an OSError that names no file, as that of a full disk, then names `path`. The parent directory must exist.
+    The file and its directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays
+    as it was.
+
+    Args:
+        path: the file to write; its directory must exist.
+
+    Raises:
+        OSError: writing failed. An error without a file name, such as that of a full disk, gets the name `path`.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -45,7 +51,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def scratch_directory(beside: Path) -> Iterator[Path]:
-    """A directory on the disk of `beside`, for a library that makes temporary files of its own; then it is gone."""
+    """Yield a directory on the disk of `beside` and delete it afterwards, for libraries that make temporary files."""
     directory = _temporary(beside)
     directory.mkdir()
     try:
@@ -59,13 +65,13 @@ def _temporary(path: Path) -> Path:
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one."""
+    """Write `data` to `path` so that a reader, also one after a kill, sees either the old file or the new one."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def delete_leftovers(directory: Path) -> None:
-    """Delete what processes that were killed have left in `directory` under temporary names."""
+    """Delete the temporary files and directories that killed processes have left in `directory`."""
     for path in directory.glob(".*.tmp"):
         if (match := _TEMPORARY.fullmatch(path.name)) and not _is_alive(int(match[1])):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -76,18 +82,18 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it belongs to another user
         return True
     return True
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:
-    """Make renames in `directory` survive a loss of power."""
+    """Sync `directory` to disk, so that renames in it survive a loss of power."""
     _sync(Path(directory))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises `ValueError` naming the file when it is anything else."""
+    """Return the JSON object in `path`. Raises `ValueError`, which names the file, for any other content."""
     size = path.stat().st_size
     if size > _MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size} bytes; expected a JSON file of at most {_MAX_JSON_BYTES}")
@@ -101,7 +107,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object as a dict. Raises `ValueError` for a name that occurs twice, of which readers would differ."""
+    """Return a JSON object as a dict. Raises `ValueError` for a repeated name, which readers resolve differently."""
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a name occurs twice in one object")
@@ -109,7 +115,7 @@ def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_manifest(directory: Path) -> None:
-    """Write `manifest.json`: size and SHA-256 of every other file below `directory`. Call it last."""
+    """Write `manifest.json` with size and SHA-256 of every other file below `directory`. Call it last."""
     files = {
         path.relative_to(directory).as_posix(): _fingerprint(path)
         for path in sorted(directory.rglob("*"))
@@ -119,7 +125,7 @@ def write_manifest(directory: Path) -> None:
 
 
 def verify_manifest(directory: Path) -> str | None:
-    """What is wrong with `directory` according to its manifest, in words; None when every listed file is as written."""
+    """Return how `directory` differs from its manifest, as a sentence, or None when every file is as written."""
     manifest = directory / MANIFEST_FILE
     if not manifest.is_file():
         return f"{manifest} is missing"
@@ -142,7 +148,7 @@ def verify_manifest(directory: Path) -> str | None:
 
 @contextmanager
 def run_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process; raise `BlockingIOError` at once when another holder is alive."""
+    """Lock `directory` for this process. Raises `BlockingIOError` at once when another process holds it."""
     try:
         with file_lock(directory / LOCK_FILE, wait=False):
             yield
@@ -153,7 +159,7 @@ def run_lock(directory: Path) -> Iterator[None]:
 
 
 class LockedError(BlockingIOError):
-    """A lock that somebody holds; `holder` is the number of the process, in words."""
+    """A lock file that another process holds; `holder` is its process number as text, or "unknown"."""
 
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path} is locked by process {holder}")
@@ -162,22 +168,30 @@ class LockedError(BlockingIOError):
 
 @contextmanager
 def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock file `path`, made if missing and deleted at the end, against all other processes and threads.
+    """Hold the lock file `path` against all other processes and threads.
 
-    It is an flock, so the kernel frees it when its process ends, however it ends. Where another holder is alive, wait
-    for its end, or raise `LockedError` at once.
+    The file is created if missing and deleted at the end. The lock is an flock, so the kernel frees it even when the
+    process is killed.
+
+    Args:
+        path: the lock file.
+        wait: whether to wait for the present holder.
+
+    Raises:
+        LockedError: another process or thread holds the lock and `wait` is false.
     """
     descriptor = _lock(path, wait=wait)
     try:
         yield
     finally:
-        # While still locked: whoever has opened this file and not locked it yet finds it gone and makes a new one.
+        # Delete it while it is still locked: a process that has opened it and waits for the lock then finds that the
+        # path names another file, and starts again.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody, this process included, holds the lock file `path`."""
+    """Return whether any process, including this one, holds the lock file `path`."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -210,7 +224,7 @@ def _lock(path: Path, *, wait: bool) -> int:
 
 
 def _is_file_at(descriptor: int, path: Path) -> bool:
-    """Whether `path` still names the open file; its last holder may have deleted it between open and lock."""
+    """Return whether `path` still names the open file: its last holder may have deleted it between open and lock."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

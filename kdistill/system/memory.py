@@ -1,4 +1,4 @@
-"""How much memory may still be taken, and arrays that are refused when it is not enough."""
+"""Available memory, and workspace arrays that are refused when they would exceed it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 _MEMINFO = Path("/proc/meminfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
-# Names of (limit, use, statistics, clean pages of files that are given up first) in cgroups of version 2 and 1.
+# Files of (limit, usage, statistics) and the statistic of clean file pages, which the kernel reclaims first, in cgroups
+# of version 2 and version 1.
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
@@ -19,9 +20,10 @@ _CGROUP_FILES = (
 
 
 def available_memory() -> int | None:
-    """Bytes that may be taken without harm: of the machine (swap included) and of this process's control groups.
+    """Return how many bytes this process can still allocate, or None where the system gives no figure.
 
-    None where the system does not say.
+    The smallest of the machine's available memory, swap included, and what the limits of the process's control groups
+    leave.
     """
     amounts = list(_left_in_cgroups())
     if _MEMINFO.exists():
@@ -31,11 +33,17 @@ def available_memory() -> int | None:
 
 
 def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
-    """An array of at least `size` bytes, not yet touched, for a pass of a batch of so many rows and tokens.
+    """Return an uninitialised int8 array of `size` bytes and a quarter more, for a forward or backward pass.
 
-    A quarter more than asked for: batches differ in size, and what is never touched takes no memory.
+    The quarter is for larger batches to come: memory that is never touched costs nothing.
 
-    Raises MemoryError, before anything is taken, when `size` is more than `available_memory`.
+    Args:
+        size: bytes that the pass needs.
+        rows: rows of the batch, for the error message.
+        tokens: tokens of the batch, for the error message.
+
+    Raises:
+        MemoryError: `size` is more than `available_memory()`; nothing has been allocated.
     """
     available = available_memory()
     if available is not None and size > available:
@@ -48,7 +56,7 @@ def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
 
 
 def _left_in_cgroups() -> Iterator[int]:
-    """What the limit of each control group that this process is in leaves."""
+    """Yield the bytes that are left below the limit of each control group of this process."""
     if not _OWN_GROUPS.exists():
         return
     for line in _OWN_GROUPS.read_text().splitlines():
@@ -70,7 +78,7 @@ def _left_in(group: Path) -> Iterator[int]:
 
 
 def _pairs(path: Path, separator: str) -> Iterator[tuple[str, str]]:
-    """The lines `name<separator>value` of a file."""
+    """Yield (name, value) for each line `name<separator>value` of a file."""
     for line in path.read_text().splitlines():
         name, _, value = line.partition(separator)
         yield name, value.strip()

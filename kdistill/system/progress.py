@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in Jupyter or on a terminal's stderr, an occasional plain line in a log, or nothing."""
+"""Progress of long work: a bar in Jupyter or on a terminal's stderr, otherwise an occasional line in the log."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .jupyter import JupyterBar, ShowsItself, in_jupyter
+from .notebook import JupyterBar, ShowsItself, in_jupyter
 
 SECONDS_BETWEEN_LINES = 10.0
 SHORTEST_SUMMED_UP = 1.0
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as m:ss or h:mm:ss."""
+    """Return seconds as m:ss or h:mm:ss."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 class Progress:
-    """Shows how far one piece of work has come, with an estimate of the time left.
+    """A progress display for one piece of work, with an estimate of the time left.
 
-    Call it with (units done, units in all), first before any work; it is a `data.OnProgress`. Leaving it as a context
-    manager without an error sums up in one line, unless it took no time. With `quiet` it prints nothing.
+    Call it with (units done, units in total), the first time before any work; it is a `data.dataset.OnProgress`. Used
+    as a context manager, it prints a summary line at the end, unless the work failed or took less than a second.
+
+    Args:
+        description: a word or two before the figures, such as "train".
+        unit: the name of what is counted, in the plural.
+        quiet: whether to show nothing at all.
     """
 
     def __init__(self, description: str, *, unit: str, quiet: bool = False) -> None:
@@ -59,12 +64,12 @@ class Progress:
         return f"{self.description}: {done} of {total} {self.unit}{share}, {per_second:.1f}/s{left}"
 
     def write(self, line: str, table: ShowsItself | None = None) -> None:
-        """Print a line of its own without tearing the bar. In Jupyter `table`, as it is now, takes the lines' place."""
+        """Print a line without breaking the bar. In Jupyter, show the present state of `table` instead of the lines."""
         if self._display is not None:
             self._display.write(line, table)
 
     def close(self, *, finished: bool = True) -> None:
-        """Take the bar off the screen; sum up work that is finished and took long enough to notice."""
+        """Remove the bar; print a summary of work that is finished and took `SHORTEST_SUMMED_UP` seconds or more."""
         elapsed = time.monotonic() - self._started
         units = self._done - (self._first or 0)
         summary = f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}"
@@ -73,13 +78,13 @@ class Progress:
 
 
 class Display(Protocol):
-    """Where progress is shown."""
+    """A place that shows progress."""
 
     def show(self, done: int, total: int, where: Callable[[], str]) -> None:
-        """Called often; `where` gives a line that tells how far the work has come."""
+        """Show how far the work is, unless it was shown a moment ago; `where` returns that as a line of text."""
 
     def write(self, line: str, table: ShowsItself | None) -> None:
-        """Show something that stays."""
+        """Show a line, or a table, that stays."""
 
     def close(self, summary: str | None) -> None:
         """End with the summary, if there is one."""
@@ -92,7 +97,7 @@ def _display(description: str, unit: str) -> Display:
 
 
 class TerminalBar:
-    """A bar of tqdm that is gone when the work is done."""
+    """A tqdm bar on stderr, removed when the work is done."""
 
     def __init__(self, description: str, unit: str) -> None:
         self._description, self._unit = description, unit
@@ -121,7 +126,7 @@ class TerminalBar:
             print(line, file=sys.stderr, flush=True)
 
     def close(self, summary: str | None) -> None:
-        """Take the bar away and print the summary."""
+        """Remove the bar and print the summary."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -130,13 +135,13 @@ class TerminalBar:
 
 
 class LogLines:
-    """A line of a log now and then."""
+    """Occasional lines on stderr, for a log file."""
 
     def __init__(self) -> None:
         self._last_line: float | None = None
 
     def show(self, done: int, total: int, where: Callable[[], str]) -> None:
-        """Print where the work is, unless a line has been printed lately or the work is done."""
+        """Print how far the work is, unless the last line is recent or the work is done."""
         now = time.monotonic()
         if self._last_line is None:
             self._last_line = now

@@ -1,4 +1,4 @@
-"""Threads, memory for the C core, and what this installation runs on."""
+"""The number of threads, aligned arrays for the C core, and the configuration of this installation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-
-_ALIGNMENT_BYTES = 64
-_ALIGNMENT_FLOATS = _ALIGNMENT_BYTES // 4
 
 _num_threads: int | None = None
 _num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
@@ -45,9 +42,12 @@ def _initial_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Sets how many threads every following call uses; more than there are CPUs is allowed.
+    """Set how many threads every following call uses.
 
     The number of threads never changes a result, not by a bit.
+
+    Args:
+        n: 1 to 256; more than there are CPUs is allowed.
 
     Raises:
         ValueError: `n` is not between 1 and 256.
@@ -60,7 +60,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Returns the number of threads in use.
+    """Return the number of threads in use.
 
     Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
     """
@@ -74,9 +74,9 @@ def get_num_threads() -> int:
 
 @contextmanager
 def using_num_threads(n: int) -> Iterator[None]:
-    """Lets the calls of this Python thread use `n` threads inside the block, whatever `set_num_threads` says.
+    """Use `n` threads for the calls of this Python thread inside the block, regardless of `set_num_threads`.
 
-    Several Python threads share the cores in this way. Raises ValueError as `set_num_threads` does.
+    This is how several Python threads share the cores. Raises `ValueError` as `set_num_threads` does.
     """
     token = _num_threads_here.set(_checked_threads(n, "the number of threads"))
     try:
@@ -86,15 +86,17 @@ def using_num_threads(n: int) -> Iterator[None]:
 
 
 def isa_level() -> str:
-    """Returns the instruction-set level in use: "generic", "avx2" or "avx512"."""
+    """Return the instruction-set level in use: "generic", "avx2" or "avx512"."""
     return _core.ISA_LEVEL
 
 
 def show_config() -> dict[str, Any]:
-    """Returns what this installation is and runs on.
+    """Return the versions of this installation and the machine it runs on.
 
-    Keys: version, isa_level (in use), isa_levels (all this CPU has), blis (its version), blis_kernels (the set of its
-    kernels in use), num_threads, cpus, compiler, compiler_flags, python, numpy, platform.
+    Returns:
+        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), blis (its version),
+        blis_kernels (the set of BLIS kernels in use), num_threads, cpus (those this process may use), compiler,
+        compiler_flags, python, numpy and platform.
     """
     from .. import __version__
 
@@ -115,8 +117,8 @@ def show_config() -> dict[str, Any]:
 
 
 def aligned_zeros(size: int) -> NDArray[np.float32]:
-    """Returns a flat float32 array of `size` zeros that begins on a 64-byte boundary."""
-    memory = np.zeros(size + _ALIGNMENT_FLOATS, np.float32)
+    """Return a float32 array of `size` zeros, shape (size,), that begins on a `_core.ALIGNMENT`-byte boundary."""
+    memory = np.zeros(size + _core.ALIGNMENT // 4, np.float32)
     address: int = memory.__array_interface__["data"][0]
-    start = -address % _ALIGNMENT_BYTES // memory.itemsize
+    start = -address % _core.ALIGNMENT // memory.itemsize
     return memory[start : start + size]

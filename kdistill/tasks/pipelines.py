@@ -1,4 +1,4 @@
-"""`pipeline("text-classification", model)`: from texts to labels with scores, as that of transformers gives them."""
+"""`pipeline("text-classification", model)`: from texts to labels with scores, as in `transformers`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.classification import Logits, softmax
+from ..metrics.classification import softmax
+from ..metrics.prediction import Logits
 from ..models.model import BertForSequenceClassification
+from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
-from ..train.fields import did_you_mean
+from . import single_label
+from .registry import task_for
 
 TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
@@ -30,7 +33,7 @@ def pipeline(
     revision: str | None = None,
     **settings: Any,
 ) -> TextClassificationPipeline:
-    """Make a function of texts.
+    """Return a function of texts.
 
     Args:
         task: "text-classification" or its other name "sentiment-analysis".
@@ -66,13 +69,18 @@ def pipeline(
 class TextClassificationPipeline:
     """Classifies texts.
 
-    model, tokenizer: what classifies. top_k: how many labels to return for each text, the best first; None: all. When
-    it is not given, the best label alone, without a list around it. function_to_apply: "softmax", "sigmoid" or "none"
-    makes scores of the logits; default: none for regression, sigmoid for one label or for several that exclude nothing
-    (multi-label), else softmax. batch_size: rows computed together. tokenizer_settings: arguments of the tokenizer;
-    texts are cut to what the model can read unless truncation=False is among them.
+    The settings may also be given in a call, for that call.
 
-    The same settings may be given in a call, for that call.
+    Args:
+        model: the classifier.
+        tokenizer: the model's.
+        top_k: how many labels to return for each text, the best first; None: all. When it is not given, the best label
+            alone, without a list around it.
+        function_to_apply: "softmax", "sigmoid" or "none" makes scores of the logits; default: none for regression,
+            sigmoid for one label or for several that exclude nothing (multi-label), else softmax.
+        batch_size: rows computed together.
+        tokenizer_settings: arguments of the tokenizer; texts are cut to what the model can read unless
+            truncation=False is among them.
     """
 
     def __init__(
@@ -103,10 +111,16 @@ class TextClassificationPipeline:
     ) -> list[Any]:
         """Classify one text or many.
 
-        inputs: a text, a pair `{"text": ..., "text_pair": ...}`, or any iterable of one kind of them.
+        Args:
+            inputs: a text, a pair `{"text": ..., "text_pair": ...}`, or any iterable of one kind of them.
+            top_k: as in the constructor, like the other settings.
+            function_to_apply: likewise.
+            batch_size: likewise.
+            tokenizer_settings: likewise.
 
-        Returns, for each text, `{"label": str, "score": float}`; with `top_k` a list of these, the best first. For a
-        single text there is a list around it, unless `top_k` is given in this call; for a single pair there is none.
+        Returns:
+            For each text `{"label": str, "score": float}`; with `top_k` a list of these, the best first. For a single
+            text there is a list around it, unless `top_k` is given in this call; for a single pair there is none.
         """
         called_with_top_k = top_k is not _NOT_GIVEN
         chosen = top_k if called_with_top_k else self.top_k
@@ -131,10 +145,10 @@ class TextClassificationPipeline:
 
     def _default_function(self) -> str:
         config = self.model.config
-        if config.problem_type == "regression":
-            return "none"
-        several_at_once = config.problem_type == "multi_label_classification" or config.num_labels == 1
-        return "sigmoid" if several_at_once else "softmax"
+        # As in transformers, a regression is one only where the config states it: one output has a sigmoid.
+        task = single_label.TASK if config.problem_type is None else task_for(config)
+        one_of_one = task.one_label and config.num_labels == 1
+        return "sigmoid" if one_of_one else task.score_function
 
     def _result(self, scores: NDArray[np.float64], top_k: int | None) -> Any:
         order = np.argsort(-scores, kind="stable")
@@ -145,7 +159,7 @@ class TextClassificationPipeline:
 
 
 def apply_function(logits: Logits, function: str) -> NDArray[np.float64]:
-    """Scores float64 (n, num_labels) of logits: "softmax" over the labels, "sigmoid" of each, or "none"."""
+    """Return scores float64 (n, num_labels) of logits: "softmax" over the labels, "sigmoid" of each, or "none"."""
     if function == "softmax":
         return softmax(logits)
     if function == "none":
@@ -156,7 +170,7 @@ def apply_function(logits: Logits, function: str) -> NDArray[np.float64]:
 
 
 def _texts(batch: list[Any], first: int) -> tuple[list[str], list[str] | None]:
-    """Texts of a batch, whose first row is input `first`, and the second texts if it has pairs."""
+    """Return the texts of a batch, whose first row is input `first`, and the second texts if it has pairs."""
     for index, row in enumerate(batch, first):
         if not isinstance(row, str) and not (isinstance(row, Mapping) and row.keys() <= {"text", "text_pair"}):
             raise ValueError(f'inputs[{index}] is {row!r}; expected a text or {{"text": ..., "text_pair": ...}}')

@@ -1,1 +1,1 @@
-"""Text to token ids, through Hugging Face's `tokenizers`."""
+"""Tokenization: text to token ids, by Hugging Face's `tokenizers`."""

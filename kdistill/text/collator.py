@@ -1,4 +1,4 @@
-"""`DataCollatorWithPadding`, which people pass to a `Trainer`: accepted there, and callable for loops of their own."""
+"""`DataCollatorWithPadding`, for code written for transformers: a `Trainer` accepts it, and loops may call it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ _LABELS = ("label", "label_ids", "labels")
 
 
 class DataCollatorWithPadding:
-    """Makes arrays of one width from encoded rows. A `Trainer` takes it and has nothing for it to do.
+    """A collator that pads encoded rows to arrays of one width.
 
-    Batches are packed: rows lie one after the other, and nothing is ever computed for padding. Called by yourself, it
-    gives what that of transformers does, in NumPy: `model(**collator(rows))`, with the same logits as unpadded rows.
+    A `Trainer` accepts one and does not call it: its batches are packed, so there is no padding to compute. In a loop
+    you write yourself, `model(**collator(rows))` works as in transformers, with NumPy arrays; the logits are those of
+    unpadded rows.
 
-    tokenizer: says the id and the side of padding. padding: True or "longest" pads to the longest row, "max_length" to
-    `max_length`, False not at all. pad_to_multiple_of: rounds the width up. return_tensors: "np", the only kind here.
-    Raises `ValueError` for another kind of tensors or padding.
+    Args:
+        tokenizer: gives the padding token.
+        padding: True or "longest" to pad to the longest row, "max_length" to pad to `max_length`, False or
+            "do_not_pad" not to pad.
+        max_length: width in tokens for padding="max_length".
+        pad_to_multiple_of: round the width up to a multiple of this.
+        return_tensors: "np", the only kind here.
+
+    Raises:
+        ValueError: another kind of tensors or padding, or padding="max_length" without a `max_length`.
     """
 
     def __init__(
@@ -48,11 +56,13 @@ class DataCollatorWithPadding:
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
         """Pad rows that a tokenizer encoded.
 
-        features: for each row `input_ids`, and where there are any `token_type_ids`, `attention_mask` and a label
-            (`label`, `label_ids` or `labels`).
+        Args:
+            features: for each row `input_ids` and, if present, `token_type_ids`, `attention_mask` and a label
+                (`label`, `label_ids` or `labels`).
 
-        Returns int64 arrays: input_ids, attention_mask (1 for a token, 0 for padding) and token_type_ids of shape
-        (rows, width), labels (rows,).
+        Returns:
+            Arrays by name: input_ids, attention_mask (1 for a token, 0 for padding) and token_type_ids, int64 of shape
+            (rows, width), and labels of shape (rows,).
         """
         padded = self.tokenizer.pad(
             features, self.padding, self.max_length, self.pad_to_multiple_of, return_tensors=self.return_tensors
@@ -65,7 +75,7 @@ class DataCollatorWithPadding:
 
 
 def check_collator(collator: Any) -> None:
-    """Raise `TypeError` for a collator that does more than padding, which a `Trainer` here would not do."""
+    """Raise `TypeError` for a collator other than those that only pad, because a `Trainer` would never call it."""
     known = [DataCollatorWithPadding.__name__, "default_data_collator", "DefaultDataCollator"]
     if collator is not None and getattr(collator, "__name__", type(collator).__name__) not in known:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Rows of token ids as a tokenizer returns them: padded when asked for, as lists or arrays."""
+"""Encoded rows as a tokenizer returns them: lists of token ids or arrays, padded on request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What transformers writes as model_max_length when a tokenizer states none.
+# transformers writes this as model_max_length of a tokenizer without a limit.
 NO_MAX_LENGTH = int(1e30)
 
 
 class BatchEncoding(dict[str, Any]):
-    """What a tokenizer call returns: `input_ids`, `token_type_ids` and `attention_mask`.
+    """The result of a tokenizer call: `input_ids`, `token_type_ids` and `attention_mask` by name, or as attributes.
 
-    Each is a list of lists of int (one list for a single text), or an int64 array with `return_tensors="np"`; also
-    readable as attributes. `kdistill.pack` and a model take it as it is.
+    Each is a list of lists of int (one list for a single text), or an int64 array (rows, width) with
+    `return_tensors="np"`. `kdistill.pack` and a model accept it directly.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -34,7 +34,18 @@ def padded_width(
     model_max_length: int,
     pad_to_multiple_of: int | None = None,
 ) -> int:
-    """Tokens to pad rows to, 0 for none, by the arguments of a tokenizer call; `longest` is that of the rows."""
+    """Return the width in tokens to pad rows to, 0 for no padding.
+
+    Args:
+        padding: as in a tokenizer call.
+        longest: tokens of the longest row.
+        max_length: width for padding="max_length" (default: `model_max_length`).
+        model_max_length: the tokenizer's limit, `NO_MAX_LENGTH` if it has none.
+        pad_to_multiple_of: round the width up to a multiple of this.
+
+    Raises:
+        ValueError: another `padding`, or "max_length" without any limit.
+    """
     if padding is False or padding == "do_not_pad":
         return 0
     if padding is True or padding == "longest":
@@ -49,7 +60,7 @@ def padded_width(
 
 
 def pad_rows(rows: Iterable[list[int]], width: int, filler: int) -> None:
-    """Lengthen the rows to `width` in place; longer ones stay as they are."""
+    """Append `filler` to each row up to `width`, in place; longer rows stay as they are."""
     for row in rows:
         row.extend([filler] * (width - len(row)))
 
@@ -57,9 +68,15 @@ def pad_rows(rows: Iterable[list[int]], width: int, filler: int) -> None:
 def columns_of(
     encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], main: str
 ) -> tuple[dict[str, list[Any]], bool]:
-    """Columns of lists from one row, a batch or a list of rows; and whether it was one row.
+    """Return encoded rows as columns of lists, and whether they were a single row.
 
-    Raises ValueError when there are no rows or `main` is not among the columns, TypeError for anything else.
+    Args:
+        encoded_inputs: one row or a batch, as a dict of columns, or a list of rows.
+        main: the column that must be there.
+
+    Raises:
+        ValueError: the column `main` is missing.
+        TypeError: `encoded_inputs` is neither a dict nor a list of at least one dict.
     """
     if isinstance(encoded_inputs, Mapping):
         columns = {name: _plain(values) for name, values in encoded_inputs.items()}
@@ -74,18 +91,25 @@ def columns_of(
 
 
 def _plain(values: Any) -> Any:
-    """Lists of numbers instead of arrays, copied, so that padding leaves the caller's rows alone."""
+    """Return a copy with lists instead of arrays, so that padding leaves the caller's rows alone."""
     if hasattr(values, "tolist"):
         return values.tolist()
     return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
-def finished(
+def as_result(
     columns: Mapping[str, list[Any]], *, single: bool, return_tensors: str | None, names: Sequence[str]
 ) -> BatchEncoding:
-    """The columns in the form a call returns: lists (one for a single text), or arrays with `return_tensors="np"`.
+    """Return the columns in the form of a tokenizer call's result.
 
-    `names` are the columns whose rows must be equally long for that. Raises ValueError.
+    Args:
+        columns: lists of rows by name.
+        single: whether to return one row instead of a list of one row; ignored for arrays.
+        return_tensors: None for lists, "np" for arrays.
+        names: the columns of tokens, whose rows must be equally long in an array.
+
+    Raises:
+        ValueError: another `return_tensors`, or rows of different lengths for an array.
     """
     if return_tensors is None:
         return BatchEncoding({name: rows[0] if single else rows for name, rows in columns.items()})

@@ -1,4 +1,4 @@
-"""BERT's tokenizer: Hugging Face `tokenizers` underneath, called as in `transformers`."""
+"""BERT's tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..hub import resolve
 from ..system.files import atomic_write
-from .encodings import NO_MAX_LENGTH, BatchEncoding, columns_of, finished, pad_rows, padded_width
+from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
 from .tokenizer_files import (
     DEFAULT_SPECIAL_TOKENS,
     NORMALIZER_SETTINGS,
@@ -29,19 +29,30 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
-# What is drawn together in decoded text, in this order (transformers: clean_up_tokenization_spaces).
+# Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class BertTokenizer:
-    """Turns text into BERT's token ids.
+    """BERT's tokenizer, from text to token ids and back.
 
-    Made by `from_pretrained`; the constructor takes a `tokenizers.Tokenizer` and the settings of a
-    tokenizer_config.json. Padding and truncation stored in a tokenizer.json are ignored: each call says what it wants.
+    Use `from_pretrained` to load one. Padding and truncation stored in a tokenizer.json are ignored; they are arguments
+    of each call.
 
-    Attributes: `vocab` (token -> id), `vocab_size` (entries without added ones), `model_max_length` (10**30 when the
-    files state none), `do_lower_case`, `content_hash`, and `pad_token`, `cls_token`, `sep_token`, `unk_token`,
-    `mask_token`, each with its `..._id`.
+    Args:
+        backend: the tokenizer of the package `tokenizers`.
+        settings: the content of a tokenizer_config.json.
+
+    Attributes:
+        vocab: token -> id.
+        vocab_size: entries of the vocabulary without added tokens.
+        model_max_length: longest row of the model in tokens; 10**30 when the files do not give it.
+        do_lower_case: whether text is lowercased.
+        content_hash: SHA-256 of everything that decides which ids a text gets.
+        pad_token, cls_token, sep_token, unk_token, mask_token: the special tokens, each with its `..._id`.
+
+    Raises:
+        ValueError: the vocabulary lacks a special token.
     """
 
     model_input_names = ("input_ids", "token_type_ids", "attention_mask")
@@ -63,7 +74,7 @@ class BertTokenizer:
         backend.no_padding()
         backend.no_truncation()
         self._backend = backend
-        # Truncation is a state of the backend, so a call that sets it and encodes must not meet another one.
+        # Truncation is a state of the backend, so only one call at a time may set it and encode.
         self._lock = threading.Lock()
         self._settings = settings
         normalizer = json.loads(backend.to_str())["normalizer"] or {}
@@ -92,14 +103,22 @@ class BertTokenizer:
         token: str | bool | None = None,
         revision: str | None = None,
     ) -> BertTokenizer:
-        """Load `tokenizer.json`, or `vocab.txt` alone, from a directory or a hub id.
+        """Load the tokenizer from `tokenizer.json`, or from `vocab.txt` alone.
 
-        Settings that `tokenizer_config.json` states (`do_lower_case`, `strip_accents`, `tokenize_chinese_chars`) go
-        before those inside tokenizer.json, as in transformers; with vocab.txt alone `do_lower_case` is True unless
-        stated. The keywords go before both. `use_fast` changes nothing: both kinds of transformers give the same ids.
-        `token` and `revision` are for the hub, as in `BertForSequenceClassification.from_pretrained`.
+        The settings `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of `tokenizer_config.json` override
+        those inside tokenizer.json, as in transformers; the keyword arguments override both.
 
-        Raises FileNotFoundError when there is neither file, ValueError when a file cannot be read as what it is.
+        Args:
+            path_or_id: a directory or a hub id.
+            do_lower_case: whether to lowercase text (default: from the files; True for vocab.txt alone).
+            model_max_length: longest row in tokens (default: from the files).
+            use_fast: accepted and without effect; both kinds of tokenizers in transformers give the same ids.
+            token: the hub's access token, see `BertForSequenceClassification.from_pretrained`.
+            revision: a branch, tag or commit on the hub (default: main).
+
+        Raises:
+            FileNotFoundError: the directory has neither file, or does not exist and cannot be downloaded.
+            ValueError: a file is malformed.
         """
         needed = [["tokenizer.json", "vocab.txt"]]
         directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, token=token, revision=revision)
@@ -115,9 +134,12 @@ class BertTokenizer:
             raise ValueError(f"{directory}: {error}") from error
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json for transformers too.
+        """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json, as transformers does.
 
-        vocab.txt is left out when it could not say the same: a vocabulary whose ids are not 0..n-1.
+        vocab.txt is left out for a vocabulary whose ids are not 0..n-1, which that format cannot express.
+
+        Args:
+            directory: where to write, created if missing.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -155,17 +177,29 @@ class BertTokenizer:
         return_attention_mask: bool = True,
         return_tensors: str | None = None,
     ) -> BatchEncoding:
-        """Encode a text or a list of texts, as in transformers; pairs as `text_pair` of the same shape or as tuples.
+        """Encode a text or a list of texts, as in transformers.
 
-        truncation: True or "longest_first", "only_first", "only_second" cuts to `max_length` tokens, special ones
-            counted (default: the tokenizer's `model_max_length`); False cuts nothing. When it is not given, a
-            `max_length` cuts.
-        padding: True or "longest" pads to the longest row of the call, "max_length" to `max_length`; models here need
-            none. `pad_to_multiple_of` rounds that up.
-        return_token_type_ids, return_attention_mask: whether the result has them.
-        return_tensors: "np" gives int64 arrays (rows must be equally long or padded).
+        A row that is longer than `model_max_length` and not truncated gives a warning: a model will refuse it.
 
-        Warns when an uncut row is longer than `model_max_length`: a model will refuse it.
+        Args:
+            text: one text, a list of texts, or a list of (text, pair) tuples.
+            text_pair: the second text of each pair, in the same form as `text`.
+            truncation: True or "longest_first", "only_first" or "only_second" to truncate to `max_length`; False not
+                to truncate (default: truncate when a `max_length` is given).
+            max_length: longest row in tokens, special tokens included (default: `model_max_length`).
+            padding: True or "longest" to pad to the longest row of the call, "max_length" to pad to `max_length`.
+                Models here do not need padding.
+            pad_to_multiple_of: round the padded width up to a multiple of this.
+            add_special_tokens: whether to add [CLS] and [SEP].
+            return_token_type_ids: whether the result has `token_type_ids`.
+            return_attention_mask: whether the result has `attention_mask`.
+            return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
+                lists.
+
+        Raises:
+            TypeError: `text` or `text_pair` holds something other than strings.
+            ValueError: `text` and `text_pair` differ in length, a row cannot be truncated as asked, or an array is
+                asked for and rows differ in length.
         """
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
@@ -185,12 +219,15 @@ class BertTokenizer:
         if return_attention_mask:
             columns["attention_mask"] = [[1] * len(row) for row in ids]
         self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        return finished(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+        return as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
 
     def encode(
         self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
     ) -> Any:
-        """The ids of one text or pair: a list, or int64 (1, tokens) with `return_tensors="np"`; else as a call."""
+        """Return the ids of one text or pair: a list, or int64 (1, tokens) with `return_tensors="np"`.
+
+        `options` are the other arguments of a call. Raises `TypeError` when `text` is not a string.
+        """
         if not isinstance(text, str):
             raise TypeError(f"text is a {type(text).__name__}; encode takes one string, and a call a list of them")
         return self(text, text_pair, return_tensors=return_tensors, **options)["input_ids"]
@@ -205,16 +242,24 @@ class BertTokenizer:
         return_attention_mask: bool = True,
         return_tensors: str | None = None,
     ) -> BatchEncoding:
-        """Pad rows that are encoded already, given as a call returns them or as a list of such dicts.
+        """Pad encoded rows.
 
-        Columns other than the model's (`label`) are kept as they are. Arguments as in a call; the rows are not cut.
-        Raises ValueError when there is no input_ids, TypeError when there is neither a dict nor a list of dicts.
+        Args:
+            encoded_inputs: a call's result, or a list of such dicts, one a row. Columns other than those of the model
+                (`label`) are kept as they are.
+            padding, max_length, pad_to_multiple_of: as in a call; rows are not truncated.
+            return_attention_mask: whether to add `attention_mask` when it is missing.
+            return_tensors: "np" for arrays, None for lists.
+
+        Raises:
+            ValueError: `input_ids` is missing.
+            TypeError: `encoded_inputs` is neither a dict nor a list of dicts.
         """
         columns, single = columns_of(encoded_inputs, "input_ids")
         if return_attention_mask and "attention_mask" not in columns:
             columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
         self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        return finished(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
+        return as_result(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
 
     def _pad_columns(
         self,
@@ -242,9 +287,19 @@ class BertTokenizer:
         strategy: str = "longest_first",
         add_special_tokens: bool = True,
     ) -> list[Encoding]:
-        """Encode many texts or pairs on all cores; the `tokenizers` encodings hold `.ids` and `.type_ids`.
+        """Encode many texts or pairs on all cores.
 
-        Raises ValueError when a row cannot be cut as `strategy` says.
+        Args:
+            inputs: texts, or (text, pair) tuples.
+            max_length: truncate rows to this many tokens; None not to truncate.
+            strategy: one of `TRUNCATION_STRATEGIES`.
+            add_special_tokens: whether to add [CLS] and [SEP].
+
+        Returns:
+            Encodings of the package `tokenizers`, with `ids` and `type_ids`.
+
+        Raises:
+            ValueError: a row cannot be truncated by this strategy.
         """
         with self._lock:
             if max_length is None:
@@ -259,7 +314,10 @@ class BertTokenizer:
                 self._backend.no_truncation()
 
     def truncation_length(self, max_length: int | None) -> int | None:
-        """Tokens to cut a row to: `max_length`, else `model_max_length`, else None. Raises ValueError if below 3."""
+        """Return the number of tokens to truncate rows to: `max_length`, else `model_max_length`, or None without one.
+
+        Raises `ValueError` for a `max_length` that is not a whole number of at least 3.
+        """
         if max_length is None:
             return self.model_max_length if self.model_max_length < NO_MAX_LENGTH else None
         if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 3:
@@ -269,17 +327,23 @@ class BertTokenizer:
         return max_length
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
-        """The word pieces of a text, or of a pair one after the other."""
+        """Return the word pieces of a text, or of both texts of a pair."""
         with self._lock:
             return list(self._backend.encode(text, pair, add_special_tokens=add_special_tokens).tokens)
 
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
-        """Text of an id or a row of ids, word pieces joined again; a list of texts for a list of rows or a 2-D array.
+        """Join ids to text again.
 
-        clean_up_tokenization_spaces: draw punctuation and contractions to the word before them (default: what
-            tokenizer_config.json says, else False).
+        Args:
+            token_ids: an id, a row of ids, a list of rows, or an array of one or two dimensions.
+            skip_special_tokens: whether to leave special tokens out.
+            clean_up_tokenization_spaces: whether to remove the space before punctuation and contractions (default: the
+                setting in tokenizer_config.json, else False).
+
+        Returns:
+            The text, or a list of texts for several rows.
         """
         if isinstance(token_ids, (int, np.integer)):
             token_ids = [token_ids]
@@ -299,11 +363,11 @@ class BertTokenizer:
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
-        """`decode` for each row."""
+        """Decode each row, see `decode`."""
         return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
 
     def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> Any:
-        """Token of an id, or list of tokens of ids. Raises IndexError for an id the vocabulary does not have."""
+        """Return the token of an id, or a list of tokens. Raises `IndexError` for an id outside the vocabulary."""
         if isinstance(ids, (int, np.integer)):
             token = self._backend.id_to_token(int(ids)) if ids >= 0 else None
             if token is None:
@@ -313,18 +377,18 @@ class BertTokenizer:
         return [self.convert_ids_to_tokens(int(i)) for i in ids if i not in left_out]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
-        """Id of a token (that of `unk_token` for an unknown one), or list of ids of tokens."""
+        """Return the id of a token, or a list of ids; an unknown token has that of `unk_token`."""
         if isinstance(tokens, str):
             token_id = self._backend.token_to_id(tokens)
             return self.unk_token_id if token_id is None else token_id
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Text of word pieces, joined again."""
+        """Join word pieces to text again."""
         return str(self._backend.decoder.decode(list(tokens)))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens a text or a pair gets."""
+        """Return how many special tokens a text or a pair gets."""
         return int(self._backend.num_special_tokens_to_add(pair))
 
     @property
@@ -341,7 +405,7 @@ class BertTokenizer:
         return [getattr(self, f"{name}_id") for name in self.special_tokens_map]
 
     def get_vocab(self) -> dict[str, int]:
-        """Token -> id, added tokens included; `vocab` is the same."""
+        """Return token -> id, added tokens included; the same as `vocab`."""
         return self.vocab
 
     @property
@@ -362,7 +426,7 @@ class BertTokenizer:
 
     @property
     def content_hash(self) -> str:
-        """Hex sha256 of everything that decides which ids a text gets."""
+        """SHA-256, in hexadecimal, of everything that decides which ids a text gets."""
         return hashlib.sha256(self._serialized().encode("utf-8")).hexdigest()
 
     def _serialized(self) -> str:
@@ -377,13 +441,13 @@ class BertTokenizer:
 
 
 class AutoTokenizer:
-    """`AutoTokenizer.from_pretrained(path_or_hub_id)`, the name transformers' users type; gives a `BertTokenizer`."""
+    """The name for `BertTokenizer.from_pretrained` that users of transformers know."""
 
     from_pretrained = BertTokenizer.from_pretrained
 
 
 def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
-    """The rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
+    """Return the rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
     if not isinstance(text, str | Iterable):
         raise TypeError(f"text is {text!r} of type {type(text).__name__}; expected a string or a list of strings")
     if isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
@@ -405,7 +469,7 @@ def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
 
 
 def _strategy(truncation: bool | str) -> str:
-    """The backend's truncation strategy for a `truncation` argument."""
+    """Return the backend's truncation strategy for a `truncation` argument."""
     if isinstance(truncation, bool) or truncation == "do_not_truncate":
         return "longest_first"
     if truncation not in TRUNCATION_STRATEGIES:

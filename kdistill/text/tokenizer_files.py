@@ -1,4 +1,4 @@
-"""The files a tokenizer is made from: tokenizer.json, or vocab.txt, and the settings beside them."""
+"""The files of a tokenizer: tokenizer.json or vocab.txt, and the settings beside them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DEFAULT_SPECIAL_TOKENS = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
-# The second goes before the first. Both may be absent.
+# The second overrides the first; both may be absent.
 SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json")
-# Settings of tokenizer_config.json and the names tokenizer.json has for them in its BertNormalizer.
+# Settings of tokenizer_config.json -> their names in the BertNormalizer of tokenizer.json.
 NORMALIZER_SETTINGS = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -31,19 +31,27 @@ NORMALIZER_SETTINGS = {
 
 
 def read_backend(directory: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of tokenizer.json, or else of vocab.txt, as `settings` change it. Raises ValueError."""
+    """Read tokenizer.json, or vocab.txt if that is missing, with `settings` applied.
+
+    Args:
+        directory: where the files are.
+        settings: those of `read_settings`, perhaps changed.
+
+    Raises:
+        ValueError: the file is malformed or lacks a special token.
+    """
     if (directory / "tokenizer.json").is_file():
         return _backend_from_json(directory / "tokenizer.json", settings)
     return _backend_from_vocab(directory / "vocab.txt", settings)
 
 
 def token_text(token: Any) -> str:
-    """Text of a special token, which the files write as a string or as {"content": ...}."""
+    """Return the text of a special token, which the files write as a string or as {"content": ...}."""
     return str(token["content"] if isinstance(token, Mapping) else token)
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
-    """What the settings files of a directory say, in one mapping."""
+    """Return the content of the settings files of a directory, merged. Raises `ValueError` for a malformed setting."""
     settings: dict[str, Any] = {}
     for name in SETTINGS_FILES:
         if (directory / name).is_file():
@@ -87,7 +95,7 @@ def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
 
 
 def _check_templates(path: Path, processor: Any) -> None:
-    """Raise `ValueError` for a template that adds a token it does not describe: `tokenizers` would panic at a text."""
+    """Raise `ValueError` for a template with a token it does not describe, on which `tokenizers` would panic later."""
     if not isinstance(processor, dict):
         return
     for inner in processor.get("processors") or ():
@@ -100,7 +108,7 @@ def _check_templates(path: Path, processor: Any) -> None:
 
 
 def _backend_from_vocab(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that transformers builds from a vocab.txt: one token a line, its id the line's number from 0."""
+    """Build the same tokenizer from a vocab.txt as transformers: one token a line, its id the line's number from 0."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     # Lines end at "\n" only: some vocabularies hold U+2028 and U+0085 as tokens, which str.splitlines would cut at.

@@ -1,8 +1,8 @@
-"""`TrainingArguments` and `DistillationTrainingArguments`: every choice of a training run, checked on assignment.
+"""`TrainingArguments` and `DistillationTrainingArguments`: all settings of a training run, checked on assignment.
 
-Names and defaults are those of `transformers.TrainingArguments`, except: batch size 128, evaluation, saving and
-logging once per epoch, logs below `runs/`, and the best model by accuracy at the end. This is the only list of the
-arguments: the options of the command line and their help texts are made from these dataclass fields.
+Names and defaults are those of `transformers.TrainingArguments`, with these exceptions: batch size 128; evaluation,
+saving and logging once per epoch; logs below `runs/`; the best model by accuracy at the end. This is the only list of
+the arguments: the command line's options and their help texts are made from these dataclass fields.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..system.html_tables import folded, html_table
-from .fields import GROUPS, argument, argument_types, checked, did_you_mean
+from ..system.notebook import folded, html_table
+from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .transformers_names import OTHER_ARGUMENTS, translate
 
 INTERVALS = ("no", "steps", "epoch")
@@ -28,43 +28,52 @@ _BEST_METRIC = ("metric_for_best_model", "greater_is_better")
 
 
 def whole_steps(steps: float, max_steps: int) -> int:
-    """Steps that an argument such as `save_steps` means in a run of `max_steps`: below 1 it is a share, rounded up."""
+    """Return the steps that an argument such as `save_steps` means: a value below 1 is a share of the run, rounded up.
+
+    Args:
+        steps: the argument.
+        max_steps: steps of the whole run.
+    """
     return int(steps) if steps >= 1 else math.ceil(max_steps * steps)
 
 
 class _TakesNamesOfTransformers(type):
-    """Lets the constructor take every argument of transformers; those that are no field here become one, or say why."""
+    """A metaclass whose constructor takes every argument of transformers: it translates, ignores or rejects it."""
 
     def __call__(cls, *args: Any, **given: Any) -> Any:
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # its instances are dataclasses
         values: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known and name not in OTHER_ARGUMENTS:
-                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean(name, known)}")
-            meant = (name, value) if name in known else translate(name, value, stacklevel=2)
-            if meant is not None and meant[0] in values:
-                raise TypeError(f"{meant[0]} is given twice, once under an older name; expected one of the two")
-            values |= [meant] if meant is not None else []
+                raise TypeError(f"{cls.__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
+            translated = (name, value) if name in known else translate(name, value, stacklevel=2)
+            if translated is not None and translated[0] in values:
+                raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
+            values |= [translated] if translated is not None else []
         made = super().__call__(*args, **values)
         object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
         return made
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """The arguments by name, for help() and editors, which would otherwise see those of `__call__`."""
+        """The constructor's signature, for help() and editors, which would otherwise show that of `__call__`."""
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 @dataclass
 class TrainingArguments(metaclass=_TakesNamesOfTransformers):
-    """Arguments of `Trainer`.
+    """Arguments of `Trainer`. Each field's help text describes it, and `docs/arguments.md` lists them all.
 
-    Each field's help text says what it does. Values are checked when they are set: a wrong type raises `TypeError`, a
-    value out of range `ValueError`, and a name that does not exist suggests the nearest one that does (`TypeError` in
-    the constructor, `AttributeError` on assignment). Every other name that `transformers.TrainingArguments` has is
-    understood as well: it sets the argument that does the same, is ignored with a warning, or is refused with the
-    reason (`docs/arguments.md` lists them all).
+    Values are checked when they are set, in the constructor and later. Every other name that
+    `transformers.TrainingArguments` has is understood as well: it sets the argument with the same effect, is ignored
+    with a warning, or raises `ValueError` with the reason.
+
+    Raises:
+        TypeError: a value has the wrong type, or the constructor is given an unknown name (the message suggests the
+            nearest one).
+        ValueError: a value is out of its range.
+        AttributeError: an unknown name is assigned.
     """
 
     output_dir: str = argument(
@@ -163,7 +172,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     data_seed: int | None = argument(
         None,
-        "seed of the order of the rows and of their views alone (default: seed)",
+        "seed of the order of the rows and of their augmented copies alone (default: seed)",
         group="training",
         at_least=0,
         at_most=2**32 - 1,
@@ -306,17 +315,17 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
 
     _left_open = frozenset[str]()
-    """Which of the arguments about the best model nobody has set."""
+    """The arguments about the best model that have not been set explicitly."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
         if name in OTHER_ARGUMENTS and name not in known:
-            meant = translate(name, value, stacklevel=2)
-            if meant is not None:
-                setattr(self, *meant)
+            translated = translate(name, value, stacklevel=2)
+            if translated is not None:
+                setattr(self, *translated)
             return
         if name not in known:
-            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean(name, known)}")
+            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
         if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
             value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
@@ -324,11 +333,18 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         object.__setattr__(self, "_left_open", self._left_open - {name})
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is no field: an older name reads the argument that it stands for."""
+        """Resolve deprecated names, for example `evaluation_strategy` to `eval_strategy`.
+
+        Python calls this only when normal lookup fails.
+        """
         other = OTHER_ARGUMENTS.get(name)
         if other is not None and other.becomes is not None:
             return getattr(self, other.becomes)
-        hint = f": {other.reason}" if other is not None else did_you_mean(name, [field.name for field in fields(self)])
+        hint = (
+            f": {other.reason}"
+            if other is not None
+            else did_you_mean_argument(name, [field.name for field in fields(self)])
+        )
         raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
     def __post_init__(self) -> None:
@@ -350,11 +366,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             )
 
     def get_data_seed(self) -> int:
-        """The seed of what is read when: `data_seed`, or else `seed`."""
+        """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
         return self.seed if self.data_seed is None else self.data_seed
 
     def settle_best_metric(self, is_regression: bool) -> None:
-        """Let `metric_for_best_model`, where nobody has set it, be one that the model's problem has."""
+        """Set `metric_for_best_model`, if it was not given, to a metric of the model's problem: loss or accuracy."""
         if "metric_for_best_model" not in self._left_open:
             return
         left_open = self._left_open
@@ -364,17 +380,17 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         object.__setattr__(self, "_left_open", left_open)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Number of warm-up steps: `warmup_steps`, or else `warmup_ratio` of the run, rounded up."""
+        """Return the number of warm-up steps: `warmup_steps`, or `warmup_ratio` of the run, rounded up."""
         if self.warmup_steps:
             return whole_steps(self.warmup_steps, num_training_steps)
         return math.ceil(num_training_steps * self.warmup_ratio)
 
     def to_dict(self) -> dict[str, Any]:
-        """All arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) is left as None."""
+        """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
         return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the arguments that differ from their defaults, and behind a line to open all others."""
+        """Return what Jupyter shows: the arguments that differ from their defaults, and all others folded."""
         values, ordered = self.to_dict(), sorted(fields(self), key=lambda field: GROUPS.index(field.metadata["group"]))
         defaults = type(self)().to_dict()
         chosen = [field for field in ordered if values[field.name] != defaults[field.name]]
@@ -393,10 +409,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
 @dataclass
 class DistillationTrainingArguments(TrainingArguments):
-    """Arguments of `DistillationTrainer`: those of `TrainingArguments` and of the distillation loss
+    """Arguments of `DistillationTrainer`: those of `TrainingArguments`, and those of the distillation loss.
 
-    `alpha * CE(labels) + (1 - alpha) * temperature**2 * KL(softmax(teacher / temperature) || softmax(student /
-    temperature))`, the mean over the batch (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
+    The loss is the mean over the batch of `alpha * CE(labels) + (1 - alpha) * temperature**2 * KL(softmax(teacher /
+    temperature) || softmax(student / temperature))` (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
     """
 
     alpha: float = argument(
@@ -418,8 +434,8 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     augment: int = argument(
         0,
-        "views of each training row to learn from besides it: words replaced by neighbours of theirs in the teacher's "
-        "word embeddings, and spans; labelled by the teacher alone",
+        "augmented copies of each training row to learn from besides it, with words replaced by their neighbours in "
+        "the teacher's embedding matrix, some cut to a span; labelled by the teacher alone",
         group="distillation",
         origin="kdistill",
         at_least=0,

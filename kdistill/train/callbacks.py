@@ -1,4 +1,4 @@
-"""Callbacks: code that watches and steers a training run, with the events of `transformers.TrainerCallback`."""
+"""Callbacks, which watch and steer a training run, with the events of `transformers.TrainerCallback`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from .state import TrainerState
 
 @dataclass
 class TrainerControl:
-    """What the trainer does next; a callback may change it.
+    """Decisions about the next actions of the trainer; a callback may change them.
 
-    `should_log`, `should_evaluate` and `should_save` are for the present step, `should_epoch_stop` for the present
-    epoch (the steps that are left of it count as passed), `should_training_stop` for the run.
+    Attributes:
+        should_training_stop: whether to end the run.
+        should_epoch_stop: whether to end the epoch; its remaining steps count as passed.
+        should_log, should_evaluate, should_save: whether to do so after the present step.
     """
 
     should_training_stop: bool = False
@@ -29,100 +31,105 @@ class TrainerControl:
 
 @runtime_checkable
 class ExportableState(Protocol):
-    """A callback that a resumed run gives its state back: what `state()["attributes"]` holds, as JSON-ready values."""
+    """A callback with a state that a resumed run restores: the JSON-ready values in `state()["attributes"]`."""
 
     def state(self) -> dict[str, Any]: ...
 
 
 Callback = Any
-"""A `TrainerCallback`, or anything else with some of its methods, such as a callback written for transformers."""
+"""A `TrainerCallback`, or another object with some of its methods, such as a callback written for transformers."""
 
 
 class TrainerCallback:
-    """Override the events you need.
+    """A base class for callbacks: override the events you need.
 
-    Each is given (args, state, control) and, by keyword, `model`, `processing_class` and `optimizer` (None outside of
-    training), with `logs` or `metrics` where there are any. It may change `control` or return another one.
+    Each event gets (args, state, control) and the keyword arguments `model`, `processing_class` and `optimizer` (None
+    outside of training); `on_log` gets `logs`, and `on_evaluate` and `on_predict` get `metrics`. An event may change
+    `control` or return another one.
     """
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called once, when the trainer is made."""
+        """React to the creation of the trainer."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called once before the first step."""
+        """React to the beginning of training, before the first step."""
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called when training ends, also by an error or Ctrl-C."""
+        """React to the end of training, also by an error or Ctrl-C."""
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called before an epoch's first step, and by a resumed run before the first step that it does itself."""
+        """React to the beginning of an epoch. A run resumed inside an epoch calls it before its own first step."""
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called after an epoch's last step, before what is due there; also when training stops inside of an epoch."""
+        """React to the end of an epoch, before its log, evaluation and checkpoint; also when training stops midway."""
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called before each optimiser step."""
+        """React to the beginning of an optimiser step."""
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called after each batch but a step's last, when gradients are accumulated."""
+        """React to the end of a batch, except the last of a step, when gradients are accumulated."""
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called when the gradients are clipped and the parameters not yet changed."""
+        """React to the gradients of a step: they are clipped, and the parameters not yet updated."""
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called when the parameters are changed and the gradients not yet zero."""
+        """React to the update of a step: the parameters are updated, and the gradients not yet zero."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called after each optimiser step, when `control` already says what is due."""
+        """React to the end of an optimiser step; `control` holds what the strategies have decided."""
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called after each batch of an evaluation or a prediction."""
+        """React to the end of a batch of an evaluation or a prediction."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called with `metrics` after each evaluation."""
+        """React to the end of an evaluation, whose figures are `metrics`."""
 
     def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called with `metrics` after each prediction."""
+        """React to the end of a prediction, whose figures are `metrics`."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called after each checkpoint."""
+        """React to a new checkpoint."""
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
-        """Called with `logs`, the entry just added to `state.log_history`; also outside of training."""
+        """React to `logs`, the entry just added to `state.log_history`, also outside of training."""
 
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        """Called before each upload to the hub."""
+        """React to the beginning of an upload to the hub."""
 
 
 class CallbackHandler:
-    """The callbacks of one trainer, called in their order. `control` is the one that the latest of them left."""
+    """The callbacks of one trainer, in the order of their calls.
+
+    Attributes:
+        control: the control as the latest call left it.
+    """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = [_instance(callback) for callback in callbacks]
         self.control = TrainerControl()
 
     def add(self, callback: Callback) -> None:
-        """Add a callback, or an instance of a class of callbacks, as the last one."""
+        """Append a callback; a class is instantiated."""
         self.callbacks.append(_instance(callback))
 
     def pop(self, callback: Callback) -> Callback | None:
-        """Take out and return the callback, or the first one of a class; None when there is none."""
+        """Remove and return the callback, or the first instance of a class, or return None if it is not there."""
         for found in self.callbacks:
             if found is callback or (isinstance(callback, type) and isinstance(found, callback)):
                 self.callbacks.remove(found)
@@ -130,11 +137,11 @@ class CallbackHandler:
         return None
 
     def copied(self) -> CallbackHandler:
-        """The same callbacks for another run: copies, which share what is inside of them but not their attributes."""
+        """Return a handler for another run, with shallow copies of the callbacks."""
         return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
 
     def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
-        """Call `event` of each callback that has it; a control that one returns takes the place of the one before."""
+        """Call `event` of each callback that has it; a control that one returns replaces the present one."""
         control = self.control
         for callback in self.callbacks:
             method = getattr(callback, event, None)
@@ -143,14 +150,14 @@ class CallbackHandler:
         self.control = control
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
-        """The state of each callback that has one, by the name of its class, in the order of the callbacks."""
+        """Return the states of the callbacks that have one, by class name, in the order of the callbacks."""
         result: dict[str, list[dict[str, Any]]] = {}
         for callback in self._with_state():
             result.setdefault(type(callback).__name__, []).append(callback.state()["attributes"])
         return result
 
     def load_states(self, states: dict[str, list[dict[str, Any]]]) -> None:
-        """Give callbacks back the states that `states` returned for those of their class."""
+        """Restore the states that `states` returned, class by class, in the order of the callbacks."""
         left = {name: iter(attributes) for name, attributes in states.items()}
         for callback in self._with_state():
             for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
@@ -186,10 +193,10 @@ def _instance(callback: Callback) -> Callback:
 
 
 class DefaultFlowCallback(TrainerCallback):
-    """Says what is due when, as the strategies of the arguments ask for; a trainer's first callback."""
+    """The callback that applies the strategies of the arguments: when to log, evaluate and save. It comes first."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Strategies by steps; the run's last step is always due."""
+        """Apply strategies by steps. After the last step everything is due."""
         step = state.global_step
         last = state.steps_passed >= state.max_steps
         control.should_training_stop |= last
@@ -205,17 +212,20 @@ class DefaultFlowCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Strategies by epochs."""
+        """Apply strategies by epochs."""
         control.should_log |= args.logging_strategy == "epoch"
         control.should_evaluate |= args.eval_strategy == "epoch" and args.eval_delay <= state.epoch
         control.should_save |= args.save_strategy == "epoch"
 
 
 class EarlyStoppingCallback(TrainerCallback):
-    """Stops the training when `metric_for_best_model` has not become better for some evaluations in a row.
+    """A callback that stops training when `metric_for_best_model` has stopped improving.
 
-    early_stopping_patience: how many evaluations. early_stopping_threshold: by how much, more than this, an evaluation
-    must beat the best one before it. The weights that are kept are the best ones with `load_best_model_at_end`.
+    Use it with `load_best_model_at_end` to keep the best weights.
+
+    Args:
+        early_stopping_patience: stop after this many evaluations in a row without an improvement.
+        early_stopping_threshold: an improvement must be larger than this.
     """
 
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
@@ -226,7 +236,7 @@ class EarlyStoppingCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Raises `ValueError` for a run that never evaluates."""
+        """Raise `ValueError` for a run that never evaluates, and warn if it will not keep the best weights."""
         if args.eval_strategy == "no":
             raise ValueError("eval_strategy is 'no'; expected 'epoch' or 'steps' for EarlyStoppingCallback")
         if not args.load_best_model_at_end:
@@ -237,11 +247,11 @@ class EarlyStoppingCallback(TrainerCallback):
             )
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Counts evaluations that are no better than the best one before them."""
+        """Count evaluations that do not improve on the best one, and stop training after too many."""
         name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
         metric = kwargs["metrics"].get(name)
         if metric is None:
-            return  # an evaluation under another prefix; one of the training without it is an error there
+            return  # an evaluation with another metric_key_prefix; during training the trainer raises without it
         gain = 0.0 if state.best_metric is None else metric - state.best_metric
         gain = gain if args.greater_is_better else -gain
         if state.best_metric is None or gain > self.early_stopping_threshold:
@@ -252,7 +262,7 @@ class EarlyStoppingCallback(TrainerCallback):
             control.should_training_stop = True
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run goes on with."""
+        """Return the state that a resumed run restores."""
         return {
             "args": {
                 "early_stopping_patience": self.early_stopping_patience,

@@ -1,4 +1,4 @@
-"""What one checkpoint of a training run holds: written and read back side by side."""
+"""The content of a training run's checkpoint: writing it, reading it back, checking that it fits the run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.safetensors import read_safetensors
-from ..models.checkpoint import write_safetensors
+from ..formats.safetensors import read_safetensors, write_safetensors
 from ..models.model import BertForSequenceClassification
 from ..system.files import atomic_write
 from ..text.tokenizer import BertTokenizer
@@ -19,20 +18,20 @@ from .directory import ARGS_FILE, COMMAND_FILE
 from .optim import AdamW, averaged
 from .state import STATE_FILE, TrainerState, write_json
 
-# Groups of arguments that may differ between a run and its resumption without changing what is learned.
+# Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
 def save_model(directory: Path, model: BertForSequenceClassification, tokenizer: BertTokenizer | None) -> None:
-    """Write a Hugging Face model directory: configuration, weights and, when there is one, the tokenizer."""
+    """Write a Hugging Face model directory: configuration, weights and, if there is one, the tokenizer."""
     model.save_pretrained(directory)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 
 
 def save_arguments(directory: Path, args: TrainingArguments, command: str | None = None) -> None:
-    """Write `training_args.json` and, when there is one, `command.txt`, the command line that repeats the run."""
+    """Write `training_args.json` and, if there is one, `command.txt` with the command line that repeats the run."""
     write_json(directory / ARGS_FILE, args.to_dict())
     if command is not None:
         atomic_write(directory / COMMAND_FILE, f"{command}\n".encode())
@@ -46,9 +45,10 @@ def save_checkpoint(
     state: TrainerState,
     args: TrainingArguments,
 ) -> None:
-    """Write model, AdamW's m, v and step, the trainer's state and the arguments.
+    """Write the model, AdamW's m, v and step, the trainer's state and the arguments into `directory`.
 
-    With an average of the parameters, it is the model, and what training goes on with lies beside m and v.
+    If AdamW keeps an average of the parameters, the model is written with the average, and the trained parameters are
+    written beside m and v.
     """
     with averaged(optimizer):
         save_model(directory, model, tokenizer)
@@ -62,7 +62,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
-    """Put parameters, AdamW's state and the dropout position back; return the trainer's state."""
+    """Restore the parameters, AdamW's state and the dropout position from a checkpoint; return the trainer's state."""
     load_weights(directory, model)
     saved = _optimizer_state(directory / OPTIMIZER_FILE)
     parameters = saved.pop("parameters", None)
@@ -77,7 +77,7 @@ def load_checkpoint(directory: Path, model: BertForSequenceClassification, optim
 
 
 def _optimizer_state(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote of AdamW. Raises `ValueError` for a file of another kind."""
+    """Read the state of AdamW that `save_checkpoint` wrote. Raises `ValueError` for a file of another kind."""
     tensors = read_safetensors(path)
     kinds = {name: (tensor.element_type, len(tensor.shape)) for name, tensor in tensors.items()}
     flat = {name: ("F32", 1) for name in ("m", "v", "parameters") if name != "parameters" or name in kinds}
@@ -85,47 +85,71 @@ def _optimizer_state(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step, and parameters beside an average")
     step = int.from_bytes(tensors["step"].storage.tobytes(), "little", signed=True)
     if not 0 <= step < 1 << 31:
-        raise ValueError(f"{path} says that {step} steps were done")
+        raise ValueError(f"{path} has the step count {step}; expected 0 to 2**31 - 1")
     return {**{name: tensors[name].read() for name in flat}, "step": step}
 
 
 def load_finished_run(
-    directory: Path, model: BertForSequenceClassification, args: TrainingArguments, max_steps: int, new: TrainerState
+    directory: Path,
+    model: BertForSequenceClassification,
+    args: TrainingArguments,
+    max_steps: int,
+    initial: TrainerState,
 ) -> TrainerState | None:
-    """Put the weights of the finished run of `directory` into `model`; return its state, or None when there is none.
+    """Load the weights of the finished run in `directory` into `model`.
 
-    A run is finished when it did `max_steps`, or when a callback ended it before these. `new` is the state with which
-    this run would begin.
+    A run is finished when it did `max_steps`, or when a callback ended it before that.
+
+    Args:
+        directory: the output directory.
+        model: a model of the same shape.
+        args: the arguments of the run that asks.
+        max_steps: its steps.
+        initial: the state with which it would begin.
+
+    Returns:
+        The finished run's state, or None when there is no finished run.
+
+    Raises:
+        ValueError: the finished run had other data, see `check_same_run`.
     """
     if not (directory / STATE_FILE).exists():
         return None
     saved = TrainerState.load(directory)
     if not saved.is_finished(max_steps):
         return None
-    check_same_run(saved, args, new)
+    check_same_run(saved, args, initial)
     load_weights(directory, model)
     return saved
 
 
 def load_weights(directory: Path, model: BertForSequenceClassification) -> None:
-    """Put the parameters of a model saved in `directory` into `model`, which has the same shape."""
+    """Load the parameters saved in `directory` into `model`. Raises `ValueError` unless both have the same config."""
     saved = BertForSequenceClassification.from_pretrained(directory)
     if saved.config != model.config:
         raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
     model.load_flat(saved.flat_parameters)
 
 
-def check_same_run(saved: TrainerState, args: TrainingArguments, new: TrainerState) -> None:
-    """Raise `ValueError` unless the run that left `saved` had the data of `new`; warn of arguments that changed.
+def check_same_run(saved: TrainerState, args: TrainingArguments, initial: TrainerState) -> None:
+    """Check that a saved run had the same data as this one, and warn about arguments that have changed since.
 
-    A run that had evaluation rows may go on without any, and the other way round.
+    A run with evaluation rows may be resumed without them, and the other way round.
+
+    Args:
+        saved: the saved run's state.
+        args: the arguments of this run.
+        initial: the state with which this run would begin.
+
+    Raises:
+        ValueError: training rows, teacher or evaluation rows differ.
     """
-    if saved.trained_on != new.trained_on:
+    if saved.trained_on != initial.trained_on:
         raise ValueError(
             "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
             "same ones or start anew in another output_dir"
         )
-    if saved.evaluated_on and new.evaluated_on and saved.evaluated_on != new.evaluated_on:
+    if saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on:
         raise ValueError(
             "the run in output_dir was evaluated on other rows than these, which chose its best weights; give it the "
             "same ones (others may be held out of a report, or be given to evaluate)"
@@ -138,7 +162,7 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, new: TrainerSta
 
 
 def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
-    """Arguments of `saved` that differ from `args` and have a say in what is learned, by name: (saved, now)."""
+    """Return (saved, now) of the arguments that differ between `saved` and `args` and affect the result, by name."""
     now = {
         field.name: getattr(args, field.name)
         for field in fields(args)

@@ -1,4 +1,4 @@
-"""The callbacks that show a run while it goes on, as the arguments ask for."""
+"""The callbacks that `disable_tqdm` and `report_to` add: progress, log files, TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import TrainerState, is_curve
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows the steps done, the time left and every log entry on stderr."""
+    """A callback that shows the steps done, the time left and every log entry, on stderr or in Jupyter."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -44,7 +44,7 @@ class ProgressCallback(TrainerCallback):
 
 
 def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
-    """The callbacks that `disable_tqdm` and `report_to` ask for."""
+    """Return the callbacks that `disable_tqdm` and `report_to` ask for."""
     callbacks: list[TrainerCallback] = [] if args.disable_tqdm else [ProgressCallback()]
     if args.report_to == "none":
         return callbacks

@@ -1,7 +1,7 @@
-"""The output directory of a training run: who may write there, and its checkpoints.
+"""The output directory of a training run: its lock, its files and its checkpoints.
 
-A checkpoint is written under a temporary name, its manifest last, and then renamed; so a directory called
-`checkpoint-<step>` is whole unless the disk damaged it, which its manifest shows.
+A checkpoint is written under a temporary name, its manifest last, and then renamed. So a directory called
+`checkpoint-<step>` is complete unless the disk damaged it, which its manifest shows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..models.checkpoint import WEIGHTS_FILE
+from ..models.config import CONFIG_FILE
 from ..system.files import delete_leftovers, run_lock, sync_directory, verify_manifest, write_manifest
 from .state import STATE_FILE
 
@@ -22,28 +24,34 @@ ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 _RUN_FILES = (STATE_FILE, ARGS_FILE, RESULTS_FILE, COMMAND_FILE)
-_MODEL_FILES = ("model.safetensors", "config.json")
+_MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _PARTIAL_PREFIX = ".partial-checkpoint-"
 
 
 class RunDirectory:
-    """`output_dir` of `TrainingArguments`. Making one touches nothing on disk."""
+    """The `output_dir` of `TrainingArguments`. The constructor touches nothing on disk."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the directory if it is missing; raise unless it can be written and holds nothing that would be lost.
+        """Create the directory if it is missing, and check that a run may begin there.
 
-        Raises `FileExistsError` when it holds a run and neither `resume` nor `overwrite` is true, or when it holds a
-        model that no run left and `overwrite` is not true; `OSError` when it cannot be made or written.
+        Args:
+            resume: whether the run continues the one in the directory.
+            overwrite: whether to delete the run or model in the directory.
+
+        Raises:
+            FileExistsError: it holds a run and neither argument is true, or it holds a model without a run and
+                `overwrite` is false.
+            OSError: it cannot be created or written.
         """
         self.make_writable()
         self._refuse_loss(resume=resume, overwrite=overwrite)
 
     def make_writable(self) -> None:
-        """Make the directory if it is missing. Raises `OSError` when it cannot be made or written."""
+        """Create the directory if it is missing. Raises `OSError` when it cannot be created or written."""
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"output_dir {str(self.path)!r} is a file; expected a directory")
         try:
@@ -69,7 +77,11 @@ class RunDirectory:
 
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Hold the directory for one run: as `check`, but locked against other processes; then clear it."""
+        """Lock the directory for one run inside the block, check it as `check` does, and delete leftovers in it.
+
+        With `overwrite` and without `resume`, the run that it holds is deleted as well. Raises `BlockingIOError` when
+        another process holds the lock, and otherwise as `check`.
+        """
         self.make_writable()
         with run_lock(self.path):
             self._refuse_loss(resume=resume, overwrite=overwrite)
@@ -81,11 +93,11 @@ class RunDirectory:
             yield
 
     def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of this step is or will be."""
+        """Return the path of the checkpoint of this step, whether it exists or not."""
         return self.path / f"checkpoint-{step}"
 
     def checkpoints(self) -> list[Path]:
-        """All `checkpoint-<step>` directories, by step."""
+        """Return all `checkpoint-<step>` directories, sorted by step."""
         found = {}
         for path in self.path.iterdir():
             if (match := _CHECKPOINT.fullmatch(path.name)) and path.is_dir():
@@ -93,9 +105,14 @@ class RunDirectory:
         return [found[step] for step in sorted(found)]
 
     def checkpoint_to_resume(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
-        """The checkpoint at the path `wanted`, the newest whole one for True, else None.
+        """Return the checkpoint to resume from, or None.
 
-        Raises `FileNotFoundError` or `ValueError` for a path that is no checkpoint or a damaged one.
+        Args:
+            wanted: a checkpoint's path, True for the newest undamaged one, or False or None for none.
+
+        Raises:
+            FileNotFoundError: the path is not a directory.
+            ValueError: the checkpoint at the path is damaged.
         """
         if wanted is None or isinstance(wanted, bool):
             return self.newest_checkpoint() if wanted else None
@@ -107,7 +124,7 @@ class RunDirectory:
         return path
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole, or None; warns of each damaged one that it passes over."""
+        """Return the newest undamaged checkpoint, or None, with a warning about each damaged one."""
         for path in reversed(self.checkpoints()):
             damage = verify_manifest(path)
             if damage is None:
@@ -116,23 +133,28 @@ class RunDirectory:
         return None
 
     def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Let `write` fill a directory and turn it into `checkpoint-<step>` in one rename; nothing half-done stays."""
+        """Write the checkpoint of a step and return its path; when writing fails, nothing of it remains.
+
+        Args:
+            step: optimiser steps done.
+            write: writes the checkpoint's files into the directory that it is given.
+        """
         partial, path = self.path / f"{_PARTIAL_PREFIX}{step}", self.checkpoint(step)
         partial.mkdir()
         try:
             write(partial)
             write_manifest(partial)
-            if path.exists():  # of this step, but damaged or left by a run that went on from an earlier checkpoint
+            if path.exists():  # a damaged one, or one of a run that was resumed from an earlier checkpoint
                 self._delete_checkpoint(path)
             partial.rename(path)
         finally:
-            if partial.exists():  # a full disk has no room for it
+            if partial.exists():  # writing failed, for example on a full disk
                 shutil.rmtree(partial)
         sync_directory(self.path)
         return path
 
     def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
-        """Delete the oldest checkpoints beyond `limit`, but none of `keep`."""
+        """Delete the oldest checkpoints until `limit` are left (None: all stay), except those of `keep`."""
         paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
         spare = [path for path in paths if path not in kept]
         for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
@@ -145,7 +167,7 @@ class RunDirectory:
         return any((self.path / name).exists() for name in _MODEL_FILES)
 
     def _delete_checkpoint(self, path: Path) -> None:
-        """Rename first: a kill midway must not leave half a checkpoint under a checkpoint's name."""
+        """Delete a checkpoint, renamed before: a kill midway must not leave half of one under a checkpoint's name."""
         doomed = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.path))
         path.rename(doomed / path.name)
         shutil.rmtree(doomed)

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.columns import labelled_rows
 from ..data.dataset import Dataset, OnProgress, as_dataset
-from ..metrics.classification import EvalPrediction, Labels, Logits, metrics_of
+from ..data.labels import labelled_rows
+from ..metrics.prediction import EvalPrediction, Labels, Logits
 from ..models.config import BertConfig
 from ..models.model import BertForSequenceClassification
-from ..system.html_tables import Metrics, html_table
+from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
+from ..tasks.registry import label_reader, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 
@@ -31,17 +32,24 @@ class PredictionOutput(NamedTuple):
     metrics: dict[str, float]
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the metrics."""
+        """Return the metrics as Jupyter shows them."""
         return html_table(f"{len(self.predictions):,} predictions", self.metrics.items())
 
 
 def encode_for(
-    config: BertConfig, source: Any, tokenizer: BertTokenizer | None, args: TrainingArguments, **columns: str | None
+    config: BertConfig,
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    args: TrainingArguments,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
 
-    `columns` (text_column, text_pair_column, label_column) and errors are those of `data.as_dataset`; ValueError also
-    for token ids, types or lengths that the model has no place for, which names the row.
+    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
+    model has no place for, which names the row.
     """
     limits = [config.max_position_embeddings, args.max_length, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
@@ -50,17 +58,22 @@ def encode_for(
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
             id2label=config.id2label,
-            problem_type=config.problem_type,
+            read_labels=label_reader(config),
             pad_token_id=config.pad_token_id,
+            text_column=text_column,
+            text_pair_column=text_pair_column,
+            label_column=label_column,
             progress=progress,
-            **columns,
         )
     _check_fits(dataset, config)
     return dataset
 
 
 def _check_fits(dataset: Dataset, config: BertConfig) -> None:
-    """The model would find the same, but count the row from the beginning of a batch and only when it gets there."""
+    """Raise ValueError for the first row that the model cannot read.
+
+    The model would find the same, but count the row from the beginning of a batch and only when it gets there.
+    """
     positions = config.max_position_embeddings
     if dataset.lengths.max() > positions:
         row = int(np.argmax(dataset.lengths > positions))
@@ -83,7 +96,7 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
 
 
 def name_of(source: Any) -> str:
-    """What a model card may call a data set: a file's name without its directory, or that it was given in memory."""
+    """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
     return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"
 
 
@@ -96,9 +109,9 @@ def predict(
     prefix: str,
     progress: OnProgress,
 ) -> PredictionOutput:
-    """The model's logits for all rows, in order, and metrics named `<prefix>_...`.
+    """Return the model's logits for all rows, in order, and metrics named `<prefix>_...`.
 
-    Metrics: those of the labelled rows (see `metrics.metrics_of`, and what `compute_metrics` adds), runtime in seconds,
+    Metrics: those of the labelled rows (see `Task.evaluate`, and what `compute_metrics` adds), runtime in seconds,
     samples_per_second.
     """
     logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
@@ -110,7 +123,7 @@ def predict(
         logits[rows] = model.forward(batch)
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
-    metrics = metrics_of(logits, dataset.labels, model.config.problem_type_of(dataset.labels))
+    metrics = task_for(model.config, dataset.labels).evaluate(logits, dataset.labels)
     if metrics and compute_metrics is not None:
         labelled = labelled_rows(dataset.labels)
         metrics |= compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))

@@ -1,4 +1,4 @@
-"""How one training argument is declared and checked: its help text, its limits, and what transformers has there."""
+"""Declaration and check of one training argument: help text, limits, and the default of transformers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import types
 import typing
 from collections.abc import Hashable, Iterable
 from dataclasses import Field, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast
 
+from ..system.names import did_you_mean
+
 GROUPS = ("output", "hub", "distillation", "training", "optimiser", "evaluation", "checkpoints and logs")
-"""What an argument may be about, in the order of the command line's help."""
+"""The groups of arguments, in the order of the command line's help."""
 Origin = Literal["transformers", "transformers 4", "kdistill"]
-"""Who has an argument of this name: transformers today, only its version 4, or nobody else."""
+"""Where an argument's name comes from: transformers, transformers of version 4 only, or kdistill."""
 
 _SAME = object()
+# Names that other programs use -> the name here.
 _CALLED_ELSEWHERE = {
     "batch_size": "per_device_train_batch_size",
     "train_batch_size": "per_device_train_batch_size",
@@ -51,15 +53,16 @@ _CALLED_ELSEWHERE = {
 _T = TypeVar("_T")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near.
+def did_you_mean_argument(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the known argument nearest to `name`, or "" when none is near.
 
-    What people call an argument elsewhere is nearest to it. Names may be options: `--learning-rate`.
+    A name that other programs use for the same argument counts as nearest. Names may be written as options, such as
+    `--learning-rate`.
     """
     known = list(known)
     meant = _CALLED_ELSEWHERE.get(_plain(name))
-    nearest = [other for other in known if _plain(other) == meant] or get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = next((other for other in known if _plain(other) == meant), None)
+    return did_you_mean(name, known) if nearest is None else f"; did you mean {nearest!r}?"
 
 
 def _plain(name: str) -> str:
@@ -82,11 +85,19 @@ def argument(
     origin: Origin = "transformers",
     secret: bool = False,
 ) -> _T:
-    """Declare one argument: a dataclass field with its help text, its group on the command line and its limits.
+    """Declare one argument as a dataclass field.
 
-    `steps`: a whole number of optimiser steps, or below 1 a share of the run's. `none_is_default`: None, which
-    transformers has as its default there, stands for the default here. `theirs`: the default of transformers where it
-    is another one. `secret`: not to be shown or written down.
+    Args:
+        default: its default.
+        help: its help text.
+        group: one of `GROUPS`.
+        choices: the values it may have (default: any).
+        at_least, above, at_most, below: limits of a number.
+        steps: whether it is a whole number of optimiser steps, or below 1 a share of the run's steps.
+        none_is_default: whether None, the default of transformers, stands for the default here.
+        theirs: the default of transformers, if it differs.
+        origin: where its name comes from.
+        secret: whether it must never be shown or written.
     """
     limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
     metadata = {
@@ -104,7 +115,7 @@ def argument(
 
 
 def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
-    """Map every argument's name to (type, may it be None)."""
+    """Return (type, whether None is allowed) of every argument, by name."""
     return _argument_types(cast(Hashable, cls))  # mypy takes a dataclass for unhashable, as its instances are
 
 
@@ -118,7 +129,7 @@ def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
     return result
 
 
-# NumPy scalars pass: Optuna and NumPy hand them out.
+# NumPy's scalars are accepted too, because Optuna and NumPy return them.
 _ACCEPTED: dict[type, type | tuple[type, ...]] = {
     bool: bool,
     int: numbers.Integral,
@@ -128,7 +139,18 @@ _ACCEPTED: dict[type, type | tuple[type, ...]] = {
 
 
 def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any:
-    """Return `value` as a plain `kind`, or raise naming the argument, what was found and what is expected."""
+    """Return a checked value as a plain `kind`.
+
+    Args:
+        argument: the argument's field.
+        kind: bool, int, float or str.
+        optional: whether None is allowed.
+        value: the value to check.
+
+    Raises:
+        TypeError, ValueError: the value has the wrong type or is out of range; the message gives the argument, the
+            value and what is expected.
+    """
     if value is None:
         if optional:
             return None

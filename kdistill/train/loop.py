@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..metrics.classification import Labels, Logits
+from ..metrics.prediction import Labels, Logits
 from .arguments import TrainingArguments
 from .callbacks import Events
 from .objective import BatchLoss

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from ..data.dataset import Dataset
-from ..losses.labels import label_loss
-from ..metrics.classification import Labels, Logits
+from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
+from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .plan import RowIndices
@@ -94,6 +94,6 @@ class Supervised:
     def __call__(
         self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, config: BertConfig
     ) -> BatchLoss:
-        """Return the loss of the labels, see `losses.label_loss`."""
-        problem_type = config.problem_type_of(labels)
-        return BatchLoss(*label_loss(logits, labels, problem_type, args.label_smoothing_factor), [])
+        """Return the loss of the labels, see `Task.label_loss`."""
+        label_loss = task_for(config, labels).label_loss
+        return BatchLoss(*label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])

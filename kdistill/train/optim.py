@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..models.model import BertForSequenceClassification
 from ..system.threads import aligned_zeros, get_num_threads
 
-_CONSTANTS = 7  # floats of one step's constants in the core
-_PIECE = 1 << 22  # parameters copied in one go
+_PIECE = 1 << 22  # parameters copied between two looks for signals
 
 
 class AdamW:
@@ -25,13 +25,13 @@ class AdamW:
 
     Weight decay applies to matrices; biases and LayerNorm have none.
 
-    With an `ema_decay` it also keeps an exponential moving average of the parameters, which begins as they are before
-    the first step:
+    With an `ema_decay` it also keeps an exponential moving average of the parameters. The average begins with the
+    parameters before the first step, and after each step
 
         average += (1 - min(ema_decay, (1 + t) / (10 + t))) * (p - average),  t = 0, 1, ...
 
-    after each step, as TensorFlow's `ExponentialMovingAverage(ema_decay, num_updates=t)`. Rows of the word embeddings
-    that move late take part in every step, as if they had moved in time.
+    as TensorFlow's `ExponentialMovingAverage(ema_decay, num_updates=t)`. Updates of word embeddings that are postponed
+    (see `step`) enter the average as if they had been done in time.
 
     Args:
         model: the model to train. Its moments m and v are allocated at the first step.
@@ -39,7 +39,7 @@ class AdamW:
         betas: decay of the two moments, each in [0, 1).
         eps: added to the root, >= 0.
         weight_decay: >= 0.
-        ema_decay: in [0, 1); 0 keeps no average.
+        ema_decay: in [0, 1); 0 for no average.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -74,45 +74,46 @@ class AdamW:
         self.ema_decay = ema_decay
         self._m = self._v = aligned_zeros(0)
         self._average: NDArray[np.float32] | None = None
-        # Word embeddings move late: how many steps each row has had, and last all other tensors, which the core counts
-        # in one go with the step; and the constants of the steps after `_base`.
+        # Updates of word embeddings are postponed. _done: steps done of each row and, as the last entry, of all other
+        # tensors. _history: the constants of each step after `_base`, with which a row catches up.
         self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
-        self._history = np.zeros((0, _CONSTANTS), np.float32)
+        self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
 
     @property
     def _t(self) -> int:
         return int(self._done[-1])
 
     def step(self) -> None:
-        """Moves the parameters along the gradients, and begins the next effective batch of dropout.
+        """Update the parameters by their gradients, and begin the next effective batch of dropout.
 
-        Rows of the word embeddings without a gradient are left for later: the model brings them up to date when it
-        next reads them, with the same arithmetic as a step in time.
+        Updates of word-embedding rows without a gradient are postponed: the model applies them when it next reads the
+        rows, with bits identical to those of an update in time.
         """
         model = self.model
         core = model.trainable_core()
         if not self._m.size:
-            # Written, so that the memory is there: the core, which no signal interrupts, would wait for all of it.
+            # The zeros are written now, so that the system provides the memory here, where signals are answered, and
+            # not during the first step in the core, where they are not.
             zeros = np.broadcast_to(np.float32(0), model.num_flat)
             self._m, self._v = _aligned_copy(zeros), _aligned_copy(zeros)
-        model.follow(self)
+        model.track_pending_updates(self)
         if self.ema_decay and self._average is None:
             self._average = _aligned_copy(model.flat_parameters)
         if self._t == self._base + len(self._history):
-            grown = np.zeros((max(256, 2 * len(self._history)), _CONSTANTS), np.float32)
+            grown = np.zeros((max(256, 2 * len(self._history)), _core.ADAMW_CONSTANTS), np.float32)
             grown[: len(self._history)] = self._history
             self._history = grown
         share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay, share)
-        # Whatever can fail, for want of memory, comes before the parameters move.
+        # Everything that may run out of memory comes before the parameters change.
         t, position = self._t + 1, (model.optimizer_step, model.tokens_in_step)
         state, threads = self._state(t), get_num_threads()
         model.optimizer_step, model.tokens_in_step = model.optimizer_step + 1, 0
         try:
             core.adamw_step(state, constants, threads)
         except BaseException:
-            if self._t != t:  # otherwise the step is done: it is a signal that came meanwhile
+            if self._t != t:  # otherwise the step is done, and this is a signal that arrived during it
                 model.optimizer_step, model.tokens_in_step = position
             raise
 
@@ -120,10 +121,10 @@ class AdamW:
         return self._m, self._v, self._average, self._done, self._history, self._base, t
 
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None:
-        """Does the steps that rows of the word embeddings have missed; the model calls it before it reads them.
+        """Apply the postponed updates of word-embedding rows; the model calls it before it reads them.
 
         Args:
-            ids: int32, the words; default all of them.
+            ids: int32, the rows (default: all).
         """
         if self._t == self._base:
             return
@@ -132,35 +133,37 @@ class AdamW:
             self._base = self._t
 
     def zero_grad(self) -> None:
-        """Sets the model's gradients to zero."""
+        """Set the model's gradients to zero."""
         self.model.zero_grad()
 
     def take_average(self) -> None:
-        """Sets the model's parameters to the average and keeps it no longer; without one nothing changes."""
+        """Set the model's parameters to the average and drop it; without an average do nothing."""
         self.exchange()
         self._average = None
 
     def exchange(self) -> None:
-        """Lets the model's parameters and their average change places; without an average nothing changes."""
+        """Swap the model's parameters and their average; without an average do nothing."""
         if self._average is not None:
             with self.model.writing() as parameters:
                 trained = _aligned_copy(parameters)
                 parameters[:], self._average = self._average, trained
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns {"step": int, "m": flat float32, "v": flat float32}, and "average" where there is one.
+        """Return copies of the state, after applying postponed updates.
 
-        The arrays are copies, up to date.
+        Returns:
+            {"step": int, "m": float32 (num_flat,), "v": float32 (num_flat,)}, with "average": float32 (num_flat,) if
+            there is one. Before the first step the arrays are empty.
         """
         self.catch_up()
         state = {"step": self._t, "m": _aligned_copy(self._m), "v": _aligned_copy(self._v)}
         return state if self._average is None else state | {"average": _aligned_copy(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave.
+        """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: an array is not of this model's size.
+            ValueError: an array does not have this model's size.
         """
         size = self.model.num_flat if state["step"] else 0  # the first step makes them
         arrays = {name: state[name] for name in ("m", "v", "average") if name in state}
@@ -176,9 +179,9 @@ class AdamW:
 
 @contextmanager
 def averaged(optimizer: AdamW | None) -> Iterator[None]:
-    """Lends an optimiser's model the average in place of its parameters, to evaluate or save it; not to train it.
+    """Give the optimiser's model its average in place of its parameters inside the block, to evaluate or save it.
 
-    Without an optimiser or an average the model stays as it is.
+    Without an optimiser or an average the model stays as it is. Do not train inside the block.
     """
     if optimizer is not None:
         optimizer.exchange()
@@ -190,7 +193,7 @@ def averaged(optimizer: AdamW | None) -> Iterator[None]:
 
 
 def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """In pieces, between which signals are answered: new memory takes its time to come, a second for BERT-base."""
+    """Copy in pieces, between which signals are answered: new memory of BERT-base's size takes a second to arrive."""
     copy = aligned_zeros(array.size)
     for start in range(0, array.size, _PIECE):
         copy[start : start + _PIECE] = array[start : start + _PIECE]
@@ -198,10 +201,14 @@ def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> float:
-    """Scales all gradients so that their common Euclidean norm is at most `max_norm`, in place.
+    """Scale all gradients in place so that their common Euclidean norm is at most `max_norm`.
 
     As `torch.nn.utils.clip_grad_norm_` (Pascanu, Mikolov, Bengio, arXiv:1211.5063, algorithm 1), with its 1e-6 in
     the divisor.
+
+    Args:
+        model: the model with the gradients.
+        max_norm: above 0.
 
     Returns:
         The norm before clipping.

@@ -1,4 +1,4 @@
-"""Uploads of a run to the Hugging Face hub, as the `hub_*` arguments say."""
+"""Uploads of a run to the Hugging Face hub, controlled by the `hub_*` arguments."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .checkpoint import OPTIMIZER_FILE
 from .directory import COMMAND_FILE
 from .state import STATE_FILE, TrainerState
 
-# What a checkpoint holds beside its model is for a resumed run alone, and large.
+# Files of a checkpoint that only a resumed run needs; the first is large.
 _NOT_OF_THE_MODEL = (OPTIMIZER_FILE, STATE_FILE, MANIFEST_FILE)
 
 
 def check_publishing(args: TrainingArguments) -> None:
-    """Raise, before any work, what an upload would for want of the package, a token or a possible name."""
+    """Check package, token and repository name before any work. Raises as `hub.check_upload`."""
     check_upload(_repository(args), args.hub_token)
 
 
 def upload_run(args: TrainingArguments, state: TrainerState) -> str:
-    """Upload the output directory's model and results; return the commit's address. Raises what `hub.upload` does."""
+    """Upload the output directory's model and results; return the URL of the commit. Raises as `hub.upload`."""
     directory = Path(args.output_dir)
     try:
         return _upload(directory, args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
@@ -34,9 +34,9 @@ def upload_run(args: TrainingArguments, state: TrainerState) -> str:
 
 
 def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) -> None:
-    """Upload a checkpoint's model and, as `hub_strategy` says, the checkpoint.
+    """Upload a checkpoint's model and, with `hub_strategy` "checkpoint" or "all_checkpoints", the whole checkpoint.
 
-    A hub that cannot be reached is a warning: no reason to lose the training.
+    A failed upload gives a warning, because it must not end the training.
     """
     folder = {"checkpoint": "last-checkpoint", "all_checkpoints": path.name}.get(args.hub_strategy)
     try:

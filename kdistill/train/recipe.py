@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..data.columns import labelled_rows
 from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
 from ..models.model import BertForSequenceClassification
+from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .evaluate import ComputeMetrics, name_of
@@ -112,7 +113,7 @@ class Recipe:
         """Let the model's config state what is deduced from the labels, as in transformers: it is saved with it."""
         if dataset.labels.dtype.kind == "f":
             config = self.model.config
-            self.model.config = config.replace(problem_type=config.problem_type_of(dataset.labels))
+            self.model.config = config.replace(problem_type=task_for(config, dataset.labels).name)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""

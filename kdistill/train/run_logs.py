@@ -1,6 +1,6 @@
-"""What a run logs, as files that other programs draw: CSV, JSON lines and TensorBoard's events, in a directory per run.
+"""Log files of a run for other programs to plot: CSV, JSON lines and TensorBoard's events, in a directory per run.
 
-CSV and JSON lines hold exactly what `state.log_history` does, also in a run that was killed and resumed.
+CSV and JSON lines hold exactly the entries of `state.log_history`, also after a run was killed and resumed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .state import TrainerState
 
 CSV_FILE, JSONL_FILE = "metrics.csv", "metrics.jsonl"
 _FIRST_COLUMNS = ("step", "epoch")
-# What is no hyperparameter: where things are written and how often.
+# Groups of arguments that are not hyperparameters, such as paths and intervals.
 _NOT_HYPERPARAMETERS = ("output", "hub", "checkpoints and logs")
 
 
 def tracking_directory(args: TrainingArguments, state: TrainerState) -> Path:
-    """Where a run's logs go: `logging_dir`, or `runs/<run_name or time>` in the output directory.
+    """Return the directory of a run's logs: `logging_dir`, or `runs/<run_name or time>` in the output directory.
 
-    A new run leaves the logs of an earlier one there alone and takes the next free name: first-2 beside runs/first, or
-    run-2 inside of `logging_dir`. A resumed run goes on in the newest directory.
+    A new run does not touch the logs of an earlier one there and takes the next free name: first-2 beside runs/first,
+    or run-2 inside `logging_dir`. A resumed run continues in the newest directory.
     """
     runs = Path(args.output_dir, "runs")
     unnamed = args.logging_dir is None and args.run_name is None
@@ -49,9 +49,10 @@ def tracking_directory(args: TrainingArguments, state: TrainerState) -> Path:
 
 
 class MetricsCallback(TrainerCallback):
-    """Writes every log entry as a row of metrics.csv and as a line of metrics.jsonl.
+    """A callback that writes every log entry as a row of metrics.csv and a line of metrics.jsonl.
 
-    The CSV has a column for each name that any entry has, empty where an entry lacks it; numbers keep all their digits.
+    The CSV has a column for each name that occurs in any entry, left empty in entries without it. Numbers are written
+    with all their digits.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class MetricsCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin the run's files; those of a resumed run with what it had logged up to its checkpoint."""
+        """Create the run's files, in a resumed run with the entries up to its checkpoint."""
         self.directory = tracking_directory(args, state)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._columns = ()
@@ -71,7 +72,7 @@ class MetricsCallback(TrainerCallback):
             atomic_write(self.directory / JSONL_FILE, lines.encode())
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add the entry."""
+        """Append the entry to both files."""
         if self.directory is None:
             return  # an evaluation outside training
         entry: dict[str, float] = kwargs["logs"]
@@ -80,17 +81,17 @@ class MetricsCallback(TrainerCallback):
         if set(entry) <= set(self._columns):
             with (self.directory / CSV_FILE).open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(entry)
-        else:  # a name that is new, such as at the first evaluation
+        else:  # the entry has a new name, for example after the first evaluation
             self._write(state.log_history)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Later entries are of no run."""
+        """Stop writing: later entries do not belong to the run."""
         self.directory = None
 
     def _write(self, entries: Sequence[dict[str, float]]) -> None:
-        """The whole CSV anew, with all columns."""
+        """Rewrite the whole CSV with all columns."""
         self._columns = tuple(dict.fromkeys((*_FIRST_COLUMNS, *(name for entry in entries for name in entry))))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._columns)
@@ -101,7 +102,7 @@ class MetricsCallback(TrainerCallback):
 
 
 class TensorBoardCallback(MetricsCallback):
-    """Writes every log entry and the hyperparameters for `tensorboard --logdir`, and the files of `MetricsCallback`."""
+    """A callback that writes entries and hyperparameters for TensorBoard, besides the files of `MetricsCallback`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class TensorBoardCallback(MetricsCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin an event file; readers drop what an interrupted run logged after its checkpoint."""
+        """Create an event file. TensorBoard drops entries that an interrupted run logged after its checkpoint."""
         super().on_train_begin(args, state, control, **kwargs)
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -123,7 +124,7 @@ class TensorBoardCallback(MetricsCallback):
         self._add(state.global_step, hparams_pb(_hyperparameters(args)))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add the entry, a scalar for each of its numbers."""
+        """Append a scalar for each number of the entry."""
         super().on_log(args, state, control, **kwargs)
         if self._writer is None:
             return
@@ -136,7 +137,7 @@ class TensorBoardCallback(MetricsCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Close the file."""
+        """Close the event file."""
         super().on_train_end(args, state, control, **kwargs)
         if self._writer is not None:
             self._writer.close()
@@ -149,12 +150,12 @@ class TensorBoardCallback(MetricsCallback):
 
 
 def _json_line(entry: dict[str, float]) -> str:
-    """JSON has no NaN and no infinity: these become null."""
+    """Return the entry as a line of JSON, which has neither NaN nor infinity: both become null."""
     return json.dumps({name: value if math.isfinite(value) else None for name, value in entry.items()}) + "\n"
 
 
 def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
-    """The arguments with a say in what is learned or measured; TensorBoard takes no None."""
+    """Return the arguments that affect the results, without those that are None, which TensorBoard does not accept."""
     values = {
         field.name: getattr(args, field.name)
         for field in fields(args)
@@ -164,5 +165,5 @@ def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
 
 
 def _tag(name: str) -> str:
-    """Group a log's name as `transformers` does: eval_loss becomes eval/loss, all else train/..."""
+    """Return TensorBoard's tag of a log's name, as in `transformers`: eval/loss for eval_loss, otherwise train/..."""
     return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"

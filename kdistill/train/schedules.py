@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the optimiser step, counted from 0, that multiply the learning rate.
+"""Learning-rate schedules: the multiplier of the learning rate as a function of the optimiser step, counted from 0.
 
 The formulas are those of `transformers.optimization`.
 """
@@ -12,9 +12,14 @@ Schedule = Callable[[int], float]
 
 
 def get_linear_schedule_with_warmup(num_warmup_steps: int, num_training_steps: int) -> Schedule:
-    """Returns the multiplier of the learning rate as a function of the step, counted from 0.
+    """Return a schedule that rises linearly from 0 to 1 over the warm-up and then falls linearly to 0.
 
-    It rises linearly from 0 to 1 over the warm-up and then falls linearly to 0 at `num_training_steps`.
+    Args:
+        num_warmup_steps: steps of the warm-up.
+        num_training_steps: steps of the whole run, at whose end the multiplier is 0.
+
+    Returns:
+        The multiplier of the learning rate as a function of the step, counted from 0.
     """
 
     def multiplier(step: int) -> float:
@@ -26,12 +31,15 @@ def get_linear_schedule_with_warmup(num_warmup_steps: int, num_training_steps: i
 
 
 def get_constant_schedule_with_warmup(num_warmup_steps: int) -> Schedule:
-    """Rise from 0 to 1 over `num_warmup_steps`, then stay at 1."""
+    """Return a schedule that rises linearly from 0 to 1 over `num_warmup_steps` and then stays at 1."""
     return lambda step: min(1.0, step / num_warmup_steps) if num_warmup_steps else 1.0
 
 
 def get_cosine_schedule_with_warmup(num_warmup_steps: int, num_training_steps: int) -> Schedule:
-    """Rise from 0 to 1 over `num_warmup_steps`, then fall to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+    """Return a schedule that rises linearly from 0 to 1 over the warm-up and falls to 0 along half a cosine.
+
+    Source: Loshchilov and Hutter, arXiv:1608.03983.
+    """
 
     def multiplier(step: int) -> float:
         if step < num_warmup_steps:
@@ -43,7 +51,7 @@ def get_cosine_schedule_with_warmup(num_warmup_steps: int, num_training_steps: i
 
 
 def get_scheduler(name: str, num_warmup_steps: int, num_training_steps: int) -> Schedule:
-    """Build the schedule that `TrainingArguments.lr_scheduler_type` names."""
+    """Return the schedule for a value of `TrainingArguments.lr_scheduler_type`. Raises `ValueError` for another."""
     match name:
         case "linear":
             return get_linear_schedule_with_warmup(num_warmup_steps, num_training_steps)

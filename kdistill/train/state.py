@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..system.files import atomic_write, read_json_object
-from ..system.html_tables import html_table
+from ..system.notebook import html_table
 from .arguments import TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"

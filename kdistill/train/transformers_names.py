@@ -1,4 +1,4 @@
-"""Arguments that `transformers.TrainingArguments` has, or had in version 4, and kdistill has under another name or not.
+"""Arguments of `transformers.TrainingArguments`, also of version 4, that kdistill lacks or has under another name.
 
 With the fields of `arguments.TrainingArguments` this table covers every name that transformers knows;
 `docs/arguments.md` is made from both.
@@ -10,17 +10,24 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from .fields import Origin, did_you_mean
+from .fields import Origin, did_you_mean_argument
 
 
 class OtherArgument(NamedTuple):
-    """One argument of transformers that is no field of `TrainingArguments` here.
+    """An argument of transformers that is not a field of `TrainingArguments` here.
 
-    default: that of transformers. verdict: what happens when it is given: "renamed", it sets the argument `becomes`;
-    "ignored", a warning says why; "without effect", nothing, as it asks for what is always so or is read by scripts
-    alone; "refused", an error says why and what to use. A value that changes nothing is accepted in silence: the
-    default, None, one of `harmless`, and whatever is as empty as an empty default (False for None, "" for []).
-    reason: a sentence without its name and full stop.
+    Values that change nothing are accepted in silence, see `changes_nothing`.
+
+    Args:
+        name: the argument.
+        default: the default of transformers.
+        verdict: the effect of giving it. "renamed": it sets the argument `becomes`. "ignored": a warning gives the
+            reason. "without effect": nothing, because it asks for what is always done or only scripts read it.
+            "refused": `ValueError` gives the reason and the alternative.
+        reason: a sentence without the argument's name and without a full stop.
+        becomes: the name here of a renamed one.
+        harmless: values that change nothing, besides the default.
+        origin: where the name comes from.
     """
 
     name: str
@@ -32,14 +39,18 @@ class OtherArgument(NamedTuple):
     origin: Origin = "transformers"
 
     def changes_nothing(self, value: Any) -> bool:
-        """Whether `value` is what kdistill does anyway."""
+        """Return whether kdistill does what `value` asks for anyway.
+
+        That is so for None, the default, one of `harmless`, and an empty value where the default is empty (False for
+        None, "" for []).
+        """
         if value is None or (not value and not self.default):
             return True
         return any(value == harmless for harmless in (self.default, *self.harmless))
 
 
 def _group(verdict: Any, reason: str, origin: Origin = "transformers", **defaults: Any) -> list[OtherArgument]:
-    """Arguments that share a verdict and its reason."""
+    """Return arguments that share a verdict and its reason."""
     return [OtherArgument(name, default, verdict, reason, origin=origin) for name, default in defaults.items()]
 
 
@@ -53,7 +64,7 @@ _RECOMPUTING = (
     "the activations of one batch are kept; for less memory lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps, which gives the same updates"
 )
-_ONE_PROCESS = "training runs in one process; kdistill.set_num_threads or --threads says on how many threads"
+_ONE_PROCESS = "training runs in one process; kdistill.set_num_threads or --threads sets the number of threads"
 _SHARDING = "the whole model is in the memory of one process; give the batch size and the optimiser as arguments here"
 _COMPILED = "all arithmetic is compiled C already"
 _NO_LOADER = "rows are encoded once and batches are cut from memory; there are no loading processes"
@@ -176,7 +187,7 @@ OTHER_ARGUMENTS = {
         ),
         *_group(
             "ignored",
-            "the place in the data follows from the step, so a resumed run has no rows to skip",
+            "the position in the data follows from the step, so a resumed run has no rows to skip",
             ignore_data_skip=False,
         ),
         # Evaluation
@@ -245,14 +256,14 @@ OTHER_ARGUMENTS = {
         ),
     )
 }
-"""Every argument of transformers that is no field of `TrainingArguments` here, by name."""
+"""Every argument of transformers that is not a field of `TrainingArguments` here, by name."""
 
 
 _OPTIMIZERS = (
     f"{_ADAMW_ALONE}, its schedule lr_scheduler_type with warmup_steps, all set in the training arguments; for another "
     "one write the loop yourself (forward, distillation_loss, backward, step)"
 )
-# Arguments of transformers' Trainer that are none here: what a given one should become.
+# Arguments of transformers' Trainer that a trainer here lacks -> what to do instead.
 _TRAINER_ARGUMENTS = {
     "optimizers": _OPTIMIZERS,
     "optimizer_cls_and_kwargs": _OPTIMIZERS,
@@ -264,21 +275,33 @@ _TRAINER_ARGUMENTS = {
 
 
 def check_trainer_arguments(given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise `TypeError` for keyword arguments that a `Trainer` does not have: what to use instead, or the nearest name.
+    """Raise `TypeError` for keyword arguments that a `Trainer` does not have, with the alternative or the nearest name.
 
-    None, and optimizers=(None, None), ask for nothing and are accepted as in transformers. `known`: those it has.
+    Args:
+        given: the unexpected arguments. Of those that transformers has, None and optimizers=(None, None) are accepted.
+        known: names of the arguments that the trainer has.
     """
     for name, value in given.items():
         if name not in _TRAINER_ARGUMENTS:
-            raise TypeError(f"a trainer has no argument {name!r}{did_you_mean(name, [*known, *_TRAINER_ARGUMENTS])}")
+            raise TypeError(
+                f"a trainer has no argument {name!r}{did_you_mean_argument(name, [*known, *_TRAINER_ARGUMENTS])}"
+            )
         if value is not None and value != (None, None):
             raise TypeError(f"a trainer does not take {name}: {_TRAINER_ARGUMENTS[name]}")
 
 
 def translate(name: str, value: Any, stacklevel: int) -> tuple[str, Any] | None:
-    """What giving `OTHER_ARGUMENTS[name]` means here: the argument and value to set, or None when nothing is to be set.
+    """Return the argument and the value to set for one of `OTHER_ARGUMENTS`, or None when there is nothing to set.
 
-    Warns of a value that is ignored, at `stacklevel` as `warnings.warn` counts; raises `ValueError` for a refused one.
+    A value that is ignored gives a warning.
+
+    Args:
+        name: a key of `OTHER_ARGUMENTS`.
+        value: the value given for it.
+        stacklevel: of the warning, as in `warnings.warn`.
+
+    Raises:
+        ValueError: the argument is refused.
     """
     other = OTHER_ARGUMENTS[name]
     if other.changes_nothing(value) or other.verdict == "without effect":

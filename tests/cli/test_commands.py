@@ -21,6 +21,7 @@ from kdistill.cli import main as cli
 from kdistill.cli.commands import read_arguments
 from kdistill.cli.options import COMMANDS
 from kdistill.models.model import BertForSequenceClassification
+from kdistill.tasks.registry import TASKS
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
@@ -257,7 +258,9 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "alpha is 1.5; expected" in error_of(capsys, *distill, "--alpha", "1.5")
     assert "temperature is 0.0; expected" in error_of(capsys, *distill, "--temperature", "0")
     assert "the number of threads is 0; expected" in error_of(capsys, *distill, "--threads", "0")
-    assert "'more' is no option, nor the value of one (see kdistill info --help)" in error_of(capsys, "info", "more")
+    assert "'more' is neither an option nor the value of one (see kdistill info --help)" in error_of(
+        capsys, "info", "more"
+    )
     assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
@@ -298,7 +301,8 @@ def test_predictions_are_written_whole_or_not_at_all(
         file.write("index\tprediction\n")
         raise OSError("disk full")
 
-    monkeypatch.setattr(commands, "_write_predictions", fail_midway)
+    task = dataclasses.replace(TASKS["single_label_classification"], write_predictions=fail_midway)
+    monkeypatch.setattr(commands, "task_for", lambda config: task)
     (tmp_path / "predictions").write_text("earlier")
     words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
     assert cli.main([str(word) for word in words]) == 2

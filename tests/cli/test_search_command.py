@@ -17,8 +17,8 @@ from support.small_run import write_model, write_rows
 
 from kdistill import trainers
 from kdistill.cli import main as cli
-from kdistill.cli.options import parse
-from kdistill.cli.search_options import SEARCH_OPTIONS
+from kdistill.cli.command_line import parse
+from kdistill.cli.options import SEARCH_OPTIONS
 from kdistill.search.study import open_journal
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import Trainer
@@ -109,7 +109,7 @@ def test_options_are_the_arguments_with_their_defaults() -> None:
 def test_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.toml").write_text('lerning_rate = {type = "float", low = 1e-3, high = 3e-2}')
     for words, message in (
-        (["--hp-space", "other.toml"], "hp_space has 'lerning_rate', which is no hyperparameter; did you mean"),
+        (["--hp-space", "other.toml"], "hp_space has 'lerning_rate', which is not a hyperparameter; did you mean"),
         (["--n-trials", "0"], "n_trials is 0"),
         (["--sampler", "grid"], "sampler is 'grid'; expected one of 'tpe', 'random'"),
         (["--resume"], "there is no option --resume"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.bert_cases import SMALL, batch_of, gradient, random_rows, wide_model
 
-from kdistill.losses.labels import distillation_loss
+from kdistill.losses.teacher import distillation_loss
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.train.optim import AdamW
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kdistill import _core
-from kdistill.data.dataset import pack
+from kdistill.data.batch import pack
 
 IDS = np.arange(10, dtype=np.int32)
 TYPES = IDS % 2

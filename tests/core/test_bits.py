@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from support.bert_cases import SMALL, Rows, batch_of, gradient, random_dlogits, random_rows, wide_model
 
 from kdistill import _core
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
+from kdistill.models.architectures.bert import BERT
 from kdistill.models.model import BertForSequenceClassification, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros, get_num_threads, set_num_threads
@@ -78,8 +79,8 @@ def test_a_sentence_longer_than_a_chunk_beside_short_ones() -> None:
         np.testing.assert_array_equal(model.forward(batch_of([ids[row]], [types[row]]))[0], whole[row])
 
 
-@pytest.mark.parametrize("cls_only", [True, False])
-def test_a_large_model_goes_through_its_layers_in_stages(cls_only: bool) -> None:
+@pytest.mark.parametrize("whole_last", [True, False])
+def test_a_large_model_goes_through_its_layers_in_stages(whole_last: bool) -> None:
     """BERT-base's width and 600 tokens: four layers are one item's work. A training pass takes all five at once.
 
     More threads than chunks: one would begin the next stage too early if nothing held it back.
@@ -87,8 +88,8 @@ def test_a_large_model_goes_through_its_layers_in_stages(cls_only: bool) -> None
     model = wide_model(num_hidden_layers=5, hidden_size=768, num_attention_heads=12, intermediate_size=3072)
     batch = batch_of(*random_rows([40] * 15, model.config))
     core = model.trainable_core()
-    staged = core.forward(*batch, False, 0, 0, 0, 5, cls_only=cls_only)
-    np.testing.assert_array_equal(staged, core.forward(*batch, True, 0, 0, 0, 2, cls_only=cls_only))
+    staged = core.forward(*batch, False, 0, 0, 0, 5, whole_last=whole_last)
+    np.testing.assert_array_equal(staged, core.forward(*batch, True, 0, 0, 0, 2, whole_last=whole_last))
 
 
 def test_padding_changes_nothing() -> None:
@@ -114,20 +115,14 @@ def test_a_pass_and_its_gradient_repeat() -> None:
 
 
 def core_pass(
-    model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], *, train: bool, cls_only: bool
+    model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], *, train: bool, whole_last: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits and gradients of a model of the core's own, with the last layer for [CLS] alone or for all tokens."""
-    config = model.config
-    sizes = (
-        *(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size),
-        *(config.vocab_size, config.max_position_embeddings, config.type_vocab_size, config.num_labels),
-    )
+    config = model.config.replace(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3)
     parameters = model.flat_parameters.copy()
     gradients = aligned_zeros(parameters.size)
-    core = _core.Bert(
-        sizes, config.hidden_act, config.layer_norm_eps, (0.1, 0.2, 0.3), parameters, gradients, workspace
-    )
-    logits = core.forward(*batch, train, 5, 6, 7, 2, cls_only=cls_only)
+    core = _core.Model(BERT.encoder(config), BERT.classifier_head(config), parameters, gradients, workspace)
+    logits = core.forward(*batch, train, 5, 6, 7, 2, whole_last=whole_last)
     if train:
         core.backward(dlogits, 2)
     return logits, gradients
@@ -142,8 +137,8 @@ def test_the_last_layer_for_cls_alone_or_for_all(shape: str) -> None:
     model = wide_model(**SHAPES[shape])
     batch, dlogits = batch_of(*rows_of(model)), random_dlogits(model, len(LENGTHS))
     for train in (False, True):
-        cls, cls_gradients = core_pass(model, batch, dlogits, train=train, cls_only=True)
-        full, full_gradients = core_pass(model, batch, dlogits, train=train, cls_only=False)
+        cls, cls_gradients = core_pass(model, batch, dlogits, train=train, whole_last=False)
+        full, full_gradients = core_pass(model, batch, dlogits, train=train, whole_last=True)
         assert np.abs(cls - full).max() <= 2e-6 * np.abs(full).max()
     views = TensorViews(cls_gradients, model.layout)
     for name, other in TensorViews(full_gradients, model.layout).items():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from support.paths import ROOT
 
 import kdistill as kd
-from kdistill import _core
+from kdistill._core import testing
 
 EXAMPLES = ROOT / "examples" / "SST-2"
 VOCABULARY = 300
@@ -35,7 +35,7 @@ class DenseAdamW:
             part = slice(tensor.offset, tensor.offset + int(np.prod(tensor.shape)))
             decay = self.weight_decay if tensor.decay else 0.0
             arrays = (self.p[part], gradients[part].copy(), self.m[part], self.v[part])
-            _core.adamw(*arrays, (lr, 0.9, 0.999, 1e-8, decay), self.t, 1)
+            testing.adamw(*arrays, (lr, 0.9, 0.999, 1e-8, decay), self.t, 1)
 
 
 def steps(count: int, seed: int) -> Iterator[tuple[list[list[int]], NDArray[np.int64]]]:

@@ -11,8 +11,9 @@ import pytest
 from support.bert_cases import SMALL, gradient, random_dlogits, wide_model
 
 from kdistill import _core
-from kdistill.data.dataset import Batch
-from kdistill.losses.labels import cross_entropy, distillation_loss
+from kdistill.data.batch import Batch
+from kdistill.losses.labels import cross_entropy
+from kdistill.losses.teacher import distillation_loss
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.memory import workspace
 from kdistill.train.optim import AdamW
@@ -166,66 +167,103 @@ def test_a_frozen_model_cannot_be_trained() -> None:
     np.testing.assert_array_equal(model.forward(GOOD), logits)
 
 
+ENCODER: dict[str, Any] = {
+    "layers": ((2, 8),),
+    "hidden": 8,
+    "head_width": 4,
+    "vocabulary": 10,
+    "positions": 10,
+    "types": 2,
+    "first_position": 0,
+    "activation": "gelu",
+    "eps": 1e-12,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+}
+HEAD: dict[str, Any] = {"pick": "first", "dense": "tanh", "dropout_before": 0.0, "dropout_after": 0.0, "outputs": 2}
+
+
 @pytest.mark.parametrize("threads", [0, -1, 257])
 def test_numbers_of_threads_out_of_range(threads: int) -> None:
-    sizes = (1, 8, 2, 8, 10, 10, 2, 2)
-    parameters = np.zeros(_core.bert_layout(sizes)[0], np.float32)
-    core = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), parameters, None, workspace)
+    parameters = np.zeros(_core.layout(ENCODER, HEAD)[0], np.float32)
+    core = _core.Model(ENCODER, HEAD, parameters, None, workspace)
     with pytest.raises(ValueError, match=f"threads is {threads}; expected 1 to 256"):
         core.forward(*model_batch(), False, 0, 0, 0, threads)
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("changes", "error", "message"),
     [
-        (0, 0, "sizes[0] is 0; expected 1 to 2147483647"),
-        (7, -1, "sizes[7] is -1; expected 1 to 2147483647"),
-        (4, 2**31, "sizes[4] is 2147483648"),
-        (2, 5, "5 heads do not divide the hidden size 8"),
-        (1, 2**30, "more than 1e11 parameters"),
+        ({"layers": ()}, ValueError, "the number of layers is 0; expected 1 to 2147483647"),
+        ({"layers": ((2, 8), (0, 8))}, ValueError, "layers[1][0] is 0; expected 1 to 2147483647"),
+        ({"layers": ((2, -3),)}, ValueError, "layers[0][1] is -3; expected 1 to 2147483647"),
+        ({"layers": (3,)}, TypeError, "layers[0] must be a pair (heads, feed_forward)"),
+        ({"layers": [(2, 8)]}, TypeError, "must be tuple"),
+        ({"hidden": 0}, ValueError, "hidden is 0; expected 1 to 2147483647"),
+        ({"head_width": 0}, ValueError, "head_width is 0; expected 1 to 2147483647"),
+        ({"vocabulary": 2**31}, ValueError, "vocabulary is 2147483648; expected 1 to 2147483647"),
+        ({"positions": -1}, ValueError, "positions is -1; expected 1 to 2147483647"),
+        ({"types": -1}, ValueError, "types is -1; expected 0 to 2147483647"),
+        ({"first_position": 10}, ValueError, "first_position is 10; the model has 10 positions"),
+        ({"activation": "silu"}, ValueError, "activation is 'silu'; expected gelu, gelu_new, relu or tanh"),
+        ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
+        ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),
+        ({"width": 8}, TypeError, "takes at most 11 keyword arguments (12 given)"),
     ],
 )
-def test_sizes_that_no_model_has(place: int, value: int, message: str) -> None:
-    sizes = [1, 8, 2, 8, 10, 10, 2, 2]
-    sizes[place] = value
+def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        _core.layout({**ENCODER, **changes}, HEAD)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"outputs": 0}, "outputs is 0; expected 1 to 2147483647"),
+        ({"outputs": 2**31 - 1, "dense": None}, None),
+        ({"pick": "last"}, "pick is 'last'; expected first or all"),
+        ({"dense": "silu"}, "activation is 'silu'"),
+    ],
+)
+def test_heads_that_no_model_has(changes: dict[str, Any], message: str | None) -> None:
+    if message is None:
+        assert _core.layout(ENCODER, {**HEAD, **changes})[0] > 2**34
+        return
     with pytest.raises(ValueError, match=re.escape(message)):
-        _core.bert_layout(tuple(sizes))
+        _core.layout(ENCODER, {**HEAD, **changes})
 
 
 def test_a_history_without_the_step() -> None:
-    sizes, constants = (1, 8, 2, 8, 10, 10, 2, 2), (1e-3, 0.9, 0.999, 1e-8, 0.0, 0.0)
-    size, _ = _core.bert_layout(sizes)
+    constants = (1e-3, 0.9, 0.999, 1e-8, 0.0, 0.0)
+    size, _ = _core.layout(ENCODER, HEAD)
     p, g, m, v = (np.zeros(size, np.float32) for _ in range(4))
-    model = _core.Bert(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), p, g, workspace)
+    model = _core.Model(ENCODER, HEAD, p, g, workspace)
     for base, t in ((3, 3), (3, 2), (3, 6), (-1, 1)):
-        state = (m, v, None, np.zeros(11, np.int32), np.zeros((2, 7), np.float32), base, t)
+        state = (m, v, None, np.zeros(11, np.int32), np.zeros((2, _core.ADAMW_CONSTANTS), np.float32), base, t)
         with pytest.raises(ValueError, match="history does not hold the steps after base"):
             model.adamw_step(state, constants, 1)
 
 
 def test_arrays_that_do_not_fit_the_model() -> None:
-    sizes = (1, 8, 2, 8, 10, 10, 2, 2)
-    size, _ = _core.bert_layout(sizes)
+    size, _ = _core.layout(ENCODER, HEAD)
 
-    def made(parameters: Any, gradients: Any = None, activation: str = "gelu") -> _core.Bert:
-        return _core.Bert(sizes, activation, 1e-12, (0.0, 0.0, 0.0), parameters, gradients, workspace)
+    def made(parameters: Any, gradients: Any = None) -> _core.Model:
+        return _core.Model(ENCODER, HEAD, parameters, gradients, workspace)
 
     good = np.zeros(size, np.float32)
     with pytest.raises(ValueError, match=f"parameters has {size - 1} elements; expected {size}"):
         made(good[:-1])
     with pytest.raises(ValueError, match="gradients has 1 elements"):
         made(good, good[:1])
-    with pytest.raises(ValueError, match="activation is 'silu'"):
-        made(good, activation="silu")
     locked = good.copy()
     locked.flags.writeable = False
     with pytest.raises(ValueError, match="parameters is read-only"):
         made(locked)
     model = made(good)
     with pytest.raises(TypeError, match="initialised once"):
-        model.__init__(sizes, "gelu", 1e-12, (0.0, 0.0, 0.0), good, None, workspace)  # type: ignore[misc]
+        model.__init__(ENCODER, HEAD, good, None, workspace)  # type: ignore[misc]
     with pytest.raises(RuntimeError, match="not initialised"):
-        _core.Bert.__new__(_core.Bert).forward(*model_batch(), False, 0, 0, 0, 1)
+        _core.Model.__new__(_core.Model).forward(*model_batch(), False, 0, 0, 0, 1)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_gradients_alone() -> None:

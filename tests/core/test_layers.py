@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support import reference
 from support.paths import SUPPORT
 
-from kdistill import _core
+from kdistill._core import testing
 
 NO_DROPOUT = (0.0, 0, 0, 0, 0)
 # Features of one head's random bits: one block.
@@ -34,8 +34,8 @@ def exact(x: NDArray[np.float32]) -> reference.Array:
 def test_norm(width: int, eps: float) -> None:
     x, dy = normal(3, width, seed=1, scale=2.0) + 1, normal(3, width, seed=2)
     gamma, beta = 1 + normal(width, seed=3, scale=0.3), normal(width, seed=4)
-    y, stats = _core.norm_forward(x, gamma, beta, eps)
-    dx, dgamma, dbeta = _core.norm_backward(dy, x, stats, gamma)
+    y, stats = testing.norm_forward(x, gamma, beta, eps)
+    dx, dgamma, dbeta = testing.norm_backward(dy, x, stats, gamma)
 
     # Values around 3 with half a unit roundoff (6e-8) each in the mean, the variance and the product.
     np.testing.assert_allclose(y, reference.layer_norm(exact(x), exact(gamma), exact(beta), eps), rtol=2e-6, atol=2e-6)
@@ -61,13 +61,13 @@ def test_norm_of_values_far_from_zero() -> None:
     """E[x^2] - E[x]^2 would lose every digit here; what is left is the rounding of x itself (6e-5 in 1000)."""
     x = 1000 + normal(4, 60, seed=5)
     ones, zeros = np.ones(60, np.float32), np.zeros(60, np.float32)
-    y, _ = _core.norm_forward(x, ones, zeros, 1e-12)
+    y, _ = testing.norm_forward(x, ones, zeros, 1e-12)
     np.testing.assert_allclose(y, reference.layer_norm(exact(x), 1.0, 0.0, 1e-12), rtol=0, atol=2e-4)
 
 
 def test_norm_of_equal_values_is_beta() -> None:
     beta = normal(24, seed=6)
-    y, stats = _core.norm_forward(np.full((1, 24), 0.5, np.float32), np.ones(24, np.float32), beta, 1e-12)
+    y, stats = testing.norm_forward(np.full((1, 24), 0.5, np.float32), np.ones(24, np.float32), beta, 1e-12)
     np.testing.assert_array_equal(y[0], beta)
     np.testing.assert_allclose(stats, [[0.5, 1e6]], rtol=1e-6)
 
@@ -75,11 +75,11 @@ def test_norm_of_equal_values_is_beta() -> None:
 # ---- activations
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
 def test_activation(name: str) -> None:
     grid = np.concatenate((np.linspace(-30, 30, 2400), np.linspace(-1e-3, 1e-3, 60), normal(300, seed=7)))
     x, dy = grid.astype(np.float32), normal(len(grid), seed=8)
-    y, dx = _core.activation(x, dy, name)
+    y, dx = testing.activation(x, dy, name)
     # erf and tanh are good to 5e-7 absolute, and x multiplies them; for large negative x that is all there is.
     tolerance = 5e-7 * np.maximum(np.abs(exact(x)), 1) + 1e-9
     assert (np.abs(y - reference.ACTIVATIONS[name](exact(x))) <= tolerance).all()
@@ -93,27 +93,27 @@ def test_activation(name: str) -> None:
 
 def test_relu_at_zero_has_slope_zero() -> None:
     x = np.array([-0.0, 0.0, 1e-45], np.float32)
-    y, dx = _core.activation(x, np.ones(3, np.float32), "relu")
+    y, dx = testing.activation(x, np.ones(3, np.float32), "relu")
     np.testing.assert_array_equal(y, x)
     np.testing.assert_array_equal(dx, [0, 0, 1])
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
 def test_activation_of_any_count_and_of_extremes(name: str) -> None:
     x = normal(70, seed=9, scale=3.0)
-    whole, slopes = _core.activation(x, np.ones(70, np.float32), name)
+    whole, slopes = testing.activation(x, np.ones(70, np.float32), name)
     for count in range(1, 70):
-        y, dx = _core.activation(x[:count].copy(), np.ones(count, np.float32), name)
+        y, dx = testing.activation(x[:count].copy(), np.ones(count, np.float32), name)
         np.testing.assert_array_equal(y, whole[:count])
         np.testing.assert_array_equal(dx, slopes[:count])
-    y, dx = _core.activation(np.array([1e4, -1e4, np.nan], np.float32), np.ones(3, np.float32), name)
-    np.testing.assert_array_equal(y, [1e4, 0, np.nan])
-    np.testing.assert_allclose(dx[:2], [1, 0], rtol=0, atol=1e-30)
+    y, dx = testing.activation(np.array([1e4, -1e4, np.nan], np.float32), np.ones(3, np.float32), name)
+    np.testing.assert_array_equal(y, [1, -1, np.nan] if name == "tanh" else [1e4, 0, np.nan])
+    np.testing.assert_allclose(dx[:2], [0, 0] if name == "tanh" else [1, 0], rtol=0, atol=1e-30)
 
 
 def test_unknown_activation() -> None:
-    with pytest.raises(ValueError, match="activation is 'swish'; expected gelu, gelu_new or relu"):
-        _core.activation(np.ones(1, np.float32), np.ones(1, np.float32), "swish")
+    with pytest.raises(ValueError, match="activation is 'swish'; expected gelu, gelu_new, relu or tanh"):
+        testing.activation(np.ones(1, np.float32), np.ones(1, np.float32), "swish")
 
 
 # ---- dropout
@@ -121,29 +121,29 @@ def test_unknown_activation() -> None:
 
 def test_dropout_multiplies_by_zero_or_the_inverse_of_what_is_kept() -> None:
     for p in (0.1, 0.5, 0.9):
-        mask = _core.dropout(np.ones((20, 130), np.float32), (p, 1, 2, 3, 4))
+        mask = testing.dropout(np.ones((20, 130), np.float32), (p, 1, 2, 3, 4))
         kept = np.float32(1 / (1 - round(p * 2**16) / 2**16))  # a rate is a number of 65536ths
         assert abs(kept * (1 - p) - 1) < 7e-5  # half a 65536th beside the 0.1 that are kept of 0.9
         assert set(np.unique(mask)) == {np.float32(0), kept}
         x = normal(20, 130, seed=10)
-        np.testing.assert_array_equal(_core.dropout(x, (p, 1, 2, 3, 4)), np.where(mask > 0, x * kept, 0))
+        np.testing.assert_array_equal(testing.dropout(x, (p, 1, 2, 3, 4)), np.where(mask > 0, x * kept, 0))
 
 
 def test_dropout_of_rates_that_round_to_nothing_and_to_all() -> None:
     x = normal(3, 70, seed=10)
-    np.testing.assert_array_equal(_core.dropout(x, (1e-7, 1, 2, 3, 4)), x)
-    np.testing.assert_array_equal(_core.dropout(x, (1 - 1e-7, 1, 2, 3, 4)), np.zeros_like(x))
+    np.testing.assert_array_equal(testing.dropout(x, (1e-7, 1, 2, 3, 4)), x)
+    np.testing.assert_array_equal(testing.dropout(x, (1 - 1e-7, 1, 2, 3, 4)), np.zeros_like(x))
 
 
 def test_dropout_of_rate_zero_changes_nothing() -> None:
     x = normal(3, 70, seed=11)
-    np.testing.assert_array_equal(_core.dropout(x, NO_DROPOUT), x)
+    np.testing.assert_array_equal(testing.dropout(x, NO_DROPOUT), x)
 
 
 def test_a_row_is_dropped_by_its_own_place() -> None:
     x = normal(6, 70, seed=12)
-    whole = _core.dropout(x, (0.5, 1, 2, 3, 100))
-    np.testing.assert_array_equal(_core.dropout(x[4:], (0.5, 1, 2, 3, 104)), whole[4:])
+    whole = testing.dropout(x, (0.5, 1, 2, 3, 100))
+    np.testing.assert_array_equal(testing.dropout(x[4:], (0.5, 1, 2, 3, 104)), whole[4:])
 
 
 # ---- attention
@@ -152,7 +152,7 @@ def test_a_row_is_dropped_by_its_own_place() -> None:
 def attention_mask(p: float, tokens: int, heads: int) -> reference.Array:
     """(heads, queries, keys): what attention's dropout multiplies the probabilities by."""
     ones = np.ones((tokens, heads * FEATURES), np.float32)
-    drawn = exact(_core.dropout(ones, (p, *POSITION)))
+    drawn = exact(testing.dropout(ones, (p, *POSITION)))
     return drawn.reshape(tokens, heads, FEATURES)[:, :, :tokens].transpose(1, 0, 2)
 
 
@@ -175,8 +175,8 @@ def test_attention(shape: tuple[int, int, int], p: float) -> None:
     tokens, heads, width = shape
     q, k, v, dctx = (normal(tokens, heads * width, seed=20 + i) for i in range(4))
     dropout, mask = (p, *POSITION), attention_mask(p, tokens, heads)
-    ctx, lse = _core.attention_forward(q, k, v, heads, FEATURES, dropout)
-    gradients = _core.attention_backward(dctx, ctx, lse, q, k, v, heads, FEATURES, dropout)
+    ctx, lse = testing.attention_forward(q, k, v, heads, FEATURES, dropout)
+    gradients = testing.attention_backward(dctx, ctx, lse, q, k, v, heads, FEATURES, dropout)
 
     # Probabilities carry exp's 2e-7 and the rounding of scores (some 3 in size); values are around 1.
     np.testing.assert_allclose(ctx, reference.attention(exact(q), exact(k), exact(v), heads, mask), rtol=0, atol=3e-6)
@@ -200,7 +200,7 @@ def test_exp() -> None:
         scores[-1] = 0.0
         k = np.zeros((16, 16), np.float32)
         k[:, 0] = scores
-        ctx, lse = _core.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
+        ctx, lse = testing.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
         # exp to 2e-7 (kd_vec.h), and one rounding each of two probabilities.
         np.testing.assert_allclose(ctx[0] / ctx[0, -1], np.exp(exact(scores)), rtol=3.5e-7)
         # The sum is 1 or more, rounded in its last place (1.2e-7).
@@ -211,7 +211,7 @@ def test_attention_whose_scores_are_all_far_below_zero() -> None:
     """The largest score is that of a key, not the zero of an empty place in a register."""
     for keys in (1, 3, 5, 9, 17):
         q, k, v = np.full((keys, 4), 20, np.float32), normal(keys, 4, seed=36) - 20, normal(keys, 4, seed=37)
-        ctx, _ = _core.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
+        ctx, _ = testing.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
         expected = reference.attention(exact(q), exact(k), exact(v), 1)
         # Scores of -800 are rounded by 3e-5 each.
         np.testing.assert_allclose(ctx, expected, rtol=0, atol=3e-4)
@@ -220,25 +220,25 @@ def test_attention_whose_scores_are_all_far_below_zero() -> None:
 def test_attention_with_large_scores() -> None:
     """Scores of thousands: the largest is taken out before exp, so one key gets it all and nothing overflows."""
     q, k, v = normal(4, 8, seed=30, scale=60), normal(4, 8, seed=31, scale=60), normal(4, 8, seed=32)
-    ctx, lse = _core.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
+    ctx, lse = testing.attention_forward(q, k, v, 1, FEATURES, NO_DROPOUT)
     # A score of 5000 is rounded by 2e-4, and so are the probabilities.
     np.testing.assert_allclose(ctx, reference.attention(exact(q), exact(k), exact(v), 1), rtol=0, atol=1e-3)
     assert np.isfinite(lse).all()
-    for gradient in _core.attention_backward(v, ctx, lse, q, k, v, 1, FEATURES, NO_DROPOUT):
+    for gradient in testing.attention_backward(v, ctx, lse, q, k, v, 1, FEATURES, NO_DROPOUT):
         assert np.isfinite(gradient).all()
 
 
 def test_attention_refuses_shapes_that_do_not_fit() -> None:
     q = normal(2, 6)
     with pytest.raises(ValueError, match="k has the wrong shape"):
-        _core.attention_forward(q, normal(2, 4), q, 2, FEATURES, NO_DROPOUT)
+        testing.attention_forward(q, normal(2, 4), q, 2, FEATURES, NO_DROPOUT)
     with pytest.raises(ValueError, match="k has the wrong shape"):
-        _core.attention_forward(normal(1, 6), q, q, 2, FEATURES, NO_DROPOUT)
+        testing.attention_forward(normal(1, 6), q, q, 2, FEATURES, NO_DROPOUT)
     with pytest.raises(ValueError, match="v has the wrong shape"):
-        _core.attention_forward(q, q, normal(3, 6), 2, FEATURES, NO_DROPOUT)
+        testing.attention_forward(q, q, normal(3, 6), 2, FEATURES, NO_DROPOUT)
     for heads, features in ((4, 64), (0, 64), (2, 65)):
         with pytest.raises(ValueError, match="heads must divide the width"):
-            _core.attention_forward(q, q, q, heads, features, NO_DROPOUT)
+            testing.attention_forward(q, q, q, heads, features, NO_DROPOUT)
 
 
 # ---- memory

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from support import reference
 
-from kdistill.losses.labels import cross_entropy, distillation_loss, distillation_loss_parts, label_loss
+from kdistill.losses.labels import cross_entropy, label_loss
+from kdistill.losses.teacher import distillation_loss, distillation_loss_parts
 
 TEMPERATURES = [0.1, 1.0, 2.5, 4.0, 100.0]
 SHAPES = [(1, 1), (1, 2), (7, 2), (5, 3), (64, 17)]

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_

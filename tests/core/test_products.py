@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdistill import _core
+from kdistill._core import testing
 
 # The kernels' tiles are 4, 6, 12, 16 and 32 wide and registers 4, 8 and 16; each with its neighbours.
 AWKWARD = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 64, 65, 70]
@@ -41,7 +41,7 @@ def check(m: int, k: int, n: int, *, transposed: bool, start: float = 0.0) -> No
     """Holds c + a b, or c + a^T b, against float64."""
     a, b = operands(m, k, n)
     c = np.full((m, n), start, np.float32)
-    _core.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    testing.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
     assert is_product(c, start, a, b), (m, k, n)
 
 
@@ -85,10 +85,10 @@ def test_a_row_has_the_same_bits_in_any_product(transposed: bool) -> None:
     """What makes a sentence's logits the same alone and in any batch."""
     a, b = operands(65, 300, 37)
     whole = np.zeros((65, 37), np.float32)
-    _core.product(whole, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
+    testing.product(whole, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
     for first, last in ((0, 1), (3, 9), (40, 65), (64, 65)):
         part, rows = np.zeros((last - first, 37), np.float32), a[first:last]
-        _core.product(part, np.ascontiguousarray(rows.T if transposed else rows), b, transposed)
+        testing.product(part, np.ascontiguousarray(rows.T if transposed else rows), b, transposed)
         np.testing.assert_array_equal(part, whole[first:last])
 
 
@@ -98,28 +98,28 @@ def test_part_of_a_packed_operand(transposed: bool) -> None:
     for m, k, n, row, first in itertools.product((1, 5, 13), (1, 9), (1, 12, 20, 40), (0, 3), (0, 1, 12, 31, 33)):
         a, _ = operands(m, k, n)
         _, whole = operands(m, row + k + 2, first + n + 7)
-        packed = _core.pack_right(np.ascontiguousarray(whole.T) if transposed else whole, transposed)
+        packed = testing.pack_right(np.ascontiguousarray(whole.T) if transposed else whole, transposed)
         part, bias = whole[row : row + k, first : first + n], np.arange(n, dtype=np.float32)
         for start in (None, bias):
             c = np.full((m, n), 3, np.float32)
-            _core.packed_product(c, a, packed, len(whole), row, first, start, None, None)
+            testing.packed_product(c, a, packed, len(whole), row, first, start, None, None)
             assert is_product(c, np.float32(3) if start is None else bias, a, part), (m, k, n, row, first)
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (7, 9, 33), (13, 768, 64), (13, 800, 70), (3, 1600, 35)])
 def test_what_follows_a_product_sees_complete_sums(m: int, k: int, n: int, name: str) -> None:
     """k beyond 768 is summed in several runs, as in BERT-large; only the last may be followed by the activation."""
     a, b = operands(m, k, n)
-    packed, bias = _core.pack_right(b, False), np.linspace(-1, 1, n, dtype=np.float32)
+    packed, bias = testing.pack_right(b, False), np.linspace(-1, 1, n, dtype=np.float32)
     plain, c, alone = (np.zeros((m, n), np.float32) for _ in range(3))
     slope, factor = np.full((m, n), 9, np.float32), np.full((m, n), 3, np.float32)
-    _core.packed_product(plain, a, packed, k, 0, 0, bias, None, factor)
+    testing.packed_product(plain, a, packed, k, 0, 0, bias, None, factor)
     assert is_product(plain, bias, a, b)
     np.testing.assert_array_equal(factor, 3 * plain)
-    _core.packed_product(c, a, packed, k, 0, 0, bias, name, slope)
-    _core.packed_product(alone, a, packed, k, 0, 0, bias, name, None)
-    value, derivative = _core.activation(plain.ravel(), np.ones(m * n, np.float32), name)
+    testing.packed_product(c, a, packed, k, 0, 0, bias, name, slope)
+    testing.packed_product(alone, a, packed, k, 0, 0, bias, name, None)
+    value, derivative = testing.activation(plain.ravel(), np.ones(m * n, np.float32), name)
     np.testing.assert_array_equal(c.ravel(), value)
     np.testing.assert_array_equal(alone, c)
     np.testing.assert_array_equal(slope.ravel(), derivative)
@@ -129,21 +129,21 @@ def test_dots_of_few_rows() -> None:
     for m, k, n in itertools.product((1, 2, 5), AWKWARD, (1, 3, 4, 5, 9, 16)):
         a, b = operands(m, k, n)
         start, c = np.arange(m, dtype=np.float32), np.zeros((m, n), np.float32)
-        _core.dots(c, start, a, np.ascontiguousarray(b.T))
+        testing.dots(c, start, a, np.ascontiguousarray(b.T))
         assert is_product(c, start[:, None], a, b), (m, k, n)
 
 
 def test_add_scaled() -> None:
     for size in AWKWARD:
         x, y = operands(1, 1, size)[1][0], np.arange(size, dtype=np.float32)
-        _core.add_scaled(y, x, -0.75)
+        testing.add_scaled(y, x, -0.75)
         assert is_product(y[None], np.arange(size, dtype=np.float32), np.full((1, 1), -0.75, np.float32), x[None])
 
 
 def test_subnormal_numbers_are_not_flushed() -> None:
     tiny = np.full((1, 1), 1e-39, np.float32)
     c = np.zeros((1, 1), np.float32)
-    _core.product(c, tiny, np.full((1, 1), 0.5, np.float32), False)
+    testing.product(c, tiny, np.full((1, 1), 0.5, np.float32), False)
     assert c[0, 0] == tiny[0, 0] * np.float32(0.5) > 0
 
 
@@ -151,7 +151,7 @@ def test_infinity_and_nan_come_through() -> None:
     a = np.ones((3, 5), np.float32)
     a[1, 4], a[2, 0] = np.inf, np.nan
     c = np.zeros((3, 2), np.float32)
-    _core.product(c, a, np.ones((5, 2), np.float32), False)
+    testing.product(c, a, np.ones((5, 2), np.float32), False)
     np.testing.assert_array_equal(c, [[5, 5], [np.inf, np.inf], [np.nan, np.nan]])
 
 
@@ -170,37 +170,37 @@ def test_shapes_that_do_not_fit(
 ) -> None:
     arrays = [np.zeros(shape, np.float32) for shape in (c, a, b)]
     with pytest.raises(ValueError, match=message):
-        _core.product(*arrays, transposed)
+        testing.product(*arrays, transposed)
 
 
 def test_parts_that_do_not_exist() -> None:
     a, c = np.zeros((2, 5), np.float32), np.zeros((2, 3), np.float32)
-    packed = _core.pack_right(np.zeros((6, 4), np.float32), False)
+    packed = testing.pack_right(np.zeros((6, 4), np.float32), False)
     columns = packed.size // 6
     for rows, row, first in ((6, 2, 0), (6, -1, 0), (6, 0, -1), (6, 0, columns - 2), (0, 0, 0), (4, 0, 0), (7, 0, 0)):
-        with pytest.raises(ValueError, match="right has not these rows and columns"):
-            _core.packed_product(c, a, packed, rows, row, first, None, None, None)
-    with pytest.raises(ValueError, match="right has not these rows and columns"):
-        _core.packed_product(c, np.zeros((2, 0), np.float32), packed, 6, 0, 0, None, None, None)
+        with pytest.raises(ValueError, match="right lacks some of these rows and columns"):
+            testing.packed_product(c, a, packed, rows, row, first, None, None, None)
+    with pytest.raises(ValueError, match="right lacks some of these rows and columns"):
+        testing.packed_product(c, np.zeros((2, 0), np.float32), packed, 6, 0, 0, None, None, None)
     with pytest.raises(ValueError, match="bias has the wrong shape"):
-        _core.packed_product(c, a, packed, 6, 0, 0, np.zeros(4, np.float32), None, None)
-    with pytest.raises(ValueError, match="other has 4 elements; expected 6"):
-        _core.packed_product(c, a, packed, 6, 0, 0, None, None, np.zeros((2, 2), np.float32))
+        testing.packed_product(c, a, packed, 6, 0, 0, np.zeros(4, np.float32), None, None)
+    with pytest.raises(ValueError, match="slope has 4 elements; expected 6"):
+        testing.packed_product(c, a, packed, 6, 0, 0, None, None, np.zeros((2, 2), np.float32))
     with pytest.raises(ValueError, match="b has the wrong shape; expected 3 x 5"):
-        _core.dots(c, np.zeros(2, np.float32), a, np.zeros((3, 4), np.float32))
+        testing.dots(c, np.zeros(2, np.float32), a, np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="y has 2 elements; expected 3"):
-        _core.add_scaled(np.zeros(2, np.float32), np.zeros(3, np.float32), 1.0)
+        testing.add_scaled(np.zeros(2, np.float32), np.zeros(3, np.float32), 1.0)
 
 
 def test_other_types_and_strides_are_refused() -> None:
     good = np.zeros((4, 4), np.float32)
     with pytest.raises(TypeError, match="a must be an array of float32, not of float64"):
-        _core.product(good, np.zeros((4, 4)), good, False)
+        testing.product(good, np.zeros((4, 4)), good, False)
     with pytest.raises(TypeError, match="b must be a NumPy array of float32"):
-        _core.product(good, good, [[0.0] * 4] * 4, False)  # type: ignore[arg-type]
+        testing.product(good, good, [[0.0] * 4] * 4, False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a must be a C-contiguous array with 2 dimension"):
-        _core.product(good, np.zeros((4, 8), np.float32)[:, ::2], good, False)
+        testing.product(good, np.zeros((4, 8), np.float32)[:, ::2], good, False)
     locked = np.zeros((4, 4), np.float32)
     locked.flags.writeable = False
     with pytest.raises(ValueError, match="c is read-only"):
-        _core.product(locked, good, good, False)
+        testing.product(locked, good, good, False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdistill import _core
+from kdistill._core import testing
 
 Words = NDArray[np.uint64]
 LOW = np.uint64(0xFFFFFFFF)
@@ -50,7 +50,7 @@ def test_known_answers(counter: list[int], key: list[int], answer: list[int]) ->
     assert philox(np.array(counter, np.uint64), np.array(key, np.uint64)).tolist() == answer
     block, lane = divmod(counter[0], 8)
     place, tensor, step = counter[1:]
-    bits = _core.random_bits(key[0] + (key[1] << 32), step, tensor, place, block)
+    bits = testing.random_bits(key[0] + (key[1] << 32), step, tensor, place, block)
     low, high = bits.reshape(2, 2, 8, 2)[:, :, lane].swapaxes(0, 1).astype(np.int64)  # [half][pair of words, odd word]
     assert (low + (high << 16)).ravel().tolist() == answer
 
@@ -61,13 +61,13 @@ def test_addresses(seed: int) -> None:
     for _ in range(20):
         step, tensor, place, block = (int(value) for value in rng.integers(0, [2**32, 100, 2**32, 1000]))
         expected = addressed(seed, step, tensor, place, np.arange(64 * block, 64 * block + 64))
-        np.testing.assert_array_equal(_core.random_bits(seed, step, tensor, place, block), expected)
+        np.testing.assert_array_equal(testing.random_bits(seed, step, tensor, place, block), expected)
 
 
 @pytest.mark.parametrize("width", [1, 16, 63, 64, 65, 200])
 def test_dropout_keeps_where_the_bits_reach_the_rate(width: int) -> None:
     for p in (0.1, 0.5, 0.75):
-        mask = _core.dropout(np.ones((3, width), np.float32), (p, 2**40 + 3, 7, 5, 2**32 - 2))
+        mask = testing.dropout(np.ones((3, width), np.float32), (p, 2**40 + 3, 7, 5, 2**32 - 2))
         for row in range(3):
             bits = addressed(2**40 + 3, 7, 5, (2**32 - 2 + row) % 2**32, np.arange(width))
             dropped = round(p * 2**16)
@@ -76,7 +76,7 @@ def test_dropout_keeps_where_the_bits_reach_the_rate(width: int) -> None:
 
 
 def kept(p: float = 0.5, seed: int = 33, step: int = 0, tensor: int = 0, place: int = 0) -> NDArray[np.bool_]:
-    return _core.dropout(np.ones((1000, 500), np.float32), (p, seed, step, tensor, place)) > 0
+    return testing.dropout(np.ones((1000, 500), np.float32), (p, seed, step, tensor, place)) > 0
 
 
 def binomial(n: int, p: float) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ import pytest
 
 from kdistill.data import augmentation
 from kdistill.data.augmentation import TokenKinds, augmented, nearest_words
-from kdistill.data.dataset import NO_LABEL, Dataset
+from kdistill.data.dataset import Dataset
+from kdistill.data.labels import NO_LABEL
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
 LETTERS = ["good", "great", "bad", "awful", "film", "films", "plot", "actor", "scene", "über"]

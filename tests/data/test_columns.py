@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.data.columns import NO_LABEL, read_rows
+from kdistill.data.columns import read_rows
+from kdistill.data.labels import NO_LABEL
 from kdistill.data.sources import read_table
 from kdistill.data.table import Table
 
@@ -65,7 +66,7 @@ def test_csv_with_quotes_keeps_line_numbers(tmp_path: Path) -> None:
     rows = read_rows(write(path, path.read_text().removesuffix("ragged\n")))
     assert rows.texts == ['two\nlines, and "quotes"', "plain"]
     with pytest.raises(ValueError, match=r"a\.csv:5: label '0' is not one of the model's labels: 1 \(x\)"):
-        rows.label_ids({1: "x"})
+        rows.read_labels({1: "x"})
     with pytest.raises(ValueError, match=r"a\.csv:2: unexpected end of data"):
         read_rows(write(path, 'text,label\n"never closed,1\n'))
 
@@ -75,7 +76,7 @@ def test_jsonl(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)) + "\n\n")
     rows = read_rows(path)
     assert rows.texts == ["good", "who knows", "bad"]
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [1, NO_LABEL, 0])
     with pytest.raises(ValueError, match=r"a\.jsonl:2: not valid JSON"):
         read_rows(write(path, '{"sentence": "good"}\n{"sentence": \n'))
     with pytest.raises(TypeError, match=r"a\.jsonl:3: column 'sentence' holds None of type NoneType; expected text"):
@@ -90,7 +91,7 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"sentence": ["good", "bad"], "label": [1, None]}), tmp_path / "a.parquet")
     rows = read_rows(tmp_path / "a.parquet")
     assert rows.texts == ["good", "bad"]
-    np.testing.assert_array_equal(rows.label_ids(), [1, NO_LABEL])
+    np.testing.assert_array_equal(rows.read_labels(), [1, NO_LABEL])
 
 
 class HubDataset:
@@ -116,13 +117,13 @@ class HubDataset:
 def test_objects(source: Any) -> None:
     rows = read_rows(source)
     assert rows.texts == ["good", "bad"]
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, 0])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [1, 0])
 
 
 def test_plain_texts_have_no_labels() -> None:
     rows = read_rows(["good", "bad"])
     assert (rows.texts, rows.labels, len(rows)) == (["good", "bad"], None, 2)
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [NO_LABEL, NO_LABEL])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [NO_LABEL, NO_LABEL])
 
 
 @pytest.mark.parametrize(
@@ -166,14 +167,14 @@ def test_a_missing_column_says_which_there_are_and_what_to_pass(tmp_path: Path) 
 
 def test_label_names_go_before_numbers() -> None:
     rows = read_rows({"text": ["a", "b", "c", "d"], "label": ["positive", "0", " 1", None]})
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, 0, 1, NO_LABEL])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [1, 0, 1, NO_LABEL])
     stars = read_rows({"text": ["a", "b"], "label": ["1", "2"]})
-    np.testing.assert_array_equal(stars.label_ids({0: "1", 1: "2"}), [0, 1])
+    np.testing.assert_array_equal(stars.read_labels({0: "1", 1: "2"}), [0, 1])
 
 
 @pytest.mark.parametrize("missing", [None, "", float("nan"), np.float32("nan"), NO_LABEL])
 def test_rows_without_a_label(missing: Any) -> None:
-    assert read_rows({"text": ["a"], "label": [missing]}).label_ids(SENTIMENT)[0] == NO_LABEL
+    assert read_rows({"text": ["a"], "label": [missing]}).read_labels(SENTIMENT)[0] == NO_LABEL
 
 
 @pytest.mark.parametrize(
@@ -195,26 +196,26 @@ def test_rows_without_a_label(missing: Any) -> None:
 def test_labels_that_are_refused(label: Any, error: type[Exception], message: str) -> None:
     rows = read_rows({"text": ["a", "b"], "label": [0, label]})
     with pytest.raises(error, match=message):
-        rows.label_ids(SENTIMENT)
+        rows.read_labels(SENTIMENT)
 
 
 def test_whole_numbers_may_be_floats_as_frames_with_missing_values_write_them(tmp_path: Path) -> None:
     rows = read_rows({"text": ["a", "b", "c"], "label": [1.0, float("nan"), np.float32(0)]})
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [1, NO_LABEL, 0])
     rows = read_rows(write(tmp_path / "a.csv", "text,label\na,1.0\nb,\nc,0.0\n"))
-    np.testing.assert_array_equal(rows.label_ids(SENTIMENT), [1, NO_LABEL, 0])
+    np.testing.assert_array_equal(rows.read_labels(SENTIMENT), [1, NO_LABEL, 0])
     assert rows.id2label() == {0: "LABEL_0", 1: "LABEL_1"}
 
 
 def test_class_names_of_the_source_are_the_model_s_in_any_order_and_case() -> None:
     columns = {"text": ["a", "b", "c"], "label": [0, 1, None]}
     rows = read_rows(Table("hub", columns, class_names={"label": ("Positive", "Negative")}))
-    np.testing.assert_array_equal(rows.label_ids({0: "NEGATIVE", 1: "positive"}), [1, 0, NO_LABEL])
-    np.testing.assert_array_equal(rows.label_ids({0: "LABEL_0", 1: "LABEL_1"}), [0, 1, NO_LABEL])
+    np.testing.assert_array_equal(rows.read_labels({0: "NEGATIVE", 1: "positive"}), [1, 0, NO_LABEL])
+    np.testing.assert_array_equal(rows.read_labels({0: "LABEL_0", 1: "LABEL_1"}), [0, 1, NO_LABEL])
     assert rows.id2label() == {0: "Positive", 1: "Negative"}
     withheld = Table("hub", {"text": ["a"], "label": [-1]}, class_names={"label": ("positive", "negative")})
     with pytest.raises(ValueError, match=r"row 0 of hub: label -1 is how GLUE marks .* withheld"):
-        read_rows(withheld).label_ids(SENTIMENT)
+        read_rows(withheld).read_labels(SENTIMENT)
 
 
 def test_lists_in_fields_are_lists(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_several_label_columns_give_the_names_of_those_that_are_1(tmp_path: Path
 def test_a_label_out_of_range_names_file_and_line(tmp_path: Path) -> None:
     rows = read_rows(write(tmp_path / "dev.tsv", "sentence\tlabel\ngood\t1\nbad\t7\n"))
     with pytest.raises(ValueError, match=r"dev\.tsv:3: label '7' is not one of the model's labels"):
-        rows.label_ids(SENTIMENT)
+        rows.read_labels(SENTIMENT)
 
 
 def test_label_map_of_rows() -> None:
@@ -254,7 +255,7 @@ def test_label_map_of_rows() -> None:
     with pytest.raises(ValueError, match="the list has no labels; its columns are sentence"):
         read_rows(["a"]).id2label()
     with pytest.raises(ValueError, match="label 'pos' is not an id of 0 or more; give id2label="):
-        read_rows({"text": ["a"], "label": ["pos"]}).label_ids()
+        read_rows({"text": ["a"], "label": ["pos"]}).read_labels()
 
 
 def test_sources_that_are_refused(tmp_path: Path) -> None:

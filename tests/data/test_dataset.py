@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.data.dataset import (
-    ENCODE_BLOCK,
-    NO_LABEL,
-    Batch,
-    Dataset,
-    RandomSampler,
-    as_dataset,
-    encode,
-    pack,
-    read_rows,
-)
+from kdistill.data.batch import Batch, pack
+from kdistill.data.columns import read_rows
+from kdistill.data.dataset import ENCODE_BLOCK, Dataset, as_dataset, encode
+from kdistill.data.labels import NO_LABEL
+from kdistill.data.sampler import RandomSampler
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
 SENTIMENT = {0: "negative", 1: "positive"}

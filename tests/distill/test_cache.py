@@ -23,7 +23,8 @@ from support.formula_teacher import (
     open_cache,
 )
 
-from kdistill.data.dataset import Batch, Dataset
+from kdistill.data.batch import Batch
+from kdistill.data.dataset import Dataset
 from kdistill.distill import cache
 from kdistill.distill.cache import TeacherCache, row_keys, teacher_logits
 from kdistill.models.config import BertConfig

@@ -13,8 +13,10 @@ from support.card_reading import row_of
 from support.small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.data.augmentation import TokenKinds, augmented
-from kdistill.data.dataset import NO_LABEL, Dataset, RandomSampler
-from kdistill.losses.labels import distillation_loss
+from kdistill.data.dataset import Dataset
+from kdistill.data.labels import NO_LABEL
+from kdistill.data.sampler import RandomSampler
+from kdistill.losses.teacher import distillation_loss
 from kdistill.models.initialization import WORD_EMBEDDINGS
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer

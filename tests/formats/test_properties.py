@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support.damage import damaged
 from support.readers import CLEAN, READERS, Reader, sound_files
 
+from kdistill.data.batch import pack
 from kdistill.data.columns import read_rows
-from kdistill.data.dataset import pack
 from kdistill.formats.safetensors import read_safetensors
 
 # Machines are slow at times: no deadline for an example.

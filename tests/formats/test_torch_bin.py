@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import weight_files as write
+from support.damage import damage_and_read
 
 from kdistill.formats.mapped_tensor import StoredTensor
 from kdistill.formats.torch_bin import read_torch_bin
@@ -310,21 +309,3 @@ def test_damaged_bytes_never_raise_anything_but_value_error(tmp_path: Path, lega
     path = tmp_path / "w.bin"
     write.write_arrays(path, write.random_arrays(), legacy=legacy)
     assert damage_and_read(path, read_torch_bin) > 100
-
-
-def damage_and_read(path: Path, read: Callable[[Path], dict[str, Any]]) -> int:
-    """Change one to four bytes of `path` 1,000 times and read it, tensors included; return how often it was refused."""
-    data, dice, refused = path.read_bytes(), random.Random(0), 0
-    for _ in range(1000):
-        damaged = bytearray(data)
-        for _ in range(dice.randint(1, 4)):
-            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            tensors = read(path)
-        except ValueError:
-            refused += 1
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                [tensor.read() for tensor in tensors.values() if tensor.is_float]
-    return refused

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.bert_cases import SMALL, gradient, random_dlogits, random_rows, wide_model
 
-from kdistill.data.dataset import pack
+from kdistill.data.batch import pack
 from kdistill.losses.labels import cross_entropy
 from kdistill.models import model as model_module
 from kdistill.models.checkpoint import write_weights

@@ -12,7 +12,8 @@ from support import small_run
 
 import kdistill as kd
 from kdistill.data.columns import read_rows
-from kdistill.data.dataset import NO_LABEL, Dataset, as_dataset
+from kdistill.data.dataset import Dataset, as_dataset
+from kdistill.data.labels import NO_LABEL
 
 datasets = pytest.importorskip("datasets")
 pandas = pytest.importorskip("pandas")
@@ -91,7 +92,7 @@ def test_files_written_by_pandas(tmp_path: Path, suffix: str, missing: bool) -> 
     WRITERS[suffix](pandas.DataFrame({"text": AWKWARD, "label": labels}), path)
     rows = read_rows(path)
     assert rows.texts == AWKWARD
-    np.testing.assert_array_equal(rows.label_ids(small_run.LABELS), [NO_LABEL if missing else 0, *LABELS[1:]])
+    np.testing.assert_array_equal(rows.read_labels(small_run.LABELS), [NO_LABEL if missing else 0, *LABELS[1:]])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -100,7 +101,7 @@ def test_files_written_by_datasets(tmp_path: Path, sentiment: Any, suffix: str) 
     getattr(sentiment["train"], "to_json" if suffix == "jsonl" else f"to_{suffix}")(path)
     rows = read_rows(path)
     assert rows.texts == sentiment["train"]["sentence"]
-    np.testing.assert_array_equal(rows.label_ids(small_run.LABELS), sentiment["train"]["label"])
+    np.testing.assert_array_equal(rows.read_labels(small_run.LABELS), sentiment["train"]["label"])
 
 
 def test_files_are_read_as_datasets_reads_them(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_files_are_read_as_datasets_reads_them(tmp_path: Path) -> None:
     found = kd.load_dataset("csv", data_files=str(tmp_path / "a.csv"))
     assert list(found) == list(expected)
     assert found["train"]["text"] == list(expected["train"]["text"])
-    np.testing.assert_array_equal(read_rows(found["train"]).label_ids(), expected["train"]["label"])
+    np.testing.assert_array_equal(read_rows(found["train"]).read_labels(), expected["train"]["label"])
 
 
 def test_what_is_no_local_file_is_left_to_datasets(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_what_is_no_local_file_is_left_to_datasets(tmp_path: Path) -> None:
 def test_frames_and_their_missing_labels(labels: Any) -> None:
     rows = read_rows(pandas.DataFrame({"text": ["a", "b", "c"], "label": labels}, index=[7, 7, 9]))
     assert rows.texts == ["a", "b", "c"]
-    np.testing.assert_array_equal(rows.label_ids(small_run.LABELS), [1, NO_LABEL, 0])
+    np.testing.assert_array_equal(rows.read_labels(small_run.LABELS), [1, NO_LABEL, 0])
 
 
 def test_a_frame_that_misses_a_text_is_refused() -> None:
@@ -156,7 +157,7 @@ def test_splits_as_they_are_and_one_too_many(sentiment: Any) -> None:
         read_rows(sentiment)
     assert len(read_rows(datasets.DatasetDict({"train": sentiment["train"]}))) == 40
     with pytest.raises(ValueError, match="label -1 is how GLUE marks rows whose label is withheld"):
-        read_rows(sentiment["test"]).label_ids(small_run.LABELS)
+        read_rows(sentiment["test"]).read_labels(small_run.LABELS)
     assert read_rows(sentiment["test"].remove_columns("label")).labels is None
     shuffled = sentiment["train"].shuffle(seed=1).select(range(9))
     assert read_rows(shuffled).texts == list(shuffled["sentence"])

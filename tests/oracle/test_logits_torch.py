@@ -19,6 +19,7 @@ import torch_models
 import transformers
 
 import kdistill as kd
+from kdistill.tasks.registry import task_for
 
 DEV_BATCH = 128
 LENGTHS = [1, 512, 2, 37, 9, 128, 300, 65, 3, 16, 17, 511, 64, 1]
@@ -75,4 +76,4 @@ def test_the_loss_of_a_call_and_the_deduced_problem_type(num_labels: int, labels
     with torch.inference_mode():
         expected = theirs(torch.tensor(ids), labels=torch.tensor(labels)).loss.item()
     assert ours(ids, labels=labels).loss == pytest.approx(expected, rel=1e-5)
-    assert ours.config.problem_type_of(labels) == theirs.config.problem_type
+    assert task_for(ours.config, labels).name == theirs.config.problem_type

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdistill.metrics.classification import pearson, spearmanr
+from kdistill.metrics.regression import pearson, spearmanr
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdistill.data.columns import NO_LABEL
+from kdistill.data.labels import NO_LABEL
 from kdistill.report.assessment import (
     agreement,
     calibration_bins,
     expected_calibration_error,
     mcnemar,
-    right_rows,
     spread,
     wilson_interval,
 )
+from kdistill.tasks.registry import TASKS
 
 
 def paired(only_first: int, only_second: int, both: int = 7, neither: int = 5) -> tuple[NDArray, NDArray]:
@@ -116,12 +116,12 @@ def test_right_rows_and_agreement() -> None:
     logits = np.array([[1, 2], [3, 0], [0, 1]], np.float32)
     teacher = np.array([[1, 2], [0, 3], [0, 1]], np.float32)
     np.testing.assert_array_equal(
-        right_rows(logits, np.array([1, 1, NO_LABEL]), "single_label_classification"), [True, False]
+        TASKS["single_label_classification"].right(logits, np.array([1, 1, NO_LABEL])), [True, False]
     )
     several = np.array([[1, -1], [1, 1], [-1, -1]], np.float32)
     given = np.array([[1, 0], [1, 0], [np.nan, np.nan]], np.float32)
-    np.testing.assert_array_equal(right_rows(several, given, "multi_label_classification"), [True, False])
-    assert right_rows(logits[:, :1], np.zeros(3, np.float32), "regression") is None
+    np.testing.assert_array_equal(TASKS["multi_label_classification"].right(several, given), [True, False])
+    assert TASKS["regression"].right(logits[:, :1], np.zeros(3, np.float32)) is None
     assert agreement(logits, teacher) == pytest.approx(2 / 3)
 
 

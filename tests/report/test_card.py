@@ -12,7 +12,7 @@ from support.card_reading import row_of
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.dataset import Dataset
-from kdistill.metrics.classification import EvalPrediction
+from kdistill.metrics.prediction import EvalPrediction
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainers import DistillationTrainer, Trainer
 

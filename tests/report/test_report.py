@@ -197,7 +197,7 @@ def test_runs_that_cannot_be_compared(
 def test_run_that_was_not_made_by_a_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "student" / "command.txt").unlink()
     assert command("report", "--model", copy / "student") == 2
-    assert "give it as --train and --eval" in capsys.readouterr().err
+    assert "give them as --train and --eval" in capsys.readouterr().err
     given = ["--train", copy / "train.tsv", "--eval", copy / "dev.tsv", "--teacher", copy / "teacher"]
     assert report(capsys, "--model", copy / "student", *given)["n"] == 60
 

@@ -79,18 +79,18 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     assert {"learning_rate", "alpha", "temperature", "num_train_epochs", "weight_decay", "seed"} <= set(
         known.split(", ")
     )
-    message = f"'lerning_rate', which is no hyperparameter; did you mean 'learning_rate'?; there are {known}"
+    message = f"'lerning_rate', which is not a hyperparameter; did you mean 'learning_rate'?; there are {known}"
     for source in (file, {"lerning_rate": {}}, lambda trial: {"lerning_rate": 1.0}):
         with pytest.raises(ValueError) as error:
             trial_of(source)
         assert message in str(error.value)
     for name in ("output_dir", "eval_strategy", "hub_token"):
-        with pytest.raises(ValueError, match=f"{name!r}, which is no hyperparameter"):
+        with pytest.raises(ValueError, match=f"{name!r}, which is not a hyperparameter"):
             trial_of(lambda trial, name=name: {name: 1})
     for name in ("augment", "max_length", "teacher_cache"):
         with pytest.raises(ValueError, match=f"{name!r}, which is the same in all trials: they share"):
             trial_of(lambda trial, name=name: {name: 1})
-    with pytest.raises(ValueError, match="'alpha', which is no hyperparameter"):
+    with pytest.raises(ValueError, match="'alpha', which is not a hyperparameter"):
         trial_of({"alpha": DEFAULT_SPACE["alpha"]}, TrainingArguments())
 
 

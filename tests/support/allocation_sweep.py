@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdistill.losses.labels import distillation_loss
+from kdistill.losses.teacher import distillation_loss
 from kdistill.system import memory
 from kdistill.system.threads import set_num_threads
 from kdistill.train.loop import StepResult, training_step

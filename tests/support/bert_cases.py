@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import _core
-from kdistill.data.dataset import Batch, pack
+from kdistill._core import testing
+from kdistill.data.batch import Batch, pack
 from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification, TensorViews
 from support import reference
@@ -16,8 +16,9 @@ from support import reference
 Rows = list[list[int]]
 
 # Names of the dropped tensors, as csrc/kd_dropout.h numbers them; layer l adds 3 * l to its own.
-EMBEDDING, CLASSIFIER, ATTENTION, SELF, FFN = range(5)
+EMBEDDING, HEAD, ATTENTION, SELF, FFN = range(5)
 PER_LAYER = 3
+HEAD_INPUT = 2**31 - 1
 
 # Sizes that no tile and no register divides.
 ODD = {"hidden_size": 60, "num_attention_heads": 5, "intermediate_size": 84, "num_labels": 3}
@@ -90,13 +91,13 @@ def dropout_masks(
 
     def mask(p: float, tensor: int, token: int, shape: tuple[int, int]) -> reference.Array:
         position = (p, model.dropout_seed, model.optimizer_step, tensor, place + token)
-        return _core.dropout(np.ones(shape, np.float32), position).astype(np.float64)
+        return testing.dropout(np.ones(shape, np.float32), position).astype(np.float64)
 
     masks: dict[str, list[reference.Array]] = {name: [] for name in reference.dropout_shapes(config, 1)}
     token = 0
     for n in lengths:
         masks["bert.embeddings.dropout"].append(mask(config.hidden_dropout_prob, EMBEDDING, token, (n, width)))
-        masks["dropout"].append(mask(p_classifier, CLASSIFIER, token, (1, width))[0])
+        masks["dropout"].append(mask(p_classifier, HEAD, token, (1, width))[0])
         for layer in range(config.num_hidden_layers):
             prefix, later = f"bert.encoder.layer.{layer}", PER_LAYER * layer
             drawn = mask(config.attention_probs_dropout_prob, ATTENTION + later, token, (n, heads * features))

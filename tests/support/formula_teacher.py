@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kdistill.data.dataset import Batch, Dataset
+from kdistill.data.batch import Batch
+from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import TeacherCache
 
 HEADER_BYTES, RECORD_BYTES = 64, 16 + 3 * 4 + 8

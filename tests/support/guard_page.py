@@ -11,7 +11,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill import _core
+from kdistill._core import testing
 
 NO_DROPOUT = (0.0, 0, 0, 0, 0)
 PROT_NONE = 0
@@ -36,8 +36,8 @@ def at_the_edge(*shape: int) -> NDArray[np.float32]:
 
 def products(m: int, k: int, n: int) -> None:
     c = at_the_edge(m, n)
-    _core.product(c, at_the_edge(m, k), at_the_edge(k, n), False)
-    _core.product(c, at_the_edge(k, m), at_the_edge(k, n), True)
+    testing.product(c, at_the_edge(m, k), at_the_edge(k, n), False)
+    testing.product(c, at_the_edge(k, m), at_the_edge(k, n), True)
     assert (c == 1 + 2 * k).all()
 
 
@@ -47,46 +47,46 @@ def packed_products(m: int, k: int, n: int) -> None:
     for row, first in ((0, 0), (k, 0), (0, n), (k, n), (1, 1)):
         height, width = row + k, first + n
         for transposed in (False, True):
-            packed = _core.pack_right(at_the_edge(*(width, height) if transposed else (height, width)), transposed)
+            packed = testing.pack_right(at_the_edge(*(width, height) if transposed else (height, width)), transposed)
             right = at_the_edge(packed.size)
             right[:] = packed
             place = (height, row, first)
             c, other = at_the_edge(m, n), at_the_edge(m, n)
-            _core.packed_product(c, a, right, *place, None, None, None)
-            _core.packed_product(c, a, right, *place, bias, None, other)
+            testing.packed_product(c, a, right, *place, None, None, None)
+            testing.packed_product(c, a, right, *place, bias, None, other)
             assert (c == 1 + k).all()
             assert (other == 1 + k).all()
-            for name in ("gelu", "gelu_new", "relu"):
-                _core.packed_product(c, a, right, *place, bias, name, None)
-                _core.packed_product(c, a, right, *place, bias, name, other)
+            for name in ("gelu", "gelu_new", "relu", "tanh"):
+                testing.packed_product(c, a, right, *place, bias, name, None)
+                testing.packed_product(c, a, right, *place, bias, name, other)
 
 
 def few_rows(m: int, k: int, n: int) -> None:
     c, flat = at_the_edge(m, n), at_the_edge(n)
-    _core.dots(c, at_the_edge(m), at_the_edge(m, k), at_the_edge(n, k))
+    testing.dots(c, at_the_edge(m), at_the_edge(m, k), at_the_edge(n, k))
     assert (c == 1 + k).all()
-    _core.add_scaled(flat, at_the_edge(n), 2.0)
+    testing.add_scaled(flat, at_the_edge(n), 2.0)
     assert (flat == 3).all()
 
 
 def rows(m: int, n: int) -> None:
     x, gamma, flat = at_the_edge(m, n), at_the_edge(n), at_the_edge(m * n)
-    _, stats = _core.norm_forward(x, gamma, gamma, 1e-12)
-    _core.norm_backward(x, x, stats, gamma)
-    for name in ("gelu", "gelu_new", "relu"):
-        _core.activation(flat, flat, name)
-    _core.dropout(x, (0.5, 1, 2, 3, 4))
+    _, stats = testing.norm_forward(x, gamma, gamma, 1e-12)
+    testing.norm_backward(x, x, stats, gamma)
+    for name in ("gelu", "gelu_new", "relu", "tanh"):
+        testing.activation(flat, flat, name)
+    testing.dropout(x, (0.5, 1, 2, 3, 4))
     moments = at_the_edge(m * n), at_the_edge(m * n)
-    _core.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
+    testing.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
 
 
 def attention(n: int, heads: int, width: int) -> None:
     q, k, v = (at_the_edge(n, heads * width) for _ in "qkv")
-    ctx, lse = _core.attention_forward(q, k, v, heads, 64, NO_DROPOUT)
+    ctx, lse = testing.attention_forward(q, k, v, heads, 64, NO_DROPOUT)
     assert np.abs(ctx - 1).max() < 1e-6
     edge = at_the_edge(n, heads * width)
     edge[...] = ctx
-    _core.attention_backward(edge, edge, lse, q, k, v, heads, 64, (0.5, 1, 2, 3, 4))
+    testing.attention_backward(edge, edge, lse, q, k, v, heads, 64, (0.5, 1, 2, 3, 4))
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def rows_file(name: str) -> Callable[[Path, bytes], Any]:
     def read(directory: Path, data: bytes) -> Any:
         (directory / name).write_bytes(data)
         rows = read_rows(directory / name)
-        return rows.label_ids(small_config().id2label)
+        return rows.read_labels(small_config().id2label)
 
     return read
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -60,7 +61,12 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0.0)
 
 
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_new": gelu_new, "relu": relu}
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_new": gelu_new,
+    "relu": relu,
+    "tanh": np.tanh,
+}
 
 
 def softmax(x: Array) -> Array:
@@ -87,13 +93,19 @@ def linear(x: Array, parameters: Parameters, name: str) -> Array:
     return x @ parameters[f"{name}.weight"].T + parameters[f"{name}.bias"]
 
 
+def attention_scores(q: Array, k: Array, heads: int) -> Array:
+    """(n, heads * width) each -> q k^T / sqrt(width) of each head, (heads, n, n)."""
+    by_head = [np.asarray(x.reshape(len(x), heads, -1).transpose(1, 0, 2)) for x in (q, k)]
+    return np.asarray(by_head[0] @ by_head[1].transpose(0, 2, 1) / math.sqrt(by_head[0].shape[2]))
+
+
 def attention(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
-    """(n, C) each -> context (n, C); mask (heads, n, n) multiplies the probabilities."""
+    """(n, heads * width) each -> context of that shape; mask (heads, n, n) multiplies the probabilities."""
     context = np.empty_like(q)
     width = q.shape[1] // heads
-    for h in range(heads):
+    for h, scores in enumerate(attention_scores(q, k, heads)):
         columns = slice(h * width, (h + 1) * width)
-        probabilities = softmax(q[:, columns] @ k[:, columns].T / math.sqrt(width))
+        probabilities = softmax(scores)
         if mask is not None:
             probabilities = probabilities * mask[h]
         context[:, columns] = probabilities @ v[:, columns]
@@ -113,12 +125,32 @@ def dropout_shapes(config: Config, length: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What an encoder with a head can have otherwise than BERT's classifier."""
+
+    head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
+    first_position: int = 0
+    every_token: bool = False  # the head reads all rows, not [CLS]
+    head_activation: str | None = "tanh"  # behind the head's dense product; None: no such product
+
+
+BERT_CLASSIFIER = Variant()
+# Kind and layer. ("hidden", l) is the input of layer l, or the last one's output, (n, C); "query", "key" and "value"
+# are (n, heads * width), "scores" before the softmax (heads, n, n).
+Tap = tuple[str, int]
+
+
 class _Pass:
     """One sequence going through the model: what every layer needs at hand."""
 
-    def __init__(self, parameters: Parameters, config: Config, masks: DropoutMasks | None, sequence: int) -> None:
+    def __init__(
+        self, parameters: Parameters, config: Config, masks: DropoutMasks | None, sequence: int, variant: Variant
+    ) -> None:
         self.parameters = parameters
         self.config = config
+        self.variant = variant
+        self.taps: dict[Tap, Array] = {}
         self._masks = masks or {}
         self._sequence = sequence
 
@@ -136,17 +168,24 @@ class _Pass:
 
     def embed(self, ids: Sequence[int], types: Sequence[int]) -> Array:
         tables = "bert.embeddings"
+        first = self.variant.first_position
         x = (
             self.parameters[f"{tables}.word_embeddings.weight"][list(ids)]
-            + self.parameters[f"{tables}.position_embeddings.weight"][: len(ids)]
-            + self.parameters[f"{tables}.token_type_embeddings.weight"][list(types)]
+            + self.parameters[f"{tables}.position_embeddings.weight"][first : first + len(ids)]
         )
+        if f"{tables}.token_type_embeddings.weight" in self.parameters:
+            x = x + self.parameters[f"{tables}.token_type_embeddings.weight"][list(types)]
         return self.dropout(self.norm(x, f"{tables}.LayerNorm"), f"{tables}.dropout")
 
-    def layer(self, x: Array, prefix: str) -> Array:
+    def layer(self, x: Array, layer: int) -> Array:
+        prefix = f"bert.encoder.layer.{layer}"
         attend, activation = f"{prefix}.attention", ACTIVATIONS[self.config.hidden_act]
         q, k, v = (linear(x, self.parameters, f"{attend}.self.{part}") for part in ("query", "key", "value"))
-        context = attention(q, k, v, self.config.num_attention_heads, self.mask(f"{attend}.self.dropout"))
+        width = self.variant.head_width or self.config.hidden_size // self.config.num_attention_heads
+        heads = q.shape[1] // width  # a pruned layer has fewer
+        self.taps |= {("query", layer): q, ("key", layer): k, ("value", layer): v}
+        self.taps["scores", layer] = attention_scores(q, k, heads)
+        context = attention(q, k, v, heads, self.mask(f"{attend}.self.dropout"))
         y = linear(context, self.parameters, f"{attend}.output.dense")
         x = self.norm(x + self.dropout(y, f"{attend}.output.dropout"), f"{attend}.output.LayerNorm")
         y = activation(linear(x, self.parameters, f"{prefix}.intermediate.dense"))
@@ -154,8 +193,10 @@ class _Pass:
         return self.norm(x + self.dropout(y, f"{prefix}.output.dropout"), f"{prefix}.output.LayerNorm")
 
     def classify(self, x: Array) -> Array:
-        pooled = np.tanh(linear(x[0], self.parameters, "bert.pooler.dense"))
-        return linear(self.dropout(pooled, "dropout"), self.parameters, "classifier")
+        x = self.dropout(x if self.variant.every_token else x[0], "input dropout")
+        if self.variant.head_activation is not None:
+            x = ACTIVATIONS[self.variant.head_activation](linear(x, self.parameters, "bert.pooler.dense"))
+        return linear(self.dropout(x, "dropout"), self.parameters, "classifier")
 
 
 def forward(
@@ -166,14 +207,29 @@ def forward(
     masks: DropoutMasks | None = None,
 ) -> Array:
     """Ragged rows of token ids -> logits (rows, labels). Absent types are zeros."""
-    logits = []
+    return forward_with_taps(parameters, config, ids, types, masks)[0]
+
+
+def forward_with_taps(
+    parameters: Parameters,
+    config: Config,
+    ids: Sequence[Sequence[int]],
+    types: Sequence[Sequence[int]] | None = None,
+    masks: DropoutMasks | None = None,
+    variant: Variant = BERT_CLASSIFIER,
+) -> tuple[Array, list[dict[Tap, Array]]]:
+    """The outputs, (rows, labels) or with `every_token` (tokens, labels), and what each row's pass can be tapped of."""
+    outputs, taps = [], []
     for b, row in enumerate(ids):
-        run = _Pass(parameters, config, masks, b)
+        run = _Pass(parameters, config, masks, b, variant)
         x = run.embed(row, [0] * len(row) if types is None else types[b])
         for layer in range(config.num_hidden_layers):
-            x = run.layer(x, f"bert.encoder.layer.{layer}")
-        logits.append(run.classify(x))
-    return np.stack(logits)
+            run.taps["hidden", layer] = x
+            x = run.layer(x, layer)
+        run.taps["hidden", config.num_hidden_layers] = x
+        outputs.append(np.atleast_2d(run.classify(x)))
+        taps.append(run.taps)
+    return np.concatenate(outputs), taps
 
 
 def cross_entropy(logits: Array, labels: Sequence[int]) -> tuple[float, Array]:

@@ -13,7 +13,7 @@ from support.paths import ROOT
 from support.small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
-from kdistill.system.html_tables import Metrics, html_table, shown
+from kdistill.system.notebook import Metrics, html_table, shown
 from kdistill.train.state import TrainerState
 
 

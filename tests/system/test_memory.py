@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
 from kdistill.system import memory
 
 MIB = 1 << 20

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model
 
-from kdistill.cli.commands import _write_predictions
-from kdistill.data.columns import label_array, labelled_rows
-from kdistill.metrics.classification import EvalPrediction, choose_metrics, f1_micro, metrics_of, pearson, spearmanr
+from kdistill.data.labels import labelled_rows
+from kdistill.metrics.classification import f1_micro
+from kdistill.metrics.prediction import EvalPrediction
+from kdistill.metrics.regression import pearson, spearmanr
 from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification
+from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainers import DistillationTrainer, Trainer
 
@@ -79,18 +82,22 @@ def where(row: int) -> str:
     return f"row {row}"
 
 
+def label_array(labels: list[Any], names: dict[int, str], problem_type: str | None) -> NDArray[Any]:
+    return label_reader(BertConfig(id2label=names, problem_type=problem_type))(labels, names, where, ())
+
+
 def test_labels_of_a_regression() -> None:
-    labels = label_array(["1.5", None, 3, "", np.float32(2)], {0: "score"}, None, where)
+    labels = label_array(["1.5", None, 3, "", np.float32(2)], {0: "score"}, None)
     np.testing.assert_array_equal(labels, np.array([1.5, np.nan, 3, np.nan, 2], np.float32))
     assert labelled_rows(labels).tolist() == [True, False, True, False, True]
     with pytest.raises(ValueError, match="row 1: label 'high' is not a number"):
-        label_array([1, "high"], {0: "score"}, None, where)
+        label_array([1, "high"], {0: "score"}, None)
     with pytest.raises(ValueError, match="row 0: label inf"):
-        label_array([math.inf], {0: "score"}, None, where)
+        label_array([math.inf], {0: "score"}, None)
 
 
 def test_labels_of_several_at_once() -> None:
-    labels = label_array([["blame"], [], None, [0, "long"], [1.0, 0.0, 1.0]], NAMES, None, where)
+    labels = label_array([["blame"], [], None, [0, "long"], [1.0, 0.0, 1.0]], NAMES, None)
     expected = [[0, 1, 0], [0, 0, 0], [np.nan] * 3, [1, 0, 1], [1, 0, 1]]
     np.testing.assert_array_equal(labels, np.array(expected, np.float32))
     assert labelled_rows(labels).tolist() == [True, True, False, True, True]
@@ -100,9 +107,9 @@ def test_labels_of_several_at_once() -> None:
         ([0.5, 0.0, 0.0], "0.0 or 1"),
     ):
         with pytest.raises(ValueError, match=f"row 1: .*{message}"):
-            label_array([[0], wrong], NAMES, MULTI, where)
+            label_array([[0], wrong], NAMES, MULTI)
     with pytest.raises(TypeError, match="row 0: label 'blame' is no list"):
-        label_array(["blame"], NAMES, MULTI, where)
+        label_array(["blame"], NAMES, MULTI)
 
 
 def test_metrics_from_their_definitions() -> None:
@@ -115,20 +122,22 @@ def test_metrics_from_their_definitions() -> None:
     assert f1_micro(chosen, given) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert f1_micro(~np.ones((2, 2), bool), ~np.ones((2, 2), bool)) == 0
     logits = np.array([[1, -1], [2, 3], [1, 1]], np.float32)
-    measured = metrics_of(logits, np.array([[1, 0], [1, 0], [np.nan] * 2], np.float32), MULTI)
+    measured = TASKS[MULTI].evaluate(logits, np.array([[1, 0], [1, 0], [np.nan] * 2], np.float32))
     assert (measured["accuracy"], measured["f1"], measured["n"]) == (0.5, 0.8, 2)
-    measured = metrics_of(logits[:, :1], np.array([2, 2, np.nan], np.float32), REGRESSION)
+    measured = TASKS[REGRESSION].evaluate(logits[:, :1], np.array([2, 2, np.nan], np.float32))
     assert (measured["mse"], measured["loss"], measured["n"]) == (0.5, 0.5, 2)
 
 
+def predictions_of(logits: list[list[float]], config: BertConfig) -> str:
+    file = io.StringIO()
+    task_for(config).write_predictions(file, np.array(logits, np.float32), list(config.id2label.values()))
+    return file.getvalue()
+
+
 def test_columns_of_predictions() -> None:
-    file = io.StringIO()
-    _write_predictions(file, np.array([[0.5], [2]], np.float32), BertConfig(num_labels=1))
-    assert file.getvalue() == "index\tprediction\n0\t0.5\n1\t2.0\n"
-    file = io.StringIO()
-    config = BertConfig(id2label=NAMES, problem_type=MULTI)
-    _write_predictions(file, np.array([[9, -9, 0.1], [-9, -9, 0]], np.float32), config)
-    lines = [line.split("\t") for line in file.getvalue().splitlines()]
+    assert predictions_of([[0.5], [2]], BertConfig(num_labels=1)) == "index\tprediction\n0\t0.5\n1\t2.0\n"
+    written = predictions_of([[9, -9, 0.1], [-9, -9, 0]], BertConfig(id2label=NAMES, problem_type=MULTI))
+    lines = [line.split("\t") for line in written.splitlines()]
     assert lines[0] == ["index", "prediction", "score_praise", "score_blame", "score_long"]
     assert [line[1] for line in lines[1:]] == ["praise,long", ""]
     assert float(lines[1][2]) == pytest.approx(1 / (1 + math.exp(-9)))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.small_run import run_fields, small_dataset, small_model, weights
 
-from kdistill.metrics.classification import EvalPrediction
+from kdistill.metrics.prediction import EvalPrediction
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback, TrainerControl
 from kdistill.train.default_callbacks import ProgressCallback

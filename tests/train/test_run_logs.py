@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.small_run import run_fields, small_dataset, small_model
 
-from kdistill.data.columns import NO_LABEL
+from kdistill.data.labels import NO_LABEL
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import DistillationTrainer, Trainer

@@ -13,9 +13,12 @@ import pytest
 from support.card_reading import row_of
 from support.small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill.data.dataset import NO_LABEL, Dataset, RandomSampler
+from kdistill.data.dataset import Dataset
+from kdistill.data.labels import NO_LABEL
+from kdistill.data.sampler import RandomSampler
 from kdistill.losses.labels import cross_entropy
-from kdistill.metrics.classification import EvalPrediction, majority_share
+from kdistill.metrics.classification import majority_share
+from kdistill.metrics.prediction import EvalPrediction
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.text.collator import DataCollatorWithPadding
 from kdistill.text.tokenizer import AutoTokenizer

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
-from kdistill.data.dataset import RandomSampler
+from kdistill.data.sampler import RandomSampler
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train import publishing
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments

@@ -23,7 +23,7 @@ from support.formula_teacher import (
 )
 from support.paths import TESTS
 
-from kdistill.data.dataset import Batch
+from kdistill.data.batch import Batch
 from kdistill.distill import cache
 from kdistill.distill.cache import teacher_logits
 

@@ -36,11 +36,10 @@ def test_the_tokenizer_has_the_methods_of_the_page() -> None:
 
 
 def test_the_page_of_tasks_names_every_metric() -> None:
-    from kdistill.data.problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-    from kdistill.metrics.classification import named
+    from kdistill.tasks.registry import TASKS
 
     rows = re.findall(r"^\| ([a-z -]+) \| (.*) \|$", (ROOT / "docs/tasks.md").read_text(), re.MULTILINE)
     page = {kind: tuple(re.sub(r" \(.*?\)", "", names).split(", ")) for kind, names in rows}
-    assert page["single label"] == named(SINGLE_LABEL)
-    assert page["multi-label"] == named(MULTI_LABEL)
-    assert page["regression"] == named(REGRESSION)
+    assert page["single label"] == tuple(TASKS["single_label_classification"].metrics)
+    assert page["multi-label"] == tuple(TASKS["multi_label_classification"].metrics)
+    assert page["regression"] == tuple(TASKS["regression"].metrics)

@@ -1,0 +1,33 @@
+/* kd_encoder: the shape of a transformer encoder with LayerNorm behind each sum (Devlin et al., arXiv:1810.04805).
+ *
+ * Each layer has its own number of heads and feed-forward width, so that pruning can take from one layer what another
+ * keeps; the width of a head D is the same everywhere, and a layer's attention width is A = H D. E, shared layers and
+ * relative positions have no client yet: they become fields here when they have one.
+ */
+#ifndef KD_ENCODER_H
+#define KD_ENCODER_H
+
+#include "layers/kd_activation.h"
+
+typedef struct kd_layer_shape {
+    ptrdiff_t H, F; /* heads, feed-forward */
+} kd_layer_shape;
+
+typedef struct kd_encoder_config {
+    ptrdiff_t L, C, D;            /* layers, hidden, width of a head */
+    ptrdiff_t V, P;               /* vocabulary, positions */
+    ptrdiff_t T;                  /* token types; 0: none */
+    ptrdiff_t first_position;     /* of a sequence's first token */
+    const kd_layer_shape *layers; /* (L) */
+    kd_activation activation;     /* the feed-forward's */
+    float eps;                    /* LayerNorm's */
+    float p_hidden, p_attention;  /* dropout rates, in [0, 1) */
+} kd_encoder_config;
+
+/* Width of a layer's queries, keys and values. */
+static inline ptrdiff_t kd_encoder_width(const kd_encoder_config *c, ptrdiff_t layer)
+{
+    return c->layers[layer].H * c->D;
+}
+
+#endif

@@ -1,0 +1,108 @@
+#include "model/kd_layer.h"
+
+static int layer_tensor(int tensor, ptrdiff_t layer) { return tensor + (int)layer * KD_DROP_PER_LAYER; }
+
+void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span, int member)
+{
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const kd_layer_weights *w = &run->model->layers[layer];
+    const kd_attention attention = kd_map_attention(run, layer);
+    const ptrdiff_t A = w->query.O, H = attention.H;
+    kd_linear_forward(math, view->q, view->x, &w->query, span->N);
+    kd_linear_forward(math, view->k, view->x, &w->key, span->N);
+    kd_linear_forward(math, view->v, view->x, &w->value, span->N);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
+        ptrdiff_t row = token - span->t0;
+        kd_attention_forward(math->kernels, view->ctx + row * A, view->lse + row * H, view->q + row * A,
+                             view->k + row * A, view->v + row * A, &attention, token, n,
+                             run->members[member].attention);
+    }
+}
+
+/* pre_norm1 = x + dropout(ctx Wo);  h = LN(pre_norm1);  pre_norm2 = h + dropout(act(h Wu) Wd);  y = LN(pre_norm2). */
+void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, ptrdiff_t layer, const kd_span *span)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const kd_layer_weights *w = &run->model->layers[layer];
+    const ptrdiff_t M = span->M, C = c->C;
+
+    kd_linear_forward(math, view->pre_norm1, view->ctx, &w->output, M);
+    kd_span_drop(math->kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C,
+                 c->p_hidden);
+    kd_norm_forward(math->kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
+
+    kd_activation_forward(math, view->act, view->slope, view->h, &w->up, M, c->activation);
+    kd_linear_forward(math, view->pre_norm2, view->act, &w->down, M);
+    kd_span_drop(math->kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C,
+                 c->p_hidden);
+    kd_norm_forward(math->kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
+}
+
+void kd_layer_bias_backward(const kd_run *run, float *partial, kd_slot bias, ptrdiff_t layer, const float *dy,
+                            ptrdiff_t M, ptrdiff_t O)
+{
+    run->model->arithmetic.kernels->sum_rows(kd_map_vector(run, partial, bias, layer), dy, M, O, O);
+}
+
+/* One of a layer's two norms, with the sum in front of it. */
+typedef struct sum_norm {
+    const kd_norm *norm;
+    kd_slot gamma, beta;
+    int dropped; /* the dropout of what is added to the residual */
+} sum_norm;
+
+/* dx (M, C): gradient of the norm's output in, of its input out. pre_norm becomes the gradient of the product whose
+ * output, dropped, was added into it. */
+static void sum_norm_backward(const kd_run *run, float *dx, float *pre_norm, const float *stats, const sum_norm *s,
+                              ptrdiff_t layer, const kd_span *span, float *partial)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const kd_kernels *kernels = run->model->arithmetic.kernels;
+    float *dgamma = kd_map_vector(run, partial, s->gamma, layer), *dbeta = kd_map_vector(run, partial, s->beta, layer);
+    kd_norm_backward(kernels, dx, dgamma, dbeta, dx, pre_norm, stats, s->norm, span->M);
+    kd_span_drop(kernels, pre_norm, dx, layer_tensor(s->dropped, layer), span, c->C, c->p_hidden);
+}
+
+void kd_layer_output_backward(const kd_run *run, const kd_layer_map *view, float *dctx, float *dx, ptrdiff_t layer,
+                              const kd_span *span, float *partial, int member)
+{
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const kd_layer_weights *w = &run->model->layers[layer];
+    const ptrdiff_t M = span->M, C = w->down.O, F = w->up.O;
+    const sum_norm ffn = {&w->ffn_norm, KD_SLOT_ffn_norm, KD_SLOT_ffn_norm_bias, KD_DROP_FFN};
+    const sum_norm attention = {&w->attention_norm, KD_SLOT_attention_norm, KD_SLOT_attention_norm_bias, KD_DROP_SELF};
+
+    sum_norm_backward(run, dx, view->pre_norm2, view->stats2, &ffn, layer, span, partial);
+    kd_layer_bias_backward(run, partial, KD_SLOT_down_bias, layer, view->pre_norm2, M, C);
+    kd_activation_backward(math, view->slope, run->members[member].dact, view->pre_norm2, &w->down, M);
+    kd_layer_bias_backward(run, partial, KD_SLOT_up_bias, layer, view->slope, M, F);
+    kd_linear_backward_input(math, dx, view->slope, &w->up, M, 1);
+
+    sum_norm_backward(run, dx, view->pre_norm1, view->stats1, &attention, layer, span, partial);
+    kd_layer_bias_backward(run, partial, KD_SLOT_output_bias, layer, view->pre_norm1, M, C);
+    kd_linear_backward_input(math, dctx, view->pre_norm1, &w->output, M, 0);
+}
+
+void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const float *dctx, float *dx,
+                              ptrdiff_t layer, const kd_span *span, float *partial, int member)
+{
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const kd_layer_weights *w = &run->model->layers[layer];
+    const kd_attention attention = kd_map_attention(run, layer);
+    const ptrdiff_t A = w->query.O, H = attention.H, N = span->N;
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
+        ptrdiff_t row = token - span->t0;
+        kd_attention_backward(math->kernels, view->q + row * A, view->k + row * A, view->v + row * A, dctx + row * A,
+                              view->ctx + row * A, view->lse + row * H, &attention, token, n,
+                              run->members[member].attention);
+    }
+    kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->q, N, A);
+    kd_layer_bias_backward(run, partial, KD_SLOT_key_bias, layer, view->k, N, A);
+    kd_layer_bias_backward(run, partial, KD_SLOT_value_bias, layer, view->v, N, A);
+    kd_linear_backward_input(math, dx, view->q, &w->query, N, 1);
+    kd_linear_backward_input(math, dx, view->k, &w->key, N, 1);
+    kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);
+}

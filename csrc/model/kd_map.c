@@ -1,0 +1,401 @@
+#include "model/kd_map.h"
+
+#include <string.h>
+
+enum {
+    LEAST_CHUNK = 48, /* tokens of a chunk that are worth a thread */
+    LEAST_HEAD = 8,   /* sequences of a head's item that are */
+    MOST_HEAD = 48,
+};
+
+/* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
+#define MOST_FLOPS 2e10
+
+/* Tokens of one chunk at most: enough to hide the reading of weights, few enough that a small model's activations stay
+ * in L2. Measured (Zen 5, one core): BERT-base 108 tokens 217 GF/s with AVX-512 and 115 with AVX2, 228 tokens 240 and
+ * 118; hidden 384: 192 tokens 224, 384 tokens 240, 768 tokens 242; hidden 128: 96, 144, 192 and 384 tokens the same. */
+static ptrdiff_t chunk_tokens(const kd_model *model, kd_mode mode)
+{
+    const ptrdiff_t most = model->encoder.C < 256 ? 192 : 384;
+    if (mode == KD_EVALUATE) /* a large model's items are cut by layers */
+        return most;
+    double tokens = MOST_FLOPS / ((double)model->encoder.L * kd_model_mean_flops(model));
+    return tokens > (double)most ? most : kd_max(LEAST_CHUNK, (ptrdiff_t)tokens);
+}
+
+/* Layers that one item does. */
+static ptrdiff_t stage_layers(const kd_run *run)
+{
+    const ptrdiff_t L = run->model->encoder.L;
+    double layers = MOST_FLOPS / ((double)run->R * kd_model_mean_flops(run->model));
+    return run->pass.mode == KD_TRAIN || layers > (double)L ? L : kd_max(1, (ptrdiff_t)layers);
+}
+
+ptrdiff_t kd_map_full_layers(const kd_run *run) { return run->model->encoder.L - run->last_picked; }
+
+/* How many items `total` rows are cut into: none larger than `most`, an even number of them so that two threads end
+ * together, and two even of a small batch if each gets `least`. */
+static ptrdiff_t pieces(ptrdiff_t total, ptrdiff_t least, ptrdiff_t most)
+{
+    ptrdiff_t count = kd_max(kd_ceil_div(total, most), total >= 2 * least ? 2 : 1);
+    return count > 1 ? kd_round_up(count, 2) : 1;
+}
+
+ptrdiff_t kd_map_head_items(const kd_run *run)
+{
+    return run->model->head.pick == KD_PICK_ALL ? run->chunks : pieces(run->pass.batch.B, LEAST_HEAD, MOST_HEAD);
+}
+
+ptrdiff_t kd_map_partial_rows(const kd_run *run) { return run->chunks + kd_map_head_items(run); }
+
+/* Rows of a head's item, when it picks one of each sequence. */
+static ptrdiff_t picked_rows(const kd_run *run)
+{
+    return kd_ceil_div(run->pass.batch.B, pieces(run->pass.batch.B, LEAST_HEAD, MOST_HEAD));
+}
+
+static ptrdiff_t tokens_of(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t b1)
+{
+    return (ptrdiff_t)(batch->starts[b1] - batch->starts[b0]);
+}
+
+/* The first sequence after the chunk that begins with b0: those whose middle lies in the same of `count` equal pieces
+ * of all tokens. */
+static ptrdiff_t chunk_end(const kd_batch *batch, ptrdiff_t b0, ptrdiff_t count)
+{
+    const int64_t *starts = batch->starts;
+    int64_t total = 2 * starts[batch->B], piece = (starts[b0] + starts[b0 + 1]) * count / total;
+    ptrdiff_t b1 = b0 + 1;
+    while (b1 < batch->B && (starts[b1] + starts[b1 + 1]) * count / total == piece)
+        b1++;
+    return b1;
+}
+
+/* Counts the chunks, finds R and the longest sequence; writes the boundaries when there is room. */
+static void cut_chunks(kd_run *run, int64_t *chunk)
+{
+    const kd_batch *batch = &run->pass.batch;
+    ptrdiff_t count = pieces(batch->N, LEAST_CHUNK, chunk_tokens(run->model, run->pass.mode));
+    run->chunks = 0;
+    run->R = picked_rows(run);
+    run->longest = 1;
+    for (ptrdiff_t b0 = 0, b1; b0 < batch->B; b0 = b1) {
+        b1 = chunk_end(batch, b0, count);
+        if (chunk) {
+            chunk[run->chunks] = b0;
+            chunk[run->chunks + 1] = b1;
+        }
+        run->chunks++;
+        run->R = kd_max(run->R, tokens_of(batch, b0, b1));
+        for (ptrdiff_t b = b0; b < b1; b++)
+            run->longest = kd_max(run->longest, tokens_of(batch, b, b + 1));
+    }
+    run->stage_layers = stage_layers(run);
+}
+
+/* ---- placement */
+
+/* The widest layer's heads, attention and feed-forward. */
+typedef struct widest {
+    ptrdiff_t H, A, F;
+} widest;
+
+static widest widest_of(const kd_encoder_config *c)
+{
+    widest w = {0, 0, 0};
+    for (ptrdiff_t l = 0; l < c->L; l++) {
+        w.H = kd_max(w.H, c->layers[l].H);
+        w.F = kd_max(w.F, c->layers[l].F);
+    }
+    w.A = w.H * c->D;
+    return w;
+}
+
+static kd_layer_map place_training_layer(const kd_run *run, kd_arena *arena, ptrdiff_t layer)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const ptrdiff_t C = c->C, A = kd_encoder_width(c, layer), H = c->layers[layer].H, F = c->layers[layer].F;
+    int last = layer == c->L - 1, picked = last && run->last_picked;
+    ptrdiff_t N = run->pass.batch.N, rows = picked ? run->pass.batch.B : N;
+    kd_layer_map m;
+    m.x = kd_arena_floats(arena, N * C);
+    m.q = kd_arena_floats(arena, rows * A);
+    m.k = picked ? NULL : kd_arena_floats(arena, N * A);
+    m.v = picked ? NULL : kd_arena_floats(arena, N * A);
+    m.ctx = kd_arena_floats(arena, rows * A);
+    m.lse = kd_arena_floats(arena, rows * H);
+    m.pre_norm1 = kd_arena_floats(arena, rows * C);
+    m.stats1 = kd_arena_floats(arena, rows * 2);
+    m.h = kd_arena_floats(arena, rows * C);
+    m.slope = kd_arena_floats(arena, rows * F);
+    m.act = kd_arena_floats(arena, rows * F);
+    m.pre_norm2 = kd_arena_floats(arena, rows * C);
+    m.stats2 = kd_arena_floats(arena, rows * 2);
+    m.y = last && !picked ? kd_arena_floats(arena, N * C) : NULL;
+    return m;
+}
+
+/* Evaluating, a layer's arrays are reused as soon as nothing reads them: pre_norm1, h's sum and pre_norm2 share one,
+ * and the output replaces the input. */
+static kd_layer_map place_evaluation_layer(const kd_run *run, kd_arena *arena)
+{
+    const widest w = widest_of(&run->model->encoder);
+    const ptrdiff_t R = run->R, C = run->model->encoder.C;
+    kd_layer_map m;
+    m.x = m.y = NULL; /* rows of run->x */
+    m.q = kd_arena_floats(arena, R * w.A);
+    m.k = kd_arena_floats(arena, R * w.A);
+    m.v = kd_arena_floats(arena, R * w.A);
+    m.ctx = kd_arena_floats(arena, R * w.A);
+    m.lse = kd_arena_floats(arena, R * w.H);
+    m.pre_norm1 = m.pre_norm2 = kd_arena_floats(arena, R * C);
+    m.stats1 = m.stats2 = kd_arena_floats(arena, R * 2);
+    m.h = kd_arena_floats(arena, R * C);
+    m.slope = NULL;
+    m.act = kd_arena_floats(arena, R * w.F);
+    return m;
+}
+
+/* All but x. */
+static kd_picked_map place_picked(const kd_run *run, kd_arena *arena, ptrdiff_t rows)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const ptrdiff_t H = c->layers[c->L - 1].H, A = kd_encoder_width(c, c->L - 1);
+    kd_picked_map m = {0};
+    m.u = kd_arena_floats(arena, rows * H * c->C);
+    m.z = kd_arena_floats(arena, rows * H * c->C);
+    m.total = kd_arena_floats(arena, rows * H);
+    if (run->pass.mode == KD_TRAIN) {
+        m.dctx = kd_arena_floats(arena, rows * A);
+        m.dq = kd_arena_floats(arena, rows * A);
+    }
+    return m;
+}
+
+static kd_member place_member(const kd_run *run, kd_arena *arena)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const widest w = widest_of(c);
+    const kd_attention attention = {.H = w.H, .D = c->D, .C = c->C};
+    kd_member m = {0};
+    m.attention = kd_arena_floats(arena, kd_max(kd_attention_scratch(&attention, run->longest),
+                                                kd_attention_absorbed_scratch(&attention, run->longest)));
+    if (run->pass.mode == KD_EVALUATE) {
+        m.layer = place_evaluation_layer(run, arena);
+        m.picked = run->last_picked ? place_picked(run, arena, picked_rows(run)) : m.picked;
+    } else {
+        m.dz = run->last_picked ? kd_arena_floats(arena, picked_rows(run) * c->layers[c->L - 1].H * c->C) : NULL;
+        m.dx = kd_arena_floats(arena, run->R * c->C);
+        m.dctx = kd_arena_floats(arena, run->R * w.A);
+        m.dact = kd_arena_floats(arena, run->R * w.F);
+        m.outer = kd_arena_floats(arena, kd_linear_tile_scratch(&run->model->arithmetic));
+    }
+    return m;
+}
+
+/* `rows` is where the encoder's output lies when the head picks all of it, otherwise NULL. */
+static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
+{
+    const kd_head_config *head = &run->model->head;
+    const int all = head->pick == KD_PICK_ALL, train = run->pass.mode == KD_TRAIN;
+    const ptrdiff_t C = run->model->encoder.C, M = all ? run->pass.batch.N : run->pass.batch.B;
+    kd_head_map m = {0};
+    m.rows = all ? rows : kd_arena_floats(arena, M * C);
+    m.input = train && head->p_before > 0 ? kd_arena_floats(arena, M * C) : m.rows;
+    m.hidden = head->dense ? kd_arena_floats(arena, M * C) : m.input;
+    m.slope = head->dense && train ? kd_arena_floats(arena, M * C) : NULL;
+    m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * C) : m.hidden;
+    m.outputs = kd_arena_floats(arena, M * head->K);
+    return m;
+}
+
+/* Where the encoder's output lies for all tokens, or NULL. */
+static float *place_training(kd_run *run, kd_arena *arena)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N;
+    run->embedding_sum = kd_arena_floats(arena, N * c->C);
+    run->embedding_stats = kd_arena_floats(arena, N * 2);
+    run->drows = kd_arena_floats(arena, (run->model->head.pick == KD_PICK_ALL ? N : B) * c->C);
+    run->partials = kd_arena_floats(arena, kd_map_partial_rows(run) * run->model->sizes.vectors);
+    run->layers = kd_arena_take(arena, c->L, sizeof *run->layers);
+    float *output = NULL;
+    for (ptrdiff_t l = 0; l < c->L; l++) {
+        kd_layer_map map = place_training_layer(run, arena, l);
+        output = map.y;
+        if (!run->layers)
+            continue;
+        run->layers[l] = map;
+        if (l > 0)
+            run->layers[l - 1].y = map.x;
+    }
+    if (run->last_picked)
+        run->picked = place_picked(run, arena, B);
+    return output;
+}
+
+/* Fills every pointer of `run`, whose model and pass are set. */
+static void place_run(kd_run *run, kd_arena *arena)
+{
+    const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N, C = run->model->encoder.C;
+    const int train = run->pass.mode == KD_TRAIN;
+    cut_chunks(run, NULL);
+    run->chunk = kd_arena_take(arena, run->chunks + 1, sizeof *run->chunk);
+    if (run->chunk)
+        cut_chunks(run, run->chunk);
+    float *output = train ? place_training(run, arena) : (run->x = kd_arena_floats(arena, N * C));
+    run->picked.x = run->last_picked ? kd_arena_floats(arena, B * C) : NULL;
+    run->head = place_head(run, arena, output);
+    if (train && run->layers && run->last_picked)
+        run->layers[run->model->encoder.L - 1].y = run->head.rows;
+    run->members = kd_arena_take(arena, run->pass.threads, sizeof *run->members);
+    for (int i = 0; i < run->pass.threads; i++) {
+        kd_member member = place_member(run, arena);
+        if (run->members)
+            run->members[i] = member;
+    }
+}
+
+/* Takes room for the run itself and its copy of the batch, then places the rest. */
+static kd_run *place_all(kd_run *run, kd_arena *arena)
+{
+    kd_batch *batch = &run->pass.batch;
+    kd_run *home = kd_arena_take(arena, 1, sizeof *home);
+    int32_t *ids = kd_arena_take(arena, batch->N, sizeof *ids);
+    int32_t *types = kd_arena_take(arena, batch->N, sizeof *types);
+    int64_t *starts = kd_arena_take(arena, batch->B + 1, sizeof *starts);
+    place_run(run, arena);
+    if (!home)
+        return NULL;
+    memcpy(ids, batch->ids, (size_t)batch->N * sizeof *ids);
+    memcpy(types, batch->types, (size_t)batch->N * sizeof *types);
+    memcpy(starts, batch->starts, (size_t)(batch->B + 1) * sizeof *starts);
+    *batch = (kd_batch){ids, types, starts, batch->B, batch->N};
+    *home = *run;
+    return home;
+}
+
+/* The one place that decides which rows the last layer is computed for. */
+static int picks_last(const kd_model *model, const kd_pass *pass)
+{
+    return model->head.pick == KD_PICK_FIRST && !pass->whole_last;
+}
+
+size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)
+{
+    kd_run run = {.model = model, .pass = *pass, .last_picked = picks_last(model, pass)};
+    kd_arena measure = kd_arena_over(NULL);
+    place_all(&run, &measure);
+    return measure.used;
+}
+
+kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass)
+{
+    kd_run run = {.model = model, .pass = *pass, .last_picked = picks_last(model, pass)};
+    kd_arena arena = kd_arena_over(workspace);
+    return place_all(&run, &arena);
+}
+
+/* ---- views */
+
+kd_span kd_map_chunk_span(const kd_run *run, ptrdiff_t chunk)
+{
+    return kd_span_of(&run->pass.batch, &run->pass.dropout, (ptrdiff_t)run->chunk[chunk],
+                      (ptrdiff_t)run->chunk[chunk + 1], 0);
+}
+
+kd_span kd_map_head_span(const kd_run *run, ptrdiff_t item)
+{
+    if (run->model->head.pick == KD_PICK_ALL)
+        return kd_map_chunk_span(run, item);
+    ptrdiff_t B = run->pass.batch.B, items = kd_map_head_items(run);
+    return kd_span_of(&run->pass.batch, &run->pass.dropout, item * B / items, (item + 1) * B / items, 1);
+}
+
+ptrdiff_t kd_map_head_row(const kd_run *run, const kd_span *span)
+{
+    return run->model->head.pick == KD_PICK_ALL ? span->t0 : span->b0;
+}
+
+static float *row(float *base, ptrdiff_t index, ptrdiff_t width) { return base ? base + index * width : NULL; }
+
+kd_layer_map kd_map_layer(const kd_run *run, ptrdiff_t layer, const kd_span *span, int member)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const ptrdiff_t C = c->C, A = kd_encoder_width(c, layer), H = c->layers[layer].H, F = c->layers[layer].F;
+    const int picked = run->last_picked && layer == c->L - 1;
+    if (run->pass.mode == KD_EVALUATE) {
+        kd_layer_map m = run->members[member].layer;
+        m.x = run->x + span->t0 * C;
+        m.y = picked ? run->head.rows + span->b0 * C : m.x;
+        return m;
+    }
+    kd_layer_map m = run->layers[layer];
+    ptrdiff_t r = picked ? span->b0 : span->t0;
+    m.x = row(m.x, span->t0, C);
+    m.k = row(m.k, span->t0, A);
+    m.v = row(m.v, span->t0, A);
+    m.q = row(m.q, r, A);
+    m.ctx = row(m.ctx, r, A);
+    m.lse = row(m.lse, r, H);
+    m.pre_norm1 = row(m.pre_norm1, r, C);
+    m.stats1 = row(m.stats1, r, 2);
+    m.h = row(m.h, r, C);
+    m.slope = row(m.slope, r, F);
+    m.act = row(m.act, r, F);
+    m.pre_norm2 = row(m.pre_norm2, r, C);
+    m.stats2 = row(m.stats2, r, 2);
+    m.y = row(m.y, r, C);
+    return m;
+}
+
+kd_picked_map kd_map_picked(const kd_run *run, const kd_span *span, int member)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    const ptrdiff_t H = c->layers[c->L - 1].H, A = kd_encoder_width(c, c->L - 1);
+    const int train = run->pass.mode == KD_TRAIN;
+    kd_picked_map m = train ? run->picked : run->members[member].picked;
+    m.x = run->picked.x + span->b0 * c->C;
+    if (train) {
+        m.u += span->b0 * H * c->C;
+        m.z += span->b0 * H * c->C;
+        m.total += span->b0 * H;
+        m.dctx += span->b0 * A;
+        m.dq += span->b0 * A;
+    }
+    return m;
+}
+
+kd_head_map kd_map_head(const kd_run *run, const kd_span *span)
+{
+    const ptrdiff_t C = run->model->encoder.C, r = kd_map_head_row(run, span);
+    kd_head_map m = run->head;
+    m.rows += r * C;
+    m.input += r * C;
+    m.hidden += r * C;
+    m.slope = row(m.slope, r, C);
+    m.features += r * C;
+    m.outputs += r * run->model->head.K;
+    return m;
+}
+
+float *kd_map_partial(const kd_run *run, ptrdiff_t item) { return run->partials + item * run->model->sizes.vectors; }
+
+float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer)
+{
+    return partial + kd_model_tensor(run->model, slot, layer)->vector;
+}
+
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    return (kd_attention){
+        .H = c->layers[layer].H,
+        .D = c->D,
+        .C = c->C,
+        .dropout = &run->pass.dropout,
+        .tensor = KD_DROP_ATTENTION + (int)layer * KD_DROP_PER_LAYER,
+        .features = kd_round_up(c->P, KD_RANDOM_BLOCK),
+        .p = c->p_attention,
+    };
+}

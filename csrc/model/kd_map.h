@@ -1,0 +1,109 @@
+/* kd_map: one pass of a batch through a model: where its activations lie, and how its work is cut into items.
+ *
+ * Everything of a pass lies in one workspace, whose size comes from running the placement on an arena without memory.
+ * A batch is cut by its own size, never by the number of threads: sums over items are part of a result's bits.
+ */
+#ifndef KD_MAP_H
+#define KD_MAP_H
+
+#include "layers/kd_attention.h"
+#include "model/kd_model.h"
+#include "model/kd_span.h"
+
+/* Whether a pass keeps what backward reads. */
+typedef enum kd_mode { KD_EVALUATE, KD_TRAIN } kd_mode;
+
+/* What is asked of a pass. */
+typedef struct kd_pass {
+    kd_batch batch;
+    kd_dropout dropout;
+    kd_mode mode;
+    int whole_last; /* the last layer is computed for all rows, even if the head reads one row of each sequence */
+    int threads;
+} kd_pass;
+
+/* Activations of one layer:
+ *
+ *   x -> q, k, v -> ctx -> pre_norm1 -> h -> (slope), act -> pre_norm2 -> y        forward
+ *        dq, dk, dv        d(output)         d(up)           d(down)               what backward leaves in its place
+ *
+ * where d(output) is the gradient of the output product's result. Rows are tokens. In a last layer computed for the
+ * picked rows alone they are sequences, but for x; k and v are absent, q keeps its value, and x becomes its gradient
+ * through keys and values. */
+typedef struct kd_layer_map {
+    float *x;                  /* (N, C) the layer's input */
+    float *q, *k, *v, *ctx;    /* (N, A) */
+    float *lse;                /* (N, H) */
+    float *pre_norm1, *stats1; /* (N, C), (N, 2) input and statistics of the attention's LayerNorm */
+    float *h;                  /* (N, C) its output */
+    float *slope, *act;        /* (N, F) act' (NULL when evaluating) and the activation's output */
+    float *pre_norm2, *stats2; /* (N, C), (N, 2) input and statistics of the feed-forward's LayerNorm */
+    float *y;                  /* (N, C) the layer's output */
+} kd_layer_map;
+
+/* The last layer's attention when it is computed for the picked rows alone, M of them. */
+typedef struct kd_picked_map {
+    float *x;     /* (M, C) the layer's input at the picked rows */
+    float *u;     /* (M, H, C) the query on the side of x; backward makes it its gradient */
+    float *z;     /* (M, H, C) x summed with the probabilities */
+    float *total; /* (M, H) sums of the probabilities after dropout */
+    float *dctx;  /* training: (M, A) gradient of ctx */
+    float *dq;    /* training: (M, A) gradient of q */
+} kd_picked_map;
+
+/* What each thread has for itself; R is the largest number of rows of any item. A, H and F are the widest layer's. */
+typedef struct kd_member {
+    kd_layer_map layer;   /* evaluating: R rows, every layer through the same buffers */
+    kd_picked_map picked; /* evaluating, when the last layer is picked: the rows of an item; x is not here */
+    float *attention;     /* kd_attention's scratch */
+    float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
+    float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
+    float *dact;          /* training: (R, F) */
+    float *outer;         /* training: scratch for a tile of a weight's gradient */
+} kd_member;
+
+typedef struct kd_run {
+    const kd_model *model;
+    kd_pass pass;
+    int last_picked;        /* the last layer is computed for the picked rows alone */
+    ptrdiff_t R, longest;   /* rows of the largest item, tokens of the longest sequence */
+    ptrdiff_t chunks;       /* chunk c is sequences chunk[c] .. chunk[c + 1] - 1 */
+    ptrdiff_t stage_layers; /* an item takes one chunk through so many layers, the last stage perhaps fewer */
+    int64_t *chunk;
+    float *embedding_sum, *embedding_stats; /* training: (N, C), (N, 2) */
+    kd_layer_map *layers;                   /* training: L of them */
+    kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
+    float *x;                               /* evaluating: (N, C) input and output of every layer */
+    kd_head_map head;                       /* B rows or N, as the head picks */
+    float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
+    float *partials; /* training: vector gradients of each chunk's item and each of the head's */
+    kd_member *members;
+} kd_run;
+
+/* Bytes of workspace for a pass. Its batch may be all counts but for `starts`. */
+size_t kd_map_bytes(const kd_model *model, const kd_pass *pass);
+
+/* Begins a run in `workspace` (KD_ALIGN-aligned); the batch is copied into it. */
+kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass);
+
+ptrdiff_t kd_map_full_layers(const kd_run *run); /* that are computed for all tokens */
+ptrdiff_t kd_map_head_items(const kd_run *run);
+ptrdiff_t kd_map_partial_rows(const kd_run *run);
+kd_span kd_map_chunk_span(const kd_run *run, ptrdiff_t chunk);
+kd_span kd_map_head_span(const kd_run *run, ptrdiff_t item);
+
+/* Activations with every pointer at the span's first row: of a layer, of a picked last layer, of the head. */
+kd_layer_map kd_map_layer(const kd_run *run, ptrdiff_t layer, const kd_span *span, int member);
+kd_picked_map kd_map_picked(const kd_run *run, const kd_span *span, int member);
+kd_head_map kd_map_head(const kd_run *run, const kd_span *span);
+
+/* Where the span's rows begin in an array of the head's rows: in sequences or in tokens. */
+ptrdiff_t kd_map_head_row(const kd_run *run, const kd_span *span);
+
+/* This item's row of vector gradients: chunks first, then the head's items; and the place in such a row of a slot. */
+float *kd_map_partial(const kd_run *run, ptrdiff_t item);
+float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer);
+
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer);
+
+#endif

@@ -1,0 +1,138 @@
+#include "model/kd_model.h"
+
+#include <string.h>
+
+/* Places what a description keeps: its tensors, the layers' shapes and weights. */
+static void place(kd_model *model, kd_arena *arena, const kd_encoder_config *encoder)
+{
+    model->tensors = kd_arena_take(arena, model->sizes.count, sizeof *model->tensors);
+    model->encoder.layers = kd_arena_take(arena, encoder->L, sizeof *encoder->layers);
+    model->layers = kd_arena_take(arena, encoder->L, sizeof *model->layers);
+}
+
+size_t kd_model_bytes(const kd_encoder_config *encoder, const kd_head_config *head, const kd_arithmetic *arithmetic)
+{
+    kd_model model = {.sizes = kd_tensors_fill(NULL, encoder, head, &arithmetic->engine, 0)};
+    kd_arena measure = kd_arena_over(NULL);
+    place(&model, &measure, encoder);
+    return measure.used;
+}
+
+static void index_tensors(kd_model *model)
+{
+    for (int slot = 0; slot < KD_SLOTS; slot++)
+        model->first[slot] = -1;
+    model->layer_tensors = 0;
+    for (ptrdiff_t i = 0; i < model->sizes.count; i++) {
+        const kd_tensor *t = &model->tensors[i];
+        model->layer_tensors += t->layer == 0;
+        if (t->layer <= 0)
+            model->first[t->slot] = i;
+    }
+}
+
+void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *encoder, const kd_head_config *head,
+                       const kd_arithmetic *arithmetic, int frozen)
+{
+    kd_arena arena = kd_arena_over(memory);
+    *model = (kd_model){.encoder = *encoder, .head = *head, .arithmetic = *arithmetic};
+    model->sizes = kd_tensors_fill(NULL, encoder, head, &arithmetic->engine, frozen);
+    place(model, &arena, encoder);
+    memcpy((kd_layer_shape *)model->encoder.layers, encoder->layers, (size_t)encoder->L * sizeof *encoder->layers);
+    kd_tensors_fill(model->tensors, encoder, head, &arithmetic->engine, frozen);
+    index_tensors(model);
+}
+
+const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+{
+    const kd_tensor *first = model->first[slot] < 0 ? NULL : &model->tensors[model->first[slot]];
+    return first && first->layer == 0 ? first + layer * model->layer_tensors : first;
+}
+
+static kd_linear linear_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+{
+    const kd_tensor *weight = kd_model_tensor(model, slot, layer);
+    if (!weight)
+        return (kd_linear){0};
+    const kd_tensor *bias = kd_model_tensor(model, weight->bias, layer);
+    return (kd_linear){.forward = model->packed + weight->packed[0],
+                       .backward = weight->packed[1] < 0 ? NULL : model->packed + weight->packed[1],
+                       .bias = model->parameters + bias->offset,
+                       .I = weight->columns,
+                       .O = weight->rows};
+}
+
+static kd_norm norm_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+{
+    const kd_tensor *gamma = kd_model_tensor(model, slot, layer), *beta = kd_model_tensor(model, gamma->bias, layer);
+    return (kd_norm){model->parameters + gamma->offset, model->parameters + beta->offset, model->encoder.C,
+                     model->encoder.eps};
+}
+
+void kd_model_bind(kd_model *model)
+{
+    model->embedding_norm = norm_of(model, KD_SLOT_embedding_norm, 0);
+    for (ptrdiff_t l = 0; l < model->encoder.L; l++)
+        model->layers[l] = (kd_layer_weights){
+            .query = linear_of(model, KD_SLOT_query, l),
+            .key = linear_of(model, KD_SLOT_key, l),
+            .value = linear_of(model, KD_SLOT_value, l),
+            .output = linear_of(model, KD_SLOT_output, l),
+            .up = linear_of(model, KD_SLOT_up, l),
+            .down = linear_of(model, KD_SLOT_down, l),
+            .attention_norm = norm_of(model, KD_SLOT_attention_norm, l),
+            .ffn_norm = norm_of(model, KD_SLOT_ffn_norm, l),
+        };
+    model->head_weights.dense = linear_of(model, KD_SLOT_head_dense, 0);
+    model->head_weights.output = linear_of(model, KD_SLOT_head_output, 0);
+}
+
+kd_embed_tables kd_model_tables(const kd_model *model, float *base)
+{
+    const kd_tensor *type = kd_model_tensor(model, KD_SLOT_type, 0);
+    const ptrdiff_t C = model->encoder.C;
+    return (kd_embed_tables){
+        base + kd_model_tensor(model, KD_SLOT_word, 0)->offset,
+        base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * C,
+        type ? base + type->offset : NULL,
+    };
+}
+
+double kd_model_layer_flops(const kd_model *model, ptrdiff_t layer)
+{
+    const kd_encoder_config *c = &model->encoder;
+    return 2.0 * (double)(4 * c->C * kd_encoder_width(c, layer) + 2 * c->C * c->layers[layer].F);
+}
+
+double kd_model_mean_flops(const kd_model *model)
+{
+    double sum = 0;
+    for (ptrdiff_t l = 0; l < model->encoder.L; l++)
+        sum += kd_model_layer_flops(model, l);
+    return sum / (double)model->encoder.L;
+}
+
+typedef struct pack_range {
+    const kd_model *model;
+    ptrdiff_t from;
+} pack_range;
+
+static void pack_item(void *context, ptrdiff_t index, int member)
+{
+    const pack_range *range = context;
+    const kd_model *model = range->model;
+    const kd_engine *engine = &model->arithmetic.engine;
+    const kd_tensor *t = &model->tensors[range->from + index];
+    const float *weight = model->parameters + t->offset;
+    (void)member;
+    if (t->packed[0] >= 0)
+        engine->pack(engine, model->packed + t->packed[0], weight, t->columns, t->columns, t->rows, 1);
+    if (t->packed[1] >= 0)
+        engine->pack(engine, model->packed + t->packed[1], weight, t->columns, t->rows, t->columns, 0);
+}
+
+void kd_model_pack(const kd_model *model, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    pack_range range = {model, from};
+    kd_pool_run(team, pack_item, &range, to - from);
+}

@@ -1,0 +1,62 @@
+#include "model/kd_picked.h"
+
+#include <string.h>
+
+/* Sequence b of the span: its tokens, and its row in the arrays of the span. */
+typedef struct sequence {
+    ptrdiff_t token, n, row;
+} sequence;
+
+static sequence sequence_of(const kd_span *span, ptrdiff_t b)
+{
+    ptrdiff_t token = (ptrdiff_t)span->batch->starts[b];
+    return (sequence){token, (ptrdiff_t)span->batch->starts[b + 1] - token, b - span->b0};
+}
+
+void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, const kd_span *span,
+                      int member)
+{
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const ptrdiff_t last = run->model->encoder.L - 1;
+    const kd_layer_weights *w = &run->model->layers[last];
+    const kd_attention attention = kd_map_attention(run, last);
+    const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
+    kd_linear_forward(math, view->q, picked->x, &w->query, span->M);
+    kd_linear_heads_backward(math, picked->u, view->q, &w->key, span->M, H);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        sequence s = sequence_of(span, b);
+        float *total = picked->total + s.row * H, *ctx = view->ctx + s.row * A;
+        kd_attention_absorbed_forward(math->kernels, picked->z + s.row * H * C, total, view->lse + s.row * H,
+                                      picked->u + s.row * H * C, view->x + (s.token - span->t0) * C, &attention,
+                                      s.token, s.n, run->members[member].attention);
+        memset(ctx, 0, (size_t)A * sizeof(float));
+        for (ptrdiff_t head = 0; head < H; head++)
+            math->kernels->add_scaled(ctx + head * D, w->value.bias + head * D, total[head], D);
+    }
+    kd_linear_heads_forward(math, view->ctx, picked->z, &w->value, span->M, H);
+}
+
+void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, float *dx,
+                               const kd_span *span, float *partial, int member)
+{
+    const kd_arithmetic *math = &run->model->arithmetic;
+    const ptrdiff_t last = run->model->encoder.L - 1;
+    const kd_layer_weights *w = &run->model->layers[last];
+    const kd_attention attention = kd_map_attention(run, last);
+    const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
+    float *dbias = kd_map_vector(run, partial, KD_SLOT_value_bias, last), *dz = run->members[member].dz;
+    kd_linear_heads_backward(math, dz, picked->dctx, &w->value, span->M, H);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        sequence s = sequence_of(span, b);
+        const float *dctx = picked->dctx + s.row * A;
+        kd_attention_absorbed_backward(math->kernels, view->x + (s.token - span->t0) * C, picked->u + s.row * H * C,
+                                       dz + s.row * H * C, dctx, view->ctx + s.row * A, view->lse + s.row * H,
+                                       w->value.bias, &attention, s.token, s.n, run->members[member].attention);
+        for (ptrdiff_t head = 0; head < H; head++)
+            math->kernels->add_scaled(dbias + head * D, dctx + head * D, picked->total[s.row * H + head], D);
+    }
+    memset(picked->dq, 0, (size_t)(span->M * A) * sizeof(float));
+    kd_linear_heads_forward(math, picked->dq, picked->u, &w->key, span->M, H);
+    math->kernels->sum_rows(kd_map_vector(run, partial, KD_SLOT_query_bias, last), picked->dq, span->M, A, A);
+    kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 1);
+}

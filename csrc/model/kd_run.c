@@ -1,0 +1,154 @@
+#include "model/kd_run.h"
+
+#include "model/kd_input.h"
+#include "model/kd_layer.h"
+#include "model/kd_picked.h"
+#include "model/kd_weights.h"
+
+#include <string.h>
+
+static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float)); }
+
+/* A chunk of whole sequences through a stage's layers. All chunks of a stage come before the next stage. */
+static void layers_item(const kd_run *run, ptrdiff_t item, int member)
+{
+    const ptrdiff_t layers = kd_map_full_layers(run), C = run->model->encoder.C;
+    const ptrdiff_t first = item / run->chunks * run->stage_layers, end = kd_min(first + run->stage_layers, layers);
+    const kd_span span = kd_map_chunk_span(run, item % run->chunks);
+    kd_layer_map view = kd_map_layer(run, first, &span, member);
+    const float *output = view.x;
+    if (first == 0)
+        kd_input_forward(run, view.x, &span);
+    for (ptrdiff_t l = first; l < end; l++) {
+        view = kd_map_layer(run, l, &span, member);
+        kd_layer_attend(run, &view, l, &span, member);
+        kd_layer_output(run, &view, view.x, l, &span);
+        output = view.y;
+    }
+    if (end == layers && run->model->head.pick == KD_PICK_FIRST)
+        kd_span_gather((run->last_picked ? run->picked.x : run->head.rows) + span.b0 * C, output, &span, C);
+}
+
+static void head_item(const kd_run *run, ptrdiff_t item, int member)
+{
+    const kd_model *model = run->model;
+    const ptrdiff_t last = model->encoder.L - 1;
+    const kd_span span = kd_map_head_span(run, item);
+    const kd_head_map map = kd_map_head(run, &span);
+    if (run->last_picked) {
+        const kd_layer_map view = kd_map_layer(run, last, &span, member);
+        const kd_picked_map picked = kd_map_picked(run, &span, member);
+        kd_picked_attend(run, &view, &picked, &span, member);
+        kd_layer_output(run, &view, picked.x, last, &span);
+    }
+    kd_head_forward(&model->arithmetic, &map, &model->head, &model->head_weights, &span);
+}
+
+/* Where a slot's gradient is summed, or NULL if the model lacks it. */
+static float *head_vector(const kd_run *run, float *partial, kd_slot slot)
+{
+    return kd_model_tensor(run->model, slot, 0) ? kd_map_vector(run, partial, slot, 0) : NULL;
+}
+
+static void head_back_item(const kd_run *run, ptrdiff_t item, int member)
+{
+    const kd_model *model = run->model;
+    const ptrdiff_t last = model->encoder.L - 1;
+    const kd_span span = kd_map_head_span(run, item);
+    const kd_head_map map = kd_map_head(run, &span);
+    float *drows = run->drows + kd_map_head_row(run, &span) * model->encoder.C;
+    float *partial = kd_map_partial(run, run->chunks + item);
+    clear(partial, model->sizes.vectors);
+    kd_head_backward(&model->arithmetic, drows, head_vector(run, partial, KD_SLOT_head_dense_bias),
+                     head_vector(run, partial, KD_SLOT_head_output_bias), &map, &model->head, &model->head_weights,
+                     &span);
+    if (run->last_picked) {
+        const kd_layer_map view = kd_map_layer(run, last, &span, member);
+        const kd_picked_map picked = kd_map_picked(run, &span, member);
+        kd_layer_output_backward(run, &view, picked.dctx, drows, last, &span, partial, member);
+        kd_picked_attend_backward(run, &view, &picked, drows, &span, partial, member);
+    }
+}
+
+/* The gradient of what the layers computed for all tokens have put out: (N, C) of the span's tokens. */
+static float *from_head(const kd_run *run, const kd_span *span, int member)
+{
+    const ptrdiff_t C = run->model->encoder.C;
+    if (run->model->head.pick == KD_PICK_ALL)
+        return run->drows + span->t0 * C;
+    float *dx = run->members[member].dx;
+    if (run->last_picked) /* HEAD_BACK has left there what comes through keys and values */
+        dx = kd_map_layer(run, run->model->encoder.L - 1, span, member).x;
+    else
+        clear(dx, span->N * C);
+    kd_span_scatter(run->model->arithmetic.kernels, dx, run->drows + span->b0 * C, span, C);
+    return dx;
+}
+
+static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
+{
+    const kd_span span = kd_map_chunk_span(run, item);
+    float *partial = kd_map_partial(run, item), *dctx = run->members[member].dctx;
+    clear(partial, run->model->sizes.vectors);
+    float *dx = from_head(run, &span, member);
+    for (ptrdiff_t layer = kd_map_full_layers(run) - 1; layer >= 0; layer--) {
+        const kd_layer_map view = kd_map_layer(run, layer, &span, member);
+        kd_layer_output_backward(run, &view, dctx, dx, layer, &span, partial, member);
+        kd_layer_attend_backward(run, &view, dctx, dx, layer, &span, partial, member);
+    }
+    kd_input_backward(run, dx, &span, partial);
+}
+
+ptrdiff_t kd_run_items(const kd_run *run, kd_phase phase)
+{
+    switch (phase) {
+    case KD_PHASE_LAYERS: return run->chunks * kd_max(1, kd_ceil_div(kd_map_full_layers(run), run->stage_layers));
+    case KD_PHASE_LAYERS_BACK: return run->chunks;
+    case KD_PHASE_HEAD:
+    case KD_PHASE_HEAD_BACK: return kd_map_head_items(run);
+    default: return kd_weights_items(run);
+    }
+}
+
+double kd_run_item_cost(const kd_run *run, kd_phase phase)
+{
+    const double layer = kd_model_mean_flops(run->model);
+    const double tokens = (double)run->pass.batch.N / (double)run->chunks;
+    switch (phase) {
+    case KD_PHASE_LAYERS: return (double)run->stage_layers * layer * tokens;
+    case KD_PHASE_LAYERS_BACK: /* of a single layer, the embeddings are left */
+        return (double)kd_max(1, kd_map_full_layers(run)) * layer * tokens;
+    case KD_PHASE_HEAD:
+    case KD_PHASE_HEAD_BACK: return layer * (double)run->pass.batch.B / (double)kd_map_head_items(run);
+    default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N;
+    }
+}
+
+typedef struct item_range {
+    kd_run *run;
+    kd_phase phase;
+    ptrdiff_t from;
+} item_range;
+
+static void do_item(void *context, ptrdiff_t index, int member)
+{
+    const item_range *range = context;
+    ptrdiff_t item = range->from + index;
+    switch (range->phase) {
+    case KD_PHASE_LAYERS: layers_item(range->run, item, member); break;
+    case KD_PHASE_HEAD: head_item(range->run, item, member); break;
+    case KD_PHASE_HEAD_BACK: head_back_item(range->run, item, member); break;
+    case KD_PHASE_LAYERS_BACK: layers_back_item(range->run, item, member); break;
+    case KD_PHASE_WEIGHTS: kd_weights_item(range->run, item, member); break;
+    }
+}
+
+void kd_run_do(kd_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    while (from < to) {
+        ptrdiff_t end = phase == KD_PHASE_LAYERS ? kd_min(to, (from / run->chunks + 1) * run->chunks) : to;
+        item_range range = {run, phase, from};
+        kd_pool_run(team, do_item, &range, end - from);
+        from = end;
+    }
+}

@@ -1,0 +1,94 @@
+#include "model/kd_tensors.h"
+
+typedef enum place { PLACE_EMBEDDING, PLACE_LAYER, PLACE_HEAD } place;
+
+const char *kd_tensors_name(kd_slot slot)
+{
+    static const char *const names[] = {
+#define NAME(place, slot, name, rows, columns, bias) [KD_SLOT_##slot] = name,
+        KD_TENSORS(NAME)
+#undef NAME
+    };
+    return names[slot];
+}
+
+static place place_of(kd_slot slot)
+{
+    static const place places[] = {
+#define PLACE(place, slot, name, rows, columns, bias) [KD_SLOT_##slot] = PLACE_##place,
+        KD_TENSORS(PLACE)
+#undef PLACE
+    };
+    return places[slot];
+}
+
+/* A tensor of this slot and layer, with its shape. */
+static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_config *head, kd_slot slot, ptrdiff_t layer)
+{
+    const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, K = head->K;
+    const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
+    const ptrdiff_t J = head->dense ? C : 0;
+    switch (slot) {
+#define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
+    case KD_SLOT_##slot:                                                                                               \
+        return (kd_tensor){KD_SLOT_##slot, KD_SLOT_##bias, layer, rows, columns, 0, -1, {-1, -1}, columns > 0};
+        KD_TENSORS(SHAPE)
+#undef SHAPE
+    default: return (kd_tensor){0};
+    }
+}
+
+static ptrdiff_t take(ptrdiff_t *end, ptrdiff_t count, ptrdiff_t align)
+{
+    ptrdiff_t offset = *end;
+    *end += kd_round_up(count, align);
+    return offset;
+}
+
+/* A description in the making. Without `tensors` it is only measured. */
+typedef struct description {
+    kd_tensor *tensors;
+    kd_tensors_sizes sizes;
+    const kd_encoder_config *encoder;
+    const kd_head_config *head;
+    const kd_engine *engine;
+    int frozen;
+} description;
+
+static void lay_out(description *d, kd_tensor *t)
+{
+    const kd_engine *engine = d->engine;
+    t->offset = take(&d->sizes.parameters, t->rows * kd_max(t->columns, 1), KD_ALIGN_FLOATS);
+    if (t->columns == 0)
+        t->vector = take(&d->sizes.vectors, t->rows, KD_ALIGN_FLOATS);
+    if (t->columns == 0 || place_of(t->slot) == PLACE_EMBEDDING)
+        return;
+    t->packed[0] = take(&d->sizes.packed, engine->packed_bytes(engine, t->columns, t->rows), KD_ALIGN);
+    if (!d->frozen || (t->slot == KD_SLOT_key && t->layer == d->encoder->L - 1))
+        t->packed[1] = take(&d->sizes.packed, engine->packed_bytes(engine, t->rows, t->columns), KD_ALIGN);
+}
+
+/* Lays out the tensors of one place, in the order of the list. */
+static void lay_out_place(description *d, place wanted, ptrdiff_t layer)
+{
+    for (int slot = 0; slot < KD_SLOTS; slot++) {
+        kd_tensor tensor = tensor_of(d->encoder, d->head, (kd_slot)slot, layer);
+        if (place_of((kd_slot)slot) != wanted || tensor.rows == 0)
+            continue;
+        lay_out(d, &tensor);
+        if (d->tensors)
+            d->tensors[d->sizes.count] = tensor;
+        d->sizes.count++;
+    }
+}
+
+kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *encoder, const kd_head_config *head,
+                                 const kd_engine *engine, int frozen)
+{
+    description d = {.tensors = tensors, .encoder = encoder, .head = head, .engine = engine, .frozen = frozen};
+    lay_out_place(&d, PLACE_EMBEDDING, -1);
+    for (ptrdiff_t l = 0; l < encoder->L; l++)
+        lay_out_place(&d, PLACE_LAYER, l);
+    lay_out_place(&d, PLACE_HEAD, -1);
+    return d.sizes;
+}

@@ -1,0 +1,153 @@
+#include "model/kd_weights.h"
+
+enum {
+    EMBED_STRIP = 64,     /* columns of the embedding tables one item adds up: four cache lines */
+    VECTOR_STRIP = 16384, /* floats of the vector gradients one item adds up */
+};
+
+/* ---- products: dW += dy^T x for each use of a weight */
+
+/* One use of a weight (O, I) in a pass: its output's gradient and its input, `rows` of each, ldy and ldx apart. A
+ * weight whose heads have inputs of their own is used in `blocks` blocks of O / blocks rows: block i reads x from
+ * i * next_x on. */
+typedef struct use {
+    const float *dy, *x;
+    ptrdiff_t rows, ldy, ldx, blocks, next_x;
+} use;
+
+/* A weight that several products share has as many uses; none does yet. */
+enum { MOST_USES = 1 };
+
+static use whole_use(const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows)
+{
+    return (use){dy, x, rows, weight->rows, weight->columns, 1, 0};
+}
+
+/* x (rows, H, C), an input for each head. */
+static use heads_use(const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows, ptrdiff_t H)
+{
+    return (use){dy, x, rows, weight->rows, H * weight->columns, H, weight->columns};
+}
+
+/* Queries, keys and values of a last layer that was computed for the picked rows. */
+static use picked_use(const kd_run *run, const kd_tensor *weight)
+{
+    const kd_picked_map *picked = &run->picked;
+    const ptrdiff_t B = run->pass.batch.B, H = run->model->encoder.layers[weight->layer].H;
+    switch (weight->slot) {
+    case KD_SLOT_query: return whole_use(weight, picked->dq, picked->x, B);
+    case KD_SLOT_key: return heads_use(weight, run->layers[weight->layer].q, picked->u, B, H);
+    default: return heads_use(weight, picked->dctx, picked->z, B, H);
+    }
+}
+
+/* The uses of a weight in the order in which they are added; returns how many. */
+static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USES])
+{
+    const int picked = run->last_picked && weight->layer == run->model->encoder.L - 1;
+    const kd_layer_map *m = weight->layer < 0 ? NULL : &run->layers[weight->layer];
+    const kd_head_map *head = &run->head;
+    const ptrdiff_t N = run->pass.batch.N, B = run->pass.batch.B, rows = picked ? B : N;
+    const ptrdiff_t head_rows = run->model->head.pick == KD_PICK_ALL ? N : B;
+    switch (weight->slot) {
+    case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->q, m->x, N); break;
+    case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->k, m->x, N); break;
+    case KD_SLOT_value: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->v, m->x, N); break;
+    case KD_SLOT_output: uses[0] = whole_use(weight, m->pre_norm1, m->ctx, rows); break;
+    case KD_SLOT_up: uses[0] = whole_use(weight, m->slope, m->h, rows); break;
+    case KD_SLOT_down: uses[0] = whole_use(weight, m->pre_norm2, m->act, rows); break;
+    case KD_SLOT_head_dense: uses[0] = whole_use(weight, head->slope, head->input, head_rows); break;
+    case KD_SLOT_head_output: uses[0] = whole_use(weight, head->outputs, head->features, head_rows); break;
+    default: return 0; /* no product */
+    }
+    return 1;
+}
+
+/* The part of a use that falls into a tile of dw. */
+static void add_use(const kd_run *run, float *dw, const kd_tensor *weight, const use *u, const kd_linear_tile *tile,
+                    float *scratch)
+{
+    const ptrdiff_t O = weight->rows / u->blocks, I = weight->columns;
+    for (ptrdiff_t block = tile->o0 / O; block * O < tile->o1; block++) {
+        const ptrdiff_t from = kd_max(tile->o0, block * O), to = kd_min(tile->o1, (block + 1) * O);
+        kd_outer_add(&run->model->arithmetic.outer, dw + from * I + tile->i0, I, u->dy + from, u->ldy,
+                     u->x + block * u->next_x + tile->i0, u->ldx, to - from, tile->i1 - tile->i0, u->rows, scratch);
+    }
+}
+
+static ptrdiff_t weight_tiles(const kd_tensor *t)
+{
+    return t->packed[0] < 0 ? 0 : kd_linear_tiles(t->rows, t->columns);
+}
+
+static void weight_item(const kd_run *run, const kd_tensor *weight, ptrdiff_t tile, int member)
+{
+    const kd_linear_tile bounds = kd_linear_tile_of(weight->rows, weight->columns, tile);
+    use uses[MOST_USES];
+    const int count = uses_of(run, weight, uses);
+    for (int i = 0; i < count; i++)
+        add_use(run, run->model->gradients + weight->offset, weight, &uses[i], &bounds, run->members[member].outer);
+}
+
+/* ---- embedding tables, by columns */
+
+static ptrdiff_t embed_items(const kd_run *run) { return kd_ceil_div(run->model->encoder.C, EMBED_STRIP); }
+
+static void embed_item(const kd_run *run, ptrdiff_t item)
+{
+    const kd_model *model = run->model;
+    const ptrdiff_t C = model->encoder.C, c0 = item * EMBED_STRIP;
+    const kd_embed_tables gradients = kd_model_tables(model, model->gradients);
+    kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->pass.batch, c0,
+                      kd_min(c0 + EMBED_STRIP, C), C);
+}
+
+/* ---- vectors: the sums of the partial rows, in order */
+
+static ptrdiff_t vector_items(const kd_run *run) { return kd_ceil_div(run->model->sizes.vectors, VECTOR_STRIP); }
+
+/* Adds floats v0 .. v1 - 1 of all partial rows to one vector's gradient, as far as they are its own. */
+static void add_partials(const kd_run *run, const kd_tensor *t, ptrdiff_t v0, ptrdiff_t v1)
+{
+    const ptrdiff_t from = kd_max(v0, t->vector), to = kd_min(v1, t->vector + t->rows);
+    if (from < to)
+        run->model->arithmetic.kernels->sum_rows(run->model->gradients + t->offset + from - t->vector,
+                                                 run->partials + from, kd_map_partial_rows(run), to - from,
+                                                 run->model->sizes.vectors);
+}
+
+static void vector_item(const kd_run *run, ptrdiff_t item)
+{
+    const kd_model *model = run->model;
+    const ptrdiff_t v0 = item * VECTOR_STRIP, v1 = kd_min(v0 + VECTOR_STRIP, model->sizes.vectors);
+    for (ptrdiff_t i = 0; i < model->sizes.count; i++)
+        if (model->tensors[i].vector >= 0)
+            add_partials(run, &model->tensors[i], v0, v1);
+}
+
+/* ---- all of them */
+
+ptrdiff_t kd_weights_items(const kd_run *run)
+{
+    ptrdiff_t tiles = 0;
+    for (ptrdiff_t i = 0; i < run->model->sizes.count; i++)
+        tiles += weight_tiles(&run->model->tensors[i]);
+    return tiles + embed_items(run) + vector_items(run);
+}
+
+void kd_weights_item(kd_run *run, ptrdiff_t item, int member)
+{
+    for (ptrdiff_t i = 0; i < run->model->sizes.count; i++) {
+        const kd_tensor *t = &run->model->tensors[i];
+        const ptrdiff_t tiles = weight_tiles(t);
+        if (item < tiles) {
+            weight_item(run, t, item, member);
+            return;
+        }
+        item -= tiles;
+    }
+    if (item < embed_items(run))
+        embed_item(run, item);
+    else
+        vector_item(run, item - embed_items(run));
+}

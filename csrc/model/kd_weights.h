@@ -1,0 +1,11 @@
+/* kd_weights: gradients that sum over tokens, the last phase of backward: an item is a tile of a weight, a strip of the
+ * embedding tables, or a strip of all vectors. Each is summed by one thread in an order that depends on nothing else. */
+#ifndef KD_WEIGHTS_H
+#define KD_WEIGHTS_H
+
+#include "model/kd_map.h"
+
+ptrdiff_t kd_weights_items(const kd_run *run);
+void kd_weights_item(kd_run *run, ptrdiff_t item, int member);
+
+#endif

@@ -1,0 +1,150 @@
+#include "skin/kd_module_config.h"
+
+#include <string.h>
+
+static int check_size(const char *name, ptrdiff_t value, ptrdiff_t least)
+{
+    if (value >= least && value <= INT32_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s is %zd; expected %zd to 2147483647", name, (Py_ssize_t)value, (Py_ssize_t)least);
+    return -1;
+}
+
+/* ((heads, feed-forward), ...), one pair a layer. */
+static int parse_layers(PyObject *tuple, kd_shapes *s)
+{
+    const Py_ssize_t L = PyTuple_Size(tuple);
+    if (check_size("the number of layers", L, 1) < 0)
+        return -1;
+    if (!(s->layers = PyMem_Calloc((size_t)L, sizeof *s->layers)))
+        return PyErr_NoMemory(), -1;
+    s->encoder.L = L;
+    s->encoder.layers = s->layers;
+    for (Py_ssize_t l = 0; l < L; l++) {
+        char heads[40], ffn[40];
+        PyOS_snprintf(heads, sizeof heads, "layers[%zd][0]", l);
+        PyOS_snprintf(ffn, sizeof ffn, "layers[%zd][1]", l);
+        PyObject *layer = PyTuple_GetItem(tuple, l);
+        if (!PyTuple_Check(layer)) {
+            PyErr_Format(PyExc_TypeError, "layers[%zd] must be a pair (heads, feed_forward)", l);
+            return -1;
+        }
+        if (!PyArg_ParseTuple(layer, "nn:layer", &s->layers[l].H, &s->layers[l].F) ||
+            check_size(heads, s->layers[l].H, 1) < 0 || check_size(ffn, s->layers[l].F, 1) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
+{
+    static char *names[] = {"layers",         "hidden",     "head_width", "vocabulary", "positions",         "types",
+                            "first_position", "activation", "eps",        "dropout",    "attention_dropout", NULL};
+    kd_encoder_config *c = &s->encoder;
+    PyObject *layers;
+    const char *activation;
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$O!nnnnnnsfff:encoder", names, &PyTuple_Type, &layers, &c->C,
+                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps, &c->p_hidden,
+                                     &c->p_attention) ||
+        kd_parse_activation(activation, &c->activation) < 0)
+        return -1;
+    if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
+        check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
+        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0)
+        return -1;
+    if (c->first_position >= c->P) {
+        PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
+                     (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
+        return -1;
+    }
+    return parse_layers(layers, s);
+}
+
+static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
+{
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", NULL};
+    const char *pick, *dense;
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$szffn:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K) ||
+        check_size("outputs", h->K, 1) < 0)
+        return -1;
+    if (strcmp(pick, "first") != 0 && strcmp(pick, "all") != 0) {
+        PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first or all", pick);
+        return -1;
+    }
+    h->pick = strcmp(pick, "all") == 0 ? KD_PICK_ALL : KD_PICK_FIRST;
+    h->dense = dense != NULL;
+    return dense ? kd_parse_activation(dense, &h->activation) : 0;
+}
+
+static int check_total(const kd_shapes *s)
+{
+    const kd_encoder_config *c = &s->encoder;
+    const double C = (double)c->C;
+    double floats = C * ((double)c->V + (double)c->P + (double)c->T + (double)s->head.K + C);
+    for (ptrdiff_t l = 0; l < c->L; l++)
+        floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
+    if (floats <= 1e11)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "a model of these sizes has more than 1e11 parameters");
+    return -1;
+}
+
+int kd_parse_shapes(PyObject *encoder, PyObject *head, kd_shapes *shapes)
+{
+    *shapes = (kd_shapes){0};
+    PyObject *nothing = PyTuple_New(0);
+    const int failed = !nothing || parse_encoder(nothing, encoder, shapes) < 0 ||
+                       parse_head(nothing, head, &shapes->head) < 0 || check_total(shapes) < 0;
+    Py_XDECREF(nothing);
+    if (failed)
+        PyMem_Free(shapes->layers);
+    return failed ? -1 : 0;
+}
+
+static PyObject *tensor_entry(const kd_tensor *t)
+{
+    const char *name = kd_tensors_name(t->slot);
+    PyObject *text =
+        t->layer < 0 ? PyUnicode_FromString(name) : PyUnicode_FromFormat("layer.%zd.%s", (Py_ssize_t)t->layer, name);
+    PyObject *shape = t->columns ? Py_BuildValue("(nn)", t->rows, t->columns) : Py_BuildValue("(n)", t->rows);
+    if (!text || !shape) {
+        Py_XDECREF(text);
+        Py_XDECREF(shape);
+        return NULL;
+    }
+    return Py_BuildValue("NNnO", text, shape, t->offset, t->decay ? Py_True : Py_False);
+}
+
+static PyObject *entries(const kd_tensor *tensors, ptrdiff_t count)
+{
+    PyObject *list = PyList_New(0);
+    for (ptrdiff_t i = 0; list && i < count; i++) {
+        PyObject *entry = tensor_entry(&tensors[i]);
+        if (!entry || PyList_Append(list, entry) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+PyObject *kd_py_layout(PyObject *module, PyObject *args)
+{
+    const kd_engine *engine = &((kd_module_state *)PyModule_GetState(module))->arithmetic.engine;
+    PyObject *encoder, *head, *list = NULL;
+    kd_shapes s;
+    if (!PyArg_ParseTuple(args, "O!O!:layout", &PyDict_Type, &encoder, &PyDict_Type, &head) ||
+        kd_parse_shapes(encoder, head, &s) < 0)
+        return NULL;
+    kd_tensors_sizes sizes = kd_tensors_fill(NULL, &s.encoder, &s.head, engine, 1);
+    kd_tensor *tensors = PyMem_Calloc((size_t)sizes.count, sizeof *tensors);
+    if (tensors) {
+        kd_tensors_fill(tensors, &s.encoder, &s.head, engine, 1);
+        list = entries(tensors, sizes.count);
+    } else {
+        PyErr_NoMemory();
+    }
+    PyMem_Free(tensors);
+    PyMem_Free(s.layers);
+    return list ? Py_BuildValue("nN", sizes.parameters, list) : NULL;
+}

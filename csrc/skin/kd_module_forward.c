@@ -1,0 +1,241 @@
+#include "skin/kd_module_forward.h"
+
+#include <string.h>
+
+/* ---- batches */
+
+static int check_lengths(const kd_batch *batch, const kd_encoder_config *c)
+{
+    const ptrdiff_t positions = c->P - c->first_position;
+    if (batch->starts[0] != 0 || batch->starts[batch->B] != batch->N) {
+        PyErr_Format(PyExc_ValueError, "starts must run from 0 to %zd, the number of tokens", (Py_ssize_t)batch->N);
+        return -1;
+    }
+    for (ptrdiff_t b = 0; b < batch->B; b++) {
+        int64_t length = batch->starts[b + 1] - batch->starts[b];
+        if (length >= 1 && length <= positions)
+            continue;
+        if (length < 1)
+            PyErr_Format(PyExc_ValueError, "input_ids[%zd] is empty; every row needs at least one token",
+                         (Py_ssize_t)b);
+        else
+            PyErr_Format(PyExc_ValueError,
+                         "input_ids[%zd] has %lld tokens; the model has %zd positions (truncate with max_length)",
+                         (Py_ssize_t)b, (long long)length, (Py_ssize_t)positions);
+        return -1;
+    }
+    return 0;
+}
+
+static int check_values(const kd_batch *batch, const int32_t *values, const char *argument, ptrdiff_t limit,
+                        const char *kind)
+{
+    for (ptrdiff_t b = 0; b < batch->B; b++)
+        for (int64_t t = batch->starts[b]; t < batch->starts[b + 1]; t++)
+            if (values[t] < 0 || values[t] >= limit) {
+                PyErr_Format(PyExc_ValueError, "%s[%zd][%lld] is %d; the %s", argument, (Py_ssize_t)b,
+                             (long long)(t - batch->starts[b]), (int)values[t], kind);
+                return -1;
+            }
+    return 0;
+}
+
+/* Shapes, lengths and ranges, in this order: each check may rely on those before it. */
+static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const kd_encoder_config *c, kd_batch *batch)
+{
+    PyArrayObject *i = kd_array(ids, "ids", NPY_INT32, 1), *t = i ? kd_array(types, "types", NPY_INT32, 1) : NULL;
+    PyArrayObject *s = t ? kd_array(starts, "starts", NPY_INT64, 1) : NULL;
+    if (!s)
+        return -1;
+    *batch = (kd_batch){PyArray_DATA(i), PyArray_DATA(t), PyArray_DATA(s), PyArray_SIZE(s) - 1, PyArray_SIZE(i)};
+    if (batch->B < 1 || PyArray_SIZE(t) != batch->N) {
+        PyErr_SetString(PyExc_ValueError, batch->B < 1 ? "the batch is empty; it needs at least one row"
+                                                       : "ids and types differ in size");
+        return -1;
+    }
+    if (check_lengths(batch, c) < 0)
+        return -1;
+    char vocabulary[64], kinds[64];
+    PyOS_snprintf(vocabulary, sizeof vocabulary, "vocabulary has %zd entries", (Py_ssize_t)c->V);
+    PyOS_snprintf(kinds, sizeof kinds, "model has %zd token types", (Py_ssize_t)c->T);
+    return check_values(batch, batch->ids, "input_ids", c->V, vocabulary) < 0 ||
+                   check_values(batch, batch->types, "token_type_ids", kd_max(c->T, 1), kinds) < 0
+               ? -1
+               : 0;
+}
+
+/* ---- passes */
+
+typedef struct phase_work {
+    kd_run *run;
+    kd_phase phase;
+} phase_work;
+
+static void phase_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    const phase_work *work = context;
+    kd_run_do(work->run, work->phase, team, from, to);
+}
+
+/* With at most as many threads as the workspace has members for. */
+static int do_phase(kd_run *run, kd_phase phase, int threads)
+{
+    phase_work work = {run, phase};
+    threads = (int)kd_min(threads, run->pass.threads);
+    ptrdiff_t step = (ptrdiff_t)(KD_SLICE_FLOPS * threads / kd_run_item_cost(run, phase));
+    return kd_object_do_slices(phase_slice, &work, kd_run_items(run, phase), kd_max(step, threads), threads);
+}
+
+static void pack_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    kd_model_pack(context, team, from, to);
+}
+
+/* Weights are packed when a pass first needs them: a teacher whose logits are all in the cache never does. */
+static int pack_if_stale(kd_model_object *o, int threads)
+{
+    const ptrdiff_t bytes = o->model.sizes.packed;
+    if (!o->packed && !(o->packed = kd_new_bytes((size_t)bytes)))
+        return -1;
+    o->model.packed = kd_aligned(o->packed);
+    kd_model_bind(&o->model);
+    const ptrdiff_t items = o->model.sizes.count, slices = kd_ceil_div(bytes, KD_SLICE_BYTES);
+    if (o->stale && kd_object_do_slices(pack_slice, &o->model, items, kd_ceil_div(items, slices), threads) < 0)
+        return -1;
+    o->stale = 0;
+    return 0;
+}
+
+/* Makes the workspace at least `bytes` large, by asking Python for a larger one: it knows what memory is left. */
+static int need_workspace(kd_model_object *o, size_t bytes, const kd_batch *batch)
+{
+    const Py_ssize_t size = (Py_ssize_t)(bytes + KD_ALIGN);
+    if (o->workspace && PyArray_SIZE(o->workspace) >= size)
+        return 0;
+    Py_CLEAR(o->workspace); /* the old one first: both at once would double the peak */
+    PyObject *made = PyObject_CallFunction(o->new_workspace, "nnn", size, (Py_ssize_t)batch->B, (Py_ssize_t)batch->N);
+    if (!made)
+        return -1;
+    PyArrayObject *array = (PyArrayObject *)made;
+    if (!PyArray_Check(made) || PyArray_TYPE(array) != NPY_BYTE || !PyArray_ISCARRAY(array) ||
+        PyArray_SIZE(array) < size) {
+        Py_DECREF(made);
+        PyErr_Format(PyExc_TypeError, "workspace() did not return an int8 array of at least %zd bytes", size);
+        return -1;
+    }
+    o->workspace = array;
+    return 0;
+}
+
+/* Rows that the head picked. */
+static ptrdiff_t output_rows(const kd_run *run)
+{
+    return run->model->head.pick == KD_PICK_ALL ? run->pass.batch.N : run->pass.batch.B;
+}
+
+static PyObject *copy_outputs(const kd_run *run)
+{
+    npy_intp shape[2] = {output_rows(run), run->model->head.K};
+    PyObject *outputs = PyArray_SimpleNew(2, shape, NPY_FLOAT);
+    if (outputs)
+        memcpy(PyArray_DATA((PyArrayObject *)outputs), run->head.outputs,
+               (size_t)(shape[0] * shape[1]) * sizeof(float));
+    return outputs;
+}
+
+static PyObject *forward(kd_model_object *o, const kd_pass *pass)
+{
+    o->run = NULL;
+    if (need_workspace(o, kd_map_bytes(&o->model, pass), &pass->batch) < 0 || pack_if_stale(o, pass->threads) < 0)
+        return NULL;
+    kd_run *run = kd_map_begin(&o->model, kd_aligned(o->workspace), pass);
+    if (do_phase(run, KD_PHASE_LAYERS, pass->threads) < 0 || do_phase(run, KD_PHASE_HEAD, pass->threads) < 0)
+        return NULL;
+    PyObject *outputs = copy_outputs(run);
+    if (outputs && pass->mode == KD_TRAIN)
+        o->run = run;
+    return outputs;
+}
+
+PyObject *kd_py_check(PyObject *self, PyObject *args)
+{
+    PyObject *ids, *types, *starts;
+    kd_batch batch;
+    if (!PyArg_ParseTuple(args, "OOO:check", &ids, &types, &starts) ||
+        check_batch(ids, types, starts, &((kd_model_object *)self)->model.encoder, &batch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"ids", "types", "starts", "train", "seed", "step", "place", "threads", "whole_last", NULL};
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *ids, *types, *starts;
+    unsigned long long seed;
+    unsigned int step, place;
+    int train;
+    kd_pass pass = {.whole_last = 0};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p:forward", names, &ids, &types, &starts, &train, &seed,
+                                     &step, &place, &pass.threads, &pass.whole_last) ||
+        kd_check_threads(pass.threads) < 0)
+        return NULL;
+    if (train && o->parameters && !o->gradients) {
+        PyErr_SetString(PyExc_RuntimeError, "this model is frozen; it has no gradients to train with");
+        return NULL;
+    }
+    pass.mode = train ? KD_TRAIN : KD_EVALUATE;
+    pass.dropout = (kd_dropout){seed, step, place, train};
+    if (kd_object_enter(o) < 0)
+        return NULL;
+    PyObject *outputs = check_batch(ids, types, starts, &o->model.encoder, &pass.batch) < 0 ? NULL : forward(o, &pass);
+    o->busy = 0;
+    return outputs;
+}
+
+/* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them up:
+ * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
+static PyObject *backward(kd_model_object *o, PyArrayObject *doutputs, int threads)
+{
+    kd_run *run = o->run;
+    o->run = NULL; /* backward overwrites the activations, so it runs once */
+    memcpy(run->head.outputs, PyArray_DATA(doutputs), (size_t)PyArray_SIZE(doutputs) * sizeof(float));
+    if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
+        return NULL;
+    o->touched_count =
+        kd_embed_mark(PyArray_DATA(o->touched), PyArray_DATA(o->mark), o->touched_count, &run->pass.batch);
+    if (do_phase(run, KD_PHASE_WEIGHTS, threads) < 0) {
+        kd_object_forget_gradients(o);
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+PyObject *kd_py_backward(PyObject *self, PyObject *args)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *object;
+    int threads;
+    if (!PyArg_ParseTuple(args, "Oi:backward", &object, &threads) || kd_check_threads(threads) < 0)
+        return NULL;
+    if (!o->run) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "backward() without a forward pass to go back through: call forward(batch, train=True) first "
+                        "(each forward serves one backward, and any other forward in between discards it)");
+        return NULL;
+    }
+    PyArrayObject *doutputs = kd_array(object, "dlogits", NPY_FLOAT, 2);
+    if (!doutputs)
+        return NULL;
+    const Py_ssize_t rows = output_rows(o->run), K = o->model.head.K;
+    if (PyArray_DIM(doutputs, 0) != rows || PyArray_DIM(doutputs, 1) != K) {
+        PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
+                     (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
+        return NULL;
+    }
+    if (kd_object_enter(o) < 0)
+        return NULL;
+    PyObject *result = backward(o, doutputs, threads);
+    o->busy = 0;
+    return result;
+}

@@ -1,0 +1,124 @@
+/* The loss for Python. */
+#include "skin/kd_numpy.h"
+
+#include "learning/kd_loss.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static int check_classes(const int64_t *classes, npy_intp B, npy_intp K)
+{
+    for (npy_intp b = 0; b < B; b++)
+        if (classes[b] != KD_LOSS_NO_LABEL && (classes[b] < 0 || classes[b] >= K)) {
+            PyErr_Format(PyExc_ValueError, "labels[%zd] is %lld; expected 0 to %zd, or -100 for a row without a label",
+                         (Py_ssize_t)b, (long long)classes[b], (Py_ssize_t)(K - 1));
+            return -1;
+        }
+    return 0;
+}
+
+/* Each row all finite, or all NaN, which is a row without labels. */
+static int check_targets(const float *targets, npy_intp B, npy_intp K)
+{
+    for (npy_intp i = 0; i < B * K; i++)
+        if (isinf(targets[i]) || isnan(targets[i]) != isnan(targets[i / K * K])) {
+            char found[32];
+            snprintf(found, sizeof found, "%g", targets[i]);
+            PyErr_Format(PyExc_ValueError,
+                         "labels[%zd][%zd] is %s; expected finite numbers, or NaN in all of a row without labels",
+                         (Py_ssize_t)(i / K), (Py_ssize_t)(i % K), found);
+            return -1;
+        }
+    return 0;
+}
+
+static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyArrayObject *labels)
+{
+    const Py_ssize_t B = PyArray_DIM(logits, 0), K = PyArray_DIM(logits, 1);
+    if (B < 1 || K < 1)
+        PyErr_Format(PyExc_ValueError, "logits is %zd x %zd; expected at least one row and one label", B, K);
+    else if (teacher && (PyArray_DIM(teacher, 0) != B || PyArray_DIM(teacher, 1) != K))
+        PyErr_Format(PyExc_ValueError, "teacher_logits is %zd x %zd; expected %zd x %zd, as logits is",
+                     (Py_ssize_t)PyArray_DIM(teacher, 0), (Py_ssize_t)PyArray_DIM(teacher, 1), B, K);
+    else if (labels && PyArray_DIM(labels, 0) != B)
+        PyErr_Format(PyExc_ValueError, "labels has %zd rows; expected %zd, as logits has",
+                     (Py_ssize_t)PyArray_DIM(labels, 0), B);
+    else if (labels && PyArray_NDIM(labels) == 2 && PyArray_DIM(labels, 1) != K)
+        PyErr_Format(PyExc_ValueError, "labels has %zd numbers in a row; expected %zd, as logits has",
+                     (Py_ssize_t)PyArray_DIM(labels, 1), K);
+    else
+        return 0;
+    return -1;
+}
+
+/* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
+static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *teacher_object, PyObject *labels_object)
+{
+    int single = loss->kind == KD_LOSS_SINGLE_LABEL;
+    PyArrayObject *student = kd_array(student_object, "logits", NPY_FLOAT, 2), *teacher = NULL, *labels = NULL;
+    if (!student ||
+        (teacher_object != Py_None && !(teacher = kd_array(teacher_object, "teacher_logits", NPY_FLOAT, 2))))
+        return -1;
+    if (labels_object != Py_None &&
+        !(labels = kd_array(labels_object, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2)))
+        return -1;
+    if (check_loss_shapes(student, teacher, labels) < 0)
+        return -1;
+    npy_intp B = PyArray_DIM(student, 0), K = PyArray_DIM(student, 1);
+    loss->student = kd_floats(student);
+    loss->teacher = teacher ? kd_floats(teacher) : NULL;
+    loss->classes = labels && single ? PyArray_DATA(labels) : NULL;
+    loss->targets = labels && !single ? kd_floats(labels) : NULL;
+    loss->B = B;
+    loss->K = K;
+    return loss->classes ? check_classes(loss->classes, B, K) : loss->targets ? check_targets(loss->targets, B, K) : 0;
+}
+
+static PyObject *rows_named(const kd_loss_result *result)
+{
+    Py_ssize_t named = (Py_ssize_t)kd_min(result->not_finite, KD_LOSS_ROWS_NAMED);
+    PyObject *rows = PyTuple_New(named);
+    for (Py_ssize_t i = 0; rows && i < named; i++) {
+        PyObject *row = PyLong_FromSsize_t(result->rows[i]);
+        if (!row || PyTuple_SetItem(rows, i, row) < 0)
+            Py_CLEAR(rows);
+    }
+    return rows;
+}
+
+static PyObject *py_loss(PyObject *module, PyObject *args)
+{
+    PyObject *student, *teacher, *labels, *dlogits;
+    kd_loss loss = {0};
+    kd_loss_result result;
+    int kind;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iOOOddd:loss", &kind, &student, &teacher, &labels, &loss.alpha, &loss.temperature,
+                          &loss.smoothing))
+        return NULL;
+    if (kind < 0 || kind >= KD_LOSS_KINDS) {
+        PyErr_Format(PyExc_ValueError, "kind is %d; expected 0 to %d", kind, KD_LOSS_KINDS - 1);
+        return NULL;
+    }
+    loss.kind = (kd_loss_kind)kind;
+    if (parse_loss_arrays(&loss, student, teacher, labels) < 0 ||
+        !(dlogits = PyArray_SimpleNew(2, PyArray_DIMS((PyArrayObject *)student), NPY_FLOAT)))
+        return NULL;
+    kd_loss_compute(&result, kd_floats((PyArrayObject *)dlogits), &loss);
+    PyObject *rows = rows_named(&result);
+    if (!rows) {
+        Py_DECREF(dlogits);
+        return NULL;
+    }
+    return Py_BuildValue("dNddnN", result.loss, dlogits, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows);
+}
+
+PyMethodDef kd_loss_methods[] = {
+    {"loss", py_loss, METH_VARARGS,
+     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, /)\n--\n\n"
+     "Returns (loss, dlogits, hard, soft, not_finite, rows). teacher_logits and labels may be None.\n"
+     "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
+     "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
+     "that are not finite, with the first of them."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,186 @@
+/* The type kdistill._core.Model: its making and end, and the table of its methods. */
+#include "skin/kd_module_config.h"
+#include "skin/kd_module_forward.h"
+#include "skin/kd_module_gradients.h"
+
+/* What training needs beside the gradients: the list of touched rows, and the segments AdamW moves. */
+static int prepare_training(kd_model_object *o)
+{
+    const kd_model *model = &o->model;
+    npy_intp V = model->encoder.V;
+    o->touched = (PyArrayObject *)PyArray_SimpleNew(1, &V, NPY_INT32);
+    o->mark = (PyArrayObject *)PyArray_ZEROS(1, &V, NPY_UINT8, 0);
+    o->segments = PyMem_Calloc((size_t)model->sizes.count, sizeof *o->segments);
+    if (!o->touched || !o->mark || !o->segments)
+        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+    for (ptrdiff_t i = 0; i < model->sizes.count; i++) {
+        const kd_tensor *t = &model->tensors[i];
+        if (t->slot != KD_SLOT_word)
+            o->segments[o->segment_count++] = (kd_segment){t->offset, t->rows * kd_max(t->columns, 1), t->decay};
+    }
+    return 0;
+}
+
+/* Describes the model of these shapes in memory that the object keeps. */
+static int describe(kd_model_object *o, const kd_shapes *shapes, int frozen)
+{
+    const kd_module_state *state = PyType_GetModuleState(Py_TYPE((PyObject *)o));
+    const kd_arithmetic *arithmetic = &state->arithmetic;
+    o->description = kd_new_bytes(kd_model_bytes(&shapes->encoder, &shapes->head, arithmetic));
+    if (!o->description)
+        return -1;
+    kd_model_describe(&o->model, kd_aligned(o->description), &shapes->encoder, &shapes->head, arithmetic, frozen);
+    return 0;
+}
+
+/* Takes the arrays, which must have the model's size. */
+static int take_arrays(kd_model_object *o, PyObject *parameters, PyObject *gradients)
+{
+    const ptrdiff_t size = o->model.sizes.parameters;
+    const int frozen = gradients == Py_None;
+    PyArrayObject *p = kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
+    PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
+    if (!p || (!frozen && (!g || prepare_training(o) < 0)))
+        return -1;
+    o->parameters = (PyArrayObject *)Py_NewRef((PyObject *)p);
+    o->gradients = (PyArrayObject *)Py_XNewRef((PyObject *)g);
+    o->model.parameters = kd_floats(p);
+    o->model.gradients = g ? kd_floats(g) : NULL;
+    return 0;
+}
+
+static int model_init(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"encoder", "head", "parameters", "gradients", "workspace", NULL};
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *encoder, *head, *parameters, *gradients, *workspace;
+    kd_shapes shapes;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!OOO:Model", names, &PyDict_Type, &encoder, &PyDict_Type,
+                                     &head, &parameters, &gradients, &workspace))
+        return -1;
+    if (o->description) {
+        PyErr_SetString(PyExc_TypeError, "a Model is initialised once");
+        return -1;
+    }
+    if (kd_parse_shapes(encoder, head, &shapes) < 0)
+        return -1;
+    const int failed = describe(o, &shapes, gradients == Py_None) < 0 || take_arrays(o, parameters, gradients) < 0;
+    PyMem_Free(shapes.layers);
+    if (failed)
+        return -1;
+    o->new_workspace = Py_NewRef(workspace);
+    o->stale = 1;
+    return 0;
+}
+
+static void model_dealloc(PyObject *self)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    Py_CLEAR(o->description);
+    Py_CLEAR(o->parameters);
+    Py_CLEAR(o->gradients);
+    Py_CLEAR(o->packed);
+    Py_CLEAR(o->workspace);
+    Py_CLEAR(o->new_workspace);
+    Py_CLEAR(o->touched);
+    Py_CLEAR(o->mark);
+    PyMem_Free(o->segments);
+    freefunc release = PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *model_touch(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ((kd_model_object *)self)->stale = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *model_release(PyObject *self, PyObject *unused)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    (void)unused;
+    if (kd_object_enter(o) < 0)
+        return NULL;
+    o->run = NULL;
+    Py_CLEAR(o->workspace);
+    Py_CLEAR(o->packed);
+    o->stale = 1;
+    o->busy = 0;
+    Py_RETURN_NONE;
+}
+
+static PyObject *model_workspace_bytes(PyObject *self, void *unused)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    (void)unused;
+    return PyLong_FromSsize_t(o->workspace ? (Py_ssize_t)PyArray_SIZE(o->workspace) : 0);
+}
+
+static PyObject *model_compute(PyObject *self, void *unused)
+{
+    const kd_model *model = &((kd_model_object *)self)->model;
+    (void)unused;
+    return PyUnicode_FromString(model->arithmetic.engine.name ? model->arithmetic.engine.name : "");
+}
+
+static PyMethodDef model_methods[] = {
+    {"check", kd_py_check, METH_VARARGS,
+     "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
+    {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
+     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False)\n--\n\n"
+     "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"
+     "train, dropout is on and what backward reads is kept. whole_last computes the last layer for all rows, even if\n"
+     "the head reads one of each sequence."},
+    {"backward", kd_py_backward, METH_VARARGS,
+     "backward($self, dlogits, threads, /)\n--\n\nAdds the gradients of the last training forward to the gradient "
+     "array."},
+    {"touch", model_touch, METH_NOARGS,
+     "touch($self, /)\n--\n\nThe parameters were written: they are packed again before use."},
+    {"clear_gradients", kd_py_clear_gradients, METH_VARARGS,
+     "clear_gradients($self, threads, /)\n--\n\nSets all gradients to 0."},
+    {"gradient_norm", kd_py_gradient_norm, METH_VARARGS,
+     "gradient_norm($self, threads, /)\n--\n\nThe Euclidean norm of all gradients together."},
+    {"scale_gradients", kd_py_scale_gradients, METH_VARARGS,
+     "scale_gradients($self, factor, threads, /)\n--\n\nAll gradients *= factor."},
+    {"adamw_step", kd_py_adamw_step, METH_VARARGS,
+     "adamw_step($self, state, constants, threads, /)\n--\n\n"
+     "state is (m, v, average | None, done, history, base, t), constants (lr, beta1, beta2, eps, weight_decay, "
+     "share).\n"
+     "The t-th AdamW step: writes its constants to history[t - 1 - base], then moves every tensor but the\n"
+     "word embeddings, and of those the rows with a gradient. The average of what moved takes in that share of it.\n"
+     "done[V] becomes t with it, whatever a signal's handler raises afterwards."},
+    {"catch_up", kd_py_catch_up, METH_VARARGS,
+     "catch_up($self, state, ids, threads, /)\n--\n\n"
+     "Does the steps that these rows of the word embeddings (None: all) have missed, up to the t of state."},
+    {"release", model_release, METH_NOARGS, "release($self, /)\n--\n\nGives workspace and packed weights back."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef model_attributes[] = {
+    {"workspace_bytes", model_workspace_bytes, NULL, "Bytes of activations and scratch held.", NULL},
+    {"compute", model_compute, NULL, "The compute type of products with weights: float32.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot model_slots[] = {
+    {Py_tp_doc,
+     "Model(encoder, head, parameters, gradients, workspace)\n--\n\n"
+     "A model over flat float32 arrays that stay the caller's. encoder and head are dicts, see layout().\n"
+     "gradients = None freezes it. workspace(bytes, rows, tokens) gives an int8 array for a batch that needs\n"
+     "a larger one."},
+    {Py_tp_init, model_init},
+    {Py_tp_dealloc, model_dealloc},
+    {Py_tp_methods, model_methods},
+    {Py_tp_getset, model_attributes},
+    {0, NULL},
+};
+
+PyType_Spec kd_model_spec = {
+    .name = "kdistill._core.Model",
+    .basicsize = sizeof(kd_model_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = model_slots,
+};

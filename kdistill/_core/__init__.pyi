@@ -1,0 +1,86 @@
+"""The C core. Arrays are C-contiguous; shapes and types are checked."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdistill._core import testing as testing
+
+ISA_LEVEL: str
+ISA_LEVELS: tuple[str, ...]
+BLIS_VERSION: str
+BLIS_KERNELS: str
+COMPILER: str
+COMPILER_FLAGS: str
+NUMERICS_VERSION: int
+ALIGNMENT: int  # bytes, of the flat arrays
+ADAMW_CONSTANTS: int  # floats, of one step in an optimiser's history
+MAX_THREADS: int
+NO_LABEL: int
+LOSS_SINGLE_LABEL: int
+LOSS_MULTI_LABEL: int
+LOSS_REGRESSION: int
+
+_Floats = NDArray[np.float32]
+# An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
+# first_position, activation, eps, dropout, attention_dropout. A head: pick ("first" or "all"), dense (the activation of
+# its dense product, None: no such product), dropout_before, dropout_after, outputs.
+_Shape = dict[str, Any]
+_Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
+# m, v, average, done, history, base, t
+_State = tuple[_Floats, _Floats, _Floats | None, NDArray[np.int32], _Floats, int, int]
+
+@final
+class Model:
+    def __init__(
+        self,
+        encoder: _Shape,
+        head: _Shape,
+        parameters: NDArray[np.float32],
+        gradients: NDArray[np.float32] | None,
+        workspace: Callable[[int, int, int], NDArray[np.int8]],
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    @property
+    def compute(self) -> str: ...
+    def check(self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /) -> None: ...
+    def forward(
+        self,
+        ids: NDArray[np.int32],
+        types: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        train: bool,
+        seed: int,
+        step: int,
+        place: int,
+        threads: int,
+        whole_last: bool = False,
+    ) -> NDArray[np.float32]: ...
+    def backward(self, dlogits: NDArray[np.float32], threads: int, /) -> None: ...
+    def clear_gradients(self, threads: int, /) -> None: ...
+    def gradient_norm(self, threads: int, /) -> float: ...
+    def scale_gradients(self, factor: float, threads: int, /) -> None: ...
+    def adamw_step(self, state: _State, constants: _Constants, threads: int, /) -> None: ...
+    def catch_up(self, state: _State, ids: NDArray[np.int32] | None, threads: int, /) -> None: ...
+    def touch(self) -> None: ...
+    def release(self) -> None: ...
+
+def layout(encoder: _Shape, head: _Shape, /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def pack_lists(rows: object, /) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]] | None: ...
+def take_rows(
+    ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64], /
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]: ...
+def loss(
+    kind: int,
+    logits: NDArray[np.float32],
+    teacher_logits: NDArray[np.float32] | None,
+    labels: NDArray[np.int64] | NDArray[np.float32] | None,
+    alpha: float,
+    temperature: float,
+    smoothing: float,
+    /,
+) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
+def multiply_adds(rounds: int, threads: int, /) -> float: ...

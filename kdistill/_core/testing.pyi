@@ -1,0 +1,46 @@
+"""Single kernels and layers of the core on plain arrays, for tests."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float32]
+_Constants = tuple[float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay
+_Dropout = tuple[float, int, int, int, int]  # p, seed, step, tensor, place of the first row's token
+
+def product(c: _Floats, a: _Floats, b: _Floats, transposed: bool, /) -> None: ...
+def pack_right(b: _Floats, transposed: bool, /) -> _Floats: ...
+def packed_product(
+    c: _Floats,
+    a: _Floats,
+    right: _Floats,
+    right_rows: int,
+    first_row: int,
+    first_column: int,
+    bias: _Floats | None,
+    activation: str | None,
+    slope: _Floats | None,
+    /,
+) -> None: ...
+def dots(c: _Floats, row_bias: _Floats, a: _Floats, b: _Floats, /) -> None: ...
+def add_scaled(y: _Floats, x: _Floats, scale: float, /) -> None: ...
+def norm_forward(x: _Floats, gamma: _Floats, beta: _Floats, eps: float, /) -> tuple[_Floats, _Floats]: ...
+def norm_backward(dy: _Floats, x: _Floats, stats: _Floats, gamma: _Floats, /) -> tuple[_Floats, _Floats, _Floats]: ...
+def activation(x: _Floats, dy: _Floats, name: str, /) -> tuple[_Floats, _Floats]: ...
+def dropout(x: _Floats, dropout: _Dropout, /) -> _Floats: ...
+def attention_forward(
+    q: _Floats, k: _Floats, v: _Floats, heads: int, features: int, dropout: _Dropout, /
+) -> tuple[_Floats, _Floats]: ...
+def attention_backward(
+    dctx: _Floats,
+    ctx: _Floats,
+    lse: _Floats,
+    q: _Floats,
+    k: _Floats,
+    v: _Floats,
+    heads: int,
+    features: int,
+    dropout: _Dropout,
+    /,
+) -> tuple[_Floats, _Floats, _Floats]: ...
+def random_bits(seed: int, step: int, tensor: int, place: int, block: int, /) -> NDArray[np.uint16]: ...
+def adamw(p: _Floats, g: _Floats, m: _Floats, v: _Floats, constants: _Constants, t: int, threads: int, /) -> None: ...

@@ -1,0 +1,120 @@
+"""The parser of a command line: understands older names, reads `--config`, and suggests corrections."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from ..train.arguments import TrainingArguments
+from ..train.fields import did_you_mean_argument
+from ..train.transformers_names import OTHER_ARGUMENTS
+from .config_file import read_config_file
+from .options import build_parsers, options_of
+
+# Other names for a command -> the suggestion.
+_ALSO_CALLED = {
+    "train": "'finetune' or 'distill'",
+    "fit": "'finetune' or 'distill'",
+    "fine-tune": "'finetune'",
+    "distillation": "'distill'",
+    "eval": "'evaluate'",
+    "test": "'evaluate'",
+    "infer": "'predict'",
+    "classify": "'predict'",
+    "version": "'--version'",
+    "help": "'--help'",
+    "tune": "'search'",
+    "hyperparameter-search": "'search'",
+}
+# Options that `command.txt` leaves out, because they concern one call alone.
+_NOT_REPEATED = ("resume", "json", "config", "help")
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Parse the words of a command line.
+
+    An error ends the program as in argparse; the message for a misspelt word suggests the nearest one.
+
+    Args:
+        argv: the words, without the program's name.
+
+    Returns:
+        The options. `command_line` is a command that repeats the run, with the content of `--config` as options.
+    """
+    parser, of_command = build_parsers()
+    if not argv:
+        parser.print_help()
+        raise SystemExit(2)
+    name, words = argv[0], list(argv[1:])
+    command = of_command.get(name)
+    if command is None:
+        if not name.startswith("-"):
+            parser.error(f"there is no command {name!r}{_meant_command(name, of_command)}")
+        return parser.parse_args(argv)
+    known = options_of(command)
+    words = [_known_option(command, known, word) for word in words]
+    if "--config" in known:
+        words = [*_words_of_config(known, words), *words]
+    options, left_over = parser.parse_known_args([name, *words])
+    if left_over:
+        command.error(f"{left_over[0]!r} is neither an option nor the value of one")
+    options.command_line = _command_line(options, known)
+    return options
+
+
+def _meant_command(name: str, known: Mapping[str, Any]) -> str:
+    names = {command: repr(command) for command in known} | _ALSO_CALLED
+    nearest = get_close_matches(name, names, n=1)
+    return f"; did you mean {names[nearest[0]]}?" if nearest else f"; expected one of {', '.join(known)}"
+
+
+def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
+    """Return an option under its name here, for a name with underscores or an older name of transformers."""
+    if not word.startswith("--") or word == "--":
+        return word
+    option, *value = word.split("=", 1)
+    option = option.replace("_", "-")
+    if option not in known:
+        other = OTHER_ARGUMENTS.get(option[2:].replace("-", "_"))
+        reason = did_you_mean_argument(option, known)
+        if option == "--resume":
+            reason = ": the same command goes on with what is there" if "--n-trials" in known else ""
+        if other is not None and other.becomes is not None:
+            option = f"--{other.becomes.replace('_', '-')}"
+        elif other is not None:
+            reason = f": {other.reason}"
+        if option not in known:
+            command.error(f"there is no option {word.split('=')[0]}{reason}")
+    return "=".join([option, *value])
+
+
+def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
+    """Return the options in the file of `--config`. Those of the command line come after them and so override them."""
+    path = ""
+    for index, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--config":
+            path = value or "".join(words[index + 1 : index + 2])
+    options = {
+        name: isinstance(action, BooleanOptionalAction)
+        for name, action in known.items()
+        if name not in ("--config", "--help") and not name.startswith("--no-")
+    }
+    return read_config_file(path, options) if path else []
+
+
+def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
+    """Return a command that repeats this one: all options given, except secret ones and those for one call alone."""
+    words = ["kdistill", options.command]
+    secret = [field.name for field in fields(TrainingArguments) if field.metadata["secret"]]
+    for action in dict.fromkeys(known.values()):
+        value = getattr(options, action.dest, action.default)
+        if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
+            continue
+        option = action.option_strings[0]
+        words += [option if value else f"--no-{option[2:]}"] if isinstance(value, bool) else [option, str(value)]
+    return shlex.join(words)

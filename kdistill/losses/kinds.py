@@ -1,0 +1,131 @@
+"""The core's loss for each problem type: one table, and the checked call that all losses share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+_Logits = NDArray[np.float32]
+_Labels = NDArray[Any]
+
+
+class LossParts(NamedTuple):
+    """A loss, its gradient, and the two means it consists of.
+
+    Attributes:
+        loss: the mean over the rows.
+        dlogits: d loss / d logits, float32 (B, K).
+        hard: mean loss against the labels, over the rows that have one (0 if there are none).
+        soft: mean loss against the teacher (0 without one).
+    """
+
+    loss: float
+    dlogits: NDArray[np.float32]
+    hard: float
+    soft: float
+
+
+class LossKind(NamedTuple):
+    """How the core computes the loss of a problem type.
+
+    Attributes:
+        core: the core's number of the loss.
+        checked_labels: (labels, logits) -> the array that the core takes.
+        smooths: whether labels can be smoothed.
+    """
+
+    core: int
+    checked_labels: Callable[[_Labels, _Logits], _Labels]
+    smooths: bool
+
+
+def compute_loss(
+    logits: _Logits,
+    teacher_logits: _Logits | None,
+    labels: _Labels | None,
+    problem_type: str,
+    *,
+    alpha: float,
+    temperature: float,
+    label_smoothing: float,
+) -> LossParts:
+    """Return alpha * hard + (1 - alpha) * soft and its gradient, computed in double; `kd_loss.h` holds the formulas.
+
+    Raises:
+        ValueError: an argument is out of range, or shapes differ.
+        FloatingPointError: a row's loss is not finite; names the rows.
+    """
+    kind = loss_kind(problem_type)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; expected a number from 0 (teacher only) to 1 (labels only)")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; expected a finite number above 0")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 (none) to 1")
+    if label_smoothing and not kind.smooths:
+        raise ValueError(f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0")
+    loss, dlogits, hard, soft, not_finite, rows = _core.loss(
+        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing
+    )
+    if not_finite:
+        _refuse(not_finite, rows, len(logits))
+    return LossParts(loss, dlogits, hard, soft)
+
+
+def loss_kind(problem_type: str) -> LossKind:
+    """Return the core's loss of a problem type. Raises ValueError for any other name."""
+    if problem_type not in _KINDS:
+        raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(_KINDS)}")
+    return _KINDS[problem_type]
+
+
+def checked_logits(name: str, values: ArrayLike) -> _Logits:
+    """Return logits as float32 (B, K). Raises ValueError, which calls them `name`, for another number of dimensions."""
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}; expected (rows, labels)")
+    return array
+
+
+def _classes(labels: _Labels, logits: _Logits) -> _Labels:
+    """Return class indices as int64 (B,)."""
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels are {labels.dtype}; expected whole numbers (a class index for each row)")
+    if labels.ndim != 1:
+        raise ValueError(f"labels have shape {labels.shape}; expected one label for each row")
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _numbers(labels: _Labels, logits: _Logits) -> _Labels:
+    """Return a number for each logit as float32 (B, K)."""
+    if labels.dtype.kind not in "fiu":
+        raise TypeError(
+            f"labels are {labels.dtype}; expected numbers, one for each of a row's {logits.shape[1]} logits"
+        )
+    if labels.ndim == 1 and logits.shape[1] == 1:
+        labels = labels[:, None]
+    if labels.ndim != 2:
+        raise ValueError(f"labels have shape {labels.shape}; expected {logits.shape}, a number for each logit")
+    return np.ascontiguousarray(labels, dtype=np.float32)
+
+
+def _refuse(not_finite: int, rows: tuple[int, ...], count: int) -> NoReturn:
+    shown = ", ".join(map(str, rows)) + (", ..." if not_finite > len(rows) else "")
+    raise FloatingPointError(
+        f"the loss of {not_finite} of {count} rows is not finite (rows {shown} of the batch): "
+        "lower the learning rate, or look for NaN in the weights"
+    )
+
+
+_KINDS = {
+    SINGLE_LABEL: LossKind(_core.LOSS_SINGLE_LABEL, _classes, smooths=True),
+    MULTI_LABEL: LossKind(_core.LOSS_MULTI_LABEL, _numbers, smooths=False),
+    REGRESSION: LossKind(_core.LOSS_REGRESSION, _numbers, smooths=False),
+}

@@ -1,0 +1,35 @@
+"""Metrics of regression, from float64 (n,): the numbers predicted and the true ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+"""Numbers, float64 (n,)."""
+
+
+def mse(x: Numbers, y: Numbers) -> float:
+    """Return the mean squared difference of x and y."""
+    return float(((x - y) ** 2).mean())
+
+
+def pearson(x: Numbers, y: Numbers) -> float:
+    """Return Pearson's correlation of x and y; NaN when either is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / scale if scale else math.nan
+
+
+def spearmanr(x: Numbers, y: Numbers) -> float:
+    """Return Spearman's correlation: Pearson's of the ranks, equal values sharing the mean of theirs."""
+    return pearson(_ranks(x), _ranks(y))
+
+
+def _ranks(x: Numbers) -> Numbers:
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Numbers = (last - (counts - 1) / 2)[place]
+    return ranks

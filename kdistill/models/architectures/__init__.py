@@ -1,0 +1,1 @@
+"""The architectures that kdistill computes, one file each: a table of names."""

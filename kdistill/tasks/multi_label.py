@@ -1,0 +1,51 @@
+"""Each row has any of several labels, or none. A label is predicted above even odds: with a logit above 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TextIO
+
+import numpy as np
+
+from ..data.labels import label_indicators
+from ..losses.labels import label_loss
+from ..losses.problem_types import MULTI_LABEL
+from ..losses.teacher import distillation_loss_parts
+from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
+from ..metrics.prediction import Labels, Logits
+from .base import Task, write_tsv
+
+
+def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Indicators, Indicators]:
+    return logits > 0, labels > 0.5
+
+
+def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
+    """Write all labels of more than 0.5, separated by commas, and the probability of each label."""
+    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+    rows = (
+        [",".join(names[int(index)] for index in np.flatnonzero(scores > 0.5)), *scores.tolist()]
+        for scores in probabilities
+    )
+    write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
+
+
+TASK = Task(
+    name=MULTI_LABEL,
+    pipeline_tag="text-classification",
+    description=lambda names: f"It sorts text into {', '.join(names)}.",
+    read_labels=label_indicators,
+    names_labels=True,
+    one_label=False,
+    label_loss=partial(label_loss, problem_type=MULTI_LABEL),
+    teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
+    predicted_and_true=_predicted_and_true,
+    metrics={"accuracy": exact_match, "f1": f1_micro, "f1_macro": f1_macro, "f1_micro": f1_micro},
+    default_metrics=("accuracy", "f1"),
+    best_metric="accuracy",
+    card_metric="f1",
+    right_rows=right_rows,
+    score_function="sigmoid",
+    write_predictions=_write_predictions,
+)

@@ -1,0 +1,76 @@
+"""The list of tasks, and the choice of one for a model and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..data.labels import LabelReader, Where, is_list
+from ..losses.problem_types import deduced_problem_type
+from ..metrics.prediction import EvalPrediction, Labels
+from ..models.config import BertConfig
+from . import multi_label, regression, single_label
+from .base import Task
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (single_label.TASK, multi_label.TASK, regression.TASK)}
+"""Every task, by its name."""
+ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.metrics))
+"""Names of the metrics of all tasks."""
+
+
+def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
+    """Return the task of a model with these labels, an array as in `Dataset`.
+
+    It is the one that the config states. Where it states none, one output is a regression, labels that are whole
+    numbers or that nobody has given are single-label, and others are multi-label, as in `transformers`.
+    """
+    return TASKS[config.problem_type or deduced_problem_type(config.num_labels, labels)]
+
+
+def label_reader(config: BertConfig) -> LabelReader:
+    """Return the function that reads a column of labels for a model of this config.
+
+    Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
+    where any row has a list, else ids and names.
+    """
+    return TASKS[config.problem_type].read_labels if config.problem_type else _read_any_labels
+
+
+def _read_any_labels(
+    labels: Sequence[Any], id2label: Mapping[int, str] | None, where: Where, class_names: Sequence[str]
+) -> NDArray[Any]:
+    several = multi_label.TASK if any(map(is_list, labels)) else single_label.TASK
+    task = regression.TASK if id2label is not None and len(id2label) == 1 else several
+    return task.read_labels(labels, id2label, where, class_names)
+
+
+def choose_metrics(*names: str, problem_type: str | None = None) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return a `compute_metrics` that measures the metrics of these names.
+
+    Classification: accuracy, f1 (of label 1, where there are two; of several labels at once: micro), f1_macro (the mean
+    over labels; a class that is neither given nor predicted is left out), f1_micro, and matthews_correlation (single
+    label). Regression: mse, pearson, spearmanr.
+
+    Args:
+        names: one metric or more.
+        problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that
+            are floating-point numbers are several at once.
+
+    Raises:
+        ValueError: a name is none of these, or the problem type does not have it; without `problem_type`, the returned
+            function raises the latter.
+    """
+    if unknown := [name for name in names if name not in ALL_METRICS]:
+        raise ValueError(f"there is no metric {unknown[0]!r}; expected names among {', '.join(ALL_METRICS)}")
+    if problem_type is not None:
+        if problem_type not in TASKS:
+            raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(TASKS)}")
+        TASKS[problem_type].check_metrics(names)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        logits, labels = prediction
+        return TASKS[problem_type or deduced_problem_type(logits.shape[1], labels)].compute(names, logits, labels)
+
+    return compute_metrics

@@ -1,0 +1,143 @@
+"""Models of the core's own, of shapes that no configuration gives yet, and what the reference computes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import reference
+from bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_LAYER, SELF
+from numpy.typing import NDArray
+
+from kdistill import _core
+from kdistill._core import testing
+from kdistill.data.dataset import Batch, pack
+from kdistill.models.architectures.bert import BERT
+from kdistill.models.parameters import Tensor, TensorViews
+from kdistill.system.memory import workspace
+from kdistill.system.threads import aligned_zeros
+
+LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
+SEED, STEP, PLACE = 5, 6, 7
+ENCODER: dict[str, Any] = {
+    "layers": ((2, 20), (2, 20)), "hidden": 24, "head_width": 12, "vocabulary": 31, "positions": 43, "types": 2,
+    "first_position": 0, "activation": "gelu", "eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.2,
+}  # fmt: skip
+CLASSIFIER: dict[str, Any] = {
+    "pick": "first", "dense": "tanh", "dropout_before": 0.0, "dropout_after": 0.3, "outputs": 3,
+}  # fmt: skip
+TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
+
+
+@dataclass
+class Shape:
+    """The encoder as the reference takes a configuration."""
+
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_size: int
+    hidden_act: str
+    layer_norm_eps: float
+
+
+@dataclass
+class Case:
+    """A model with wide weights, and a batch for it."""
+
+    encoder: dict[str, Any]
+    head: dict[str, Any]
+    lengths: Sequence[int] = field(default_factory=lambda: LENGTHS)
+
+    def __post_init__(self) -> None:
+        size, tensors = _core.layout(self.encoder, self.head)
+        self.layout = [
+            Tensor(BERT.stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors
+        ]
+        self.flat, self.gradients = aligned_zeros(size), aligned_zeros(size)
+        shapes = {tensor.name: tensor.shape for tensor in self.layout}
+        views = TensorViews(self.flat, self.layout)
+        for name, value in reference.random_parameters(shapes, std=0.25, seed=7).items():
+            views[name][:] = value
+        self.core = _core.Model(self.encoder, self.head, self.flat, self.gradients, workspace)
+        rng = np.random.default_rng(3)
+        self.ids = [rng.integers(0, self.encoder["vocabulary"], n).tolist() for n in self.lengths]
+        self.types = [[i * max(self.encoder["types"], 1) // n for i in range(n)] for n in self.lengths]
+
+    @property
+    def batch(self) -> Batch:
+        return pack({"input_ids": self.ids, "token_type_ids": self.types})
+
+    @property
+    def exact(self) -> dict[str, reference.Array]:
+        return {name: view.astype(np.float64) for name, view in TensorViews(self.flat, self.layout).items()}
+
+    @property
+    def dlogits(self) -> NDArray[np.float32]:
+        rows = sum(self.lengths) if self.head["pick"] == "all" else len(self.lengths)
+        return np.random.default_rng(1).standard_normal((rows, self.head["outputs"])).astype(np.float32)
+
+    def forward(self, *, train: bool, threads: int = 2, **options: Any) -> Any:
+        return self.core.forward(*self.batch, train, SEED, STEP, PLACE, threads, **options)
+
+    def expected(
+        self, parameters: reference.Parameters, *, train: bool
+    ) -> tuple[reference.Array, list[dict[reference.Tap, reference.Array]]]:
+        encoder = self.encoder
+        shape = Shape(len(encoder["layers"]), 0, encoder["hidden"], encoder["activation"], encoder["eps"])
+        variant = reference.Variant(
+            encoder["head_width"], encoder["first_position"], self.head["pick"] == "all", self.head["dense"]
+        )
+        masks = self.masks() if train else None
+        return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)
+
+    def masks(self) -> Mapping[str, Sequence[reference.Array]]:
+        """What a training pass multiplies by, asked from the dropout layer itself (see test_core_random.py)."""
+        encoder, head = self.encoder, self.head
+        features = -(-encoder["positions"] // 64) * 64
+        masks: dict[str, list[reference.Array]] = {}
+        first = PLACE
+
+        def add(name: str, p: float, tensor: int, width: int) -> reference.Array:
+            position = (p, SEED, STEP, tensor, first)
+            drawn = testing.dropout(np.ones((n, width), np.float32), position).astype(np.float64)
+            masks.setdefault(name, []).append(drawn)
+            return drawn
+
+        for n in self.lengths:
+            hidden = encoder["hidden"]
+            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, hidden)
+            for name, p, tensor in (
+                ("input dropout", head["dropout_before"], HEAD_INPUT),
+                ("dropout", head["dropout_after"], HEAD),
+            ):
+                drawn = add(name, p, tensor, hidden)
+                masks[name][-1] = drawn if head["pick"] == "all" else drawn[0]
+            for layer, (heads, _) in enumerate(encoder["layers"]):
+                prefix, later = f"bert.encoder.layer.{layer}", PER_LAYER * layer
+                name = f"{prefix}.attention.self.dropout"
+                drawn = add(name, encoder["attention_dropout"], ATTENTION + later, heads * features)
+                masks[name][-1] = drawn.reshape(n, heads, features)[:, :, :n].transpose(1, 0, 2)
+                add(f"{prefix}.attention.output.dropout", encoder["dropout"], SELF + later, hidden)
+                add(f"{prefix}.output.dropout", encoder["dropout"], FFN + later, hidden)
+            first += n
+        return masks
+
+    def check_gradients(self, loss: Any) -> None:
+        """Holds the gradients against finite differences of loss(parameters) along one random direction a tensor.
+
+        As test_bert.py: the error is a rounding error of the sums, bounded by the gradient's norm.
+        """
+        parameters, rng = self.exact, np.random.default_rng(2)
+        gradients = TensorViews(self.gradients, self.layout)
+        for name, value in parameters.items():
+            direction = rng.standard_normal(value.shape)
+
+            def along(at: reference.Array, name: str = name, direction: reference.Array = direction) -> float:
+                return float(loss({**parameters, name: parameters[name] + at * direction}))
+
+            expected = reference.finite_difference(along, np.zeros(()), step=1e-6)
+            size = np.linalg.norm(gradients[name.replace("self.key.bias", "self.query.bias")])
+            assert size > 1e-3, name
+            assert abs(float((gradients[name] * direction).sum()) - expected) <= 4e-5 * size, name

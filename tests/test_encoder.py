@@ -1,0 +1,104 @@
+"""Shapes and heads beside those of a BERT classifier, against the float64 reference and finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "pruned layers": ({"layers": ((2, 20), (1, 7), (3, 33))}, CLASSIFIER),
+    "an odd attention width": ({"head_width": 7, "layers": ((3, 20), (2, 9))}, CLASSIFIER),
+    "attention wider than the hidden size": ({"hidden": 16, "head_width": 20}, CLASSIFIER),
+    "one pruned layer": ({"layers": ((1, 5),)}, CLASSIFIER),
+    "no token types, later positions": ({"types": 0, "first_position": 2, "positions": 42}, CLASSIFIER),
+    "dropout before the dense product": ({}, {**CLASSIFIER, "dropout_before": 0.2}),
+    "relu behind the dense product": ({}, {**CLASSIFIER, "dense": "relu"}),
+    "gelu behind the dense product": ({}, {**CLASSIFIER, "dense": "gelu", "dropout_after": 0.0}),
+    "no dense product": ({}, {**CLASSIFIER, "dense": None, "dropout_before": 0.1}),
+    "tokens": ({}, TAGGER),
+    "tokens of pruned layers": ({"layers": ((1, 9), (2, 20))}, {**TAGGER, "dropout_before": 0.1, "dropout_after": 0.0}),
+    "tokens, gelu_new behind a dense product": ({"layers": ((2, 20),)}, {**TAGGER, "dense": "gelu_new"}),
+}  # fmt: skip
+
+
+def case_of(name: str) -> Case:
+    encoder, head = CASES[name]
+    return Case({**ENCODER, **encoder}, head)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("whole_last", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_outputs(name: str, whole_last: bool, train: bool) -> None:
+    case = case_of(name)
+    expected, _ = case.expected(case.exact, train=train)
+    outputs = case.forward(train=train, whole_last=whole_last)
+    assert outputs.shape == expected.shape
+    # As test_bert.py: some ten sums of float32 terms.
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("whole_last", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name: str, whole_last: bool) -> None:
+    case = case_of(name)
+    case.forward(train=True, whole_last=whole_last)
+    case.core.backward(case.dlogits, 2)
+
+    def loss(parameters: reference.Parameters) -> float:
+        return float((case.expected(parameters, train=True)[0] * case.dlogits).sum())
+
+    case.check_gradients(loss)
+
+
+@pytest.mark.parametrize("name", ["pruned layers", "tokens", "tokens, gelu_new behind a dense product"])
+def test_any_number_of_threads(name: str) -> None:
+    results = []
+    for threads in (1, 2, 3, 5):
+        case = case_of(name)
+        plain, outputs = case.forward(train=False, threads=threads), case.forward(train=True, threads=threads)
+        case.core.backward(case.dlogits, threads)
+        results.append((plain, outputs, case.gradients))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_more_threads_on_the_way_back() -> None:
+    """A workspace has room for the threads of its forward pass; no more may work in it."""
+    one, two = case_of("pruned layers"), case_of("pruned layers")
+    for case, threads in ((one, 1), (two, 7)):
+        case.forward(train=True, threads=1)
+        case.core.backward(case.dlogits, threads)
+    np.testing.assert_array_equal(one.gradients, two.gradients)
+
+
+def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
+    whole = case_of("tokens of pruned layers")
+    outputs, first = whole.forward(train=False), 0
+    for row, length in enumerate(whole.lengths):
+        alone = Case(whole.encoder, whole.head, [length])
+        alone.ids, alone.types = [whole.ids[row]], [whole.types[row]]
+        np.testing.assert_array_equal(alone.forward(train=False), outputs[first : first + length])
+        first += length
+
+
+def test_positions_end_earlier_when_they_begin_later() -> None:
+    case = Case({**ENCODER, "first_position": 2, "positions": 41}, CLASSIFIER)
+    with pytest.raises(ValueError, match=r"input_ids\[3\] has 40 tokens; the model has 39 positions"):
+        case.forward(train=False)
+
+
+def test_a_model_without_token_types_takes_zeros_alone() -> None:
+    case = Case({**ENCODER, "types": 0}, CLASSIFIER)
+    case.types[1][3] = 1
+    with pytest.raises(ValueError, match=r"token_type_ids\[1\]\[3\] is 1; the model has 0 token types"):
+        case.forward(train=False)
+
+
+def test_the_products_are_float32() -> None:
+    assert case_of("tokens").core.compute == "float32"
