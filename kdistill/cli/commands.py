@@ -37,7 +37,7 @@ from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .options import SEARCH_OPTIONS
 from .report import report
-from .task import TaskOptions, compute_metrics_of, labels_to_learn, stated
+from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
 
 __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
 
@@ -108,7 +108,7 @@ def _distillation_trainer(
 ) -> DistillationTrainer:
     """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
-    teacher.config = stated(teacher.config, _task(options), "the teacher")
+    teacher.config = with_problem_type(teacher.config, _task(options), "the teacher")
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
     shape = shape_of(options.student)
@@ -288,7 +288,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
-    model.config = stated(model.config, _task(options), "the model")
+    model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
     trainer = Trainer(model, args, processing_class=tokenizer)
     return trainer, _dataset(options.data, tokenizer, model.config, args, options)

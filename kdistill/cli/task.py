@@ -22,7 +22,7 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
-def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:
