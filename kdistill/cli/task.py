@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
-from ..distill_trainer import is_unnamed
-from ..models.config import BertConfig
+from ..models.config import BertConfig, is_unnamed
 from ..tasks.registry import choose_metrics, task_for
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
@@ -23,7 +22,7 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
-def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:

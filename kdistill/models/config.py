@@ -316,3 +316,8 @@ def shape_of(name: str) -> dict[str, int] | None:
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
+
+
+def is_unnamed(id2label: Mapping[int, str]) -> bool:
+    """Return whether the labels have no names but the defaults LABEL_0, LABEL_1, ..."""
+    return all(name == f"LABEL_{index}" for index, name in id2label.items())

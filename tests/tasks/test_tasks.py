@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.labels import labelled_rows
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.metrics.classification import f1_micro
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.metrics.regression import pearson, spearmanr
@@ -21,7 +20,7 @@ from kdistill.models.config import BertConfig
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
 NAMES = {0: "praise", 1: "blame", 2: "long"}
