@@ -90,9 +90,6 @@ MUTANTS = [
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) + vf_load_n(c + i, m)",
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) - vf_load_n(c + i, m)",
     ),
-    Mutant(
-        "arithmetic/kd_kernels.inc", "vf_load_n(dy + i, m) * (1.0f - t * t)", "vf_load_n(dy + i, m) * (1.0f + t * t)"
-    ),
     Mutant("arithmetic/kd_kernels.inc", "sum += v * v;", "sum += v;"),
     Mutant(
         "arithmetic/kd_kernels.inc",
@@ -123,9 +120,9 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels.inc", "of_gamma += d * xhat;", "of_gamma += d;"),
     Mutant("arithmetic/kd_kernels.inc", "of_beta += d;", "of_beta -= d;"),
     Mutant(
-        "model/kd_bert_layer.c",
-        "partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats",
-        "partial + vector[gamma + 1], partial + vector[gamma], dx, s, stats",
+        "model/kd_layer.c",
+        "kd_norm_backward(kernels, dx, dgamma, dbeta, dx,",
+        "kd_norm_backward(kernels, dx, dbeta, dgamma, dx,",
     ),
     # ---- softmax and attention
     Mutant(
@@ -169,21 +166,19 @@ MUTANTS = [
         "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);",
         "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 0);",
     ),
-    Mutant("model/kd_bert_cls.c", "w->value.bias + head * D, total[head], D);", "w->value.bias + head * D, 1.0f, D);"),
-    Mutant("model/kd_bert_cls.c", "cls->total[s.row * H + head], D);", "cls->total[head], D);"),
+    Mutant("model/kd_picked.c", "w->value.bias + head * D, total[head], D);", "w->value.bias + head * D, 1.0f, D);"),
+    Mutant("model/kd_picked.c", "picked->total[s.row * H + head], D);", "picked->total[head], D);"),
     Mutant(
-        "model/kd_bert_cls.c",
-        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->key, span->M, H);",
-        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->value, span->M, H);",
+        "model/kd_picked.c",
+        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->key, span->M, H);",
+        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->value, span->M, H);",
     ),
     Mutant(
-        "model/kd_bert_cls.c",
-        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 1);",
-        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 0);",
+        "model/kd_picked.c",
+        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 1);",
+        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 0);",
     ),
-    Mutant(
-        "model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"
-    ),
+    Mutant("model/kd_picked.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"),
     # ---- dropout and random numbers
     Mutant("layers/kd_dropout.c", "dropout->place + (uint32_t)token}", "dropout->place}"),
     Mutant("arithmetic/kd_kernels_random.inc", "keep = 65536.0f / (float)(65536 - dropped);", "keep = 1.0f;"),
@@ -193,42 +188,98 @@ MUTANTS = [
         "block = (uint32_t)(first / KD_RANDOM_BLOCK);",
         "block = 0;",
     ),
-    Mutant("model/kd_bert_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
+    Mutant("model/kd_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
     # ---- the layers together
     Mutant(
-        "model/kd_bert_layer.c",
-        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->q, N, C);",
-        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->k, N, C);",
+        "model/kd_layer.c",
+        "kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->q, N, A);",
+        "kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->k, N, A);",
     ),
     Mutant(
-        "model/kd_bert_layer.c",
-        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 1);",
-        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 0);",
+        "model/kd_layer.c",
+        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 1);",
+        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 0);",
     ),
     Mutant(
-        "model/kd_bert_layer.c",
+        "model/kd_layer.c",
         "kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);",
         "kd_linear_backward_input(math, dx, view->v, &w->value, N, 0);",
     ),
+    Mutant("model/kd_weights.c", "run->partials + from, kd_map", "run->partials + t->vector, kd_map"),
     Mutant(
-        "model/kd_bert_backward.c",
-        "math->kernels->tanh_backward(pooled, dx, pooled, M * C);",
-        "math->kernels->tanh_backward(pooled, dx, pooled, C);",
+        "model/kd_weights.c",
+        "whole_use(weight, m->pre_norm1, m->ctx, rows)",
+        "whole_use(weight, m->pre_norm1, m->x, rows)",
+    ),
+    Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
+    Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),
+    Mutant("model/kd_weights.c", "u->dy + from, u->ldy", "u->dy + tile->o0, u->ldy"),
+    Mutant(
+        "model/kd_span.c",
+        "x + ((ptrdiff_t)span->batch->starts[b] - span->t0) * C,\n               (size_t)",
+        "x,\n               (size_t)",
+    ),
+    # ---- shapes by layer
+    Mutant("model/kd_encoder.h", "return c->layers[layer].H * c->D;", "return c->layers[0].H * c->D;"),
+    Mutant("model/kd_tensors.c", "F = encoder->layers[kd_max(layer, 0)].F", "F = encoder->layers[0].F"),
+    Mutant("model/kd_map.c", "w.F = kd_max(w.F, c->layers[l].F);", "w.F = c->layers[l].F;"),
+    Mutant("model/kd_map.c", ".C = c->C,\n        .dropout", ".C = c->D * c->layers[layer].H,\n        .dropout"),
+    Mutant("model/kd_model.c", "+ model->encoder.first_position * C", "+ 0 * C"),
+    Mutant("model/kd_model.c", "first + layer * model->layer_tensors", "first"),
+    Mutant("layers/kd_embed.c", "kernels->add(sum, position, C);", "kernels->add(sum, word, C);"),
+    # ---- heads
+    Mutant(
+        "model/kd_head.c",
+        "kernels->multiply(map->slope, drows, M, C, C);",
+        "kernels->multiply(map->slope, drows, M, 1, C);",
     ),
     Mutant(
-        "model/kd_bert_backward.c",
-        "gradient + from - vector, run->partials + from",
-        "gradient + from - vector, run->partials + vector",
+        "model/kd_head.c",
+        "kernels->sum_rows(ddense, map->slope, M, C, C);",
+        "kernels->sum_rows(ddense, drows, M, C, C);",
     ),
     Mutant(
-        "model/kd_bert_backward.c", "KD_TENSOR_output, m->s1, m->ctx, rows)", "KD_TENSOR_output, m->s1, m->x, rows)"
+        "model/kd_head.c",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, config->p_after);",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, 0);",
     ),
-    Mutant("model/kd_bert_backward.c", "layout->vector[t] + l * layout->vector_stride", "layout->vector[t]"),
     Mutant(
-        "model/kd_bert_forward.c",
-        "x + ((ptrdiff_t)run->batch.starts[b] - span->t0) * C",
-        "x + (ptrdiff_t)run->batch.starts[b] * C",
+        "model/kd_head.c",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, config->p_before);",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, 0);",
     ),
+    Mutant("model/kd_map.c", "pick == KD_PICK_ALL ? span->t0 : span->b0", "pick == KD_PICK_ALL ? span->b0 : span->b0"),
+    Mutant(
+        "arithmetic/kd_kernels.inc",
+        "vf_store_n(slope + i, 1.0f - t * t, m);",
+        "vf_store_n(slope + i, 1.0f + t * t, m);",
+    ),
+    # ---- taps
+    Mutant("model/kd_tap.c", "memcpy(tap->out + span->t0 * width, rows", "memcpy(tap->out + span->b0 * width, rows"),
+    Mutant("model/kd_tap.c", "kernels->add(d, tap->gradient + span->t0 * width", "kernels->add(d, tap->gradient"),
+    Mutant(
+        "model/kd_tap.c", "const ptrdiff_t before = H * squares(span->batch, span->b0);", "const ptrdiff_t before = 0;"
+    ),
+    Mutant(
+        "model/kd_tap.c", "tap->layer == layer + 1 : tap->layer == layer", "tap->layer == layer : tap->layer == layer"
+    ),
+    Mutant("model/kd_tap.c", "scores.gradient += scores.gradient ? H * n * n : 0;", "scores.gradient += 0;"),
+    Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layers, dx, &span, C);", "KD_TAP_HIDDEN, layers + 9, dx, &span, C);"),
+    Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layer, dx, &span, C);", "KD_TAP_HIDDEN, layer + 9, dx, &span, C);"),
+    Mutant(
+        "model/kd_layer.c",
+        "taps, KD_TAP_KEY, layer, view->k, span, A);\n    kd_tap_add",
+        "taps, KD_TAP_KEY, layer, view->v, span, A);\n    kd_tap_add",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "dscores + (head * n + q0 + i) * n, scale, n);",
+        "dscores + (head * n + q0 + i) * n, 1, n);",
+    ),
+    Mutant(
+        "layers/kd_attention.c", "kernels->scale(scores, scale, count * n);", "kernels->scale(scores, 1, count * n);"
+    ),
+    Mutant("layers/kd_attention.c", "scores + (head * n + q0) * n", "scores + head * n * n"),
     # ---- losses
     Mutant("learning/kd_loss.c", "return top / temperature + log(sum);", "return top / temperature - log(sum);"),
     Mutant("learning/kd_loss.c", "row->soft += T * T * p * (log_p - log_q);", "row->soft += T * p * (log_p - log_q);"),
