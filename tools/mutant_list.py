@@ -90,11 +90,6 @@ MUTANTS = [
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) + vf_load_n(c + i, m)",
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) - vf_load_n(c + i, m)",
     ),
-    Mutant(
-        "arithmetic/kd_kernels.inc",
-        "vf_store_n(slope + i, 1.0f - t * t, m);",
-        "vf_store_n(slope + i, 1.0f + t * t, m);",
-    ),
     Mutant("arithmetic/kd_kernels.inc", "sum += v * v;", "sum += v;"),
     Mutant(
         "arithmetic/kd_kernels.inc",
