@@ -24,8 +24,10 @@ from kdistill.system.progress import Progress
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.checkpoint import save_checkpoint, save_model
 from kdistill.train.evaluate import predict
+from kdistill.train.loop import training_step
+from kdistill.train.objective import BatchLoss
+from kdistill.train.plan import EpochPlan
 from kdistill.train.state import TrainerState
-from kdistill.train.step import EpochPlan, training_step
 
 from . import common
 from .whole_job import first_rows
@@ -89,8 +91,8 @@ class Run:
         for rows in self._steps():
             training_step(
                 self.optimizer, self.dataset, rows, batch_size=BATCH_SIZE, max_grad_norm=1.0,
-                compute_loss=lambda logits, labels, micro: kd.distillation_loss(
-                    logits, self.soft[micro], labels, alpha=0.5, temperature=4.0
+                loss=lambda logits, labels, micro: BatchLoss(
+                    *kd.distillation_loss(logits, self.soft[micro], labels, alpha=0.5, temperature=4.0), []
                 ),
                 on_event=lambda event: None,
             )  # fmt: skip

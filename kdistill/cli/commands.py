@@ -20,9 +20,8 @@ from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..distill import cache as teacher_cache
-from ..distill_trainer import DistillationTrainer, is_unnamed
 from ..hub import public_name
-from ..models.config import BertConfig, shape_of
+from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import BertForSequenceClassification
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write, read_json_object
@@ -33,11 +32,12 @@ from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.evaluate import encode_for, name_of
-from ..trainer import Trainer
+from ..train.recipe import Provenance
+from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .options import SEARCH_OPTIONS
 from .report import report
-from .task import TaskOptions, compute_metrics_of, labels_to_learn, stated
+from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
 
 __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
 
@@ -73,16 +73,16 @@ def finetune(options: Namespace) -> Figures:
         compute_metrics=compute_metrics_of(model.config, train, _task(options), args),
         eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, model.config, args, options),
         processing_class=tokenizer,
+        provenance=_provenance(options, started_from=options.model),
     )
-    return _train(trainer, options, started_from=options.model)
+    return _train(trainer, options)
 
 
 def distill(options: Namespace) -> Figures:
     """Train `--student` on the labels and on the probabilities that `--teacher` gives to them."""
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
-    started_from = None if shape_of(options.student) else options.student
-    return _train(_distillation_trainer(options, args), options, started_from=started_from)
+    return _train(_distillation_trainer(options, args), options)
 
 
 def search(options: Namespace) -> Figures:
@@ -108,7 +108,7 @@ def _distillation_trainer(
 ) -> DistillationTrainer:
     """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
     teacher = BertForSequenceClassification.from_pretrained(options.teacher)
-    teacher.config = stated(teacher.config, _task(options), "the teacher")
+    teacher.config = with_problem_type(teacher.config, _task(options), "the teacher")
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
     shape = shape_of(options.student)
@@ -121,7 +121,7 @@ def _distillation_trainer(
         train = _dataset(options.train, tokenizer, config, args, options)
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
         student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
-    trainer = DistillationTrainer(
+    return DistillationTrainer(
         None if for_search else student,
         args,
         model_init=partial(copy.deepcopy, student) if for_search else None,
@@ -131,9 +131,8 @@ def _distillation_trainer(
         compute_metrics=compute_metrics_of(teacher.config, train, _task(options), args),
         eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
         processing_class=tokenizer,
+        provenance=_provenance(options, started_from=options.student if shape is None else None),
     )
-    trainer.teacher_name = public_name(options.teacher)
-    return trainer
 
 
 def evaluate(options: Namespace) -> Figures:
@@ -289,16 +288,25 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = BertForSequenceClassification.from_pretrained(options.model)
-    model.config = stated(model.config, _task(options), "the model")
+    model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
     trainer = Trainer(model, args, processing_class=tokenizer)
     return trainer, _dataset(options.data, tokenizer, model.config, args, options)
 
 
-def _train(trainer: Trainer, options: Namespace, *, started_from: str | None) -> Figures:
-    trainer.started_from = None if started_from is None else public_name(started_from)
-    trainer.data_names = {"train": name_of(options.train), "eval": name_of(options.eval)}
-    trainer.command = f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}"
+def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
+    """What the model card calls what the options name, and the command that repeats the run."""
+    teacher: str | None = getattr(options, "teacher", None)
+    return Provenance(
+        started_from=None if started_from is None else public_name(started_from),
+        teacher=None if teacher is None else public_name(teacher),
+        train=name_of(options.train),
+        eval=name_of(options.eval),
+        command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
+    )
+
+
+def _train(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
-from ..distill_trainer import DistillationTrainer
 from ..hub import public_name
 from ..models.config import shape_of
 from ..models.model import BertForSequenceClassification
@@ -17,7 +16,8 @@ from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.evaluate import encode_for, name_of
-from ..trainer import Trainer
+from ..train.recipe import Provenance
+from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
@@ -66,29 +66,35 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         columns = {column: inputs.get(column) for column in _COLUMNS}
         return None if inputs[name] is None else encode_for(model.config, inputs[name], tokenizer, args, **columns)
 
+    start, teacher = inputs["student"], inputs["teacher"]
+    provenance = Provenance(
+        started_from=None if start is None or shape_of(start) else public_name(start),
+        teacher=None if teacher is None else public_name(teacher),
+        **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
+    )
     if "alpha" in saved:
-        if inputs["teacher"] is None:
+        if teacher is None:
             raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
-        teacher = BertForSequenceClassification.from_pretrained(inputs["teacher"])
-        taught = DistillationTrainer(
+        trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=teacher,
+            teacher_model=BertForSequenceClassification.from_pretrained(teacher),
             train_dataset=encoded("train"),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,
+            provenance=provenance,
         )
-        taught.teacher_name = public_name(inputs["teacher"])
-        trainer: Trainer = taught
     else:
         args = TrainingArguments(**saved)
         trainer = Trainer(
-            model, args, train_dataset=encoded("train"), eval_dataset=encoded("eval"), processing_class=tokenizer
+            model,
+            args,
+            train_dataset=encoded("train"),
+            eval_dataset=encoded("eval"),
+            processing_class=tokenizer,
+            provenance=provenance,
         )
-    trainer.data_names = {name: name_of(inputs[name]) for name in ("train", "eval", "holdout")}
-    start = inputs["student"]
-    trainer.started_from = None if start is None or shape_of(start) else public_name(start)
     trainer.load_finished_run()
     return trainer, encoded("holdout")
 

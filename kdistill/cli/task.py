@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
-from ..distill_trainer import is_unnamed
-from ..models.config import BertConfig
+from ..models.config import BertConfig, is_unnamed
 from ..tasks.registry import choose_metrics, task_for
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
@@ -23,7 +22,7 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
-def stated(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:
@@ -100,7 +99,7 @@ def compute_metrics_of(
     task = task_for(config, dataset.labels)
     names = [name.strip() for name in options.metrics.split(",")] if options.metrics is not None else []
     if args is not None and args.eval_strategy != "no":
-        args.settle_best_metric(config.is_regression)
+        args.settle_best_metric(task.best_metric)
         best = args.metric_for_best_model.removeprefix("eval_")
         if best not in (*task.default_metrics, "loss", "n"):
             if best not in task.metrics:

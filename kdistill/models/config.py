@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from numpy.typing import NDArray
-
 from ..hub import resolve
-from ..losses.problem_types import PROBLEM_TYPES, REGRESSION, deduced_problem_type
+from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import atomic_write, read_json_object
 from ..system.names import did_you_mean
 
@@ -96,11 +94,6 @@ class BertConfig:
         """The number of classes."""
         return len(self.id2label)
 
-    @property
-    def is_regression(self) -> bool:
-        """Whether the problem is a regression: by `problem_type`, or one output without one, as in transformers."""
-        return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the configuration that a parsed config.json describes; absent fields take their defaults.
@@ -162,14 +155,6 @@ class BertConfig:
         Path(directory).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         atomic_write(Path(directory) / CONFIG_FILE, text.encode())
-
-    def problem_type_of(self, labels: NDArray[Any]) -> str:
-        """Return `problem_type`, or if it is None the one that transformers deduces from the labels.
-
-        One output means regression; several outputs mean single_label_classification for labels of an integer dtype and
-        multi_label_classification for any other.
-        """
-        return self.problem_type or deduced_problem_type(self.num_labels, labels)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""
@@ -316,3 +301,8 @@ def shape_of(name: str) -> dict[str, int] | None:
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
+
+
+def is_unnamed(id2label: Mapping[int, str]) -> bool:
+    """Return whether the labels have no names but the defaults LABEL_0, LABEL_1, ..."""
+    return all(name == f"LABEL_{index}" for index, name in id2label.items())

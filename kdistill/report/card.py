@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..system.files import atomic_write
 from ..system.progress import format_duration
 from ..system.threads import show_config
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
-from .measure import cpu_name
+from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
-from .report import Comparison, DataFacts, Holdout, Measured, Report, spreads
+from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
 CARD_FILE = "README.md"
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
+
+
+def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
+    """Measure the subject, write its model card README.md into `directory` and return the figures.
+
+    Raises what `measure.make_report` raises, and warns as it does.
+    """
+    report, path = make_report(subject, questions), directory / CARD_FILE
+    atomic_write(path, model_card(report, metadata).encode())
+    return report.figures() | {"model_card": str(path)}
 
 
 def model_card(report: Report, metadata: CardMetadata) -> str:

@@ -52,7 +52,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
 
 def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
     """Raise `ValueError` unless `run` has the training rows of `state` and a model of the shape of `config`."""
-    if _rows_of(run.state) != _rows_of(state):
+    if run.state.trained_on.get("data") != state.trained_on.get("data"):
         raise ValueError(f"the run {run.name!r} was trained on other rows than this one; only like can be compared")
     for field in _SHAPE:
         theirs, ours = getattr(run.model.config, field), getattr(config, field)
@@ -64,8 +64,3 @@ def differences(run: FinishedRun, args: TrainingArguments, but: Collection[str])
     """Return (in `run`, in `args`) of arguments that differ and affect the result, by name, except those in `but`."""
     changed = changed_arguments(run.state.args, args)
     return {name: values for name, values in changed.items() if name not in but}
-
-
-def _rows_of(state: TrainerState) -> str:
-    """Return the hash of the training rows, the first word of `trained_on`; the teacher's hash is the second."""
-    return state.trained_on.partition(" ")[0]

@@ -53,7 +53,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
     measured = teacher = None
     without_teacher, seeds = [], {}
     if rows is not None:
-        taught = None if subject.teacher is None else subject.teacher.logits(rows)
+        taught = subject.teacher_logits(rows)
         measured = _measured_run(subject, subject.model, rows, taught)
         measured = replace(measured, scores=measured.scores | _own_scores(subject.results, measured))
         teacher = None if taught is None else _measured(taught, rows.labels, subject.task)
@@ -163,7 +163,7 @@ def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
         if overlap is not None:
             shared |= overlap.shared
             _warn_of_shared_text(name, what, overlap.shared)
-    taught = None if subject.teacher is None else subject.teacher.logits(rows)
+    taught = subject.teacher_logits(rows)
     apart = None
     if shared.any() and (labelled & ~shared).any():
         places = np.flatnonzero(~shared)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from .report import Report
 
@@ -24,6 +25,21 @@ class CardMetadata:
     license: str | None = None
     tags: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        language: str | Sequence[str] | None,
+        license: str | None,
+        tags: str | Sequence[str] | None,
+        datasets: str | Sequence[str] | None,
+    ) -> Self:
+        """Return the metadata of values that may be one, several or None."""
+        return cls(_as_tuple(language), license, _as_tuple(tags), _as_tuple(datasets))
+
+
+def _as_tuple(values: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values or ())
 
 
 def header(report: Report, metadata: CardMetadata) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +15,18 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.overlap import Overlap
+from ..distill.objective import Distillation
+from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
 from ..metrics.prediction import Logits
+from ..models.checkpoint import WEIGHTS_FILES
 from ..models.model import BertForSequenceClassification
 from ..tasks.base import Task
 from ..tasks.registry import task_for
-from ..train.arguments import TrainingArguments
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.recipe import Recipe
 from ..train.state import TrainerState
 from .assessment import Interval, McNemar, Spread, spread
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A teacher: its name, its model, and a function that gives its logits for a data set, float32 (rows, labels)."""
-
-    name: str
-    model: BertForSequenceClassification
-    logits: Callable[[Dataset], Logits]
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,36 @@ class Subject:
     results: Mapping[str, float]
     file_bytes: int | None
 
+    @classmethod
+    def of_run(cls, name: str, recipe: Recipe, state: TrainerState, results: Mapping[str, float]) -> Self:
+        """Return the finished run of `recipe` as the subject of a report that calls it `name`."""
+        weights = Path(recipe.args.output_dir, WEIGHTS_FILES[0])
+        return cls(
+            name=name,
+            started_from=recipe.provenance.started_from,
+            model=recipe.model,
+            args=recipe.args,
+            state=state,
+            train=recipe.train_dataset,
+            eval=recipe.eval_dataset,
+            data_names=recipe.provenance.data_names(),
+            teacher=recipe.objective.teacher if isinstance(recipe.objective, Distillation) else None,
+            results=results,
+            file_bytes=weights.stat().st_size if weights.is_file() else None,
+        )
+
     @property
     def task(self) -> Task:
         """The task of the model on its evaluation rows, or else its training rows."""
         rows = self.eval if self.eval is not None else self.train
         return task_for(self.model.config, None if rows is None else rows.labels)
+
+    def teacher_logits(self, rows: Dataset) -> Logits | None:
+        """Return the teacher's logits for the rows, float32 (rows, labels); None without a teacher."""
+        if self.teacher is None:
+            return None
+        assert isinstance(self.args, DistillationTrainingArguments)
+        return self.teacher.logits(rows, self.args)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class TrialCallback(TrainerCallback):
         objective = float(self.compute_objective(kwargs["metrics"]))
         self.objectives[state.global_step] = objective
         self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
-        if state.place < state.max_steps and self.trial.should_prune():
+        if state.steps_passed < state.max_steps and self.trial.should_prune():
             raise import_optuna().TrialPruned
 
 

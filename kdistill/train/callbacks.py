@@ -114,10 +114,15 @@ class TrainerCallback:
 
 
 class CallbackHandler:
-    """The callbacks of one trainer, in the order of their calls."""
+    """The callbacks of one trainer, in the order of their calls.
+
+    Attributes:
+        control: the control as the latest call left it.
+    """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = [_instance(callback) for callback in callbacks]
+        self.control = TrainerControl()
 
     def add(self, callback: Callback) -> None:
         """Append a callback; a class is instantiated."""
@@ -135,15 +140,14 @@ class CallbackHandler:
         """Return a handler for another run, with shallow copies of the callbacks."""
         return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
 
-    def call(
-        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        """Call `event` of each callback that has it, and return the control that results."""
+    def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
+        """Call `event` of each callback that has it; a control that one returns replaces the present one."""
+        control = self.control
         for callback in self.callbacks:
             method = getattr(callback, event, None)
             if method is not None:
                 control = method(args, state, control, **kwargs) or control
-        return control
+        self.control = control
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
         """Return the states of the callbacks that have one, by class name, in the order of the callbacks."""
@@ -167,6 +171,23 @@ class CallbackHandler:
         )
 
 
+class Events:
+    """Calls the callbacks of one run and shows them its arguments, its state and, by keyword, what else is given."""
+
+    def __init__(self, handler: CallbackHandler, args: TrainingArguments, state: TrainerState, **shown: Any) -> None:
+        self.handler = handler
+        self._args, self._state, self._shown = args, state, shown
+
+    @property
+    def control(self) -> TrainerControl:
+        """What is to be done next, as the callbacks left it."""
+        return self.handler.control
+
+    def __call__(self, event: str, **kwargs: Any) -> None:
+        """Call `event` of all callbacks."""
+        self.handler.call(event, self._args, self._state, **self._shown, **kwargs)
+
+
 def _instance(callback: Callback) -> Callback:
     return callback() if isinstance(callback, type) else callback
 
@@ -177,7 +198,7 @@ class DefaultFlowCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Apply strategies by steps. After the last step everything is due."""
         step = state.global_step
-        last = state.place >= state.max_steps
+        last = state.steps_passed >= state.max_steps
         control.should_training_stop |= last
 
         def is_due(strategy: str, every: int) -> bool:

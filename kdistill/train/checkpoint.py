@@ -116,7 +116,7 @@ def load_finished_run(
     if not (directory / STATE_FILE).exists():
         return None
     saved = TrainerState.load(directory)
-    if saved.place < max_steps and not (saved.stopped and saved.max_steps == max_steps):
+    if not saved.is_finished(max_steps):
         return None
     check_same_run(saved, args, initial)
     load_weights(directory, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
@@ -63,8 +64,9 @@ class TrainerState:
     `logged_step`, and how many of these steps had it."""
     train_runtime: float = 0.0
     """Seconds of training so far, in all the processes that the run took."""
-    trained_on: str = ""
-    """Hash of the encoded training rows (and of the teacher's weights): a run is resumed on these only."""
+    trained_on: dict[str, str] = field(default_factory=dict)
+    """Hashes of the encoded training rows ("data") and of the teacher's weights ("teacher"), where there is one: a run
+    is resumed on these only."""
     evaluated_on: str = ""
     """Hash of the encoded evaluation rows, empty without any: evaluations of a run are of the same rows."""
     stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -75,12 +77,12 @@ class TrainerState:
     is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
 
     @property
-    def place(self) -> int:
-        """Steps that lie behind the run: those done and those skipped."""
+    def steps_passed(self) -> int:
+        """Optimiser steps done or skipped; a resumed run continues from here."""
         return self.global_step + self.skipped_steps
 
-    def plan(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
-        """Take in how long the run is to be, and the intervals that follow."""
+    def set_length(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
+        """Set how long the run is to be, and the intervals that follow."""
         self.stopped = self.stopped and self.max_steps == max_steps
         self.max_steps, self.args = max_steps, args.to_dict()
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
@@ -88,16 +90,25 @@ class TrainerState:
         self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
         self.save_steps = whole_steps(args.save_steps, max_steps)
 
-    def add_part(self, name: str, mean: float) -> None:
-        """Take in a part of the loss, the mean over the rows of a step."""
-        self.part_sums[name] = self.part_sums.get(name, 0.0) + mean
-        self.part_steps[name] = self.part_steps.get(name, 0) + 1
+    def add_step(self, loss: float, parts: Mapping[str, float]) -> None:
+        """Count a step: its mean loss, and the mean of each part of the loss by name."""
+        self.total_loss += loss
+        for name, mean in parts.items():
+            self.part_sums[name] = self.part_sums.get(name, 0.0) + mean
+            self.part_steps[name] = self.part_steps.get(name, 0) + 1
+        self.global_step += 1
 
-    def take_parts(self) -> dict[str, float]:
-        """The mean of each part over the steps since the last call."""
-        means = {name: total / self.part_steps[name] for name, total in self.part_sums.items()}
+    def mean_losses_since_log(self) -> dict[str, float]:
+        """Return the mean loss and the means of its parts over the steps since the last call, by the logged names."""
+        loss = (self.total_loss - self.logged_loss) / (self.global_step - self.logged_step)
+        parts = {name: total / self.part_steps[name] for name, total in self.part_sums.items()}
         self.part_sums, self.part_steps = {}, {}
-        return means
+        self.logged_step, self.logged_loss = self.global_step, self.total_loss
+        return {"loss": loss, **parts}
+
+    def is_finished(self, max_steps: int) -> bool:
+        """Return whether a run of `max_steps` has ended: all steps are passed, or a callback stopped it."""
+        return self.steps_passed >= max_steps or (self.stopped and self.max_steps == max_steps)
 
     def save(self, directory: Path) -> None:
         """Write `trainer_state.json` into `directory`, atomically."""
@@ -110,6 +121,8 @@ class TrainerState:
         Raises `ValueError` for one that another program or version wrote.
         """
         stored = read_json_object(directory / STATE_FILE)
+        if isinstance(stored.get("trained_on"), str):
+            stored["trained_on"] = _fingerprint_in_words(stored["trained_on"])
         expected = {field.name for field in fields(cls)}
         if set(stored) != expected:
             different = ", ".join(sorted(set(stored) ^ expected))
@@ -147,6 +160,11 @@ class TrainerState:
         if better:
             self.best_metric, self.best_global_step = metric, self.global_step
         return better
+
+
+def _fingerprint_in_words(words: str) -> dict[str, str]:
+    """Return `trained_on` as kdistill wrote it at first: the hash of the rows, a space, and that of the teacher."""
+    return dict(zip(("data", "teacher"), words.split(), strict=False))
 
 
 def is_curve(name: str) -> bool:

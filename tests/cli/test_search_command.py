@@ -15,13 +15,13 @@ import pytest
 from support.paths import TESTS
 from support.small_run import write_model, write_rows
 
-from kdistill import trainer_base
+from kdistill import trainers
 from kdistill.cli import main as cli
 from kdistill.cli.command_line import parse
 from kdistill.cli.options import SEARCH_OPTIONS
 from kdistill.search.study import open_journal
 from kdistill.train.callbacks import TrainerCallback
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
@@ -129,7 +129,7 @@ def signalled(number: int) -> None:
                 os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    trainer_base.default_callbacks = lambda args: [Signal()]
+    trainers.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(["search", *INPUTS, *QUICK, "--n-trials", "4", "--json"]))
 
 

@@ -15,7 +15,7 @@ from kdistill.cli import main as cli
 from kdistill.cli.task import TaskOptions, labels_to_learn
 from kdistill.data.columns import read_rows
 from kdistill.train.arguments import TrainingArguments
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 QUICK = ["--num-train-epochs", "2", "--per-device-train-batch-size", "8", "--learning-rate", "0.01", "--json"]
 NAMES = ("long", "praise", "verb")

@@ -16,14 +16,13 @@ from kdistill.data.augmentation import TokenKinds, augmented
 from kdistill.data.dataset import Dataset
 from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.losses.teacher import distillation_loss
 from kdistill.models.initialization import WORD_EMBEDDINGS
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.optim import AdamW, clip_grad_norm_
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 
 def arguments(directory: Path, **changes: Any) -> DistillationTrainingArguments:

@@ -18,7 +18,7 @@ from support.small_run import run_fields, small_dataset, small_model
 
 import kdistill as kd
 from kdistill.search.study import BestRun
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 ROWS = 28
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages

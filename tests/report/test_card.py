@@ -12,10 +12,9 @@ from support.card_reading import row_of
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.dataset import Dataset
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 TRAIN, EVAL = small_dataset(48), small_dataset(20, seed=1)
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")

@@ -12,12 +12,12 @@ from support.small_run import run_fields, sentences, small_dataset, small_model,
 from support.small_search import SPACE, distillation_trainer, eval_loss, reports, search, states, student
 
 import kdistill as kd
-from kdistill import trainer_base
-from kdistill.distill_trainer import DistillationTrainer
+from kdistill import trainers
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.search.study import open_journal
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback
+from kdistill.trainers import DistillationTrainer
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
@@ -82,13 +82,13 @@ def test_the_cores_are_split_and_trials_run_at_once(tmp_path: Path) -> None:
 
 def test_rows_are_tokenised_and_the_teacher_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[Any] = []
-    encode = trainer_base.encode_for
+    encode = trainers.encode_for
 
     def noting(config, source, *rest, **columns):
         sources.append(source)
         return encode(config, source, *rest, **columns)
 
-    monkeypatch.setattr(trainer_base, "encode_for", noting)
+    monkeypatch.setattr(trainers, "encode_for", noting)
     model = write_model(tmp_path / "teacher", 7)
     teacher, tokenizer = BertForSequenceClassification.from_pretrained(model), kd.AutoTokenizer.from_pretrained(model)
     rows = [{"sentence": text, "label": label} for text, label in sentences(40)]
@@ -98,7 +98,7 @@ def test_rows_are_tokenised_and_the_teacher_runs_once(tmp_path: Path, monkeypatc
 
     class Watch(DistillationTrainer):
         def compute_loss(self, logits, labels, rows):
-            seen.append((id(self.train_dataset.ids), id(self._teacher_logits)))
+            seen.append((id(self.train_dataset.ids), id(self.objective.teacher_logits)))
             return super().compute_loss(logits, labels, rows)
 
     args = DistillationTrainingArguments(**run_fields(tmp_path, {"teacher_cache": False}))

@@ -18,7 +18,7 @@ import kdistill as kd
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
@@ -134,7 +134,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_comes_later(tmp_path: Path) -> N
 def test_complete_study_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = search(distillation_trainer(tmp_path))
     trainer = distillation_trainer(tmp_path)
-    monkeypatch.setattr(trainer, "_prepare", lambda dataset: pytest.fail("the teacher is asked"))
+    monkeypatch.setattr(trainer.objective, "prepare", lambda *_: pytest.fail("the teacher is asked"))
     assert search(trainer) == best
 
 

@@ -15,8 +15,9 @@ import pytest
 from kdistill.losses.teacher import distillation_loss
 from kdistill.system import memory
 from kdistill.system.threads import set_num_threads
+from kdistill.train.loop import StepResult, training_step
+from kdistill.train.objective import BatchLoss
 from kdistill.train.optim import AdamW, clip_grad_norm_
-from kdistill.train.step import training_step
 from support.small_run import small_dataset, small_model
 
 shim = ctypes.CDLL(None)
@@ -48,14 +49,14 @@ class Run:
         self.optimizer.load_state_dict({"step": 1000, "m": moments, "v": moments})
         self.model.optimizer_step = 1000
 
-    def step(self, number: int) -> tuple[float, float]:
+    def step(self, number: int) -> StepResult:
         return training_step(
             self.optimizer,
             DATASET,
             np.arange(number % 3, ROWS, 2),
             batch_size=16,
             max_grad_norm=1.0,
-            compute_loss=lambda logits, labels, rows: distillation_loss(logits, TEACHER_LOGITS[rows], labels),
+            loss=lambda logits, labels, rows: BatchLoss(*distillation_loss(logits, TEACHER_LOGITS[rows], labels), []),
             on_event=lambda name: None,
         )
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.trainers import DistillationTrainer
 from support.paths import TESTS
 from support.small_run import small_dataset, small_model
 

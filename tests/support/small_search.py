@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.search.study import BestRun
 from kdistill.train.arguments import DistillationTrainingArguments
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 from support.small_run import run_fields, small_dataset, small_model
 
 SPACE = {

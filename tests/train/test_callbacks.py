@@ -16,7 +16,7 @@ from kdistill.metrics.prediction import EvalPrediction
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback, TrainerControl
 from kdistill.train.default_callbacks import ProgressCallback
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
 

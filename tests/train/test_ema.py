@@ -19,7 +19,7 @@ from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.optim import AdamW, averaged
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 DECAY = 0.98
 

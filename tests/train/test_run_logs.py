@@ -15,10 +15,9 @@ import pytest
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.labels import NO_LABEL
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
-from kdistill.trainer import Trainer
+from kdistill.trainers import DistillationTrainer, Trainer
 
 TRAIN, EVAL = small_dataset(32), small_dataset(12, seed=1)
 PARTS = ("loss", "hard_loss", "soft_loss", "grad_norm", "learning_rate")

@@ -26,7 +26,7 @@ from kdistill.train import publishing
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.train.optim import AdamW, clip_grad_norm_
-from kdistill.trainer import Trainer
+from kdistill.trainers import Trainer
 
 
 def arguments(directory: Path, **changes: Any) -> TrainingArguments:

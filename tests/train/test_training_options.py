@@ -13,12 +13,12 @@ import pytest
 from support.small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill.data.sampler import RandomSampler
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train import publishing
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
-from kdistill.trainer import Trainer
+from kdistill.train.recipe import Provenance
+from kdistill.trainers import DistillationTrainer, Trainer
 
 
 def run(directory: Path, rows: int = 32, callbacks: Any = None, **changes: Any) -> Trainer:
@@ -202,15 +202,13 @@ def test_run_name_and_logging_dir(tmp_path: Path) -> None:
 
 
 def test_command_is_left_beside_the_arguments(tmp_path: Path) -> None:
-    trainer = Trainer(
-        small_model(),
-        TrainingArguments(**run_fields(tmp_path, {"eval_strategy": "no"})),
-        train_dataset=small_dataset(8),
-    )
-    trainer.train()
+    args = TrainingArguments(**run_fields(tmp_path, {"eval_strategy": "no"}))
+    Trainer(small_model(), args, train_dataset=small_dataset(8)).train()
     assert not (tmp_path / "out" / "command.txt").exists()
-    trainer.command = "kdistill finetune"
-    trainer.args.overwrite_output_dir = True
+    args.overwrite_output_dir = True
+    provenance = Provenance(command="kdistill finetune")
+    trainer = Trainer(small_model(), args, train_dataset=small_dataset(8), provenance=provenance)
+    assert trainer.command == "kdistill finetune"
     trainer.train()
     assert (tmp_path / "out" / "command.txt").read_text() == "kdistill finetune\n"
     assert json.loads((tmp_path / "out" / "training_args.json").read_text())["overwrite_output_dir"] is True

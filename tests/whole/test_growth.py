@@ -11,8 +11,9 @@ STEPS = """
 import numpy as np
 from support.small_run import small_dataset, small_model
 from kdistill.losses.labels import cross_entropy
+from kdistill.train.loop import training_step
+from kdistill.train.objective import BatchLoss
 from kdistill.train.optim import AdamW
-from kdistill.train.step import training_step
 from test_growth import resident_bytes
 
 model, dataset = small_model(), small_dataset(64)
@@ -22,7 +23,7 @@ def steps(n):
     for step in range(n):
         rows = np.arange(step % 7, 64, 9)
         training_step(optimizer, dataset, rows, batch_size=8, max_grad_norm=1.0, on_event=lambda name: None,
-                      compute_loss=lambda logits, labels, rows: cross_entropy(logits, labels))
+                      loss=lambda logits, labels, rows: BatchLoss(*cross_entropy(logits, labels), []))
 
 steps(500)
 before = resident_bytes()

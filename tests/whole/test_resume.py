@@ -12,13 +12,13 @@ import pytest
 from support.resumable_run import LAST_STEP, ROWS, result, run_python, trainer
 from support.small_run import small_dataset, write_model, write_rows
 
-from kdistill import trainer_base
+from kdistill import trainers
 from kdistill.cli import main as cli
 from kdistill.distill import cache
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.train import directory as run_directory
 from kdistill.train.callbacks import TrainerCallback
+from kdistill.trainers import DistillationTrainer
 
 
 class Kill(TrainerCallback):
@@ -72,7 +72,7 @@ def signalled(options: list[str], number: int, where: str) -> None:
     if where == "save":
         signal_while_saving(3, number)
     else:
-        trainer_base.default_callbacks = lambda args: [Signal()]
+        trainers.default_callbacks = lambda args: [Signal()]
     sys.exit(cli.main(options))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model, weights
 
-from kdistill.distill_trainer import DistillationTrainer
 from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.trainers import DistillationTrainer
 
 PATIENCE = 120.0  # seconds until a trainer counts as hung
 

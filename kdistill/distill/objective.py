@@ -1,0 +1,118 @@
+"""`Distillation`: train a student on the labels and on a teacher's soft targets."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ..data.augmentation import TokenKinds, augmented
+from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
+from ..metrics.classification import accuracy, majority_share
+from ..metrics.prediction import Labels, Logits
+from ..models.config import BertConfig
+from ..models.initialization import WORD_EMBEDDINGS
+from ..tasks.base import Task
+from ..tasks.registry import task_for
+from ..text.tokenizer import BertTokenizer
+from ..train.arguments import DistillationTrainingArguments
+from ..train.objective import BatchLoss, LossPart, RunData
+from ..train.plan import RowIndices
+from .teachers import Teacher
+
+
+class Distillation:
+    """The loss of the labels and that of the teacher, mixed by `alpha`. An `Objective`.
+
+    Rows without a label learn from the teacher alone (alpha 0).
+
+    Attributes:
+        teacher: the teacher.
+        teacher_logits: its logits for the training rows, float32 (rows, num_labels); `prepare` makes them.
+    """
+
+    needs_labels = False
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self.teacher_logits: Logits = np.zeros((0, teacher.model.config.num_labels), np.float32)
+
+    def adapt(self, config: BertConfig) -> BertConfig:
+        """Return the student's config with the teacher's problem type, where it states none itself.
+
+        Raises:
+            ValueError: it states another one.
+        """
+        theirs, ours = self.teacher.model.config.problem_type, config.problem_type
+        if theirs not in (None, ours) and ours is not None:
+            raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
+        return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
+
+    def rows_to_learn_from(
+        self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: BertTokenizer | None
+    ) -> Dataset:
+        """Return the rows, followed by the views of them that `args.augment` asks for.
+
+        Raises:
+            ValueError: there is no tokenizer to make views with.
+        """
+        if not args.augment:
+            return dataset
+        if tokenizer is None:
+            raise ValueError(
+                f"augment is {args.augment} and processing_class is None; expected the tokenizer, which says what a "
+                "word is"
+            )
+        words = self.teacher.model.parameters[WORD_EMBEDDINGS]
+        kinds = TokenKinds.of(tokenizer, len(words))
+        return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return the hash of the teacher's weights."""
+        return {"teacher": self.teacher.fingerprint()}
+
+    def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
+        """Ask the teacher for its logits of all rows, and warn where it is no better than the most frequent label."""
+        self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
+        measured_on = data.train
+        if data.eval is not None:
+            measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
+        self.teacher.model.release()
+        labels = measured_on.labels
+        if not task_for(config, labels).one_label or not labelled_rows(labels).any():
+            return
+        measured, majority = accuracy(logits, labels), majority_share(labels)
+        if data.eval is not None:
+            self.teacher.accuracy = measured
+        if measured <= majority:
+            warnings.warn(
+                f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
+                f"({majority:.4f}): the student has nothing to learn from it",
+                stacklevel=4,
+            )
+
+    def figures(self) -> dict[str, float]:
+        """Return the teacher's accuracy on the evaluation rows, if it has been measured."""
+        return {} if self.teacher.accuracy is None else {"teacher_accuracy": self.teacher.accuracy}
+
+    def __call__(
+        self,
+        logits: Logits,
+        labels: Labels,
+        rows: RowIndices,
+        *,
+        args: DistillationTrainingArguments,
+        task: Task,
+    ) -> BatchLoss:
+        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
+        parts = task.teacher_loss(
+            logits,
+            self.teacher_logits[rows],
+            labels,
+            alpha=args.alpha,
+            temperature=args.temperature,
+            label_smoothing=args.label_smoothing_factor,
+        )
+        hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
+        return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])

@@ -1,0 +1,110 @@
+"""`Teacher`: a frozen model whose logits a student learns."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..data.dataset import Dataset
+from ..metrics.prediction import Logits
+from ..models.config import BertConfig, is_unnamed
+from ..models.model import BertForSequenceClassification
+from ..system.progress import Progress
+from ..text.tokenizer import BertTokenizer
+from ..train.arguments import DistillationTrainingArguments
+from ..train.recipe import check_no_path
+from .cache import teacher_logits
+
+
+class Teacher:
+    """A model that teaches, and what a model card calls it.
+
+    Attributes:
+        model: the teacher, which `check_student` freezes.
+        name: what a model card calls it.
+        accuracy: on the evaluation rows; None where nothing has measured it.
+    """
+
+    def __init__(self, model: BertForSequenceClassification, name: str | None = None) -> None:
+        check_no_path("teacher_model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        self.model = model
+        self.name = "the teacher" if name is None else name
+        self.accuracy: float | None = None
+        self._kept: tuple[Dataset, Logits] | None = None
+
+    def logits(
+        self,
+        rows: Dataset,
+        args: DistillationTrainingArguments,
+        *,
+        what: str = "rows of the report",
+        keep: bool = False,
+    ) -> Logits:
+        """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
+
+        Args:
+            rows: the rows, in the order of the result.
+            args: whether to use the cache (`teacher_cache`) and to show progress (`disable_tqdm`).
+            what: what the progress bar calls the rows.
+            keep: remember the logits, in place of those kept before, so that a report on the same rows need not ask.
+
+        Raises:
+            FloatingPointError: logits are not finite.
+        """
+        if not keep and self._kept is not None and self._kept[0] is rows:
+            return self._kept[1]
+        with Progress(f"teacher, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
+            logits = teacher_logits(self.model, rows, progress=progress, enabled=args.teacher_cache)
+        if keep:
+            self._kept = rows, logits
+        return logits
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
+        return hashlib.sha256(self.model.flat_parameters.data).hexdigest()
+
+    def check_student(
+        self,
+        student: BertForSequenceClassification,
+        teacher_tokenizer: BertTokenizer | None,
+        student_tokenizer: BertTokenizer | None,
+    ) -> None:
+        """Freeze the teacher, once it is certain that the two read the same tokens and give the same labels.
+
+        Raises:
+            ValueError: they are one model, or differ in vocabulary or label map.
+        """
+        if self.model is student:
+            raise ValueError("teacher_model and model are the same object; expected two models")
+        _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
+        _check_label_maps(self.model.config, student.config)
+        self.model.freeze()
+
+
+def _check_vocabularies(
+    teacher: BertConfig,
+    student: BertConfig,
+    teacher_tokenizer: BertTokenizer | None,
+    student_tokenizer: BertTokenizer | None,
+) -> None:
+    """The two models read the same token ids, so these must mean the same."""
+    if teacher.vocab_size != student.vocab_size:
+        raise ValueError(
+            f"the teacher's vocabulary has {teacher.vocab_size} entries and the student's {student.vocab_size}; "
+            "expected the same vocabulary (BertForSequenceClassification.from_teacher makes a student that has it)"
+        )
+    if teacher_tokenizer is None or student_tokenizer is None:
+        return
+    theirs, ours = teacher_tokenizer.vocab, student_tokenizer.vocab
+    different = [token for token, index in theirs.items() if ours.get(token) != index]
+    if different or len(theirs) != len(ours):
+        example = f", for example in {different[0]!r}" if different else ""
+        raise ValueError(
+            f"the tokenizers of teacher and student differ in {len(different) or len(ours) - len(theirs)} "
+            f"entries{example}; expected the same vocabulary"
+        )
+
+
+def _check_label_maps(teacher: BertConfig, student: BertConfig) -> None:
+    theirs, ours = teacher.id2label, student.id2label
+    if len(theirs) != len(ours) or (theirs != ours and not is_unnamed(theirs) and not is_unnamed(ours)):
+        raise ValueError(f"the teacher's id2label is {theirs} and the student's {ours}; expected the same")

@@ -1,0 +1,168 @@
+"""The trials of a search: what its study is about, and what each trains: the recipe with other arguments."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..data.dataset import Dataset
+from ..system.progress import Progress
+from ..train.arguments import TrainingArguments
+from ..train.callbacks import CallbackHandler
+from ..train.default_callbacks import ProgressCallback
+from ..train.loop import best_metric
+from ..train.recipe import Recipe, require_labels
+from ..train.state import TrainerState
+from .search import Objective, Search, TrialCallback
+from .space import hyperparameter_space
+from .study import BestRun, SharedStudy
+
+# What users hand us need not be written for several threads.
+_ONE_MODEL_INIT = threading.Lock()
+
+
+class TrialTrainer(Protocol):
+    """Trains one recipe in memory. Its callbacks are those that it was made with."""
+
+    state: TrainerState
+
+    def train_without_files(self, dataset: Dataset) -> None:
+        """Train on these rows, from the beginning."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure the model on the evaluation rows; the callbacks see the metrics."""
+
+
+TrainerOf = Callable[[Recipe, CallbackHandler], TrialTrainer]
+
+
+class HyperparameterSearch:
+    """A search among variations of `recipe`.
+
+    Args:
+        recipe: what all trials have in common; `model_init` makes their models.
+        callbacks: each trial gets copies.
+        trainer_of: makes what trains a trial.
+        measure: evaluates the recipe's own model, to see before any work whether the objective can be computed.
+        compute_objective: (metrics) -> number; None is the metric that chooses the best model.
+        others: as `Trainer.hyperparameter_search` documents them.
+
+    Attributes:
+        study: Optuna's.
+
+    Raises:
+        ValueError: recipe, space or study do not fit.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        callbacks: CallbackHandler,
+        trainer_of: TrainerOf,
+        measure: Callable[[Dataset], dict[str, float]],
+        *,
+        hp_space: Any,
+        compute_objective: Objective | None,
+        n_trials: int,
+        direction: str | None,
+        hp_name: Callable[[Any], str] | None,
+        storage: Any,
+        study_name: str,
+        n_jobs: int,
+        pruner: Any,
+        sampler: Any,
+        timeout: float | None,
+        seed: int | None,
+    ) -> None:
+        args = recipe.args
+        if recipe.eval_dataset is None:
+            raise ValueError("eval_dataset is None; expected rows on which the trials are compared")
+        require_labels(recipe.eval_dataset)
+        self._recipe, self._callbacks, self._trainer_of, self._hp_name = recipe, callbacks, trainer_of, hp_name
+        self._dataset = recipe.rows_to_learn_from()
+        recipe.settle_problem_type(self._dataset)
+        space = hyperparameter_space(hp_space, args)
+        about = {
+            "training rows, or another teacher": " ".join(recipe.fingerprint(self._dataset).values()),
+            "evaluation rows": recipe.eval_dataset.fingerprint(),
+            "models": repr(recipe.model),
+            "objectives": args.metric_for_best_model if compute_objective is None else "compute_objective",
+        }
+        if compute_objective is None:
+            direction = direction or ("maximize" if args.greater_is_better else "minimize")
+            compute_objective = partial(best_metric, args=args)
+        self._compute_objective = compute_objective
+        float(compute_objective(measure(recipe.eval_dataset)))  # if it cannot, it shows here
+        self._study = SharedStudy(
+            study_name,
+            storage,
+            direction=direction or "minimize",
+            sampler=sampler,
+            pruner=pruner,
+            seed=args.seed if seed is None else seed,
+            about=about,
+            args=args,
+        )
+        self.study = self._study.study
+        self._search = Search(
+            self._study,
+            space,
+            self._run_trial,
+            n_trials=n_trials,
+            n_jobs=n_jobs,
+            timeout=timeout,
+            prepare=lambda: recipe.prepare(self._dataset),
+            progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
+        )
+
+    def run(self) -> BestRun:
+        """Work until the study is complete; return the best trial. `search_trials` becomes how many were scored."""
+        try:
+            return self._search.run()
+        finally:
+            # What is trained from now on is chosen by these rows.
+            self._recipe.args.search_trials = self._study.num_scored() or None
+
+    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> float:
+        """Train as `train` does, without files; return the objective of the weights that `train` would keep."""
+        recipe = self._recipe_of(trial, hyperparameters)
+        callback = TrialCallback(trial, self._compute_objective, stop)
+        callbacks = self._callbacks.copied()
+        callbacks.pop(ProgressCallback)
+        callbacks.add(callback)
+        trainer = self._trainer_of(recipe, callbacks)
+        trainer.train_without_files(self._dataset)
+        if trainer.state.global_step not in callback.objectives:
+            trainer.evaluate()
+        best = trainer.state.best_global_step if self._recipe.args.load_best_model_at_end else None
+        return callback.objectives[trainer.state.global_step if best is None else best]
+
+    def _recipe_of(self, trial: Any, hyperparameters: dict[str, Any]) -> Recipe:
+        """Return the recipe with the trial's arguments and a new model."""
+        name = self._hp_name(trial) if self._hp_name else f"run-{trial.number}"
+        args = _arguments_of_trial(self._recipe.args, name, hyperparameters)
+        with _ONE_MODEL_INIT:
+            model = self._recipe.new_model(trial)
+        if model is self._recipe.model:
+            raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
+        recipe = self._recipe.replace(args=args, model=model)
+        recipe.settle_problem_type(self._dataset)
+        return recipe
+
+
+def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, Any]) -> TrainingArguments:
+    args = copy.copy(common)
+    logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
+    own = {
+        "output_dir": str(Path(args.output_dir, name)),
+        "logging_dir": str(logs / name),  # side by side, for one tensorboard --logdir
+        "run_name": name,
+        "disable_tqdm": True,
+    }
+    for argument, value in {**own, **values}.items():
+        setattr(args, argument, value)
+    return args

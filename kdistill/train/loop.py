@@ -1,0 +1,229 @@
+"""The training loop: rows -> batch -> forward -> loss -> backward -> clip -> AdamW, then logs and evaluations."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..metrics.prediction import Labels, Logits
+from .arguments import TrainingArguments
+from .callbacks import Events
+from .objective import BatchLoss
+from .optim import AdamW, clip_grad_norm_
+from .plan import EpochPlan, RowIndices
+from .schedules import get_scheduler
+from .state import TrainerState
+
+MOST_ROWS_NAMED = 8
+LossFunction = Callable[[Logits, Labels, RowIndices], BatchLoss]
+"""(logits, labels, rows' places in the data) -> loss and gradient of a micro-batch. See `objective.Objective`."""
+
+
+class Checkpoints(Protocol):
+    """Where a training leaves what it can be resumed from."""
+
+    def save(self, optimizer: AdamW, state: TrainerState) -> None:
+        """Write a checkpoint."""
+
+
+class Training:
+    """The steps of a run that are left, and after each what is due: logs, evaluations, checkpoints.
+
+    Args:
+        optimizer: that of the model to train.
+        dataset: the training rows.
+        plan: which of them each step reads.
+        state: where the run stands; `run` carries it on.
+        args: the training arguments.
+        loss: of a micro-batch.
+        evaluate: measures the model and returns the metrics.
+        log: adds an entry to the log.
+        events: calls the callbacks, whose `control` says what is due.
+        checkpoints: None saves nothing, whoever asks for it.
+    """
+
+    def __init__(
+        self,
+        optimizer: AdamW,
+        dataset: Dataset,
+        plan: EpochPlan,
+        state: TrainerState,
+        args: TrainingArguments,
+        *,
+        loss: LossFunction,
+        evaluate: Callable[[], dict[str, float]] | None,
+        log: Callable[[dict[str, float]], None],
+        events: Events,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
+        self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
+        self._checkpoints = checkpoints
+
+    def run(self) -> None:
+        """Train to the end of the run, or until a callback stops it; the model then has its average, if there is one.
+
+        Raises FloatingPointError, which names step and rows, when loss or gradient are not finite; the parameters are
+        then as before the step.
+        """
+        state, args = self._state, self._args
+        schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
+        if args.eval_on_start and not state.steps_passed and self._evaluate is not None:
+            self._evaluate()
+        started = time.monotonic() - state.train_runtime
+        while state.steps_passed < state.max_steps and not (self._events.control.should_training_stop or state.stopped):
+            self._events.control.should_epoch_stop = False
+            self._events("on_epoch_begin")
+            for rows in self._plan.rows_of_epoch(*divmod(state.steps_passed, self._plan.steps_per_epoch)):
+                self._optimizer.lr = args.learning_rate * schedule(state.global_step)
+                grad_norm = self._step(rows)
+                state.train_runtime = time.monotonic() - started
+                if self._after_step(grad_norm):
+                    break
+        state.stopped = state.steps_passed < state.max_steps
+        self._optimizer.take_average()
+
+    def _step(self, rows: RowIndices) -> float:
+        """Do one step and count it. Returns the gradient's norm before clipping."""
+        self._events("on_step_begin")
+        try:
+            step = training_step(
+                self._optimizer,
+                self._dataset,
+                rows,
+                batch_size=self._args.per_device_train_batch_size,
+                max_grad_norm=self._args.max_grad_norm,
+                loss=self._loss,
+                on_event=self._events,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {self._state.global_step + 1}: {error}") from error
+        self._state.add_step(step.loss, step.parts)
+        return step.grad_norm
+
+    def _after_step(self, grad_norm: float) -> bool:
+        """Do what is due after a step. Returns whether the epoch is over."""
+        state, events, steps_per_epoch = self._state, self._events, self._plan.steps_per_epoch
+        state.epoch = state.steps_passed / steps_per_epoch
+        events("on_step_end")
+        if events.control.should_epoch_stop:
+            state.skipped_steps += -state.steps_passed % steps_per_epoch
+            state.epoch = state.steps_passed / steps_per_epoch
+        ends = events.control.should_training_stop or state.steps_passed % steps_per_epoch == 0
+        if ends:
+            events("on_epoch_end")
+        self._do_what_is_due(grad_norm)
+        if events.control.should_training_stop and not ends:  # an evaluation may have asked for it
+            events("on_epoch_end")
+            self._do_what_is_due(grad_norm)
+        return ends or events.control.should_training_stop
+
+    def _do_what_is_due(self, grad_norm: float) -> None:
+        state, args, events = self._state, self._args, self._events
+        if events.control.should_log and state.global_step > state.logged_step:
+            losses = state.mean_losses_since_log()
+            self._log({**losses, "grad_norm": grad_norm, "learning_rate": self._optimizer.lr})
+        if events.control.should_evaluate and self._evaluate is not None:
+            metric = best_metric(self._evaluate(), args)
+            is_best = state.take_if_better(metric, bool(args.greater_is_better))
+            if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
+                events.control.should_save = True
+        if events.control.should_save and self._checkpoints is not None:
+            state.stopped = events.control.should_training_stop and state.steps_passed < state.max_steps
+            state.stateful_callbacks = events.handler.states()
+            self._checkpoints.save(self._optimizer, state)
+            events("on_save")
+        events.control.should_log = events.control.should_evaluate = events.control.should_save = False
+
+
+def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
+    """Return the metric that `metric_for_best_model` names. Raises ValueError when the evaluation has none such."""
+    name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+    if name not in metrics:
+        raise ValueError(
+            f"metric_for_best_model is {args.metric_for_best_model!r}; the evaluation gives "
+            f"{', '.join(metrics)}; compute_metrics adds others (kdistill.choose_metrics)"
+        )
+    return metrics[name]
+
+
+class StepResult(NamedTuple):
+    """Mean loss over the rows of a step, the gradient's norm before clipping, and the means of the loss's parts."""
+
+    loss: float
+    grad_norm: float
+    parts: dict[str, float]
+
+
+def training_step(
+    optimizer: AdamW,
+    dataset: Dataset,
+    rows: RowIndices,
+    *,
+    batch_size: int,
+    max_grad_norm: float,
+    loss: LossFunction,
+    on_event: Callable[[str], object],
+) -> StepResult:
+    """Update the optimiser's model once from `rows`, in micro-batches of `batch_size`.
+
+    Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch. A
+    `max_grad_norm` of 0 clips nothing. `on_event` is called with the names of the callbacks' events inside of a step.
+
+    Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
+    before.
+    """
+    model, total = optimizer.model, 0.0
+    sums: dict[str, tuple[float, int]] = {}
+    for start in range(0, len(rows), batch_size):
+        micro = rows[start : start + batch_size]
+        share = len(micro) / len(rows)
+        batch, labels = dataset.batch(micro)
+        logits = model.forward(batch, train=True)
+        try:
+            found = loss(logits, labels, micro)
+        except FloatingPointError as error:
+            raise _not_finite("loss", _rows_without_finite_loss(loss, logits, labels, micro)) from error
+        model.backward(found.dlogits * np.float32(share))
+        total += share * found.loss
+        for name, mean, count in found.parts:
+            if count:
+                of_part, rows_before = sums.get(name, (0.0, 0))
+                sums[name] = (of_part + mean * count, rows_before + count)
+        if start + batch_size < len(rows):
+            on_event("on_substep_end")
+    grad_norm = clip_grad_norm_(model, max_grad_norm or math.inf)
+    if not math.isfinite(grad_norm):
+        raise _not_finite("gradient", rows)
+    result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
+    on_event("on_pre_optimizer_step")
+    optimizer.step()
+    on_event("on_optimizer_step")
+    optimizer.zero_grad()
+    return result  # made before the step: once the parameters have moved, nothing can fail for want of memory
+
+
+def _rows_without_finite_loss(loss: LossFunction, logits: Logits, labels: Labels, rows: RowIndices) -> RowIndices:
+    bad = []
+    for place in range(len(rows)):
+        one = slice(place, place + 1)
+        try:
+            loss(logits[one], labels[one], rows[one])
+        except FloatingPointError:
+            bad.append(place)
+    return rows[bad]
+
+
+def _not_finite(what: str, rows: RowIndices) -> FloatingPointError:
+    named = ", ".join(map(str, rows[:MOST_ROWS_NAMED]))
+    others = f" and {len(rows) - MOST_ROWS_NAMED} others" if len(rows) > MOST_ROWS_NAMED else ""
+    return FloatingPointError(
+        f"the {what} is not finite, from row{'s' * (len(rows) > 1)} {named}{others} of the training data "
+        "(the first is row 0). The parameters are those before this step; lower learning_rate, or look for NaN in the "
+        "weights that training began with"
+    )

@@ -1,0 +1,98 @@
+"""What a run trains its model for: the loss of each batch, and what must be there before the first one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from ..data.dataset import Dataset
+from ..metrics.prediction import Labels, Logits
+from ..models.config import BertConfig
+from ..tasks.base import Task
+from ..text.tokenizer import BertTokenizer
+from .arguments import TrainingArguments
+from .plan import RowIndices
+
+
+class LossPart(NamedTuple):
+    """A part of a loss: the name that it is logged under, and its mean over so many rows."""
+
+    name: str
+    mean: float
+    rows: int
+
+
+class BatchLoss(NamedTuple):
+    """The mean loss of a micro-batch, its gradient by the logits, (B, num_labels) float32, and its parts."""
+
+    loss: float
+    dlogits: Logits
+    parts: list[LossPart]
+
+
+class RunData(NamedTuple):
+    """The rows of a run: those that its steps read, and those that it is evaluated on."""
+
+    train: Dataset
+    eval: Dataset | None
+
+
+class Objective(Protocol):
+    """What a run trains its model for. All trials of a search share one; what differs between them is in `args`.
+
+    Attributes:
+        needs_labels: whether every training row must have a label.
+    """
+
+    needs_labels: bool
+
+    def adapt(self, config: BertConfig) -> BertConfig:
+        """Return the config of a model to train, with what this objective settles. Raises ValueError if it cannot."""
+
+    def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: BertTokenizer | None) -> Dataset:
+        """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return a hash of everything beside the rows that the model learns from, by name."""
+
+    def prepare(self, data: RunData, args: Any, config: BertConfig) -> None:
+        """Do what must be done once before the first step."""
+
+    def figures(self) -> dict[str, float]:
+        """Return what `prepare` measured, for the run's results."""
+
+    def __call__(self, logits: Logits, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
+        """Return loss and gradient of a micro-batch; `rows` are its rows' places in the training data.
+
+        Raises FloatingPointError when the loss is not finite.
+        """
+
+
+class Supervised:
+    """Learn the labels."""
+
+    needs_labels = True
+
+    def adapt(self, config: BertConfig) -> BertConfig:
+        """Return the config as it is."""
+        return config
+
+    def rows_to_learn_from(self, dataset: Dataset, args: TrainingArguments, tokenizer: BertTokenizer | None) -> Dataset:
+        """Return the rows as they are."""
+        return dataset
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return no hash: the rows are all that is learned from."""
+        return {}
+
+    def prepare(self, data: RunData, args: TrainingArguments, config: BertConfig) -> None:
+        """Prepare nothing: rows and labels are there."""
+
+    def figures(self) -> dict[str, float]:
+        """Return no figures."""
+        return {}
+
+    def __call__(
+        self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
+    ) -> BatchLoss:
+        """Return the loss of the labels, see `Task.label_loss`."""
+        return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])

@@ -1,0 +1,190 @@
+"""`Recipe`: everything that makes a training run, fixed before it begins."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
+from ..models.model import BertForSequenceClassification
+from ..tasks.registry import task_for
+from ..text.tokenizer import BertTokenizer
+from .arguments import TrainingArguments
+from .evaluate import ComputeMetrics, name_of
+from .objective import Objective, RunData, Supervised
+from .optim import AdamW
+from .plan import EpochPlan
+from .state import TrainerState
+
+ModelInit = Callable[..., BertForSequenceClassification]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the ingredients of a run come from: what its model card calls them.
+
+    Attributes:
+        started_from: the checkpoint that training began with; None for new weights.
+        teacher: the teacher.
+        train, eval, holdout: the rows; None is the name of their file, or that they were given in memory.
+        command: the command line that `train` leaves in the output directory as command.txt.
+    """
+
+    started_from: str | None = None
+    teacher: str | None = None
+    train: str | None = None
+    eval: str | None = None
+    holdout: str | None = None
+    command: str | None = None
+
+    def with_names(self, **sources: Any) -> Provenance:
+        """Return it with names of the sources of `train` and `eval`, where it has none."""
+        return replace(self, **{field: getattr(self, field) or name_of(source) for field, source in sources.items()})
+
+    def data_names(self) -> dict[str, str]:
+        """Return the names of the rows that have one, by "train", "eval" and "holdout"."""
+        names = {"train": self.train, "eval": self.eval, "holdout": self.holdout}
+        return {which: name for which, name in names.items() if name is not None}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a training run. A trial of a search is the recipe with other arguments and a new model.
+
+    Attributes:
+        model: the model to train.
+        args: the training arguments.
+        objective: what the model is trained for.
+        model_init: makes a model like `model`, for `new_model`.
+        train_dataset, eval_dataset: the encoded rows.
+        processing_class: the tokenizer, which is saved with the model.
+        compute_metrics: adds metrics to those of an evaluation.
+        provenance: what a model card calls the ingredients.
+    """
+
+    model: BertForSequenceClassification
+    args: TrainingArguments
+    objective: Objective = field(default_factory=Supervised)
+    model_init: ModelInit | None = None
+    train_dataset: Dataset | None = None
+    eval_dataset: Dataset | None = None
+    processing_class: BertTokenizer | None = None
+    compute_metrics: ComputeMetrics | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Return the recipe with other values in the fields that are named."""
+        return replace(self, **changes)
+
+    def new_model(self, trial: Any = None) -> BertForSequenceClassification:
+        """Return another model of `model_init`, which gets the trial of a search if it takes an argument."""
+        assert self.model_init is not None
+        return adapted(made_by(self.model_init, trial), self.objective)
+
+    def rows_to_learn_from(self) -> Dataset:
+        """Return the rows that the steps read. Raises or warns of data that would disappoint later."""
+        train, evaluation = self.train_dataset, self.eval_dataset
+        if train is None:
+            raise ValueError("train_dataset is None; expected rows to train on")
+        unlabelled = int((~labelled_rows(train.labels)).sum())
+        if unlabelled and self.objective.needs_labels:
+            raise ValueError(
+                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
+                "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
+            )
+        if evaluation is None and self.args.eval_on_start:
+            raise ValueError("eval_dataset is None; expected rows to evaluate on")
+        if self.args.eval_strategy != "no":
+            if evaluation is None:
+                warnings.warn(
+                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
+                    stacklevel=4,
+                )
+            else:
+                require_labels(evaluation)
+        return self.objective.rows_to_learn_from(train, self.args, self.processing_class)
+
+    def settle_problem_type(self, dataset: Dataset) -> None:
+        """Let the model's config state what is deduced from the labels, as in transformers: it is saved with it."""
+        if dataset.labels.dtype.kind == "f":
+            config = self.model.config
+            self.model.config = config.replace(problem_type=task_for(config, dataset.labels).name)
+
+    def fingerprint(self, dataset: Dataset) -> dict[str, str]:
+        """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""
+        return {"data": dataset.fingerprint(), **self.objective.fingerprint()}
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Let the objective do what must be done once before the first step."""
+        self.objective.prepare(RunData(dataset, self.eval_dataset), self.args, self.model.config)
+
+    def new_state(self, dataset: Dataset) -> TrainerState:
+        """Return the state with which a run on these rows begins."""
+        evaluation = self.eval_dataset
+        return TrainerState(
+            trained_on=self.fingerprint(dataset), evaluated_on="" if evaluation is None else evaluation.fingerprint()
+        )
+
+    def new_plan(self, dataset: Dataset) -> EpochPlan:
+        """Return which rows each step reads."""
+        args = self.args
+        return EpochPlan(
+            len(dataset),
+            batch_size=args.per_device_train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            drop_last=args.dataloader_drop_last,
+            seed=args.get_data_seed(),
+        )
+
+    def max_steps(self, plan: EpochPlan) -> int:
+        """Return the optimiser steps of the whole run."""
+        return plan.max_steps(self.args.num_train_epochs, self.args.max_steps)
+
+    def reset_dropout(self) -> None:
+        """Set the model's stream of dropout masks to the beginning of a run."""
+        self.model.dropout_seed = self.args.seed
+        self.model.optimizer_step = self.model.tokens_in_step = 0
+
+    def new_optimizer(self) -> AdamW:
+        """Return an optimiser of the model that has done no step."""
+        args = self.args
+        return AdamW(
+            self.model,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            weight_decay=args.weight_decay,
+            ema_decay=args.ema_decay,
+        )
+
+
+def adapted(model: BertForSequenceClassification, objective: Objective) -> BertForSequenceClassification:
+    """Return the model, once its config states what the objective settles."""
+    model.config = objective.adapt(model.config)
+    return model
+
+
+def made_by(model_init: ModelInit, trial: Any = None) -> BertForSequenceClassification:
+    """Return a new model. What people wrote for a search takes the trial as its one argument, None outside of it."""
+    parameters = inspect.signature(model_init).parameters.values()
+    takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
+    return model_init(trial) if takes_trial else model_init()
+
+
+def require_labels(dataset: Dataset) -> None:
+    """Raise `ValueError` for rows to evaluate on of which none has a label."""
+    if not labelled_rows(dataset.labels).any():
+        raise ValueError(
+            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
+        )
+
+
+def check_no_path(name: str, value: object, expected: str) -> None:
+    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` says which, and how to get one."""
+    if isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} is {value!r}; expected {expected}")

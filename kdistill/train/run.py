@@ -1,0 +1,131 @@
+"""A recipe's run in its output directory: how it begins or goes on, its checkpoints, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..system.files import read_json_object
+from .callbacks import Events
+from .checkpoint import (
+    check_same_run,
+    load_checkpoint,
+    load_finished_run,
+    load_weights,
+    save_arguments,
+    save_checkpoint,
+)
+from .directory import RESULTS_FILE, RunDirectory
+from .optim import AdamW
+from .publishing import upload_checkpoint
+from .recipe import Recipe
+from .state import TrainerState, write_json
+
+
+class Run:
+    """The run of a recipe in its output directory. Making one touches nothing on disk.
+
+    Attributes:
+        recipe: what is trained.
+        dataset: the rows that the steps read.
+        plan: which of them each step reads.
+        directory: the output directory.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Raises ValueError for rows that cannot be trained on."""
+        self.recipe = recipe
+        self.dataset = recipe.rows_to_learn_from()
+        recipe.settle_problem_type(self.dataset)
+        self.plan = recipe.new_plan(self.dataset)
+        self.directory = RunDirectory(recipe.args.output_dir)
+        self._new_state = recipe.new_state(self.dataset)
+
+    def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
+        """Give the model the weights of the finished run in the directory; return its state and its results.
+
+        Returns None when no finished run is there. Raises ValueError for a run on other rows or by another teacher.
+        """
+        recipe, directory = self.recipe, self.directory.path
+        max_steps = recipe.max_steps(self.plan)
+        state = load_finished_run(directory, recipe.model, recipe.args, max_steps, self._new_state)
+        return None if state is None else (state, read_json_object(directory / RESULTS_FILE))
+
+    def start(self, resume: bool | str | os.PathLike[str] | None, optimizer: AdamW) -> TrainerState:
+        """Set model and optimiser to the checkpoint that `resume` names, or to the beginning; return the state there.
+
+        Raises ValueError for a checkpoint of a run on other rows or by another teacher, and what
+        `RunDirectory.checkpoint_to_resume` does.
+        """
+        recipe, checkpoint = self.recipe, self.directory.checkpoint_to_resume(resume)
+        recipe.reset_dropout()
+        if checkpoint is None:
+            state = self._new_state
+        else:
+            check_same_run(TrainerState.load(checkpoint), recipe.args, self._new_state)
+            state = load_checkpoint(checkpoint, recipe.model, optimizer)
+            state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
+            if state.best_global_step is not None:  # the directory may have been moved since
+                best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")
+                state.best_model_checkpoint = str(best)
+        self.directory.rotate(recipe.args.save_total_limit, keep=(checkpoint, state.best_model_checkpoint))
+        state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
+        save_arguments(self.directory.path, recipe.args, recipe.provenance.command)
+        return state
+
+    def take_best_weights(self, state: TrainerState) -> None:
+        """Give the model the weights of the best evaluation, where the run keeps these."""
+        if self._keeps_best(state):
+            assert state.best_model_checkpoint is not None
+            load_weights(Path(state.best_model_checkpoint), self.recipe.model)
+
+    def _keeps_best(self, state: TrainerState) -> bool:
+        return bool(self.recipe.args.load_best_model_at_end and state.best_model_checkpoint)
+
+    def figures(self, state: TrainerState) -> dict[str, float]:
+        """Return the entry that the log of a run ends with."""
+        runtime = max(state.train_runtime, 1e-9)
+        return {
+            "train_runtime": runtime,
+            "train_samples_per_second": (
+                state.global_step / self.plan.steps_per_epoch * self.plan.rows_per_epoch / runtime
+            ),
+            "train_steps_per_second": state.global_step / runtime,
+            "train_loss": state.total_loss / max(1, state.global_step),
+        }
+
+    def results(self, state: TrainerState) -> dict[str, float]:
+        """Return the run's figures, the evaluation of the weights that are kept, and what the objective measured."""
+        kept = state.best_global_step if self._keeps_best(state) else state.global_step
+        results: dict[str, float] = {}
+        for entry in state.log_history:
+            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+                results |= entry
+        del results["step"]
+        return results | self.recipe.objective.figures()
+
+    def write_results(self, results: dict[str, float]) -> None:
+        """Write all_results.json."""
+        write_json(self.directory.path / RESULTS_FILE, results)
+
+
+class RunCheckpoints:
+    """The checkpoints of a run: written, the oldest deleted, and uploaded where the arguments ask for it."""
+
+    def __init__(self, recipe: Recipe, directory: RunDirectory, events: Events) -> None:
+        self._recipe, self._directory, self._events = recipe, directory, events
+
+    def save(self, optimizer: AdamW, state: TrainerState) -> None:
+        """Write the checkpoint of the present step. An upload that fails is a warning."""
+        recipe, args, directory = self._recipe, self._recipe.args, self._directory
+        path = directory.checkpoint(state.global_step)
+        if state.best_global_step == state.global_step:
+            state.best_model_checkpoint = str(path)
+        directory.write_checkpoint(
+            state.global_step,
+            lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
+        )
+        directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
+        if args.push_to_hub and args.hub_strategy != "end" and state.steps_passed < state.max_steps:
+            self._events("on_push_begin")
+            upload_checkpoint(path, args, state)

@@ -1,0 +1,552 @@
+"""`Trainer` and `DistillationTrainer`: the names that users of `transformers` know, over recipe, run, loop and report.
+
+It has more than 500 lines because the public methods have long signatures and docstrings; what they do is elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from .data.dataset import Dataset
+from .distill.objective import Distillation
+from .distill.teachers import Teacher
+from .metrics.prediction import Labels, Logits
+from .models.model import BertForSequenceClassification
+from .report.card import write_model_card
+from .report.metadata import CardMetadata
+from .report.report import Questions, Subject
+from .search.search import Objective as ComputeObjective
+from .search.study import BestRun
+from .search.trials import HyperparameterSearch
+from .system.notebook import Metrics, html_table
+from .system.progress import Progress
+from .tasks.registry import task_for
+from .text.collator import DataCollatorWithPadding, check_collator
+from .text.tokenizer import BertTokenizer
+from .train.arguments import DistillationTrainingArguments, TrainingArguments
+from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
+from .train.checkpoint import save_model
+from .train.default_callbacks import default_callbacks
+from .train.directory import RunDirectory
+from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
+from .train.loop import Training
+from .train.objective import BatchLoss, LossPart, Objective, Supervised
+from .train.optim import AdamW, averaged
+from .train.plan import EpochPlan, RowIndices
+from .train.publishing import check_publishing, upload_run
+from .train.recipe import ModelInit, Provenance, Recipe, adapted, check_no_path, made_by, require_labels
+from .train.run import Run, RunCheckpoints
+from .train.state import TrainerState
+from .train.transformers_names import check_trainer_arguments
+
+
+class TrainOutput(NamedTuple):
+    """What `Trainer.train` returns: steps done, mean training loss, metrics of the run."""
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, float]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the run's figures."""
+        return html_table(f"{self.global_step:,} steps, training loss {self.training_loss:.4f}", self.metrics.items())
+
+
+class Trainer:
+    """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
+
+    A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
+    `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `compute_metrics` takes an
+    `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
+    arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
+    are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
+    `DataCollatorWithPadding`, which has nothing to do here. `provenance` names the ingredients for the model card.
+    `objective` is for classes that derive from this one: what the model is trained for, the labels by default. The
+    other arguments of transformers' `Trainer` are refused (`TypeError`) with a sentence that names what to use.
+
+    Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
+    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
+    `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
+    hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes the next run.
+    """
+
+    # The fields of `Recipe`, which may be assigned until training begins.
+    model: BertForSequenceClassification
+    args: TrainingArguments
+    objective: Objective
+    model_init: ModelInit | None
+    train_dataset: Dataset | None
+    eval_dataset: Dataset | None
+    processing_class: BertTokenizer | None
+    compute_metrics: ComputeMetrics | None
+    provenance: Provenance
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification | None = None,
+        args: TrainingArguments | None = None,
+        *,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: BertTokenizer | None = None,
+        compute_metrics: ComputeMetrics | None = None,
+        model_init: ModelInit | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        data_collator: DataCollatorWithPadding | None = None,
+        tokenizer: BertTokenizer | None = None,
+        objective: Objective | None = None,
+        provenance: Provenance | None = None,
+        **others: Any,
+    ) -> None:
+        check_trainer_arguments(others, inspect.signature(Trainer).parameters)
+        check_no_path("args", args, "TrainingArguments(output_dir=...)")
+        check_no_path("model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        args = args if args is not None else TrainingArguments()
+        objective = objective if objective is not None else Supervised()
+        model = adapted(_only_one_of(model, model_init), objective)
+        args.settle_best_metric(task_for(model.config).best_metric)
+        if tokenizer is not None and processing_class is not None:
+            raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
+        check_collator(data_collator)
+        tokenizer = tokenizer if processing_class is None else processing_class
+        check_no_path("processing_class", tokenizer, "a tokenizer: AutoTokenizer.from_pretrained(...)")
+
+        def encoded(source: Any) -> Dataset | None:
+            return None if source is None else encode_for(model.config, source, tokenizer, args)
+
+        recipe = Recipe(
+            model=model,
+            args=args,
+            objective=objective,
+            model_init=model_init,
+            train_dataset=encoded(train_dataset),
+            eval_dataset=encoded(eval_dataset),
+            processing_class=tokenizer,
+            compute_metrics=compute_metrics,
+            provenance=(provenance or Provenance()).with_names(train=train_dataset, eval=eval_dataset),
+        )
+        self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *(callbacks or ())]))
+        self._call("on_init_end")
+
+    def _begin(self, recipe: Recipe, callbacks: CallbackHandler) -> None:
+        """Take the recipe and the callbacks, and set all else to what it is before a run."""
+        for field in fields(recipe):
+            setattr(self, field.name, getattr(recipe, field.name))
+        self.callback_handler = callbacks
+        self.state = TrainerState()
+        self.results: dict[str, float] = {}
+        self.optimizer: AdamW | None = None
+        self.study: Any = None
+        self.commit_url: str | None = None
+        self._loss_parts: list[LossPart] = []  # of the latest micro-batch
+
+    @property
+    def recipe(self) -> Recipe:
+        """All that makes a run, as it is now."""
+        return Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
+
+    @property
+    def control(self) -> TrainerControl:
+        """What is done next, as the callbacks left it."""
+        return self.callback_handler.control
+
+    @property
+    def started_from(self) -> str | None:
+        """What the model card calls the checkpoint that training began with."""
+        return self.provenance.started_from
+
+    @property
+    def data_names(self) -> dict[str, str]:
+        """What the model card calls the rows, by "train", "eval" and "holdout"."""
+        return self.provenance.data_names()
+
+    @property
+    def command(self) -> str | None:
+        """The command line that `train` leaves in the output directory."""
+        return self.provenance.command
+
+    # Training
+
+    def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
+        """Train, and leave the finished run in `args.output_dir`.
+
+        `resume_from_checkpoint`: a checkpoint's path, or True for the newest whole checkpoint in the output directory
+        (a run without one starts; a finished run is left as it is). A resumed run ends with the bits of one that was
+        never interrupted.
+
+        Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
+        for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
+        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
+        """
+        args = self.args
+        if args.push_to_hub:
+            check_publishing(args)
+        directory = RunDirectory(args.output_dir)
+        with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
+            if self.model_init is not None and self.state.global_step:
+                self.model = self.recipe.new_model()
+            run = Run(self.recipe)
+            if resume_from_checkpoint is not True or not self._take_finished(run):
+                optimizer = run.recipe.new_optimizer()
+                self._start(run.start(resume_from_checkpoint, optimizer))
+                run.recipe.prepare(run.dataset)
+                self._train(run.dataset, run.plan, optimizer, run)
+        if args.push_to_hub:
+            self.push_to_hub()
+        figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
+        return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
+
+    def train_without_files(self, dataset: Dataset) -> None:
+        """Train on these rows from the beginning; neither read nor write the output directory. Trials do it."""
+        recipe, state = self.recipe, TrainerState()
+        optimizer, plan = recipe.new_optimizer(), recipe.new_plan(dataset)
+        recipe.reset_dropout()
+        state.set_length(recipe.args, recipe.max_steps(plan), plan.steps_per_epoch)
+        self._start(state)
+        self._train(dataset, plan, optimizer, None)
+
+    def _start(self, state: TrainerState) -> None:
+        self.state = state
+        self.callback_handler.control = TrainerControl()
+        self.callback_handler.load_states(state.stateful_callbacks)
+
+    def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
+        """Do all steps that are left; finish the run, if there is one."""
+        self.optimizer = optimizer
+        events = self._events()
+        training = Training(
+            optimizer,
+            dataset,
+            plan,
+            self.state,
+            self.args,
+            loss=self._loss,
+            evaluate=None if self.eval_dataset is None else self.evaluate,
+            log=self.log,
+            events=events,
+            checkpoints=None if run is None else RunCheckpoints(run.recipe, run.directory, events),
+        )
+        events("on_train_begin")
+        try:
+            training.run()
+            if run is not None:
+                self._finish(run)
+        finally:
+            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+            events("on_train_end")
+            self.optimizer = None
+
+    def _finish(self, run: Run) -> None:
+        """Write all of the output directory."""
+        run.take_best_weights(self.state)
+        self.log(run.figures(self.state))
+        self.results = run.results(self.state)
+        self.save_model()
+        run.write_results(self.results)
+        self.create_model_card(measure_speed=False)
+        self.state.save(run.directory.path)  # last: this file says that the run is finished
+
+    def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
+        """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
+
+        `rows` are the rows' places in the training data. Override it to train on another loss.
+        """
+        loss = self.objective(logits, labels, rows, args=self.args, task=task_for(self.model.config, labels))
+        self._loss_parts += loss.parts
+        return loss.loss, loss.dlogits
+
+    def _loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> BatchLoss:
+        """Call `compute_loss`, which may be a user's; the parts are those that ours counted inside of it."""
+        self._loss_parts = []
+        return BatchLoss(*self.compute_loss(logits, labels, rows), self._loss_parts)
+
+    def load_finished_run(self) -> None:
+        """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
+
+        Raises `FileNotFoundError` when there is no finished run, and `ValueError` when it was trained or evaluated on
+        other rows, or had another teacher, than this trainer has.
+        """
+        run = Run(self.recipe)
+        if not self._take_finished(run):
+            path = run.directory.path
+            raise FileNotFoundError(f"{path} holds no finished run; expected one that ended (see --resume)")
+
+    def _take_finished(self, run: Run) -> bool:
+        finished = run.load_finished()
+        if finished is not None:
+            self.state, self.results = finished
+        return finished is not None
+
+    def hyperparameter_search(
+        self,
+        hp_space: Any = None,
+        compute_objective: ComputeObjective | None = None,
+        n_trials: int = 20,
+        direction: str | None = None,
+        backend: str = "optuna",
+        hp_name: Callable[[Any], str] | None = None,
+        *,
+        storage: Any = None,
+        study_name: str = "search",
+        n_jobs: int = 1,
+        pruner: Any = "median",
+        sampler: Any = "tpe",
+        timeout: float | None = None,
+        seed: int | None = None,
+    ) -> BestRun:
+        """Look for the hyperparameters that train the best model (extra `[search]`); docs/how-to/search.md tells more.
+
+        hp_space: as in `search_space.hyperparameter_space`: a function (Optuna trial) -> dict, ranges, or their file.
+        compute_objective: (metrics of an evaluation) -> number; default `args.metric_for_best_model`.
+        n_trials: how many the study is to have in all, over every process and every call.
+        direction: "minimize" or "maximize"; default what the metric asks for, and "minimize" for a `compute_objective`.
+        hp_name: (trial) -> name of the run.
+        storage, study_name: see `study.SharedStudy`; the study goes on where it is.
+        n_jobs: trials at once, in threads that share the cores (-1: one a core).
+        pruner, sampler: Optuna's, or names: median, hyperband, none; tpe, random.
+        timeout: seconds after which no trial is begun. seed: of the sampler; default `args.seed`.
+
+        A trial trains what `model_init` makes, with copies of the callbacks, and writes no model. Its objective is that
+        of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
+        `MemoryError`) is recorded and the search goes on. `study` is Optuna's; `args.search_trials`, which the model
+        card tells, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
+        for a space or study that does not fit, `RuntimeError` when no trial finished.
+        """
+        if backend != "optuna":
+            raise ValueError(f"backend is {backend!r}; expected 'optuna'")
+        if self.model_init is None:
+            raise ValueError(
+                "model_init is None; hyperparameter_search needs a function that makes a new model for each trial: "
+                f"{type(self).__name__}(model_init=..., args=...) instead of a model"
+            )
+        search = HyperparameterSearch(
+            self.recipe,
+            self.callback_handler,
+            self._for_trial,
+            lambda dataset: self._predict(dataset, "eval", "evaluate").metrics,
+            hp_space=hp_space,
+            compute_objective=compute_objective,
+            n_trials=n_trials,
+            direction=direction,
+            hp_name=hp_name,
+            storage=storage,
+            study_name=study_name,
+            n_jobs=n_jobs,
+            pruner=pruner,
+            sampler=sampler,
+            timeout=timeout,
+            seed=seed,
+        )
+        self.study = search.study
+        return search.run()
+
+    def _for_trial(self, recipe: Recipe, callbacks: CallbackHandler) -> Self:
+        """Return a trainer of `recipe` with what a user's class has overridden, and what it holds beside the recipe."""
+        trainer = copy.copy(self)
+        trainer._begin(recipe, callbacks)
+        return trainer
+
+    # Measuring
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
+
+        Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
+        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
+        if dataset is None:
+            raise ValueError("eval_dataset is None; expected rows to evaluate on")
+        require_labels(dataset)
+        metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
+        self.log(metrics)
+        metrics = {**metrics, "epoch": self.state.epoch}
+        self.callback_handler.control.should_evaluate = False
+        self._call("on_evaluate", metrics=metrics)
+        return Metrics(metrics)
+
+    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
+        """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
+        output = self._predict(self._encoded(test_dataset), metric_key_prefix, "predict")
+        self._call("on_predict", metrics=output.metrics)
+        return output
+
+    def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
+        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+
+            def on_batch(done: int, total: int) -> None:
+                progress(done, total)
+                if done:
+                    self._call("on_prediction_step")
+
+            return predict(
+                self.model,
+                dataset,
+                batch_size=self.args.per_device_eval_batch_size,
+                compute_metrics=self.compute_metrics,
+                prefix=prefix,
+                progress=on_batch,
+            )
+
+    def log(self, logs: dict[str, float]) -> None:
+        """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
+        entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
+        self.state.log_history.append(entry)
+        self._call("on_log", logs=dict(entry))
+
+    # Results
+
+    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        """Write the model, and the tokenizer if there is one, as a Hugging Face directory (default: `output_dir`)."""
+        directory = Path(self.args.output_dir if output_dir is None else output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        with averaged(self.optimizer):
+            save_model(directory, self.model, self.processing_class)
+
+    def create_model_card(
+        self,
+        language: str | Sequence[str] | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+        *,
+        dataset_tags: str | Sequence[str] | None = None,
+        without_teacher: Sequence[str | os.PathLike[str]] = (),
+        seed_runs: Sequence[str | os.PathLike[str]] = (),
+        holdout: Any = None,
+        search_trials: int | None = None,
+        measure_speed: bool = True,
+    ) -> dict[str, Any]:
+        """Measure the finished run, write the model card README.md into the output directory, return the figures.
+
+        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
+            of the data sets on the hub that the rows are from.
+        model_name: default the run's name, or the model's on the hub, or the output directory's.
+        without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
+        seed_runs: those of the same run with other seeds.
+        holdout: rows, as any data set, that chose nothing.
+        search_trials: trials of a hyperparameter search that were scored on the evaluation rows; default
+            `args.search_trials`.
+        measure_speed: measure sentences per second of this model and its teacher, which takes some seconds.
+
+        Raises what `report.measure.make_report` raises, and warns as it does.
+        """
+        directory = Path(self.args.output_dir)
+        rows = None if holdout is None else self._encoded(holdout)
+        questions = Questions(
+            without_teacher=without_teacher,
+            seed_runs=seed_runs,
+            holdout=None if rows is None else (self.data_names.get("holdout", name_of(holdout)), rows),
+            speed=measure_speed,
+            search_trials=self.args.search_trials if search_trials is None else search_trials,
+        )
+        name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
+        subject = Subject.of_run(name, self.recipe, self.state, self.results)
+        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, dataset_tags))
+
+    def push_to_hub(self) -> str:
+        """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
+
+        Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
+        reached or goes on failing; the output directory stays as it is, and a later call does all of it.
+        """
+        self._call("on_push_begin")
+        self.commit_url = upload_run(self.args, self.state)
+        return self.commit_url
+
+    def add_callback(self, callback: Callback) -> None:
+        """Let `callback`, or an instance of it when it is a class, watch the training too."""
+        self.callback_handler.add(callback)
+
+    def pop_callback(self, callback: Callback) -> Callback | None:
+        """Take `callback`, or the first one of a class, out and return it; None when there is none."""
+        return self.callback_handler.pop(callback)
+
+    def remove_callback(self, callback: Callback) -> None:
+        """Take `callback`, or the first one of a class, out."""
+        self.callback_handler.pop(callback)
+
+    def _call(self, event: str, **kwargs: Any) -> None:
+        self._events()(event, **kwargs)
+
+    def _events(self) -> Events:
+        return Events(
+            self.callback_handler,
+            self.args,
+            self.state,
+            model=self.model,
+            processing_class=self.processing_class,
+            optimizer=self.optimizer,
+        )
+
+    def _encoded(self, source: Any) -> Dataset:
+        return encode_for(self.model.config, source, self.processing_class, self.args)
+
+
+class DistillationTrainer(Trainer):
+    """A `Trainer` whose loss is `distillation_loss`, that of the labels and that of the teacher mixed by `alpha`.
+
+    `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
+    teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
+    must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
+    (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
+
+    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_accuracy`,
+    on the evaluation rows, once `train` has measured it.
+
+    Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
+    LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
+    the most frequent label.
+    """
+
+    args: DistillationTrainingArguments
+    objective: Distillation
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification | None = None,
+        args: DistillationTrainingArguments | None = None,
+        *,
+        teacher_model: BertForSequenceClassification,
+        teacher_processing_class: BertTokenizer | None = None,
+        provenance: Provenance | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else DistillationTrainingArguments()
+        if not isinstance(args, DistillationTrainingArguments):
+            raise TypeError(f"args is a {type(args).__name__}; expected DistillationTrainingArguments")
+        teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
+        super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
+        teacher.check_student(self.model, teacher_processing_class, self.processing_class)
+
+    @property
+    def teacher_model(self) -> BertForSequenceClassification:
+        """The teacher."""
+        return self.objective.teacher.model
+
+    @property
+    def teacher_name(self) -> str:
+        """What the model card calls the teacher."""
+        return self.objective.teacher.name
+
+    @property
+    def teacher_accuracy(self) -> float | None:
+        """The teacher's accuracy on the evaluation rows; None where nothing has measured it."""
+        return self.objective.teacher.accuracy
+
+
+def _only_one_of(
+    model: BertForSequenceClassification | None, model_init: ModelInit | None
+) -> BertForSequenceClassification:
+    if model is not None and model_init is None:
+        return model
+    if model is None and model_init is not None:
+        return made_by(model_init)
+    raise ValueError(f"model and model_init: found {'neither' if model is None else 'both'}; expected one of the two")
