@@ -26,6 +26,7 @@ from .search.study import BestRun
 from .search.trials import HyperparameterSearch
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
+from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -109,7 +110,7 @@ class Trainer:
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
-        args.settle_best_metric(model.config.is_regression)
+        args.settle_best_metric(task_for(model.config).best_metric)
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
@@ -257,7 +258,7 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        loss = self.objective(logits, labels, rows, args=self.args, config=self.model.config)
+        loss = self.objective(logits, labels, rows, args=self.args, task=task_for(self.model.config, labels))
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
@@ -357,8 +358,8 @@ class Trainer:
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
-        Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), those of the problem
-        type (`metrics.metrics_of`) and of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
+        Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
+        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
         """
         dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
         if dataset is None:

@@ -17,7 +17,8 @@ INTRODUCTION = """\
 <!-- Made by tools/arguments_page.py from the declarations in kdistill/; edit those and run `make docs`. -->
 
 Every name that `transformers.TrainingArguments` has (version 5, and what was in version 4) is understood: it is an
-argument here, it sets the argument that does the same, it is ignored with a warning, or it is refused with the reason.
+argument here, it sets the argument that does the same, it is ignored with a warning, or it raises `ValueError` with the
+reason.
 An unknown name is an error that suggests the nearest one. Defaults are those of `transformers` unless the table gives
 another.
 

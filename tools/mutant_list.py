@@ -33,7 +33,9 @@ MUTANTS = [
     Mutant("arithmetic/kd_outer.c", "pack_columns(outer, right, b + k0 * ldb", "pack_columns(outer, right, b"),
     Mutant("arithmetic/kd_outer.c", "kd_min(T, M - t), kd_min(F, N - f)", "T, kd_min(F, N - f)"),
     Mutant("arithmetic/kd_kernels_product.inc", "sum[r][j] += a * b[j];", "sum[r][j] -= a * b[j];"),
-    Mutant("arithmetic/kd_kernels_product.inc", "vf_load(o.b + k * o.ldb + j * KD_VEC)", "vf_load(o.b + k * o.ldb)"),
+    Mutant(
+        "arithmetic/kd_kernels_product.inc", "vf_load(o->b + k * o->ldb + j * KD_VEC)", "vf_load(o->b + k * o->ldb)"
+    ),
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->accumulate || k0 > 0) {", "if (p->accumulate) {"),
     Mutant("arithmetic/kd_kernels_product.inc", "o.initial = p->bias + n;", "o.initial = p->bias;"),
     Mutant(
@@ -44,17 +46,19 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels_product.inc", "if (p->finish && k0 + k == p->K)", "if (p->finish)"),
     Mutant(
         "arithmetic/kd_kernels_product.inc",
-        "a0 + r, b0 + j, ldc, ldc, 1, lda, ldb, k}",
-        "a0 + r, b0, ldc, ldc, 1, lda, ldb, k}",
+        "b0 + j,",
+        "b0,",
     ),
-    Mutant("arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = 0;", "dst[k * tile + r] = 1;"),
+    Mutant("arithmetic/kd_kernels_panels.inc", "+ i, left) : (vf){0};", "+ i, left) : vf_set(1.0f);"),
     Mutant(
-        "arithmetic/kd_kernels_panels.inc", "dst[k * tile + r] = src[r * ld + k];", "dst[k * tile + r] = src[r * ld];"
+        "arithmetic/kd_kernels_panels.inc",
+        "vf_load_n(src + (r0 + r) * ld + i, left)",
+        "vf_load_n(src + r * ld + i, left)",
     ),
     Mutant(
         "arithmetic/kd_kernels_panels.inc",
-        "transpose_2x4(dst + k * tile + r, src + r * ld + k, ld, tile);",
-        "transpose_2x4(dst + k * tile + r, src + r * ld, ld, tile);",
+        "TRANSPOSE_STEP(1, LOW_1, HIGH_1)",
+        "TRANSPOSE_STEP(1, HIGH_1, LOW_1)",
     ),
     Mutant(
         "arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"
@@ -86,9 +90,6 @@ MUTANTS = [
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) + vf_load_n(c + i, m)",
         "vf_load_n(a + i, m) + vf_load_n(b + i, m) - vf_load_n(c + i, m)",
     ),
-    Mutant(
-        "arithmetic/kd_kernels.inc", "vf_load_n(dy + i, m) * (1.0f - t * t)", "vf_load_n(dy + i, m) * (1.0f + t * t)"
-    ),
     Mutant("arithmetic/kd_kernels.inc", "sum += v * v;", "sum += v;"),
     Mutant(
         "arithmetic/kd_kernels.inc",
@@ -112,16 +113,16 @@ MUTANTS = [
     # ---- LayerNorm
     Mutant(
         "arithmetic/kd_kernels.inc",
-        "vf_store_n(dx + i, (g - mean_g - xhat * mean_gx) * rstd, m);",
-        "vf_store_n(dx + i, (g - mean_g + xhat * mean_gx) * rstd, m);",
+        "(g - mean_g[r] - xhat * mean_gx[r])",
+        "(g - mean_g[r] + xhat * mean_gx[r])",
     ),
-    Mutant("arithmetic/kd_kernels.inc", "mean_gx = vf_sum(sum_gx) / (float)n;", "mean_gx = vf_sum(sum_gx);"),
-    Mutant("arithmetic/kd_kernels.inc", "vf_load_n(dgamma + i, m) + d * xhat", "vf_load_n(dgamma + i, m) + d"),
-    Mutant("arithmetic/kd_kernels.inc", "vf_load_n(dbeta + i, m) + d, m", "vf_load_n(dbeta + i, m) - d, m"),
+    Mutant("arithmetic/kd_kernels.inc", "vf_sum(sum_gx[r]) / (float)n;", "vf_sum(sum_gx[r]);"),
+    Mutant("arithmetic/kd_kernels.inc", "of_gamma += d * xhat;", "of_gamma += d;"),
+    Mutant("arithmetic/kd_kernels.inc", "of_beta += d;", "of_beta -= d;"),
     Mutant(
-        "model/kd_bert_layer.c",
-        "partial + vector[gamma], partial + vector[gamma + 1], dx, s, stats",
-        "partial + vector[gamma + 1], partial + vector[gamma], dx, s, stats",
+        "model/kd_layer.c",
+        "kd_norm_backward(kernels, dx, dgamma, dbeta, dx,",
+        "kd_norm_backward(kernels, dx, dbeta, dgamma, dx,",
     ),
     # ---- softmax and attention
     Mutant(
@@ -129,15 +130,11 @@ MUTANTS = [
     ),
     Mutant(
         "arithmetic/kd_kernels.inc",
-        "greatest = m >= KD_VEC ? vf_max(greatest, piece) : greatest;",
-        "greatest = vf_max(greatest, piece);",
+        "vf_first(vf_load_n(p + i, width - i), n - i, vf_set(-INFINITY))",
+        "vf_load_n(p + i, width - i)",
     ),
-    Mutant(
-        "layers/kd_attention.c",
-        "lse[(q0 + i) * a->H + head] = max + logf(sum);",
-        "lse[(q0 + i) * a->H + head] = max - logf(sum);",
-    ),
-    Mutant("layers/kd_attention.c", "kernels->scale(p, 1.0f / sum, np);", "kernels->scale(p, 1.0f, np);"),
+    Mutant("arithmetic/kd_kernels.inc", "return top + logf(sum);", "return top - logf(sum);"),
+    Mutant("arithmetic/kd_kernels.inc", "share = 1.0f / sum;", "share = 1.0f;"),
     Mutant(
         "layers/kd_attention.c",
         "drop_row(kernels, p, p, a, token + q0 + i, head, n);",
@@ -169,66 +166,120 @@ MUTANTS = [
         "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 1);",
         "operand(&wide, u, s.u, H), wide.ld, n, wide.Dp, H, 0);",
     ),
-    Mutant("model/kd_bert_cls.c", "w->value.bias + head * D, total[head], D);", "w->value.bias + head * D, 1.0f, D);"),
-    Mutant("model/kd_bert_cls.c", "cls->total[s.row * H + head], D);", "cls->total[head], D);"),
+    Mutant("model/kd_picked.c", "w->value.bias + head * D, total[head], D);", "w->value.bias + head * D, 1.0f, D);"),
+    Mutant("model/kd_picked.c", "picked->total[s.row * H + head], D);", "picked->total[head], D);"),
     Mutant(
-        "model/kd_bert_cls.c",
-        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->key, span->M, H);",
-        "kd_linear_heads_forward(math, cls->dq, cls->u, &w->value, span->M, H);",
+        "model/kd_picked.c",
+        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->key, span->M, H);",
+        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->value, span->M, H);",
     ),
     Mutant(
-        "model/kd_bert_cls.c",
-        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 1);",
-        "kd_linear_backward_input(math, dx, cls->dq, &w->query, span->M, 0);",
+        "model/kd_picked.c",
+        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 1);",
+        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 0);",
     ),
-    Mutant(
-        "model/kd_bert_cls.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"
-    ),
+    Mutant("model/kd_picked.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"),
     # ---- dropout and random numbers
     Mutant("layers/kd_dropout.c", "dropout->place + (uint32_t)token}", "dropout->place}"),
-    Mutant("arithmetic/kd_kernels_random.inc", "const float keep = 1.0f / (1.0f - p);", "const float keep = 1.0f - p;"),
+    Mutant("arithmetic/kd_kernels_random.inc", "keep = 65536.0f / (float)(65536 - dropped);", "keep = 1.0f;"),
     Mutant("arithmetic/kd_kernels_random.inc", "k1 += 0xBB67AE85u;", "k1 -= 0xBB67AE85u;"),
     Mutant(
         "arithmetic/kd_kernels_random.inc",
-        "(uint32_t)((first + start) / KD_RANDOM_BLOCK)",
-        "(uint32_t)(start / KD_RANDOM_BLOCK)",
+        "block = (uint32_t)(first / KD_RANDOM_BLOCK);",
+        "block = 0;",
     ),
-    Mutant("model/kd_bert_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
+    Mutant("model/kd_layer.c", "return tensor + (int)layer * KD_DROP_PER_LAYER;", "return tensor;"),
     # ---- the layers together
     Mutant(
-        "model/kd_bert_layer.c",
-        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->q, N, C);",
-        "kd_bias_backward(run, sums, KD_TENSOR_query_bias, view->k, N, C);",
+        "model/kd_layer.c",
+        "kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->q, N, A);",
+        "kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->k, N, A);",
     ),
     Mutant(
-        "model/kd_bert_layer.c",
-        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 1);",
-        "kd_linear_backward_input(math, dx, view->up, &w->up, M, 0);",
+        "model/kd_layer.c",
+        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 1);",
+        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 0);",
     ),
     Mutant(
-        "model/kd_bert_layer.c",
+        "model/kd_layer.c",
         "kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);",
         "kd_linear_backward_input(math, dx, view->v, &w->value, N, 0);",
     ),
+    Mutant("model/kd_weights.c", "run->partials + from, kd_map", "run->partials + t->vector, kd_map"),
     Mutant(
-        "model/kd_bert_backward.c",
-        "math->kernels->tanh_backward(pooled, dx, pooled, M * C);",
-        "math->kernels->tanh_backward(pooled, dx, pooled, C);",
+        "model/kd_weights.c",
+        "whole_use(weight, m->pre_norm1, m->ctx, rows)",
+        "whole_use(weight, m->pre_norm1, m->x, rows)",
+    ),
+    Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
+    Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),
+    Mutant("model/kd_weights.c", "u->dy + from, u->ldy", "u->dy + tile->o0, u->ldy"),
+    Mutant(
+        "model/kd_span.c",
+        "x + ((ptrdiff_t)span->batch->starts[b] - span->t0) * C,\n               (size_t)",
+        "x,\n               (size_t)",
+    ),
+    # ---- shapes by layer
+    Mutant("model/kd_encoder.h", "return c->layers[layer].H * c->D;", "return c->layers[0].H * c->D;"),
+    Mutant("model/kd_tensors.c", "F = encoder->layers[kd_max(layer, 0)].F", "F = encoder->layers[0].F"),
+    Mutant("model/kd_map.c", "w.F = kd_max(w.F, c->layers[l].F);", "w.F = c->layers[l].F;"),
+    Mutant("model/kd_map.c", ".C = c->C,\n        .dropout", ".C = c->D * c->layers[layer].H,\n        .dropout"),
+    Mutant("model/kd_model.c", "+ model->encoder.first_position * C", "+ 0 * C"),
+    Mutant("model/kd_model.c", "first + layer * model->layer_tensors", "first"),
+    Mutant("layers/kd_embed.c", "kernels->add(sum, position, C);", "kernels->add(sum, word, C);"),
+    # ---- heads
+    Mutant(
+        "model/kd_head.c",
+        "kernels->multiply(map->slope, drows, M, C, C);",
+        "kernels->multiply(map->slope, drows, M, 1, C);",
     ),
     Mutant(
-        "model/kd_bert_backward.c",
-        "gradient + from - vector, run->partials + from",
-        "gradient + from - vector, run->partials + vector",
+        "model/kd_head.c",
+        "kernels->sum_rows(ddense, map->slope, M, C, C);",
+        "kernels->sum_rows(ddense, drows, M, C, C);",
     ),
     Mutant(
-        "model/kd_bert_backward.c", "KD_TENSOR_output, m->s1, m->ctx, rows)", "KD_TENSOR_output, m->s1, m->x, rows)"
+        "model/kd_head.c",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, config->p_after);",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, 0);",
     ),
-    Mutant("model/kd_bert_backward.c", "layout->vector[t] + l * layout->vector_stride", "layout->vector[t]"),
     Mutant(
-        "model/kd_bert_forward.c",
-        "x + ((ptrdiff_t)run->batch.starts[b] - span->t0) * C",
-        "x + (ptrdiff_t)run->batch.starts[b] * C",
+        "model/kd_head.c",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, config->p_before);",
+        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, 0);",
     ),
+    Mutant("model/kd_map.c", "pick == KD_PICK_ALL ? span->t0 : span->b0", "pick == KD_PICK_ALL ? span->b0 : span->b0"),
+    Mutant(
+        "arithmetic/kd_kernels.inc",
+        "vf_store_n(slope + i, 1.0f - t * t, m);",
+        "vf_store_n(slope + i, 1.0f + t * t, m);",
+    ),
+    # ---- taps
+    Mutant("model/kd_tap.c", "memcpy(tap->out + span->t0 * width, rows", "memcpy(tap->out + span->b0 * width, rows"),
+    Mutant("model/kd_tap.c", "kernels->add(d, tap->gradient + span->t0 * width", "kernels->add(d, tap->gradient"),
+    Mutant(
+        "model/kd_tap.c", "const ptrdiff_t before = H * squares(span->batch, span->b0);", "const ptrdiff_t before = 0;"
+    ),
+    Mutant(
+        "model/kd_tap.c", "tap->layer == layer + 1 : tap->layer == layer", "tap->layer == layer : tap->layer == layer"
+    ),
+    Mutant("model/kd_tap.c", "scores.gradient += scores.gradient ? H * n * n : 0;", "scores.gradient += 0;"),
+    Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layers, dx, &span, C);", "KD_TAP_HIDDEN, layers + 9, dx, &span, C);"),
+    Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layer, dx, &span, C);", "KD_TAP_HIDDEN, layer + 9, dx, &span, C);"),
+    Mutant(
+        "model/kd_layer.c",
+        "taps, KD_TAP_KEY, layer, view->k, span, A);\n    kd_tap_add",
+        "taps, KD_TAP_KEY, layer, view->v, span, A);\n    kd_tap_add",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "dscores + (head * n + q0 + i) * n, scale, n);",
+        "dscores + (head * n + q0 + i) * n, 1, n);",
+    ),
+    Mutant(
+        "layers/kd_attention.c", "kernels->scale(scores, scale, count * n);", "kernels->scale(scores, 1, count * n);"
+    ),
+    Mutant("layers/kd_attention.c", "scores + (head * n + q0) * n", "scores + head * n * n"),
     # ---- losses
     Mutant("learning/kd_loss.c", "return top / temperature + log(sum);", "return top / temperature - log(sum);"),
     Mutant("learning/kd_loss.c", "row->soft += T * T * p * (log_p - log_q);", "row->soft += T * p * (log_p - log_q);"),
@@ -253,15 +304,28 @@ MUTANTS = [
         "row->mean * share * 2 * (row->alpha * to_label",
         "row->mean * share * (row->alpha * to_label",
     ),
-    Mutant("learning/kd_loss.c", "result->hard /= labelled ? (double)labelled : 1;", "result->hard /= (double)in->B;"),
+    Mutant(
+        "learning/kd_loss.c",
+        "result->hard /= result->labelled ? (double)result->labelled : 1;",
+        "result->hard /= (double)in->B;",
+    ),
+    Mutant("learning/kd_loss.c", "const ptrdiff_t b = block->first + r;", "const ptrdiff_t b = r;"),
+    Mutant(
+        "learning/kd_loss.c",
+        "&block.terms[r], block.first + r);",
+        "&block.terms[block.count - 1 - r], block.first + r);",
+    ),
+    Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
+    Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
+    Mutant("skin/kd_module_loss.c", "if (B * K <= SMALL_LOGITS)", "if (1)"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"
     ),
     Mutant(
         "learning/kd_adamw.c",
-        "s.root_bias2 = (float)sqrt(1 - pow(s.beta2, t));",
-        "s.root_bias2 = (float)(1 - pow(s.beta2, t));",
+        "(float)(1 / sqrt(1 - pow(s.beta2, t)));",
+        "(float)(1 / (1 - pow(s.beta2, t)));",
     ),
     Mutant("learning/kd_adamw.c", "if (!s->decay)", "if (s->decay)"),
     Mutant("learning/kd_adamw.c", "d->history + d->t - 1 - d->base", "d->history + d->t - 2 - d->base"),
@@ -272,13 +336,17 @@ MUTANTS = [
     ),
     Mutant("learning/kd_adamw.c", "if (done >= 0 && done < table->t) {", "if (done >= 0 && done + 1 < table->t) {"),
     Mutant("arithmetic/kd_kernels_adamw.inc", "(1.0f - s->beta2) * g * g", "(1.0f - s->beta2) * g"),
-    Mutant("arithmetic/kd_kernels_adamw.inc", "vf_sqrt(*v) / s->root_bias2 + s->eps", "vf_sqrt(*v) / s->root_bias2"),
+    Mutant(
+        "arithmetic/kd_kernels_adamw.inc",
+        "vf_sqrt(*v) * s->inverse_root_bias2 + s->eps",
+        "vf_sqrt(*v) * s->inverse_root_bias2",
+    ),
     Mutant("arithmetic/kd_kernels_adamw.inc", "*p = *p * steps[t].decay;", "*p = *p;"),
     # ---- the thread pool
-    Mutant("ground/kd_pool.c", "team->item(team->context, i, member);", "team->item(team->context, i, 0);"),
+    Mutant("ground/kd_pool.c", "team->item(team->context, item, member);", "team->item(team->context, item, 0);"),
     Mutant(
         "ground/kd_pool.c",
-        "atomic_store_explicit(&team->busy, team->members - 1, memory_order_relaxed);",
+        "atomic_store_explicit(&team->busy, (unsigned)team->members - 1, memory_order_relaxed);",
         "atomic_store_explicit(&team->busy, 0, memory_order_relaxed);",
     ),
 ]
@@ -287,6 +355,6 @@ MUTANTS = [
 _BY_PUT = {mutant.put: mutant for mutant in MUTANTS}
 SURVIVORS: dict[Mutant, str] = {
     _BY_PUT[
-        "dst[k * tile + r] = 1;"
+        "+ i, left) : vf_set(1.0f);"
     ]: "a panel's columns past the operand are computed and never read; 0 keeps them finite",
 }

@@ -35,6 +35,15 @@ NEAREST = {
     "kd_vec": ["layers"],
     "kd_attention": ["layers"],
     "kd_pool": ["pool"],
+    "kd_head": ["encoder"],
+    "kd_encoder": ["encoder"],
+    "kd_tensors": ["encoder"],
+    "kd_model": ["encoder"],
+    "kd_tap": ["taps"],
+    "kd_run": ["taps"],
+    "kd_layer": ["taps"],
+    "kd_weights": ["passes", "encoder"],
+    "kd_map": ["encoder"],
 }
 PATIENCE_SECONDS = 900
 

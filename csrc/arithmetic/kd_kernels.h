@@ -1,11 +1,11 @@
-/* kd_kernels: arithmetic on rows of floats, once per instruction-set level.
+/* kd_kernels: arithmetic on rows of floats, compiled once per instruction-set level.
  *
  * kd_kernels.inc is plain C on GCC/Clang vector types. It is compiled once per level, with that level's
  * compiler flags, and each compilation fills one table of functions. Within a level every function
  * does the same operations in the same order on each row, whatever the other rows are: that is what
  * makes a sentence's logits the same bits alone and in any batch.
  *
- * Pointers need no alignment. Outputs may be the input of the same name where it says "in place".
+ * Pointers need no alignment. An output may be an input where the comment allows it.
  */
 #ifndef KD_KERNELS_H
 #define KD_KERNELS_H
@@ -84,7 +84,7 @@ typedef struct kd_kernels {
 
     /* p[n] = softmax(scale * p[n]), scale > 0, n >= 1; p[n .. width) becomes 0. Returns log(sum(exp(scale * p))). */
     float (*softmax)(float *p, ptrdiff_t n, ptrdiff_t width, float scale);
-    /* The same once more, from what that returned: p[n] = exp(scale * p[n] - lse); p[n .. width) becomes 0. */
+    /* softmax again, from the lse that it returned: p[n] = exp(scale * p[n] - lse); p[n .. width) becomes 0. */
     void (*softmax_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t width, float scale);
     /* ds[n] = p * (dp - delta) * scale: softmax backward. ds may be dp. */
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
@@ -95,7 +95,7 @@ typedef struct kd_kernels {
     void (*dots)(float *c, ptrdiff_t ldc, const float *row_bias, const float *a, const float *b, ptrdiff_t M,
                  ptrdiff_t N, ptrdiff_t K);
 
-    /* bits[KD_RANDOM_BLOCK]: of features KD_RANDOM_BLOCK * block and on. */
+    /* bits[KD_RANDOM_BLOCK] = the bits of features KD_RANDOM_BLOCK * block and on. */
     void (*random_bits)(uint16_t *bits, const kd_random_row *row, uint32_t block);
     /* y[n] = x[n] times 0 or 1 / (1 - p): dropout with the bits of features first .. first + n - 1 of
      * `row`; first is a multiple of KD_RANDOM_BLOCK. y may be x. */
@@ -126,8 +126,9 @@ typedef struct kd_kernels {
     /* average[n] += share * (p[n] - average[n]). */
     void (*average)(float *average, const float *p, ptrdiff_t n, float share);
 
-    /* Multiply-adds in registers alone, for the peak other kernels are held against. Returns how many
-     * floating-point operations were done; `result` makes the compiler do them. */
+    /* Does multiply-adds in registers alone, to measure the peak that other kernels are compared with. Returns how many
+     * floating-point operations it did. It starts from *result and writes its sum there, so that the compiler cannot
+     * leave them out. */
     double (*multiply_adds)(ptrdiff_t rounds, float *result);
 } kd_kernels;
 

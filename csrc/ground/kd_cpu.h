@@ -1,4 +1,4 @@
-/* kd_cpu: the instruction-set levels the row kernels and micro-kernels exist in.
+/* kd_cpu: the instruction-set levels that kernels are compiled for.
  *
  * A level is chosen once, when the module is loaded: the best the CPU has, or the one named by the
  * environment variable KDISTILL_ISA (the skin reads it), which is an error if the CPU lacks it.

@@ -267,7 +267,7 @@ void kd_pool_close(kd_team *team)
 
 void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items)
 {
-    if (team->members == 1 || items <= 1) {
+    if (!team || team->members == 1 || items <= 1) {
         for (ptrdiff_t i = 0; i < items; i++)
             item(context, i, 0);
         return;

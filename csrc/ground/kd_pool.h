@@ -31,7 +31,7 @@ kd_status kd_pool_open(kd_team **opened, int members);
 
 void kd_pool_close(kd_team *team);
 
-/* Runs items 0 .. items - 1 and returns when all are done. */
+/* Runs items 0 .. items - 1 and returns when all are done. Without a team (NULL) the calling thread runs them. */
 void kd_pool_run(kd_team *team, kd_item item, void *context, ptrdiff_t items);
 
 #endif

@@ -92,9 +92,18 @@ static void drop_row(const kd_kernels *kernels, float *y, const float *p, const 
     kd_dropout_row(kernels, y, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
 }
 
-static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
-                         const float *v, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n,
-                         const head_scratch *s)
+/* scores (count, n) = scale * p (count, np). */
+static void store_scores(const kd_kernels *kernels, float *scores, const float *p, ptrdiff_t count, ptrdiff_t n,
+                         ptrdiff_t np, float scale)
+{
+    for (ptrdiff_t i = 0; i < count; i++)
+        memcpy(scores + i * n, p + i * np, (size_t)n * sizeof(float));
+    kernels->scale(scores, scale, count * n);
+}
+
+static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
+                         const float *k, const float *v, const kd_attention *a, ptrdiff_t head, ptrdiff_t token,
+                         ptrdiff_t n, const head_scratch *s)
 {
     const wide_rows h = wide_rows_of(kernels, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_KERNELS_WIDTH);
@@ -104,6 +113,8 @@ static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, cons
     for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
         ptrdiff_t count = kd_min(QUERIES, n - q0);
         kernels->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
+        if (scores)
+            store_scores(kernels, scores + (head * n + q0) * n, s->p, count, n, np, scale);
         for (ptrdiff_t i = 0; i < count; i++) {
             float *p = s->p + i * np;
             lse[(q0 + i) * a->H + head] = kernels->softmax(p, n, np, scale);
@@ -115,20 +126,22 @@ static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, cons
     }
 }
 
-void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
-                          const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch)
+void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
+                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
+                          float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        forward_head(kernels, ctx, lse, q, k, v, attention, head, token, n, &s);
+        forward_head(kernels, ctx, lse, scores, q, k, v, attention, head, token, n, &s);
 }
 
 /* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
- * dS = P (dP - delta),  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);  dK = dS^T Q / sqrt(D). */
-static void backward_head(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                          const float *lse, const kd_attention *a, ptrdiff_t head, ptrdiff_t token, ptrdiff_t n,
-                          const head_scratch *s)
+ * dS = P (dP - delta) + dscores,  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);
+ * dK = dS^T Q / sqrt(D). */
+static void backward_head(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx,
+                          const float *dscores, const float *ctx, const float *lse, const kd_attention *a,
+                          ptrdiff_t head, ptrdiff_t token, ptrdiff_t n, const head_scratch *s)
 {
     const wide_rows h = wide_rows_of(kernels, a->D, a->H * a->D);
     const ptrdiff_t D = h.D, C = h.C, np = kd_round_up(n, KD_KERNELS_WIDTH);
@@ -155,6 +168,8 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
             drop_row(kernels, s->dp + i * np, s->dp + i * np, a, token + q0 + i, head, n);
             kernels->softmax_backward(s->dp + i * np, s->dp + i * np, s->p + i * np,
                                       kernels->dot(dctx + row, ctx + row, D), np, scale);
+            if (dscores)
+                kernels->add_scaled(s->dp + i * np, dscores + (head * n + q0 + i) * n, scale, n);
         }
         kernels->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
         kernels->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
@@ -165,14 +180,14 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
         memcpy(k + i * C + head * D, s->dk + i * h.Dp, (size_t)D * sizeof(float));
 }
 
-void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
-                           float *scratch)
+void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx,
+                           const float *dscores, const float *ctx, const float *lse, const kd_attention *attention,
+                           ptrdiff_t token, ptrdiff_t n, float *scratch)
 {
     kd_arena arena = kd_arena_over(scratch);
     head_scratch s = place_scratch(&arena, n, attention->D);
     for (ptrdiff_t head = 0; head < attention->H; head++)
-        backward_head(kernels, q, k, v, dctx, ctx, lse, attention, head, token, n, &s);
+        backward_head(kernels, q, k, v, dctx, dscores, ctx, lse, attention, head, token, n, &s);
 }
 
 /* ---- one query, weights absorbed -------------------------------------------------------------------- */

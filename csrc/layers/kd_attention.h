@@ -27,16 +27,17 @@ typedef struct kd_attention {
 /* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest);
 
-/* ctx (n, A) and lse (n, H) from q, k and v (n, A). `token` is the first token's place in the batch.
- * lse = log sum exp S is what backward needs to form P again. */
-void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, const float *q, const float *k,
-                          const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n, float *scratch);
+/* ctx (n, A) and lse (n, H) from q, k and v (n, A), and unless it is NULL scores (H, n, n) = S. `token` is the first
+ * token's place in the batch. lse = log sum exp S is what backward needs to form P again. */
+void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
+                          const float *k, const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
+                          float *scratch);
 
-/* dq, dk and dv (n, A) from dctx (n, A) and the forward's ctx, lse, q, k, v. In place: dq overwrites q, dk
- * overwrites k, dv overwrites v. */
-void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx, const float *ctx,
-                           const float *lse, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
-                           float *scratch);
+/* dq, dk and dv (n, A) from dctx (n, A), dscores (H, n, n) and the forward's ctx, lse, q, k, v. In place: dq overwrites
+ * q, dk overwrites k, dv overwrites v. dscores is what else adds to the gradient of S, or NULL. */
+void kd_attention_backward(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx,
+                           const float *dscores, const float *ctx, const float *lse, const kd_attention *attention,
+                           ptrdiff_t token, ptrdiff_t n, float *scratch);
 
 /* Floats of scratch of the two functions below, for sequences of at most `longest` tokens. */
 ptrdiff_t kd_attention_absorbed_scratch(const kd_attention *attention, ptrdiff_t longest);

@@ -27,7 +27,7 @@ enum {
     KD_DROP_HEAD_INPUT = INT32_MAX, /* the rows the head reads: beyond every layer's */
 };
 
-/* Is anything dropped at rate p? */
+/* Returns whether anything is dropped at rate p. */
 int kd_dropout_active(const kd_dropout *dropout, float p);
 
 /* y (n) = dropout of x (n), one token's row: features first .. first + n - 1 of `tensor`; first is a

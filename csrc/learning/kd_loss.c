@@ -6,7 +6,9 @@
 typedef struct loss_row {
     const float *z, *t, *y;
     int64_t label;
-    double alpha, temperature, smoothing, mean; /* mean = 1 / B, which every gradient is multiplied by */
+    double alpha, temperature;
+    double smoothing, even; /* even = smoothing / K, every label's share of it */
+    double mean;            /* 1 / B, which every gradient is multiplied by */
     ptrdiff_t K;
     double hard, soft; /* the result */
 } loss_row;
@@ -28,7 +30,7 @@ static double log_sum_exp(const float *logits, double temperature, ptrdiff_t K)
 static void single_label_row(loss_row *row, float *dlogits)
 {
     const float *z = row->z, *t = row->t;
-    double T = row->temperature, alpha = row->alpha, even = row->smoothing / (double)row->K;
+    double T = row->temperature, alpha = row->alpha, even = row->even;
     double lse = log_sum_exp(z, 1, row->K), lse_student = t ? log_sum_exp(z, T, row->K) : 0;
     double lse_teacher = t ? log_sum_exp(t, T, row->K) : 0;
     if (row->label != KD_LOSS_NO_LABEL)
@@ -99,42 +101,96 @@ static int row_is_finite(const loss_row *row, double loss)
     return finite;
 }
 
-/* Row b of the call; whether it has a label. */
-static int take_row(loss_row *row, const kd_loss *in, ptrdiff_t b)
+static int has_label(const loss_row *row) { return row->y || row->label != KD_LOSS_NO_LABEL; }
+
+/* What is the same in every row. */
+static loss_row common_row(const kd_loss *in)
 {
-    ptrdiff_t K = in->K;
-    *row = (loss_row){.z = in->student + b * K,
-                      .t = in->teacher ? in->teacher + b * K : NULL,
-                      .label = in->classes ? in->classes[b] : KD_LOSS_NO_LABEL,
-                      .y = in->targets && !isnan(in->targets[b * K]) ? in->targets + b * K : NULL,
-                      .temperature = in->temperature,
+    return (loss_row){.temperature = in->temperature,
                       .smoothing = in->smoothing,
+                      .even = in->smoothing / (double)in->K,
                       .mean = 1.0 / (double)in->B,
-                      .K = K};
-    int labelled = row->y || row->label != KD_LOSS_NO_LABEL;
-    row->alpha = !labelled ? 0 : in->teacher ? in->alpha : 1;
-    return labelled;
+                      .K = in->K};
 }
 
-void kd_loss_compute(kd_loss_result *result, float *dlogits, const kd_loss *in)
+static void take_row(loss_row *row, const kd_loss *in, ptrdiff_t b)
 {
-    void (*compute_row)(loss_row *, float *) = in->kind == KD_LOSS_SINGLE_LABEL  ? single_label_row
-                                               : in->kind == KD_LOSS_MULTI_LABEL ? multi_label_row
-                                                                                 : regression_row;
-    ptrdiff_t labelled = 0;
-    loss_row row;
-    *result = (kd_loss_result){0};
-    for (ptrdiff_t b = 0; b < in->B; b++) {
-        labelled += take_row(&row, in, b);
-        compute_row(&row, dlogits + b * in->K);
+    row->z = in->student + b * in->K;
+    row->t = in->teacher ? in->teacher + b * in->K : NULL;
+    row->label = in->classes ? in->classes[b] : KD_LOSS_NO_LABEL;
+    row->y = in->targets && !isnan(in->targets[b * in->K]) ? in->targets + b * in->K : NULL;
+    row->alpha = !has_label(row) ? 0 : in->teacher ? in->alpha : 1;
+    row->hard = row->soft = 0;
+}
+
+/* What one row adds to the sums. */
+typedef struct row_terms {
+    double loss, hard, soft;
+    int labelled, finite;
+} row_terms;
+
+enum {
+    BLOCK_ROWS = 1024, /* rows whose terms wait on the stack until they are added: 32 KiB */
+    ITEM_LOGITS = 256, /* logits that make an item: some 10 us */
+};
+
+/* Rows `first` .. first + count - 1, `step` to an item. */
+typedef struct row_block {
+    const kd_loss *in;
+    float *dlogits;
+    ptrdiff_t first, count, step;
+    row_terms terms[BLOCK_ROWS];
+} row_block;
+
+/* Adds the parts of a row's loss to row->hard and row->soft, and writes its dlogits (K). */
+typedef void (*row_function)(loss_row *row, float *dlogits);
+
+static const row_function compute_row[KD_LOSS_KINDS] = {[KD_LOSS_SINGLE_LABEL] = single_label_row,
+                                                        [KD_LOSS_MULTI_LABEL] = multi_label_row,
+                                                        [KD_LOSS_REGRESSION] = regression_row};
+
+static void block_item(void *context, ptrdiff_t item, int member)
+{
+    row_block *block = context;
+    const kd_loss *in = block->in;
+    loss_row row = common_row(in);
+    (void)member;
+    for (ptrdiff_t r = item * block->step; r < kd_min((item + 1) * block->step, block->count); r++) {
+        const ptrdiff_t b = block->first + r;
+        take_row(&row, in, b);
+        compute_row[in->kind](&row, block->dlogits + b * in->K);
         double loss = row.alpha * row.hard + (1 - row.alpha) * row.soft;
-        result->loss += loss;
-        result->hard += row.hard;
-        result->soft += row.soft;
-        if (!row_is_finite(&row, loss) && result->not_finite++ < KD_LOSS_ROWS_NAMED)
-            result->rows[result->not_finite - 1] = b;
+        block->terms[r] = (row_terms){loss, row.hard, row.soft, has_label(&row), row_is_finite(&row, loss)};
     }
+}
+
+static void add_terms(kd_loss_result *result, const row_terms *terms, ptrdiff_t b)
+{
+    result->loss += terms->loss;
+    result->hard += terms->hard;
+    result->soft += terms->soft;
+    result->labelled += terms->labelled;
+    if (!terms->finite && result->not_finite++ < KD_LOSS_ROWS_NAMED)
+        result->rows[result->not_finite - 1] = b;
+}
+
+void kd_loss_add(kd_loss_result *result, float *dlogits, const kd_loss *in, ptrdiff_t from, ptrdiff_t to, kd_team *team)
+{
+    row_block block;
+    block.in = in;
+    block.dlogits = dlogits;
+    block.step = kd_max(1, ITEM_LOGITS / in->K);
+    for (block.first = from; block.first < to; block.first += BLOCK_ROWS) {
+        block.count = kd_min(BLOCK_ROWS, to - block.first);
+        kd_pool_run(team, block_item, &block, kd_ceil_div(block.count, block.step));
+        for (ptrdiff_t r = 0; r < block.count; r++)
+            add_terms(result, &block.terms[r], block.first + r);
+    }
+}
+
+void kd_loss_finish(kd_loss_result *result, const kd_loss *in)
+{
     result->loss /= (double)in->B;
     result->soft /= (double)in->B;
-    result->hard /= labelled ? (double)labelled : 1;
+    result->hard /= result->labelled ? (double)result->labelled : 1;
 }

@@ -11,13 +11,16 @@
  *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
  *
- * Logits are few, so all of it runs in double, with maxima taken out of the exponentials: finite for any finite
- * logits and any T > 0.
+ * Logits are few beside the products of a step, so all of it runs in double, with maxima taken out of the
+ * exponentials: finite for any finite logits and any T > 0.
+ *
+ * Threads share the rows; what the rows add is summed in their order by one thread. So the bits do not depend on the
+ * number of threads, nor on how the rows are cut into calls.
  */
 #ifndef KD_LOSS_H
 #define KD_LOSS_H
 
-#include "ground/kd_base.h"
+#include "ground/kd_pool.h"
 
 enum {
     KD_LOSS_NO_LABEL = -100, /* the class of a row without a label, which counts as alpha = 0 */
@@ -37,13 +40,20 @@ typedef struct kd_loss {
     ptrdiff_t B, K;
 } kd_loss;
 
+/* Sums over the rows added so far; after kd_loss_finish, means. */
 typedef struct kd_loss_result {
     double loss, hard, soft; /* means: loss and soft over all rows, hard over those with a label, 0 without any */
-    ptrdiff_t not_finite;    /* rows whose loss or logits are not finite; the means are then of no use */
+    ptrdiff_t labelled;      /* rows with a label */
+    ptrdiff_t not_finite;    /* rows whose loss or logits are not finite; the means are then meaningless */
     ptrdiff_t rows[KD_LOSS_ROWS_NAMED]; /* the first of them */
 } kd_loss_result;
 
-/* dlogits (B, K) = d(loss) / d(student). */
-void kd_loss_compute(kd_loss_result *result, float *dlogits, const kd_loss *inputs);
+/* Adds rows from .. to - 1 to `result`, which is zero before row 0, and writes these rows of dlogits (B, K) =
+ * d(loss) / d(student). */
+void kd_loss_add(kd_loss_result *result, float *dlogits, const kd_loss *inputs, ptrdiff_t from, ptrdiff_t to,
+                 kd_team *team);
+
+/* Makes means of the sums over all B rows. */
+void kd_loss_finish(kd_loss_result *result, const kd_loss *inputs);
 
 #endif

@@ -8,16 +8,21 @@ void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t laye
     const kd_layer_weights *w = &run->model->layers[layer];
     const kd_attention attention = kd_map_attention(run, layer);
     const ptrdiff_t A = w->query.O, H = attention.H;
+    kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
     kd_linear_forward(math, view->q, view->x, &w->query, span->N);
     kd_linear_forward(math, view->k, view->x, &w->key, span->N);
     kd_linear_forward(math, view->v, view->x, &w->value, span->N);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
-        kd_attention_forward(math->kernels, view->ctx + row * A, view->lse + row * H, view->q + row * A,
+        kd_attention_forward(math->kernels, view->ctx + row * A, view->lse + row * H, scores.out, view->q + row * A,
                              view->k + row * A, view->v + row * A, &attention, token, n,
                              run->members[member].attention);
+        scores = kd_tap_scores_next(scores, H, n);
     }
+    kd_tap_store(&run->pass.taps, KD_TAP_QUERY, layer, view->q, span, A);
+    kd_tap_store(&run->pass.taps, KD_TAP_KEY, layer, view->k, span, A);
+    kd_tap_store(&run->pass.taps, KD_TAP_VALUE, layer, view->v, span, A);
 }
 
 /* pre_norm1 = x + dropout(ctx Wo);  h = LN(pre_norm1);  pre_norm2 = h + dropout(act(h Wu) Wd);  y = LN(pre_norm2). */
@@ -92,13 +97,19 @@ void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const
     const kd_layer_weights *w = &run->model->layers[layer];
     const kd_attention attention = kd_map_attention(run, layer);
     const ptrdiff_t A = w->query.O, H = attention.H, N = span->N;
+    const kd_taps *taps = &run->pass.taps;
+    kd_tap_scores scores = kd_tap_scores_of(taps, layer, span, H);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
         kd_attention_backward(math->kernels, view->q + row * A, view->k + row * A, view->v + row * A, dctx + row * A,
-                              view->ctx + row * A, view->lse + row * H, &attention, token, n,
+                              scores.gradient, view->ctx + row * A, view->lse + row * H, &attention, token, n,
                               run->members[member].attention);
+        scores = kd_tap_scores_next(scores, H, n);
     }
+    kd_tap_add(math->kernels, taps, KD_TAP_QUERY, layer, view->q, span, A);
+    kd_tap_add(math->kernels, taps, KD_TAP_KEY, layer, view->k, span, A);
+    kd_tap_add(math->kernels, taps, KD_TAP_VALUE, layer, view->v, span, A);
     kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->q, N, A);
     kd_layer_bias_backward(run, partial, KD_SLOT_key_bias, layer, view->k, N, A);
     kd_layer_bias_backward(run, partial, KD_SLOT_value_bias, layer, view->v, N, A);

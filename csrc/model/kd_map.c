@@ -264,13 +264,17 @@ static kd_run *place_all(kd_run *run, kd_arena *arena)
     int32_t *ids = kd_arena_take(arena, batch->N, sizeof *ids);
     int32_t *types = kd_arena_take(arena, batch->N, sizeof *types);
     int64_t *starts = kd_arena_take(arena, batch->B + 1, sizeof *starts);
+    kd_taps taps = {kd_arena_take(arena, run->pass.taps.count, sizeof *taps.list), run->pass.taps.count};
     place_run(run, arena);
     if (!home)
         return NULL;
     memcpy(ids, batch->ids, (size_t)batch->N * sizeof *ids);
     memcpy(types, batch->types, (size_t)batch->N * sizeof *types);
     memcpy(starts, batch->starts, (size_t)(batch->B + 1) * sizeof *starts);
+    for (ptrdiff_t i = 0; i < taps.count; i++)
+        taps.list[i] = run->pass.taps.list[i];
     *batch = (kd_batch){ids, types, starts, batch->B, batch->N};
+    run->pass.taps = taps;
     *home = *run;
     return home;
 }
@@ -278,7 +282,7 @@ static kd_run *place_all(kd_run *run, kd_arena *arena)
 /* The one place that decides which rows the last layer is computed for. */
 static int picks_last(const kd_model *model, const kd_pass *pass)
 {
-    return model->head.pick == KD_PICK_FIRST && !pass->whole_last;
+    return model->head.pick == KD_PICK_FIRST && !pass->whole_last && !kd_tap_needs(&pass->taps, model->encoder.L - 1);
 }
 
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)

@@ -9,6 +9,7 @@
 #include "layers/kd_attention.h"
 #include "model/kd_model.h"
 #include "model/kd_span.h"
+#include "model/kd_tap.h"
 
 /* Whether a pass keeps what backward reads. */
 typedef enum kd_mode { KD_EVALUATE, KD_TRAIN } kd_mode;
@@ -20,6 +21,7 @@ typedef struct kd_pass {
     kd_mode mode;
     int whole_last; /* the last layer is computed for all rows, even if the head reads one row of each sequence */
     int threads;
+    kd_taps taps; /* gradients are set before backward */
 } kd_pass;
 
 /* Activations of one layer:
@@ -83,7 +85,7 @@ typedef struct kd_run {
 /* Bytes of workspace for a pass. Its batch may be all counts but for `starts`. */
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass);
 
-/* Begins a run in `workspace` (KD_ALIGN-aligned); the batch is copied into it. */
+/* Begins a run in `workspace` (KD_ALIGN-aligned); the batch and the list of taps are copied into it. */
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass);
 
 ptrdiff_t kd_map_full_layers(const kd_run *run); /* that are computed for all tokens */

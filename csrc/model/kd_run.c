@@ -17,13 +17,16 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
     const kd_span span = kd_map_chunk_span(run, item % run->chunks);
     kd_layer_map view = kd_map_layer(run, first, &span, member);
     const float *output = view.x;
-    if (first == 0)
+    if (first == 0) {
         kd_input_forward(run, view.x, &span);
+        kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, 0, view.x, &span, C);
+    }
     for (ptrdiff_t l = first; l < end; l++) {
         view = kd_map_layer(run, l, &span, member);
         kd_layer_attend(run, &view, l, &span, member);
         kd_layer_output(run, &view, view.x, l, &span);
         output = view.y;
+        kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, l + 1, output, &span, C);
     }
     if (end == layers && run->model->head.pick == KD_PICK_FIRST)
         kd_span_gather((run->last_picked ? run->picked.x : run->head.rows) + span.b0 * C, output, &span, C);
@@ -87,14 +90,18 @@ static float *from_head(const kd_run *run, const kd_span *span, int member)
 
 static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
 {
+    const kd_kernels *kernels = run->model->arithmetic.kernels;
+    const ptrdiff_t C = run->model->encoder.C, layers = kd_map_full_layers(run);
     const kd_span span = kd_map_chunk_span(run, item);
     float *partial = kd_map_partial(run, item), *dctx = run->members[member].dctx;
     clear(partial, run->model->sizes.vectors);
     float *dx = from_head(run, &span, member);
-    for (ptrdiff_t layer = kd_map_full_layers(run) - 1; layer >= 0; layer--) {
+    kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layers, dx, &span, C);
+    for (ptrdiff_t layer = layers - 1; layer >= 0; layer--) {
         const kd_layer_map view = kd_map_layer(run, layer, &span, member);
         kd_layer_output_backward(run, &view, dctx, dx, layer, &span, partial, member);
         kd_layer_attend_backward(run, &view, dctx, dx, layer, &span, partial, member);
+        kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layer, dx, &span, C);
     }
     kd_input_backward(run, dx, &span, partial);
 }

@@ -1,10 +1,10 @@
-/* Batches for Python: rows of a packed data set, packed. */
+/* Packed batches for Python: from lists of token ids, and from rows of a packed data set. */
 #include "skin/kd_numpy.h"
 
 #include "layers/kd_embed.h"
 
-/* starts (B + 1) of the rows asked for, or NULL with an exception for a row that does not exist. The data
- * set's own starts were checked when it was made; here only what C could trip over is. */
+/* Returns starts (B + 1) of a batch of `rows`, or NULL with an exception when a row does not exist. The data set was
+ * checked when it was made; here only what could make C read outside of it is checked again. */
 static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrdiff_t tokens)
 {
     const int64_t *from = PyArray_DATA(all), *index = PyArray_DATA(rows);
@@ -69,7 +69,7 @@ static PyObject *py_take_rows(PyObject *module, PyObject *args)
     return result;
 }
 
-/* Tokens in a list of lists, or -1 if it is anything else or a row is empty. */
+/* Returns the number of tokens in a list of lists, or -1 if `rows` is anything else or a row is empty. */
 static ptrdiff_t count_tokens(PyObject *rows)
 {
     ptrdiff_t tokens = 0;
@@ -84,7 +84,7 @@ static ptrdiff_t count_tokens(PyObject *rows)
     return tokens;
 }
 
-/* Writes the ids and where rows start; -1, with no exception, for anything but integers of 32 bits. */
+/* Writes the ids and the starts of the rows. Returns -1, without an exception, unless all ids are 32-bit integers. */
 static int flatten(PyObject *rows, int32_t *ids, int64_t *starts)
 {
     ptrdiff_t t = 0;
@@ -104,7 +104,7 @@ static int flatten(PyObject *rows, int32_t *ids, int64_t *starts)
     return 0;
 }
 
-/* No code of others runs while the lists are read, so they stay as they were counted. */
+/* No Python code runs while the lists are read, so they stay as they were counted. */
 static PyObject *py_pack_lists(PyObject *module, PyObject *rows)
 {
     const npy_intp N = (npy_intp)count_tokens(rows), size = N < 0 ? 0 : (npy_intp)PyList_Size(rows) + 1;
@@ -127,10 +127,10 @@ static PyObject *py_pack_lists(PyObject *module, PyObject *rows)
 PyMethodDef kd_batch_methods[] = {
     {"pack_lists", py_pack_lists, METH_O,
      "pack_lists($module, rows, /)\n--\n\n"
-     "A packed batch (ids, types, starts) of a list of lists of token ids, types zero; None for anything else, which\n"
-     "`data.pack` then takes or refuses."},
+     "Return a packed batch (ids, types, starts) of a list of lists of token ids, with all types 0. Return None for\n"
+     "anything else, which `data.pack` converts or refuses."},
     {"take_rows", py_take_rows, METH_VARARGS,
      "take_rows($module, ids, types, starts, indices, /)\n--\n\n"
-     "A packed batch (ids, types, starts) of the rows at `indices`, int64 (B,), of a packed data set."},
+     "Return a packed batch (ids, types, starts) of the rows at `indices`, int64 (B,), of a packed data set."},
     {NULL, NULL, 0, NULL},
 };

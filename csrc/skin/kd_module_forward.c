@@ -1,5 +1,7 @@
 #include "skin/kd_module_forward.h"
 
+#include "skin/kd_module_taps.h"
+
 #include <string.h>
 
 /* ---- batches */
@@ -157,6 +159,20 @@ static PyObject *forward(kd_model_object *o, const kd_pass *pass)
     return outputs;
 }
 
+/* The outputs; with taps a pair of them and the dict of tapped arrays. */
+static PyObject *forward_tapped(kd_model_object *o, kd_pass *pass, PyObject *taps)
+{
+    kd_asked_taps asked = {{NULL, 0}, NULL};
+    if (taps && kd_ask_taps(taps, &o->model.encoder, &pass->batch, &asked) < 0)
+        return NULL;
+    pass->taps = asked.taps;
+    PyObject *outputs = forward(o, pass);
+    PyObject *result = outputs && asked.arrays ? PyTuple_Pack(2, outputs, asked.arrays) : Py_XNewRef(outputs);
+    Py_XDECREF(outputs);
+    kd_drop_taps(&asked);
+    return result;
+}
+
 PyObject *kd_py_check(PyObject *self, PyObject *args)
 {
     PyObject *ids, *types, *starts;
@@ -169,15 +185,16 @@ PyObject *kd_py_check(PyObject *self, PyObject *args)
 
 PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"ids", "types", "starts", "train", "seed", "step", "place", "threads", "whole_last", NULL};
+    static char *names[] = {"ids",   "types",   "starts",     "train", "seed", "step",
+                            "place", "threads", "whole_last", "taps",  NULL};
     kd_model_object *o = (kd_model_object *)self;
-    PyObject *ids, *types, *starts;
+    PyObject *ids, *types, *starts, *taps = NULL;
     unsigned long long seed;
     unsigned int step, place;
     int train;
     kd_pass pass = {.whole_last = 0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p:forward", names, &ids, &types, &starts, &train, &seed,
-                                     &step, &place, &pass.threads, &pass.whole_last) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|pO:forward", names, &ids, &types, &starts, &train, &seed,
+                                     &step, &place, &pass.threads, &pass.whole_last, &taps) ||
         kd_check_threads(pass.threads) < 0)
         return NULL;
     if (train && o->parameters && !o->gradients) {
@@ -188,7 +205,8 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
     pass.dropout = (kd_dropout){seed, step, place, train};
     if (kd_object_enter(o) < 0)
         return NULL;
-    PyObject *outputs = check_batch(ids, types, starts, &o->model.encoder, &pass.batch) < 0 ? NULL : forward(o, &pass);
+    PyObject *outputs =
+        check_batch(ids, types, starts, &o->model.encoder, &pass.batch) < 0 ? NULL : forward_tapped(o, &pass, taps);
     o->busy = 0;
     return outputs;
 }
@@ -214,9 +232,9 @@ static PyObject *backward(kd_model_object *o, PyArrayObject *doutputs, int threa
 PyObject *kd_py_backward(PyObject *self, PyObject *args)
 {
     kd_model_object *o = (kd_model_object *)self;
-    PyObject *object;
+    PyObject *object, *gradients = Py_None;
     int threads;
-    if (!PyArg_ParseTuple(args, "Oi:backward", &object, &threads) || kd_check_threads(threads) < 0)
+    if (!PyArg_ParseTuple(args, "Oi|O:backward", &object, &threads, &gradients) || kd_check_threads(threads) < 0)
         return NULL;
     if (!o->run) {
         PyErr_SetString(PyExc_RuntimeError,
@@ -233,7 +251,7 @@ PyObject *kd_py_backward(PyObject *self, PyObject *args)
                      (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
         return NULL;
     }
-    if (kd_object_enter(o) < 0)
+    if (kd_take_tap_gradients(gradients, o->run) < 0 || kd_object_enter(o) < 0)
         return NULL;
     PyObject *result = backward(o, doutputs, threads);
     o->busy = 0;

@@ -1,5 +1,5 @@
 /* The loss for Python. */
-#include "skin/kd_numpy.h"
+#include "skin/kd_module_object.h"
 
 #include "learning/kd_loss.h"
 
@@ -17,18 +17,21 @@ static int check_classes(const int64_t *classes, npy_intp B, npy_intp K)
     return 0;
 }
 
-/* Each row all finite, or all NaN, which is a row without labels. */
+/* Accepts rows of finite numbers, and rows of NaN alone, which have no labels. */
 static int check_targets(const float *targets, npy_intp B, npy_intp K)
 {
-    for (npy_intp i = 0; i < B * K; i++)
-        if (isinf(targets[i]) || isnan(targets[i]) != isnan(targets[i / K * K])) {
-            char found[32];
-            snprintf(found, sizeof found, "%g", targets[i]);
-            PyErr_Format(PyExc_ValueError,
-                         "labels[%zd][%zd] is %s; expected finite numbers, or NaN in all of a row without labels",
-                         (Py_ssize_t)(i / K), (Py_ssize_t)(i % K), found);
-            return -1;
-        }
+    for (npy_intp b = 0; b < B; b++) {
+        const float *row = targets + b * K;
+        for (npy_intp k = 0; k < K; k++)
+            if (isinf(row[k]) || isnan(row[k]) != isnan(row[0])) {
+                char found[32];
+                snprintf(found, sizeof found, "%g", row[k]);
+                PyErr_Format(PyExc_ValueError,
+                             "labels[%zd][%zd] is %s; expected finite numbers, or NaN in all of a row without labels",
+                             (Py_ssize_t)b, (Py_ssize_t)k, found);
+                return -1;
+            }
+    }
     return 0;
 }
 
@@ -74,6 +77,7 @@ static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *
     return loss->classes ? check_classes(loss->classes, B, K) : loss->targets ? check_targets(loss->targets, B, K) : 0;
 }
 
+/* Returns the tuple of the first rows that are not finite. */
 static PyObject *rows_named(const kd_loss_result *result)
 {
     Py_ssize_t named = (Py_ssize_t)kd_min(result->not_finite, KD_LOSS_ROWS_NAMED);
@@ -86,39 +90,74 @@ static PyObject *rows_named(const kd_loss_result *result)
     return rows;
 }
 
+/* A logit takes some 50 ns: about 1 ms, for which no other thread is woken, and 0.1 s. */
+enum { SMALL_LOGITS = 1 << 14, SLICE_LOGITS = 1 << 21 };
+
+typedef struct loss_work {
+    kd_loss loss;
+    float *dlogits; /* (B, K) */
+    kd_loss_result result;
+} loss_work;
+
+static void loss_slice(void *context, kd_team *team, ptrdiff_t from, ptrdiff_t to)
+{
+    loss_work *work = context;
+    kd_loss_add(&work->result, work->dlogits, &work->loss, from, to, team);
+}
+
+/* Computes a small loss at once. For a large one the GIL is released, and signals are answered on the way. 0, or -1 with
+ * an exception. */
+static int compute_loss(loss_work *work, int threads)
+{
+    const ptrdiff_t B = work->loss.B, K = work->loss.K;
+    const ptrdiff_t step = kd_max(threads, SLICE_LOGITS / K * threads);
+    if (B * K <= SMALL_LOGITS)
+        loss_slice(work, NULL, 0, B);
+    else if (kd_object_do_slices(loss_slice, work, B, step, threads) < 0)
+        return -1;
+    kd_loss_finish(&work->result, &work->loss);
+    return 0;
+}
+
 static PyObject *py_loss(PyObject *module, PyObject *args)
 {
-    PyObject *student, *teacher, *labels, *dlogits;
-    kd_loss loss = {0};
-    kd_loss_result result;
-    int kind;
+    PyObject *student, *teacher, *labels;
+    loss_work work = {0};
+    kd_loss *loss = &work.loss;
+    int kind, threads;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iOOOddd:loss", &kind, &student, &teacher, &labels, &loss.alpha, &loss.temperature,
-                          &loss.smoothing))
+    if (!PyArg_ParseTuple(args, "iOOOdddi:loss", &kind, &student, &teacher, &labels, &loss->alpha, &loss->temperature,
+                          &loss->smoothing, &threads) ||
+        kd_check_threads(threads) < 0)
         return NULL;
     if (kind < 0 || kind >= KD_LOSS_KINDS) {
         PyErr_Format(PyExc_ValueError, "kind is %d; expected 0 to %d", kind, KD_LOSS_KINDS - 1);
         return NULL;
     }
-    loss.kind = (kd_loss_kind)kind;
-    if (parse_loss_arrays(&loss, student, teacher, labels) < 0 ||
-        !(dlogits = PyArray_SimpleNew(2, PyArray_DIMS((PyArrayObject *)student), NPY_FLOAT)))
+    loss->kind = (kd_loss_kind)kind;
+    if (parse_loss_arrays(loss, student, teacher, labels) < 0)
         return NULL;
-    kd_loss_compute(&result, kd_floats((PyArrayObject *)dlogits), &loss);
-    PyObject *rows = rows_named(&result);
+    PyObject *dlogits = PyArray_SimpleNew(2, PyArray_DIMS((PyArrayObject *)student), NPY_FLOAT);
+    if (!dlogits)
+        return NULL;
+    work.dlogits = kd_floats((PyArrayObject *)dlogits);
+    PyObject *rows = compute_loss(&work, threads) < 0 ? NULL : rows_named(&work.result);
     if (!rows) {
         Py_DECREF(dlogits);
         return NULL;
     }
-    return Py_BuildValue("dNddnN", result.loss, dlogits, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows);
+    const kd_loss_result *result = &work.result;
+    return Py_BuildValue("dNddnN", result->loss, dlogits, result->hard, result->soft, (Py_ssize_t)result->not_finite,
+                         rows);
 }
 
 PyMethodDef kd_loss_methods[] = {
     {"loss", py_loss, METH_VARARGS,
-     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, /)\n--\n\n"
-     "Returns (loss, dlogits, hard, soft, not_finite, rows). teacher_logits and labels may be None.\n"
-     "kind: LOSS_SINGLE_LABEL with int64 (B,) labels; LOSS_MULTI_LABEL or LOSS_REGRESSION with float32 (B, K) ones.\n"
-     "Means over the rows, the float32 (B, K) gradient of the mean loss, and how many rows have a loss or logits\n"
-     "that are not finite, with the first of them."},
+     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, threads, /)\n--\n\n"
+     "Return (loss, dlogits, hard, soft, not_finite, rows): the means over the rows of the loss and of its parts, the\n"
+     "float32 (B, K) gradient of the mean loss, how many rows have a loss or logits that are not finite, and the "
+     "first\n"
+     "of them. teacher_logits and labels may be None. Labels are int64 (B,) for LOSS_SINGLE_LABEL, float32 (B, K) for\n"
+     "LOSS_MULTI_LABEL and LOSS_REGRESSION."},
     {NULL, NULL, 0, NULL},
 };

@@ -130,13 +130,16 @@ static PyMethodDef model_methods[] = {
     {"check", kd_py_check, METH_VARARGS,
      "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
-     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False)\n--\n\n"
+     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, taps=())\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"
      "train, dropout is on and what backward reads is kept. whole_last computes the last layer for all rows, even if\n"
-     "the head reads one of each sequence."},
+     "the head reads one of each sequence. With taps such as ('hidden', 2) returns (outputs, {tap: array}): hidden l "
+     "is\n"
+     "layer l's input (N, C), or the last one's output; query, key and value are (N, A); scores, before the softmax,\n"
+     "the (H, n, n) of one sequence behind the other's."},
     {"backward", kd_py_backward, METH_VARARGS,
-     "backward($self, dlogits, threads, /)\n--\n\nAdds the gradients of the last training forward to the gradient "
-     "array."},
+     "backward($self, dlogits, threads, gradients=None, /)\n--\n\nAdds the gradients of the last training forward to "
+     "the gradient array.\ngradients is {tap: d loss / d array} of some of its taps."},
     {"touch", model_touch, METH_NOARGS,
      "touch($self, /)\n--\n\nThe parameters were written: they are packed again before use."},
     {"clear_gradients", kd_py_clear_gradients, METH_VARARGS,

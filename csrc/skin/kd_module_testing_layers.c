@@ -135,7 +135,7 @@ static PyObject *py_attention_forward(PyObject *module, PyObject *args)
         return NULL;
     PyArrayObject *ctx = kd_test_zeros(o.n, o.C), *lse = ctx ? kd_test_zeros(o.n, heads) : NULL;
     if (lse)
-        kd_attention_forward(kd_test_arithmetic(module)->kernels, kd_floats(ctx), kd_floats(lse), kd_floats(o.q),
+        kd_attention_forward(kd_test_arithmetic(module)->kernels, kd_floats(ctx), kd_floats(lse), NULL, kd_floats(o.q),
                              kd_floats(o.k), kd_floats(o.v), &o.attention, 0, o.n, kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return kd_test_results(ctx, lse, NULL, 2);
@@ -168,7 +168,7 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
     }
     if (dq && dk && dv)
         kd_attention_backward(kd_test_arithmetic(module)->kernels, kd_floats(dq), kd_floats(dk), kd_floats(dv),
-                              kd_floats(dctx), kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n,
+                              kd_floats(dctx), NULL, kd_floats(ctx), kd_floats(lse), &o.attention, 0, o.n,
                               kd_aligned(o.scratch));
     Py_DECREF(o.scratch);
     return kd_test_results(dq, dk, dv, 3);

@@ -1,4 +1,4 @@
-/* kd_numpy: the skin's common ground. Only kd_module*.c include this; no other room knows Python.
+/* kd_numpy: what all files of the skin share. Only kd_module* include this; no other room knows Python.
  *
  * The rules of the skin: everything is checked with the GIL held, before the first write; the pure C
  * part runs with the GIL released; a call into the core does at most about KD_SLICE_FLOPS of work
@@ -22,36 +22,36 @@
 #include "arithmetic/kd_arithmetic.h"
 #include "ground/kd_pool.h"
 
-/* Floating-point operations of each thread: some 0.1 s on a core with AVX2. */
+/* Work of each thread between two looks at signals, in floating-point operations: some 0.1 s on a core with AVX2. */
 #define KD_SLICE_FLOPS 8e9
-/* Written to memory that may not have been used before: as long. */
+/* The same in bytes written to new memory. */
 #define KD_SLICE_BYTES ((ptrdiff_t)64 << 20)
 
-/* What one import of the module holds. */
+/* The state of the module. */
 typedef struct kd_module_state {
     kd_arithmetic arithmetic;
     kd_level level;
     PyObject *model_type;
 } kd_module_state;
 
-/* Takes `object` as a C-contiguous array of `type` with `ndim` dimensions, without copying. Returns a
- * borrowed pointer, or NULL with a TypeError or ValueError naming `argument`. */
+/* Returns `object` as a C-contiguous array of `type` with `ndim` dimensions, not copied: a borrowed pointer, or NULL
+ * with a TypeError or ValueError that names `argument`. */
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim);
 
-/* The same, and it must be writable and (size >= 0) have that many elements. */
+/* The same for an array to write to; with size >= 0 it must have that many elements. */
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 
-/* A team of `threads`, or NULL with an exception. */
+/* Returns a team of `threads`, or NULL with an exception. */
 kd_team *kd_open_team(int threads);
 
 /* Checks 1 <= threads <= KD_POOL_MAX_THREADS; -1 with a ValueError otherwise. */
 int kd_check_threads(int threads);
 
-/* A new NumPy array of `bytes` bytes and room to align, and its first KD_ALIGN-aligned address. */
+/* kd_new_bytes returns a new NumPy array with room for `bytes` aligned bytes, kd_aligned the address where they begin. */
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
 
-/* "gelu", "gelu_new", "relu" or "tanh"; -1 with a ValueError for anything else. */
+/* Reads "gelu", "gelu_new", "relu" or "tanh". Returns -1 with a ValueError for anything else. */
 int kd_parse_activation(const char *name, kd_activation *activation);
 
 static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }

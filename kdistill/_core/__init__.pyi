@@ -1,7 +1,7 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _Floats = NDArray[np.float32]
 # first_position, activation, eps, dropout, attention_dropout. A head: pick ("first" or "all"), dense (the activation of
 # its dense product, None: no such product), dropout_before, dropout_after, outputs.
 _Shape = dict[str, Any]
+_Tap = tuple[str, int]  # "hidden", "query", "key", "value" or "scores", and a layer
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
 # m, v, average, done, history, base, t
 _State = tuple[_Floats, _Floats, _Floats | None, NDArray[np.int32], _Floats, int, int]
@@ -47,6 +48,7 @@ class Model:
     @property
     def compute(self) -> str: ...
     def check(self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /) -> None: ...
+    @overload
     def forward(
         self,
         ids: NDArray[np.int32],
@@ -58,8 +60,23 @@ class Model:
         place: int,
         threads: int,
         whole_last: bool = False,
-    ) -> NDArray[np.float32]: ...
-    def backward(self, dlogits: NDArray[np.float32], threads: int, /) -> None: ...
+    ) -> _Floats: ...
+    @overload
+    def forward(
+        self,
+        ids: NDArray[np.int32],
+        types: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        train: bool,
+        seed: int,
+        step: int,
+        place: int,
+        threads: int,
+        whole_last: bool = False,
+        *,
+        taps: Sequence[_Tap],
+    ) -> tuple[_Floats, dict[_Tap, _Floats]]: ...
+    def backward(self, dlogits: _Floats, threads: int, gradients: Mapping[_Tap, _Floats] | None = None, /) -> None: ...
     def clear_gradients(self, threads: int, /) -> None: ...
     def gradient_norm(self, threads: int, /) -> float: ...
     def scale_gradients(self, factor: float, threads: int, /) -> None: ...
@@ -81,6 +98,7 @@ def loss(
     alpha: float,
     temperature: float,
     smoothing: float,
+    threads: int,
     /,
 ) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
 def multiply_adds(rounds: int, threads: int, /) -> float: ...

@@ -82,9 +82,9 @@ COMMANDS = (
         "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
         "find the best hyperparameters for distill",
         "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
-        "by what the trials before reached on the rows of --eval. The study lies in the output directory: the same "
-        "command goes on with it, and several may work on it at once. distill --config takes the best_run.toml that "
-        "it leaves.",
+        "by the results of earlier trials on the rows of --eval. The study is kept in the output directory: the same "
+        "command continues it, and several processes may work on it at once. distill --config takes the best_run.toml "
+        "that it writes.",
         "kdistill search --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
         "      --output-dir search --n-trials 50 --n-jobs 2",
         DistillationTrainingArguments,
@@ -117,7 +117,7 @@ COMMANDS = (
         "measure a finished run, beside others, for its model card",
         "Measure the run in DIR on its evaluation rows: accuracy with its interval, calibration, agreement with the "
         "teacher, speed of both; the same student without a teacher, other seeds and held-out rows where they are "
-        "given. Write it into the model card, DIR/README.md. What the run read is found through its command.txt.",
+        "given. Write it into the model card, DIR/README.md. The run's inputs are found through its command.txt.",
         "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
         "      --holdout test.tsv",
     ),
@@ -133,7 +133,7 @@ COMMANDS = (
         "info",
         "[--model MODEL]",
         "show versions, CPU, threads and the teacher cache",
-        "Show what kdistill runs on: versions, the CPU's instruction set, threads, and where the teacher cache lies.",
+        "Show what kdistill runs on: versions, the CPU's instruction set, threads, and the teacher cache.",
         "kdistill info --model student",
     ),
     _Command(
@@ -141,7 +141,7 @@ COMMANDS = (
         "info|clear",
         "show or empty the teacher cache",
         "The teacher cache keeps the logits that teachers gave, so that later runs on the same rows skip the teacher. "
-        "It lies in $KDISTILL_CACHE, or in the user's cache directory; it may be cleared at any time.",
+        "It is in $KDISTILL_CACHE, or in the user's cache directory, and may be cleared at any time.",
         "kdistill cache info",
     ),
     _Command(

@@ -99,7 +99,7 @@ def compute_metrics_of(
     task = task_for(config, dataset.labels)
     names = [name.strip() for name in options.metrics.split(",")] if options.metrics is not None else []
     if args is not None and args.eval_strategy != "no":
-        args.settle_best_metric(config.is_regression)
+        args.settle_best_metric(task.best_metric)
         best = args.metric_for_best_model.removeprefix("eval_")
         if best not in (*task.default_metrics, "loss", "n"):
             if best not in task.metrics:

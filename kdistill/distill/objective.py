@@ -13,6 +13,7 @@ from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
+from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -102,10 +103,10 @@ class Distillation:
         rows: RowIndices,
         *,
         args: DistillationTrainingArguments,
-        config: BertConfig,
+        task: Task,
     ) -> BatchLoss:
-        """Return the distillation loss, see `losses.distillation_loss`, with the labels' and the teacher's part."""
-        parts = task_for(config, labels).teacher_loss(
+        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
+        parts = task.teacher_loss(
             logits,
             self.teacher_logits[rows],
             labels,

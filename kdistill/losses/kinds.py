@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
+from ..system.threads import get_num_threads
 from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 _Logits = NDArray[np.float32]
@@ -72,7 +73,7 @@ def compute_loss(
     if label_smoothing and not kind.smooths:
         raise ValueError(f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0")
     loss, dlogits, hard, soft, not_finite, rows = _core.loss(
-        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing
+        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing, get_num_threads()
     )
     if not_finite:
         _refuse(not_finite, rows, len(logits))

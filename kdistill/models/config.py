@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from numpy.typing import NDArray
-
 from ..hub import resolve
-from ..losses.problem_types import PROBLEM_TYPES, REGRESSION, deduced_problem_type
+from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import atomic_write, read_json_object
 from ..system.names import did_you_mean
 
@@ -46,9 +44,12 @@ class BertConfig:
 
     Args:
         num_labels: number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
-        id2label: id -> label, ids from 0 without gaps; `label2id` follows from it.
-        label2id: label -> id; `id2label` follows from it.
-        extra: the content of a config.json beyond these fields. It is written back and ignored in comparisons.
+        values: any of the attributes.
+
+    Attributes:
+        id2label: id -> label, with ids from 0 without gaps. It follows from `label2id` if only that is given.
+        label2id: label -> id. It follows from `id2label`.
+        extra: the content of a config.json beyond the other attributes. It is written back and ignored in comparisons.
 
     Raises:
         TypeError: an unknown argument (the message suggests the nearest name) or a value of the wrong type.
@@ -92,11 +93,6 @@ class BertConfig:
     def num_labels(self) -> int:
         """The number of classes."""
         return len(self.id2label)
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether the problem is a regression: by `problem_type`, or one output without one, as in transformers."""
-        return self.problem_type == REGRESSION or (self.problem_type is None and self.num_labels == 1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -159,14 +155,6 @@ class BertConfig:
         Path(directory).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         atomic_write(Path(directory) / CONFIG_FILE, text.encode())
-
-    def problem_type_of(self, labels: NDArray[Any]) -> str:
-        """Return `problem_type`, or if it is None the one that transformers deduces from the labels.
-
-        One output means regression; several outputs mean single_label_classification for labels of an integer dtype and
-        multi_label_classification for any other.
-        """
-        return self.problem_type or deduced_problem_type(self.num_labels, labels)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +22,11 @@ from ..system.memory import workspace
 from ..system.notebook import folded, html_table
 from ..system.threads import aligned_zeros, get_num_threads
 from .architectures.bert import BERT
-from .checkpoint import WEIGHTS_FILES, read_weights, write_weights
+from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig
 from .initialization import random_tensor, teacher_tensors
-from .parameters import NamedParameters, Tensor, TensorViews
-
-logger = logging.getLogger(__name__)
+from .loading import load_parameters
+from .parameters import IncompatibleKeys, Tensor, TensorViews, count_parameters, fitting_arrays
 
 _HASHED_FLOATS = 1 << 22  # in one go
 # Fields of a config that change the logits of given weights and ids; they are part of `weights_hash`.
@@ -50,7 +47,7 @@ class PendingUpdates(Protocol):
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
 
 
-class BertForSequenceClassification(NamedParameters):
+class BertForSequenceClassification:
     """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
 
     Parameters, gradients and the optimiser's moments are flat float32 arrays of one layout; `parameters` and
@@ -151,33 +148,9 @@ class BertForSequenceClassification(NamedParameters):
         config = config.replace(**{name: value for name, value in changes.items() if value is not None})
         model = cls.__new__(cls)
         model._allocate(config, seed)
-        model._load(directory, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        views = TensorViews(model._parameters, model.layout)
+        load_parameters(views, directory, config, seed, ignore_mismatched_sizes=ignore_mismatched_sizes)
         return model
-
-    def _load(self, directory: Path, *, ignore_mismatched_sizes: bool) -> None:
-        """Fills a new model from a directory's weights, for `from_pretrained`; what these lack at random."""
-        shapes = {tensor.name: tensor.shape for tensor in self.layout}
-        weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
-        if weights.ignored:
-            logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
-        if weights.missing:
-            names = ", ".join(weights.missing)
-            warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
-        if weights.mismatched:
-            misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
-            warnings.warn(
-                f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
-            )
-        generator = np.random.Generator(np.random.Philox(self.dropout_seed))
-        views = TensorViews(self._parameters, self.layout)
-        for tensor in self.layout:
-            name, view = tensor.name, views[tensor.name]
-            if name in weights:
-                view[:] = weights[name]
-                weights.release(name)
-                _check_finite(directory, name, view)
-            else:
-                view[:] = random_tensor(tensor.canonical, tensor.shape, self.config, generator)
 
     @classmethod
     def from_teacher(
@@ -248,6 +221,45 @@ class BertForSequenceClassification(NamedParameters):
         embeddings move late (see AdamW): an array from before a step is to be asked for again.
         """
         return TensorViews(self._parameters_of_a_user, self.layout)
+
+    def named_parameters(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield (name, view) of each parameter, as `parameters` shows them."""
+        return iter(self.parameters.items())
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return the number of parameters.
+
+        Args:
+            only_trainable: count those that can be trained: none of a frozen model.
+            exclude_embeddings: leave out the embeddings of words, positions and token types.
+        """
+        return 0 if only_trainable and self.frozen else count_parameters(self.layout, exclude_embeddings)
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """Return a copy of each parameter by name, float32; further training does not change it."""
+        return {name: view.copy() for name, view in self.named_parameters()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Set parameters by name: all of them or, when anything does not fit, none.
+
+        Args:
+            state_dict: arrays, or what NumPy makes one of, such as tensors of torch on the CPU.
+            strict: raise for missing and unknown names.
+
+        Returns:
+            The names that were missing, and those that the model does not have.
+
+        Raises:
+            ValueError: a name is missing or unknown (with `strict`), or an array has another shape than the parameter.
+            TypeError: an array does not hold real numbers.
+            RuntimeError: the model is frozen.
+        """
+        arrays, keys = fitting_arrays(state_dict, self.layout, strict)
+        with self.writing() as flat:
+            views = TensorViews(flat, self.layout)
+            for name, array in arrays.items():
+                views[name][...] = array
+        return keys
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
@@ -334,6 +346,14 @@ class BertForSequenceClassification(NamedParameters):
                 digest.update(flat[start : start + _HASHED_FLOATS].data)
             self._hash = digest.hexdigest()
         return self._hash
+
+    def train(self, mode: bool = True) -> Self:
+        """Return the model as it is: dropout belongs to a pass, `forward(batch, train=True)`."""
+        return self
+
+    def eval(self) -> Self:
+        """Return the model as it is: a call `model(...)` and `forward(batch)` never use dropout."""
+        return self
 
     # ---- passes
 
@@ -455,9 +475,3 @@ def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _check_finite(directory: Path, name: str, values: NDArray[np.float32]) -> None:
-    """Raises for weights that a diverged training left, or a damaged file. NaN is its array's least and greatest."""
-    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        raise ValueError(f"{directory} has {name!r} with values that are not finite (NaN or infinity)")

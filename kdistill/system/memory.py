@@ -1,4 +1,4 @@
-"""Available memory, and workspace arrays that are refused when they would exceed it."""
+"""Available memory, and workspace arrays that raise `MemoryError` when they would exceed it."""
 
 from __future__ import annotations
 

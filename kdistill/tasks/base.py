@@ -54,8 +54,8 @@ class Task:
         predicted_and_true: (logits, labels of labelled rows) -> the two arrays that metrics and `right_rows` compare.
         metrics: all metrics, by name.
         default_metrics: names of the metrics that every evaluation measures, beside the loss and n.
-        best_metric: the metric that chooses the best weights where the user names none. A name that ends with "loss"
-            or "mse" is best when smallest.
+        best_metric: the metric that chooses the best weights where the user names none, see
+            `train.arguments.greater_is_better`.
         card_metric: the metric that the model card's metadata names.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".

@@ -247,7 +247,9 @@ class BertTokenizer:
         Args:
             encoded_inputs: a call's result, or a list of such dicts, one a row. Columns other than those of the model
                 (`label`) are kept as they are.
-            padding, max_length, pad_to_multiple_of: as in a call; rows are not truncated.
+            padding: as in a call.
+            max_length: as in a call; rows are not truncated.
+            pad_to_multiple_of: as in a call.
             return_attention_mask: whether to add `attention_mask` when it is missing.
             return_tensors: "np" for arrays, None for lists.
 

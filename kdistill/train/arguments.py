@@ -27,6 +27,11 @@ HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 _BEST_METRIC = ("metric_for_best_model", "greater_is_better")
 
 
+def greater_is_better(metric: str) -> bool:
+    """Return whether the largest value of a metric is the best: of all but losses and squared errors."""
+    return not metric.endswith(("loss", "mse"))
+
+
 def whole_steps(steps: float, max_steps: int) -> int:
     """Return the steps that an argument such as `save_steps` means: a value below 1 is a share of the run, rounded up.
 
@@ -352,7 +357,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         if self.eval_steps is None:
             self.eval_steps = self.logging_steps
         if self.greater_is_better is None:
-            self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "mse"))
+            self.greater_is_better = greater_is_better(self.metric_for_best_model)
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
         elif self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):
@@ -369,14 +374,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
         return self.seed if self.data_seed is None else self.data_seed
 
-    def settle_best_metric(self, is_regression: bool) -> None:
-        """Set `metric_for_best_model`, if it was not given, to a metric of the model's problem: loss or accuracy."""
+    def settle_best_metric(self, metric: str) -> None:
+        """Set `metric_for_best_model`, if it was not given, to the metric that the model's task names."""
         if "metric_for_best_model" not in self._left_open:
             return
         left_open = self._left_open
-        self.metric_for_best_model = "loss" if is_regression else "accuracy"
+        self.metric_for_best_model = metric
         if "greater_is_better" in left_open:
-            self.greater_is_better = not is_regression
+            self.greater_is_better = greater_is_better(metric)
         object.__setattr__(self, "_left_open", left_open)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:

@@ -92,7 +92,10 @@ def argument(
         help: its help text.
         group: one of `GROUPS`.
         choices: the values it may have (default: any).
-        at_least, above, at_most, below: limits of a number.
+        at_least: the smallest number allowed.
+        above: a number that it must exceed.
+        at_most: the largest number allowed.
+        below: a number that it must not reach.
         steps: whether it is a whole number of optimiser steps, or below 1 a share of the run's steps.
         none_is_default: whether None, the default of transformers, stands for the default here.
         theirs: the default of transformers, if it differs.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from ..data.dataset import Dataset
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
-from ..tasks.registry import task_for
+from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .plan import RowIndices
@@ -60,7 +60,7 @@ class Objective(Protocol):
     def figures(self) -> dict[str, float]:
         """Return what `prepare` measured, for the run's results."""
 
-    def __call__(self, logits: Logits, labels: Labels, rows: RowIndices, *, args: Any, config: BertConfig) -> BatchLoss:
+    def __call__(self, logits: Logits, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
         """Return loss and gradient of a micro-batch; `rows` are its rows' places in the training data.
 
         Raises FloatingPointError when the loss is not finite.
@@ -92,8 +92,7 @@ class Supervised:
         return {}
 
     def __call__(
-        self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, config: BertConfig
+        self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
     ) -> BatchLoss:
         """Return the loss of the labels, see `Task.label_loss`."""
-        label_loss = task_for(config, labels).label_loss
-        return BatchLoss(*label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])
+        return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])

@@ -94,7 +94,7 @@ OTHER_ARGUMENTS = {
             "the schedules have no settings but warmup_steps and warmup_ratio",
         ),
         # What is learned
-        *_group("refused", "no noise is added to embeddings; hidden_dropout_prob is there", neftune_noise_alpha=None),
+        *_group("refused", "no noise is added to embeddings; use hidden_dropout_prob", neftune_noise_alpha=None),
         *_group(
             "ignored",
             "a process that runs out of memory ends; lower per_device_train_batch_size and raise "

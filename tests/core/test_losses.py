@@ -10,8 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from support import reference
 
+from kdistill import _core
+from kdistill.losses.kinds import LossParts
 from kdistill.losses.labels import cross_entropy, label_loss
 from kdistill.losses.teacher import distillation_loss, distillation_loss_parts
+from kdistill.system.threads import using_num_threads
 
 TEMPERATURES = [0.1, 1.0, 2.5, 4.0, 100.0]
 SHAPES = [(1, 1), (1, 2), (7, 2), (5, 3), (64, 17)]
@@ -162,7 +165,7 @@ def test_logits_that_are_not_finite_name_their_rows(value: float) -> None:
         cross_entropy(np.full((12, 2), value, np.float32), np.zeros(12, int))
 
 
-MULTI, REGRESSION = "multi_label_classification", "regression"
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
 
 def rows_of_formula(
@@ -288,3 +291,62 @@ def test_label_smoothing_of_logits_that_are_not_finite() -> None:
     z[1, 0] = np.inf
     with pytest.raises(FloatingPointError, match="rows 1 of the batch"):
         cross_entropy(z, [0, 1, 0], label_smoothing=0.1)
+
+
+# More than is done without threads, more rows than are added up at a time, and a power of two: a row's gradient is the
+# one it has alone, divided exactly.
+LARGE = (2048, 20)
+
+
+def large_case(problem_type: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]:
+    y: NDArray[Any] = labels(LARGE) if problem_type == SINGLE else targets(problem_type, LARGE)
+    y[::3] = -100 if problem_type == SINGLE else np.nan
+    return logits(LARGE, 1), logits(LARGE, 2), y
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("problem_type", [SINGLE, MULTI, REGRESSION])
+def test_a_large_loss_adds_its_rows_in_their_order(problem_type: str, threads: int) -> None:
+    z, t, y = large_case(problem_type)
+
+    def parts(rows: slice) -> LossParts:
+        return distillation_loss_parts(z[rows], t[rows], y[rows], 0.3, 2.0, problem_type=problem_type)
+
+    with using_num_threads(threads):
+        whole = parts(slice(None))
+    alone = [parts(slice(row, row + 1)) for row in range(len(z))]
+    labelled = np.isfinite(y) & (y != -100) if y.ndim == 1 else np.isfinite(y[:, 0])
+    loss = hard = soft = 0.0
+    for part in alone:  # sum() rounds otherwise, from Python 3.12 on
+        loss, hard, soft = loss + part.loss, hard + part.hard, soft + part.soft
+    assert (whole.loss, whole.hard, whole.soft) == (loss / len(z), hard / labelled.sum(), soft / len(z))
+    np.testing.assert_array_equal(whole.dlogits, np.concatenate([part.dlogits for part in alone]) / len(z))
+
+
+@pytest.mark.parametrize("shape", [(3, 90_000), (90_000, 3), (1, 20_000)], ids=str)
+def test_the_bits_of_a_loss_do_not_depend_on_threads(shape: tuple[int, int]) -> None:
+    results = []
+    for threads in (1, 2, 3):
+        with using_num_threads(threads):
+            results.append(distillation_loss_parts(logits(shape, 1), logits(shape, 2), labels(shape), 0.3, 2.0))
+    for other in results[1:]:
+        assert (other.loss, other.hard, other.soft) == (results[0].loss, results[0].hard, results[0].soft)
+        np.testing.assert_array_equal(other.dlogits, results[0].dlogits)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_large_loss_that_is_not_finite_names_its_first_rows(threads: int) -> None:
+    z, t, y = large_case(SINGLE)
+    z[[2047, 3, 1500, 1023, 1024, 700], 5] = np.nan
+    with using_num_threads(threads):
+        with pytest.raises(FloatingPointError, match=re.escape("6 of 2048 rows")) as raised:
+            distillation_loss(z, t, y)
+        assert "(rows 3, 700, 1023, 1024, 1500, 2047 of the batch)" in str(raised.value)
+        z[::2] = np.inf
+        with pytest.raises(FloatingPointError, match=re.escape("(rows 0, 2, 3, 4, 6, 8, 10, 12, ... of the batch)")):
+            distillation_loss(z, t, y)
+
+
+def test_a_number_of_threads_that_the_core_refuses() -> None:
+    with pytest.raises(ValueError, match="threads is 0; expected 1 to 256"):
+        _core.loss(_core.LOSS_SINGLE_LABEL, GOOD, None, np.zeros(3, np.int64), 1.0, 1.0, 0.0, 0)

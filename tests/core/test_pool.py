@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -17,7 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
+from kdistill import _core
 from kdistill.data.batch import Batch
+from kdistill.losses.labels import cross_entropy
 from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_
@@ -291,3 +294,44 @@ def test_a_signal_is_answered_while_rows_catch_up() -> None:
     states = [optimizer.state_dict() for optimizer in optimizers]
     for name in ("step", "m", "v"):
         np.testing.assert_array_equal(states[0][name], states[1][name])
+
+
+def long_loss() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits and labels of a loss that one thread computes in several slices."""
+    set_num_threads(1)
+    return np.random.default_rng(0).standard_normal((3000, 3000)).astype(np.float32), np.zeros(3000, np.int64)
+
+
+def test_a_signal_is_answered_in_the_middle_of_a_loss() -> None:
+    z, y = long_loss()
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        cross_entropy(z, y)
+    expected = np.log(np.exp(z.astype(np.float64)).sum(axis=1)) - z[:, 0]
+    assert cross_entropy(z, y)[0] == pytest.approx(expected.mean(), rel=1e-12)  # the roundings of 3000 sums and terms
+
+
+def test_another_thread_runs_during_a_loss() -> None:
+    """Python asks no thread to give up the lock here: one that waits for it runs only if the core lets go of it."""
+    z, y = long_loss()
+    z, y = z[:300], y[:300]
+    turns = [0]
+    let_go: list[bool] = []
+
+    def compute() -> None:
+        while len(let_go) < 100 and not any(let_go):  # a busy machine may not wake the other thread the first time
+            before = turns[0]
+            _core.loss(_core.LOSS_SINGLE_LABEL, z, None, y, 1.0, 1.0, 0.0, 1)  # nothing of NumPy's, which lets go too
+            let_go.append(turns[0] > before)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    try:
+        thread = threading.Thread(target=compute)
+        thread.start()
+        while thread.is_alive():
+            turns[0] += 1
+            time.sleep(0)  # lets the other thread go on
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert any(let_go)

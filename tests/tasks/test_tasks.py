@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,55 @@ def test_metrics_from_their_definitions() -> None:
     assert (measured["accuracy"], measured["f1"], measured["n"]) == (0.5, 0.8, 2)
     measured = TASKS[REGRESSION].evaluate(logits[:, :1], np.array([2, 2, np.nan], np.float32))
     assert (measured["mse"], measured["loss"], measured["n"]) == (0.5, 0.5, 2)
+
+
+def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A task with another loss, another metric and other words in the card, put in the place of a known one."""
+    name = "single_label_classification"
+    known, eighth = TASKS[name], np.float32(0.125)
+
+    def label_loss(logits: NDArray[Any], labels: NDArray[Any], *, label_smoothing: float = 0.0) -> Any:
+        loss, gradient = known.label_loss(logits, labels, label_smoothing=label_smoothing)
+        return loss / 8, gradient * eighth
+
+    other = replace(
+        known,
+        pipeline_tag="parity-classification",
+        description=lambda names: f"It weighs {' against '.join(names)}.",
+        label_loss=label_loss,
+        metrics={"parity": lambda predicted, true: 0.25},
+        default_metrics=("parity",),
+        best_metric="parity",
+        card_metric="parity",
+        one_label=False,
+        right_rows=None,
+    )
+
+    def run(directory: str) -> Trainer:
+        arguments = TrainingArguments(**run_fields(tmp_path / directory, {"num_train_epochs": 1}))
+        data = {"train_dataset": small_dataset(8), "eval_dataset": small_dataset(8, seed=1)}
+        trainer = Trainer(small_model(), arguments, **data)
+        trainer.train()
+        return trainer
+
+    expected = run("known")
+    monkeypatch.setitem(TASKS, name, other)
+    trainer = run("other")
+    for key in ("loss", "grad_norm"):  # of the one step
+        assert trainer.state.log_history[0][key] == expected.state.log_history[0][key] / 8
+    assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("parity", True)
+    assert trainer.state.best_metric == trainer.results["eval_parity"] == 0.25
+    assert "eval_accuracy" in expected.results
+    assert "eval_accuracy" not in trainer.results
+    header, card = (tmp_path / "other" / "out" / "README.md").read_text().split("---\n", 2)[1:]
+    assert 'pipeline_tag: "parity-classification"\n' in header
+    assert 'metrics: ["parity"]\n' in header
+    assert '"task": {"type": "parity-classification", "name": "Parity Classification"}' in header
+    assert "It weighs negative against positive." in card
+    known_card = (tmp_path / "known" / "out" / "README.md").read_text()
+    for words in ("ECE", "95 % interval", "always the most frequent label", "accuracy"):
+        assert words in known_card
+        assert words not in card
 
 
 def predictions_of(logits: list[list[float]], config: BertConfig) -> str:

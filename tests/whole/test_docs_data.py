@@ -40,6 +40,6 @@ def test_the_page_of_tasks_names_every_metric() -> None:
 
     rows = re.findall(r"^\| ([a-z -]+) \| (.*) \|$", (ROOT / "docs/tasks.md").read_text(), re.MULTILINE)
     page = {kind: tuple(re.sub(r" \(.*?\)", "", names).split(", ")) for kind, names in rows}
-    assert page["single label"] == tuple(TASKS["single_label_classification"].metrics)
+    assert page["single-label"] == tuple(TASKS["single_label_classification"].metrics)
     assert page["multi-label"] == tuple(TASKS["multi_label_classification"].metrics)
     assert page["regression"] == tuple(TASKS["regression"].metrics)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
-from encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
+from support import reference
+from support.encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pruned layers": ({"layers": ((2, 20), (1, 7), (3, 33))}, CLASSIFIER),
@@ -38,7 +38,7 @@ def test_outputs(name: str, whole_last: bool, train: bool) -> None:
     expected, _ = case.expected(case.exact, train=train)
     outputs = case.forward(train=train, whole_last=whole_last)
     assert outputs.shape == expected.shape
-    # As test_bert.py: some ten sums of float32 terms.
+    # As test_passes.py: some ten sums of float32 terms.
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=5e-6 * np.abs(expected).max())
 
 

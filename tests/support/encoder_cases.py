@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import reference
-from bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_LAYER, SELF
 from numpy.typing import NDArray
 
 from kdistill import _core
 from kdistill._core import testing
-from kdistill.data.dataset import Batch, pack
+from kdistill.data.batch import Batch, pack
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros
+from support import reference
+from support.bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_LAYER, SELF
 
 LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
 SEED, STEP, PLACE = 5, 6, 7
@@ -93,7 +93,7 @@ class Case:
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)
 
     def masks(self) -> Mapping[str, Sequence[reference.Array]]:
-        """What a training pass multiplies by, asked from the dropout layer itself (see test_core_random.py)."""
+        """What a training pass multiplies by, asked from the dropout layer itself (see test_random.py)."""
         encoder, head = self.encoder, self.head
         features = -(-encoder["positions"] // 64) * 64
         masks: dict[str, list[reference.Array]] = {}
@@ -127,7 +127,7 @@ class Case:
     def check_gradients(self, loss: Any) -> None:
         """Holds the gradients against finite differences of loss(parameters) along one random direction a tensor.
 
-        As test_bert.py: the error is a rounding error of the sums, bounded by the gradient's norm.
+        As test_passes.py: the error is a rounding error of the sums, bounded by the gradient's norm.
         """
         parameters, rng = self.exact, np.random.default_rng(2)
         gradients = TensorViews(self.gradients, self.layout)

@@ -1,0 +1,90 @@
+#include "skin/kd_numpy.h"
+
+#include <string.h>
+
+PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim)
+{
+    static const char *const names[] = {
+        [NPY_FLOAT] = "float32", [NPY_DOUBLE] = "float64", [NPY_INT] = "int32", [NPY_LONG] = "int64"};
+    if (!PyArray_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a NumPy array of %s, not %R", argument, names[type],
+                     (PyObject *)Py_TYPE(object));
+        return NULL;
+    }
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (PyArray_TYPE(array) != type) {
+        PyErr_Format(PyExc_TypeError, "%s must be an array of %s, not of %S", argument, names[type],
+                     (PyObject *)PyArray_DESCR(array));
+        return NULL;
+    }
+    if (PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array with %d dimension(s); it has %d", argument,
+                     ndim, PyArray_NDIM(array));
+        return NULL;
+    }
+    return array;
+}
+
+PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
+{
+    PyArrayObject *array = kd_array(object, argument, type, ndim);
+    if (!array)
+        return NULL;
+    if (!PyArray_ISWRITEABLE(array)) {
+        PyErr_Format(PyExc_ValueError, "%s is read-only; it is written to here", argument);
+        return NULL;
+    }
+    if (size >= 0 && PyArray_SIZE(array) != size) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
+                     (Py_ssize_t)size);
+        return NULL;
+    }
+    return array;
+}
+
+PyArrayObject *kd_new_bytes(size_t bytes)
+{
+    npy_intp size = (npy_intp)(bytes + KD_ALIGN);
+    return (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_BYTE);
+}
+
+void *kd_aligned(PyArrayObject *bytes)
+{
+    uintptr_t address = (uintptr_t)PyArray_DATA(bytes);
+    return (void *)((address + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN);
+}
+
+int kd_parse_activation(const char *name, kd_activation *activation)
+{
+    static const char *const names[] = {
+        [KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu", [KD_TANH] = "tanh"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *activation = (kd_activation)i;
+            return 0;
+        }
+    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new, relu or tanh", name);
+    return -1;
+}
+
+int kd_check_threads(int threads)
+{
+    if (threads >= 1 && threads <= KD_POOL_MAX_THREADS)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "threads is %d; expected 1 to %d", threads, KD_POOL_MAX_THREADS);
+    return -1;
+}
+
+kd_team *kd_open_team(int threads)
+{
+    kd_team *team = NULL;
+    kd_status status = kd_pool_open(&team, threads);
+    if (status == KD_NO_MEMORY)
+        return PyErr_NoMemory(), NULL;
+    if (status != KD_OK)
+        PyErr_Format(PyExc_RuntimeError,
+                     "cannot start %d threads: the operating system refused one; use fewer "
+                     "(kdistill.set_num_threads, --threads or KDISTILL_NUM_THREADS)",
+                     threads);
+    return team;
+}
