@@ -41,7 +41,7 @@ class Training:
         state: where the run stands; `run` carries it on.
         args: the training arguments.
         loss: of a micro-batch.
-        evaluate: measures the model and returns the metrics.
+        evaluate: measures the model and returns the metrics; None without rows to evaluate on.
         log: adds an entry to the log.
         events: calls the callbacks, whose `control` says what is due.
         checkpoints: None saves nothing, whoever asks for it.
@@ -68,12 +68,16 @@ class Training:
     def run(self) -> None:
         """Train to the end of the run, or until a callback stops it; the model then has its average, if there is one.
 
-        Raises FloatingPointError, which names step and rows, when loss or gradient are not finite; the parameters are
-        then as before the step.
+        Raises:
+            FloatingPointError: loss or gradient are not finite; it names step and rows. The parameters are as before
+                the step.
+            ValueError: an evaluation that is asked for has no rows, or not the metric that chooses the best weights.
         """
         state, args = self._state, self._args
         schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
-        if args.eval_on_start and not state.steps_passed and self._evaluate is not None:
+        if args.eval_on_start and not state.steps_passed:
+            if self._evaluate is None:
+                raise ValueError("eval_dataset is None; expected rows to evaluate on")
             self._evaluate()
         started = time.monotonic() - state.train_runtime
         while state.steps_passed < state.max_steps and not (self._events.control.should_training_stop or state.stopped):

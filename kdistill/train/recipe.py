@@ -43,7 +43,7 @@ class Provenance:
     command: str | None = None
 
     def with_names(self, **sources: Any) -> Provenance:
-        """Return it with names of the sources of `train` and `eval`, where it has none."""
+        """Return a copy that names rows, where this one does not, after the sources given by "train" and "eval"."""
         return replace(self, **{field: getattr(self, field) or name_of(source) for field, source in sources.items()})
 
     def data_names(self) -> dict[str, str]:
@@ -97,8 +97,6 @@ class Recipe:
                 f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
                 "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
-        if evaluation is None and self.args.eval_on_start:
-            raise ValueError("eval_dataset is None; expected rows to evaluate on")
         if self.args.eval_strategy != "no":
             if evaluation is None:
                 warnings.warn(

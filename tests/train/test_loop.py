@@ -133,6 +133,16 @@ def test_without_checkpoints_and_evaluations_nobody_is_asked_for_them(tmp_path: 
     assert not composed.events.control.should_save
 
 
+def test_an_evaluation_before_the_first_step_needs_rows(tmp_path: Path) -> None:
+    composed = Composed(tmp_path, eval_strategy="no", eval_on_start=True)
+    with pytest.raises(ValueError, match="eval_dataset is None; expected rows to evaluate on"):
+        composed.run()
+    assert composed.state.global_step == 0
+    evaluated = []
+    composed.run(evaluate=lambda: evaluated.append(composed.state.global_step) or {"eval_loss": 1.0})
+    assert (evaluated, composed.state.global_step) == ([0], 8)
+
+
 def test_parts_of_the_loss_are_means_over_rows(tmp_path: Path) -> None:
     """Logged once an epoch: the mean over its steps of each step's mean over the rows that have the part."""
     seen: list[tuple[float, int]] = []

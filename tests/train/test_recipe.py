@@ -38,13 +38,6 @@ def test_the_recipe_of_a_trainer_is_what_is_assigned_to_it(tmp_path: Path) -> No
     assert (before.eval_dataset, before.train_dataset) == (None, trainer.train_dataset)
 
 
-def test_an_evaluation_before_the_first_step_needs_rows(tmp_path: Path) -> None:
-    args = TrainingArguments(**run_fields(tmp_path, {"eval_on_start": True, "eval_strategy": "no"}))
-    trainer = Trainer(small_model(), args, train_dataset=small_dataset(8))
-    with pytest.raises(ValueError, match="eval_dataset is None; expected rows to evaluate on"):
-        trainer.train()
-
-
 def card(directory: Path) -> str:
     return (directory / "out" / "README.md").read_text()
 
