@@ -295,7 +295,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
 
 
 def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
-    """What the model card calls what the options name, and the command that repeats the run."""
+    """Return the names of the inputs for the model card, and the command that repeats the run."""
     teacher: str | None = getattr(options, "teacher", None)
     return Provenance(
         started_from=None if started_from is None else public_name(started_from),
