@@ -47,19 +47,19 @@ from .train.transformers_names import check_trainer_arguments
 
 
 class TrainOutput(NamedTuple):
-    """What `Trainer.train` returns: steps done, mean training loss, metrics of the run."""
+    """The result of `Trainer.train`: steps done, mean training loss, metrics of the run."""
 
     global_step: int
     training_loss: float
     metrics: dict[str, float]
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the run's figures."""
+        """Return the run's figures as HTML for Jupyter."""
         return html_table(f"{self.global_step:,} steps, training loss {self.training_loss:.4f}", self.metrics.items())
 
 
 class Trainer:
-    """Trains `model` on `train_dataset` as `args` say, and measures it on `eval_dataset`.
+    """Train `model` on `train_dataset` with `args`, and measure it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
     `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `compute_metrics` takes an
@@ -153,17 +153,17 @@ class Trainer:
 
     @property
     def control(self) -> TrainerControl:
-        """What is done next, as the callbacks left it."""
+        """The flags that decide what is done next, as the callbacks left them."""
         return self.callback_handler.control
 
     @property
     def started_from(self) -> str | None:
-        """What the model card calls the checkpoint that training began with."""
+        """The name in the model card of the checkpoint that training began with."""
         return self.provenance.started_from
 
     @property
     def data_names(self) -> dict[str, str]:
-        """What the model card calls the rows, by "train", "eval" and "holdout"."""
+        """The names of the rows in the model card, by "train", "eval" and "holdout"."""
         return self.provenance.data_names()
 
     @property
@@ -251,7 +251,7 @@ class Trainer:
         self.save_model()
         run.write_results(self.results)
         self.create_model_card(measure_speed=False)
-        self.state.save(run.directory.path)  # last: this file says that the run is finished
+        self.state.save(run.directory.path)  # last: with this file the run is finished
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -301,7 +301,7 @@ class Trainer:
         timeout: float | None = None,
         seed: int | None = None,
     ) -> BestRun:
-        """Look for the hyperparameters that train the best model (extra `[search]`); docs/how-to/search.md tells more.
+        """Look for the hyperparameters that train the best model (extra `[search]`); see docs/how-to/search.md.
 
         hp_space: as in `search_space.hyperparameter_space`: a function (Optuna trial) -> dict, ranges, or their file.
         compute_objective: (metrics of an evaluation) -> number; default `args.metric_for_best_model`.
@@ -316,7 +316,7 @@ class Trainer:
         A trial trains what `model_init` makes, with copies of the callbacks, and writes no model. Its objective is that
         of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
         `MemoryError`) is recorded and the search goes on. `study` is Optuna's; `args.search_trials`, which the model
-        card tells, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
+        card shows, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
         for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
         if backend != "optuna":
@@ -533,7 +533,7 @@ class DistillationTrainer(Trainer):
 
     @property
     def teacher_name(self) -> str:
-        """What the model card calls the teacher."""
+        """The name of the teacher in the model card."""
         return self.objective.teacher.name
 
     @property

@@ -118,7 +118,7 @@ class _Draws:
 
 @dataclass(frozen=True)
 class _Text:
-    """Where the words of a data set are.
+    """The places of the words of a data set.
 
     Attributes:
         replaceable: bool (tokens,), a whole word alone.

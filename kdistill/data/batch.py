@@ -64,7 +64,7 @@ def pack(x: Any) -> Batch:
 def without_padding(batch: Batch, pad_token_id: int) -> Batch:
     """Return the batch without `pad_token_id` at the end of its rows. Raises ValueError for a row of nothing else."""
     places = np.arange(len(batch.ids))
-    # The place of the last token so far that is no padding, at the end of each row.
+    # The position of the last token so far that is not padding, at the end of each row.
     last = np.maximum.accumulate(np.where(batch.ids == pad_token_id, -1, places))[batch.starts[1:] - 1]
     empty = last < batch.starts[:-1]
     if empty.any():

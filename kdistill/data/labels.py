@@ -85,7 +85,7 @@ def label_numbers(
         float32 (rows,), or (rows, outputs) for several outputs; NaN where a label is missing (None, NaN or "").
 
     Raises:
-        ValueError: a label is no finite number, or a row has another number of them.
+        ValueError: a label is not a finite number, or a row has another number of them.
     """
     outputs = len(id2label or {0: ""})
     values = np.full((len(labels), outputs), np.nan, dtype=np.float32)

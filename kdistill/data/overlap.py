@@ -22,7 +22,7 @@ _Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """How each held-out row shares text with the training rows, bool (held-out rows,) each.
+    """The ways in which held-out rows share text with training rows, each bool (held-out rows,).
 
     Attributes:
         equal: a training row has the same tokens.

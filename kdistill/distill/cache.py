@@ -66,7 +66,7 @@ def cache_directory() -> Path:
     try:
         return Path.home() / ".cache" / "kdistill"
     except RuntimeError as error:
-        raise FileNotFoundError("there is no home directory; set KDISTILL_CACHE to a directory of your own") from error
+        raise FileNotFoundError("there is no home directory; set KDISTILL_CACHE to a directory") from error
 
 
 def row_keys(dataset: Dataset) -> NDArray[np.void]:

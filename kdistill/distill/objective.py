@@ -55,13 +55,13 @@ class Distillation:
         """Return the rows, followed by the views of them that `args.augment` asks for.
 
         Raises:
-            ValueError: there is no tokenizer to make views with.
+            ValueError: there is no tokenizer to make augmented copies with.
         """
         if not args.augment:
             return dataset
         if tokenizer is None:
             raise ValueError(
-                f"augment is {args.augment} and processing_class is None; expected the tokenizer, which says what a "
+                f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "
                 "word is"
             )
         words = self.teacher.model.parameters[WORD_EMBEDDINGS]

@@ -62,7 +62,7 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether the elements are floating-point numbers, which `read` needs."""
+        """True if the elements are floating-point numbers, which `read` needs."""
         return self.element_type in _FLOATS
 
     def read(self) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ class LossParts(NamedTuple):
 
 
 class LossKind(NamedTuple):
-    """How the core computes the loss of a problem type.
+    """The way the core computes the loss of a problem type.
 
     Attributes:
         core: the core's number of the loss.

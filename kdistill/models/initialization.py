@@ -1,4 +1,4 @@
-"""What a model's weights begin as: drawn at random, or taken from a teacher."""
+"""Initial weights of a model: drawn at random, or taken from a teacher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK_ROWS = 2048
 def random_tensor(
     canonical: str, shape: tuple[int, ...], config: BertConfig, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Returns the tensor of a canonical name as `transformers` initialises it.
+    """Return the tensor of a canonical name as `transformers` initialises it.
 
     Matrices N(0, initializer_range) with the padding token's row 0, biases 0, LayerNorm weights 1.
     """
@@ -38,7 +38,7 @@ def teacher_tensors(
     layers: Sequence[int] | None,
     token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Returns the student's tensors that come from the teacher; see `from_teacher`."""
+    """Return the student's tensors that come from the teacher; see `from_teacher`."""
     for field in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
         ours, theirs = getattr(config, field), getattr(teacher_config, field)
         if ours != theirs:

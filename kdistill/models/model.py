@@ -35,7 +35,7 @@ _LOGIT_FIELDS = ("num_labels", *(field for name, field in BERT.fields.items() if
 
 @dataclass(frozen=True)
 class SequenceClassifierOutput:
-    """What a call of the model returns: logits float32 (B, num_labels), and the mean loss if labels were given."""
+    """The result of a call: logits float32 (B, num_labels), and the mean loss if labels were given."""
 
     loss: float | None
     logits: NDArray[np.float32]
@@ -112,7 +112,7 @@ class BertForSequenceClassification:
         token: str | bool | None = None,
         revision: str | None = None,
     ) -> Self:
-        """Loads a checkpoint: a local directory first, then the hub's cache, then the hub.
+        """Load a checkpoint: a local directory first, then the hub's cache, then the hub.
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
@@ -124,14 +124,14 @@ class BertForSequenceClassification:
             hidden_dropout_prob: likewise, of embeddings and layers while the model is trained.
             attention_probs_dropout_prob: likewise, of attention.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
-                labels, and say so in a warning, instead of raising.
-            seed: of tensors the file lacks (classifier, pooler), which are initialised and said in a warning.
+                labels, with a warning, instead of raising.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning.
             token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
             revision: a branch, tag or commit on the hub (default: main).
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
-            ValueError: the files do not hold a BERT of the shape config.json says; names file and tensor.
+            ValueError: the files do not hold a BERT of the shape in config.json; names file and tensor.
         """
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, token=token, revision=revision)
@@ -161,7 +161,7 @@ class BertForSequenceClassification:
         token_counts: ArrayLike | None = None,
         seed: int = 0,
     ) -> Self:
-        """Makes a student that starts from its teacher.
+        """Make a student that starts from its teacher.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
@@ -187,14 +187,14 @@ class BertForSequenceClassification:
         return student
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Returns a model of its own with the same weights: not frozen, and no optimiser has seen it."""
+        """Return another model with the same weights, not frozen and unknown to any optimiser."""
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
         model._parameters[:] = self.flat_parameters
         return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Writes config.json and model.safetensors, as `transformers` reads them; the directory is made."""
+        """Write config.json and model.safetensors, as `transformers` reads them; create the directory."""
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         write_weights(path, TensorViews(self.flat_parameters, self.layout))
@@ -294,7 +294,7 @@ class BertForSequenceClassification:
 
     @contextmanager
     def writing(self) -> Iterator[NDArray[np.float32]]:
-        """Gives the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
+        """Yield the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
         self._apply_pending_updates()
@@ -304,7 +304,7 @@ class BertForSequenceClassification:
             self.core.touch()
 
     def load_flat(self, values: NDArray[np.float32]) -> None:
-        """Sets all parameters from an array like `flat_parameters`.
+        """Set all parameters from an array like `flat_parameters`.
 
         Raises:
             ValueError: `values` is of another size.
@@ -315,13 +315,13 @@ class BertForSequenceClassification:
             parameters[:] = values
 
     def zero_grad(self) -> None:
-        """Sets the gradients to zero and begins a new effective batch of dropout."""
+        """Set the gradients to zero and begin a new effective batch of dropout."""
         if self._gradients is not None:
             self.core.clear_gradients(get_num_threads())
         self.tokens_in_step = 0
 
     def freeze(self) -> Self:
-        """Makes the model a teacher: drops gradients and optimiser state, packs weights once. Returns the model."""
+        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model."""
         if not self.frozen:
             self._apply_pending_updates()
             self.frozen = True
@@ -332,11 +332,11 @@ class BertForSequenceClassification:
         return self
 
     def release(self) -> None:
-        """Gives back the memory of packed weights and activations; the next pass takes it again."""
+        """Release the memory of packed weights and activations; the next pass takes it again."""
         self.core.release()
 
     def weights_hash(self) -> str:
-        """Returns the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
+        """Return the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
         if self._hash is None or not self.frozen:
             fields = {name: getattr(self.config, name) for name in _LOGIT_FIELDS}
             about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
@@ -364,7 +364,7 @@ class BertForSequenceClassification:
         token_type_ids: Any = None,
         labels: ArrayLike | None = None,
     ) -> SequenceClassifierOutput:
-        """Returns the logits of padded arrays or ragged lists of token ids, without dropout.
+        """Return the logits of padded arrays or ragged lists of token ids, without dropout.
 
         Args:
             input_ids: (B, S) or B lists of ids; or all three at once, as a tokenizer returns them or `pack` does.
@@ -381,7 +381,7 @@ class BertForSequenceClassification:
         if not isinstance(input_ids, Mapping | Batch):
             input_ids = {"input_ids": input_ids, **beside}
         elif beside:
-            raise TypeError(f"input_ids is a {type(input_ids).__name__}, which says of itself what {min(beside)} says")
+            raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
         logits = self.forward(pack(input_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)
@@ -389,7 +389,7 @@ class BertForSequenceClassification:
         return SequenceClassifierOutput(loss, logits)
 
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
-        """Returns the logits, float32 (B, num_labels).
+        """Return the logits, float32 (B, num_labels).
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
@@ -398,7 +398,7 @@ class BertForSequenceClassification:
         Raises:
             ValueError: an id or length is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
-            MemoryError: the batch needs more memory than there is; says how much.
+            MemoryError: the batch needs more memory than there is; the message gives the size.
         """
         ids, types, starts = pack(batch)
         if train:
@@ -417,7 +417,7 @@ class BertForSequenceClassification:
         return logits
 
     def backward(self, dlogits: ArrayLike) -> None:
-        """Adds d loss / d parameter to `gradients`, for the last `forward(train=True)`.
+        """Add d loss / d parameter to `gradients`, for the last `forward(train=True)`.
 
         Args:
             dlogits: d loss / d logits, float32 (B, num_labels).
@@ -431,7 +431,7 @@ class BertForSequenceClassification:
         self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
 
     def trainable_core(self) -> _core.Model:
-        """Returns the core with gradients, which are allocated when first needed; an error if frozen."""
+        """Return the core with gradients, which are allocated when first needed; raise RuntimeError if frozen."""
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
         if self._gradients is None:
@@ -448,7 +448,7 @@ class BertForSequenceClassification:
         )
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the shape, and behind a line to open every tensor."""
+        """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
         c = self.config
         words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == "embeddings.word")))
         rows = [

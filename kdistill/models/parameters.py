@@ -13,7 +13,7 @@ _EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
 
 
 class Tensor(NamedTuple):
-    """A named tensor's place in the flat arrays; `decay` says whether weight decay applies to it.
+    """A named tensor's place in the flat arrays; `decay`: weight decay applies to it.
 
     `name` is that of a checkpoint, `canonical` the core's.
     """
@@ -26,7 +26,7 @@ class Tensor(NamedTuple):
 
 
 class TensorViews(Mapping[str, Flat]):
-    """The tensors of a flat array by name: views of their own shape, made when asked for.
+    """The tensors of a flat array by name: views of the right shape, made on request.
 
     flat: the array, or a function that gives it at each access, so that views are up to date.
 

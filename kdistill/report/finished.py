@@ -32,7 +32,7 @@ class FinishedRun:
 
     @property
     def has_teacher(self) -> bool:
-        """Whether a teacher contributed: not with alpha 1, and not in a run of `Trainer`."""
+        """True if a teacher contributed: not with alpha 1, and not in a run of `Trainer`."""
         return float(self.state.args.get("alpha", 1.0)) < 1.0
 
 

@@ -1,4 +1,4 @@
-"""What Jupyter shows: tables as plain HTML, and a progress bar that stays readable in a saved notebook."""
+"""Output for Jupyter: tables as plain HTML, and a progress bar that stays readable in a saved notebook."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Events:
 
     @property
     def control(self) -> TrainerControl:
-        """What is to be done next, as the callbacks left it."""
+        """The flags that decide what is done next, as the callbacks left them."""
         return self.handler.control
 
     def __call__(self, event: str, **kwargs: Any) -> None:

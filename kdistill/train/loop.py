@@ -25,7 +25,7 @@ LossFunction = Callable[[Logits, Labels, RowIndices], BatchLoss]
 
 
 class Checkpoints(Protocol):
-    """Where a training leaves what it can be resumed from."""
+    """The place where a training saves the state that it can be resumed from."""
 
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write a checkpoint."""
@@ -43,8 +43,8 @@ class Training:
         loss: of a micro-batch.
         evaluate: measures the model and returns the metrics; None without rows to evaluate on.
         log: adds an entry to the log.
-        events: calls the callbacks, whose `control` says what is due.
-        checkpoints: None saves nothing, whoever asks for it.
+        events: calls the callbacks, whose `control` decides what is due.
+        checkpoints: None saves nothing, even when a callback asks for it.
     """
 
     def __init__(

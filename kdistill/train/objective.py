@@ -1,4 +1,4 @@
-"""What a run trains its model for: the loss of each batch, and what must be there before the first one."""
+"""Objectives: the loss of each batch, and the preparation that it needs before the first one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class RunData(NamedTuple):
 
 
 class Objective(Protocol):
-    """What a run trains its model for. All trials of a search share one; what differs between them is in `args`.
+    """The purpose of a run: a loss, and what it needs before the first step.
+
+    All trials of a search share one; what differs between them is in `args`.
 
     Attributes:
         needs_labels: whether every training row must have a label.

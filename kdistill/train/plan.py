@@ -1,4 +1,4 @@
-"""Which rows each step of a run reads."""
+"""The rows that each step of a run reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RowIndices = NDArray[np.int64]
 
 
 class EpochPlan:
-    """Which rows each step of a run reads.
+    """The rows that each step of a run reads.
 
     An epoch goes over all rows in a new random order, `batch_size * accumulation` a step; its last step has the rows
     that are left. With `drop_last` an epoch's last batch is left out unless it is full.

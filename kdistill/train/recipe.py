@@ -26,7 +26,7 @@ ModelInit = Callable[..., BertForSequenceClassification]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the ingredients of a run come from: what its model card calls them.
+    """The origin of a run's ingredients, as the model card names it.
 
     Attributes:
         started_from: the checkpoint that training began with; None for new weights.
@@ -183,6 +183,6 @@ def require_labels(dataset: Dataset) -> None:
 
 
 def check_no_path(name: str, value: object, expected: str) -> None:
-    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` says which, and how to get one."""
+    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` names it and how to get one."""
     if isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} is {value!r}; expected {expected}")

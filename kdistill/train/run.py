@@ -33,7 +33,7 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        """Raises ValueError for rows that cannot be trained on."""
+        """Raise ValueError for rows that cannot be trained on."""
         self.recipe = recipe
         self.dataset = recipe.rows_to_learn_from()
         recipe.settle_problem_type(self.dataset)

@@ -24,7 +24,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 @dataclass
 class TrainerState:
-    """Where a run stands.
+    """The progress of a run.
 
     The order of the rows follows from the seed and the epoch, dropout from the seed and the optimiser step, the
     learning rate from the step; so these few numbers, with the parameters and AdamW's m, v and step, are a whole run.
@@ -144,7 +144,7 @@ class TrainerState:
         return [by_step[step] for step in sorted(by_step)]
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the history as a table."""
+        """Return the history as an HTML table for Jupyter."""
         history = self.history()
         columns = ["step", *dict.fromkeys(name for entry in history for name in entry if is_curve(name))]
         return html_table(
@@ -168,12 +168,12 @@ def _fingerprint_in_words(words: str) -> dict[str, str]:
 
 
 def is_curve(name: str) -> bool:
-    """Whether a figure of a log entry says how well the training goes, not where it is or how fast."""
+    """Return whether a figure of a log entry measures how well the training goes, not its progress or speed."""
     return name not in ("epoch", "step") and not name.endswith(("_runtime", "_per_second", "_n"))
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a value from a JSON file is of a field's type; a whole number is a float too."""
+    """Return whether a value from a JSON file has a field's type; a whole number counts as a float."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     types = tuple(get_origin(each) or each for each in kinds)
     return type(value) in types or (type(value) is int and float in types)

@@ -225,7 +225,7 @@ def test_a_call_takes_padded_arrays_as_transformers_does() -> None:
     np.testing.assert_array_equal(model.forward(encodings), expected)
     np.testing.assert_array_equal(model(encodings).logits, expected)
     np.testing.assert_array_equal(model(pack(encodings), labels=[0, 1, 0]).logits, expected)
-    with pytest.raises(TypeError, match="input_ids is a Batch, which says of itself what attention_mask says"):
+    with pytest.raises(TypeError, match="input_ids is a Batch, which already contains attention_mask"):
         model(pack(encodings), mask, kinds)
 
 
