@@ -74,7 +74,7 @@ class BertForSequenceClassification:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
     def _allocate(self, config: BertConfig, seed: int) -> None:
-        self._shape = BERT.encoder(config), BERT.classifier_head(config)
+        self._shape = BERT.encoder(config), BERT.head("sequence-classification", config)
         size, tensors = _core.layout(*self._shape)
         self.config = config
         self.layout = [

@@ -121,7 +121,8 @@ def core_pass(
     config = model.config.replace(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3)
     parameters = model.flat_parameters.copy()
     gradients = aligned_zeros(parameters.size)
-    core = _core.Model(BERT.encoder(config), BERT.classifier_head(config), parameters, gradients, workspace)
+    head = BERT.head("sequence-classification", config)
+    core = _core.Model(BERT.encoder(config), head, parameters, gradients, workspace)
     logits = core.forward(*batch, train, 5, 6, 7, 2, whole_last=whole_last)
     if train:
         core.backward(dlogits, 2)
