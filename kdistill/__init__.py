@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _EXPORTS = {
     "AdamW": "train.optim",
-    "AutoConfig": "models.auto",
-    "AutoModelForSequenceClassification": "models.auto",
+    "AutoConfig": "models.classes",
+    "AutoModelForSequenceClassification": "models.classes",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
     "BertConfig": "models.config",
