@@ -54,3 +54,7 @@ class Architecture:
         """Return the head of this name as `_core.layout` takes it."""
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         return {**self.heads[name], "dropout_before": 0.0, "dropout_after": dropout, "outputs": config.num_labels}
+
+    def logit_fields(self) -> tuple[str, ...]:
+        """Return the fields of a configuration that change the logits which given weights and ids have."""
+        return tuple(field for name, field in self.fields.items() if "dropout" not in name)
