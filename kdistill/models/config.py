@@ -152,9 +152,7 @@ class BertConfig:
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write config.json into `directory`, which is created if missing."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        atomic_write(Path(directory) / CONFIG_FILE, text.encode())
+        write_config(Path(directory), self.to_dict())
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""
@@ -282,6 +280,13 @@ def _real(name: str, value: Any) -> float:
 
 
 _DEFAULT = BertConfig()
+
+
+def write_config(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write the content of a config.json into `directory`, which is created if missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    atomic_write(directory / CONFIG_FILE, text.encode())
 
 
 def shape_of(name: str) -> dict[str, int] | None:

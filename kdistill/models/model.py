@@ -21,7 +21,7 @@ from ..system.notebook import folded, html_table
 from ..system.threads import aligned_zeros, get_num_threads
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
-from .config import CONFIG_FILE, BertConfig
+from .config import CONFIG_FILE, BertConfig, write_config
 from .initialization import random_tensor, teacher_tensors
 from .loading import load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, count_parameters, fitting_arrays
@@ -191,7 +191,7 @@ class Model:
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         write_weights(path, TensorViews(self.flat_parameters, self.layout))
-        self.config.save_pretrained(path)
+        write_config(path, self.config.to_dict() | {"architectures": [type(self).__name__]})
 
     # ---- parameters and gradients
 
