@@ -21,8 +21,9 @@ from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..distill import cache as teacher_cache
 from ..hub import public_name
-from ..models.classes import BertForSequenceClassification
+from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
+from ..models.model import Model
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write, read_json_object
 from ..system.progress import Progress
@@ -57,7 +58,7 @@ def finetune(options: Namespace) -> Figures:
         lambda: read_rows(options.train, **_columns(options)),
         replace=options.ignore_mismatched_sizes,
     )
-    model = BertForSequenceClassification.from_pretrained(
+    model = load_model(
         options.model,
         id2label=labels,
         problem_type=options.problem_type,
@@ -107,7 +108,7 @@ def _distillation_trainer(
     options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
 ) -> DistillationTrainer:
     """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
-    teacher = BertForSequenceClassification.from_pretrained(options.teacher)
+    teacher = load_model(options.teacher)
     teacher.config = with_problem_type(teacher.config, _task(options), "the teacher")
     teacher.freeze()
     teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
@@ -120,7 +121,7 @@ def _distillation_trainer(
         tokenizer = teacher_tokenizer
         train = _dataset(options.train, tokenizer, config, args, options)
         token_counts = np.bincount(train.ids, minlength=config.vocab_size)
-        student = BertForSequenceClassification.from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
+        student = type(teacher).from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
     return DistillationTrainer(
         None if for_search else student,
         args,
@@ -169,10 +170,7 @@ def bench(options: Namespace) -> Figures:
     for name in ("rows", "batch_size"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
-    if shape is None:
-        model = BertForSequenceClassification.from_pretrained(options.model)
-    else:
-        model = BertForSequenceClassification(BertConfig(**shape))
+    model = load_model(options.model) if shape is None else BertForSequenceClassification(BertConfig(**shape))
     if options.data is None:
         dataset = synthetic_rows(model.config, options.rows)
     else:
@@ -190,7 +188,7 @@ def info(options: Namespace) -> Figures:
     figures: Figures = dict(show_config())
     figures |= _cache_figures()
     if options.model is not None:
-        model = BertForSequenceClassification.from_pretrained(options.model)
+        model = load_model(options.model)
         figures["model"] = options.model
         figures["num_parameters"] = model.num_parameters()
         figures["labels"] = list(model.config.id2label.values())
@@ -246,11 +244,11 @@ def _check_output_file(path: Path) -> None:
 
 
 def _load_student(
-    options: Namespace, teacher: BertForSequenceClassification, teacher_tokenizer: BertTokenizer, seed: int
-) -> tuple[BertForSequenceClassification, BertTokenizer]:
+    options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
+) -> tuple[Model, BertTokenizer]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
     replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
-    student = BertForSequenceClassification.from_pretrained(
+    student = load_model(
         options.student,
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
@@ -287,7 +285,7 @@ def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
     """Return a trainer that only measures, and the encoded rows of `--data`."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = BertForSequenceClassification.from_pretrained(options.model)
+    model = load_model(options.model)
     model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
     trainer = Trainer(model, args, processing_class=tokenizer)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..hub import public_name
-from ..models.classes import BertForSequenceClassification
+from ..models.classes import load_model
 from ..models.config import shape_of
 from ..system.files import read_json_object
 from ..text.tokenizer import AutoTokenizer
@@ -59,7 +59,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     if inputs["train"] is None:
         raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = BertForSequenceClassification.from_pretrained(directory)
+    model = load_model(directory)
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
@@ -79,7 +79,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=BertForSequenceClassification.from_pretrained(teacher),
+            teacher_model=load_model(teacher),
             train_dataset=encoded("train"),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,

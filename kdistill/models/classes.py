@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
+from ..hub import resolve
 from ..losses.labels import label_loss
+from ..system.files import read_json_object
 from .architectures.bert import BERT
-from .config import BertConfig
+from .checkpoint import WEIGHTS_FILES
+from .config import CONFIG_FILE, BertConfig
 from .model import Model
 
 
@@ -68,6 +72,22 @@ def _packed(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Batch:
     elif beside:
         raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
     return pack(input_ids)
+
+
+CLASSES: tuple[type[Model], ...] = (BertForSequenceClassification,)
+"""Every class of models. A checkpoint that names none of them, such as one of an encoder alone, is of the first."""
+
+
+def model_class(config: Mapping[str, Any]) -> type[Model]:
+    """Return the class that a config.json, parsed, names among its `architectures`; by default the first."""
+    named = config.get("architectures")
+    return next((cls for cls in CLASSES if isinstance(named, list) and cls.__name__ in named), CLASSES[0])
+
+
+def load_model(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
+    """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings."""
+    directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
+    return model_class(read_json_object(directory / CONFIG_FILE)).from_pretrained(directory, **settings)
 
 
 class AutoConfig:

@@ -298,7 +298,7 @@ def _usage(report: Report) -> str:
 import kdistill as kd  # transformers loads it too: pipeline("{report.subject.task.pipeline_tag}", model=...)
 
 tokenizer = kd.AutoTokenizer.from_pretrained("{name}")
-model = kd.BertForSequenceClassification.from_pretrained("{name}")
+model = kd.{type(report.subject.model).__name__}.from_pretrained("{name}")
 logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.subject.model.config.num_labels})
 ```"""
 
