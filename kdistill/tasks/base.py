@@ -42,7 +42,7 @@ class Task:
     """A kind of answer that a model learns to give. One is chosen for a model and its data, see `registry.task_for`.
 
     Attributes:
-        name: the `problem_type` in config.json.
+        name: the `problem_type` of the models that learn it, which config.json states or `registry.task_for` deduces.
         pipeline_tag: what the hub calls such a model, and `pipeline` its task.
         description: (names of the labels) -> the sentence of the model card that begins with "It".
         read_labels: makes an array of a column of labels.

@@ -25,6 +25,9 @@ def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
 
     It is the one that the config states. Where it states none, one output is a regression, labels that are whole
     numbers or that nobody has given are single-label, and others are multi-label, as in `transformers`.
+
+    The config alone decides because every model is a sequence classifier, and a `problem_type` divides their tasks.
+    With another head, `Model.head` would decide first, and callers would pass it beside the config.
     """
     return TASKS[config.problem_type or deduced_problem_type(config.num_labels, labels)]
 
