@@ -15,7 +15,7 @@ from .. import _core
 from ..text.tokenizer import BertTokenizer
 from .batch import Batch, pack, without_padding
 from .columns import Rows, labels_of, rows_of
-from .labels import LabelReader, label_ids
+from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
 
@@ -57,6 +57,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> int:
+        """The number of rows that have a label."""
+        return int(labelled_rows(self.labels).sum())
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""

@@ -47,7 +47,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
         ValueError: runs cannot be compared (other rows, another shape, other arguments, a teacher where none was
             expected, one seed twice), or there are no labelled rows to compare them on.
     """
-    rows = subject.eval if subject.eval is not None and labelled_rows(subject.eval.labels).any() else None
+    rows = subject.eval if subject.eval is not None and subject.eval.labelled else None
     if rows is None and (questions.without_teacher or questions.seed_runs):
         raise ValueError("eval_dataset has no labelled rows; expected rows to compare the runs on")
     measured = teacher = None

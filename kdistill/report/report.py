@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
 from ..data.overlap import Overlap
 from ..distill.objective import Distillation
 from ..distill.teachers import Teacher
@@ -116,9 +115,8 @@ class DataFacts:
     @classmethod
     def of(cls, name: str, dataset: Dataset, task: Task) -> DataFacts:
         """Count the rows of `dataset`."""
-        labelled = int(labelled_rows(dataset.labels).sum())
         share = majority_share(dataset.labels) if task.one_label else math.nan
-        return cls(name, len(dataset), labelled, None if math.isnan(share) else share)
+        return cls(name, len(dataset), dataset.labelled, None if math.isnan(share) else share)
 
 
 @dataclass(frozen=True)

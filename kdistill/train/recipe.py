@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
@@ -91,7 +90,7 @@ class Recipe:
         train, evaluation = self.train_dataset, self.eval_dataset
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
-        unlabelled = int((~labelled_rows(train.labels)).sum())
+        unlabelled = len(train) - train.labelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
                 f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
@@ -176,7 +175,7 @@ def made_by(model_init: ModelInit, trial: Any = None) -> Model:
 
 def require_labels(dataset: Dataset) -> None:
     """Raise `ValueError` for rows to evaluate on of which none has a label."""
-    if not labelled_rows(dataset.labels).any():
+    if not dataset.labelled:
         raise ValueError(
             "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
         )

@@ -158,6 +158,16 @@ def test_lengths_and_len(dataset: Dataset) -> None:
     np.testing.assert_array_equal(dataset.lengths, np.diff(dataset.starts))
 
 
+@pytest.mark.parametrize(
+    ("labels", "labelled"),
+    [([0, NO_LABEL, 2], 2), ([NO_LABEL] * 3, 0), ([0.5, np.nan, -100.0], 2), ([[0, 1], [1, np.nan], [np.nan] * 2], 1)],
+    ids=["ids", "none", "numbers", "several numbers"],
+)
+def test_labelled_counts_the_rows_that_have_a_label(labels: list[Any], labelled: int) -> None:
+    ids = np.ones(3, np.int32)
+    assert Dataset(ids, ids, np.arange(4), np.array(labels)).labelled == labelled
+
+
 def test_indices_are_checked(dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="indices is empty"):
         dataset.batch([])
