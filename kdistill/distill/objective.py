@@ -64,7 +64,8 @@ class Distillation:
                 f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "
                 "word is"
             )
-        words = self.teacher.model.parameters[WORD_EMBEDDINGS]
+        teacher = self.teacher.model
+        words = teacher.parameters[teacher.architecture.stored_name(WORD_EMBEDDINGS)]
         kinds = TokenKinds.of(tokenizer, len(words))
         return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
 

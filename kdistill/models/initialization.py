@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .architectures.bert import BERT
 from .config import BertConfig
 
-WORD_EMBEDDINGS, _POSITION, _TYPE, _NORM_WEIGHT = (
-    BERT.stored_name(f"embeddings.{name}") for name in ("word", "position", "type", "norm")
-)
+WORD_EMBEDDINGS = "embeddings.word"
+_POSITION, _TYPE, _NORM_WEIGHT = "embeddings.position", "embeddings.type", "embeddings.norm"
 _BLOCK_ROWS = 2048
 
 
@@ -26,7 +24,7 @@ def random_tensor(
     if len(shape) == 1:
         return np.full(shape, 1.0 if canonical.endswith("norm") else 0.0, np.float32)
     values = generator.standard_normal(shape, dtype=np.float32) * np.float32(config.initializer_range)
-    if canonical == "embeddings.word" and config.pad_token_id is not None:
+    if canonical == WORD_EMBEDDINGS and config.pad_token_id is not None:
         values[config.pad_token_id] = 0
     return values
 
@@ -38,7 +36,7 @@ def teacher_tensors(
     layers: Sequence[int] | None,
     token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the student's tensors that come from the teacher; see `from_teacher`."""
+    """Return the student's tensors that come from the teacher, both by canonical name; see `from_teacher`."""
     for field in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
         ours, theirs = getattr(config, field), getattr(teacher_config, field)
         if ours != theirs:
@@ -48,8 +46,7 @@ def teacher_tensors(
             f"config.hidden_size is {config.hidden_size}; it can be at most the teacher's, {teacher_config.hidden_size}"
         )
     if config.hidden_size == teacher_config.hidden_size:
-        copied = BERT.stored_prefixes("embeddings.") + BERT.stored_prefixes("head.dense")
-        tensors = {name: value for name, value in teacher.items() if name.startswith(copied)}
+        tensors = {name: value for name, value in teacher.items() if name.startswith(("embeddings.", "head.dense"))}
     else:
         tensors = _projected_embeddings(teacher_config, teacher, config, token_counts)
     return tensors | _copied_layers(teacher_config, teacher, config, layers)
@@ -144,11 +141,10 @@ def _copied_layers(
     if len(layers) != count or not all(0 <= layer < available for layer in layers):
         raise ValueError(f"layers is {list(layers)}; expected {count} numbers from 0 to {available - 1}")
     tensors: dict[str, NDArray[np.float32]] = {}
-    (layer,) = BERT.stored_prefixes("layer.")
     for ours, theirs in enumerate(layers):
-        prefix = f"{layer}{theirs}."
+        prefix = f"layer.{theirs}."
         tensors |= {
-            f"{layer}{ours}.{name.removeprefix(prefix)}": value
+            f"layer.{ours}.{name.removeprefix(prefix)}": value
             for name, value in teacher.items()
             if name.startswith(prefix)
         }

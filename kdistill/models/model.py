@@ -24,7 +24,7 @@ from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, write_config
 from .initialization import random_tensor, teacher_tensors
 from .loading import load_parameters
-from .parameters import IncompatibleKeys, Tensor, TensorViews, count_parameters, fitting_arrays
+from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 
 _HASHED_FLOATS = 1 << 22  # in one go
 
@@ -172,9 +172,10 @@ class Model:
             ValueError: the shapes do not allow it; names the field or layer.
         """
         student = cls(config, seed=seed)
-        tensors = teacher_tensors(teacher.config, teacher.parameters, config, layers, token_counts)
+        given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
+        tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
         with student.writing() as flat:
-            views = TensorViews(flat, student.layout)
+            views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
                 views[name][:] = value
         return student

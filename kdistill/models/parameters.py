@@ -54,6 +54,11 @@ class TensorViews(Mapping[str, Flat]):
         return iter(self.values())
 
 
+def by_canonical_name(layout: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors under the core's names, which are the same for every architecture."""
+    return [tensor._replace(name=tensor.canonical) for tensor in layout]
+
+
 class IncompatibleKeys(NamedTuple):
     """The names that `load_state_dict` did not find, and those that the model does not have."""
 

@@ -18,7 +18,6 @@ from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
 from kdistill.losses.teacher import distillation_loss
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.models.initialization import WORD_EMBEDDINGS
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.optim import AdamW, clip_grad_norm_
@@ -140,7 +139,13 @@ def words(tmp_path: Path) -> BertTokenizer:
 
 def views_of(dataset: Dataset, teacher: BertForSequenceClassification, words: BertTokenizer, seed: int) -> Dataset:
     kinds = TokenKinds.of(words, len(VOCABULARY))
-    return augmented(dataset, 2, kinds=kinds, embeddings=np.array(teacher.parameters[WORD_EMBEDDINGS]), seed=seed)
+    return augmented(
+        dataset,
+        2,
+        kinds=kinds,
+        embeddings=np.array(teacher.parameters["bert.embeddings.word_embeddings.weight"]),
+        seed=seed,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
