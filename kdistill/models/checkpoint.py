@@ -15,7 +15,7 @@ from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
 from ..system.files import read_json_object
-from .architectures.bert import BERT
+from .architecture import Architecture
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference of transformers; each index stands for the shards it lists.
@@ -25,9 +25,6 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_CLASSIFIER = BERT.stored_prefixes("head.output")
-_HEAD = BERT.stored_prefixes("head.")
-_LAYERS = BERT.stored_prefixes("layer.")
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
@@ -64,16 +61,21 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 
 
 def read_weights(
-    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, ignore_mismatched_sizes: bool = False
+    directory: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    architecture: Architecture,
+    *,
+    ignore_mismatched_sizes: bool = False,
 ) -> Weights:
     """Find and check the weights in `directory` for a model with these parameters.
 
     Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
-    bfloat16, with or without the prefix `bert.`, and with LayerNorm's old names gamma and beta.
+    bfloat16, with or without the architecture's prefix, and with LayerNorm's old names gamma and beta.
 
     Args:
         directory: where the files are.
         shapes: canonical name -> shape of each parameter.
+        architecture: the model's.
         ignore_mismatched_sizes: leave out tensors of another shape instead of raising.
 
     Raises:
@@ -86,7 +88,7 @@ def read_weights(
     found: dict[str, StoredTensor] = {}
     ignored = []
     for name, tensor in stored.items():
-        canonical = _canonical(name, shapes)
+        canonical = _canonical(name, shapes, architecture.prefix)
         if canonical is None:
             ignored.append(name)
         elif canonical in found:
@@ -95,17 +97,19 @@ def read_weights(
             found[canonical] = tensor
     mismatched = {name: tensor.shape for name, tensor in found.items() if tensor.shape != tuple(shapes[name])}
     if mismatched and not ignore_mismatched_sizes:
-        raise ValueError(_why_mismatched(path, mismatched, shapes))
+        raise ValueError(_why_mismatched(path, mismatched, shapes, architecture.stored_prefixes("head.output")))
     for name, tensor in found.items():
         if not tensor.is_float:
             raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
-    extra_layers = [name for name in ignored if (BERT.prefix + name.removeprefix(BERT.prefix)).startswith(_LAYERS)]
+    prefix, layers = architecture.prefix, architecture.stored_prefixes("layer.")
+    extra_layers = [name for name in ignored if (prefix + name.removeprefix(prefix)).startswith(layers)]
     if extra_layers:
         raise ValueError(
             f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
         )
     missing = [name for name in shapes if name not in found]
-    lost = [name for name in missing if not name.startswith(_HEAD)]
+    head = architecture.stored_prefixes("head.")
+    lost = [name for name in missing if not name.startswith(head)]
     if lost:
         raise ValueError(
             f"{path} lacks {len(lost)} of {len(shapes)} weights, the first of them {lost[0]!r}"
@@ -150,21 +154,24 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
     return stored
 
 
-def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Return the parameter that a name in a file stands for, or None."""
+def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
+    """Return the parameter that a name in a file, with or without the prefix, stands for, or None."""
     for old, new in _OLD_SUFFIXES.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    return next((candidate for candidate in (name, BERT.prefix + name) if candidate in shapes), None)
+    return next((candidate for candidate in (name, prefix + name) if candidate in shapes), None)
 
 
 def _why_mismatched(
-    path: Path, mismatched: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+    path: Path,
+    mismatched: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+    classifier: tuple[str, ...],
 ) -> str:
     """Return an error message about the most telling tensor: one of the classifier only if all others fit."""
-    name = min(mismatched, key=lambda name: name.startswith(_CLASSIFIER))
+    name = min(mismatched, key=lambda name: name.startswith(classifier))
     message = f"{path} has {name!r} of shape {mismatched[name]}; the configuration expects {tuple(shapes[name])}"
-    if not name.startswith(_CLASSIFIER):
+    if not name.startswith(classifier):
         return message
     return (
         f"{message}: the file's classifier has {mismatched[name][0]} labels, and the model is to have "

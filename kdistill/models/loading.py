@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .architecture import Architecture
 from .checkpoint import read_weights
 from .config import BertConfig
 from .initialization import random_tensor
@@ -17,14 +18,21 @@ logger = logging.getLogger(__name__)
 
 
 def load_parameters(
-    views: TensorViews, directory: Path, config: BertConfig, seed: int, *, ignore_mismatched_sizes: bool
+    views: TensorViews,
+    directory: Path,
+    architecture: Architecture,
+    config: BertConfig,
+    seed: int,
+    *,
+    ignore_mismatched_sizes: bool,
 ) -> None:
     """Fill `views` from a directory's weights, and at random what these lack, each with a warning.
 
     Args:
         views: the named parameters of a new model.
         directory: holds the weights, see `checkpoint.read_weights`.
-        config: the model's.
+        architecture: the model's.
+        config: likewise.
         seed: of the tensors that are initialised.
         ignore_mismatched_sizes: also initialise what the files have in another shape.
 
@@ -32,7 +40,7 @@ def load_parameters(
         ValueError: the files do not hold these tensors, or hold values that are not finite; names file and tensor.
     """
     shapes = {tensor.name: tensor.shape for tensor in views.layout}
-    weights = read_weights(directory, shapes, ignore_mismatched_sizes=ignore_mismatched_sizes)
+    weights = read_weights(directory, shapes, architecture, ignore_mismatched_sizes=ignore_mismatched_sizes)
     if weights.ignored:
         logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
     if weights.missing:

@@ -142,7 +142,9 @@ class Model:
         model = cls.__new__(cls)
         model._allocate(config, seed)
         views = TensorViews(model._parameters, model.layout)
-        load_parameters(views, directory, config, seed, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        load_parameters(
+            views, directory, cls.architecture, config, seed, ignore_mismatched_sizes=ignore_mismatched_sizes
+        )
         return model
 
     @classmethod
