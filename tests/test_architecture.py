@@ -68,7 +68,7 @@ def code(path: Path) -> str:
 
 
 def declarations(text: str) -> list[str]:
-    """What is declared at file scope, each body shown as `{}`, and what is declared `static` inside functions."""
+    """Return the declarations at file scope, each body shown as `{}`, and the `static` ones inside functions."""
     static = re.findall(r"\bstatic\b[^;={]*", text)
     body = re.compile(r"\{[^{}]*\}")
     while body.search(text):
@@ -207,7 +207,7 @@ MODULES = {module_name(path): path for path in PYTHON_FILES if path.name != "__i
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports anywhere: dotted names, each with the name that is taken from there as its last part."""
+    """Yield the imports anywhere in a module as dotted names, with the name that is taken from there last."""
     package = ["kdistill", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
