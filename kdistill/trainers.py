@@ -17,7 +17,7 @@ from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .metrics.prediction import Labels, Logits
-from .models.model import BertForSequenceClassification
+from .models.model import Model
 from .report.card import write_model_card
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject
@@ -77,7 +77,7 @@ class Trainer:
     """
 
     # The fields of `Recipe`, which may be assigned until training begins.
-    model: BertForSequenceClassification
+    model: Model
     args: TrainingArguments
     objective: Objective
     model_init: ModelInit | None
@@ -89,7 +89,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: BertForSequenceClassification | None = None,
+        model: Model | None = None,
         args: TrainingArguments | None = None,
         *,
         train_dataset: Any = None,
@@ -511,10 +511,10 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self,
-        model: BertForSequenceClassification | None = None,
+        model: Model | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
-        teacher_model: BertForSequenceClassification,
+        teacher_model: Model,
         teacher_processing_class: BertTokenizer | None = None,
         provenance: Provenance | None = None,
         **kwargs: Any,
@@ -527,7 +527,7 @@ class DistillationTrainer(Trainer):
         teacher.check_student(self.model, teacher_processing_class, self.processing_class)
 
     @property
-    def teacher_model(self) -> BertForSequenceClassification:
+    def teacher_model(self) -> Model:
         """The teacher."""
         return self.objective.teacher.model
 
@@ -542,9 +542,7 @@ class DistillationTrainer(Trainer):
         return self.objective.teacher.accuracy
 
 
-def _only_one_of(
-    model: BertForSequenceClassification | None, model_init: ModelInit | None
-) -> BertForSequenceClassification:
+def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:
     if model is not None and model_init is None:
         return model
     if model is None and model_init is not None:

@@ -17,7 +17,7 @@ from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL
 from ..models.config import BertConfig
 from ..models.flops import forward_flops, peak_flops
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
 from .other_runtimes import Forward, bucketed, forward_pass, onnx_runtime, padded, pytorch
@@ -50,9 +50,7 @@ def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
     return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
 
 
-def bench(
-    model: BertForSequenceClassification, dataset: Dataset, *, batch_size: int, progress: Progress | None = None
-) -> Figures:
+def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress | None = None) -> Figures:
     """Measure evaluation in batches and of single sentences, with all programs in alternation, and take medians.
 
     Args:
@@ -122,9 +120,7 @@ class _Side:
             call()
 
     @classmethod
-    def of_kdistill(
-        cls, model: BertForSequenceClassification, dataset: Dataset, batch_size: int, singles: NDArray[np.int64]
-    ) -> _Side:
+    def of_kdistill(cls, model: Model, dataset: Dataset, batch_size: int, singles: NDArray[np.int64]) -> _Side:
         def run() -> _Logits:
             order = np.arange(len(dataset))
             cuts = range(batch_size, len(dataset), batch_size)

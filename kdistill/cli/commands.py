@@ -21,8 +21,8 @@ from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..distill import cache as teacher_cache
 from ..hub import public_name
+from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, is_unnamed, shape_of
-from ..models.model import BertForSequenceClassification
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write, read_json_object
 from ..system.progress import Progress

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..hub import public_name
+from ..models.classes import BertForSequenceClassification
 from ..models.config import shape_of
-from ..models.model import BertForSequenceClassification
 from ..system.files import read_json_object
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments

@@ -7,7 +7,7 @@ import hashlib
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -24,7 +24,7 @@ class Teacher:
         accuracy: on the evaluation rows; None where nothing has measured it.
     """
 
-    def __init__(self, model: BertForSequenceClassification, name: str | None = None) -> None:
+    def __init__(self, model: Model, name: str | None = None) -> None:
         check_no_path("teacher_model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
         self.model = model
         self.name = "the teacher" if name is None else name
@@ -64,7 +64,7 @@ class Teacher:
 
     def check_student(
         self,
-        student: BertForSequenceClassification,
+        student: Model,
         teacher_tokenizer: BertTokenizer | None,
         student_tokenizer: BertTokenizer | None,
     ) -> None:

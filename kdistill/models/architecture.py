@@ -22,13 +22,13 @@ class Architecture:
         prefix: what the encoder's names begin with in a checkpoint with a head; one of the encoder alone lacks it.
         modules: canonical name of a weight -> the module's name in a checkpoint; "*" stands for a layer's number.
         fields: what the core calls a part of the encoder's shape -> the field of the configuration.
-        classifier: the head of a sequence classifier, without its sizes and rates.
+        heads: name of a head -> the head as `_core.layout` takes it, without its sizes and rates.
     """
 
     prefix: str
     modules: Mapping[str, str]
     fields: Mapping[str, str]
-    classifier: Mapping[str, Any]
+    heads: Mapping[str, Mapping[str, Any]]
 
     def stored_name(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
@@ -50,7 +50,11 @@ class Architecture:
         layers = (layer,) * shape["layers"]
         return shape | {"layers": layers, "head_width": shape["hidden"] // layer[0], "first_position": 0}
 
-    def classifier_head(self, config: BertConfig) -> dict[str, Any]:
-        """Return the head of a sequence classifier as `_core.layout` takes it."""
+    def head(self, name: str, config: BertConfig) -> dict[str, Any]:
+        """Return the head of this name as `_core.layout` takes it."""
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return {**self.classifier, "dropout_before": 0.0, "dropout_after": dropout, "outputs": config.num_labels}
+        return {**self.heads[name], "dropout_before": 0.0, "dropout_after": dropout, "outputs": config.num_labels}
+
+    def logit_fields(self) -> tuple[str, ...]:
+        """Return the fields of a configuration that change the logits which given weights and ids have."""
+        return tuple(field for name, field in self.fields.items() if "dropout" not in name)

@@ -1,4 +1,4 @@
-"""BERT for sequence classification over the C core, under the names of `transformers`."""
+"""`Model`: an encoder with a head over the C core, under the names of `transformers`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..data.batch import Batch, pack
 from ..hub import resolve
-from ..losses.labels import label_loss
 from ..system.memory import workspace
 from ..system.notebook import folded, html_table
 from ..system.threads import aligned_zeros, get_num_threads
-from .architectures.bert import BERT
+from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig
 from .initialization import random_tensor, teacher_tensors
@@ -29,16 +27,6 @@ from .loading import load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, count_parameters, fitting_arrays
 
 _HASHED_FLOATS = 1 << 22  # in one go
-# Fields of a config that change the logits of given weights and ids; they are part of `weights_hash`.
-_LOGIT_FIELDS = ("num_labels", *(field for name, field in BERT.fields.items() if "dropout" not in name))
-
-
-@dataclass(frozen=True)
-class SequenceClassifierOutput:
-    """The result of a call: logits float32 (B, num_labels), and the mean loss if labels were given."""
-
-    loss: float | None
-    logits: NDArray[np.float32]
 
 
 class PendingUpdates(Protocol):
@@ -47,8 +35,8 @@ class PendingUpdates(Protocol):
     def catch_up(self, ids: NDArray[np.int32] | None = None) -> None: ...
 
 
-class BertForSequenceClassification:
-    """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805), all layers in C.
+class Model:
+    """An encoder with a head, all layers in C. Each architecture with each head is a class that derives from this one.
 
     Parameters, gradients and the optimiser's moments are flat float32 arrays of one layout; `parameters` and
     `gradients` show them as named views. Gradients are allocated by the first training pass.
@@ -59,12 +47,17 @@ class BertForSequenceClassification:
             default of `dropout_seed`.
 
     Attributes:
+        architecture: the encoder's names in checkpoints and configurations; stated by the class.
+        head: the name of the head among those of the architecture; stated by the class.
         config: the configuration.
         dropout_seed, optimizer_step, tokens_in_step: where the model is in its stream of dropout masks. A training
             pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
             to that count; `AdamW.step` goes on to the next step.
         frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
     """
+
+    architecture: ClassVar[Architecture]
+    head: ClassVar[str]
 
     def __init__(self, config: BertConfig, seed: int = 0) -> None:
         self._allocate(config, seed)
@@ -74,11 +67,11 @@ class BertForSequenceClassification:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
     def _allocate(self, config: BertConfig, seed: int) -> None:
-        self._shape = BERT.encoder(config), BERT.classifier_head(config)
+        self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
         self.config = config
         self.layout = [
-            Tensor(BERT.stored_name(canonical), shape, offset, decay, canonical)
+            Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
         ]
         self.frozen = False
@@ -131,7 +124,7 @@ class BertForSequenceClassification:
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
-            ValueError: the files do not hold a BERT of the shape in config.json; names file and tensor.
+            ValueError: the files do not hold a model of the shape in config.json; names file and tensor.
         """
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, token=token, revision=revision)
@@ -155,7 +148,7 @@ class BertForSequenceClassification:
     @classmethod
     def from_teacher(
         cls,
-        teacher: BertForSequenceClassification,
+        teacher: Model,
         config: BertConfig,
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
@@ -338,7 +331,8 @@ class BertForSequenceClassification:
     def weights_hash(self) -> str:
         """Return the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
         if self._hash is None or not self.frozen:
-            fields = {name: getattr(self.config, name) for name in _LOGIT_FIELDS}
+            names = ("num_labels", *self.architecture.logit_fields())
+            fields = {name: getattr(self.config, name) for name in names}
             about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
             flat = self.flat_parameters
@@ -357,39 +351,8 @@ class BertForSequenceClassification:
 
     # ---- passes
 
-    def __call__(
-        self,
-        input_ids: Any,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        labels: ArrayLike | None = None,
-    ) -> SequenceClassifierOutput:
-        """Return the logits of padded arrays or ragged lists of token ids, without dropout.
-
-        Args:
-            input_ids: (B, S) or B lists of ids; or all three at once, as a tokenizer returns them or `pack` does.
-            attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
-            token_type_ids: like input_ids; default zeros.
-            labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
-                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
-
-        Raises:
-            ValueError: an id, a length or a mask out of range; names argument and position.
-        """
-        beside = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        beside = {name: value for name, value in beside.items() if value is not None}
-        if not isinstance(input_ids, Mapping | Batch):
-            input_ids = {"input_ids": input_ids, **beside}
-        elif beside:
-            raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
-        logits = self.forward(pack(input_ids))
-        if labels is None:
-            return SequenceClassifierOutput(None, logits)
-        loss, _ = label_loss(logits, labels, self.config.problem_type)
-        return SequenceClassifierOutput(loss, logits)
-
     def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
-        """Return the logits, float32 (B, num_labels).
+        """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
@@ -420,7 +383,7 @@ class BertForSequenceClassification:
         """Add d loss / d parameter to `gradients`, for the last `forward(train=True)`.
 
         Args:
-            dlogits: d loss / d logits, float32 (B, num_labels).
+            dlogits: d loss / d logits, float32 (M, num_labels).
 
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.

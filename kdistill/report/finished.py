@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
 from ..train.state import STATE_FILE, TrainerState
@@ -23,7 +24,7 @@ class FinishedRun:
 
     name: str
     state: TrainerState
-    model: BertForSequenceClassification
+    model: Model
 
     @property
     def seed(self) -> int:

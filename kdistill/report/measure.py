@@ -18,7 +18,7 @@ from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..metrics.prediction import Labels, Logits
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..train.evaluate import predict
@@ -80,9 +80,7 @@ def _own_scores(results: Mapping[str, float], measured: Measured) -> dict[str, f
     return {name: value for name, value in named.items() if name not in known}
 
 
-def _measured_run(
-    subject: Subject, model: BertForSequenceClassification, rows: Dataset, taught: Logits | None
-) -> Measured:
+def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:
     size = subject.args.per_device_eval_batch_size
     logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
     return _measured(logits, rows.labels, subject.task, taught)
@@ -213,7 +211,7 @@ def _speed(subject: Subject) -> Speed | None:
     )
 
 
-def sentences_per_second(model: BertForSequenceClassification, rows: Dataset, batch_size: int) -> float:
+def sentences_per_second(model: Model, rows: Dataset, batch_size: int) -> float:
     """Return rows per second in batches: the median of several passes after a first one that does not count."""
     seconds: list[float] = []
     began = time.perf_counter()

@@ -20,7 +20,7 @@ from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
 from ..metrics.prediction import Logits
 from ..models.checkpoint import WEIGHTS_FILES
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -40,7 +40,7 @@ class Subject:
 
     name: str
     started_from: str | None
-    model: BertForSequenceClassification
+    model: Model
     args: TrainingArguments
     state: TrainerState
     train: Dataset | None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
-from ..models.model import BertForSequenceClassification
+from ..models.classes import BertForSequenceClassification
 from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from . import single_label

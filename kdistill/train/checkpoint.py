@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..formats.safetensors import read_safetensors, write_safetensors
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.files import atomic_write
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
@@ -23,7 +23,7 @@ _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
-def save_model(directory: Path, model: BertForSequenceClassification, tokenizer: BertTokenizer | None) -> None:
+def save_model(directory: Path, model: Model, tokenizer: BertTokenizer | None) -> None:
     """Write a Hugging Face model directory: configuration, weights and, if there is one, the tokenizer."""
     model.save_pretrained(directory)
     if tokenizer is not None:
@@ -39,7 +39,7 @@ def save_arguments(directory: Path, args: TrainingArguments, command: str | None
 
 def save_checkpoint(
     directory: Path,
-    model: BertForSequenceClassification,
+    model: Model,
     tokenizer: BertTokenizer | None,
     optimizer: AdamW,
     state: TrainerState,
@@ -61,7 +61,7 @@ def save_checkpoint(
     state.save(directory)
 
 
-def load_checkpoint(directory: Path, model: BertForSequenceClassification, optimizer: AdamW) -> TrainerState:
+def load_checkpoint(directory: Path, model: Model, optimizer: AdamW) -> TrainerState:
     """Restore the parameters, AdamW's state and the dropout position from a checkpoint; return the trainer's state."""
     load_weights(directory, model)
     saved = _optimizer_state(directory / OPTIMIZER_FILE)
@@ -91,7 +91,7 @@ def _optimizer_state(path: Path) -> dict[str, Any]:
 
 def load_finished_run(
     directory: Path,
-    model: BertForSequenceClassification,
+    model: Model,
     args: TrainingArguments,
     max_steps: int,
     initial: TrainerState,
@@ -123,9 +123,9 @@ def load_finished_run(
     return saved
 
 
-def load_weights(directory: Path, model: BertForSequenceClassification) -> None:
+def load_weights(directory: Path, model: Model) -> None:
     """Load the parameters saved in `directory` into `model`. Raises `ValueError` unless both have the same config."""
-    saved = BertForSequenceClassification.from_pretrained(directory)
+    saved = type(model).from_pretrained(directory)
     if saved.config != model.config:
         raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
     model.load_flat(saved.flat_parameters)

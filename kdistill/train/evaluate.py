@@ -14,7 +14,7 @@ from ..data.dataset import Dataset, OnProgress, as_dataset
 from ..data.labels import labelled_rows
 from ..metrics.prediction import EvalPrediction, Labels, Logits
 from ..models.config import BertConfig
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.registry import label_reader, task_for
@@ -101,7 +101,7 @@ def name_of(source: Any) -> str:
 
 
 def predict(
-    model: BertForSequenceClassification,
+    model: Model,
     dataset: Dataset,
     *,
     batch_size: int,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..system.threads import aligned_zeros, get_num_threads
 
 _PIECE = 1 << 22  # parameters copied between two looks for signals
@@ -49,14 +49,14 @@ class AdamW:
 
     def __init__(
         self,
-        model: BertForSequenceClassification,
+        model: Model,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
     ) -> None:
-        if not isinstance(model, BertForSequenceClassification):
+        if not isinstance(model, Model):
             raise TypeError(f"model is a {type(model).__name__}; expected the model itself, not its parameters")
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not 0 <= value < float("inf"):
@@ -200,7 +200,7 @@ def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return copy
 
 
-def clip_grad_norm_(model: BertForSequenceClassification, max_norm: float) -> float:
+def clip_grad_norm_(model: Model, max_norm: float) -> float:
     """Scale all gradients in place so that their common Euclidean norm is at most `max_norm`.
 
     As `torch.nn.utils.clip_grad_norm_` (Pascanu, Mikolov, Bengio, arXiv:1211.5063, algorithm 1), with its 1e-6 in

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..models.model import BertForSequenceClassification
+from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
@@ -21,7 +21,7 @@ from .optim import AdamW
 from .plan import EpochPlan
 from .state import TrainerState
 
-ModelInit = Callable[..., BertForSequenceClassification]
+ModelInit = Callable[..., Model]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Recipe:
         provenance: what a model card calls the ingredients.
     """
 
-    model: BertForSequenceClassification
+    model: Model
     args: TrainingArguments
     objective: Objective = field(default_factory=Supervised)
     model_init: ModelInit | None = None
@@ -81,7 +81,7 @@ class Recipe:
         """Return the recipe with other values in the fields that are named."""
         return replace(self, **changes)
 
-    def new_model(self, trial: Any = None) -> BertForSequenceClassification:
+    def new_model(self, trial: Any = None) -> Model:
         """Return another model of `model_init`, which gets the trial of a search if it takes an argument."""
         assert self.model_init is not None
         return adapted(made_by(self.model_init, trial), self.objective)
@@ -161,13 +161,13 @@ class Recipe:
         )
 
 
-def adapted(model: BertForSequenceClassification, objective: Objective) -> BertForSequenceClassification:
+def adapted(model: Model, objective: Objective) -> Model:
     """Return the model, once its config states what the objective settles."""
     model.config = objective.adapt(model.config)
     return model
 
 
-def made_by(model_init: ModelInit, trial: Any = None) -> BertForSequenceClassification:
+def made_by(model_init: ModelInit, trial: Any = None) -> Model:
     """Return a new model. What people wrote for a search takes the trial as its one argument, None outside of it."""
     parameters = inspect.signature(model_init).parameters.values()
     takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)

@@ -20,7 +20,7 @@ from kdistill.cli import commands
 from kdistill.cli import main as cli
 from kdistill.cli.commands import read_arguments
 from kdistill.cli.options import COMMANDS
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.tasks.registry import TASKS
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments

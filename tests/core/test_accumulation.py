@@ -9,7 +9,7 @@ import pytest
 from support.bert_cases import SMALL, batch_of, gradient, random_rows, wide_model
 
 from kdistill.losses.teacher import distillation_loss
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.train.optim import AdamW
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}

@@ -12,7 +12,8 @@ from support.bert_cases import SMALL, Rows, batch_of, gradient, random_dlogits, 
 from kdistill import _core
 from kdistill.data.batch import Batch
 from kdistill.models.architectures.bert import BERT
-from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.parameters import TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros, get_num_threads, set_num_threads
 
@@ -121,7 +122,8 @@ def core_pass(
     config = model.config.replace(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3)
     parameters = model.flat_parameters.copy()
     gradients = aligned_zeros(parameters.size)
-    core = _core.Model(BERT.encoder(config), BERT.classifier_head(config), parameters, gradients, workspace)
+    shape = BERT.encoder(config), BERT.head(model.head, config)
+    core = _core.Model(*shape, parameters, gradients, workspace)
     logits = core.forward(*batch, train, 5, 6, 7, 2, whole_last=whole_last)
     if train:
         core.backward(dlogits, 2)

@@ -14,7 +14,7 @@ from kdistill import _core
 from kdistill.data.batch import Batch
 from kdistill.losses.labels import cross_entropy
 from kdistill.losses.teacher import distillation_loss
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.system.memory import workspace
 from kdistill.train.optim import AdamW
 

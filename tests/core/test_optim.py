@@ -13,7 +13,8 @@ from support.bert_cases import SMALL, batch_of, exact, gradient, random_dlogits,
 
 from kdistill import _core
 from kdistill._core import testing
-from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.parameters import TensorViews
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_
 from kdistill.train.schedules import get_linear_schedule_with_warmup

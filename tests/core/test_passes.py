@@ -17,7 +17,8 @@ from support.bert_cases import (
     wide_model,
 )
 
-from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.parameters import TensorViews
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}
 MIXED = [1, 40, 2, 17, 16, 15, 5]

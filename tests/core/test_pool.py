@@ -21,7 +21,7 @@ from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random
 from kdistill import _core
 from kdistill.data.batch import Batch
 from kdistill.losses.labels import cross_entropy
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.optim import AdamW, clip_grad_norm_
 

@@ -27,8 +27,8 @@ from kdistill.data.batch import Batch
 from kdistill.data.dataset import Dataset
 from kdistill.distill import cache
 from kdistill.distill.cache import TeacherCache, row_keys, teacher_logits
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 
 
 @pytest.fixture

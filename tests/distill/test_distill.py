@@ -17,8 +17,8 @@ from kdistill.data.dataset import Dataset
 from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
 from kdistill.losses.teacher import distillation_loss
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.initialization import WORD_EMBEDDINGS
-from kdistill.models.model import BertForSequenceClassification
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.optim import AdamW, clip_grad_norm_

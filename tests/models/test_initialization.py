@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from support import reference
 
 from kdistill.models import initialization
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 
 WORD = "bert.embeddings.word_embeddings.weight"
 POSITION = "bert.embeddings.position_embeddings.weight"

@@ -19,8 +19,9 @@ from kdistill.data.batch import pack
 from kdistill.losses.labels import cross_entropy
 from kdistill.models import model as model_module
 from kdistill.models.checkpoint import write_weights
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.models.parameters import TensorViews
 from kdistill.train.optim import AdamW
 
 ROWS = [[1, 2, 3], [4], [5, 6, 7, 8]]

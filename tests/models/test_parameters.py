@@ -7,7 +7,7 @@ import pytest
 from support.small_run import small_model, weights
 
 import kdistill as kd
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.train.optim import AdamW
 
 WORDS = "bert.embeddings.word_embeddings.weight"

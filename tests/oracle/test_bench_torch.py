@@ -7,8 +7,8 @@ import importlib.util
 import pytest
 
 from kdistill.bench import bench
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 
 # Logits here are of the order 1; the peers differ by roundings of sums of up to 64 products.
 TOLERANCE = 1e-5

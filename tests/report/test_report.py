@@ -17,7 +17,7 @@ from support.small_run import write_model, write_rows
 import kdistill
 from kdistill.cli import main as cli
 from kdistill.data.dataset import as_dataset
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.report.assessment import wilson_interval
 from kdistill.text.tokenizer import AutoTokenizer
 

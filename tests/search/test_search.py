@@ -13,7 +13,7 @@ from support.small_search import SPACE, distillation_trainer, eval_loss, reports
 
 import kdistill as kd
 from kdistill import trainers
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.search.study import open_journal
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback

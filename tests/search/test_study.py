@@ -15,7 +15,7 @@ from support.small_run import run_fields, small_dataset, small_model
 from support.small_search import distillation_trainer, eval_loss, reports, search, states
 
 import kdistill as kd
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import Trainer

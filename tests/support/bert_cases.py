@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification, TensorViews
+from kdistill.models.parameters import TensorViews
 from support import reference
 
 Rows = list[list[int]]

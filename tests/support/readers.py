@@ -17,8 +17,8 @@ from kdistill.data.columns import read_rows
 from kdistill.distill.cache import TeacherCache, row_keys
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 from kdistill.system.files import verify_manifest
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint

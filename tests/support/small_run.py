@@ -8,8 +8,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from kdistill.data.dataset import Dataset
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 
 WORDS = ["good", "great", "bad", "awful", "film", "plot", "actor", "scene"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

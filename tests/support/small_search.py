@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.search.study import BestRun
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.trainers import DistillationTrainer, Trainer

@@ -17,8 +17,8 @@ from kdistill.data.labels import labelled_rows
 from kdistill.metrics.classification import f1_micro
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.metrics.regression import pearson, spearmanr
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
-from kdistill.models.model import BertForSequenceClassification
 from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainers import DistillationTrainer, Trainer

@@ -15,7 +15,7 @@ from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random
 from support.small_run import run_fields, small_dataset, weights
 from support.small_run import small_model as trained_model
 
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.optim import AdamW, averaged

@@ -10,7 +10,7 @@ import pytest
 from support.small_run import run_fields, small_dataset, small_model, weights
 
 from kdistill.losses.labels import cross_entropy
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import CallbackHandler, DefaultFlowCallback, Events, TrainerCallback
 from kdistill.train.loop import Training, best_metric, training_step

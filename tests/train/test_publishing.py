@@ -12,7 +12,7 @@ from support.hub_stub import NOWHERE, TOKEN, Hub, hub_server, run_with_hub
 from support.small_run import small_model, weights, write_model, write_rows
 from support.weight_files import write_arrays
 
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 
 pytest.importorskip("huggingface_hub")
 

@@ -19,7 +19,7 @@ from kdistill.data.sampler import RandomSampler
 from kdistill.losses.labels import cross_entropy
 from kdistill.metrics.classification import majority_share
 from kdistill.metrics.prediction import EvalPrediction
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.text.collator import DataCollatorWithPadding
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train import publishing

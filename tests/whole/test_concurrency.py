@@ -13,7 +13,7 @@ from support.bert_cases import gradient
 from support.resumable_run import result, run_python, trainer
 from support.small_run import small_dataset, small_model
 
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.system.threads import get_num_threads, set_num_threads
 
 # Python warns of fork in a process with threads: exactly what is to work here.
@@ -39,7 +39,7 @@ def test_a_process_of_each_kind_after_use(tmp_path: Path, method: Any) -> None:
     expected = gradient_of(str(tmp_path))
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["kdistill.models.model"])
+        context.set_forkserver_preload(["kdistill.models.classes"])
     with context.Pool(2) as pool:
         found = pool.map_async(gradient_of, [str(tmp_path)] * 4, chunksize=1).get(PATIENCE)
     assert found == [expected] * 4

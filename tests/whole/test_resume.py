@@ -15,7 +15,7 @@ from support.small_run import small_dataset, write_model, write_rows
 from kdistill import trainers
 from kdistill.cli import main as cli
 from kdistill.distill import cache
-from kdistill.models.model import BertForSequenceClassification
+from kdistill.models.classes import BertForSequenceClassification
 from kdistill.train import directory as run_directory
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import DistillationTrainer

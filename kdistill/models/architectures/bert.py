@@ -35,5 +35,5 @@ BERT = Architecture(
         "dropout": "hidden_dropout_prob",
         "attention_dropout": "attention_probs_dropout_prob",
     },
-    classifier={"pick": "first", "dense": "tanh"},
+    heads={"sequence-classification": {"pick": "first", "dense": "tanh"}},
 )

@@ -1,0 +1,92 @@
+"""The classes of models, each an architecture with a head, and those that choose one by a config's `model_type`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.batch import Batch, pack
+from ..losses.labels import label_loss
+from .architectures.bert import BERT
+from .config import BertConfig
+from .model import Model
+
+
+@dataclass(frozen=True)
+class SequenceClassifierOutput:
+    """The result of a call: logits float32 (B, num_labels), and the mean loss if labels were given."""
+
+    loss: float | None
+    logits: NDArray[np.float32]
+
+
+class BertForSequenceClassification(Model):
+    """A BERT encoder with pooler and classifier (Devlin et al., arXiv:1810.04805).
+
+    Its arguments, attributes and methods are those of `Model`. A call classifies sequences.
+    """
+
+    architecture = BERT
+    head = "sequence-classification"
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        labels: ArrayLike | None = None,
+    ) -> SequenceClassifierOutput:
+        """Return the logits of padded arrays or ragged lists of token ids, without dropout.
+
+        Args:
+            input_ids: (B, S) or B lists of ids; or all three at once, as a tokenizer returns them or `pack` does.
+            attention_mask: like input_ids, ones then zeros; tokens under a zero are left out.
+            token_type_ids: like input_ids; default zeros.
+            labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
+                `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
+
+        Raises:
+            ValueError: an id, a length or a mask out of range; names argument and position.
+        """
+        logits = self.forward(_packed(input_ids, attention_mask, token_type_ids))
+        if labels is None:
+            return SequenceClassifierOutput(None, logits)
+        loss, _ = label_loss(logits, labels, self.config.problem_type)
+        return SequenceClassifierOutput(loss, logits)
+
+
+def _packed(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Batch:
+    """Return the first arguments of a call as a Batch."""
+    beside = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+    beside = {name: value for name, value in beside.items() if value is not None}
+    if not isinstance(input_ids, Mapping | Batch):
+        input_ids = {"input_ids": input_ids, **beside}
+    elif beside:
+        raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
+    return pack(input_ids)
+
+
+class AutoConfig:
+    """The configuration class by model type: `BertConfig`. Another `model_type` raises `ValueError`."""
+
+    from_pretrained = BertConfig.from_pretrained
+
+    @staticmethod
+    def for_model(model_type: str, **values: Any) -> BertConfig:
+        """Return the configuration of a model type: "bert", with the arguments of `BertConfig`."""
+        return BertConfig.from_dict({"model_type": model_type}).replace(**values)
+
+
+class AutoModelForSequenceClassification:
+    """The classifier by model type: `BertForSequenceClassification`. Another `model_type` raises `ValueError`."""
+
+    from_pretrained = BertForSequenceClassification.from_pretrained
+
+    @staticmethod
+    def from_config(config: BertConfig, seed: int = 0) -> BertForSequenceClassification:
+        """Return a model of this shape with new weights, drawn from `seed`."""
+        return BertForSequenceClassification(config, seed=seed)
