@@ -1,4 +1,4 @@
-"""What the whole suite shares: where the large test data lies, a cache of its own, and a word on what could not run."""
+"""Shared by the whole suite: where large test data lies, a separate cache, and a summary of what could not run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def resumable_result(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> dict[str, Any]:
-    """What the run of `resumable_run` leaves when nothing disturbs it."""
+    """The result of `resumable_run` when nothing disturbs it."""
     from support.resumable_run import result, trainer
 
     output_dir = tmp_path_factory.mktemp("undisturbed")

@@ -68,7 +68,7 @@ def code(path: Path) -> str:
 
 
 def declarations(text: str) -> list[str]:
-    """What is declared at file scope, each body shown as `{}`, and what is declared `static` inside functions."""
+    """Return the declarations at file scope, each body shown as `{}`, and the `static` ones inside functions."""
     static = re.findall(r"\bstatic\b[^;={]*", text)
     body = re.compile(r"\{[^{}]*\}")
     while body.search(text):
@@ -207,7 +207,7 @@ MODULES = {module_name(path): path for path in PYTHON_FILES if path.name != "__i
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports anywhere: dotted names, each with the name that is taken from there as its last part."""
+    """Yield the imports anywhere in a module as dotted names, with the name that is taken from there last."""
     package = ["kdistill", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -327,3 +327,30 @@ print(*sorted(loaded - set(sys.stdlib_module_names)))
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         assert set(run.stdout.split()) <= {"kdistill", "numpy"}
+
+
+def places() -> list[tuple[str, ...]]:
+    """The places that the page's tables name: `names in a row` of code spans, such as ("f", "train/loop.py")."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tables = page[page.index("## The path of a row") : page.index("## C layers")]
+    return [tuple(re.findall(r"`([^`]+)`", cell)) for line in tables.splitlines() for cell in line.split("|")[1:-1]]
+
+
+def test_files_and_functions_that_the_page_names_exist() -> None:
+    sources = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (*C_FILES, *PYTHON_FILES)}
+    everything = "\n".join(sources.values())
+    checked = 0
+    for span in {span for cell in places() for span in cell}:
+        if "<" in span or span.startswith("exporters"):  # what is to be written
+            continue
+        if "/" in span or span.endswith((".py", ".c", ".h")):
+            name, _, ending = span.partition(".[")
+            names = [f"{name}.{letter}" for letter in ending.rstrip("]")] if ending else [name]
+            for file in names:
+                found = [path for path in sources if path.endswith("/" + file) or path.startswith("kdistill/" + file)]
+                assert found or (ROOT / file).exists(), f"docs/architecture.md names {span}"
+        else:
+            word = re.split(r"\W", span.rsplit(".", 1)[-1])[0]
+            assert re.search(rf"\b{word}\b", everything), f"docs/architecture.md names {span}"
+        checked += 1
+    assert checked > 40

@@ -187,8 +187,8 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
     unsigned int step, place;
     int train;
     kd_pass pass = {.whole_last = 0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|pO:forward", names, &ids, &types, &starts, &train, &seed,
-                                     &step, &place, &pass.threads, &pass.whole_last, &taps) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p$O:forward", names, &ids, &types, &starts, &train,
+                                     &seed, &step, &place, &pass.threads, &pass.whole_last, &taps) ||
         kd_check_threads(pass.threads) < 0)
         return NULL;
     if (train && o->parameters && !o->gradients) {

@@ -130,7 +130,7 @@ static PyMethodDef model_methods[] = {
     {"check", kd_py_check, METH_VARARGS,
      "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
-     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, taps=())\n--\n\n"
+     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=())\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"
      "train, dropout is on and what backward reads is kept. whole_last computes the last layer for all rows, even if\n"
      "the head reads one of each sequence. With taps such as ('hidden', 2) returns (outputs, {tap: array}): hidden l "

@@ -85,7 +85,7 @@ def label_numbers(
         float32 (rows,), or (rows, outputs) for several outputs; NaN where a label is missing (None, NaN or "").
 
     Raises:
-        ValueError: a label is not a finite number, or a row has another number of them.
+        ValueError: a label is not a finite number, or a row has too many or too few of them.
     """
     outputs = len(id2label or {0: ""})
     values = np.full((len(labels), outputs), np.nan, dtype=np.float32)
@@ -125,8 +125,8 @@ def label_indicators(
             continue
         if not several:
             raise TypeError(
-                f"{where(row)}: label {label!r} is no list; expected the list of a row's labels, such as [{label!r}], "
-                "or [] for none"
+                f"{where(row)}: label {label!r} is not a list; expected the list of a row's labels, such as "
+                f"[{label!r}], or [] for none"
             )
         given = list(label)
         if len(given) == len(id2label) and _is_indicator(given):

@@ -1,7 +1,7 @@
 """Find text that two sets of rows share: equal rows, and rows that are a phrase of a row on the other side.
 
-Rows are compared as token ids, so that case, accents and spaces count as little as they do for the model. What all rows
-begin or end with ([CLS], [SEP]) is left out.
+Rows are compared as token ids, so that case, accents and spaces count as little as they do for the model. Tokens that
+all rows begin or end with ([CLS], [SEP]) are left out.
 """
 
 from __future__ import annotations

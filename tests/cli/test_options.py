@@ -210,7 +210,7 @@ def test_cache_is_shown_and_emptied(
 
 
 def completed(line: str) -> list[str]:
-    """What bash offers at the end of a line."""
+    """Return the words that bash offers at the end of a line."""
     words = line.split(" ")
     code = f"{script('bash')}\nCOMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _kdistill\n"
     code += 'printf "%s\\n" "${COMPREPLY[@]}"'

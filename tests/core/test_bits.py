@@ -1,4 +1,4 @@
-"""What must be the same bits: any number of threads, any batch around a sentence, the same pass again."""
+"""Passes that must give the same bits: any number of threads, any batch around a sentence, the same pass again."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_members_that_have_slept_through_a_long_item_take_part_again() -> None:
 
 
 def answer(model: BertForSequenceClassification, batch: Batch, dlogits: NDArray[np.float32], pipe: Connection) -> None:
-    """What the child does; it must be able to fork in its turn."""
+    """The child's work; it must be able to fork in its turn."""
     grandchild = os.fork()
     if grandchild == 0:
         os._exit(0)
@@ -227,7 +227,7 @@ def test_a_signal_is_answered_in_the_middle_of_a_pass() -> None:
 
 
 def test_a_signal_is_answered_while_gradients_are_added_up() -> None:
-    """What was added before is given up too: gradients are zero, and the next effective batch is whole."""
+    """Gradients added before are given up too: all are zero, and the next effective batch is whole."""
     model, batch, dlogits = long_case()
     model.forward(batch, train=True)
     half_added: list[bool] = []

@@ -38,7 +38,7 @@ def is_product(
 
 
 def check(m: int, k: int, n: int, *, transposed: bool, start: float = 0.0) -> None:
-    """Holds c + a b, or c + a^T b, against float64."""
+    """Compare c + a b, or c + a^T b, with float64."""
     a, b = operands(m, k, n)
     c = np.full((m, n), start, np.float32)
     testing.product(c, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
@@ -82,7 +82,7 @@ def test_products_are_added_to_c(transposed: bool) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_row_has_the_same_bits_in_any_product(transposed: bool) -> None:
-    """What makes a sentence's logits the same alone and in any batch."""
+    """This makes a sentence's logits the same alone and in any batch."""
     a, b = operands(65, 300, 37)
     whole = np.zeros((65, 37), np.float32)
     testing.product(whole, np.ascontiguousarray(a.T) if transposed else a, b, transposed)
@@ -94,7 +94,7 @@ def test_a_row_has_the_same_bits_in_any_product(transposed: bool) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_part_of_a_packed_operand(transposed: bool) -> None:
-    """What a head takes of a weight: rows and columns that begin and end anywhere in its panels."""
+    """The part of a weight that a head takes: rows and columns that begin and end anywhere in its panels."""
     for m, k, n, row, first in itertools.product((1, 5, 13), (1, 9), (1, 12, 20, 40), (0, 3), (0, 1, 12, 31, 33)):
         a, _ = operands(m, k, n)
         _, whole = operands(m, row + k + 2, first + n + 7)

@@ -1,4 +1,4 @@
-"""Writes the hostile files: what somebody would build to break, fill or take over the program that reads it.
+"""Write the hostile files: those that somebody would build to break, fill or take over the program that reads it.
 
 Usage: python tests/hostile/make.py DIRECTORY. Each file lies in a folder named after its reader (support/readers.py).
 tests/formats/test_hostile.py makes them anew and sees each end in one clear error.

@@ -1,4 +1,4 @@
-"""What a student begins as: random tensors, the teacher's embeddings on their principal components, copied layers."""
+"""A student's first weights: random tensors, the teacher's embeddings on their principal components, copied layers."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def with_position_ids(state: State) -> State:
 
 
 def with_heads(state: State) -> State:
-    """What BertForPreTraining adds; its decoder is tied to the word embeddings."""
+    """Return the tensors that BertForPreTraining adds; its decoder is tied to the word embeddings."""
     words = state["bert.embeddings.word_embeddings.weight"]
     heads = {
         "cls.predictions.bias": torch.zeros(len(words)),

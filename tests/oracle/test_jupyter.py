@@ -25,7 +25,7 @@ class Notebook:
         self._kernel, self._client = kernel, client
 
     def run(self, code: str, *, interrupt_at: str | None = None) -> tuple[str, str]:
-        """What a cell printed, and the name of its error or ""; it is interrupted when it has printed that word."""
+        """Return the output of a cell, and the name of its error or ""; interrupt it when it has printed that word."""
         printed: list[str] = []
 
         def see(message: dict[str, Any]) -> None:

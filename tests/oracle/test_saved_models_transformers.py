@@ -1,4 +1,4 @@
-"""What kdistill saves opens in transformers, and the other way round, with the same logits."""
+"""Models saved by kdistill open in transformers, and the other way round, with the same logits."""
 
 from __future__ import annotations
 

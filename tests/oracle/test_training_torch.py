@@ -24,7 +24,7 @@ CONFIG = {**torch_models.BERT_TINY, **torch_models.NO_DROPOUT}
 
 
 class Step(NamedTuple):
-    """What one step is given."""
+    """The inputs of one step."""
 
     ids: list[list[int]]
     types: list[list[int]]
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class History(NamedTuple):
-    """What a training run leaves behind."""
+    """The losses, norms and weights of a training run."""
 
     losses: list[float]
     norms: list[float]

@@ -1,4 +1,4 @@
-"""What the pictures show, read back from the axes."""
+"""The contents of the pictures, read back from the axes."""
 
 from __future__ import annotations
 

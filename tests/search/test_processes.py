@@ -44,7 +44,7 @@ def start(code: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """What a test starts, so that nothing outlives it."""
+    """The processes that a test starts, so that none outlives it."""
     started: list[subprocess.Popen[str]] = []
     yield started
     for process in started:
@@ -57,7 +57,7 @@ def study_in(directory: Path) -> Any:
 
 
 class KillAtStep(TrainerCallback):
-    """Kills its process in the third step of the trial `number`."""
+    """Kill the process in the third step of the trial `number`."""
 
     def __init__(self, number: int) -> None:
         self.number = number

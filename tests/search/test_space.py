@@ -37,7 +37,7 @@ DISTRIBUTIONS = {
 
 
 def trial_of(source: Any, args: TrainingArguments = ARGS) -> tuple[dict[str, Any], Any]:
-    """What a space gives a trial, and the trial."""
+    """Return the hyperparameters that a space gives a trial, and the trial."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(1))
     trial = study.ask()
     return hyperparameter_space(source, args)(trial), study.trials[0]

@@ -1,4 +1,4 @@
-"""What test_allocations.py runs under failing_malloc.c: `python allocation_sweep.py steps` or `pool`.
+"""The program that test_allocations.py runs under failing_malloc.c: `python allocation_sweep.py steps` or `pool`.
 
 Prints how many failures were answered by an exception, and how many allocations there were.
 """

@@ -1,4 +1,4 @@
-"""Reads the tables of a model card back."""
+"""Read the tables of a model card back."""
 
 from __future__ import annotations
 

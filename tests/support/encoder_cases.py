@@ -93,7 +93,7 @@ class Case:
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)
 
     def masks(self) -> Mapping[str, Sequence[reference.Array]]:
-        """What a training pass multiplies by, asked from the dropout layer itself (see test_random.py)."""
+        """Return the dropout masks of a training pass, asked from the dropout layer itself (see test_random.py)."""
         encoder, head = self.encoder, self.head
         features = -(-encoder["positions"] // 64) * 64
         masks: dict[str, list[reference.Array]] = {}
@@ -125,7 +125,7 @@ class Case:
         return masks
 
     def check_gradients(self, loss: Any) -> None:
-        """Holds the gradients against finite differences of loss(parameters) along one random direction a tensor.
+        """Check the gradients against finite differences of loss(parameters) along one random direction a tensor.
 
         As test_passes.py: the error is a rounding error of the sums, bounded by the gradient's norm.
         """

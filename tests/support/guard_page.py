@@ -1,4 +1,4 @@
-"""Runs every layer on operands that end where memory ends: one float read or written beyond is a segmentation fault.
+"""Run every layer on operands that end where memory ends: one float read or written beyond is a segmentation fault.
 
 A program of its own, since the fault would end the tests.
 """

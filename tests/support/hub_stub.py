@@ -44,7 +44,7 @@ class Repository:
 
 
 class Hub:
-    """What the server keeps. requests: (method, path) of all, in their order."""
+    """The state of the server. requests: (method, path) of all, in their order."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint

@@ -127,7 +127,7 @@ def dropout_shapes(config: Config, length: int) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Variant:
-    """What an encoder with a head can have otherwise than BERT's classifier."""
+    """The ways in which an encoder with a head can differ from BERT's classifier."""
 
     head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
     first_position: int = 0
@@ -301,7 +301,7 @@ def adamw_step(
 
 
 def linear_schedule_with_warmup(step: int, num_warmup_steps: int, num_training_steps: int) -> float:
-    """What the learning rate is multiplied by in step `step`, counted from 0."""
+    """Return the factor of the learning rate in step `step`, counted from 0."""
     if step < num_warmup_steps:
         return step / max(1, num_warmup_steps)
     return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))

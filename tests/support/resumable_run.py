@@ -67,7 +67,7 @@ def untimed(value: Any) -> Any:
 
 
 def result(output_dir: Path) -> dict[str, Any]:
-    """What a finished run left: weights, AdamW's state, the logs and the bookkeeping of the best model."""
+    """Return the results of a finished run: weights, AdamW's state, the logs and the bookkeeping of the best model."""
     newest = output_dir / f"checkpoint-{LAST_STEP}"
     return {
         "model": (output_dir / "model.safetensors").read_bytes(),

@@ -48,5 +48,5 @@ def states(trainer: Trainer) -> list[str]:
 
 
 def reports(study: Any) -> dict[tuple[Any, ...], dict[int, float]]:
-    """What each trial reported, by its hyperparameters."""
+    """Return the reports of each trial, by its hyperparameters."""
     return {tuple(sorted(trial.params.items())): trial.intermediate_values for trial in study.trials}

@@ -1,4 +1,4 @@
-"""What Jupyter shows: the HTML of models, arguments and results, and the progress bar in a real kernel's output."""
+"""Output for Jupyter: the HTML of models, arguments and results, and the progress bar in a real kernel's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long work says in a log: seldom, with an estimate, and nothing when it is to be quiet."""
+"""Progress of long work in a log: seldom, with an estimate, and nothing when it is to be quiet."""
 
 from __future__ import annotations
 

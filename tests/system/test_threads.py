@@ -56,7 +56,7 @@ def test_a_number_of_threads_out_of_range_is_refused_and_changes_nothing(threads
 
 
 def test_threads_of_one_python_thread() -> None:
-    """What one thread uses is its own affair, and ends with the block, however that ends."""
+    """A thread's setting concerns that thread alone, and ends with the block, however that ends."""
     kd.set_num_threads(7)
     elsewhere: list[int] = []
 

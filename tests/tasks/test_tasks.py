@@ -109,7 +109,7 @@ def test_labels_of_several_at_once() -> None:
     ):
         with pytest.raises(ValueError, match=f"row 1: .*{message}"):
             label_array([[0], wrong], NAMES, MULTI)
-    with pytest.raises(TypeError, match="row 0: label 'blame' is no list"):
+    with pytest.raises(TypeError, match="row 0: label 'blame' is not a list"):
         label_array(["blame"], NAMES, MULTI)
 
 

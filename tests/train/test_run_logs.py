@@ -1,4 +1,4 @@
-"""What a run logs, read back by TensorBoard's own reader, by `csv` and by `json`."""
+"""The logs of a run, read back by TensorBoard's own reader, by `csv` and by `json`."""
 
 from __future__ import annotations
 

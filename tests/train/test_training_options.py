@@ -170,7 +170,7 @@ def test_seeds(tmp_path: Path) -> None:
 
 @pytest.fixture
 def uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """What would be uploaded."""
+    """The uploads that would have been made."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     monkeypatch.setattr(publishing, "upload", lambda *values, **named: calls.append((values, named)) or "address")
     return calls

@@ -1,4 +1,4 @@
-"""What a build from source says when it lacks what pip cannot install."""
+"""The message of a build from source when something is missing that pip cannot install."""
 
 from __future__ import annotations
 

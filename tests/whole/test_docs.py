@@ -52,7 +52,7 @@ def commands(content: str, program: str) -> list[list[str]]:
 
 
 def missing_packages(code: str) -> set[str]:
-    """What a block needs and is not installed here."""
+    """Return the packages that a block needs and that are not installed here."""
     nodes = list(ast.walk(ast.parse(code)))
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -68,7 +68,7 @@ def names(code: str, context: type[ast.expr_context]) -> set[str]:
 
 
 def glue(*_: object, **__: object) -> Any:
-    """What `load_dataset("glue", "sst2")` returns, with other rows: the tests have no network."""
+    """Return the splits of `load_dataset("glue", "sst2")`, with other rows: the tests have no network."""
     import datasets
     from support.small_run import sentences
 

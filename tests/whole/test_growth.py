@@ -56,7 +56,7 @@ assert len(gc.get_objects()) - objects < 100, "objects stay behind: each trainer
 
 
 def resident_bytes() -> int:
-    """What this process has in memory now (getrusage gives the peak only)."""
+    """Return the bytes that this process has in memory now (getrusage gives the peak only)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 

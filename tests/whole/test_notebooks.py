@@ -66,7 +66,7 @@ def test_stripping_takes_all_that_a_run_leaves() -> None:
 
 
 class Sources(HTMLParser):
-    """What a page shows of the notebook itself, by the ids of its cells, and its title; not what running it gave."""
+    """The parts of a page that come from the notebook itself, by the ids of its cells, and its title."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -144,7 +144,7 @@ def kill_before(directory: Path, operation: int) -> None:
 
 
 def uninterrupted(scratch: Path) -> tuple[dict[str, object], float]:
-    """What a run ends with, and the seconds it takes."""
+    """Return the result of an undisturbed run, and the seconds it takes."""
     directory = Path(tempfile.mkdtemp(dir=scratch))
     started = time.monotonic()
     if was_killed(train(directory)):
