@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from support import reference
 from support.encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
+
+from kdistill import _core
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pruned layers": ({"layers": ((2, 20), (1, 7), (3, 33))}, CLASSIFIER),
@@ -21,6 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no dense product": ({}, {**CLASSIFIER, "dense": None, "dropout_before": 0.1}),
     "tokens": ({}, TAGGER),
     "tokens of pruned layers": ({"layers": ((1, 9), (2, 20))}, {**TAGGER, "dropout_before": 0.1, "dropout_after": 0.0}),
+    "tokens, the first layer widest": ({"layers": ((3, 90), (1, 5))}, TAGGER),
     "tokens, gelu_new behind a dense product": ({"layers": ((2, 20),)}, {**TAGGER, "dense": "gelu_new"}),
 }  # fmt: skip
 
@@ -66,6 +70,24 @@ def test_any_number_of_threads(name: str) -> None:
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pass_stays_within_the_workspace_it_asked_for(name: str) -> None:
+    """What lies behind the workspace stays as it was; one layer's buffers serve all, so the widest counts."""
+    case, made = case_of(name), []
+
+    def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
+        made.append(np.full(size + 65536, 77, np.int8))
+        return made[-1][:size]
+
+    for threads in (1, 2):
+        core = _core.Model(case.encoder, case.head, case.flat, case.gradients, workspace)
+        core.forward(*case.batch, False, 0, 0, 0, threads)
+        core.forward(*case.batch, True, 0, 0, 0, threads)
+        core.backward(case.dlogits, threads)
+    assert len(made) >= 4
+    assert all((memory[-65536:] == 77).all() for memory in made)
 
 
 def test_more_threads_on_the_way_back() -> None:
