@@ -9,8 +9,9 @@ PYTEST_ARGS ?=
 PYTHONS     ?= $(PYTHON)
 FUZZ_SECONDS ?= 30
 
-# The tests of the C core, which every build and every instruction-set level passes; those with threads; those short enough for valgrind, which is 50 times slower.
-CORE_TESTS     := tests/core
+# The tests of the C core, which every build passes (`make test` runs them at every instruction-set level); those with
+# threads; those short enough for valgrind, which is 50 times slower.
+CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
 THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
                   tests/whole/test_cache_crashes.py
 MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
