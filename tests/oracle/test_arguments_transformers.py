@@ -57,7 +57,7 @@ def test_shares_of_a_run_are_those_of_transformers(steps: float) -> None:
     for max_steps in (1, 10, 30, 77):
         theirs, ours = transformers.TrainerState(), TrainerState()
         theirs.compute_steps(transformers.TrainingArguments("out", use_cpu=True, **fields), max_steps)
-        ours.plan(DistillationTrainingArguments("out", **fields), max_steps, steps_per_epoch=10)
+        ours.set_length(DistillationTrainingArguments("out", **fields), max_steps, steps_per_epoch=10)
         for name in fields:
             assert getattr(ours, name) == getattr(theirs, name)
 
