@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from kdistill import _core
 from kdistill.models import flops
 from kdistill.models.config import BertConfig
 from kdistill.models.flops import forward_flops, peak_flops, training_flops
@@ -44,16 +43,6 @@ def test_counts_are_those_of_a_written_out_list(cls_only: bool) -> None:
     linear, attention = products(cls_only=cls_only)
     assert forward_flops(CONFIG, LENGTHS, cls_only=cls_only) == linear + attention
     assert training_flops(CONFIG, LENGTHS, cls_only=cls_only) == 3 * linear + 3.5 * attention
-
-
-def test_multiply_adds_are_counted() -> None:
-    """Twice the rounds or threads, twice the operations: a multiply-add counts two for each lane."""
-    one = _core.multiply_adds(100, 1)
-    assert one % (2 * 12 * 100) == 0
-    assert one / (2 * 12 * 100) in (4, 8, 16)  # floats in a register
-    assert _core.multiply_adds(200, 1) == _core.multiply_adds(100, 2) == 2 * one
-    with pytest.raises(ValueError, match="threads is 0"):
-        _core.multiply_adds(1, 0)
 
 
 def test_peak_is_the_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
