@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.dataset import Dataset
+from ..system.names import as_file_name
 from ..system.progress import Progress
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
@@ -158,8 +159,8 @@ def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, 
     args = copy.copy(common)
     logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
     own = {
-        "output_dir": str(Path(args.output_dir, name)),
-        "logging_dir": str(logs / name),  # side by side, for one tensorboard --logdir
+        "output_dir": str(Path(args.output_dir, as_file_name(name))),
+        "logging_dir": str(logs / as_file_name(name)),  # side by side, for one tensorboard --logdir
         "run_name": name,
         "disable_tqdm": True,
     }
