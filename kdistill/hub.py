@@ -31,8 +31,11 @@ def resolve(
 ) -> Path:
     """Return the directory of a model's files: a local one, else one in the hub's cache, else a download.
 
+    A `Path` is never looked up on the hub: "out/checkpoint-4" would be a hub id too, and the paths that kdistill makes
+    must not become somebody's model when they are gone.
+
     Args:
-        path_or_id: a directory, or a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
+        path_or_id: a directory, or, as text, a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
         needed: groups of file names. One file of each group must exist; from the hub the first one available is
             downloaded. A name that ends in `.index.json` stands for itself and the shards it lists.
         optional: names of files that are downloaded too when the hub has them.
@@ -52,6 +55,8 @@ def resolve(
     name = os.fspath(path_or_id)
     if directory.exists():
         raise NotADirectoryError(f"{name!r} is a file; expected a model directory or a hub id")
+    if not isinstance(path_or_id, str):
+        raise FileNotFoundError(f"there is no directory {name!r} (a hub id is given as a text, not as a path)")
     if not _HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
     cached = _cached_snapshot(name, revision or "main")
