@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import operator
 import os
@@ -15,7 +14,7 @@ from typing import Any, Self
 
 from ..hub import resolve
 from ..losses.problem_types import PROBLEM_TYPES
-from ..system.files import atomic_write, read_json_object
+from ..system.files import json_text, read_json_object, write_text
 from ..system.names import did_you_mean
 
 CONFIG_FILE = "config.json"
@@ -285,8 +284,7 @@ _DEFAULT = BertConfig()
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a config.json into `directory`, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    atomic_write(directory / CONFIG_FILE, text.encode())
+    write_text(directory / CONFIG_FILE, json_text(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def shape_of(name: str) -> dict[str, int] | None:
