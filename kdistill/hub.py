@@ -226,6 +226,8 @@ def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
+    if ".." in Path(revision).parts or Path(revision).is_absolute():
+        return None  # no revision, but a way out of the cache
     ref = repository / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = repository / "snapshots" / commit

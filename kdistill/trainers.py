@@ -207,7 +207,8 @@ class Trainer:
                 self._check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
-                self._afterwards("model_card", "write it with `kdistill report`", self._write_first_card)
+                again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
+                self._afterwards("model_card", again, self._write_first_card)
         if args.push_to_hub:
             again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
             self._afterwards("upload", again, self.push_to_hub)
@@ -283,9 +284,11 @@ class Trainer:
         try:
             do()
         except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
-            where = self.args.output_dir
-            what_failed = f"{what.replace('_', ' ')}: {' '.join(str(error).split()) or type(error).__name__}"
-            self._say_failed(what, f"{what_failed}. Nothing is lost: the finished model is in {where}; {again}")
+            message = " ".join(str(error).split())
+            if not (message and isinstance(error, OSError | ValueError | ImportError)):
+                message = f"{type(error).__name__}: {message}"
+            where = f"the finished model is in {self.args.output_dir}"
+            self._say_failed(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
 
     def _say_failed(self, what: str, sentence: str) -> None:
         self.failed[what] = sentence

@@ -13,7 +13,7 @@ from ..data.overlap import MIN_PHRASE_TOKENS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
-from ..train.directory import CARD_FILE
+from ..train.directory import CARD_FILE, may_replace
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
@@ -25,9 +25,12 @@ _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
     """Measure the subject, write its model card README.md into `directory` and return the figures.
 
-    Raises what `measure.make_report` raises, and warns as it does.
+    Raises what `measure.make_report` raises, and warns as it does; `FileExistsError` for a README.md that is no card.
     """
-    report, path = make_report(subject, questions), directory / CARD_FILE
+    path = directory / CARD_FILE
+    if not may_replace(path):
+        raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+    report = make_report(subject, questions)
     write_text(path, model_card(report, metadata))
     return report.figures() | {"model_card": str(path)}
 

@@ -5,7 +5,7 @@ A checkpoint is written under a temporary name, its manifest last, and then rena
 
 A run replaces and deletes only what a run wrote. training_args.json, written before all else and deleted last, marks a
 directory as that of a run: in one without it, files that bear the names of ours belong to somebody else, and no run
-begins there. A `checkpoint-<step>` that another program wrote is told by its content.
+begins there. A `checkpoint-<step>` or a README.md that somebody else wrote is told by its content.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ _FILES = (STATE_FILE, RESULTS_FILE, COMMAND_FILE, WEIGHTS_FILE, CONFIG_FILE, *TO
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # A checkpoint of a run has all of these, a damaged one some, one of transformers none.
 _OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)
+_TAG_OF_A_CARD, _CARD_BYTES = b"kdistill", 1 << 16
 _ARGUMENTS_OF_OURS = frozenset(("output_dir", "per_device_train_batch_size"))
 _PARTIAL_PREFIX = ".partial-checkpoint-"
 
@@ -187,7 +188,9 @@ class RunDirectory:
 
     def _foreign(self) -> list[str]:
         """Return the names in the directory that a run takes, and that no run took."""
-        files = [] if self._is_marked() else [name for name in _FILES if os.path.lexists(self.path / name)]
+        marked = self._is_marked()
+        there = [name for name in _FILES if os.path.lexists(self.path / name)]
+        files = [name for name in there if not (marked and may_replace(self.path / name))]
         taken = sorted(step for step, path in self._named_as_checkpoints() if not _is_checkpoint_of_ours(path))
         return [*sorted(files), *(self.checkpoint(step).name for step in taken)]
 
@@ -237,6 +240,17 @@ def wanted_checkpoint(given: object) -> bool | Path:
             "its own checkpoints alone. To begin with the weights of another model, load it and start a new run"
         )
     return path
+
+
+def may_replace(path: Path) -> bool:
+    """Return whether a run may replace what has this name in a run's directory, or write it where nothing has.
+
+    A model card is told by its tag: people write a README.md of their own at any time.
+    """
+    if path.name == CARD_FILE and path.is_file():
+        with path.open("rb") as file:
+            return _TAG_OF_A_CARD in file.read(_CARD_BYTES)
+    return path.is_file() or not os.path.lexists(path)
 
 
 def _is_checkpoint_of_ours(path: Path) -> bool:

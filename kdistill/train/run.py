@@ -127,8 +127,8 @@ class Run:
         for entry in state.log_history:
             if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
                 results |= entry
-        del results["step"]
-        return results | self.recipe.objective.figures()
+        results.pop("step", None)
+        return self.figures(state) | results | self.recipe.objective.figures()
 
     def write_results(self, results: dict[str, float]) -> None:
         """Write all_results.json."""
