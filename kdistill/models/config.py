@@ -22,6 +22,16 @@ CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 _SHAPE_BEGINS = re.compile(r"L\d+-")
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""The fields that shape the weights, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # Settings of transformers that have only one value here.
@@ -171,8 +181,7 @@ class BertConfig:
         return f"BertConfig({', '.join(changed)})"
 
     def _check(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                     "max_position_embeddings", "type_vocab_size"):  # fmt: skip
+        for name in SIZES:
             self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
