@@ -17,6 +17,7 @@ from ..hub import resolve
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import atomic_write, read_json_object
 from ..system.names import did_you_mean
+from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
@@ -94,7 +95,7 @@ class BertConfig:
             if name not in names:
                 raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
-        values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
+        values |= {"id2label": labels, "label2id": _invert(labels), "extra": checked_record(values.get("extra") or {})}
         for name in names:
             self._set(name, values[name] if name in values else getattr(type(self), name))
         self._check()
@@ -103,6 +104,15 @@ class BertConfig:
     def num_labels(self) -> int:
         """The number of classes."""
         return len(self.id2label)
+
+    @property
+    def trained_with(self) -> TrainedWith:
+        """How the rows were read that the model was trained on: what config.json holds under "kdistill"."""
+        return TrainedWith.of(self.extra)
+
+    def with_trained(self, trained_with: TrainedWith) -> Self:
+        """Return a copy with another `trained_with`."""
+        return self.replace(extra=trained_with.within(self.extra))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -182,7 +183,8 @@ class Model:
         Raises:
             ValueError: the shapes do not allow it; names the field or layer.
         """
-        student = cls(config, seed=seed)
+        trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
+        student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
         with student.writing() as flat:
