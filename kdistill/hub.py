@@ -46,8 +46,10 @@ def resolve(
         FileNotFoundError: neither a directory nor a reachable repository or revision of this name exists, or a needed
             file is missing there.
         NotADirectoryError: `path_or_id` is a file.
+        TypeError, ValueError: see `check_token`.
         ImportError: the files must be downloaded and huggingface_hub is not installed.
     """
+    check_token(token)
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         _check_complete(directory, needed)
@@ -141,7 +143,7 @@ def check_upload(repo_id: str, token: str | None) -> None:
     Raises:
         ImportError: huggingface_hub is not installed.
         PermissionError: no token is set.
-        ValueError: `repo_id` cannot be the name of a repository.
+        ValueError: `repo_id` cannot be the name of a repository, or `token` no token.
     """
     _hub_api(token)
     from huggingface_hub import get_token, utils
@@ -153,8 +155,23 @@ def check_upload(repo_id: str, token: str | None) -> None:
         )
 
 
+def check_token(token: object) -> None:
+    """Raise TypeError or ValueError, which do not show it, for a token that cannot be one.
+
+    An HTTP client would show it in its error about the header that cannot be sent.
+    """
+    if token is not None and not isinstance(token, str | bool):
+        raise TypeError(f"the hub's token is a {type(token).__name__}; expected a str, True, False or None")
+    if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError(
+            "the hub's token has a character that no token has, such as a space or a line end; expected it as "
+            "huggingface.co/settings/tokens shows it"
+        )
+
+
 def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
     """Return huggingface_hub's API and the base class of its HTTP client's errors."""
+    check_token(token)
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError

@@ -16,11 +16,22 @@ from ..hub import resolve
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import json_text, read_json_object, write_text
 from ..system.names import did_you_mean
+from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 _SHAPE_BEGINS = re.compile(r"L\d+-")
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""The fields that shape the weights, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # Settings of transformers that have only one value here.
@@ -83,7 +94,7 @@ class BertConfig:
             if name not in names:
                 raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
-        values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
+        values |= {"id2label": labels, "label2id": _invert(labels), "extra": checked_record(values.get("extra") or {})}
         for name in names:
             self._set(name, values[name] if name in values else getattr(type(self), name))
         self._check()
@@ -92,6 +103,15 @@ class BertConfig:
     def num_labels(self) -> int:
         """The number of classes."""
         return len(self.id2label)
+
+    @property
+    def trained_with(self) -> TrainedWith:
+        """How the rows were read that the model was trained on: what config.json holds under "kdistill"."""
+        return TrainedWith.of(self.extra)
+
+    def with_trained(self, trained_with: TrainedWith) -> Self:
+        """Return a copy with another `trained_with`."""
+        return self.replace(extra=trained_with.within(self.extra))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -170,8 +190,7 @@ class BertConfig:
         return f"BertConfig({', '.join(changed)})"
 
     def _check(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                     "max_position_embeddings", "type_vocab_size"):  # fmt: skip
+        for name in SIZES:
             self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(

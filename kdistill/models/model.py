@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, write_config
 from .initialization import random_tensor, teacher_tensors
-from .loading import load_parameters
+from .loading import check_sizes_of_weights, load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 
 _HASHED_FLOATS = 1 << 22  # in one go
@@ -104,6 +105,7 @@ class Model:
         seed: int = 0,
         token: str | bool | None = None,
         revision: str | None = None,
+        **changes: Any,
     ) -> Self:
         """Load a checkpoint: a local directory first, then the hub's cache, then the hub.
 
@@ -121,16 +123,20 @@ class Model:
             seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning.
             token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
             revision: a branch, tag or commit on the hub (default: main).
+            changes: other arguments of the configuration that replace values of config.json. With fewer
+                `num_hidden_layers` the first layers are loaded, and a warning names what is left unread. Other sizes
+                are those of the weights.
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
-            ValueError: the files do not hold a model of the shape in config.json; names file and tensor.
+            ValueError: the files do not hold a model of the shape in config.json; names file and tensor. Or `changes`
+                would read the weights as those of another shape.
+            TypeError: `changes` has what is no argument of the configuration.
         """
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, token=token, revision=revision)
-        if config is None:
-            config = BertConfig.from_pretrained(directory)
-        changes = {
+        stored = BertConfig.from_pretrained(directory) if config is None else config
+        named = {
             "num_labels": num_labels,
             "id2label": id2label,
             "label2id": label2id,
@@ -138,12 +144,16 @@ class Model:
             "hidden_dropout_prob": hidden_dropout_prob,
             "attention_probs_dropout_prob": attention_probs_dropout_prob,
         }
-        config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+        changes |= {name: value for name, value in named.items() if value is not None}
+        config = stored.replace(**changes)
+        check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
         model._allocate(config, seed)
         views = TensorViews(model._parameters, model.layout)
         load_parameters(
-            views, directory, cls.architecture, config, seed, ignore_mismatched_sizes=ignore_mismatched_sizes
+            *(views, directory, cls.architecture, config, seed),
+            stored_layers=stored.num_hidden_layers,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
         return model
 
@@ -173,7 +183,8 @@ class Model:
         Raises:
             ValueError: the shapes do not allow it; names the field or layer.
         """
-        student = cls(config, seed=seed)
+        trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
+        student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
         with student.writing() as flat:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import socket
 import warnings
@@ -95,10 +96,16 @@ def _open_url(optuna: Any, url: str) -> Any:
     try:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError) as error:
+        reason = _without_password(str(error).splitlines()[0])
         raise ValueError(
-            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a "
+            f"storage is {_without_password(url)!r}, which cannot be opened ({reason}); expected the path of a "
             "journal, or the URL of a database, such as sqlite:///study.db"
-        ) from error
+        ) from None  # the cause may show the password
+
+
+def _without_password(text: str) -> str:
+    """Return a text with *** for the passwords of the URLs in it."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
 
 
 def import_optuna() -> Any:

@@ -85,7 +85,7 @@ class HyperparameterSearch:
         require_labels(recipe.eval_dataset)
         self._recipe, self._callbacks, self._trainer_of, self._hp_name = recipe, callbacks, trainer_of, hp_name
         self._dataset = recipe.rows_to_learn_from()
-        recipe.settle_problem_type(self._dataset)
+        recipe.settle_config(self._dataset)
         space = hyperparameter_space(hp_space, args)
         about = {
             "training rows, or another teacher": " ".join(recipe.fingerprint(self._dataset).values()),
@@ -151,7 +151,7 @@ class HyperparameterSearch:
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
         recipe = self._recipe.replace(args=args, model=model)
-        recipe.settle_problem_type(self._dataset)
+        recipe.settle_config(self._dataset)
         return recipe
 
 

@@ -126,7 +126,10 @@ def load_finished_run(
 def load_weights(directory: Path, model: Model) -> None:
     """Load the parameters saved in `directory` into `model`. Raises `ValueError` unless both have the same config."""
     saved = type(model).from_pretrained(directory)
-    if saved.config != model.config:
+    config = model.config
+    if saved.config.problem_type is None:  # older versions did not write that rows have one label
+        config = config.replace(problem_type=None)
+    if saved.config != config:
         raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
     model.load_flat(saved.flat_parameters)
 

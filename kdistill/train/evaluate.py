@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.columns import Columns
 from ..data.dataset import Dataset, OnProgress, as_dataset
 from ..data.labels import labelled_rows
 from ..metrics.prediction import EvalPrediction, Labels, Logits
@@ -50,12 +51,19 @@ def encode_for(
     text_pair_column: str | None = None,
     label_column: str | None = None,
 ) -> Dataset:
-    """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
+    """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
+
+    Maximum length and columns are those that are given; else those that the model was trained with
+    (`BertConfig.trained_with`). A warning says where the two differ, and how many rows were cut.
 
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
     model has no place for, which names the row.
     """
-    limits = [config.max_position_embeddings, args.max_length, tokenizer.model_max_length if tokenizer else None]
+    given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    trained = config.trained_with
+    _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
+    asked = trained.max_length if args.max_length is None else args.max_length
+    limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         dataset = as_dataset(
             source,
@@ -64,13 +72,45 @@ def encode_for(
             id2label=config.id2label,
             read_labels=label_reader(config),
             pad_token_id=config.pad_token_id,
-            text_column=text_column,
-            text_pair_column=text_pair_column,
-            label_column=label_column,
+            **given,
+            trained_on=trained_on(config),
             progress=progress,
         )
     _check_fits(dataset, config)
+    if source is not dataset:
+        _warn_of_cut_rows(dataset, name_of(source))
+    if asked is not None and dataset.lengths.max() > asked:
+        longer = int((dataset.lengths > asked).sum())
+        warnings.warn(
+            f"{longer:,} of {len(dataset):,} rows ({name_of(source)}) are longer than max_length {asked}: rows that "
+            "are tokenized already are not cut",
+            stacklevel=3,
+        )
     return dataset
+
+
+def trained_on(config: BertConfig) -> Columns:
+    """Return the columns that the model was trained on, as its config holds them."""
+    trained = config.trained_with
+    return Columns(trained.text_column, trained.text_pair_column, trained.label_column)
+
+
+def _warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """Warn of arguments, given, that are not those of the training."""
+    for name, value in given.items():
+        if value is not None and trained.get(name, value) != value:
+            warnings.warn(f"{name} is {value!r}; the model was trained with {trained[name]!r}", stacklevel=4)
+
+
+def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
+    reading = dataset.reading
+    if reading is not None and reading.cut:
+        share = reading.cut / len(dataset)
+        warnings.warn(
+            f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
+            "tokens and cut there (max_length)",
+            stacklevel=4,
+        )
 
 
 def _check_fits(dataset: Dataset, config: BertConfig) -> None:

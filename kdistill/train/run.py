@@ -36,7 +36,7 @@ class Run:
         """Raise ValueError for rows that cannot be trained on."""
         self.recipe = recipe
         self.dataset = recipe.rows_to_learn_from()
-        recipe.settle_problem_type(self.dataset)
+        recipe.settle_config(self.dataset)
         self.plan = recipe.new_plan(self.dataset)
         self.directory = RunDirectory(recipe.args.output_dir)
         self._new_state = recipe.new_state(self.dataset)
