@@ -73,9 +73,19 @@ static int add_levels(PyObject *module)
     return failed ? -1 : 0;
 }
 
+/* Adds ACTIVATIONS: the names of the activations. */
+static int add_activations(PyObject *module)
+{
+    PyObject *names = kd_activation_names();
+    int failed = !names || PyModule_AddObjectRef(module, "ACTIVATIONS", names) < 0;
+    Py_XDECREF(names);
+    return failed ? -1 : 0;
+}
+
 static int add_constants(PyObject *module, const kd_module_state *state)
 {
-    return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
+    return add_levels(module) < 0 || add_activations(module) < 0 ||
+                   PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_outer_library_version()) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_KERNELS", state->arithmetic.outer.kernel_set) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||

@@ -183,7 +183,7 @@ PyMethodDef kd_test_layer_methods[] = {
      "Return the gradients (dx, dgamma, dbeta) of LayerNorm, (M, C), (C,) and (C,)."},
     {"activation", py_activation, METH_VARARGS,
      "activation($module, x, dy, name, /)\n--\n\n"
-     "Return (y, dx) of gelu, gelu_new or relu, for x and dy (n,)."},
+     "Return (y, dx) of the activation of this name, for x and dy (n,)."},
     {"dropout", py_dropout, METH_VARARGS,
      "dropout($module, x, dropout, /)\n--\n\n"
      "Return x (M, n) after dropout. dropout is (p, seed, step, tensor, place of the first row's token)."},

@@ -51,7 +51,8 @@ int kd_check_threads(int threads);
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
 
-/* Reads "gelu", "gelu_new", "relu" or "tanh". Returns -1 with a ValueError for anything else. */
+/* A tuple of the names that kd_parse_activation knows; it returns -1 with a ValueError for any other. */
+PyObject *kd_activation_names(void);
 int kd_parse_activation(const char *name, kd_activation *activation);
 
 static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }

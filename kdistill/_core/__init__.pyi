@@ -10,6 +10,7 @@ from kdistill._core import testing as testing
 
 ISA_LEVEL: str
 ISA_LEVELS: tuple[str, ...]
+ACTIVATIONS: tuple[str, ...]
 BLIS_VERSION: str
 BLIS_KERNELS: str
 COMPILER: str

@@ -106,7 +106,7 @@ def test_part_of_a_packed_operand(transposed: bool) -> None:
             assert is_product(c, np.float32(3) if start is None else bias, a, part), (m, k, n, row, first)
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh", "silu", "quick_gelu"])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (7, 9, 33), (13, 768, 64), (13, 800, 70), (3, 1600, 35)])
 def test_what_follows_a_product_sees_complete_sums(m: int, k: int, n: int, name: str) -> None:
     """k beyond 768 is summed in several runs, as in BERT-large; only the last may be followed by the activation."""
