@@ -5,6 +5,7 @@
 #include "skin/kd_module_gradients.h"
 
 #include "learning/kd_loss.h"
+#include "model/kd_encoder.h"
 
 #include <stdlib.h>
 
@@ -94,6 +95,7 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                    PyModule_AddIntConstant(module, "ALIGNMENT", KD_ALIGN) < 0 ||
                    PyModule_AddIntConstant(module, "ADAMW_CONSTANTS", KD_HISTORY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_LAYERS", KD_MAX_LAYERS) < 0 ||
                    PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_MULTI_LABEL", KD_LOSS_MULTI_LABEL) < 0 ||

@@ -128,7 +128,8 @@ static PyObject *model_compute(PyObject *self, void *unused)
 
 static PyMethodDef model_methods[] = {
     {"check", kd_py_check, METH_VARARGS,
-     "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
+     "check($self, ids, types, starts, /)\n--\n\nCopy a batch, and raise the ValueError that forward would raise "
+     "for it.\nReturn the copies."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
      "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=())\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"

@@ -25,6 +25,15 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
     return array;
 }
 
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim)
+{
+    PyArrayObject *array = kd_array(object, argument, type, ndim);
+    PyObject *copy = array ? PyArray_SimpleNew(ndim, PyArray_DIMS(array), type) : NULL;
+    if (copy)
+        memcpy(PyArray_DATA((PyArrayObject *)copy), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
+    return (PyArrayObject *)copy;
+}
+
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
 {
     PyArrayObject *array = kd_array(object, argument, type, ndim);

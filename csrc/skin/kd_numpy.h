@@ -1,8 +1,8 @@
 /* kd_numpy: what all files of the skin share. Only kd_module* include this; no other room knows Python.
  *
- * The rules of the skin: everything is checked with the GIL held, before the first write; the pure C
- * part runs with the GIL released; a call into the core does at most about KD_SLICE_FLOPS of work
- * before it looks for signals again.
+ * The rules of the skin: everything is checked with the GIL held, before the first write; what is only read is copied
+ * first, then checked, since other threads may write to it at any time; the pure C part runs with the GIL released; a
+ * call into the core does at most about KD_SLICE_FLOPS of work before it looks for signals again.
  */
 #ifndef KD_NUMPY_H
 #define KD_NUMPY_H
@@ -37,6 +37,9 @@ typedef struct kd_module_state {
 /* Returns `object` as a C-contiguous array of `type` with `ndim` dimensions, not copied: a borrowed pointer, or NULL
  * with a TypeError or ValueError that names `argument`. */
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim);
+
+/* A copy of such an array, which nobody else has: a new reference. */
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim);
 
 /* The same for an array to write to; with size >= 0 it must have that many elements. */
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);

@@ -182,7 +182,8 @@ class BertConfig:
 
     def _check(self) -> None:
         for name in SIZES:
-            self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
+            most = _core.MAX_LAYERS if name == "num_hidden_layers" else _MAX_SIZE
+            self._set(name, _integer(name, getattr(self, name), 1, most))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"

@@ -379,7 +379,7 @@ class Model:
         if train:
             self.trainable_core()
         if self._pending is not None:
-            self.core.check(ids, types, starts)
+            ids, types, starts = self.core.check(ids, types, starts)  # copies: the rows that catch up are those read
             self._pending.catch_up(ids)
         if self._handed_out:
             self.core.touch()

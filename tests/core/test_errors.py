@@ -194,7 +194,8 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"layers": ()}, ValueError, "the number of layers is 0; expected 1 to 2147483647"),
+        ({"layers": ()}, ValueError, "the number of layers is 0; expected 1 to 4096"),
+        ({"layers": ((2, 8),) * 4097}, ValueError, "the number of layers is 4097; expected 1 to 4096"),
         ({"layers": ((2, 8), (0, 8))}, ValueError, "layers[1][0] is 0; expected 1 to 2147483647"),
         ({"layers": ((2, -3),)}, ValueError, "layers[0][1] is -3; expected 1 to 2147483647"),
         ({"layers": (3,)}, TypeError, "layers[0] must be a pair (heads, feed_forward)"),
