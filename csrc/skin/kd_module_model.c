@@ -38,7 +38,8 @@ static int take_arrays(kd_model_object *o, PyObject *parameters, PyObject *gradi
 {
     const ptrdiff_t size = o->model.sizes.parameters;
     const int frozen = gradients == Py_None;
-    PyArrayObject *p = kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
+    PyArrayObject *p = frozen ? kd_array_in(parameters, "parameters", NPY_FLOAT, 1, size)
+                              : kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
     PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
     if (!p || (!frozen && (!g || prepare_training(o) < 0)))
         return -1;

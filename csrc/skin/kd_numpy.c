@@ -36,13 +36,19 @@ PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, i
 
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
 {
-    PyArrayObject *array = kd_array(object, argument, type, ndim);
-    if (!array)
-        return NULL;
-    if (!PyArray_ISWRITEABLE(array)) {
+    PyArrayObject *array = kd_array_in(object, argument, type, ndim, size);
+    if (array && !PyArray_ISWRITEABLE(array)) {
         PyErr_Format(PyExc_ValueError, "%s is read-only; it is written to here", argument);
         return NULL;
     }
+    return array;
+}
+
+PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
+{
+    PyArrayObject *array = kd_array(object, argument, type, ndim);
+    if (!array)
+        return NULL;
     if (size >= 0 && PyArray_SIZE(array) != size) {
         PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
                      (Py_ssize_t)size);

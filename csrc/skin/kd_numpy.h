@@ -41,7 +41,8 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
 /* A copy of such an array, which nobody else has: a new reference. */
 PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim);
 
-/* The same for an array to write to; with size >= 0 it must have that many elements. */
+/* The same, with size >= 0 for an array of that many elements, which is read where it lies, or written to. */
+PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 
 /* Returns a team of `threads`, or NULL with an exception. */
