@@ -21,7 +21,7 @@ from .registry import task_for
 TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
-_NOT_GIVEN: Any = object()
+_NOT_GIVEN: Any = ...  # one object, which pickle keeps
 
 
 def pipeline(
