@@ -46,14 +46,16 @@ class ProgressCallback(TrainerCallback):
 def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
     """Return the callbacks that `disable_tqdm` and `report_to` ask for."""
     callbacks: list[TrainerCallback] = [] if args.disable_tqdm else [ProgressCallback()]
-    if args.report_to == "none":
+    named = args.reporters()
+    if named == ("none",):
         return callbacks
     installed = importlib.util.find_spec("tensorboard") is not None
-    if args.report_to == "tensorboard" and not installed:
+    if "tensorboard" in named and not installed:
         warnings.warn(
             "report_to is 'tensorboard', but TensorBoard is not installed: the run's directory below runs/ gets "
             'metrics.csv and metrics.jsonl alone; install it with: pip install "kdistill[tensorboard]"',
             stacklevel=3,
         )
-    callbacks.append(TensorBoardCallback() if installed and args.report_to != "files" else MetricsCallback())
+    with_events = installed and {"local", "tensorboard", "all"} & {*named}
+    callbacks.append(TensorBoardCallback() if with_events else MetricsCallback())
     return callbacks

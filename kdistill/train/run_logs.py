@@ -161,6 +161,7 @@ def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
         for field in fields(args)
         if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }
+    values |= {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..system.files import atomic_write, read_json_object
 from ..system.notebook import html_table
-from .arguments import TrainingArguments, whole_steps
+from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"
 
@@ -86,9 +86,9 @@ class TrainerState:
         self.stopped = self.stopped and self.max_steps == max_steps
         self.max_steps, self.args = max_steps, args.to_dict()
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
-        self.logging_steps = whole_steps(args.logging_steps, max_steps)
-        self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
-        self.save_steps = whole_steps(args.save_steps, max_steps)
+        self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)
+        self.eval_steps = whole_steps(args.eval_steps or DEFAULT_STEPS, max_steps)
+        self.save_steps = whole_steps(args.save_steps or DEFAULT_STEPS, max_steps)
 
     def add_step(self, loss: float, parts: Mapping[str, float]) -> None:
         """Count a step: its mean loss, and the mean of each part of the loss by name."""

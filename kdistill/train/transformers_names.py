@@ -87,12 +87,6 @@ OTHER_ARGUMENTS = {
         OtherArgument("optim", "adamw_torch_fused", "refused", _ADAMW_ALONE, harmless=_ADAMW_NAMES),
         *_group("refused", _ADAMW_ALONE, optim_args=None, optim_target_modules=None),
         *_group("refused", _ADAMW_ALONE, _OLD, adafactor=False),
-        OtherArgument(
-            "lr_scheduler_kwargs",
-            None,
-            "refused",
-            "the schedules have no settings but warmup_steps and warmup_ratio",
-        ),
         # What is learned
         *_group("refused", "no noise is added to embeddings; use hidden_dropout_prob", neftune_noise_alpha=None),
         *_group(
