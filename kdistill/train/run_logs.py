@@ -121,7 +121,7 @@ class TensorBoardCallback(MetricsCallback):
         if state.global_step:
             start = SessionLog(status=SessionLog.START)
             self._writer.add_event(Event(wall_time=time.time(), step=state.global_step + 1, session_log=start))
-        self._add(state.global_step, hparams_pb(_hyperparameters(args)))
+        self._add(state.global_step, hparams_pb(hyperparameters(args)))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append a scalar for each number of the entry."""
@@ -130,7 +130,7 @@ class TensorBoardCallback(MetricsCallback):
             return
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        scalars = {_tag(name): value for name, value in kwargs["logs"].items() if name not in _FIRST_COLUMNS}
+        scalars = {tag(name): value for name, value in kwargs["logs"].items() if name not in _FIRST_COLUMNS}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._add(state.global_step, Summary(value=values))
 
@@ -154,7 +154,7 @@ def _json_line(entry: dict[str, float]) -> str:
     return json.dumps({name: value if math.isfinite(value) else None for name, value in entry.items()}) + "\n"
 
 
-def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
+def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     """Return the arguments that affect the results, without those that are None, which TensorBoard does not accept."""
     values = {
         field.name: getattr(args, field.name)
@@ -165,6 +165,6 @@ def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _tag(name: str) -> str:
+def tag(name: str) -> str:
     """Return TensorBoard's tag of a log's name, as in `transformers`: eval/loss for eval_loss, otherwise train/..."""
     return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"

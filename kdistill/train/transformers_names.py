@@ -218,7 +218,7 @@ OTHER_ARGUMENTS = {
         OtherArgument("log_level_replica", "warning", "ignored", "there is one process", harmless=("passive",)),
         *_group(
             "ignored",
-            "only TensorBoard is reported to (report_to)",
+            "name it in the environment: WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME (report_to names the trackers)",
             project="huggingface",
             trackio_space_id=None,
             trackio_bucket_id=None,
