@@ -19,7 +19,7 @@ from .directory import RESULTS_FILE, RunDirectory
 from .optim import AdamW
 from .publishing import upload_checkpoint
 from .recipe import Recipe
-from .state import TrainerState, write_json
+from .state import TrainerState, is_evaluation, write_json
 
 
 class Run:
@@ -99,7 +99,7 @@ class Run:
         kept = state.best_global_step if self._keeps_best(state) else state.global_step
         results: dict[str, float] = {}
         for entry in state.log_history:
-            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+            if "train_loss" in entry or (entry["step"] == kept and is_evaluation(entry)):
                 results |= entry
         del results["step"]
         return results | self.recipe.objective.figures()

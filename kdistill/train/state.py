@@ -139,7 +139,7 @@ class TrainerState:
         """Training loss and evaluation of each step that has either, as one entry a step, oldest first."""
         by_step: dict[int, dict[str, float]] = {}
         for entry in self.log_history:
-            if "loss" in entry or "eval_loss" in entry:
+            if "loss" in entry or is_evaluation(entry):
                 by_step.setdefault(int(entry["step"]), {}).update(entry)
         return [by_step[step] for step in sorted(by_step)]
 
@@ -165,6 +165,11 @@ class TrainerState:
 def _fingerprint_in_words(words: str) -> dict[str, str]:
     """Return `trained_on` as kdistill wrote it at first: the hash of the rows, a space, and that of the teacher."""
     return dict(zip(("data", "teacher"), words.split(), strict=False))
+
+
+def is_evaluation(entry: Mapping[str, Any]) -> bool:
+    """Return whether a log entry is an evaluation, of the only set (eval_loss) or of one of several (eval_a_loss)."""
+    return any(name.startswith("eval_") and name.endswith("loss") for name in entry)
 
 
 def is_curve(name: str) -> bool:
