@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..text.tokenizer import BertTokenizer
 from .batch import Batch, pack, without_padding
-from .columns import Rows, labels_of, rows_of
+from .columns import ColumnsRead, Rows, labels_of, read_label_column, rows_of
 from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
@@ -36,6 +36,7 @@ class Dataset:
         starts: int64 (rows + 1,), row r holds tokens starts[r]:starts[r + 1].
         labels: as a `LabelReader` makes them, an entry for each row: ids int64 (rows,), numbers float32 (rows,) or
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
+        columns: the columns of the source that the rows were read from, for messages; None where nobody knows.
         lengths: int64 (rows,), tokens of each row.
     """
 
@@ -43,6 +44,7 @@ class Dataset:
     types: NDArray[np.int32]
     starts: NDArray[np.int64]
     labels: NDArray[Any]
+    columns: ColumnsRead | None = None
     lengths: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,10 @@ class Dataset:
     def labelled(self) -> int:
         """The number of rows that have a label."""
         return int(labelled_rows(self.labels).sum())
+
+    def why_no_labels(self) -> str:
+        """Return the sentence that explains why no row has a label, with its full stop; "" where nobody knows."""
+        return "" if self.columns is None else f"{self.columns.why_no_labels()}. "
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
@@ -131,7 +137,7 @@ def encode(
         progress(len(inputs), len(inputs))
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
-    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels)
+    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels, rows.columns)
 
 
 def as_dataset(
@@ -187,8 +193,9 @@ def _from_token_ids(
     given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
-    labels = read_labels([None] * len(table) if given is None else given, id2label, table.where, class_names)
+    labels = read_label_column(given, table, id2label, read_labels, class_names)
     batch = pack(dict(table.columns))
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
-    return Dataset(*batch, labels)
+    inputs = (name for name in ("input_ids", "token_type_ids", "attention_mask") if name in table.columns)
+    return Dataset(*batch, labels, ColumnsRead.of(table, inputs, label_column))

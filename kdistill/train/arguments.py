@@ -24,9 +24,6 @@ REPORTERS = ("none", "files", "tensorboard", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 
-_BEST_METRIC = ("metric_for_best_model", "greater_is_better")
-
-
 def greater_is_better(metric: str) -> bool:
     """Return whether the largest value of a metric is the best: of all but losses and squared errors."""
     return not metric.endswith(("loss", "mse"))
@@ -56,7 +53,9 @@ class _TakesNamesOfTransformers(type):
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
             values |= [translated] if translated is not None else []
         made = super().__call__(*args, **values)
-        object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
+        object.__setattr__(
+            made, "_left_open", frozenset(name for name in known[len(args) :] if values.get(name) is None)
+        )
         return made
 
     @property
@@ -320,7 +319,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
 
     _left_open = frozenset[str]()
-    """The arguments about the best model that have not been set explicitly."""
+    """The arguments that have not been set explicitly."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
@@ -369,6 +368,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             raise ValueError(
                 "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
             )
+
+    def is_given(self, name: str) -> bool:
+        """Return whether an argument has been set, to whatever value, instead of being left at its default."""
+        return name not in self._left_open
 
     def get_data_seed(self) -> int:
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""

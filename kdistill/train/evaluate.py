@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from ..tasks.registry import label_reader, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 
+logger = logging.getLogger(__name__)
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
@@ -48,6 +51,8 @@ def encode_for(
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
 
+    Columns of a file that are not used are reported as a warning, those of rows in memory to the log.
+
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
     model has no place for, which names the row.
     """
@@ -66,6 +71,12 @@ def encode_for(
             progress=progress,
         )
     _check_fits(dataset, config)
+    if dataset.columns is not None and dataset.columns.unused:
+        sentence = dataset.columns.unused_sentence()
+        if isinstance(source, str | os.PathLike):
+            warnings.warn(sentence, stacklevel=2)
+        else:
+            logger.info("%s", sentence)
     return dataset
 
 

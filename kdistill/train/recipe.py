@@ -93,7 +93,8 @@ class Recipe:
         unlabelled = len(train) - train.labelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
-                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
+                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; "
+                f"{'' if train.labelled else train.why_no_labels()}expected a label in "
                 "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
@@ -177,7 +178,8 @@ def require_labels(dataset: Dataset) -> None:
     """Raise `ValueError` for rows to evaluate on of which none has a label."""
     if not dataset.labelled:
         raise ValueError(
-            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
+            f"eval_dataset (--eval or --data) has no labels; {dataset.why_no_labels()}expected a label in at least one "
+            "row (predict needs none)"
         )
 
 
