@@ -306,7 +306,12 @@ logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.su
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(columns)
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text as a cell of a Markdown table, which ends at a bar or at the end of its line."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _table_of(rows: Sequence[Mapping[str, str]]) -> str:
