@@ -18,6 +18,7 @@ from .label_values import as_boolean, as_integer, is_missing
 from .labels import LabelReader, label_ids
 from .sources import TEXT_COLUMN, read_table
 from .table import Table, listing
+from .unicode import lone_surrogate
 
 # Column names by convention, the first that a table has; a pair goes before a single text. The last of each list are in
 # GLUE's own files of QQP and MRPC.
@@ -123,11 +124,13 @@ class Rows:
     def id2label(self, num_labels: int = 0) -> dict[int, str]:
         """Return the label map of these rows: the names that the source states, else what the labels imply.
 
-        Argument and errors as in `implied_label_map`.
+        Argument and errors as in `implied_label_map`; ValueError also for a name that no file can hold.
         """
-        if self.class_names:
-            return dict(enumerate(self.class_names))
-        return implied_label_map(self.labels or [], self.table, num_labels)
+        implied = dict(enumerate(self.class_names)) or implied_label_map(self.labels or [], self.table, num_labels)
+        for name in implied.values():
+            if (half := lone_surrogate(name)) is not None:
+                raise ValueError(f"{self.table.source}: the label {name!r} holds {half}; expected whole characters")
+        return implied
 
 
 def read_rows(
@@ -299,5 +302,10 @@ def _texts(table: Table, column: str) -> list[str]:
         if not isinstance(value, str):
             raise TypeError(
                 f"{table.where(row)}: column {column!r} holds {value!r} of type {type(value).__name__}; expected text"
+            )
+        if (half := lone_surrogate(value)) is not None:
+            raise ValueError(
+                f"{table.where(row)}: column {column!r} holds {half}, as text cut in the middle of one has; expected "
+                "whole characters, which text.encode('utf-8', 'ignore').decode() leaves"
             )
     return values

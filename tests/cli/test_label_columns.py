@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,41 @@ def test_a_misspelt_label_column_gets_a_suggestion(
     assert run(capsys, teacher, path, "--label-column", "verdicts")[0] == 2
     assert cli.main(["evaluate", "--model", str(teacher), "--data", str(path), "--label-column", "verdicts"]) == 2
     assert "its columns are text, verdict; did you mean 'verdict'?" in capsys.readouterr().err
+
+
+def test_tables_with_another_delimiter_and_with_quotes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, teacher: Path
+) -> None:
+    """Evaluated, and trained on, reported and repeated by command.txt."""
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in sentences(12)))
+    for name, separator, quote, words in (
+        ("a.csv", ";", "", ["--delimiter", ";"]),
+        ("a.tsv", "\t", '"', ["--quoted"]),
+        ("b.csv", "\t", "", ["--delimiter", "tab", "--no-quoted"]),
+    ):
+        path = tmp_path / name
+        lines = (f"{quote}{text}{quote}{separator}{label}\n" for text, label in sentences(12))
+        path.write_text(f"text{separator}label\n" + "".join(lines))
+        figures = []
+        for data, options in ((plain, []), (path, words)):
+            assert cli.main(["evaluate", "--model", str(teacher), "--data", str(data), "--json", *options]) == 0
+            figures.append(json.loads(capsys.readouterr().out)["loss"])
+        assert figures[0] == figures[1]
+    out = tmp_path / "out"
+    command = ["finetune", "--model", teacher, "--train", path, "--eval", path, *words, *QUICK, "--output-dir", out]
+    assert cli.main([str(word) for word in command]) == 0
+    assert "--delimiter tab --no-quoted" in (out / "command.txt").read_text()
+    assert cli.main(["report", "--model", str(out), "--json"]) == 0
+
+
+def test_predictions_for_standard_output_and_through_a_link(tmp_path: Path, teacher: Path) -> None:
+    data = write(tmp_path / "a.csv", "text,label")
+    (tmp_path / "link").symlink_to("target")
+    for output, written in (("/dev/stdout", "out"), ("link", "target")):
+        command = [sys.executable, "-m", "kdistill", "predict", "--model", teacher, "--data", data, "--output", output]
+        with (tmp_path / "out").open("w") as file:
+            subprocess.run(list(map(str, command)), check=True, cwd=tmp_path, stdout=file, stderr=subprocess.DEVNULL)
+        lines = (tmp_path / written).read_text().splitlines()
+        assert (len(lines), lines[0].split("\t")[:2]) == (13, ["index", "prediction"])
+    assert (tmp_path / "link").is_symlink()
