@@ -22,6 +22,7 @@ from ..models.model import Model
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..train.evaluate import predict
+from ..train.state import numbers_of
 from .assessment import (
     agreement,
     calibration_bins,
@@ -74,10 +75,10 @@ def make_report(subject: Subject, questions: Questions) -> Report:
 
 
 def _own_scores(results: Mapping[str, float], measured: Measured) -> dict[str, float]:
-    """Return the scores that the user's `compute_metrics` gave at the evaluation of these weights."""
+    """Return the numbers that the user's `compute_metrics` gave at the evaluation of these weights."""
     known = {*measured.scores, "loss", "n", "runtime", "samples_per_second"}
     named = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
-    return {name: value for name, value in named.items() if name not in known}
+    return {name: value for name, value in numbers_of(named).items() if name not in known}
 
 
 def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:
