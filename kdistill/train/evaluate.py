@@ -152,6 +152,14 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
                 f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
                 "is it the tokenizer of another model?"
             )
+    if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
+        wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
+                f"{config.num_labels - 1}"
+            )
 
 
 def name_of(source: Any) -> str:
