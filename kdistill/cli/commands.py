@@ -19,6 +19,7 @@ from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
+from ..data.files import DataFile
 from ..distill import cache as teacher_cache
 from ..distill.teachers import read_as_teacher
 from ..hub import public_name
@@ -26,7 +27,8 @@ from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
 from ..search.study import import_optuna
-from ..system.files import atomic_path, atomic_write
+from ..system.files import atomic_write
+from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..tasks.registry import task_for
@@ -39,6 +41,7 @@ from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
+from .data_files import data_file
 from .options import SEARCH_OPTIONS
 from .report import report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
@@ -59,7 +62,7 @@ def finetune(options: Namespace) -> Figures:
     labels = labels_to_learn(
         config,
         _task(options),
-        lambda: read_rows(options.train, **_columns(options), trained_on=trained_on(config)),
+        lambda: read_rows(_data_file(options.train, options), **_columns(options), trained_on=trained_on(config)),
         replace=options.ignore_mismatched_sizes,
     )
     model = load_model(
@@ -152,7 +155,7 @@ def evaluate(options: Namespace) -> Figures:
 def predict(options: Namespace) -> Figures:
     """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
     if options.output is not None:
-        _check_output_file(Path(options.output))
+        check_output("--output", options.output)
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
@@ -160,7 +163,7 @@ def predict(options: Namespace) -> Figures:
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:
-        with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
+        with open_output(options.output) as file:
             write(file, output.predictions, names)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
@@ -243,13 +246,6 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
     RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
 
 
-def _check_output_file(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"--output is {str(path)!r}, a directory; expected the file to write")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--output is {str(path)!r}; there is no such directory to write it into")
-
-
 def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[Model, BertTokenizer]:
@@ -285,7 +281,11 @@ def _task(options: Namespace) -> TaskOptions:
 def _dataset(
     path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
 ) -> Dataset:
-    return encode_for(config, path, tokenizer, args, **_columns(options))
+    return encode_for(config, _data_file(path, options), tokenizer, args, **_columns(options))
+
+
+def _data_file(path: str, options: Namespace) -> DataFile:
+    return data_file(path, options.delimiter, options.quoted)
 
 
 def _ready(options: Namespace) -> tuple[Trainer, Dataset]:

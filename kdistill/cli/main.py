@@ -20,6 +20,7 @@ from .command_line import parse
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
+_ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
 
 
 class _Terminated(KeyboardInterrupt):
@@ -110,7 +111,8 @@ def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _shown(value: Any) -> str:
     if isinstance(value, float):  # small numbers such as a learning rate need significant digits
         return f"{value:.4f}" if value == 0 or abs(value) >= 1e-2 else f"{value:.3g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.translate(_ONE_LINE)
 
 
 def _report(error: BaseException, status: int) -> int:

@@ -244,7 +244,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
     _add_switch(group, "--json", "no progress; one line of JSON last on standard output")
-    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False)
+    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False, quoted=None)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -294,12 +294,25 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="NAME",
         help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
     )
+    _add_format(group)
     if command != "bench":
         _add_task(group, command)
     group.add_argument(
         "--config",
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
+    )
+
+
+def _add_format(group: _ArgumentGroup) -> None:
+    """Add the options about how files of rows are written."""
+    group.add_argument(
+        "--delimiter",
+        metavar="CHAR",
+        help="what separates columns, such as ';' or tab (default: , in .csv, tab in .tsv)",
+    )
+    _add_switch(
+        group, "--quoted", "fields may stand in quotes, as pandas writes them (default: yes in .csv, no in .tsv)"
     )
 
 

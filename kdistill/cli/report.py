@@ -20,8 +20,10 @@ from ..train.evaluate import encode_for, name_of
 from ..train.recipe import Provenance
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
+from .data_files import data_file
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
+_FORMAT = ("delimiter", "quoted")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 
@@ -64,8 +66,10 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
-        columns = {column: inputs.get(column) for column in _COLUMNS}
-        return None if inputs[name] is None else encode_for(model.config, inputs[name], tokenizer, args, **columns)
+        if inputs[name] is None:
+            return None
+        file = data_file(inputs[name], inputs["delimiter"], inputs["quoted"])
+        return encode_for(model.config, file, tokenizer, args, **{column: inputs[column] for column in _COLUMNS})
 
     start, teacher = inputs["student"], inputs["teacher"]
     provenance = Provenance(
@@ -100,9 +104,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
-def _inputs(directory: Path, options: Namespace) -> dict[str, str | None]:
+def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, str | None] = dict.fromkeys((*_INPUTS, *_COLUMNS))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])

@@ -75,7 +75,7 @@ def labels_to_learn(
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
         return None
     rows = read()
-    implied = rows.id2label()
+    implied = rows.id2label(wanted or config.num_labels)
     if wanted is None:
         return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
     if is_unnamed(implied) and len(implied) <= wanted:

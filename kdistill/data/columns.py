@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from .labels import LabelReader, as_integer, implied_label_map, is_missing, label_ids
+from ..system.names import did_you_mean
+from .label_names import implied_label_map, warn_of_missing_marks, warn_of_other_names
+from .label_values import as_boolean, as_integer, is_missing
+from .labels import LabelReader, label_ids
 from .sources import TEXT_COLUMN, read_table
 from .table import Table, listing
+from .unicode import lone_surrogate
 
 # Column names by convention, the first that a table has; a pair goes before a single text. The last of each list are in
 # GLUE's own files of QQP and MRPC.
@@ -27,6 +34,69 @@ TEXT_PAIR_COLUMNS = (
 )
 TEXT_COLUMNS = (TEXT_COLUMN, "text")
 LABEL_COLUMNS = ("label", "labels", "gold_label", "is_duplicate", "Quality")
+# Names that columns of labels and texts often have, which are suggested and never taken: a guess could be wrong.
+_ALSO_LABELS = (
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "emotion",
+    "intent",
+    "polarity",
+    "rating",
+    "stars",
+    "score",
+    "y",
+)
+_ALSO_TEXTS = ("sentence1", "content", "review", "comment", "document", "tweet", "body", "utterance", "message", "x")
+
+
+@dataclass(frozen=True)
+class ColumnsRead:
+    """The columns of a source that were read, and those that were not.
+
+    Attributes:
+        source: the source's name, for messages.
+        texts: the columns of texts or of token ids.
+        labels: the columns of labels, or none.
+        unused: all others.
+    """
+
+    source: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnsRead:
+        """Return what was read of a table; a `label_column` may be several, see `label_columns_of`."""
+        read = tuple(name for name in texts if name is not None)
+        labels = tuple(label_columns_of(table, label_column))
+        unused = tuple(name for name in table.columns if name not in read + labels)
+        return cls(table.source, read, labels, unused)
+
+    def unused_sentence(self) -> str:
+        """Return the sentence that lists the unused columns."""
+        labels = f"labels are in {listing(self.labels)}" if self.labels else "there is no label column"
+        return (
+            f"{self.source}: the columns {listing(map(repr, self.unused))} are not used (texts are in "
+            f"{listing(self.texts)}, {labels}){'' if self.labels else self._meant()}"
+        )
+
+    def why_no_labels(self) -> str:
+        """Return the sentence that explains why no row has a label, with the column that may have been meant."""
+        if self.labels:
+            return f"{listing(self.labels)} of {self.source} is empty in every row"
+        columns = listing((*self.texts, *self.unused))
+        return f"{self.source} has no label column, its columns are {columns}{self._meant()}"
+
+    def _meant(self) -> str:
+        name = _nearest(self.unused, (*LABEL_COLUMNS, *_ALSO_LABELS))
+        if name is None and len(self.unused) == 1:
+            name = self.unused[0]
+        if name is None:
+            return ""
+        return f"; did you mean --label-column {shlex.quote(name)} (in Python: rename the column to 'label')?"
 
 
 class Columns(NamedTuple):
@@ -46,6 +116,7 @@ class Rows:
 
     Attributes:
         labels: as the source holds them, see `labels_of`.
+        columns_read: the columns that they were read from, and the others.
         class_names: names that the source itself has for the labels 0, 1, ..., or none.
         columns: where all of that was found.
     """
@@ -54,6 +125,7 @@ class Rows:
     pairs: list[str] | None
     labels: list[Any] | None
     table: Table
+    columns_read: ColumnsRead
     class_names: Sequence[str] = ()
     columns: Columns = NO_COLUMNS
 
@@ -62,17 +134,18 @@ class Rows:
 
     def read_labels(self, id2label: Mapping[int, str] | None = None, reader: LabelReader = label_ids) -> NDArray[Any]:
         """Return the labels as `reader` makes them, an entry for each row; all missing without a label column."""
-        labels = [None] * len(self) if self.labels is None else self.labels
-        return reader(labels, id2label, self.table.where, self.class_names)
+        return read_label_column(self.labels, self.table, id2label, reader, self.class_names)
 
-    def id2label(self) -> dict[int, str]:
+    def id2label(self, num_labels: int = 0) -> dict[int, str]:
         """Return the label map of these rows: the names that the source states, else what the labels imply.
 
-        Raises ValueError as `implied_label_map` does.
+        Argument and errors as in `implied_label_map`; ValueError also for a name that no file can hold.
         """
-        return (
-            dict(enumerate(self.class_names)) if self.class_names else implied_label_map(self.labels or [], self.table)
-        )
+        implied = dict(enumerate(self.class_names)) or implied_label_map(self.labels or [], self.table, num_labels)
+        for name in implied.values():
+            if (half := lone_surrogate(name)) is not None:
+                raise ValueError(f"{self.table.source}: the label {name!r} holds {half}; expected whole characters")
+        return implied
 
 
 def read_rows(
@@ -127,10 +200,12 @@ def rows_of(
         text_column, text_pair_column = _text_columns(table, trained_on)
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
     if text_column is None:
+        meant = _nearest(table.columns, (*TEXT_COLUMNS, *_ALSO_TEXTS))
         raise ValueError(
             f"{table.source} has no text column: expected one of {listing(TEXT_COLUMNS)}, or a pair such as sentence1 "
             f"and sentence2; its columns are {listing(table.columns)}. Name it with "
             "--text-column (and --text-pair-column), in Python rename the column"
+            f"{'' if meant is None else f'; did you mean --text-column {shlex.quote(meant)}?'}"
         )
     texts = _texts(table, text_column)
     if not texts:
@@ -140,6 +215,7 @@ def rows_of(
         pairs=None if text_pair_column is None else _texts(table, text_pair_column),
         labels=labels,
         table=table,
+        columns_read=ColumnsRead.of(table, (text_column, text_pair_column), label_column),
         class_names=class_names,
         columns=Columns(text_column, text_pair_column, label_column),
     )
@@ -192,18 +268,45 @@ def labels_of(table: Table, label_column: str | None) -> tuple[list[Any] | None,
     Raises:
         ValueError: a column is missing, or one of several holds anything but 0 and 1.
     """
-    if label_column is None:
-        label_column = label_column_of(table, None)
-    if label_column is None:
+    columns = label_columns_of(table, label_column)
+    if not columns:
         return None, ()
-    if label_column not in table.columns and "," in label_column:
-        columns = [name.strip() for name in label_column.split(",")]
-        for name in columns:
-            _check_column("label_column", name, table)
+    if len(columns) > 1:
         return [_columns_that_are_1(table, columns, row) for row in range(len(table))], columns
-    _check_column("label_column", label_column, table)
-    labels = [_parsed_list(label) if isinstance(label, str) else label for label in table.columns[label_column]]
-    return labels, table.class_names.get(label_column, ())
+    (column,) = columns
+    labels = [_parsed_list(label) if isinstance(label, str) else label for label in table.columns[column]]
+    return labels, table.class_names.get(column, ())
+
+
+def label_columns_of(table: Table, label_column: str | None) -> Sequence[str]:
+    """Return the columns that hold a table's labels, or none; argument and errors as in `labels_of`."""
+    if label_column is None:
+        found = label_column_of(table, None)
+        return [] if found is None else [found]
+    separate = label_column not in table.columns and "," in label_column
+    columns = [name.strip() for name in label_column.split(",")] if separate else [label_column]
+    for name in columns:
+        _check_column("label_column", name, table)
+    return columns
+
+
+def read_label_column(
+    labels: Sequence[Any] | None,
+    table: Table,
+    id2label: Mapping[int, str] | None,
+    reader: LabelReader,
+    class_names: Sequence[str],
+) -> NDArray[Any]:
+    """Return labels as `reader` makes them, an entry for each row; all missing where there are none.
+
+    Warns of labels that are read as missing because of a mark such as `-`, and of names unlike the model's.
+    """
+    if labels is None:
+        return reader([None] * len(table), id2label, table.where, ())
+    warn_of_missing_marks(table.source, labels, (id2label or {}).values())
+    read = reader(labels, id2label, table.where, class_names)
+    warn_of_other_names(table.source, class_names, id2label or {})
+    return read
 
 
 def _columns_that_are_1(table: Table, columns: Sequence[str], row: int) -> list[str] | None:
@@ -212,11 +315,16 @@ def _columns_that_are_1(table: Table, columns: Sequence[str], row: int) -> list[
     if all(map(is_missing, values.values())):
         return None
     for name, value in values.items():
-        if as_integer(value) not in (0, 1):
+        if _as_0_or_1(value) is None:
             raise ValueError(
                 f"{table.where(row)}: column {name!r} holds {value!r}; of several label columns each is 0 or 1"
             )
-    return [name for name, value in values.items() if as_integer(value)]
+    return [name for name, value in values.items() if _as_0_or_1(value)]
+
+
+def _as_0_or_1(value: Any) -> int | None:
+    number = as_integer(value)
+    return number if number in (0, 1) else as_boolean(value)
 
 
 def _parsed_list(label: str) -> Any:
@@ -233,7 +341,23 @@ def _check_column(argument: str, column: str | None, table: Table) -> None:
     if column is not None and column not in table.columns:
         raise ValueError(
             f"{argument}={column!r}: {table.source} has no such column; its columns are {listing(table.columns)}"
+            f"{did_you_mean(column, table.columns)}"
         )
+
+
+def _nearest(columns: Collection[str], wanted: Collection[str]) -> str | None:
+    """Return the column whose name, without case, spaces and signs, is one of the wanted or nearest to one."""
+    plain = {_plain(name): name for name in columns}
+    names = [_plain(name) for name in wanted]
+    found = next((plain[name] for name in names if name in plain), None)
+    if found is not None:
+        return found
+    near = (match for name in names if len(name) > 1 for match in get_close_matches(name, plain, n=1, cutoff=0.75))
+    return plain[match] if (match := next(near, None)) is not None else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _texts(table: Table, column: str) -> list[str]:
@@ -242,5 +366,10 @@ def _texts(table: Table, column: str) -> list[str]:
         if not isinstance(value, str):
             raise TypeError(
                 f"{table.where(row)}: column {column!r} holds {value!r} of type {type(value).__name__}; expected text"
+            )
+        if (half := lone_surrogate(value)) is not None:
+            raise ValueError(
+                f"{table.where(row)}: column {column!r} holds {half}, as text cut in the middle of one has; expected "
+                "whole characters, which text.encode('utf-8', 'ignore').decode() leaves"
             )
     return values

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from .. import _core
 from ..text.tokenizer import BertTokenizer, count_cut
 from .batch import Batch, pack, without_padding
-from .columns import NO_COLUMNS, Columns, Rows, label_column_of, labels_of, rows_of
+from .columns import (
+    NO_COLUMNS,
+    Columns,
+    ColumnsRead,
+    Rows,
+    label_column_of,
+    labels_of,
+    read_label_column,
+    rows_of,
+)
 from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
@@ -52,6 +61,7 @@ class Dataset:
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
         lengths: int64 (rows,), tokens of each row.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
+        columns_read: the columns that the source has, for messages; None where nobody knows.
     """
 
     ids: NDArray[np.int32]
@@ -60,6 +70,7 @@ class Dataset:
     labels: NDArray[Any]
     lengths: NDArray[np.int64] = field(init=False)
     reading: Reading | None = None
+    columns_read: ColumnsRead | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -78,6 +89,10 @@ class Dataset:
     def labelled(self) -> int:
         """The number of rows that have a label."""
         return int(labelled_rows(self.labels).sum())
+
+    def why_no_labels(self) -> str:
+        """Return the sentence that explains why no row has a label, with its full stop; "" where nobody knows."""
+        return "" if self.columns_read is None else f"{self.columns_read.why_no_labels()}. "
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
@@ -150,7 +165,8 @@ def encode(
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
     reading = Reading(rows.columns, limit, cut)
-    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels, reading)
+    tokens_of_all = np.concatenate(ids_of), np.concatenate(types_of)
+    return Dataset(*tokens_of_all, starts, labels, reading, rows.columns_read)
 
 
 def as_dataset(
@@ -215,8 +231,9 @@ def _from_token_ids(
     given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
-    labels = read_labels([None] * len(table) if given is None else given, id2label, table.where, class_names)
+    labels = read_label_column(given, table, id2label, read_labels, class_names)
     batch = pack(dict(table.columns))
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
-    return Dataset(*batch, labels)
+    inputs = (name for name in ("input_ids", "token_type_ids", "attention_mask") if name in table.columns)
+    return Dataset(*batch, labels, columns_read=ColumnsRead.of(table, inputs, label_column))

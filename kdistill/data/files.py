@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
+import re
+import sys
+import threading
+import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .class_names import class_names_of_schema
+from .json_rows import read_json
 from .table import Table, listing
 
 COMPRESSED = (".gz", ".xz")
@@ -18,43 +25,118 @@ COMPRESSED = (".gz", ".xz")
 GREATEST_RATIO = 100
 LEAST_LIMIT_BYTES = 16 << 20
 KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
+_DELIMITERS = {"tsv": "\t", "csv": ","}
+_OTHER_NAMES = {"jsonl": "json", "ndjson": "json"}
+# A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
+_QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
+_FIELD_LIMIT = threading.Lock()
 
 
-def read_file(path: Path, kind: str | None = None) -> Table:
-    """Read the columns of a file in UTF-8.
+@dataclass(frozen=True)
+class FileFormat:
+    """How a file of rows is written, as far as its name does not tell.
+
+    Attributes:
+        kind: "tsv", "csv", "json" or "parquet", for a name with another ending.
+        delimiter: the character between the columns of a TSV (default: a tab) or CSV (a comma).
+        quoted: whether fields may stand in quotes, with quotes in them doubled (default: in a CSV, not in a TSV).
+        column_names: names of the columns of a TSV or CSV without a header line.
+        field: where the rows of a JSON file are: the name in the object that the file consists of.
+        encoding: of the text.
+    """
+
+    kind: str | None = None
+    delimiter: str | None = None
+    quoted: bool | None = None
+    column_names: Sequence[str] | None = None
+    field: str | None = None
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(f"delimiter is {self.delimiter!r}; expected one character, such as ';' or a tab")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of rows with its format. It is a path, too (`os.PathLike`)."""
+
+    path: str
+    format: FileFormat = field(default_factory=FileFormat)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def read(self) -> Table:
+        """Read the columns, see `read_file`."""
+        return read_file(Path(self.path), self.format)
+
+
+def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
+    """Read the columns of a file, by default in UTF-8.
 
     A TSV is read as GLUE writes it: a header line, no quoting, a tab between columns. A CSV has a header and quotes
-    fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. JSON is an
-    object a line, or one list of objects.
+    fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. JSON is read
+    as `json_rows.read_json` describes.
 
     Args:
         path: the file; its name ends with its kind.
-        kind: "tsv", "csv", "json" or "parquet", for a name with another ending.
+        how: its format, or the kind alone.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: Parquet without pyarrow.
-        ValueError: the kind is unknown, or a row is broken or ragged (with file and line number).
+        ValueError: the kind is unknown, an option does not belong to it, or a row is broken or ragged (with file and
+            line number).
     """
     if not path.is_file():
         found = "is a directory; name a file in it" if path.is_dir() else "does not exist"
+        if path.exists() and not path.is_dir():
+            found = "is a pipe or device; save its content as a file"
         raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file")
+    how = FileFormat(how) if how is None or isinstance(how, str) else how
     suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
-    readers = {"tsv": _read_tsv, "csv": _read_csv, "jsonl": _read_json, "ndjson": _read_json, "json": _read_json}
-    kind = suffix if suffix in (*readers, "parquet") else kind
+    suffix = _OTHER_NAMES.get(suffix, suffix)
+    kind = suffix if suffix in ("tsv", "csv", "json", "parquet") else how.kind
+    if kind not in ("tsv", "csv", "json", "parquet"):
+        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
+    _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
-    if kind not in readers:
-        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
-    content = _decompressed(path)
+    text = _decoded(path, _decompressed(path), how.encoding)
+    if kind == "json":
+        return read_json(path, text, how.field)
+    quoted = kind == "csv" if how.quoted is None else how.quoted
+    delimiter = how.delimiter or _DELIMITERS[kind]
+    records = _quoted_records(path, text, delimiter) if quoted else _plain_records(text, delimiter)
+    return _fields_table(path, records, delimiter, quoted, how)
+
+
+def _check_format(path: Path, kind: str, how: FileFormat) -> None:
+    """Raise ValueError for an option of another kind of file, which would have no effect."""
+    of_fields = {"delimiter": how.delimiter, "quoted": how.quoted, "column_names": how.column_names}
+    wrong = {"field": how.field} if kind != "json" else of_fields
+    if kind == "parquet":
+        wrong = {**of_fields, **wrong}
+    for name, value in wrong.items():
+        if value is not None:
+            raise ValueError(f"{name} is {value!r}, which has no meaning for {path}, a {kind} file; leave it out")
+
+
+def _decoded(path: Path, content: bytes, encoding: str) -> str:
     if not content:
         raise ValueError(f"{path} is empty; expected rows")
     try:
-        text = content.decode("utf-8-sig")
+        # With a byte order mark or without.
+        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file, e.g. with iconv") from error
-    return readers[kind](path, text)
+        name = "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
+        raise ValueError(f"{path}:{line}: not {name} ({error.reason}); convert the file, e.g. with iconv") from error
+    except LookupError as error:
+        raise ValueError(
+            f"encoding is {encoding!r}; expected one that Python knows, such as utf-8 or latin-1"
+        ) from error
 
 
 def _decompressed(path: Path) -> bytes:
@@ -73,22 +155,26 @@ def _decompressed(path: Path) -> bytes:
     return content
 
 
-def _read_tsv(path: Path, text: str) -> Table:
-    # Not str.splitlines: sentences may hold U+0085 or U+2028, which it takes for line ends.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    header = lines[0].split("\t")
+_Records = Iterator[tuple[int, list[str]]]
+"""(number of the first line, fields) of each record, the header's first."""
+
+
+def _plain_records(text: str, delimiter: str) -> _Records:
+    # Not str.splitlines: sentences may hold U+0085 or U+2028, which it takes for line ends. Old Macs end lines with \r.
+    lines = text.split("\n") if "\n" in text else text.split("\r")
+    lines = [line.removesuffix("\r") for line in lines]
     # Nothing follows the last line end, and an empty line can only be a row where there is one column.
     if not lines[-1]:
         lines.pop()
-    while len(header) > 1 and not lines[-1]:
+    while delimiter in lines[0] and not lines[-1]:
         lines.pop()
-    return _fields_table(path, header, ((number, line.split("\t")) for number, line in enumerate(lines[1:], start=2)))
+    return ((number, line.split(delimiter)) for number, line in enumerate(lines, start=1))
 
 
-def _read_csv(path: Path, text: str) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-
-    def records() -> Iterable[tuple[int, list[str]]]:
+def _quoted_records(path: Path, text: str, delimiter: str) -> _Records:
+    records: list[tuple[int, list[str]]] = []
+    with _fields_of_any_length():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         while True:
             first_line = reader.line_num + 1
             try:
@@ -96,21 +182,30 @@ def _read_csv(path: Path, text: str) -> Table:
             except csv.Error as error:
                 raise ValueError(f"{path}:{first_line}: {error}") from error
             if fields is None:
-                return
+                return iter(records)
             if fields:
-                yield first_line, fields
+                records.append((first_line, fields))
 
-    rows = iter(records())
-    _, header = next(rows, (1, []))
-    if len(header) == 1 and ";" in header[0]:
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lift the limit of 131,072 characters a field, which the csv module keeps for the whole process."""
+    with _FIELD_LIMIT:
+        limit = csv.field_size_limit(sys.maxsize)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _fields_table(path: Path, records: _Records, delimiter: str, quoted: bool, how: FileFormat) -> Table:
+    """Make a table of records; every one must have as many fields as the header."""
+    header = list(how.column_names) if how.column_names is not None else next(records, (1, [""]))[1]
+    if how.delimiter is None and delimiter == "," and len(header) == 1 and ";" in header[0]:
         raise ValueError(
-            f"{path}:1: one column {header[0]!r}: separated by semicolons? Expected commas; save it with them or as TSV"
+            f"{path}:1: one column {header[0]!r}: separated by semicolons? Expected commas; give --delimiter ';' (in "
+            "Python load_dataset(..., delimiter=';')), or save it with commas"
         )
-    return _fields_table(path, header, rows)
-
-
-def _fields_table(path: Path, header: list[str], records: Iterable[tuple[int, list[str]]]) -> Table:
-    """Make a table of (line number, fields) records; every one must have as many fields as the header."""
     if not any(header) or len(set(header)) < len(header):
         raise ValueError(f"{path}:1: expected a header line of different column names, found {header!r}")
     places, rows = [], []
@@ -118,42 +213,38 @@ def _fields_table(path: Path, header: list[str], records: Iterable[tuple[int, li
         if len(fields) != len(header):
             raise ValueError(
                 f"{path}:{line}: {len(fields)} fields; the header names {len(header)} columns ({listing(header)})"
+                f"{'' if quoted or not any(map(_begins_quoted, fields)) else _HOW_TO_READ_QUOTES}"
             )
         places.append(f"{path}:{line}")
         rows.append(fields)
+    if not quoted and how.quoted is None:
+        _warn_of_quotes(path, rows)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     return Table(str(path), dict(zip(header, columns, strict=True)), places)
 
 
-def _read_json(path: Path, text: str) -> Table:
-    """Read a list of objects or, as in .jsonl, an object a line."""
-    if text.lstrip()[:1] == "[":
-        return _read_json_list(path, text)
-    records, places = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}:{number}: not valid JSON: {error}") from error
-        places.append(f"{path}:{number}")
-        records.append(_object(record, places[-1]))
-    return Table.from_records(records, str(path), places)
+_HOW_TO_READ_QUOTES = (
+    "; where the fields are quoted, as pandas writes them, give --quoted (in Python load_dataset(..., quoting=0))"
+)
 
 
-def _read_json_list(path: Path, text: str) -> Table:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
-    return Table.from_records([_object(value, f"row {row} of {path}") for row, value in enumerate(values)], str(path))
+def _begins_quoted(field: str) -> bool:
+    return field.startswith('"') and (field.count('"') % 2 == 1)
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
+def _warn_of_quotes(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Warn of a TSV whose fields a program has quoted: all that begin with a quote are, and quotes in them doubled."""
+    suspects = [field for fields in rows for field in fields if field.startswith('"')]
+    quoted = sum(_QUOTED_FIELD.fullmatch(field) is not None for field in suspects)
+    if quoted and all(
+        len(field) > 1 and field.endswith('"') and not field[1:-1].replace('""', "").count('"') for field in suspects
+    ):
+        warnings.warn(
+            f"{path}: {quoted} fields seem to be quoted, such as "
+            f"{next(filter(_QUOTED_FIELD.fullmatch, suspects))[:60]}, and their quotes are read as text"
+            f"{_HOW_TO_READ_QUOTES}",
+            stacklevel=4,
+        )
 
 
 def _read_parquet(path: Path) -> Table:
@@ -162,6 +253,30 @@ def _read_parquet(path: Path) -> Table:
     except ImportError as error:
         raise ImportError('reading Parquet files needs pyarrow: pip install "kdistill[data]"') from error
     try:
-        return Table(str(path), pyarrow.parquet.read_table(path).to_pydict())
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+        # What is damaged can be an OSError, too; text that is not UTF-8 is found when it becomes Python's.
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {_one_line(error)}") from error
+    columns = {name: _python_values(path, name, table.column(index)) for index, name in enumerate(table.column_names)}
+    return Table(str(path), columns, class_names=class_names_of_schema(table.schema))
+
+
+def _python_values(path: Path, name: str, column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError, OSError) as error:
+        row = next(row for row in range(len(column)) if not _can_be_read(column[row].as_py))
+        raise ValueError(f"row {row} of {path}: column {name!r} cannot be read: {_one_line(error)}") from error
+    return values
+
+
+def _can_be_read(value: Callable[[], Any]) -> bool:
+    try:
+        value()
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

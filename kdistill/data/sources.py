@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .files import read_file
+from .class_names import class_names_of_features, class_names_of_schema
+from .files import DataFile, read_file
 from .table import Table, listing
 
 # Name of the column that a list of texts becomes.
@@ -18,9 +20,9 @@ def read_table(source: Any) -> Table:
     """Read columns from a file or from objects. Values that a data frame misses become None.
 
     Args:
-        source: the path of a file, see `files.read_file`; a list of texts; a list of dicts; a dict of columns; a
-            `datasets.Dataset` in any format; a pandas (or polars) frame; a pyarrow table; any object with a length that
-            gives dicts by row number, as a PyTorch data set does; a table.
+        source: the path of a file, see `files.read_file`, or a `DataFile`; a list of texts; a list of dicts; a dict of
+            columns; a `datasets.Dataset` in any format or IterableDataset; a pandas (or polars) frame; a pyarrow table;
+            any object with a length that gives dicts by row number, as a PyTorch data set does; a table.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,17 +31,20 @@ def read_table(source: Any) -> Table:
     """
     if isinstance(source, Table):
         return source
+    if isinstance(source, DataFile):
+        return source.read()
     if isinstance(source, (str, os.PathLike)):
         return read_file(Path(source))
     if isinstance(source, Mapping):
-        splits = [str(name) for name, value in source.items() if hasattr(value, "column_names")]
-        if splits and len(splits) == len(source):
-            return _only_split(source, splits)
+        if source and all(hasattr(value, "column_names") for value in source.values()):
+            return _only_split(source)
         return _from_columns(source, "the dict")
     if hasattr(source, "column_names"):
         return _from_hub_dataset(source)
     if hasattr(source, "columns"):
         return _from_columns({str(name): source[name] for name in source.columns}, "the data frame")
+    if isinstance(source, (list, tuple)) and source and all(hasattr(part, "column_names") for part in source):
+        return _only_split(dict(enumerate(source)))
     if isinstance(source, Sequence) and all(isinstance(row, str) for row in source):
         return Table("the list", {TEXT_COLUMN: source})
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
@@ -47,14 +52,15 @@ def read_table(source: Any) -> Table:
     raise TypeError(_unknown(source))
 
 
-def _only_split(splits: Mapping[str, Any], names: Sequence[str]) -> Table:
+def _only_split(splits: Mapping[Any, Any]) -> Table:
     """Return the only split of a DatasetDict. Raises ValueError for several, among which the caller has to choose."""
-    if len(names) > 1:
+    first = next(iter(splits))
+    if len(splits) > 1:
         raise ValueError(
-            f"a data set given as {len(names)} splits ({listing(names)}); pass one of them, such as "
-            f"dataset[{names[0]!r}]"
+            f"a data set given as {len(splits)} splits ({listing(map(str, splits))}); pass one of them, such as "
+            f"dataset[{first!r}]"
         )
-    return read_table(splits[names[0]])
+    return read_table(splits[first])
 
 
 def _from_columns(columns: Mapping[str, Any], source: str) -> Table:
@@ -68,16 +74,14 @@ def _from_hub_dataset(source: Any) -> Table:
     """Read a `datasets.Dataset` or IterableDataset, in whatever format it was set to, or a pyarrow table."""
     name = "the data set"
     plain = source.with_format(None) if hasattr(source, "with_format") else source
+    schema = getattr(source, "schema", None)  # a pyarrow table's
+    class_names = class_names_of_features(getattr(source, "features", None)) or class_names_of_schema(schema)
     if not hasattr(source, "__len__"):  # an IterableDataset
-        return Table.from_records(list(plain), name)
+        return replace(Table.from_records(list(plain), name), class_names=class_names)
     # All rows at once: eight times as fast as datasets' columns, which are read row by row.
     columns = plain[:] if plain is not source else {column: plain[column] for column in plain.column_names}
     table = _from_columns(columns, name)
-    features = getattr(source, "features", None) or {}
-    class_names = {
-        column: feature.names for column, feature in features.items() if getattr(feature, "names", None) is not None
-    }
-    return Table(table.source, table.columns, class_names=class_names)
+    return replace(table, class_names=class_names)
 
 
 def _from_rows(source: Any) -> Table:

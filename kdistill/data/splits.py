@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import KINDS, read_file
+from ..system.names import did_you_mean
+from .class_names import class_names_of_features
+from .files import KINDS, FileFormat, read_file
+from .split_slices import parse_split
 from .table import DatasetDict, Table, listing
 
 # Names of `datasets` for readers of files.
@@ -17,6 +21,17 @@ BUILDERS = ("csv", "tsv", "json", "parquet")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+# Options of `datasets` that say how files are read, and those that say how it works, which a local file has no use for.
+_OF_FILES = (
+    *("sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "field", "encoding", "features"),
+    "data_dir",
+)
+_IGNORED = (
+    *("cache_dir", "download_config", "download_mode", "verification_mode", "ignore_verifications", "keep_in_memory"),
+    *("save_infos", "revision", "token", "use_auth_token", "trust_remote_code", "streaming", "num_proc"),
+    *("storage_options", "chunksize", "block_size", "use_threads", "engine", "low_memory", "memory_map"),
+)
+_UNQUOTED = 3  # csv.QUOTE_NONE; the other numbers of `quoting` are read alike
 
 
 def load_dataset(
@@ -24,7 +39,7 @@ def load_dataset(
     name: str | None = None,
     *,
     data_files: DataFiles | Mapping[str, DataFiles] | None = None,
-    split: str | None = None,
+    split: Any = None,
     **options: Any,
 ) -> Any:
     """Load rows by the names of `datasets.load_dataset`.
@@ -37,8 +52,13 @@ def load_dataset(
         data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these
             by split; without a dict the split is "train". Files whose names do not end in their kind are of the kind
             `path`.
-        split: the split to return, instead of all.
-        options: passed on to `datasets.load_dataset`; local files take none.
+        split: the split to return, instead of all; or a part of it, "train[:10%]", "train[100:200]", or parts together,
+            "train[:50]+test"; or a list of these, for a list of results.
+        options: passed on to `datasets.load_dataset`. Local files take those about files: `sep` or `delimiter`,
+            `quoting` (3, csv.QUOTE_NONE, is the default of a TSV, 0 that of a CSV and where a delimiter is given),
+            `column_names` (for a file without a header), `field` (of a JSON object), `encoding`, `data_dir` and
+            `features` (of which the names of class labels are used). Those about caches and downloads are ignored with
+            a warning.
 
     Returns:
         For local files a DatasetDict, or with `split` a Table; for the hub the result of `datasets.load_dataset`.
@@ -49,35 +69,85 @@ def load_dataset(
         TypeError: local files do not take this option.
         ImportError: a name on the hub without `datasets`, or Parquet without pyarrow.
     """
-    files = _local_files(path, data_files)
+    files = _local_files(path, data_files, options.get("data_dir"))
     if files is None:
         return _from_hub(path, name, data_files=data_files, split=split, **options)
-    if options or name is not None:
-        word = "name" if name is not None else next(iter(options))
-        raise TypeError(f"load_dataset takes no {word}= for local files; they are read as {KINDS} by their names")
-    if split is not None and split not in files:
-        raise ValueError(f"split is {split!r}; the files give {listing(files)}")
-    kind = str(path) if path in BUILDERS else None
-    if split is not None:
-        return _concatenated(files[split], kind)
-    return DatasetDict({split_name: _concatenated(paths, kind) for split_name, paths in files.items()})
+    given = {option: value for option, value in options.items() if value is not None}
+    unknown = next((option for option in given if option not in (*_OF_FILES, *_IGNORED)), None)
+    if unknown is not None or name is not None:
+        word = "name" if name is not None else unknown
+        raise TypeError(
+            f"load_dataset takes no {word}= for local files{did_you_mean(str(word), _OF_FILES)}; they are read as "
+            f"{KINDS} by their names, with {listing(f'{option}=' for option in _OF_FILES)}"
+        )
+    ignored = [option for option in given if option in _IGNORED and given[option] is not False]
+    if ignored:
+        warnings.warn(f"load_dataset reads local files whole and ignores {listing(ignored)}", stacklevel=2)
+    how = _format(str(path) if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
+    class_names = class_names_of_features(given.get("features"))
+    tables: dict[str, Table] = {}
+
+    def table(split_name: str) -> Table:
+        if split_name not in tables:
+            tables[split_name] = _concatenated([read_file(file, how) for file in files[split_name]]).with_class_names(
+                class_names
+            )
+        return tables[split_name]
+
+    def part(wanted: Any) -> Table:
+        slices = parse_split(str(wanted))  # also of the classes that datasets has for splits
+        if str(wanted) == "all" and "all" not in files:
+            return _concatenated([table(split_name) for split_name in files])
+        for one in slices:
+            if one.split not in files:
+                raise ValueError(f"split is {str(wanted)!r}; the files give {listing(files)}")
+        whole = [(one, table(one.split)) for one in slices]
+        parts = [of if one.first is one.stop is None else of.select(one.rows(len(of))) for one, of in whole]
+        return _concatenated(parts)
+
+    if isinstance(split, (list, tuple)):
+        return [part(one) for one in split]
+    return DatasetDict({split_name: table(split_name) for split_name in files}) if split is None else part(split)
+
+
+def _format(kind: str | None, given: Mapping[str, Any]) -> FileFormat:
+    """Return the format that options of `datasets` describe. Raises ValueError for what no file is read with here."""
+    delimiter = given.get("delimiter", given.get("sep"))
+    names = given.get("column_names", given.get("names"))
+    quoting = given.get("quoting", 0 if delimiter is not None else None)
+    if given.get("quotechar", '"') != '"':
+        raise ValueError(f"quotechar is {given['quotechar']!r}; expected '\"', the only one that is read")
+    header = given.get("header", "infer")
+    if (header != "infer" and (header is None) != (names is not None)) or header not in ("infer", 0, None):
+        raise ValueError(
+            f"header is {header!r}; leave it out for a file with a header line, and name the columns of one without by "
+            "column_names="
+        )
+    quoted = None if quoting is None else quoting != _UNQUOTED
+    return FileFormat(kind, delimiter, quoted, names, given.get("field"), given.get("encoding", "utf-8"))
 
 
 def _local_files(
-    path: str | os.PathLike[str], data_files: DataFiles | Mapping[str, DataFiles] | None
+    path: str | os.PathLike[str],
+    data_files: DataFiles | Mapping[str, DataFiles] | None,
+    data_dir: str | os.PathLike[str] | None,
 ) -> dict[str, list[Path]] | None:
     """Return the files by split, or None when `path` is a name on the hub."""
-    directory = Path(path).expanduser()
+    directory = Path() if path in BUILDERS else Path(path).expanduser()
     if path in BUILDERS:
-        if data_files is None:
+        if data_files is None and data_dir is None:
             raise ValueError(f'load_dataset("{path}") needs data_files=, the files to read')
-        directory = Path()
+        directory = Path("" if data_dir is None else data_dir).expanduser()
+        if data_files is None:
+            return _splits_in(directory)
     elif directory.is_file() or directory.suffix:
         return {"train": [directory]}
     elif not directory.is_dir():
         return None
-    elif data_files is None:
-        return _splits_in(directory)
+    else:
+        directory = directory / ("" if data_dir is None else data_dir)
+        if data_files is None:
+            return _splits_in(directory)
     by_split = data_files if isinstance(data_files, Mapping) else {"train": data_files}
     return {str(name): _matching(directory, files) for name, files in by_split.items()}
 
@@ -107,19 +177,26 @@ def _matching(directory: Path, files: DataFiles) -> list[Path]:
     return paths
 
 
-def _concatenated(paths: Sequence[Path], kind: str | None) -> Table:
-    tables = [read_file(path, kind) for path in paths]
+def _concatenated(tables: Sequence[Table]) -> Table:
+    """Return the rows of tables one after another."""
     if len(tables) == 1:
         return tables[0]
     first = tables[0]
-    for table in tables[1:]:
+    class_names: dict[str, Sequence[str]] = {}
+    for table in tables:
         if set(table.columns) != set(first.columns):
             raise ValueError(
                 f"{table.source} has the columns {listing(table.columns)}; {first.source} has {listing(first.columns)}"
             )
+        for column, names in table.class_names.items():
+            if list(class_names.setdefault(column, names)) != list(names):
+                raise ValueError(
+                    f"{table.source} calls the labels in {column!r} {listing(names)}; the files before it call them "
+                    f"{listing(class_names[column])}"
+                )
     columns = {name: [value for table in tables for value in table.columns[name]] for name in first.columns}
     places = [table.where(row) for table in tables for row in range(len(table))]
-    return Table(f"{first.source} and {len(tables) - 1} more", columns, places)
+    return Table(f"{first.source} and {len(tables) - 1} more", columns, places, class_names)
 
 
 def _from_hub(path: str | os.PathLike[str], name: str | None, **options: Any) -> Any:

@@ -58,9 +58,13 @@ class Distillation:
     ) -> Dataset:
         """Return the rows, followed by the views of them that `args.augment` asks for.
 
+        Warns of rows without a label where labels count.
+
         Raises:
-            ValueError: there is no tokenizer to make augmented copies with.
+            ValueError: no row has a label although `args.alpha` asks for labels, or there is no tokenizer to make
+                augmented copies with.
         """
+        _check_labels(dataset, args)
         if not args.augment:
             return dataset
         if tokenizer is None:
@@ -121,3 +125,25 @@ class Distillation:
         )
         hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
         return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])
+
+
+def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:
+    """Warn of rows without a label; raise ValueError where none has one and `alpha` was given for them."""
+    missing = len(dataset) - dataset.labelled
+    if not missing or args.alpha == 0:
+        return
+    if missing < len(dataset):
+        warnings.warn(
+            f"{missing} of {len(dataset)} training rows have no label and learn from the teacher alone", stacklevel=5
+        )
+    elif args.is_given("alpha"):
+        raise ValueError(
+            f"alpha is {args.alpha}, and no training row has a label; {dataset.why_no_labels()}expected labels, or "
+            "alpha 0 to learn from the teacher alone"
+        )
+    else:
+        warnings.warn(
+            "no training row has a label, so the student learns from the teacher alone; "
+            f"{dataset.why_no_labels()}alpha 0 asks for this without a warning",
+            stacklevel=5,
+        )

@@ -12,8 +12,10 @@ from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
 from ..metrics.prediction import Labels, Logits
 
-Metric = Callable[[NDArray[Any], NDArray[Any]], float]
+Metric = Callable[[Any, Any], float]
 """(predicted, true) -> a number; both as `Task.predicted_and_true` makes them."""
+
+_MOST_IN_WORDS = 50
 
 
 class LabelLoss(Protocol):
@@ -51,7 +53,7 @@ class Task:
             teacher, and the most frequent label is what a model must beat.
         label_loss: the loss against labels.
         teacher_loss: the loss against labels and a teacher.
-        predicted_and_true: (logits, labels of labelled rows) -> the two arrays that metrics and `right_rows` compare.
+        predicted_and_true: (logits, labels of labelled rows) -> what metrics and `right_rows` compare, two of a kind.
         metrics: all metrics, by name.
         default_metrics: names of the metrics that every evaluation measures, beside the loss and n.
         best_metric: the metric that chooses the best weights where the user names none, see
@@ -71,12 +73,12 @@ class Task:
     one_label: bool
     label_loss: LabelLoss
     teacher_loss: TeacherLoss
-    predicted_and_true: Callable[[Logits, Labels], tuple[NDArray[Any], NDArray[Any]]]
+    predicted_and_true: Callable[[Logits, Labels], tuple[Any, Any]]
     metrics: Mapping[str, Metric]
     default_metrics: tuple[str, ...]
     best_metric: str
     card_metric: str
-    right_rows: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None
+    right_rows: Callable[[Any, Any], NDArray[Any]] | None
     score_function: str
     write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
     at_threshold: Callable[[float], Task] | None = None
@@ -113,7 +115,24 @@ class Task:
 
 
 def write_tsv(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header and a line for each row, which begins with the row's index; all separated by tabs."""
-    file.write("\t".join(["index", *columns]) + "\n")
+    """Write a header and a line for each row, which begins with the row's index; all separated by tabs.
+
+    A field with a tab or a line end, or with a quote at its beginning, is quoted as in a CSV (RFC 4180).
+    """
+    file.write("\t".join(map(tsv_field, ["index", *columns])) + "\n")
     for index, values in enumerate(rows):
-        file.write("\t".join([str(index), *map(str, values)]) + "\n")
+        file.write("\t".join(map(tsv_field, [str(index), *map(str, values)])) + "\n")
+
+
+def tsv_field(text: str, separators: str = "\t\r\n") -> str:
+    """Return text as a field of a line, in quotes when it holds a separator or begins with a quote."""
+    if text.startswith('"') or any(separator in text for separator in separators):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return names of labels as a sentence lists them, in one line: all of them, or the first of many."""
+    listed = [" ".join(name.split()) for name in names]
+    more = len(listed) - _MOST_IN_WORDS
+    return ", ".join(listed) if more <= 1 else f"{', '.join(listed[:_MOST_IN_WORDS])} and {more:,} more"

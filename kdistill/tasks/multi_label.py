@@ -15,7 +15,7 @@ from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from .base import Task, write_tsv
+from .base import Task, in_words, tsv_field, write_tsv
 
 
 def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
@@ -23,10 +23,14 @@ def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) 
 
 
 def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str], threshold: float = 0.5) -> None:
-    """Write all labels above the threshold, separated by commas, and the probability of each label."""
+    """Write all labels above the threshold, separated by commas, and the probability of each label.
+
+    A name with a comma is quoted in that list.
+    """
+    listed = [tsv_field(name, ",") for name in names]
     probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
     rows = (
-        [",".join(names[int(index)] for index in np.flatnonzero(scores > threshold)), *scores.tolist()]
+        [",".join(listed[int(index)] for index in np.flatnonzero(scores > threshold)), *scores.tolist()]
         for scores in probabilities
     )
     write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
@@ -44,7 +48,7 @@ def _at_threshold(threshold: float) -> Task:
 TASK = Task(
     name=MULTI_LABEL,
     pipeline_tag="text-classification",
-    description=lambda names: f"It sorts text into {', '.join(names)}.",
+    description=lambda names: f"It sorts text into {in_words(names)}.",
     read_labels=label_indicators,
     names_labels=True,
     one_label=False,

@@ -8,7 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..data.labels import LabelReader, Where, is_list
+from ..data.label_names import Where
+from ..data.label_values import is_list
+from ..data.labels import LabelReader
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
 from ..models.config import BertConfig

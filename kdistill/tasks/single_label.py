@@ -11,23 +11,22 @@ from ..losses.labels import label_loss
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import (
-    Indicators,
+    Classes,
     exact_match,
     f1,
     f1_macro,
     f1_micro,
     matthews_correlation,
-    one_hot,
     right_rows,
     softmax,
 )
 from ..metrics.prediction import Labels, Logits
-from .base import Task, write_tsv
+from .base import Task, in_words, write_tsv
 
 
-def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Indicators, Indicators]:
+def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Classes, Classes]:
     count = logits.shape[1]
-    return one_hot(logits.argmax(axis=1), count), one_hot(labels, count)
+    return Classes(logits.argmax(axis=1), count), Classes(labels, count)
 
 
 def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
@@ -39,7 +38,7 @@ def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> No
 TASK = Task(
     name=SINGLE_LABEL,
     pipeline_tag="text-classification",
-    description=lambda names: f"It sorts text into {', '.join(names)}.",
+    description=lambda names: f"It sorts text into {in_words(names)}.",
     read_labels=label_ids,
     names_labels=True,
     one_label=True,

@@ -451,6 +451,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
                 "save_strategy is 'best' with eval_strategy 'no'; expected 'epoch' or 'steps' for the latter"
             )
 
+    def is_given(self, name: str) -> bool:
+        """Return whether an argument that is declared as left open has been set, to whatever value."""
+        return name not in self._left_open
+
     def get_data_seed(self) -> int:
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
         return self.seed if self.data_seed is None else self.data_seed
@@ -523,6 +527,7 @@ class DistillationTrainingArguments(TrainingArguments):
         origin="kdistill",
         at_least=0,
         at_most=1,
+        left_open=True,
     )
     temperature: float = argument(
         4.0,

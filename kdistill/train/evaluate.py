@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import numbers
 import os
 import time
@@ -25,6 +26,7 @@ from ..tasks.registry import label_reader, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 
+logger = logging.getLogger(__name__)
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
 _SPEED = ("runtime", "samples_per_second")
 
@@ -56,6 +58,8 @@ def encode_for(
     Maximum length and columns are those that are given; else those that the model was trained with
     (`BertConfig.trained_with`). A warning says where the two differ, and how many rows were cut.
 
+    Columns of a file that are not used are reported as a warning, those of rows in memory to the log.
+
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
     model has no place for, which names the row.
     """
@@ -78,6 +82,7 @@ def encode_for(
         )
     _check_fits(dataset, config)
     if source is not dataset:
+        _report_unused_columns(dataset, source)
         _warn_of_cut_rows(dataset, name_of(source))
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
@@ -87,6 +92,16 @@ def encode_for(
             stacklevel=3,
         )
     return dataset
+
+
+def _report_unused_columns(dataset: Dataset, source: Any) -> None:
+    """Warn of a file's columns that are not used; those of rows in memory, which often have more, go to the log."""
+    if dataset.columns_read is not None and dataset.columns_read.unused:
+        sentence = dataset.columns_read.unused_sentence()
+        if isinstance(source, str | os.PathLike):
+            warnings.warn(sentence, stacklevel=4)
+        else:
+            logger.info("%s", sentence)
 
 
 def trained_on(config: BertConfig) -> Columns:
@@ -136,6 +151,14 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
             raise ValueError(
                 f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
                 "is it the tokenizer of another model?"
+            )
+    if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
+        wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
+                f"{config.num_labels - 1}"
             )
 
 

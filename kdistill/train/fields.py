@@ -113,8 +113,8 @@ def argument(
         steps: whether it is a whole number of optimiser steps, or below 1 a share of the run's steps.
         several: whether it may be several of the choices: a list, or a text with commas.
         none_is_default: whether None, the default of transformers, stands for the default here.
-        left_open: whether the default holds only where no other argument asks for another value: the field's own
-            default is None then, which the class settles.
+        left_open: whether the default holds only where no other argument asks for another value, or it matters whether
+            anybody gave one: the field's own default is None then, which the class settles.
         theirs: the default of transformers, if it differs.
         origin: where its name comes from.
         secret: whether it must never be shown or written. It has no choices and no limits, whose messages show a value.

@@ -112,7 +112,8 @@ class Recipe:
         unlabelled = len(train) - train.labelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
-                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; expected a label in "
+                f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; "
+                f"{'' if train.labelled else train.why_no_labels()}expected a label in "
                 "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
@@ -215,7 +216,9 @@ def require_labels(dataset: Dataset, name: str = "") -> None:
     """Raise `ValueError` for rows to evaluate on of which none has a label; `name` is that of one of several sets."""
     if not dataset.labelled:
         which = f"the set {name!r} of eval_dataset" if name else "eval_dataset (--eval or --data)"
-        raise ValueError(f"{which} has no labels; expected a label in at least one row (predict needs none)")
+        raise ValueError(
+            f"{which} has no labels; {dataset.why_no_labels()}expected a label in at least one row (predict needs none)"
+        )
 
 
 def check_kind(name: str, value: object, kind: type, expected: str) -> None:

@@ -111,8 +111,19 @@ def test_what_is_refused() -> None:
         kd.load_dataset("json")
     with pytest.raises(ValueError, match=r"split is 'test'; the files give train"):
         kd.load_dataset("csv", data_files="a.csv", split="test")
-    with pytest.raises(TypeError, match=r"load_dataset takes no sep= for local files"):
-        kd.load_dataset("csv", data_files="a.csv", sep=";")
+    with pytest.raises(
+        TypeError, match=r"load_dataset takes no usecols= for local files; they are .* with sep=, delim"
+    ):
+        kd.load_dataset("csv", data_files="a.csv", usecols=[0])
+    with pytest.raises(TypeError, match=r"no delimeter= for local files; did you mean 'delimiter'\?"):
+        kd.load_dataset("csv", data_files="a.csv", delimeter=";")
+    with pytest.raises(ValueError, match='quotechar is "\'"; expected'):
+        kd.load_dataset("csv", data_files="a.csv", quotechar="'")
+    for options in ({"header": None}, {"header": 0, "names": ["x"]}, {"header": 1}):
+        with pytest.raises(ValueError, match=f"header is {options['header']}; leave it out for a file with a header"):
+            kd.load_dataset("csv", data_files="a.csv", **options)
+    named = kd.load_dataset("csv", data_files="a.csv", header=None, names=["a", "b"], split="train")
+    assert (named["a"], named["b"]) == (["text", "x"], ["label", "1"])
     with pytest.raises(TypeError, match=r"load_dataset takes no name= for local files"):
         kd.load_dataset("a.csv", "sst2")
 
@@ -132,3 +143,60 @@ def test_a_table_is_not_changed_by_who_reads_it() -> None:
     table = Table("the test", {"text": ["x"], "label": [0]})
     table["text"].append("y")
     assert len(table) == 1
+
+
+@pytest.mark.parametrize(
+    ("split", "texts"),
+    [
+        ("train[:2]", "ab"),
+        ("train[2:4]", "cd"),
+        ("train[-2:]", "fg"),
+        ("train[:-5]", "ab"),
+        ("train[:50%]", "abcd"),  # 3.5 rows, rounded to even as datasets does
+        ("train[20%:40%]", "bc"),
+        ("train[-30%:]", "fg"),
+        ("train[:2]+test", "abx"),
+        ("test + train[5:]", "xfg"),
+        ("train[10:]", ""),
+        ("all", "abcdefgx"),
+    ],
+)
+def test_slices_of_splits(split: str, texts: str) -> None:
+    files = {"train": write("a.csv", *"abcdefg"), "test": write("b.csv", "x")}
+    loaded = kd.load_dataset("csv", data_files=files, split=split)
+    assert "".join(loaded["text"]) == texts
+    assert all(text in Path(loaded.where(row).split(":")[0]).read_text() for row, text in enumerate(texts))
+    both = kd.load_dataset("csv", data_files=files, split=[split, "test"])
+    assert [table["text"] for table in both] == [list(texts), ["x"]]
+
+
+@pytest.mark.parametrize("split", ["train[:200%]", "train[1]", "train[a:]", "train[:5%](up)", "", "train+"])
+def test_slices_that_are_none(split: str) -> None:
+    with pytest.raises(ValueError, match=r"split is '.*'; expected a name or a slice such as 'train\[:10%\]'"):
+        kd.load_dataset("csv", data_files=write("a.csv", "a"), split=split)
+
+
+def test_percent_of_the_same_number_of_rows() -> None:
+    path = write("a.csv", *(str(row) for row in range(250)))
+    assert len(kd.load_dataset(path, split="train[:10%](pct1_dropremainder)")) == 20
+    with pytest.raises(ValueError, match="train has 1 rows; expected 100 or more for pct1_dropremainder"):
+        kd.load_dataset(write("b.csv", "x"), split="train[:10%](pct1_dropremainder)")
+
+
+def test_options_about_caches_are_ignored_with_a_warning() -> None:
+    path = write("a.csv", "x")
+    with pytest.warns(UserWarning, match="reads local files whole and ignores cache_dir, num_proc$"):
+        loaded = kd.load_dataset(path, cache_dir="cache", num_proc=2, streaming=False, revision=None)
+    assert loaded["train"]["text"] == ["x"]
+
+
+def test_a_directory_of_files_may_be_given_as_data_dir() -> None:
+    write("rows/train.csv", "x")
+    for loaded in (kd.load_dataset("csv", data_dir="rows"), kd.load_dataset(".", data_dir="rows")):
+        assert loaded["train"]["text"] == ["x"]
+
+
+def test_features_name_the_labels() -> None:
+    names = SimpleNamespace(names=["n", "p"])
+    loaded = kd.load_dataset(write("a.csv", "x"), features={"text": SimpleNamespace(), "label": names}, split="train")
+    assert loaded.class_names == {"label": ("n", "p")}

@@ -96,6 +96,101 @@ def test_a_table_is_split_in_two(test_size: float, count: int) -> None:
             table.train_test_split(wrong, seed=3)
 
 
+def test_map_takes_the_arguments_of_datasets(table: Table) -> None:
+    def added(text: str, label: int, row: int, plus: int = 0) -> dict[str, Any]:
+        return {"n": label + row + plus, "t": text}
+
+    mapped = table.map(added, with_indices=True, input_columns=["text", "label"], fn_kwargs={"plus": 10})
+    assert (mapped["n"], mapped["t"]) == ([11, 11, 13], ["a", "b", "c"])
+    batches = table.map(
+        lambda texts, rows: {"n": [f"{text}{row}" for text, row in zip(texts, rows, strict=True)]},
+        with_indices=True,
+        input_columns="text",
+        batched=True,
+        batch_size=2,
+        drop_last_batch=True,
+        remove_columns=None,
+    )
+    assert (batches["n"], batches["text"], batches.where(1)) == (["a0", "b1"], ["a", "b"], "f:3")
+    assert table.map(lambda row: None).columns == table.columns
+    with pytest.warns(UserWarning, match="^map works in memory, in this process, and ignores num_proc, desc$"):
+        table.map(lambda row: None, num_proc=4, desc="x", load_from_cache_file=False)
+    with pytest.raises(TypeError, match=r"map has no argument 'num_procs'; did you mean 'num_proc'\?"):
+        table.map(lambda row: None, num_procs=4)
+    with pytest.raises(KeyError, match="no column 'texts'"):
+        table.map(added, input_columns="texts")
+
+
+def test_a_map_to_another_number_of_rows_forgets_their_places(table: Table) -> None:
+    twice = table.map(lambda batch: {"n": batch["label"] * 2}, batched=True, remove_columns=["text", "label"])
+    assert (twice["n"], twice.where(5)) == ([1, 0, 1] * 2, "row 5 of the test")
+
+
+def test_rows_are_filtered_as_datasets_filters_them(table: Table) -> None:
+    assert table.filter(lambda row, index: index > 0, with_indices=True)["text"] == ["b", "c"]
+    assert table.filter(lambda text: text != "b", input_columns="text")["text"] == ["a", "c"]
+    kept = table.filter(lambda batch: [label == 1 for label in batch["label"]], batched=True, batch_size=2)
+    assert kept["text"] == ["a", "c"]
+    with pytest.raises(ValueError, match="shorter"):
+        table.filter(lambda batch: [True], batched=True)
+    for operation in (
+        lambda: table.filter(bool, num_proc=2),
+        lambda: table.select([0], keep_in_memory=True),
+        lambda: table.shuffle(keep_in_memory=True),
+        lambda: table.train_test_split(1, keep_in_memory=True),
+    ):
+        with pytest.warns(UserWarning, match="works in memory, in this process, and ignores "):
+            operation()
+
+
+def test_an_order_may_come_from_numpy(table: Table) -> None:
+    order = np.random.default_rng(3).permutation(3)
+    assert table.shuffle(generator=np.random.default_rng(3))["text"] == [table["text"][row] for row in order]
+    assert table.shuffle()["text"] == table.shuffle(0)["text"] == table.shuffle(None)["text"]
+    splits = table.train_test_split(1, generator=np.random.default_rng(3))
+    assert splits["test"]["text"] == [table["text"][order[0]]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "train", "test"),
+    [
+        ({"train_size": 0.65}, 6, 4),
+        ({"train_size": 3}, 3, 7),
+        ({"test_size": 0.21, "train_size": 0.5}, 5, 3),
+        ({}, 7, 3),
+        ({"test_size": np.int64(2)}, 8, 2),
+    ],
+)
+def test_sizes_of_a_split_in_two(sizes: dict[str, Any], train: int, test: int) -> None:
+    table = Table("the test", {"n": list(range(10))})
+    splits = table.train_test_split(**sizes)
+    assert (len(splits["train"]), len(splits["test"])) == (train, test)
+    assert len(set(splits["train"]["n"] + splits["test"]["n"])) == train + test
+    in_order = table.train_test_split(**sizes, shuffle=False)
+    assert in_order["train"]["n"] + in_order["test"]["n"] == list(range(train + test))
+    with pytest.raises(ValueError, match="test_size is 6, train_size 5: 6 and 5 of 10 rows; expected rows in both"):
+        table.train_test_split(6, 5)
+
+
+def test_a_stratified_split_gives_each_label_its_share() -> None:
+    labels = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
+    table = Table("the test", {"label": labels, "n": list(range(100))})
+    splits = table.train_test_split(0.2, stratify_by_column="label", seed=5)
+    counts = {name: [split["label"].count(label) for label in "abc"] for name, split in splits.items()}
+    assert counts == {"train": [48, 24, 8], "test": [12, 6, 2]}
+    assert sorted(splits["train"]["n"] + splits["test"]["n"]) == table["n"]
+    assert splits["test"]["n"] == table.train_test_split(20, stratify_by_column="label", seed=5)["test"]["n"]
+    assert splits["test"]["n"] != sorted(splits["test"]["n"])
+    odd = table.train_test_split(test_size=7, train_size=11, stratify_by_column="label")
+    assert (len(odd["test"]), len(odd["train"])) == (7, 11)
+    with pytest.raises(ValueError, match=r"'n' of the test has 100 values, \d+ in 1 rows"):
+        table.train_test_split(0.2, stratify_by_column="n")
+    with pytest.raises(KeyError, match="no column 'labels'"):
+        table.train_test_split(0.2, stratify_by_column="labels")
+    with pytest.raises(ValueError, match="shuffle is False and stratify_by_column is given"):
+        table.train_test_split(0.2, shuffle=False, stratify_by_column="label")
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 AWKWARD = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
         train_dataset=with_labels(rows, [NO_LABEL] * 96),
         eval_dataset=small_dataset(50, seed=1),
     )
-    trainer.train()
+    with pytest.warns(UserWarning, match="^no training row has a label, so the student learns from the teacher alone"):
+        trainer.train()
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
     assert results["eval_accuracy"] > 0.9
     expected = (
@@ -116,14 +118,14 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
     assert (told["parameters"], told["accuracy"]) == (f"{teacher.num_parameters():,}", f"{expected:.4f}")
 
 
-@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy", "ignore:no training row has a label")
 def test_unlabelled_rows_learn_from_the_teacher_alone(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
-    """Without labels alpha says nothing; with them it does."""
+    """Without labels the default alpha has no effect; with them it does."""
     learned = []
-    for name, alpha, labels in (("a", 0.0, [0] * 16), ("b", 0.9, [NO_LABEL] * 16), ("c", 0.9, [0] * 16)):
+    for name, alpha, labels in (("a", {"alpha": 0.0}, [0] * 16), ("b", {}, [NO_LABEL] * 16), ("c", {}, [0] * 16)):
         trainer = DistillationTrainer(
             small_model(2),
-            arguments(tmp_path / name, alpha=alpha, eval_strategy="no"),
+            arguments(tmp_path / name, **alpha, eval_strategy="no"),
             teacher_model=teacher,
             train_dataset=with_labels(small_dataset(16), labels),
         )
@@ -131,6 +133,40 @@ def test_unlabelled_rows_learn_from_the_teacher_alone(tmp_path: Path, teacher: B
         learned.append(weights(trainer.model))
     np.testing.assert_array_equal(learned[0], learned[1])
     assert not np.array_equal(learned[0], learned[2])
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5, 1e-3])
+def test_an_alpha_for_labels_that_no_row_has_is_an_error(
+    tmp_path: Path, teacher: BertForSequenceClassification, alpha: float
+) -> None:
+    """Also the default when it is given, and when it is assigned later; the message names the column that was meant."""
+    rows = [{"input_ids": [2, 5, 3], "Label": 1}] * 4
+    given = arguments(tmp_path, alpha=alpha, eval_strategy="no")
+    later = arguments(tmp_path, eval_strategy="no")
+    later.alpha = alpha
+    for args in (given, later):
+        trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=rows)
+        with pytest.raises(
+            ValueError, match=f"alpha is {alpha}, and no .* did you mean --label-column Label .*alpha 0 to"
+        ):
+            trainer.train()
+        assert not (tmp_path / "out" / "all_results.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+def test_rows_without_a_label_among_others_are_counted(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    rows = with_labels(small_dataset(16), [NO_LABEL] * 3 + [1] * 13)
+    for alpha, said in ((0.5, ["3 of 16 training rows have no label and learn from the teacher alone"]), (0.0, [])):
+        trainer = DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path / str(alpha), alpha=alpha, eval_strategy="no"),
+            teacher_model=teacher,
+            train_dataset=rows,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.train()
+        assert [str(one.message) for one in caught if "label and" in str(one.message)] == said
 
 
 @pytest.fixture
@@ -149,7 +185,7 @@ def views_of(dataset: Dataset, teacher: BertForSequenceClassification, words: Be
     )
 
 
-@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy", "ignore:40 of 60 training rows have no label")
 @pytest.mark.parametrize("seeds", [{"seed": 5}, {"seed": 5, "data_seed": 9}])
 def test_views_are_rows_without_a_label(
     tmp_path: Path, teacher: BertForSequenceClassification, words: BertTokenizer, seeds: dict[str, int]
@@ -169,6 +205,7 @@ def test_views_are_rows_without_a_label(
     np.testing.assert_array_equal(*learned)
 
 
+@pytest.mark.filterwarnings("ignore:40 of 60 training rows have no label")
 @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
 def test_views_of_rows_with_other_labels(tmp_path: Path, words: BertTokenizer, kind: str) -> None:
     """Of numbers and of lists of labels, too: the run on rows and views, and another one than that on the rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from support import small_run
 import kdistill as kd
 from kdistill.data.columns import read_rows
 from kdistill.data.dataset import Dataset, as_dataset
-from kdistill.data.labels import NO_LABEL
+from kdistill.data.label_values import MISSING_MARKS
+from kdistill.data.labels import NO_LABEL, label_ids, label_indicators
+from kdistill.data.sources import read_table
 
 datasets = pytest.importorskip("datasets")
 pandas = pytest.importorskip("pandas")
@@ -262,3 +265,115 @@ def test_mapping_twice_finds_the_first_result(sentiment: Any, tokenizer: kd.Bert
     before = Hasher.hash(tokenizer)
     tokenizer(["good film"], truncation=True, max_length=3, padding=True)
     assert Hasher.hash(tokenizer) == before
+
+
+# --- class labels, slices and splits ----------------------------------------------------------------------------------
+
+CLASSES = ["entailment", "neutral", "contradiction"]
+MODEL = {0: "contradiction", 1: "entailment", 2: "neutral"}
+
+
+@pytest.mark.parametrize("form", ["memory", "arrow", "iterable", "stream", "parquet", "torch"])
+@pytest.mark.parametrize("lists", [False, True])
+def test_class_labels_are_matched_by_name_wherever_they_are(tmp_path: Path, form: str, lists: bool) -> None:
+    kind = datasets.ClassLabel(names=CLASSES)
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.Sequence(kind) if lists else kind}
+    )
+    labels = [[0], [1, 2], []] if lists else [0, 1, 2]
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": labels}, features=features)
+    path = tmp_path / "rows.parquet"
+    data.to_parquet(path)
+    source = {
+        "memory": data,
+        "arrow": data.data.table,
+        "iterable": data.to_iterable_dataset(),
+        "stream": datasets.IterableDataset.from_generator(lambda: iter(data), features=features),
+        "parquet": path,
+        "torch": data.with_format("torch"),
+    }[form]
+    rows = read_rows(source)
+    assert list(rows.class_names) == CLASSES
+    reader = label_indicators if lists else label_ids
+    expected = [[0, 1, 0], [1, 0, 1], [0, 0, 0]] if lists else [1, 2, 0]
+    np.testing.assert_array_equal(rows.read_labels(MODEL, reader), expected)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "train[:10%]",
+        "train[33%:66%]",
+        "train[-3:]",
+        "train[:-5]",
+        "train[4:9]",
+        "train[-15%:]",
+        "train[:3]+test",
+        "all",
+    ],
+)
+@pytest.mark.parametrize("rows", [7, 25])
+def test_slices_are_those_of_datasets(tmp_path: Path, spec: str, rows: int) -> None:
+    for name, count in (("train", rows), ("test", 3)):
+        frame = pandas.DataFrame({"text": [f"{name} {row}" for row in range(count)]})
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}
+    found = kd.load_dataset("csv", data_files=files, split=spec)
+    expected = datasets.load_dataset("csv", data_files=files, split=spec, cache_dir=str(tmp_path / "cache"))
+    assert found["text"] == list(expected["text"])
+    instruction = datasets.ReadInstruction("train", to=50, unit="%")
+    assert kd.load_dataset("csv", data_files=files, split=instruction).num_rows == len(
+        datasets.load_dataset("csv", data_files=files, split=instruction, cache_dir=str(tmp_path / "cache"))
+    )
+    assert kd.load_dataset("csv", data_files=files, split=datasets.Split.TRAIN).num_rows == rows
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"test_size": 0.2}, {"test_size": 7}, {"train_size": 0.5}, {"test_size": 5, "train_size": 9}]
+)
+@pytest.mark.parametrize("how", [{}, {"shuffle": False}, {"stratify_by_column": "label"}])
+def test_splits_in_two_have_the_sizes_of_datasets(sizes: dict[str, Any], how: dict[str, Any]) -> None:
+    labels = [row % 3 for row in range(41)]
+    features = datasets.Features({"label": datasets.ClassLabel(num_classes=3), "n": datasets.Value("int64")})
+    theirs = datasets.Dataset.from_dict({"label": labels, "n": list(range(41))}, features=features)
+    expected = theirs.train_test_split(**sizes, **how, seed=1)
+    found = read_table({"label": labels, "n": list(range(41))}).train_test_split(**sizes, **how, seed=1)
+    for name in ("train", "test"):
+        assert len(found[name]) == len(expected[name])
+        if "shuffle" in how:
+            assert found[name]["n"] == list(expected[name]["n"])
+        if how.get("stratify_by_column"):
+            counts = [np.bincount(split[name]["label"], minlength=3) for split in (found, expected)]
+            assert np.abs(counts[0] - counts[1]).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json"])
+def test_frames_in_every_form_that_pandas_writes(tmp_path: Path, suffix: str) -> None:
+    frame, path = pandas.DataFrame({"text": AWKWARD, "label": LABELS}), str(tmp_path / f"rows.{suffix}")
+    writes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"sep": ";"}, {"sep": ";"}),
+        ({"sep": "\t"}, {"delimiter": "\t"}),
+    ]
+    if suffix == "json":
+        writes = [({"orient": orient}, {}) for orient in ("records", "columns", "split", "table")]
+        writes.append(({"orient": "records", "indent": 2}, {}))
+    for written, read in writes:
+        (frame.to_json if suffix == "json" else partial(frame.to_csv, index=False))(path, **written)
+        found = kd.load_dataset("json" if suffix == "json" else "csv", data_files=path, split="train", **read)
+        assert found["text"] == AWKWARD
+        np.testing.assert_array_equal(read_rows(found).read_labels(), LABELS)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_truth_values_of_frames(tmp_path: Path, suffix: str) -> None:
+    frame, path = pandas.DataFrame({"text": ["a", "b"], "label": [True, False]}), tmp_path / f"rows.{suffix}"
+    WRITERS[suffix](frame, path)
+    for source in (frame, path):
+        np.testing.assert_array_equal(read_rows(source).read_labels({0: "no", 1: "yes"}), [1, 0])
+
+
+def test_marks_for_missing_values_are_those_of_pandas_and_snli_s() -> None:
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    of_numbers = {"1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "#NA", "#N/A N/A", ""}
+    assert (STR_NA_VALUES - of_numbers) | {"-"} == MISSING_MARKS

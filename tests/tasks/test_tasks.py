@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.labels import labelled_rows
-from kdistill.metrics.classification import f1_micro
+from kdistill.metrics.classification import Classes, f1_micro
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.metrics.regression import pearson, spearmanr
 from kdistill.models.classes import BertForSequenceClassification
@@ -66,7 +68,8 @@ def test_training_and_distilling_a_task(task: str, tmp_path: Path) -> None:
         student, arguments, teacher_model=saved, train_dataset=unlabelled, eval_dataset=rows
     )
     start = distiller.evaluate()["eval_loss"]
-    distiller.train()
+    with pytest.warns(UserWarning, match="no training row has a label.*; label of the list is empty in every row"):
+        distiller.train()
     assert distiller.evaluate()["eval_loss"] < 0.6 * start
     assert student.config.problem_type == saved.config.problem_type
     assert (tmp_path / "out" / "README.md").read_text().count("eval") >= 1
@@ -191,6 +194,51 @@ def test_columns_of_predictions() -> None:
     assert lines[0] == ["index", "prediction", "score_praise", "score_blame", "score_long"]
     assert [line[1] for line in lines[1:]] == ["praise,long", ""]
     assert float(lines[1][2]) == pytest.approx(1 / (1 + math.exp(-9)))
+
+
+AWKWARD = {0: "tab\there", 1: "two\nlines", 2: '"quoted"', 3: 'half "quoted"', 4: "a,b", 5: "carriage\rreturn"}
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", MULTI, REGRESSION])
+def test_any_name_of_a_label_keeps_predictions_a_table(problem_type: str) -> None:
+    """Read with quotes, as pandas and the csv module read, every name is what it was."""
+    logits = np.where(np.eye(6) > 0, 9.0, -9.0).tolist()
+    written = predictions_of(logits, BertConfig(id2label=AWKWARD, problem_type=problem_type))
+    header, *rows = csv.reader(io.StringIO(written, newline=""), delimiter="\t", strict=True)
+    prefix = "prediction_" if problem_type == REGRESSION else "score_"
+    assert [name.removeprefix(prefix) for name in header[-6:]] == list(AWKWARD.values())
+    assert {len(row) for row in rows} == {len(header)}
+    if problem_type == MULTI:
+        assert [next(csv.reader([row[1]], strict=True)) for row in (rows[0], rows[4])] == [["tab\there"], ["a,b"]]
+    elif problem_type != REGRESSION:
+        assert [row[1] for row in rows] == list(AWKWARD.values())
+
+
+def test_metrics_of_many_classes_take_memory_for_the_classes_alone() -> None:
+    """As one-hot matrices, 2 GB; the values are those of scikit-learn's definitions, summed by hand."""
+    classes, rows = 1_000_000, 2_000
+    true = np.arange(rows) % 1_000
+    chosen = np.where(np.arange(rows) < 1_000, true, (true + 1) % 1_000)
+    predicted, given = Classes(chosen, classes), Classes(true, classes)
+    tracemalloc.start()
+    found = {name: metric(predicted, given) for name, metric in TASKS["single_label_classification"].metrics.items()}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * classes
+    assert found == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "f1": 0.5,
+            "f1_macro": 0.5,
+            "f1_micro": 0.5,
+            "matthews_correlation": (0.5 - 1e-3) / (1 - 1e-3),
+        }
+    )
+
+
+def test_many_labels_are_not_all_listed_in_a_sentence() -> None:
+    described = TASKS["single_label_classification"].description([f"a\nb {index}" for index in range(40_000)])
+    assert described.endswith("a b 48, a b 49 and 39,950 more.")
 
 
 def test_a_label_is_given_above_even_odds() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
-from support.small_run import small_config
+from support.small_run import small_config, small_dataset
 
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.evaluate import encode_for
@@ -38,3 +40,11 @@ def test_padding_is_that_of_the_configuration() -> None:
     rows = [{"input_ids": [2, 5, 3, 4, 4], "labels": 0}]
     assert encode_for(small_config(pad_token_id=4), rows, None, ARGS).lengths.tolist() == [3]
     assert encode_for(small_config(pad_token_id=None), rows, None, ARGS).lengths.tolist() == [5]
+
+
+@pytest.mark.parametrize("label", [2, -1, 1_600_000_000_000])
+def test_a_label_of_an_encoded_row_must_be_one_of_the_model_s(label: int) -> None:
+    """Counting up to it would take all memory."""
+    rows = dataclasses.replace(small_dataset(4), labels=np.array([0, -100, label, 1]))
+    with pytest.raises(ValueError, match=f"row 2 of the data set has the label {label}; the model has labels 0 to 1"):
+        encode_for(small_config(), rows, None, ARGS)

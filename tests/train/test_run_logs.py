@@ -93,7 +93,8 @@ def test_parts_of_the_loss_beside_numpy(tmp_path: Path) -> None:
     ours, theirs = (model.forward(batch).astype(np.float64) for model in (student, small_model(5)))
     changes = {"max_steps": 1, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 2, "temperature": 3.0}
     trainer = distiller(tmp_path, student, train, **changes)
-    trainer.train()
+    with pytest.warns(UserWarning, match="1 of 32 training rows have no label"):
+        trainer.train()
 
     def log_softmax(x: np.ndarray) -> np.ndarray:
         return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
@@ -108,7 +109,8 @@ def test_parts_of_the_loss_beside_numpy(tmp_path: Path) -> None:
 
 def test_without_labels_there_is_no_part_of_them(tmp_path: Path) -> None:
     trainer = distiller(tmp_path, train=dataclasses.replace(TRAIN, labels=np.full(32, NO_LABEL)))
-    trainer.train()
+    with pytest.warns(UserWarning, match="no training row has a label"):
+        trainer.train()
     assert "hard_loss" not in trainer.state.log_history[0]
     assert trainer.state.log_history[0]["soft_loss"] == pytest.approx(trainer.state.log_history[0]["loss"])
 

@@ -1,0 +1,48 @@
+"""Find the names that a source states for its labels: `datasets.ClassLabel`, in its features or in Arrow's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_KEY = b"huggingface"  # of a schema's metadata, where datasets writes its features
+
+
+def class_names_of_features(features: Mapping[str, Any] | None) -> dict[str, Sequence[str]]:
+    """Return the names of the labels 0, 1, ... by column, for columns of class labels or of lists of them.
+
+    Args:
+        features: a `datasets.Features`, or what datasets writes of one as JSON.
+    """
+    names = {column: _names(feature) for column, feature in (features or {}).items()}
+    return {column: of for column, of in names.items() if of is not None}
+
+
+def class_names_of_schema(schema: Any) -> dict[str, Sequence[str]]:
+    """Return the same of a pyarrow schema, in which datasets keeps its features, also in Parquet files."""
+    content = (getattr(schema, "metadata", None) or {}).get(_KEY)
+    if content is None:
+        return {}
+    try:
+        features = json.loads(content)["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}  # another program's metadata: the labels have no names then
+    return class_names_of_features(features) if isinstance(features, Mapping) else {}
+
+
+def _names(feature: Any) -> Sequence[str] | None:
+    """Return the class names of a feature, or of the elements of a list."""
+    while feature is not None:
+        if isinstance(feature, list):  # [ClassLabel(...)], an older way to write a list
+            feature = feature[0] if feature else None
+            continue
+        names, inner = (
+            (feature.get("names"), feature.get("feature"))
+            if isinstance(feature, Mapping)
+            else (getattr(feature, "names", None), getattr(feature, "feature", None))
+        )
+        if isinstance(names, Sequence) and not isinstance(names, str) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+        feature = inner
+    return None

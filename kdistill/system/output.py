@@ -1,0 +1,62 @@
+"""Write a file that the user named: also a pipe, a device, or what a link leads to, none of which may be replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from .files import atomic_path
+
+_OPEN_FILE = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/(self|thread-self|\d+)/fd/\d+")
+
+
+@contextmanager
+def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Open a file for text in UTF-8, and put it in place whole when the block ends without an error.
+
+    A pipe, a device or an open file of the process (`/dev/stdout`, `/dev/fd/3`) is written into, behind what it holds.
+    Of a symbolic link, the file that it leads to is written.
+
+    Args:
+        path: the file; its directory must exist.
+
+    Raises:
+        OSError: writing failed; names the file.
+    """
+    try:
+        if is_stream(path):
+            with Path(path).open("a", encoding="utf-8") as file:
+                yield file
+        else:
+            with atomic_path(os.path.realpath(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+                yield file
+    except BrokenPipeError:  # the reader has read enough
+        raise
+    except OSError as error:
+        if error.filename is None:
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+        raise
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path leads to no regular file, or to an open file of the process, whatever that is."""
+    step, seen = Path(path).absolute(), set[Path]()
+    while step not in seen:
+        if _OPEN_FILE.fullmatch(str(step)):
+            return True
+        seen.add(step)
+        if step.is_symlink():
+            step = step.parent / step.readlink()
+    return Path(path).exists() and not Path(path).is_file()
+
+
+def check_output(option: str, path: str | os.PathLike[str]) -> None:
+    """Raise, before any work, `IsADirectoryError` or `FileNotFoundError` for a path that cannot become a file."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{option} is {str(path)!r}, a directory; expected the file to write")
+    if not is_stream(path) and not Path(os.path.realpath(path)).parent.is_dir():
+        raise FileNotFoundError(f"{option} is {str(path)!r}; there is no such directory to write it into")
