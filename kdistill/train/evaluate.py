@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import numbers
 import os
 import time
@@ -26,7 +25,6 @@ from ..tasks.registry import label_reader, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 
-logger = logging.getLogger(__name__)
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
 _SPEED = ("runtime", "samples_per_second")
 
@@ -82,7 +80,7 @@ def encode_for(
         )
     _check_fits(dataset, config)
     if source is not dataset:
-        _report_unused_columns(dataset, source)
+        _warn_of_unused_columns(dataset)
         _warn_of_cut_rows(dataset, name_of(source))
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
@@ -94,14 +92,9 @@ def encode_for(
     return dataset
 
 
-def _report_unused_columns(dataset: Dataset, source: Any) -> None:
-    """Warn of a file's columns that are not used; those of rows in memory, which often have more, go to the log."""
+def _warn_of_unused_columns(dataset: Dataset) -> None:
     if dataset.columns_read is not None and dataset.columns_read.unused:
-        sentence = dataset.columns_read.unused_sentence()
-        if isinstance(source, str | os.PathLike):
-            warnings.warn(sentence, stacklevel=4)
-        else:
-            logger.info("%s", sentence)
+        warnings.warn(dataset.columns_read.unused_sentence(), stacklevel=4)
 
 
 def trained_on(config: BertConfig) -> Columns:
