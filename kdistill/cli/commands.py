@@ -159,7 +159,7 @@ def predict(options: Namespace) -> Figures:
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:
-        with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
+        with atomic_path(options.output) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             write(file, output.predictions, names)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
