@@ -28,6 +28,7 @@ from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
 from ..search.study import import_optuna
 from ..system.files import atomic_path, atomic_write
+from ..system.names import encodable
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..tasks.registry import task_for
@@ -164,11 +165,14 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
-    write, names = task_for(config).write_predictions, [config.id2label[index] for index in range(config.num_labels)]
+    write, names = (
+        task_for(config).write_predictions,
+        [encodable(config.id2label[index]) for index in range(config.num_labels)],
+    )
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:
-        with atomic_path(options.output) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with atomic_path(options.output) as path, path.open("w", encoding="utf-8") as file:
             write(file, output.predictions, names)
     return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
 
