@@ -38,6 +38,7 @@ from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.evaluate import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.state import read_figures
+from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .options import SEARCH_OPTIONS
@@ -231,7 +232,9 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
-    return cls(**given)
+    args = cls(**given)
+    warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
+    return args
 
 
 def _cache_figures() -> Figures:

@@ -13,7 +13,7 @@ from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
-from ..train.recipe import check_no_path
+from ..train.recipe import check_kind
 from .cache import teacher_logits
 
 
@@ -27,7 +27,9 @@ class Teacher:
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
-        check_no_path("teacher_model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        check_kind(
+            "teacher_model", model, Model, "a model of kdistill: BertForSequenceClassification.from_pretrained(...)"
+        )
         self.model = model
         self.name = "the teacher" if name is None else name
         self.accuracy: float | None = None

@@ -19,6 +19,7 @@ from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..system.memory import workspace
 from ..system.notebook import folded, html_table
+from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
@@ -45,7 +46,7 @@ class Model:
     Args:
         config: the model's shape and constants.
         seed: of the initial weights, N(0, initializer_range) with zero biases and unit LayerNorms; also the
-            default of `dropout_seed`.
+            default of `dropout_seed` (default: that of `set_seed`, or 0).
 
     Attributes:
         architecture: the encoder's names in checkpoints and configurations; stated by the class.
@@ -60,7 +61,8 @@ class Model:
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
 
-    def __init__(self, config: BertConfig, seed: int = 0) -> None:
+    def __init__(self, config: BertConfig, seed: int | None = None) -> None:
+        seed = chosen_seed(seed)
         self._allocate(config, seed)
         generator = np.random.Generator(np.random.Philox(seed))
         views = TensorViews(self._parameters, self.layout)
@@ -103,7 +105,7 @@ class Model:
         hidden_dropout_prob: float | None = None,
         attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
         token: str | bool | None = None,
         revision: str | None = None,
         **changes: Any,
@@ -121,7 +123,8 @@ class Model:
             attention_probs_dropout_prob: likewise, of attention.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, with a warning, instead of raising.
-            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning (default: that of
+                `set_seed`, or 0).
             token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
             revision: a branch, tag or commit on the hub (default: main).
             changes: other arguments of the configuration that replace values of config.json. With fewer
@@ -149,6 +152,7 @@ class Model:
         config = stored.replace(**changes)
         check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
+        seed = chosen_seed(seed)
         model._allocate(config, seed)
         views = TensorViews(model._parameters, model.layout)
         load_parameters(
@@ -165,7 +169,7 @@ class Model:
         config: BertConfig,
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> Self:
         """Make a student that starts from its teacher.
 

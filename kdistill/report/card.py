@@ -14,6 +14,7 @@ from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
 from ..train.directory import CARD_FILE, may_replace
+from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
@@ -156,7 +157,8 @@ def _choice(report: Report) -> str:
     state, args = report.subject.state, report.subject.args
     chosen = []
     if args.load_best_model_at_end and state.best_global_step:
-        evaluations = sum("eval_loss" in entry for entry in state.log_history)
+        loss = f"{metric_prefix('eval', report.subject.main_eval_set)}_loss"
+        evaluations = sum(loss in entry for entry in state.log_history)
         chosen.append(
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
             f"{evaluations} evaluations"
@@ -227,8 +229,11 @@ def _spread(of: Spread) -> str:
 
 def _history(report: Report) -> str:
     best = report.subject.task.best_metric
-    shown = {"loss": "training loss", "eval_loss": "evaluation loss"}
-    shown.setdefault(f"eval_{best}", best)
+    shown = {"loss": "training loss"}
+    for name in report.subject.eval_sets or ("",):
+        prefix, of = metric_prefix("eval", name), f"{name} " if name else ""
+        shown[f"{prefix}_loss"] = f"{of}evaluation loss"
+        shown.setdefault(f"{prefix}_{best}", f"{of}{best}")
     return _table(
         ["epoch", "step", *shown.values()],
         (

@@ -116,6 +116,10 @@ class TrainerCallback:
         """React to the beginning of an upload to the hub."""
 
 
+EVENTS = tuple(name for name in vars(TrainerCallback) if name.startswith("on_"))
+"""The events of a run."""
+
+
 class CallbackHandler:
     """The callbacks of one trainer, in the order of their calls.
 
@@ -128,7 +132,7 @@ class CallbackHandler:
         self.control = TrainerControl()
 
     def add(self, callback: Callback) -> None:
-        """Append a callback; a class is instantiated."""
+        """Append a callback; a class is instantiated. Raises `TypeError` for what cannot be one."""
         self.callbacks.append(_instance(callback))
 
     def pop(self, callback: Callback) -> Callback | None:
@@ -226,8 +230,24 @@ def _unpacked(value: Any) -> Any:
     return float(value["float"]) if isinstance(value, dict) and value.keys() == {"float"} else value
 
 
+# Trackers of transformers, which need its trainer and PyTorch -> the value of report_to that does the same.
+_TRACKERS_ELSEWHERE = {"TensorBoardCallback": "tensorboard", "WandbCallback": "wandb", "MLflowCallback": "mlflow"}
+
+
 def _instance(callback: Callback) -> Callback:
-    return callback() if isinstance(callback, type) else callback
+    """Return the callback, or an instance of it when it is a class. Raises `TypeError` for what cannot be one."""
+    kind = callback if isinstance(callback, type) else type(callback)
+    if kind.__module__.startswith("transformers.integrations"):
+        reporter = _TRACKERS_ELSEWHERE.get(kind.__name__)
+        instead = f"report_to={reporter!r}" if reporter else "a TrainerCallback of yours that logs in on_log"
+        raise TypeError(f"callbacks has {kind.__name__} of transformers, which needs its trainer; expected {instead}")
+    made = callback() if isinstance(callback, type) else callback
+    if isinstance(made, str) or not any(hasattr(made, event) for event in EVENTS):
+        raise TypeError(
+            f"callbacks has {made!r} ({type(made).__name__}); expected a TrainerCallback, or another object with one "
+            "of its methods, such as on_log"
+        )
+    return made
 
 
 class DefaultFlowCallback(TrainerCallback):

@@ -19,7 +19,7 @@ from .directory import RESULTS_FILE, RunDirectory
 from .optim import AdamW
 from .publishing import upload_checkpoint
 from .recipe import Recipe
-from .state import TrainerState, read_figures
+from .state import TrainerState, is_evaluation, read_figures
 
 
 class Run:
@@ -125,7 +125,7 @@ class Run:
         kept = state.best_global_step if self._keeps_best(state) else state.global_step
         results: dict[str, float] = {}
         for entry in state.log_history:
-            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+            if "train_loss" in entry or (entry["step"] == kept and is_evaluation(entry)):
                 results |= entry
         results.pop("step", None)
         return self.figures(state) | results | self.recipe.objective.figures()

@@ -165,14 +165,14 @@ class TensorBoardCallback(MetricsCallback):
         self._add(0, file_version="brain.Event:2")
         if state.global_step:
             self._add(state.global_step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._add(state.global_step, summary=hparams_pb(_hyperparameters(args)))
+        self._add(state.global_step, summary=hparams_pb(hyperparameters(args)))
 
     def _append(self, entry: dict[str, Any], state: TrainerState) -> None:
         """Append a scalar for each number of the entry."""
         super()._append(entry, state)
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        scalars = {_tag(name): value for name, value in numbers_of(entry).items() if name not in _FIRST_COLUMNS}
+        scalars = {tag(name): value for name, value in numbers_of(entry).items() if name not in _FIRST_COLUMNS}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._add(state.global_step, summary=Summary(value=values))
 
@@ -192,18 +192,19 @@ class TensorBoardCallback(MetricsCallback):
         self._file.flush()
 
 
-def _hyperparameters(args: TrainingArguments) -> dict[str, Any]:
+def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     """Return the arguments that affect the results, without those that are None, which TensorBoard does not accept."""
     values = {
         field.name: getattr(args, field.name)
         for field in fields(args)
         if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }
+    values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict)}
     encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in encoded.items() if value is not None}
 
 
-def _tag(name: str) -> str:
+def tag(name: str) -> str:
     """Return TensorBoard's tag of a log's name, as in `transformers`: eval/loss for eval_loss, otherwise train/..."""
     name = encodable(name)
     return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"

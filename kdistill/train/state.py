@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..system.files import read_json_object, write_json
 from ..system.notebook import html_table
-from .arguments import TrainingArguments, whole_steps
+from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"
 
@@ -80,9 +80,9 @@ class TrainerState:
         self.stopped = self.stopped and self.max_steps == max_steps
         self.max_steps, self.args = max_steps, args.to_dict()
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
-        self.logging_steps = whole_steps(args.logging_steps, max_steps)
-        self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
-        self.save_steps = whole_steps(args.save_steps, max_steps)
+        self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)
+        self.eval_steps = whole_steps(args.eval_steps or DEFAULT_STEPS, max_steps)
+        self.save_steps = whole_steps(args.save_steps or DEFAULT_STEPS, max_steps)
 
     def add_step(self, loss: float, parts: Mapping[str, float]) -> None:
         """Count a step: its mean loss, and the mean of each part of the loss by name."""
@@ -134,7 +134,7 @@ class TrainerState:
         """Training loss and evaluation of each step that has either, as one entry a step, oldest first."""
         by_step: dict[int, dict[str, float]] = {}
         for entry in self.log_history:
-            if "loss" in entry or "eval_loss" in entry:
+            if "loss" in entry or is_evaluation(entry):
                 by_step.setdefault(int(entry["step"]), {}).update(entry)
         return [by_step[step] for step in sorted(by_step)]
 
@@ -181,6 +181,11 @@ def read_figures(path: Path) -> dict[str, float]:
 def _fingerprint_in_words(words: str) -> dict[str, str]:
     """Return `trained_on` as kdistill wrote it at first: the hash of the rows, a space, and that of the teacher."""
     return dict(zip(("data", "teacher"), words.split(), strict=False))
+
+
+def is_evaluation(entry: Mapping[str, Any]) -> bool:
+    """Return whether a log entry is an evaluation, of the only set (eval_loss) or of one of several (eval_a_loss)."""
+    return any(name.startswith("eval_") and name.endswith("loss") for name in entry)
 
 
 def is_curve(name: str) -> bool:
