@@ -35,7 +35,15 @@ from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Eve
 from .train.checkpoint import save_model
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
-from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, metric_names, name_of, predict
+from .train.evaluate import (
+    ComputeMetrics,
+    PredictionOutput,
+    encode_for,
+    metric_names,
+    name_of,
+    predict,
+    without_foreign,
+)
 from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.loop import Training, best_metric
 from .train.metrics_files import metrics_table, save_metrics
@@ -487,8 +495,11 @@ class Trainer:
             )
 
     def log(self, logs: dict[str, float]) -> None:
-        """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks."""
-        entry = {**logs, "epoch": self.state.epoch, "step": self.state.global_step}
+        """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks.
+
+        Numbers of any kind become int or float; what JSON cannot hold is left out with a warning.
+        """
+        entry = {**without_foreign(logs, "log was given"), "epoch": self.state.epoch, "step": self.state.global_step}
         self.state.log_history.append(entry)
         self._call("on_log", logs=dict(entry))
 

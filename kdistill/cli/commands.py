@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -28,6 +29,7 @@ from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
 from ..search.study import import_optuna
 from ..system.files import atomic_write
+from ..system.names import encodable
 from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
@@ -51,6 +53,7 @@ __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "i
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
 BEST_RUN_FILE = "best_run.toml"
+_BEST_RUN_MARK = "# trial "
 
 
 def finetune(options: Namespace) -> Figures:
@@ -99,16 +102,23 @@ def search(options: Namespace) -> Figures:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
     args = read_arguments(DistillationTrainingArguments, options)
     RunDirectory(args.output_dir).make_writable()  # before any work
+    path = Path(args.output_dir, BEST_RUN_FILE)
+    if os.path.lexists(path) and not _is_best_run(path):
+        raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
     trainer = _distillation_trainer(options, args, for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)
-    path = Path(args.output_dir, BEST_RUN_FILE)
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
-    lines.insert(0, f"# trial {best.run_id}: {best.objective}")
+    lines.insert(0, f"{_BEST_RUN_MARK}{best.run_id}: {best.objective}")
     lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
     atomic_write(path, "\n".join([*lines, ""]).encode())
     states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
     return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+
+
+def _is_best_run(path: Path) -> bool:
+    """Return whether the file is a best_run.toml of a search, which the next one may replace."""
+    return path.is_file() and path.read_bytes().startswith(_BEST_RUN_MARK.encode())
 
 
 def _distillation_trainer(
@@ -159,7 +169,10 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
-    write, names = task_for(config).write_predictions, [config.id2label[index] for index in range(config.num_labels)]
+    write, names = (
+        task_for(config).write_predictions,
+        [encodable(config.id2label[index]) for index in range(config.num_labels)],
+    )
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:

@@ -16,13 +16,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 _LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and numbers or endings are appended
 
 
+def encodable(text: str) -> str:
+    """Return `text` with each lone surrogate, which UTF-8 has no bytes for, as its escape: `\\udc80`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def as_file_name(name: str) -> str:
     """Return `name` as the name of one file or directory, which stays where it belongs and which every disk takes.
 
     "/" becomes "_", as do "." and ".." where they are all of the name; what UTF-8 has no bytes for is written as an
     escape; a name that is too long is cut and gets the beginning of its hash.
     """
-    plain = name.encode("utf-8", "backslashreplace").decode().replace("/", "_").replace("\0", "_")
+    plain = encodable(name).replace("/", "_").replace("\0", "_")
     if plain in ("", ".", ".."):
         return "_" * max(1, len(plain))
     encoded = plain.encode()

@@ -181,8 +181,8 @@ class CallbackHandler:
                     json_text(value)
                 except (TypeError, ValueError):
                     warnings.warn(
-                        f"{attribute} of {name} is a {type(value).__name__}, which a checkpoint cannot hold: a resumed "
-                        "run begins with another one",
+                        f"{attribute} of {name} is of type {type(value).__name__}, which a checkpoint cannot hold: a "
+                        "resumed run begins with another one",
                         stacklevel=3,
                     )
                 else:

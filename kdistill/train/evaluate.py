@@ -6,7 +6,7 @@ import numbers
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,13 +221,29 @@ def plain_metrics(metrics: Any) -> dict[str, Any]:
     for name in metrics:
         if not isinstance(name, str):
             raise TypeError(f"compute_metrics returned a metric named {name!r}; expected a text as its name")
-    found = {name: _plain(value) for name, value in metrics.items()}
+    plain = without_foreign(metrics, "compute_metrics returned")
+    others = [name for name, value in plain.items() if not isinstance(value, int | float)]
+    if others:
+        warnings.warn(
+            f"compute_metrics returned {', '.join(map(repr, others))}, which is no number: only files of JSON get it, "
+            "neither metrics.csv nor TensorBoard",
+            stacklevel=5,
+        )
+    return plain
+
+
+def without_foreign(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the values in forms that JSON has; warn of those that have none, which are left out.
+
+    Args:
+        values: by name.
+        source: the beginning of the warning, such as "log was given".
+    """
+    found = {name: _plain(value) for name, value in values.items()}
     plain = {name: value for name, value in found.items() if value is not None}
-    _warn_once_of(
-        [name for name, value in plain.items() if not isinstance(value, int | float)],
-        "which is no number: only files of JSON get it, neither metrics.csv nor TensorBoard",
-    )
-    _warn_once_of([name for name in found if name not in plain], "which JSON cannot hold: it is left out")
+    lost = ", ".join(repr(name) for name in found if name not in plain)
+    if lost:
+        warnings.warn(f"{source} {lost}, which JSON cannot hold: it is left out", stacklevel=6)
     return plain
 
 
@@ -249,9 +265,3 @@ def _plain(value: Any) -> Any:
         return None if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real) else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _warn_once_of(names: Sequence[str], why: str) -> None:
-    if names:
-        listed = ", ".join(map(repr, names))
-        warnings.warn(f"compute_metrics returned {listed}, {why}", stacklevel=6)

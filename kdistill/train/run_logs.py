@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..system.files import json_text, write_text
-from ..system.names import as_file_name
+from ..system.names import as_file_name, encodable
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .state import TrainerState, numbers_of
@@ -200,10 +200,11 @@ def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
         if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }
     values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict)}
-    return {name: value for name, value in values.items() if value is not None}
+    encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
+    return {name: value for name, value in encoded.items() if value is not None}
 
 
 def tag(name: str) -> str:
     """Return TensorBoard's tag of a log's name, as in `transformers`: eval/loss for eval_loss, otherwise train/..."""
-    name = name.encode("utf-8", "backslashreplace").decode()
+    name = encodable(name)
     return f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"

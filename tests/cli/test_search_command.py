@@ -51,6 +51,15 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return status, *capsys.readouterr()
 
 
+def test_a_best_run_that_no_search_wrote_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    Path("out/best_run.toml").write_text("mine = 1\n")
+    status, _, errors = run(capsys, "--n-trials", "1")
+    assert status == 2
+    assert "out/best_run.toml is there, and no search wrote it" in errors
+    assert [(path.name, path.read_text()) for path in Path("out").iterdir()] == [("best_run.toml", "mine = 1\n")]
+
+
 def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> None:
     status, output, errors = run(capsys, "--n-trials", "3", "--json")
     assert (status, errors.count("trial ")) == (0, 0)

@@ -145,7 +145,8 @@ def test_an_alpha_for_labels_that_no_row_has_is_an_error(
     later = arguments(tmp_path, eval_strategy="no")
     later.alpha = alpha
     for args in (given, later):
-        trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=rows)
+        with pytest.warns(UserWarning, match="the columns 'Label' are not used"):
+            trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=rows)
         with pytest.raises(
             ValueError, match=f"alpha is {alpha}, and no .* did you mean --label-column Label .*alpha 0 to"
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import kdistill as kd
 from kdistill import trainers
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.search.study import open_journal
-from kdistill.train.arguments import DistillationTrainingArguments
+from kdistill.search.trials import _arguments_of_trial
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import EarlyStoppingCallback, TrainerCallback
 from kdistill.trainers import DistillationTrainer
 
@@ -264,3 +266,13 @@ def test_a_trial_that_averages_its_weights_is_measured_by_the_average(tmp_path: 
     run.train()
     plain.train()
     assert best.objective == run.evaluate()["eval_loss"] != plain.evaluate()["eval_loss"]
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "..", "/elsewhere", "a/b"])
+def test_the_name_of_a_trial_is_one_name_below_the_output_directory(tmp_path: Path, name: str) -> None:
+    args = _arguments_of_trial(TrainingArguments(str(tmp_path)), name, {})
+    assert args.run_name == name
+    assert Path(args.output_dir).parent == tmp_path
+    assert Path(args.logging_dir).parent == tmp_path / "runs"
+    for place in (args.output_dir, args.logging_dir):
+        assert os.path.normpath(place) == place

@@ -11,10 +11,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from support.paths import ROOT
+from support.resumable_run import run_python
 
+from kdistill.formats.safetensors import write_safetensors
 from kdistill.system.files import (
     LockedError,
     atomic_path,
@@ -22,12 +26,15 @@ from kdistill.system.files import (
     delete_leftovers,
     file_lock,
     is_locked,
+    json_text,
     read_json_object,
     run_lock,
     scratch_directory,
     verify_manifest,
     write_manifest,
+    write_text,
 )
+from kdistill.system.names import as_file_name
 
 
 @contextmanager
@@ -252,3 +259,142 @@ def test_json_file_of_absurd_size_is_refused(tmp_path: Path) -> None:
         file.truncate(1 << 40)  # a sparse file: it takes no room
     with pytest.raises(ValueError, match="1099511627776 bytes"):
         read_json_object(tmp_path / "a.json")
+
+
+FORKED = """
+import os, signal, sys, time
+from pathlib import Path
+{hold}
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(60)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+HOLDERS = {
+    "run": """
+from kdistill.system.files import run_lock
+lock = run_lock(Path(sys.argv[1])); lock.__enter__()""",
+    "journal": """
+from kdistill.search.study import JournalLock
+lock = JournalLock(Path(sys.argv[1], "lock")); lock.acquire()""",
+    "cache": """
+from kdistill.distill.cache import TeacherCache
+cache = TeacherCache(Path(sys.argv[1]), "hash", 2); lock = cache._locked(); lock.__enter__()""",
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_child_that_outlives_its_killed_parent_holds_no_lock_of_it(tmp_path: Path, holder: str) -> None:
+    """As the workers of a data loader do, or a server that a callback has started."""
+    code = FORKED.format(hold=HOLDERS[holder])
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert process.returncode == -signal.SIGKILL
+    child = int(process.stdout)
+    try:
+        os.kill(child, 0)
+        (path,) = (path for path in tmp_path.iterdir() if path.is_file())
+        assert not is_locked(path)
+        if holder == "run":
+            acquire(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_path: Path) -> None:
+    with run_lock(tmp_path):
+        child = None
+        try:
+            with file_lock(tmp_path / "other", wait=False):
+                child = os.fork()
+                if child == 0:
+                    raise InterruptedError
+                assert os.waitpid(child, 0)[1] == 0
+                assert is_locked(tmp_path / "other")
+        except InterruptedError:
+            os._exit(0)
+        assert is_locked(tmp_path / ".kdistill.lock")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002, 0o077])
+def test_every_file_and_directory_of_a_run_obeys_the_umask(tmp_path: Path, umask: int) -> None:
+    code = f"""
+import os, sys
+os.umask({umask})
+os.environ["KDISTILL_CACHE"] = {str(tmp_path / "cache")!r}
+from pathlib import Path
+from support.resumable_run import trainer
+trainer(Path({str(tmp_path / "out")!r})).train()
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    made = [path for name in ("out", "cache") for path in (tmp_path / name, *(tmp_path / name).rglob("*"))]
+    assert {"model.safetensors", "metrics.csv", "optimizer.safetensors"} <= {path.name for path in made}
+    assert any(path.suffix == ".logits" for path in made)
+    wrong = {
+        str(path): oct(path.stat().st_mode & 0o777)
+        for path in made
+        if path.stat().st_mode & 0o777 != (0o777 if path.is_dir() else 0o666) & ~umask
+    }
+    assert wrong == {}
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    for mode in (0o640, 0o600, 0o664):
+        (tmp_path / "a").touch()
+        (tmp_path / "a").chmod(mode)
+        write_safetensors(tmp_path / "a", {"x": np.zeros(3, np.float32)})
+        assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (float("nan"), "null"),
+        ({"a": [float("inf"), (1, -float("inf"))]}, '{"a": [null, [1, null]]}'),
+        (
+            [np.float32(0.5), np.int64(3), np.bool_(True), np.arange(2), np.float64("nan")],
+            "[0.5, 3, true, [0, 1], null]",
+        ),
+        (0.1 + 0.2, "0.30000000000000004"),
+    ],
+)
+def test_json_is_what_every_reader_takes(value: Any, text: str) -> None:
+    assert json_text(value) == text
+    json.loads(json_text(value), parse_constant=pytest.fail)
+
+
+def test_a_lone_surrogate_is_written_as_its_escape_and_read_back(tmp_path: Path) -> None:
+    value = {"name \ud83d": "label \udc80é"}
+    for ensure_ascii in (True, False):
+        write_text(tmp_path / "a.json", json_text(value, ensure_ascii=ensure_ascii))
+        (tmp_path / "a.json").read_text(encoding="utf-8")
+        assert read_json_object(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("run", "run"),
+        ("a/b", "a_b"),
+        ("..", "__"),
+        (".", "_"),
+        ("", "_"),
+        ("../..", ".._.."),
+        ("\udc80", "\\udc80"),
+        ("é ü", "é ü"),
+    ],
+)
+def test_any_name_becomes_that_of_one_file(name: str, expected: str) -> None:
+    assert as_file_name(name) == expected
+
+
+def test_long_names_stay_different(tmp_path: Path) -> None:
+    names = {as_file_name("é" * 300), as_file_name("é" * 301)}
+    assert len(names) == 2
+    for name in names:
+        (tmp_path / name).mkdir()

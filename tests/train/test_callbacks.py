@@ -293,3 +293,35 @@ def test_what_a_callback_does_to_logs_stays_there(tmp_path: Path) -> None:
     trainer = run(tmp_path, Take)
     trainer.train()
     assert [entry["step"] for entry in trainer.state.log_history] == [4, 8, 8]
+
+
+class Remembering(TrainerCallback):
+    """A callback whose state holds what users keep: the best so far, which begins at infinity."""
+
+    def __init__(self) -> None:
+        self.best, self.least, self.last, self.model = math.inf, np.float32(-math.inf), np.float64(0), None
+        self.seen: list[object] = []
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.seen.append((self.best, self.least, self.last, self.model))
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.last, self.model = np.float64(state.global_step), object()
+        if state.global_step == 6:
+            raise InterruptedError
+
+    def state(self) -> dict[str, object]:
+        names = ("best", "least", "last", "model")
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in names}}
+
+
+def test_a_state_of_a_callback_that_json_has_not_is_kept_or_said(tmp_path: Path) -> None:
+    said = pytest.warns(UserWarning, match="model of Remembering is of type object, which a checkpoint cannot hold")
+    with said, pytest.raises(InterruptedError):
+        run(tmp_path, Remembering).train()
+    text = (tmp_path / "out" / "checkpoint-4" / "trainer_state.json").read_text()
+    json.loads(text, parse_constant=pytest.fail)
+    resumed = run(tmp_path, again := Remembering())
+    with pytest.raises(InterruptedError):
+        resumed.train(resume_from_checkpoint=True)
+    assert again.seen == [(math.inf, -math.inf, 4.0, None)]

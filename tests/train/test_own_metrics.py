@@ -183,3 +183,19 @@ def test_a_run_with_nan_among_its_metrics_is_resumed(tmp_path: Path) -> None:
 def test_plain_numbers_stay_as_they_are() -> None:
     metrics = {"a": 0.1, "b": 3, "c": 1e300}
     assert plain_metrics(metrics) == metrics
+
+
+def test_what_a_user_logs_is_as_plain_as_what_is_measured(tmp_path: Path) -> None:
+    class Logging(Trainer):
+        def compute_loss(self, logits: Any, labels: Any, rows: Any) -> Any:
+            loss, gradient = super().compute_loss(logits, labels, rows)
+            self.log({"own": np.float32(0.5), "of_rows": np.array([1, 2]), "odd": object()})
+            return np.float32(loss), gradient
+
+    args = TrainingArguments(**run_fields(tmp_path, {"report_to": "all"}))
+    run = Logging(small_model(), args, train_dataset=small_dataset(16), eval_dataset=small_dataset(8, seed=1))
+    with pytest.warns(UserWarning, match="log was given 'odd', which JSON cannot hold"):
+        run.train()
+    assert strict(tmp_path / "out" / "trainer_state.json")["log_history"][0] == {
+        "own": 0.5, "of_rows": [1, 2], "epoch": 0.0, "step": 0,
+    }  # fmt: skip

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from support.small_run import run_fields, small_dataset, small_model
 from kdistill.data.labels import NO_LABEL
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
+from kdistill.train.run_logs import tracking_directory
 from kdistill.trainers import DistillationTrainer, Trainer
 
 TRAIN, EVAL = small_dataset(32), small_dataset(12, seed=1)
@@ -163,6 +165,48 @@ def test_resumed_run_has_the_logs_of_one_never_interrupted(tmp_path: Path, run_n
         assert lasting(read) == lasting(whole.state.log_history)
     if importlib.util.find_spec("tensorboard") is not None:
         assert [event.step for event in events_in(directory).Scalars("train/loss")] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("logging_dir", [False, True])
+def test_a_clock_set_back_leaves_every_log_with_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_dir: bool
+) -> None:
+    """Another run's log lies beside: newer by its name and by the time of its files."""
+    changes: dict[str, object] = {"report_to": "files", "run_name": None}
+    if logging_dir:
+        changes["logging_dir"] = str(tmp_path / "logs")
+    broken = distiller(tmp_path, **changes)
+    broken.add_callback(Killed())
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    root = tmp_path / "logs" if logging_dir else tmp_path / "out" / "runs"
+    (own,) = (path.parent for path in root.rglob("metrics.jsonl"))
+    other = root / ("run-2" if logging_dir else "2999-01-01_00-00-00")
+    other.mkdir()
+    (other / "metrics.jsonl").write_text('{"of": 1}\n')
+    os.utime(other, (2e9, 2e9))
+    monkeypatch.setattr("kdistill.train.run_logs.time.strftime", lambda form: "1999-01-01_00-00-00")
+    distiller(tmp_path, **changes).train(resume_from_checkpoint=True)
+    assert (other / "metrics.jsonl").read_text() == '{"of": 1}\n'
+    assert {path.parent for path in root.rglob("metrics.jsonl")} == {own, other}
+    assert [entry["step"] for entry in read_files(own)[1] if "loss" in entry] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("name", ["../..", "..", "/tmp/elsewhere", "a/../../../b", "x" * 300, "\udc80\x00", "."])
+def test_a_run_name_is_one_name_below_runs(tmp_path: Path, name: str) -> None:
+    outside = {*tmp_path.iterdir(), *tmp_path.parent.iterdir()}
+    distiller(tmp_path, report_to="files", run_name=name).train()
+    (directory,) = (tmp_path / "out" / "runs").iterdir()
+    assert (directory / "metrics.csv").is_file()
+    assert {*tmp_path.iterdir(), *tmp_path.parent.iterdir()} - outside == {tmp_path / "out"}
+
+
+def test_what_a_checkpoint_says_of_its_log_cannot_lead_outside(tmp_path: Path) -> None:
+    args = TrainingArguments(**run_fields(tmp_path, {}))
+    for stated in ("../..", "..", "a/b", "."):
+        assert tracking_directory(args, stated).parent == tmp_path / "out" / "runs"
+        assert tracking_directory(args, stated).name not in (stated, "..", ".")
+    assert tracking_directory(args, "first") == tmp_path / "out" / "runs" / "first"
 
 
 def test_second_run_leaves_the_first_ones_logs_alone(tmp_path: Path) -> None:
