@@ -6,7 +6,6 @@ import copy
 import json
 import sys
 from argparse import Namespace
-from collections import Counter
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
-from ..search.study import import_optuna
+from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_path, atomic_write, read_json_object
 from ..system.progress import Progress
 from ..system.threads import show_config
@@ -96,13 +95,13 @@ def search(options: Namespace) -> Figures:
     trainer = _distillation_trainer(options, args, for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)
+    assert isinstance(best, BestRun)  # the command has one direction
     path = Path(args.output_dir, BEST_RUN_FILE)
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
     lines.insert(0, f"# trial {best.run_id}: {best.objective}")
     lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
     atomic_write(path, "\n".join([*lines, ""]).encode())
-    states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
-    return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+    return {**best._asdict(), "trials": outcomes(trainer.study.trials), "best_run": str(path)}
 
 
 def _distillation_trainer(
