@@ -9,6 +9,7 @@ import copy
 import enum
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -34,10 +35,10 @@ from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
 from .train.default_callbacks import default_callbacks
-from .train.directory import RunDirectory
-from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
+from .train.directory import RunDirectory, wanted_checkpoint
+from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, metric_names, name_of, predict
 from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
-from .train.loop import Training
+from .train.loop import Training, best_metric
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
@@ -76,8 +77,10 @@ class Trainer:
     to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
-    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
-    `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
+    `failed`, a sentence by name on what failed at the end of the run or after it ("model_card", "upload"; "best_model"
+    when the best checkpoint was lost and the last weights are kept); `started_from` and `data_names`, what the model
+    card calls the checkpoint that training began with and the data; `command`, the command line that `train` leaves in
+    the output directory; `study`, Optuna's study of the latest
     hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes the next run.
     """
 
@@ -153,6 +156,7 @@ class Trainer:
         self.callback_handler = callbacks
         self.state = TrainerState()
         self.results: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
         self.optimizer: AdamW | None = None
         self.study: Any = None
         self.commit_url: str | None = None
@@ -194,24 +198,32 @@ class Trainer:
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
-        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what makes an upload
+        impossible: no package, no token, no possible name.
+
+        Once the model is saved, the run is finished: what fails after that (model card, upload) is a warning and an
+        entry in `failed`.
         """
-        args = self.args
+        resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
+        self.failed = {}
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
-        with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
+        with directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
             run = Run(self.recipe)
-            if resume_from_checkpoint is not True or not self._take_finished(run):
+            if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
-                self._start(run.start(resume_from_checkpoint, optimizer))
+                self._start(run.start(resume, optimizer))
+                self._check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
+                again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
+                self._afterwards("model_card", again, self._write_first_card)
         if args.push_to_hub:
-            self.push_to_hub()
+            again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
+            self._afterwards("upload", again, self.push_to_hub)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
 
@@ -245,25 +257,70 @@ class Trainer:
             events=events,
             checkpoints=None if run is None else RunCheckpoints(run.recipe, run.directory, events),
         )
-        events("on_train_begin")
         try:
+            events("on_train_begin")
             training.run()
             if run is not None:
                 self._finish(run)
-        finally:
-            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+        except BaseException as error:
+            try:
+                self._end(events)
+            except Exception as another:  # noqa: BLE001  # the first error is the one to know
+                error.add_note(f"on_train_end failed after it: {another}")
+            raise
+        self._end(events)
+
+    def _end(self, events: Events) -> None:
+        assert self.optimizer is not None
+        self.optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+        try:
             events("on_train_end")
+        finally:
             self.optimizer = None
 
     def _finish(self, run: Run) -> None:
-        """Write all of the output directory."""
-        run.take_best_weights(self.state)
-        self.log(run.figures(self.state))
-        self.results = run.results(self.state)
-        self.save_model()
-        run.write_results(self.results)
+        """Write the model and the results; once the state is there too, the run is finished."""
+        lost = run.take_best_weights(self.state)
+        if lost is not None:
+            self._say_failed("best_model", lost)
+        try:
+            self.log(run.figures(self.state))
+        finally:  # a callback may raise: nothing of the run is lost by it
+            self.results = run.results(self.state)
+            self.save_model()
+            run.write_results(self.results)
+            self.state.save(run.directory.path)
+
+    def _afterwards(self, what: str, again: str, do: Callable[[], Any]) -> None:
+        """Do what comes after the end of a run. When it fails, warn and note it in `failed`."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
+            message = " ".join(str(error).split())
+            if not (message and isinstance(error, OSError | ValueError | ImportError)):
+                message = f"{type(error).__name__}: {message}"
+            where = f"the finished model is in {self.args.output_dir}"
+            self._say_failed(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
+
+    def _say_failed(self, what: str, sentence: str) -> None:
+        self.failed[what] = sentence
+        warnings.warn(sentence, stacklevel=4)
+
+    def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
-        self.state.save(run.directory.path)  # last: with this file the run is finished
+
+    def _check_best_metric(self) -> None:
+        """Raise what the first evaluation would where it is known to lack the metric that chooses the best weights."""
+        sets = evaluation_sets(self.eval_dataset)
+        if not sets or self.args.eval_strategy == "no" or self.compute_metrics is not None:
+            return
+        if type(self).evaluate is Trainer.evaluate:  # another one may measure more
+            names = [
+                metric
+                for name, rows in sets.items()
+                for metric in metric_names(task_for(self.model.config, rows.labels), metric_prefix("eval", name))
+            ]
+            best_metric(dict.fromkeys(names, 0.0), self.args)
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.

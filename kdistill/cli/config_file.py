@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.arguments import DistillationTrainingArguments
+from ..train.arguments import DistillationTrainingArguments, secret_arguments
 from ..train.fields import argument_types, did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
@@ -46,7 +46,8 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
             raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
-            raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")
+            found = "a secret" if translated[0] in secret_arguments() else _as_toml(value)
+            raise TypeError(f"{path}: {key} is {found}; expected {expected}")
         words.append(_word(path, key, f"--{translated[0].replace('_', '-')}", translated[1]))
     return words
 
@@ -60,7 +61,8 @@ def _word(path: str, key: str, option: str, value: Any) -> str:
     if isinstance(value, dict) and kind is dict:
         value = json.dumps(value)
     if not isinstance(value, str | int | float):
-        raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected a string, a number or a list of strings")
+        found = "a secret" if option[2:].replace("-", "_") in secret_arguments() else _as_toml(value)
+        raise TypeError(f"{path}: {key} is {found}; expected a string, a number or a list of strings")
     return f"{option}={value}"
 
 

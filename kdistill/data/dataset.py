@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import BertTokenizer, count_cut
 from .batch import Batch, pack, without_padding
-from .columns import Rows, labels_of, rows_of
+from .columns import NO_COLUMNS, Columns, Rows, label_column_of, labels_of, rows_of
 from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
@@ -24,6 +24,20 @@ OnProgress = Callable[[int, int], None]
 # Rows tokenised between two calls of OnProgress: enough to keep all cores busy, some 15 ms of work. Blocks of 4,096 are
 # no faster and leave 30 MiB more behind in the heap.
 ENCODE_BLOCK = 1024
+
+
+class Reading(NamedTuple):
+    """How rows of text became a data set.
+
+    Attributes:
+        columns: where texts, pairs and labels were found.
+        max_length: tokens that rows were cut to; None: any length.
+        cut: how many rows were longer.
+    """
+
+    columns: Columns
+    max_length: int | None
+    cut: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +51,7 @@ class Dataset:
         labels: as a `LabelReader` makes them, an entry for each row: ids int64 (rows,), numbers float32 (rows,) or
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
         lengths: int64 (rows,), tokens of each row.
+        reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
     """
 
     ids: NDArray[np.int32]
@@ -44,6 +59,7 @@ class Dataset:
     starts: NDArray[np.int64]
     labels: NDArray[Any]
     lengths: NDArray[np.int64] = field(init=False)
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -99,7 +115,7 @@ def encode(
         rows: texts, pairs and labels.
         tokenizer: the model's.
         max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give
-            the model's positions). Cutting is silent, as with `truncation=True` in transformers.
+            the model's positions). `Dataset.reading` counts them.
         id2label: the model's label map, which checks ids and translates names.
         read_labels: makes the array of labels, see `tasks.registry.label_reader`.
         progress: called after each block.
@@ -112,11 +128,13 @@ def encode(
     limit = tokenizer.truncation_length(max_length)
     inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
+    cut = 0
     for first in range(0, len(inputs), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(inputs))
         encodings = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
         ids = [encoding.ids for encoding in encodings]
+        cut += count_cut(encodings, limit)
         types = (encoding.type_ids for encoding in encodings)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         tokens = int(lengths.sum())
@@ -131,7 +149,8 @@ def encode(
         progress(len(inputs), len(inputs))
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
-    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels)
+    reading = Reading(rows.columns, limit, cut)
+    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels, reading)
 
 
 def as_dataset(
@@ -145,6 +164,7 @@ def as_dataset(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    trained_on: Columns = NO_COLUMNS,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise whatever a trainer is given as a data set.
@@ -160,6 +180,7 @@ def as_dataset(
         text_column: as in `columns.read_rows`.
         text_pair_column: as in `columns.read_rows`.
         label_column: as in `columns.read_rows`.
+        trained_on: as in `columns.read_rows`.
         progress: as in `encode`.
 
     Raises:
@@ -170,8 +191,15 @@ def as_dataset(
         return source
     table = read_table(source)
     if "input_ids" in table.columns:
+        label_column = label_column or label_column_of(table, trained_on.label)
         return _from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
-    rows = rows_of(table, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
+    rows = rows_of(
+        table,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        trained_on=trained_on,
+    )
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
     return encode(rows, tokenizer, max_length=max_length, id2label=id2label, read_labels=read_labels, progress=progress)

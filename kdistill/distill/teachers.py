@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed
 from ..models.model import Model
+from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -80,6 +82,24 @@ class Teacher:
         _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
         _check_label_maps(self.model.config, student.config)
         self.model.freeze()
+
+
+def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
+    """Return the student's config, which takes from the teacher's how rows are read where it holds nothing about it.
+
+    A threshold belongs to the probabilities of one model and is not taken. Where both hold something and differ, the
+    student's counts and a warning says so.
+    """
+    ours, theirs = student.trained_with.given(), teacher.trained_with.given()
+    theirs.pop("threshold", None)
+    for name in ours.keys() & theirs.keys():
+        if ours[name] != theirs[name]:
+            warnings.warn(
+                f"the student was trained with {name} {ours[name]!r} and the teacher with {theirs[name]!r}; the "
+                "student's is used unless an argument names another",
+                stacklevel=4,
+            )
+    return student.with_trained(TrainedWith(**(theirs | ours)))
 
 
 def _check_vocabularies(

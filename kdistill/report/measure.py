@@ -22,6 +22,7 @@ from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..train.evaluate import predict
 from ..train.evaluation_sets import metric_prefix
+from ..train.state import numbers_of
 from .assessment import (
     agreement,
     calibration_bins,
@@ -88,7 +89,7 @@ def _own_scores(subject: Subject, measured: Measured) -> dict[str, float]:
         for name, value in subject.results.items()
         if name.startswith("eval_")
     }
-    return {name: value for name, value in named.items() if name not in known}
+    return {name: value for name, value in numbers_of(named).items() if name not in known}
 
 
 def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.dataset import Dataset
+from ..system.names import as_file_name
 from ..system.progress import Progress
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
@@ -88,7 +89,7 @@ class HyperparameterSearch:
             require_labels(rows, name)
         self._recipe, self._callbacks, self._trainer_of, self._hp_name = recipe, callbacks, trainer_of, hp_name
         self._dataset = recipe.rows_to_learn_from()
-        recipe.settle_problem_type(self._dataset)
+        recipe.settle_config(self._dataset)
         space = hyperparameter_space(hp_space, args)
         about = {
             "training rows, or another teacher": " ".join(recipe.fingerprint(self._dataset).values()),
@@ -172,7 +173,7 @@ class HyperparameterSearch:
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
         recipe = self._recipe.replace(args=args, model=model)
-        recipe.settle_problem_type(self._dataset)
+        recipe.settle_config(self._dataset)
         return recipe
 
 
@@ -180,8 +181,8 @@ def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, 
     args = copy.copy(common)
     logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
     own = {
-        "output_dir": str(Path(args.output_dir, name)),
-        "logging_dir": str(logs / name),  # side by side, for one tensorboard --logdir
+        "output_dir": str(Path(args.output_dir, as_file_name(name))),
+        "logging_dir": str(logs / as_file_name(name)),  # side by side, for one tensorboard --logdir
         "run_name": name,
         "disable_tqdm": True,
     }

@@ -92,6 +92,15 @@ class BertTokenizer:
             setattr(self, name, token)
             setattr(self, f"{name}_id", token_id)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: all but the lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pickled tokenizer again, with a lock of its own."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     @classmethod
     def from_pretrained(
         cls,
@@ -219,7 +228,9 @@ class BertTokenizer:
         if return_attention_mask:
             columns["attention_mask"] = [[1] * len(row) for row in ids]
         self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        return as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+        result = as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+        result.rows_cut = count_cut(encodings, limit)
+        return result
 
     def encode(
         self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
@@ -446,6 +457,11 @@ class AutoTokenizer:
     """The name for `BertTokenizer.from_pretrained` that users of transformers know."""
 
     from_pretrained = BertTokenizer.from_pretrained
+
+
+def count_cut(encodings: Sequence[Encoding], limit: int | None) -> int:
+    """Return how many rows were longer than the `limit` that `BertTokenizer.encode_rows` cut them to."""
+    return 0 if limit is None else sum(len(row) >= limit and bool(row.overflowing) for row in encodings)
 
 
 def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:

@@ -486,7 +486,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
-        return asdict(self) | {field.name: None for field in fields(self) if field.metadata["secret"]}
+        return asdict(self) | dict.fromkeys(secret_arguments())
 
     def _repr_html_(self) -> str:
         """Return what Jupyter shows: the arguments that differ from their defaults, and all others folded."""
@@ -546,3 +546,8 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
     )
+
+
+def secret_arguments() -> tuple[str, ...]:
+    """Return the names of the arguments whose values must never be shown or written."""
+    return tuple(field.name for field in fields(TrainingArguments) if field.metadata["secret"])

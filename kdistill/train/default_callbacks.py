@@ -10,7 +10,7 @@ from ..system.progress import Progress
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .run_logs import MetricsCallback, TensorBoardCallback
-from .state import TrainerState, is_curve
+from .state import TrainerState, is_curve, numbers_of
 from .trackers import TRACKERS
 
 
@@ -33,7 +33,7 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
             logs: dict[str, float] = kwargs["logs"]
-            shown = (f"{name} {value:.4g}" for name, value in logs.items() if is_curve(name))
+            shown = (f"{name} {value:.4g}" for name, value in numbers_of(logs).items() if is_curve(name))
             self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}", state)
 
     def on_train_end(

@@ -117,7 +117,7 @@ def argument(
             default is None then, which the class settles.
         theirs: the default of transformers, if it differs.
         origin: where its name comes from.
-        secret: whether it must never be shown or written.
+        secret: whether it must never be shown or written. It has no choices and no limits, whose messages show a value.
     """
     limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
     declaration = _Declaration(
@@ -189,7 +189,8 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
     if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
         choices = argument.metadata["choices"] or (kind.__name__,)
         expected = " or ".join([*choices, *(["None"] if optional else [])])
-        raise TypeError(f"{argument.name} is {value!r} ({type(value).__name__}); expected {expected}")
+        found = "a secret" if argument.metadata["secret"] else repr(value)
+        raise TypeError(f"{argument.name} is {found} ({type(value).__name__}); expected {expected}")
     value = str(value) if kind is str else kind(value)
     if argument.metadata["choices"] is not None:
         _check_choices(argument, value)

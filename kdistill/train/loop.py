@@ -159,14 +159,18 @@ class Training:
 
 
 def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
-    """Return the metric that `metric_for_best_model` names. Raises ValueError when the evaluation has none such."""
+    """Return the metric that `metric_for_best_model` names. Raises ValueError where the metrics hold no such number."""
     name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
     if name not in metrics:
         raise ValueError(
             f"metric_for_best_model is {args.metric_for_best_model!r}; the evaluation gives "
             f"{', '.join(metrics)}; compute_metrics adds others (kdistill.choose_metrics)"
         )
-    return metrics[name]
+    if not isinstance(metrics[name], int | float):
+        raise ValueError(
+            f"metric_for_best_model is {args.metric_for_best_model!r}, which is no number: {metrics[name]!r}"
+        )
+    return float(metrics[name])
 
 
 class StepResult(NamedTuple):

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..system.files import read_json_object
+from ..system.files import read_json_object, write_json
 from .directory import RESULTS_FILE
-from .state import write_json
 
 
 def metrics_table(split: str, metrics: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..models.model import Model
+from ..models.trained_with import TrainedWith
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
@@ -125,11 +126,32 @@ class Recipe:
                 require_labels(rows, name)
         return self.objective.rows_to_learn_from(train, self.args, self.processing_class)
 
-    def settle_problem_type(self, dataset: Dataset) -> None:
-        """Let the model's config state what is deduced from the labels, as in transformers: it is saved with it."""
-        if dataset.labels.dtype.kind == "f":
-            config = self.model.config
-            self.model.config = config.replace(problem_type=task_for(config, dataset.labels).name)
+    def settle_config(self, dataset: Dataset) -> None:
+        """Let the model's config state what these rows settle, for it is saved with the model.
+
+        That is the problem type, as in transformers, and how the rows were read (`BertConfig.trained_with`).
+        """
+        config = self.model.config
+        if dataset.labelled:
+            config = config.replace(problem_type=task_for(config, dataset.labels).name)
+        self.model.config = config.with_trained(self._trained_with())
+
+    def _trained_with(self) -> TrainedWith:
+        """Return what the model was trained with: what the training rows show, else what its config has held."""
+        rows, former = self.train_dataset, self.model.config.trained_with
+        if rows is None:
+            return former
+        reading, length = rows.reading, self.args.max_length or former.max_length
+        positions = self.model.config.max_position_embeddings
+        if reading is not None and length is None and (reading.max_length or positions) < positions:
+            length = reading.max_length
+        if length is not None and rows.lengths.max() > length:  # rows that were tokenized elsewhere
+            length = None
+        if reading is None:
+            return replace(former, max_length=length)
+        text, pair, label = reading.columns
+        label = label or former.label_column
+        return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -10,16 +9,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..system.files import atomic_write, read_json_object
+from ..system.files import read_json_object, write_json
 from ..system.notebook import html_table
 from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` to `path` atomically, indented; numbers keep all their digits."""
-    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 @dataclass
@@ -118,7 +112,7 @@ class TrainerState:
     def load(cls, directory: Path) -> TrainerState:
         """Read `trainer_state.json` of a checkpoint or of an output directory.
 
-        Raises `ValueError` for one that another program or version wrote.
+        A figure that was not finite is NaN. Raises `ValueError` for one that another program or version wrote.
         """
         stored = read_json_object(directory / STATE_FILE)
         if isinstance(stored.get("trained_on"), str):
@@ -131,7 +125,8 @@ class TrainerState:
                 "choose another output_dir"
             )
         for name, kind in get_type_hints(cls).items():
-            if name in stored and not _is_a(stored[name], kind):
+            stored[name] = _with_nan(stored[name], kind)
+            if not _is_a(stored[name], kind):
                 raise ValueError(f"{directory / STATE_FILE}: {name} is {stored[name]!r}; expected {kind}")
         return cls(**stored)
 
@@ -154,12 +149,33 @@ class TrainerState:
         )
 
     def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
-        """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""
+        """Make the present step the best if `metric` is finite and beats the best so far (an equal one does not)."""
         sign = 1 if greater_is_better else -1
-        better = not math.isnan(metric) if self.best_metric is None else sign * metric > sign * self.best_metric
+        better = math.isfinite(metric) and (self.best_metric is None or sign * metric > sign * self.best_metric)
         if better:
             self.best_metric, self.best_global_step = metric, self.global_step
         return better
+
+    def forget_best(self) -> None:
+        """Let no evaluation be the best so far."""
+        self.best_metric = self.best_global_step = self.best_model_checkpoint = None
+
+
+def _with_nan(value: Any, kind: Any) -> Any:
+    """Return a value from a JSON file with NaN for each null where a field of this type has a number."""
+    if kind is float and value is None:
+        return math.nan
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {name: _with_nan(item, get_args(kind)[1]) for name, item in value.items()}
+    if get_origin(kind) is list and isinstance(value, list):
+        return [_with_nan(item, get_args(kind)[0]) for item in value]
+    return value
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """Return the figures by name in a JSON file, such as all_results.json; NaN is what was not finite."""
+    figures: dict[str, float] = _with_nan(read_json_object(path), dict[str, float])
+    return figures
 
 
 def _fingerprint_in_words(words: str) -> dict[str, str]:
@@ -175,6 +191,11 @@ def is_evaluation(entry: Mapping[str, Any]) -> bool:
 def is_curve(name: str) -> bool:
     """Return whether a figure of a log entry measures how well the training goes, not its progress or speed."""
     return name not in ("epoch", "step") and not name.endswith(("_runtime", "_per_second", "_n"))
+
+
+def numbers_of(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a log entry: a user's metrics may hold lists, texts and dictionaries too."""
+    return {name: value for name, value in entry.items() if isinstance(value, int | float)}
 
 
 def _is_a(value: Any, kind: Any) -> bool:
