@@ -31,6 +31,7 @@ _EXPORTS = {
     "EarlyStoppingCallback": "train.callbacks",
     "EvalPrediction": "metrics.prediction",
     "ProgressCallback": "train.default_callbacks",
+    "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
     "SequenceClassifierOutput": "models.classes",
     "TextClassificationPipeline": "tasks.pipelines",

@@ -6,10 +6,11 @@ It has more than 500 lines because the public methods have long signatures and d
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -54,7 +55,7 @@ from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, check_kind, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
-from .train.transformers_names import check_trainer_arguments
+from .train.transformers_names import check_search_arguments, check_trainer_arguments
 
 
 class TrainOutput(NamedTuple):
@@ -365,29 +366,37 @@ class Trainer:
         hp_space: Any = None,
         compute_objective: ComputeObjective | None = None,
         n_trials: int = 20,
-        direction: str | None = None,
+        direction: str | Sequence[str] | None = None,
         backend: str = "optuna",
         hp_name: Callable[[Any], str] | None = None,
         *,
         storage: Any = None,
         study_name: str = "search",
         n_jobs: int = 1,
-        pruner: Any = "median",
-        sampler: Any = "tpe",
+        pruner: Any = None,
+        sampler: Any = None,
         timeout: float | None = None,
         seed: int | None = None,
-    ) -> BestRun:
+        catch: type[Exception] | Iterable[type[Exception]] = (),
+        load_if_exists: bool = True,
+        **others: Any,
+    ) -> BestRun | list[BestRun]:
         """Look for the hyperparameters that train the best model (extra `[search]`); see docs/how-to/search.md.
 
         hp_space: as in `search_space.hyperparameter_space`: a function (Optuna trial) -> dict, ranges, or their file.
-        compute_objective: (metrics of an evaluation) -> number; default `args.metric_for_best_model`.
+        compute_objective: (metrics of an evaluation) -> number, or numbers for several directions; default
+            `args.metric_for_best_model`.
         n_trials: how many the study is to have in all, over every process and every call.
         direction: "minimize" or "maximize"; default what the metric asks for, and "minimize" for a `compute_objective`.
+            A list of them for several objectives, such as ["maximize", "minimize"]: nothing is pruned then, and the
+            result is the list of the trials that no other beats in all of them.
         hp_name: (trial) -> name of the run.
         storage, study_name: see `study.SharedStudy`; the study goes on where it is.
         n_jobs: trials at once, in threads that share the cores (-1: one a core).
-        pruner, sampler: Optuna's, or names: median, hyperband, none; tpe, random.
+        pruner, sampler: Optuna's, or names: median (default), hyperband, none; tpe (default), random.
         timeout: seconds after which no trial is begun. seed: of the sampler; default `args.seed`.
+        catch: further errors that fail their trial alone.
+        load_if_exists: whether to go on with a study of that name; with False there must be none.
 
         A trial trains what `model_init` makes, with copies of the callbacks, and writes no model. Its objective is that
         of the weights that `train` would keep. One that fails (`ValueError`, `ArithmeticError`,
@@ -395,8 +404,10 @@ class Trainer:
         card shows, becomes how many trials were scored. Raises `ValueError` without `model_init` or `eval_dataset` and
         for a space or study that does not fit, `RuntimeError` when no trial finished.
         """
+        backend = backend.value if isinstance(backend, enum.Enum) else backend
         if backend != "optuna":
             raise ValueError(f"backend is {backend!r}; expected 'optuna'")
+        check_search_arguments(others, inspect.signature(Trainer.hyperparameter_search).parameters)
         if self.model_init is None:
             raise ValueError(
                 "model_init is None; hyperparameter_search needs a function that makes a new model for each trial: "
@@ -423,6 +434,8 @@ class Trainer:
             sampler=sampler,
             timeout=timeout,
             seed=seed,
+            catch=catch,
+            load_if_exists=load_if_exists,
         )
         self.study = search.study
         return search.run()

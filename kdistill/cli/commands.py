@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections import Counter
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
-from ..search.study import import_optuna
+from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write
 from ..system.names import encodable
 from ..system.output import check_output, open_output
@@ -108,12 +107,12 @@ def search(options: Namespace) -> Figures:
     trainer = _distillation_trainer(options, args, for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)
+    assert isinstance(best, BestRun)  # the command has one direction
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
     lines.insert(0, f"{_BEST_RUN_MARK}{best.run_id}: {best.objective}")
     lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
     atomic_write(path, "\n".join([*lines, ""]).encode())
-    states = Counter(trial.state.name.lower() for trial in trainer.study.trials)
-    return {**best._asdict(), "trials": dict(states), "best_run": str(path)}
+    return {**best._asdict(), "trials": outcomes(trainer.study.trials), "best_run": str(path)}
 
 
 def _is_best_run(path: Path) -> bool:

@@ -65,7 +65,13 @@ def training_curves(runs: Mapping[str, TrainerState]) -> Any:
 
 
 def search_history(study: Any) -> Any:
-    """Plot the objective of each trial of an Optuna study, and the best so far."""
+    """Plot the objective of each trial of an Optuna study, and the best so far.
+
+    Raises:
+        ValueError: the study has several directions, so that there is no best.
+    """
+    if len(study.directions) > 1:
+        raise ValueError("the study has several directions; plot it with optuna.visualization.plot_pareto_front(study)")
     maximize = study.direction.name == "MAXIMIZE"
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED" and trial.intermediate_values]

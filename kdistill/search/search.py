@@ -6,7 +6,7 @@ import gc
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -22,12 +22,24 @@ POLL_SECONDS = 0.5
 # Errors that a trial's hyperparameters can cause. Any other is an error of the program and ends the search.
 _FAILURES = (ArithmeticError, ValueError, MemoryError)
 
-Objective = Callable[[dict[str, float]], float]
-"""(metrics of an evaluation) -> the value to minimise or maximise."""
+Objective = Callable[[dict[str, float]], Any]
+"""(metrics of an evaluation) -> the number to minimise or maximise, or one for each direction of the search."""
+Objectives = tuple[float, ...]
+"""The numbers of an objective: one, or one for each direction."""
 
 
 class TrialStoppedError(Exception):
     """The end of a search while this trial runs."""
+
+
+def numbers_of(objective: Any, directions: int) -> Objectives:
+    """Return the numbers of an objective. Raises `ValueError` unless it has one for each direction."""
+    numbers = tuple(objective) if isinstance(objective, list | tuple) else (objective,)
+    if len(numbers) != directions:
+        raise ValueError(
+            f"compute_objective returned {objective!r} and direction names {directions}; expected a number for each"
+        )
+    return tuple(float(number) for number in numbers)
 
 
 class TrialCallback(TrainerCallback):
@@ -40,15 +52,19 @@ class TrialCallback(TrainerCallback):
         compute_objective: from the metrics of an evaluation.
         stop: an event that ends the training when the search ends.
         sets: of how many sets of rows an evaluation consists.
+        directions: how many numbers the objective has. With several none is reported: Optuna cannot prune then.
 
     Attributes:
         objectives: the objective of each evaluation, by optimiser step.
     """
 
-    def __init__(self, trial: Any, compute_objective: Objective, stop: threading.Event, *, sets: int = 1) -> None:
+    def __init__(
+        self, trial: Any, compute_objective: Objective, stop: threading.Event, *, sets: int = 1, directions: int = 1
+    ) -> None:
         self.trial, self.compute_objective, self._stop, self._sets = trial, compute_objective, stop, sets
         self._measured: list[dict[str, float]] = []  # the sets of the present evaluation
-        self.objectives: dict[int, float] = {}
+        self._directions = directions
+        self.objectives: dict[int, Objectives] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Raise `TrialStoppedError` when the search ends."""
@@ -65,14 +81,16 @@ class TrialCallback(TrainerCallback):
             return
         metrics = {name: value for of_set in self._measured for name, value in of_set.items()}
         self._measured = []
-        objective = float(self.compute_objective(metrics))
+        objective = numbers_of(self.compute_objective(metrics), self._directions)
         self.objectives[state.global_step] = objective
-        self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
+        if self._directions > 1:
+            return
+        self.trial.report(objective[0], state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
         if state.steps_passed < state.max_steps and self.trial.should_prune():
             raise import_optuna().TrialPruned
 
 
-RunTrial = Callable[[Any, dict[str, Any], threading.Event], float]
+RunTrial = Callable[[Any, dict[str, Any], threading.Event], Objectives]
 """(trial, hyperparameters, event that stops the trial) -> objective."""
 
 
@@ -87,6 +105,7 @@ class Search:
         n_jobs: trials at a time, among which the threads in use are divided (-1: one a thread).
         timeout: seconds after which no trial begins (None: no limit).
         prepare: called once, before the first trial, by one process at a time.
+        catch: errors that fail their trial alone, beside those that hyperparameters can cause.
         progress: shows the trials.
 
     Raises:
@@ -103,6 +122,7 @@ class Search:
         n_jobs: int,
         timeout: float | None,
         prepare: Callable[[], None],
+        catch: type[Exception] | Iterable[type[Exception]],
         progress: Progress,
     ) -> None:
         threads = get_num_threads()
@@ -110,13 +130,14 @@ class Search:
         self._n_trials = _at_least_one("n_trials", n_trials)
         self._n_jobs = threads if n_jobs == -1 else _at_least_one("n_jobs", n_jobs)
         self._threads_per_trial = max(1, threads // self._n_jobs)
+        self._failures: tuple[type[Exception], ...] = (*_FAILURES, *_exceptions(catch))
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}; expected seconds above 0, or None for no end")
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._progress, self._shown = progress, threading.Lock()
         self._stop = threading.Event()
 
-    def run(self) -> BestRun:
+    def run(self) -> BestRun | list[BestRun]:
         """Run trials until the study is complete, wait for those of other processes, and return the best run.
 
         Ctrl-C, or an error that hyperparameters do not cause, queues the running trials again and ends the search.
@@ -184,15 +205,18 @@ class Search:
         self._study.end_trial(trial.number, state, objective)
         self._show(trial.number)
 
-    def _outcome(self, trial: Any, hyperparameters: dict[str, Any]) -> tuple[str, float | None]:
+    def _outcome(self, trial: Any, hyperparameters: dict[str, Any]) -> tuple[str, Objectives | None]:
         """Run the trial; return Optuna's name of its final state, and its objective if it is complete."""
         try:
             objective = self._run_trial(trial, hyperparameters, self._stop)
-            if not math.isfinite(objective):
-                raise FloatingPointError(f"the objective is {objective}; expected a finite number")
+            if not all(map(math.isfinite, objective)):
+                shown = ", ".join(map(str, objective))
+                raise FloatingPointError(f"the objective is {shown}; expected finite numbers")
         except import_optuna().TrialPruned:
             return "PRUNED", None
-        except _FAILURES as error:
+        except TrialStoppedError:
+            raise  # the end of the search, whatever `catch` names
+        except self._failures as error:
             _note_error(trial, error)
             return "FAIL", None
         return "COMPLETE", objective
@@ -200,7 +224,8 @@ class Search:
     def _show(self, number: int) -> None:
         with self._shown:
             trial = self._study.trials()[number]
-            ended = f"{trial.value:.4g}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
+            complete = trial.state.name == "COMPLETE"
+            ended = ", ".join(f"{value:.4g}" for value in trial.values) if complete else trial.state.name.lower()
             given = [f"{name} {value:.4g}" for name, value in trial.params.items() if isinstance(value, int | float)]
             why = trial.user_attrs.get("error")
             self._progress.write(f"trial {number}: {ended} ({', '.join(given)}){f': {why}' if why else ''}")
@@ -209,6 +234,14 @@ class Search:
 
 def _note_error(trial: Any, error: BaseException) -> None:
     trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+
+
+def _exceptions(catch: Any) -> tuple[type[Exception], ...]:
+    """Return `catch` as Optuna takes it: a class of exceptions, or several. Raises `TypeError` for anything else."""
+    kinds = (catch,) if isinstance(catch, type) else tuple(catch) if isinstance(catch, Iterable) else (catch,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise TypeError(f"catch is {catch!r}; expected a class of exceptions, such as RuntimeError, or a tuple of some")
+    return kinds
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -7,13 +7,15 @@ process ends or is killed; the next process that asks for a trial finds those of
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import os
 import re
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
+from .journal import check_journal
 
 JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")
@@ -30,18 +33,26 @@ PRUNERS = ("median", "hyperband", "none")
 DIRECTIONS = ("minimize", "maximize")
 # A trial that kills its process (for want of memory, say) is not begun for ever.
 MAX_ATTEMPTS = 3
+# The attributes of a study, of its trials and of a trial's worker that are written and read here.
+_KINDS_OF_STUDY = {"about": dict, "args": dict, "workers": int}
+_KINDS_OF_TRIAL = {"worker": dict, "attempt": int, "retry_of": int, "hyperparameters": dict, "error": str}
+_KINDS_OF_WORKER = {"host": str, "lock": str}
 
 
 class BestRun(NamedTuple):
-    """The result of a search: the best trial's number, its objective and its hyperparameters."""
+    """The result of a search: the best trial's number, its objective and its hyperparameters.
+
+    The objective is a list of numbers where a search has several directions.
+    """
 
     run_id: str
-    objective: float
+    objective: float | list[float]
     hyperparameters: dict[str, Any]
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows."""
-        caption = f"best of the search: trial {self.run_id}, objective {shown(self.objective)}"
+        objective = self.objective if isinstance(self.objective, list) else [self.objective]
+        caption = f"best of the search: trial {self.run_id}, objective {', '.join(map(shown, objective))}"
         return html_table(caption, self.hyperparameters.items())
 
 
@@ -83,11 +94,18 @@ def open_journal(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         ImportError: optuna is not installed.
+        ValueError: the file is damaged or was edited; it names the line.
     """
     journal = import_optuna().storages.journal
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return journal.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=JournalLock(path)))
+    lock = JournalLock(path)
+    lock.acquire()  # it also cuts off an incomplete last line
+    try:
+        check_journal(path)
+    finally:
+        lock.release()
+    return journal.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=lock))
 
 
 def _open_url(optuna: Any, url: str) -> Any:
@@ -124,11 +142,12 @@ class SharedStudy:
         name: of the study, created if missing.
         storage: None for `study.journal` in `args.output_dir`, the path of another journal, a URL for Optuna, or a
             storage object of Optuna's.
-        direction: one of `DIRECTIONS`.
+        directions: each one of `DIRECTIONS`, one for each number of a trial's objective.
         sampler: a sampler of Optuna's or one of `SAMPLERS` (None: "tpe").
         pruner: a pruner of Optuna's or one of `PRUNERS` (None: "median").
         seed: of the sampler. The k-th process that works on a study, counted from 0, draws with `seed + k`, so that
             none repeats the draws of another.
+        load_if_exists: whether to go on with a study of that name.
         about: what must stay the same in a study, such as the hash of its rows, by name.
         args: the arguments that all trials have in common.
 
@@ -142,63 +161,88 @@ class SharedStudy:
         name: str,
         storage: Any,
         *,
-        direction: str,
+        directions: Sequence[Any],
         sampler: Any,
         pruner: Any,
         seed: int,
+        load_if_exists: bool,
         about: dict[str, str],
         args: TrainingArguments,
     ) -> None:
         optuna = import_optuna()
-        sampler, pruner = SAMPLERS[0] if sampler is None else sampler, PRUNERS[0] if pruner is None else pruner
-        _check_choice("direction", direction, DIRECTIONS)
+        directions = [_choice("direction", direction, DIRECTIONS) for direction in directions]
         if not isinstance(sampler, optuna.samplers.BaseSampler):
-            _check_choice("sampler", sampler, SAMPLERS)
+            sampler = _choice("sampler", SAMPLERS[0] if sampler is None else sampler, SAMPLERS)
         if not isinstance(pruner, optuna.pruners.BasePruner):
-            _check_choice("pruner", pruner, PRUNERS)
-        journal = Path(args.output_dir, JOURNAL_FILE)
+            default = PRUNERS[0] if len(directions) == 1 else "none"
+            pruner = _choice("pruner", default if pruner is None else pruner, PRUNERS)
+        if len(directions) > 1 and pruner != "none" and not isinstance(pruner, optuna.pruners.NopPruner):
+            raise ValueError(
+                f"pruner is {pruner!r} and direction {directions}; expected 'none': Optuna prunes trials of one "
+                "direction alone"
+            )
+        journal, self._where = Path(args.output_dir, JOURNAL_FILE), ""
         if storage is None or isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage):
             journal = journal if storage is None else Path(storage)
-            storage = open_journal(journal)
+            storage, self._where = open_journal(journal), f" in {journal}"
         elif isinstance(storage, str):
             storage = _open_url(optuna, storage)
         self._directory = journal.with_name(f"{journal.name}.workers")
         self._directory.mkdir(parents=True, exist_ok=True)
         self._worker: dict[str, str] = {}
         with self._claiming():
-            self.study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                direction=direction,
-                pruner=_pruner(optuna, pruner),
-                load_if_exists=True,
-            )
-            self._check_same(direction, about, args)
+            try:
+                self.study = optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    directions=directions,
+                    pruner=_pruner(optuna, pruner),
+                    load_if_exists=load_if_exists,
+                )
+            except optuna.exceptions.DuplicatedStudyError as error:
+                raise ValueError(
+                    f"load_if_exists is False and there is a study {name!r} already; choose another study_name"
+                ) from error
+            self._check_same(directions, about, args)
             workers = self.study.user_attrs.get("workers", 0)
             self.study.set_user_attr("workers", workers + 1)
         self.study.sampler = _sampler(optuna, sampler, seed + workers)
 
-    def _check_same(self, direction: str, about: dict[str, str], args: TrainingArguments) -> None:
+    def _check_same(self, directions: list[str], about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
         if "about" not in study.user_attrs:
             study.set_user_attr("args", args.to_dict())
             study.set_user_attr("about", about)
         found = study.user_attrs
+        self._check_kinds(f"the study {study.study_name!r}", found, _KINDS_OF_STUDY)
+        for trial in self.trials():
+            self._check_kinds(f"trial {trial.number}", trial.user_attrs, _KINDS_OF_TRIAL)
+            self._check_kinds(f"the worker of trial {trial.number}", _worker_of(trial), _KINDS_OF_WORKER)
         for what, value in about.items():
-            if found["about"][what] != value:
+            if found["about"].get(what) != value:
                 raise ValueError(f"the study {study.study_name!r} is about other {what}; choose another study_name")
-        if study.direction.name.lower() != direction:
+        theirs = [direction.name.lower() for direction in study.directions]
+        if theirs != directions:
             raise ValueError(
-                f"the study {study.study_name!r} is to {study.direction.name.lower()} and direction is {direction!r}; "
-                "choose another study_name"
+                f"the study {study.study_name!r} is to {' and '.join(theirs)} and direction is "
+                f"{' and '.join(map(repr, directions))}; choose another study_name"
             )
-        differences = changed_arguments(found["args"], args)
+        differences = changed_arguments(found.get("args", {}), args)
         changed = [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences.items()]
         if changed:
             warnings.warn(
                 f"the study {study.study_name!r} goes on with other arguments than it began with: {'; '.join(changed)}",
                 stacklevel=4,
             )
+
+    def _check_kinds(self, whose: str, attributes: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+        """Raise `ValueError` for an attribute that was edited to another kind than this program writes."""
+        for name, kind in kinds.items():
+            if name in attributes and not isinstance(attributes[name], kind):
+                raise ValueError(
+                    f"{whose}{self._where} has {name} {attributes[name]!r}; expected a {kind.__name__}: the study was "
+                    "edited; choose another study_name"
+                )
 
     @contextmanager
     def as_worker(self) -> Iterator[None]:
@@ -254,8 +298,8 @@ class SharedStudy:
         """Return the number of trials that were scored on the evaluation rows: the complete and the pruned ones."""
         return sum(1 for trial in self.trials() if trial.state.name in ("COMPLETE", "PRUNED"))
 
-    def end_trial(self, number: int, state: str, objective: float | None = None) -> None:
-        """End a running trial in one of Optuna's states; COMPLETE needs its objective."""
+    def end_trial(self, number: int, state: str, objective: Sequence[float] | None = None) -> None:
+        """End a running trial in one of Optuna's states; COMPLETE needs the numbers of its objective."""
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
 
     def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
@@ -282,7 +326,7 @@ class SharedStudy:
         for trial in self.trials():
             worker = _worker_of(trial)
             # A trial begins and gets its worker under the lock held here: one without a worker is of a dead process.
-            alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker["lock"])))
+            alive = worker and (not self._is_on_this_host(worker) or is_locked(Path(worker.get("lock", ""))))
             if trial.state.name != "RUNNING" or alive:
                 continue
             attempt = trial.user_attrs.get("attempt", 1)
@@ -294,16 +338,33 @@ class SharedStudy:
                     f"trial {trial.number} has ended its process {attempt} times; it is given up", stacklevel=2
                 )
 
-    def best_run(self) -> BestRun:
-        """Return the best of the complete trials. Raises `RuntimeError` when there is none."""
+    def best_run(self) -> BestRun | list[BestRun]:
+        """Return the best of the complete trials; with several directions all those that no other beats in all of them.
+
+        Raises:
+            RuntimeError: there is none.
+        """
         trials = self.trials()
         if not any(trial.state.name == "COMPLETE" for trial in trials):
             errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
             why = "all were pruned or interrupted" if trials else "none was begun before the timeout"
             why = f"the last error was: {errors[-1]}" if errors else why
             raise RuntimeError(f"none of {len(trials)} trials of the study {self.study.study_name!r} finished; {why}")
+        if len(self.study.directions) > 1:
+            return [_best_run(trial, list(trial.values)) for trial in self.study.best_trials]
         best = self.study.best_trial
-        return BestRun(str(best.number), float(best.value), best.user_attrs.get("hyperparameters", best.params))
+        return _best_run(best, float(best.value))
+
+
+def _best_run(trial: Any, objective: float | list[float]) -> BestRun:
+    return BestRun(str(trial.number), objective, trial.user_attrs.get("hyperparameters", trial.params))
+
+
+def outcomes(trials: Iterable[Any]) -> dict[str, int]:
+    """Return how many trials ended in each of Optuna's states; those queued again are interrupted, not failed."""
+    trials = list(trials)
+    again = _queued_again(trials)
+    return dict(Counter("interrupted" if trial.number in again else trial.state.name.lower() for trial in trials))
 
 
 def _queued_again(trials: list[Any]) -> set[int]:
@@ -316,10 +377,13 @@ def _worker_of(trial: Any) -> dict[str, str]:
     return worker
 
 
-def _check_choice(name: str, chosen: object, choices: tuple[str, ...]) -> None:
+def _choice(name: str, chosen: Any, choices: tuple[str, ...]) -> str:
+    """Return one of the choices; an enum stands for its value. Raises `ValueError` for another one."""
+    chosen = chosen.value if isinstance(chosen, enum.Enum) else chosen
     if chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
         raise ValueError(f"{name} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+    return str(chosen)
 
 
 def _sampler(optuna: Any, sampler: Any, seed: int) -> Any:

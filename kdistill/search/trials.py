@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
 from ..train.state import TrainerState
-from .search import Objective, Search, TrialCallback
+from .search import Objective, Objectives, Search, TrialCallback, numbers_of
 from .space import hyperparameter_space
 from .study import BestRun, SharedStudy
 
@@ -70,7 +70,7 @@ class HyperparameterSearch:
         hp_space: Any,
         compute_objective: Objective | None,
         n_trials: int,
-        direction: str | None,
+        direction: str | Sequence[str] | None,
         hp_name: Callable[[Any], str] | None,
         storage: Any,
         study_name: str,
@@ -79,6 +79,8 @@ class HyperparameterSearch:
         sampler: Any,
         timeout: float | None,
         seed: int | None,
+        catch: type[Exception] | Iterable[type[Exception]],
+        load_if_exists: bool,
     ) -> None:
         args = recipe.args
         if recipe.eval_dataset is None:
@@ -95,18 +97,31 @@ class HyperparameterSearch:
             "models": repr(recipe.model),
             "objectives": args.metric_for_best_model if compute_objective is None else "compute_objective",
         }
+        if isinstance(direction, list | tuple) and len(direction) == 1:
+            (direction,) = direction
+        several = isinstance(direction, list | tuple)
+        if several and not direction:
+            raise ValueError(f"direction is {direction!r}; expected 'minimize', 'maximize', or a list of them")
+        if several and compute_objective is None:
+            raise ValueError(
+                f"direction is {direction!r} and compute_objective is None; expected a function that returns a number "
+                "for each direction"
+            )
         if compute_objective is None:
             direction = direction or ("maximize" if args.greater_is_better else "minimize")
             compute_objective = partial(best_metric, args=args)
         self._compute_objective = compute_objective
-        float(compute_objective(measure()))  # if it cannot, it shows here
+        directions = list(direction) if isinstance(direction, list | tuple) else [direction or "minimize"]
+        self._directions = len(directions)
+        numbers_of(compute_objective(measure()), self._directions)  # if it cannot, it shows here
         self._study = SharedStudy(
             study_name,
             storage,
-            direction=direction or "minimize",
+            directions=directions,
             sampler=sampler,
             pruner=pruner,
             seed=args.seed if seed is None else seed,
+            load_if_exists=load_if_exists,
             about=about,
             args=args,
         )
@@ -119,21 +134,26 @@ class HyperparameterSearch:
             n_jobs=n_jobs,
             timeout=timeout,
             prepare=lambda: recipe.prepare(self._dataset),
+            catch=catch,
             progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
         )
 
-    def run(self) -> BestRun:
-        """Work until the study is complete; return the best trial. `search_trials` becomes how many were scored."""
+    def run(self) -> BestRun | list[BestRun]:
+        """Work until the study is complete; return the best trial, or trials.
+
+        `search_trials` becomes how many were scored.
+        """
         try:
             return self._search.run()
         finally:
             # What is trained from now on is chosen by these rows.
             self._recipe.args.search_trials = self._study.num_scored() or None
 
-    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> float:
+    def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> Objectives:
         """Train as `train` does, without files; return the objective of the weights that `train` would keep."""
         recipe = self._recipe_of(trial, hyperparameters)
-        callback = TrialCallback(trial, self._compute_objective, stop, sets=len(evaluation_sets(recipe.eval_dataset)))
+        sets = len(evaluation_sets(recipe.eval_dataset))
+        callback = TrialCallback(trial, self._compute_objective, stop, sets=sets, directions=self._directions)
         callbacks = self._callbacks.copied()
         callbacks.pop(ProgressCallback)
         callbacks.add(callback)

@@ -268,6 +268,30 @@ _TRAINER_ARGUMENTS = {
 }
 
 
+# Arguments of Optuna's create_study and Study.optimize that a search here lacks -> what to do instead.
+_SEARCH_ARGUMENTS = {
+    "directions": "give the list as direction",
+    "callbacks": "the callbacks of the trainer see every trial; the study is trainer.study",
+    "show_progress_bar": "the trials are shown unless the training argument disable_tqdm is True",
+    "resources_per_trial": "n_jobs trials share the threads (it is of another backend)",
+}
+
+
+def check_search_arguments(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise `TypeError` for keyword arguments that a search does not have, with the alternative or the nearest name.
+
+    Args:
+        given: the unexpected arguments. `gc_after_trial` is accepted: memory is always freed after a trial.
+        known: names of the arguments that the search has.
+    """
+    for name in given:
+        if name in _SEARCH_ARGUMENTS:
+            raise TypeError(f"hyperparameter_search does not take {name}: {_SEARCH_ARGUMENTS[name]}")
+        if name != "gc_after_trial":
+            named = [each for each in known if each not in ("self", "others")]
+            raise TypeError(f"hyperparameter_search has no argument {name!r}{did_you_mean_argument(name, named)}")
+
+
 def check_trainer_arguments(given: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise `TypeError` for keyword arguments that a `Trainer` does not have, with the alternative or the nearest name.
 

@@ -106,7 +106,8 @@ def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[
 
 def test_options_are_the_arguments_with_their_defaults() -> None:
     parameters = inspect.signature(Trainer.hyperparameter_search).parameters
-    of_python = {"self", "compute_objective", "backend", "hp_name", "seed"}  # functions, and what --seed says
+    of_python = {"self", "compute_objective", "backend", "hp_name", "seed"}  # functions, and what --seed sets
+    of_python |= {"catch", "load_if_exists", "others"}
     assert set(SEARCH_OPTIONS) == set(parameters) - of_python
     options = parse(["search", *INPUTS])
     for name, option in SEARCH_OPTIONS.items():
@@ -157,4 +158,4 @@ def test_ctrl_c_and_sigterm_keep_the_trials(
         "kdistill: interrupted; the trials that ended are kept. To go on, repeat the command\n"
     )
     status, output, _ = run(capsys, "--n-trials", "4", "--json")
-    assert (status, json.loads(output)["trials"]) == (0, {"complete": 4, "fail": 1})
+    assert (status, json.loads(output)["trials"]) == (0, {"complete": 4, "interrupted": 1})

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+import kdistill as kd
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.schedules import SCHEDULES, get_scheduler
 from kdistill.train.state import TrainerState
@@ -148,3 +149,26 @@ def test_enums_of_transformers_stand_for_their_values(enum: str) -> None:
         setattr(args, argument, value)
         assert getattr(args, argument) == value.value
         assert type(getattr(args, argument)) is str
+
+
+def test_the_parser_of_transformers_takes_our_arguments() -> None:
+    parser = transformers.HfArgumentParser(DistillationTrainingArguments)
+    (args,) = parser.parse_args_into_dataclasses([])
+    assert args == DistillationTrainingArguments()
+    words = ["--output_dir", "o", "--logging_steps", "5", "--no_teacher_cache", "--load_best_model_at_end", "False"]
+    words += ["--lr_scheduler_type", "cosine", "--lr_scheduler_kwargs", '{"num_cycles": 1}', "--learning-rate", "1e-3"]
+    (args,) = parser.parse_args_into_dataclasses(words)
+    ours = kd.HfArgumentParser(DistillationTrainingArguments).parse_args_into_dataclasses(words)
+    assert (args,) == ours
+    assert (args.logging_strategy, args.teacher_cache, args.lr_scheduler_kwargs) == ("steps", False, {"num_cycles": 1})
+    assert parser.parse_dict({"seed": 3}) == (DistillationTrainingArguments(seed=3),)
+    assert "--metric_for_best_model" in parser.format_help()
+
+
+def test_objects_of_transformers_are_refused_in_a_sentence() -> None:
+    model = kd.BertForSequenceClassification(kd.BertConfig(vocab_size=9, hidden_size=8, num_attention_heads=1))
+    with pytest.raises(TypeError, match=r"args is of type transformers.TrainingArguments; expected kdistill's"):
+        kd.Trainer(model, transformers.TrainingArguments("out", use_cpu=True))
+    with pytest.raises(TypeError, match=r"TensorBoardCallback of transformers.*report_to='tensorboard'"):
+        kd.Trainer(model, callbacks=[transformers.integrations.TensorBoardCallback])
+    kd.Trainer(model, callbacks=[transformers.PrinterCallback, transformers.EarlyStoppingCallback(2)])

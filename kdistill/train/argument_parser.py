@@ -1,0 +1,126 @@
+"""`HfArgumentParser`, as transformers has it: a command line, a JSON file or a dict to instances of dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import os
+import types
+import typing
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fields import did_you_mean_argument
+
+_TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
+
+
+class HfArgumentParser(ArgumentParser):
+    """A parser of scripts that were written for transformers: each field of the dataclasses is an option.
+
+    Fields may be str, int, float, bool, a list of these, an enum or a Literal, or one of these or None. A field without
+    a default is required. That of transformers takes the argument classes of kdistill, too.
+
+    Args:
+        dataclass_types: one dataclass, or several, such as (ModelArguments, TrainingArguments).
+        kwargs: those of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, dataclass_types: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        several = isinstance(dataclass_types, Iterable)
+        self.dataclass_types: list[Any] = list(dataclass_types) if several else [dataclass_types]
+        for kind in self.dataclass_types:
+            hints = typing.get_type_hints(kind)
+            for field in dataclasses.fields(kind):
+                if field.init:
+                    self._add_field(field, hints[field.name])
+
+    def _add_field(self, field: dataclasses.Field[Any], hint: Any) -> None:
+        names = dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}"])
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        keywords: dict[str, Any] = {"help": str(field.metadata.get("help", "")).replace("%", "%%")}
+        keywords |= {"default": default} if has_default else {"required": True}
+        kind = _without_none(hint)
+        if kind is bool:
+            keywords.setdefault("default", False)
+            keywords.pop("required", None)
+            self.add_argument(*names, type=_as_bool, nargs="?", const=True, **keywords)
+            if default is True:
+                negative = dict.fromkeys(f"--no{name[1:] if '-' in name[2:] else '_' + name[2:]}" for name in names)
+                self.add_argument(*negative, action="store_false", dest=field.name)
+        elif typing.get_origin(kind) is list:
+            self.add_argument(*names, type=typing.get_args(kind)[0], nargs="+", **keywords)
+        elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+            values = [member.value for member in kind]
+            self.add_argument(*names, type=type(values[0]), choices=values, **keywords)
+        elif typing.get_origin(kind) is typing.Literal:
+            values = list(typing.get_args(kind))
+            self.add_argument(*names, type=type(values[0]), choices=values, **keywords)
+        else:
+            self.add_argument(*names, type=kind, **keywords)
+
+    def parse_args_into_dataclasses(
+        self, args: Sequence[str] | None = None, return_remaining_strings: bool = False
+    ) -> tuple[Any, ...]:
+        """Parse words (default: those of the process) to an instance of each dataclass.
+
+        Args:
+            args: the words.
+            return_remaining_strings: whether to return a list of the words that are no option, last.
+
+        Returns:
+            The instances in the order of the classes; then, if options were added to the parser, their namespace.
+        """
+        namespace, remaining = self.parse_known_args(args)
+        if remaining and not return_remaining_strings:
+            known = [name for action in self._actions for name in action.option_strings]
+            self.error(f"there is no option {remaining[0]}{did_you_mean_argument(remaining[0], known)}")
+        given = vars(namespace)
+        made: list[Any] = []
+        for kind in self.dataclass_types:
+            names = [field.name for field in dataclasses.fields(kind) if field.init]
+            made.append(kind(**{name: given.pop(name) for name in names}))
+        made += [namespace] if given else []
+        return (*made, remaining) if return_remaining_strings else tuple(made)
+
+    def parse_dict(self, args: Mapping[str, Any], allow_extra_keys: bool = False) -> tuple[Any, ...]:
+        """Return an instance of each dataclass from a dict. Raises `ValueError` for a key that no class has."""
+        names = {
+            kind: [field.name for field in dataclasses.fields(kind) if field.init] for kind in self.dataclass_types
+        }
+        known = [name for of_kind in names.values() for name in of_kind]
+        unknown = next((name for name in args if name not in known), None)
+        if unknown is not None and not allow_extra_keys:
+            raise ValueError(f"there is no argument {unknown!r}{did_you_mean_argument(unknown, known)}")
+        return tuple(kind(**{name: args[name] for name in of_kind if name in args}) for kind, of_kind in names.items())
+
+    def parse_json_file(self, json_file: str | os.PathLike[str], allow_extra_keys: bool = False) -> tuple[Any, ...]:
+        """Return an instance of each dataclass from a JSON file with one object, as `parse_dict` does."""
+        try:
+            content = json.loads(Path(json_file).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{json_file} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{json_file} holds a {type(content).__name__}; expected an object of arguments")
+        return self.parse_dict(content, allow_extra_keys=allow_extra_keys)
+
+
+def _without_none(hint: Any) -> Any:
+    """Return the type of a hint such as `int | None`; text, where text is one of several."""
+    if not isinstance(hint, types.UnionType) and typing.get_origin(hint) is not typing.Union:
+        return hint
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return str if str in kinds else kinds[0]
+
+
+def _as_bool(word: str) -> bool:
+    if word.lower() in _TRUE + _FALSE:
+        return word.lower() in _TRUE
+    raise ArgumentTypeError(f"{word!r} is neither true nor false")
