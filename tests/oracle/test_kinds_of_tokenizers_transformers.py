@@ -1,0 +1,51 @@
+"""Tokenizers of every kind are the same tokenizer in transformers before and after they are saved here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.kinds_of_tokenizers import KINDS, TEXTS, write_kind
+
+from kdistill.text.tokenizer import AutoTokenizer
+
+transformers = pytest.importorskip("transformers")
+
+
+def rows_of(backend: Any) -> list[tuple[Any, ...]]:
+    """Return ids, types, tokens and offsets of texts and pairs, from the package tokenizers itself."""
+    rows = [*TEXTS, *zip(TEXTS, reversed(TEXTS), strict=True)]
+    return [(row.ids, row.type_ids, row.tokens, row.offsets) for row in backend.encode_batch(rows)]
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_is_the_same_tokenizer(kind: str, with_config: bool, tmp_path: Path) -> None:
+    backend = write_kind(kind, tmp_path / "before")
+    ours = AutoTokenizer.from_pretrained(tmp_path / "before")
+    ours.save_pretrained(tmp_path / "after")
+    if with_config:
+        shutil.copy(tmp_path / "before" / "config.json", tmp_path / "after")
+    again = AutoTokenizer.from_pretrained(tmp_path / "after")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "after")
+    expected = rows_of(backend)
+    assert rows_of(ours._backend) == expected
+    assert rows_of(again._backend) == expected
+    assert rows_of(theirs.backend_tokenizer) == expected
+    assert ours.content_hash == again.content_hash
+    for arguments in ({}, {"truncation": True, "max_length": 8, "padding": True}):
+        expected_call = theirs(TEXTS, TEXTS[::-1], **arguments)
+        for found in (ours, again):
+            assert dict(found(TEXTS, TEXTS[::-1], **arguments)) == dict(expected_call)
+    assert {n: str(t) for n, t in theirs.special_tokens_map.items()} == again.special_tokens_map
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_transformers_reads_is_what_is_read_here(kind: str, tmp_path: Path) -> None:
+    write_kind(kind, tmp_path)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert rows_of(ours._backend) == rows_of(theirs.backend_tokenizer)
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert rows_of(AutoTokenizer.from_pretrained(tmp_path / "theirs")._backend) == rows_of(theirs.backend_tokenizer)
