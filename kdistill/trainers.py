@@ -28,7 +28,7 @@ from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
-from .text.tokenizer import BertTokenizer, check_tokenizer
+from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
@@ -116,6 +116,7 @@ class Trainer:
         check_collator(data_collator)
         tokenizer = tokenizer if processing_class is None else processing_class
         check_tokenizer("processing_class", tokenizer)
+        check_embeddings(tokenizer, model.config.vocab_size)
 
         def encoded(source: Any) -> Dataset | None:
             return None if source is None else encode_for(model.config, source, tokenizer, args)

@@ -633,6 +633,16 @@ def check_tokenizer(name: str, value: Any) -> None:
     )
 
 
+def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
+    """Raise `ValueError` when tokens were added to a tokenizer and the model of `vocab_size` has no rows for them."""
+    if tokenizer is not None and tokenizer.vocab_size <= vocab_size < len(tokenizer):
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, {len(tokenizer) - tokenizer.vocab_size} of them added, and "
+            f"the model embeddings for {vocab_size}; expected one for each: call "
+            "model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
 def _lowers_case(backend: Tokenizer) -> bool:
     return backend.normalizer is not None and backend.normalizer.normalize_str("A").strip() == "a"
 

@@ -18,7 +18,7 @@ from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.registry import label_reader, task_for
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
@@ -48,9 +48,11 @@ def encode_for(
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and `args.max_length` allow.
 
-    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
-    model has no place for, which names the row.
+    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
+    the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
     """
+    check_tokenizer("processing_class", tokenizer)
+    check_embeddings(tokenizer, config.vocab_size)
     limits = [config.max_position_embeddings, args.max_length, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         dataset = as_dataset(

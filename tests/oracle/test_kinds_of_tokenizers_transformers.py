@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.kinds_of_tokenizers import KINDS, TEXTS, write_kind
+from support.paths import INPUTS
 
 from kdistill.text.tokenizer import AutoTokenizer
 
@@ -49,3 +51,15 @@ def test_what_transformers_reads_is_what_is_read_here(kind: str, tmp_path: Path)
     assert rows_of(ours._backend) == rows_of(theirs.backend_tokenizer)
     theirs.save_pretrained(tmp_path / "theirs")
     assert rows_of(AutoTokenizer.from_pretrained(tmp_path / "theirs")._backend) == rows_of(theirs.backend_tokenizer)
+
+
+INPUT_CASES = json.loads((INPUTS / "tokenizers" / "expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", [name for name, expected in INPUT_CASES.items() if "calls" in expected])
+def test_the_right_values_of_the_small_inputs_are_those_of_transformers(name: str) -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(INPUTS / "tokenizers" / name)
+    for call in INPUT_CASES[name]["calls"]:
+        assert theirs(call["text"], **call["options"])["input_ids"] == call["input_ids"]
+    for attribute, value in INPUT_CASES[name].get("attributes", {}).items():
+        assert getattr(theirs, attribute) == value
