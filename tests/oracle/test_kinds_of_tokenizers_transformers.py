@@ -63,3 +63,22 @@ def test_the_right_values_of_the_small_inputs_are_those_of_transformers(name: st
         assert theirs(call["text"], **call["options"])["input_ids"] == call["input_ids"]
     for attribute, value in INPUT_CASES[name].get("attributes", {}).items():
         assert getattr(theirs, attribute) == value
+
+
+@pytest.mark.parametrize("kind", ["bert", "XLM-R", "RoBERTa"])
+def test_tokens_are_added_as_in_transformers(kind: str, tmp_path: Path) -> None:
+    write_kind(kind, tmp_path)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    for tokenizer in (theirs, ours):
+        assert tokenizer.add_tokens(["[WORLD]", "covid", "great"]) in (2, 3)
+        assert tokenizer.add_special_tokens({"additional_special_tokens": ["<e1>", "<e2>"]}) == 2
+        assert tokenizer.add_special_tokens({"pad_token": "<filler>"}) == 1
+    texts = [*TEXTS, "<e1> Covid </e1> <e2>great", "[world]"]
+    assert len(ours) == len(theirs)
+    assert dict(ours(texts, padding=True)) == dict(theirs(texts, padding=True))
+    rows = ours(texts)["input_ids"]
+    assert ours.batch_decode(rows, skip_special_tokens=True) == theirs.batch_decode(rows, skip_special_tokens=True)
+    ours.save_pretrained(tmp_path / "after")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "after")
+    assert dict(again(texts, padding=True)) == dict(theirs(texts, padding=True))
+    assert sorted(map(str, again.all_special_tokens)) == sorted(ours.all_special_tokens)

@@ -15,7 +15,6 @@ from tokenizers import (
     normalizers,
     pre_tokenizers,
     processors,
-    trainers,
 )
 
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -38,19 +37,44 @@ TEXTS = [
 ]  # fmt: skip
 
 
+def words_of_corpus() -> list[str]:
+    """Return the words and marks of the corpus, and their forms in lower case without accents, in a fixed order."""
+    split = pre_tokenizers.BertPreTokenizer()
+    words = [word for text in CORPUS for word, _ in split.pre_tokenize_str(text)]
+    lowered = [
+        word for text in CORPUS for word, _ in split.pre_tokenize_str(normalizers.BertNormalizer().normalize_str(text))
+    ]
+    return list(dict.fromkeys(words + lowered))
+
+
 def wordpiece(**settings: object) -> Tokenizer:
     """Return a WordPiece tokenizer as BERT's, its normalizer with `settings`."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = words_of_corpus()
+    letters = sorted(set("".join(words)))
+    pieces = [f"##{letter}" for letter in letters]
+    tokens = dict.fromkeys([*BERT_TOKENS, *words, *letters, *pieces, "##s", "##film"])
+    backend = Tokenizer(models.WordPiece({token: index for index, token in enumerate(tokens)}, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(**settings)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
-    train(backend, trainers.WordPieceTrainer(vocab_size=260, special_tokens=BERT_TOKENS, show_progress=False))
     backend.post_processor = template()
+    backend.add_special_tokens(BERT_TOKENS)
     return backend
 
 
-def train(backend: Tokenizer, trainer: trainers.Trainer) -> None:
-    backend.train_from_iterator(CORPUS, trainer)
+def merges_of(words: list[list[str]]) -> list[tuple[str, str]]:
+    """Return merges that join the symbols of each word from left to right."""
+    merges = [("".join(word[:end]), word[end]) for word in words for end in range(1, len(word))]
+    return list(dict.fromkeys(merges))
+
+
+def bpe(special_tokens: list[str], symbols: list[str], words: list[list[str]], **settings: object) -> Tokenizer:
+    """Return a BPE tokenizer that knows `words`, each a list of symbols."""
+    merges = merges_of(words)
+    tokens = dict.fromkeys([*special_tokens, *symbols, *("".join(pair) for pair in merges)])
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges, **settings))
+    backend.add_special_tokens(special_tokens)
+    return backend
 
 
 def template(single: str = "[CLS] $A [SEP]", pair: str = "[CLS] $A [SEP] $B:1 [SEP]:1") -> processors.PostProcessor:
@@ -74,31 +98,27 @@ def with_parts(**parts: object) -> Tokenizer:
 
 def unigram(pre_tokenizer: pre_tokenizers.PreTokenizer, *more: normalizers.Normalizer) -> Tokenizer:
     """Return a tokenizer as XLM-R has it."""
-    backend = Tokenizer(models.Unigram())
+    words = words_of_corpus()
+    pieces = dict.fromkeys([*(f"\u2581{word}" for word in words), *words, "\u2581", *sorted(set("".join(words)))])
+    scores = [(token, 0.0) for token in ROBERTA_TOKENS]
+    scores += [(piece, -2.0 - 0.01 * index) for index, piece in enumerate(pieces)]
+    backend = Tokenizer(models.Unigram(scores, unk_id=3))
     backend.normalizer = normalizers.Sequence([normalizers.NFKC(), *more])
     backend.pre_tokenizer = pre_tokenizer
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=ROBERTA_TOKENS, unk_token="<unk>", show_progress=False
-    )
-    train(backend, trainer)
     backend.decoder = decoders.Metaspace()
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
+    backend.add_special_tokens(ROBERTA_TOKENS)
     return backend
 
 
 def byte_level_bpe() -> Tokenizer:
     """Return a tokenizer as RoBERTa has it."""
-    backend = Tokenizer(models.BPE(unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=ROBERTA_TOKENS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    train(backend, trainer)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = [list(word) for text in CORPUS for word, _ in split.pre_tokenize_str(text)]
+    backend = bpe(ROBERTA_TOKENS, sorted(pre_tokenizers.ByteLevel.alphabet()), words[::2], unk_token="<unk>")
+    backend.pre_tokenizer = split
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
@@ -106,24 +126,25 @@ def byte_level_bpe() -> Tokenizer:
 
 
 def word_bpe() -> Tokenizer:
-    backend = Tokenizer(models.BPE(unk_token="[UNK]", end_of_word_suffix="</w>"))
+    """Return a BPE tokenizer whose words end in a mark."""
+    words = [[*word[:-1], f"{word[-1]}</w>"] for word in words_of_corpus()]
+    symbols = sorted({symbol for word in words for symbol in (*word, word[-1].removesuffix("</w>"))})
+    backend = bpe(BERT_TOKENS, symbols, words[::2], unk_token="[UNK]", end_of_word_suffix="</w>")
     backend.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=200, special_tokens=BERT_TOKENS, end_of_word_suffix="</w>", show_progress=False
-    )
-    train(backend, trainer)
     backend.post_processor = template()
     return backend
 
 
 def word_level() -> Tokenizer:
-    backend = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    """Return a tokenizer of whole words."""
+    tokens = {token: index for index, token in enumerate([*BERT_TOKENS, *words_of_corpus()])}
+    backend = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
     )
-    train(backend, trainers.WordLevelTrainer(special_tokens=BERT_TOKENS, show_progress=False))
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    backend.add_special_tokens(BERT_TOKENS)
     return backend
 
 

@@ -88,7 +88,7 @@ def test_pairs_of_two_long_texts_keep_the_odd_token_of_the_longer_one(
     source = random.Random(f"{kind} {side}")
     # The package tokenizers takes time by the product of the lengths of a pair that is not shortened.
     parts = 10 if kind in NOT_SHORTENED else 40
-    rows = [(text_of(source, source.randint(1, parts)), text_of(source, source.randint(1, parts))) for _ in range(30)]
+    rows = [(text_of(source, source.randint(1, parts)), text_of(source, source.randint(1, parts))) for _ in range(20)]
     rows += [(first, first) for first, _ in rows[:5]] + [(first, first + " a") for first, _ in rows[:5]]
     for limit in (12, 13):
         expected = [expected_row(backend, row, limit, side) for row in rows]
