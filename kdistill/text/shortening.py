@@ -70,9 +70,11 @@ class Shortener:
                 part = text
                 break
             reach *= 4
-        if self._long_word is not None and len(part) > tokens * CHARACTERS_OF_A_TOKEN:
-            part = self._long_word.sub(r"\1", part)
-        return part
+        return self.with_short_words(part) if len(part) > tokens * CHARACTERS_OF_A_TOKEN else part
+
+    def with_short_words(self, text: str) -> str:
+        """Return a text of the same tokens, in which words that are unknown for their length are just long enough."""
+        return text if self._long_word is None else self._long_word.sub(r"\1", text)
 
     def cut_pair(self, first: str, second: str, tokens: int, strategy: str) -> tuple[str, str]:
         """Return parts of a pair that are truncated to the same `tokens` tokens in all, or the pair itself."""
@@ -84,7 +86,7 @@ class Shortener:
         if (short_first, short_second) == (first, second) or not self._has_parts:
             return first, second
         # longest_first gives the odd token to the longer text, so the longer must stay the longer.
-        if self._is_longer(first, second):
+        if self._is_longer(self.with_short_words(first), self.with_short_words(second)):
             return self.cut(first, max(tokens, self._count(short_second) + 1)), short_second
         return short_first, self.cut(second, max(tokens, self._count(short_first)))
 

@@ -343,9 +343,12 @@ class BertTokenizer:
         for block in blocks_of(self._shortened(row, max_length, strategy) for row in inputs):
             whole = inputs[len(rows) : len(rows) + len(block)]
             found = self._encode_block(block, whole, max_length, strategy, add_special_tokens)
-            for index, (cut, text) in enumerate(zip(block, whole, strict=True)):
-                if cut != text and len(found[index].ids) != max_length:
-                    found[index] = self._encode_block([text], [text], max_length, strategy, add_special_tokens)[0]
+            for index, (cut, row) in enumerate(zip(block, whole, strict=True)):
+                if cut != row and len(found[index].ids) != max_length:
+                    all_of_it = self._with_short_words(row)
+                    if cut != all_of_it:
+                        block = [all_of_it]
+                        found[index] = self._encode_block(block, block, max_length, strategy, add_special_tokens)[0]
             rows += found
         return rows
 
@@ -388,6 +391,16 @@ class BertTokenizer:
         return (
             shortener.cut(row, max_length) if isinstance(row, str) else shortener.cut_pair(*row, max_length, strategy)
         )
+
+    def _with_short_words(self, row: Input) -> Input:
+        shorten = self._shortener().with_short_words
+        return shorten(row) if isinstance(row, str) else (shorten(row[0]), shorten(row[1]))
+
+    def _shortener(self) -> Shortener:
+        from_end = self.truncation_side == "left"
+        if from_end not in self._shorteners:
+            self._shorteners[from_end] = Shortener(self._backend, self._count, from_end)
+        return self._shorteners[from_end]
 
     def _count(self, text: str) -> int:
         return len(self._encode_block([text], [text], None, "longest_first", False)[0].ids)

@@ -126,7 +126,7 @@ def test_blocks_are_bounded_by_rows_and_by_characters() -> None:
     assert [len(block) for block in blocks_of([quarter * 9, "a", ("a", quarter * 9)])] == [1, 1, 1]
 
 
-def test_a_long_document_takes_no_memory_beyond_what_is_kept(tmp_path: Path) -> None:
+def test_a_long_document_takes_no_memory_beyond_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_kind("bert", tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     document = "a great film, isn't it " * 100_000
@@ -139,7 +139,14 @@ def test_a_long_document_takes_no_memory_beyond_what_is_kept(tmp_path: Path) -> 
     assert len(tokenizer(document, truncation=True, max_length=128)["input_ids"]) == 128
     word = "a" * 500_000
     assert len(tokenizer._shortened(word, 128, "longest_first")) == 101
+    read = []
+    encode_block = tokenizer._encode_block
+    monkeypatch.setattr(
+        tokenizer, "_encode_block", lambda block, *rest: read.extend(block) or encode_block(block, *rest)
+    )
     assert tokenizer(word, truncation=True, max_length=128)["input_ids"] == [2, 1, 3]
+    assert tokenizer(word, "film " * 10_000, truncation=True, max_length=128)["input_ids"][:3] == [2, 1, 3]
+    assert max(len(text) for row in read for text in ([row] if isinstance(row, str) else row)) < 1 << 17
 
 
 def test_ctrl_c_is_answered_between_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
