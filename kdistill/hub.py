@@ -31,8 +31,11 @@ def resolve(
 ) -> Path:
     """Return the directory of a model's files: a local one, else one in the hub's cache, else a download.
 
+    A `Path` is never looked up on the hub: "out/checkpoint-4" would be a hub id too, and the paths that kdistill makes
+    must not become somebody's model when they are gone.
+
     Args:
-        path_or_id: a directory, or a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
+        path_or_id: a directory, or, as text, a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
         needed: groups of file names. One file of each group must exist; from the hub the first one available is
             downloaded. A name that ends in `.index.json` stands for itself and the shards it lists.
         optional: names of files that are downloaded too when the hub has them.
@@ -43,8 +46,10 @@ def resolve(
         FileNotFoundError: neither a directory nor a reachable repository or revision of this name exists, or a needed
             file is missing there.
         NotADirectoryError: `path_or_id` is a file.
+        TypeError, ValueError: see `check_token`.
         ImportError: the files must be downloaded and huggingface_hub is not installed.
     """
+    check_token(token)
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
         _check_complete(directory, needed)
@@ -52,6 +57,8 @@ def resolve(
     name = os.fspath(path_or_id)
     if directory.exists():
         raise NotADirectoryError(f"{name!r} is a file; expected a model directory or a hub id")
+    if not isinstance(path_or_id, str):
+        raise FileNotFoundError(f"there is no directory {name!r} (a hub id is given as a text, not as a path)")
     if not _HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
     cached = _cached_snapshot(name, revision or "main")
@@ -136,7 +143,7 @@ def check_upload(repo_id: str, token: str | None) -> None:
     Raises:
         ImportError: huggingface_hub is not installed.
         PermissionError: no token is set.
-        ValueError: `repo_id` cannot be the name of a repository.
+        ValueError: `repo_id` cannot be the name of a repository, or `token` no token.
     """
     _hub_api(token)
     from huggingface_hub import get_token, utils
@@ -148,8 +155,23 @@ def check_upload(repo_id: str, token: str | None) -> None:
         )
 
 
+def check_token(token: object) -> None:
+    """Raise TypeError or ValueError, which do not show it, for a token that cannot be one.
+
+    An HTTP client would show it in its error about the header that cannot be sent.
+    """
+    if token is not None and not isinstance(token, str | bool):
+        raise TypeError(f"the hub's token is a {type(token).__name__}; expected a str, True, False or None")
+    if isinstance(token, str) and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError(
+            "the hub's token has a character that no token has, such as a space or a line end; expected it as "
+            "huggingface.co/settings/tokens shows it"
+        )
+
+
 def _hub_api(token: str | None) -> tuple[Any, type[Exception]]:
     """Return huggingface_hub's API and the base class of its HTTP client's errors."""
+    check_token(token)
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
@@ -221,6 +243,8 @@ def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
+    if ".." in Path(revision).parts or Path(revision).is_absolute():
+        return None  # no revision, but a way out of the cache
     ref = repository / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = repository / "snapshots" / commit

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from ..train.arguments import TrainingArguments
+from ..train.arguments import secret_arguments
 from ..train.fields import did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS
 from .config_file import read_config_file
@@ -110,7 +109,7 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
     """Return a command that repeats this one: all options given, except secret ones and those for one call alone."""
     words = ["kdistill", options.command]
-    secret = [field.name for field in fields(TrainingArguments) if field.metadata["secret"]]
+    secret = secret_arguments()
     for action in dict.fromkeys(known.values()):
         value = getattr(options, action.dest, action.default)
         if value == action.default or action.dest in (*_NOT_REPEATED, *secret):

@@ -20,20 +20,23 @@ from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..distill import cache as teacher_cache
+from ..distill.teachers import read_as_teacher
 from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
 from ..search.study import import_optuna
-from ..system.files import atomic_path, atomic_write, read_json_object
+from ..system.files import atomic_path, atomic_write
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
-from ..train.evaluate import encode_for, name_of
+from ..train.evaluate import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
+from ..train.state import read_figures
+from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .options import SEARCH_OPTIONS
@@ -52,10 +55,11 @@ def finetune(options: Namespace) -> Figures:
     args = read_arguments(TrainingArguments, options)
     _check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
+    config = BertConfig.from_pretrained(options.model)
     labels = labels_to_learn(
-        BertConfig.from_pretrained(options.model),
+        config,
         _task(options),
-        lambda: read_rows(options.train, **_columns(options)),
+        lambda: read_rows(options.train, **_columns(options), trained_on=trained_on(config)),
         replace=options.ignore_mismatched_sizes,
     )
     model = load_model(
@@ -115,6 +119,7 @@ def _distillation_trainer(
     shape = shape_of(options.student)
     if shape is None:
         student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
+        student.config = read_as_teacher(student.config, teacher.config)
         train = _dataset(options.train, tokenizer, student.config, args, options)
     else:
         config = teacher.config.replace(**shape, **_dropout(options))
@@ -214,7 +219,9 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
-    return cls(**given)
+    args = cls(**given)
+    warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
+    return args
 
 
 def _cache_figures() -> Figures:
@@ -308,4 +315,5 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
-    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded
+    failed = {"failed": trainer.failed} if trainer.failed else {}
+    return read_figures(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded | failed

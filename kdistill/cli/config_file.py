@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.fields import did_you_mean_argument
+from ..train.arguments import DistillationTrainingArguments, secret_arguments
+from ..train.fields import argument_types, did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
@@ -15,7 +17,8 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     """Return the content of the file as words of a command line.
 
     The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
-    `resume = true`. Names of transformers are understood as in `TrainingArguments`.
+    `resume = true`; an argument that is a mapping is a table. Names of transformers are understood as in
+    `TrainingArguments`.
 
     Args:
         path: the TOML file.
@@ -43,7 +46,8 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
             raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
-            raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected {expected}")
+            found = "a secret" if translated[0] in secret_arguments() else _as_toml(value)
+            raise TypeError(f"{path}: {key} is {found}; expected {expected}")
         words.append(_word(path, key, f"--{translated[0].replace('_', '-')}", translated[1]))
     return words
 
@@ -53,8 +57,12 @@ def _word(path: str, key: str, option: str, value: Any) -> str:
         return option if value else f"--no-{option[2:]}"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
+    kind, _ = argument_types(DistillationTrainingArguments).get(option[2:].replace("-", "_"), (str, False))
+    if isinstance(value, dict) and kind is dict:
+        value = json.dumps(value)
     if not isinstance(value, str | int | float):
-        raise TypeError(f"{path}: {key} is {_as_toml(value)}; expected a string, a number or a list of strings")
+        found = "a secret" if option[2:].replace("-", "_") in secret_arguments() else _as_toml(value)
+        raise TypeError(f"{path}: {key} is {found}; expected a string, a number or a list of strings")
     return f"{option}={value}"
 
 

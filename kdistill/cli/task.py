@@ -106,7 +106,9 @@ def compute_metrics_of(
                 known = ", ".join(("loss", *task.metrics))
                 raise ValueError(f"metric_for_best_model is {best!r}; expected for {task.name} one of {known}")
             names.append(best)
-    return choose_metrics(*dict.fromkeys(names), problem_type=task.name) if names else None
+    if not names:
+        return None
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name, threshold=config.trained_with.threshold)
 
 
 def _unnamed(count: int) -> dict[int, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -27,6 +29,17 @@ TEXT_COLUMNS = (TEXT_COLUMN, "text")
 LABEL_COLUMNS = ("label", "labels", "gold_label", "is_duplicate", "Quality")
 
 
+class Columns(NamedTuple):
+    """Names of the columns that hold texts, second texts and labels; None for those that are not there."""
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+
+
+NO_COLUMNS = Columns()
+
+
 @dataclass(frozen=True)
 class Rows:
     """Texts with their pairs (or None) and labels (or None), and the table they came from.
@@ -34,6 +47,7 @@ class Rows:
     Attributes:
         labels: as the source holds them, see `labels_of`.
         class_names: names that the source itself has for the labels 0, 1, ..., or none.
+        columns: where all of that was found.
     """
 
     texts: list[str]
@@ -41,6 +55,7 @@ class Rows:
     labels: list[Any] | None
     table: Table
     class_names: Sequence[str] = ()
+    columns: Columns = NO_COLUMNS
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -66,6 +81,7 @@ def read_rows(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    trained_on: Columns = NO_COLUMNS,
 ) -> Rows:
     """Read texts, pairs and labels of a source.
 
@@ -77,6 +93,8 @@ def read_rows(
         text_column: the column of texts.
         text_pair_column: the column of second texts.
         label_column: one column, or several, see `labels_of`.
+        trained_on: the columns that the model was trained on. They go before the convention where the source has them
+            and no argument names others; a warning says where it has not.
 
     Raises:
         ValueError: a column is missing (the message lists those there are), the source is empty, or a row is ragged
@@ -84,18 +102,29 @@ def read_rows(
         TypeError: a text is not a string.
     """
     return rows_of(
-        read_table(source), text_column=text_column, text_pair_column=text_pair_column, label_column=label_column
+        read_table(source),
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        trained_on=trained_on,
     )
 
 
-def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | None, label_column: str | None) -> Rows:
+def rows_of(
+    table: Table,
+    *,
+    text_column: str | None,
+    text_pair_column: str | None,
+    label_column: str | None,
+    trained_on: Columns = NO_COLUMNS,
+) -> Rows:
     """Return the rows of a table; arguments and errors as in `read_rows`."""
     _check_column("text_column", text_column, table)
     _check_column("text_pair_column", text_pair_column, table)
+    label_column = label_column or label_column_of(table, trained_on.label)
     labels, class_names = labels_of(table, label_column)
     if text_column is None and text_pair_column is None:
-        pair = next((pair for pair in TEXT_PAIR_COLUMNS if set(pair) <= set(table.columns)), (None, None))
-        text_column, text_pair_column = pair
+        text_column, text_pair_column = _text_columns(table, trained_on)
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
     if text_column is None:
         raise ValueError(
@@ -112,6 +141,40 @@ def rows_of(table: Table, *, text_column: str | None, text_pair_column: str | No
         labels=labels,
         table=table,
         class_names=class_names,
+        columns=Columns(text_column, text_pair_column, label_column),
+    )
+
+
+def _text_columns(table: Table, trained_on: Columns) -> tuple[str | None, str | None]:
+    """Return the columns of the texts and of their pairs: those of the training, else a pair by convention, or none."""
+    theirs = [name for name in trained_on[:2] if name is not None]
+    if theirs and set(theirs) <= set(table.columns):
+        return trained_on.text, trained_on.text_pair
+    single = next((name for name in TEXT_COLUMNS if name in table.columns), None)
+    found = next((pair for pair in TEXT_PAIR_COLUMNS if set(pair) <= set(table.columns)), (single, None))
+    conventional = {*TEXT_COLUMNS, *chain.from_iterable(TEXT_PAIR_COLUMNS)}
+    same_kind = (trained_on.text_pair is None) == (found[1] is None)
+    if theirs and found != (None, None) and not (same_kind and conventional.issuperset(theirs)):
+        _warn_of_other_columns(table, theirs, [name for name in found if name is not None])
+    return found
+
+
+def label_column_of(table: Table, trained_on: str | None) -> str | None:
+    """Return the column of the labels: that of the training, else the first by convention, or None."""
+    if trained_on is not None:
+        names = [trained_on] if trained_on in table.columns else [name.strip() for name in trained_on.split(",")]
+        if set(names) <= set(table.columns):
+            return trained_on
+    found = next((name for name in LABEL_COLUMNS if name in table.columns), None)
+    if trained_on is not None and found is not None and trained_on not in LABEL_COLUMNS:
+        _warn_of_other_columns(table, [trained_on], [found])
+    return found
+
+
+def _warn_of_other_columns(table: Table, theirs: Sequence[str], found: Sequence[str]) -> None:
+    warnings.warn(
+        f"the model was trained on the column {listing(theirs)}, which {table.source} lacks; {listing(found)} is read",
+        stacklevel=4,
     )
 
 
@@ -130,10 +193,10 @@ def labels_of(table: Table, label_column: str | None) -> tuple[list[Any] | None,
         ValueError: a column is missing, or one of several holds anything but 0 and 1.
     """
     if label_column is None:
-        label_column = next((name for name in LABEL_COLUMNS if name in table.columns), None)
-        if label_column is None:
-            return None, ()
-    elif label_column not in table.columns and "," in label_column:
+        label_column = label_column_of(table, None)
+    if label_column is None:
+        return None, ()
+    if label_column not in table.columns and "," in label_column:
         columns = [name.strip() for name in label_column.split(",")]
         for name in columns:
             _check_column("label_column", name, table)

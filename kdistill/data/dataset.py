@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,27 @@ from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
 from ..text.blocks import NotTextError
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from .batch import Batch, pack, without_padding
-from .columns import Rows, labels_of, rows_of
+from .columns import NO_COLUMNS, Columns, Rows, label_column_of, labels_of, rows_of
 from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
 
 OnProgress = Callable[[int, int], None]
 """Called with (rows done, rows in all), first with 0 done."""
+
+
+class Reading(NamedTuple):
+    """How rows of text became a data set.
+
+    Attributes:
+        columns: where texts, pairs and labels were found.
+        max_length: tokens that rows were cut to; None: any length.
+        cut: how many rows were longer.
+    """
+
+    columns: Columns
+    max_length: int | None
+    cut: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +50,7 @@ class Dataset:
         labels: as a `LabelReader` makes them, an entry for each row: ids int64 (rows,), numbers float32 (rows,) or
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
         lengths: int64 (rows,), tokens of each row.
+        reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
     """
 
     ids: NDArray[np.int32]
@@ -43,6 +58,7 @@ class Dataset:
     starts: NDArray[np.int64]
     labels: NDArray[Any]
     lengths: NDArray[np.int64] = field(init=False)
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -98,7 +114,7 @@ def encode(
         rows: texts, pairs and labels.
         tokenizer: the model's.
         max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give
-            the model's positions). Cutting is silent, as with `truncation=True` in transformers.
+            the model's positions). `Dataset.reading` counts them.
         id2label: the model's label map, which checks ids and translates names.
         read_labels: makes the array of labels, see `tasks.registry.label_reader`.
         progress: called after each block.
@@ -112,6 +128,7 @@ def encode(
     has_types = "token_type_ids" in tokenizer.model_input_names  # a model in transformers gets zeros without them
     inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
+    cut = 0
     for first in range(0, len(inputs), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(inputs))
@@ -121,6 +138,7 @@ def encode(
             raise ValueError(f"{rows.table.where(first + error.row)}: the text {error.reason}") from error
         ids = [row.ids for row in encoded]
         types = (row.type_ids if has_types else [0] * len(row.ids) for row in encoded)
+        cut += sum(row.is_cut for row in encoded)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         tokens = int(lengths.sum())
         blocks.append(
@@ -134,7 +152,8 @@ def encode(
         progress(len(inputs), len(inputs))
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
-    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels)
+    reading = Reading(rows.columns, limit, cut)
+    return Dataset(np.concatenate(ids_of), np.concatenate(types_of), starts, labels, reading)
 
 
 def as_dataset(
@@ -148,6 +167,7 @@ def as_dataset(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    trained_on: Columns = NO_COLUMNS,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise whatever a trainer is given as a data set.
@@ -163,6 +183,7 @@ def as_dataset(
         text_column: as in `columns.read_rows`.
         text_pair_column: as in `columns.read_rows`.
         label_column: as in `columns.read_rows`.
+        trained_on: as in `columns.read_rows`.
         progress: as in `encode`.
 
     Raises:
@@ -173,8 +194,15 @@ def as_dataset(
         return source
     table = read_table(source)
     if "input_ids" in table.columns:
+        label_column = label_column or label_column_of(table, trained_on.label)
         return _from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
-    rows = rows_of(table, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
+    rows = rows_of(
+        table,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        trained_on=trained_on,
+    )
     check_tokenizer("processing_class", tokenizer)
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")

@@ -19,7 +19,7 @@ from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.plan import RowIndices
-from .teachers import Teacher
+from .teachers import Teacher, read_as_teacher
 
 
 class Distillation:
@@ -39,14 +39,18 @@ class Distillation:
         self.teacher_logits: Logits = np.zeros((0, teacher.model.config.num_labels), np.float32)
 
     def adapt(self, config: BertConfig) -> BertConfig:
-        """Return the student's config with the teacher's problem type, where it states none itself.
+        """Return the student's config, which states as the teacher's does what it leaves open.
+
+        That is the problem type, and how rows are read, see `read_as_teacher`.
 
         Raises:
-            ValueError: it states another one.
+            ValueError: it states another problem type.
         """
-        theirs, ours = self.teacher.model.config.problem_type, config.problem_type
+        teacher = self.teacher.model.config
+        theirs, ours = teacher.problem_type, config.problem_type
         if theirs not in (None, ours) and ours is not None:
             raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
+        config = read_as_teacher(config, teacher)
         return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
 
     def rows_to_learn_from(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed
 from ..models.model import Model
+from ..models.trained_with import TrainedWith
+from ..system.kinds import check_kind
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
-from ..train.recipe import check_no_path
 from .cache import teacher_logits
 
 
@@ -25,7 +27,9 @@ class Teacher:
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
-        check_no_path("teacher_model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        check_kind(
+            "teacher_model", model, Model, "a model of kdistill: BertForSequenceClassification.from_pretrained(...)"
+        )
         self.model = model
         self.name = "the teacher" if name is None else name
         self.accuracy: float | None = None
@@ -79,6 +83,24 @@ class Teacher:
         _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
         _check_label_maps(self.model.config, student.config)
         self.model.freeze()
+
+
+def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
+    """Return the student's config, which takes from the teacher's how rows are read where it holds nothing about it.
+
+    A threshold belongs to the probabilities of one model and is not taken. Where both hold something and differ, the
+    student's counts and a warning says so.
+    """
+    ours, theirs = student.trained_with.given(), teacher.trained_with.given()
+    theirs.pop("threshold", None)
+    for name in ours.keys() & theirs.keys():
+        if ours[name] != theirs[name]:
+            warnings.warn(
+                f"the student was trained with {name} {ours[name]!r} and the teacher with {theirs[name]!r}; the "
+                "student's is used unless an argument names another",
+                stacklevel=4,
+            )
+    return student.with_trained(TrainedWith(**(theirs | ours)))
 
 
 def _check_vocabularies(

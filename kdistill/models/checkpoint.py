@@ -39,12 +39,14 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         ignored: names in the file that a classifier does not use, such as the heads `cls.*`.
         missing: canonical names of the classifier and the pooler that the file lacks.
         mismatched: canonical name -> shape in the file, of the tensors that `ignore_mismatched_sizes` left out.
+        left_out: names in the file of the tensors of `unread_layers`.
     """
 
     tensors: Mapping[str, StoredTensor]
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
     mismatched: Mapping[str, tuple[int, ...]]
+    left_out: tuple[str, ...]
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name].read()
@@ -65,6 +67,7 @@ def read_weights(
     shapes: Mapping[str, tuple[int, ...]],
     architecture: Architecture,
     *,
+    unread_layers: range = range(0),
     ignore_mismatched_sizes: bool = False,
 ) -> Weights:
     """Find and check the weights in `directory` for a model with these parameters.
@@ -76,6 +79,7 @@ def read_weights(
         directory: where the files are.
         shapes: canonical name -> shape of each parameter.
         architecture: the model's.
+        unread_layers: the layers of the file that the model is to do without.
         ignore_mismatched_sizes: leave out tensors of another shape instead of raising.
 
     Raises:
@@ -101,8 +105,10 @@ def read_weights(
     for name, tensor in found.items():
         if not tensor.is_float:
             raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
-    prefix, layers = architecture.prefix, architecture.stored_prefixes("layer.")
-    extra_layers = [name for name in ignored if (prefix + name.removeprefix(prefix)).startswith(layers)]
+    of_layers = {name: layer for name in ignored if (layer := _layer_of(name, architecture)) is not None}
+    unread = {*map(str, unread_layers)}
+    left_out = [name for name, layer in of_layers.items() if layer in unread]
+    extra_layers = [name for name in of_layers if name not in left_out]
     if extra_layers:
         raise ValueError(
             f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
@@ -116,7 +122,8 @@ def read_weights(
             + (f"; it has names such as {ignored[0]!r}" if ignored else "")
         )
     fitting = {name: tensor for name, tensor in found.items() if name not in mismatched}
-    return Weights(fitting, tuple(ignored), tuple(missing), mismatched)
+    useless = tuple(name for name in ignored if name not in of_layers)
+    return Weights(fitting, useless, tuple(missing), mismatched, tuple(left_out))
 
 
 def write_weights(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[np.float32]]) -> None:
@@ -160,6 +167,13 @@ def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]], prefix: str) ->
         if name.endswith(old):
             name = name.removesuffix(old) + new
     return next((candidate for candidate in (name, prefix + name) if candidate in shapes), None)
+
+
+def _layer_of(name: str, architecture: Architecture) -> str | None:
+    """Return the number of the layer that a tensor in a file belongs to, as it is written; None outside layers."""
+    name = architecture.prefix + name.removeprefix(architecture.prefix)
+    beginning = next((each for each in architecture.stored_prefixes("layer.") if name.startswith(each)), None)
+    return None if beginning is None else name.removeprefix(beginning).partition(".")[0]
 
 
 def _why_mismatched(

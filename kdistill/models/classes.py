@@ -107,6 +107,6 @@ class AutoModelForSequenceClassification:
     from_pretrained = BertForSequenceClassification.from_pretrained
 
     @staticmethod
-    def from_config(config: BertConfig, seed: int = 0) -> BertForSequenceClassification:
+    def from_config(config: BertConfig, seed: int | None = None) -> BertForSequenceClassification:
         """Return a model of this shape with new weights, drawn from `seed`."""
         return BertForSequenceClassification(config, seed=seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import operator
 import os
@@ -13,15 +12,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from .. import _core
 from ..hub import resolve
 from ..losses.problem_types import PROBLEM_TYPES
-from ..system.files import atomic_write, read_json_object
+from ..system.files import json_text, read_json_object, write_text
 from ..system.names import did_you_mean
+from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 _SHAPE_BEGINS = re.compile(r"L\d+-")
-HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""The fields that shape the weights, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # Settings of transformers that have only one value here.
@@ -84,7 +94,7 @@ class BertConfig:
             if name not in names:
                 raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
-        values |= {"id2label": labels, "label2id": _invert(labels), "extra": dict(values.get("extra") or {})}
+        values |= {"id2label": labels, "label2id": _invert(labels), "extra": checked_record(values.get("extra") or {})}
         for name in names:
             self._set(name, values[name] if name in values else getattr(type(self), name))
         self._check()
@@ -93,6 +103,15 @@ class BertConfig:
     def num_labels(self) -> int:
         """The number of classes."""
         return len(self.id2label)
+
+    @property
+    def trained_with(self) -> TrainedWith:
+        """How the rows were read that the model was trained on: what config.json holds under "kdistill"."""
+        return TrainedWith.of(self.extra)
+
+    def with_trained(self, trained_with: TrainedWith) -> Self:
+        """Return a copy with another `trained_with`."""
+        return self.replace(extra=trained_with.within(self.extra))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -171,9 +190,9 @@ class BertConfig:
         return f"BertConfig({', '.join(changed)})"
 
     def _check(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                     "max_position_embeddings", "type_vocab_size"):  # fmt: skip
-            self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
+        for name in SIZES:
+            most = _core.MAX_LAYERS if name == "num_hidden_layers" else _MAX_SIZE
+            self._set(name, _integer(name, getattr(self, name), 1, most))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
@@ -191,8 +210,8 @@ class BertConfig:
             raise ValueError(f"initializer_range is {self.initializer_range}; expected a standard deviation >= 0")
         if self.layer_norm_eps <= 0:
             raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}; expected a number > 0")
-        if self.hidden_act not in HIDDEN_ACTIVATIONS:
-            raise ValueError(f"hidden_act is {self.hidden_act!r}; expected one of {', '.join(HIDDEN_ACTIVATIONS)}")
+        if self.hidden_act not in _core.ACTIVATIONS:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; expected one of {', '.join(_core.ACTIVATIONS)}")
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(
                 f"problem_type is {self.problem_type!r}; expected None or one of {', '.join(PROBLEM_TYPES)}"
@@ -285,8 +304,7 @@ _DEFAULT = BertConfig()
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a config.json into `directory`, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    atomic_write(directory / CONFIG_FILE, text.encode())
+    write_text(directory / CONFIG_FILE, json_text(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def shape_of(name: str) -> dict[str, int] | None:

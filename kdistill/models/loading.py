@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from .architecture import Architecture
 from .checkpoint import read_weights
-from .config import BertConfig
+from .config import SIZES, BertConfig
 from .initialization import random_tensor
 from .parameters import Flat, TensorViews
 
 logger = logging.getLogger(__name__)
+
+
+def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Collection[str]) -> None:
+    """Raise ValueError for a changed size that makes other weights of a checkpoint, other than fewer layers.
+
+    Args:
+        stored: the configuration that the checkpoint was written with.
+        config: the same with the changes.
+        changes: names of the arguments that were changed.
+    """
+    for name in SIZES:
+        found, asked = getattr(stored, name), getattr(config, name)
+        if name not in changes or found == asked or (name == "num_hidden_layers" and asked < found):
+            continue
+        remedy = {
+            "num_hidden_layers": f"expected at most {found}: there are no weights for more layers",
+            "vocab_size": "leave it out, and call resize_token_embeddings afterwards",
+        }.get(name, "leave it out")
+        raise ValueError(f"{name} is {asked}; the checkpoint's weights were made with {found}: {remedy}")
 
 
 def load_parameters(
@@ -24,6 +44,7 @@ def load_parameters(
     config: BertConfig,
     seed: int,
     *,
+    stored_layers: int,
     ignore_mismatched_sizes: bool,
 ) -> None:
     """Fill `views` from a directory's weights, and at random what these lack, each with a warning.
@@ -34,13 +55,23 @@ def load_parameters(
         architecture: the model's.
         config: likewise.
         seed: of the tensors that are initialised.
+        stored_layers: of which `config` has these or the first.
         ignore_mismatched_sizes: also initialise what the files have in another shape.
 
     Raises:
         ValueError: the files do not hold these tensors, or hold values that are not finite; names file and tensor.
     """
     shapes = {tensor.name: tensor.shape for tensor in views.layout}
-    weights = read_weights(directory, shapes, architecture, ignore_mismatched_sizes=ignore_mismatched_sizes)
+    unread = range(config.num_hidden_layers, stored_layers)
+    weights = read_weights(
+        directory, shapes, architecture, unread_layers=unread, ignore_mismatched_sizes=ignore_mismatched_sizes
+    )
+    if unread:
+        warnings.warn(
+            f"{directory} has {stored_layers} layers and num_hidden_layers is {config.num_hidden_layers}: "
+            f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are left unread",
+            stacklevel=3,
+        )
     if weights.ignored:
         logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
     if weights.missing:

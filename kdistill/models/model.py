@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,12 +19,13 @@ from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..system.memory import workspace
 from ..system.notebook import folded, html_table
-from ..system.threads import aligned_zeros, get_num_threads
+from ..system.seeds import chosen_seed
+from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, write_config
 from .initialization import random_tensor, teacher_tensors
-from .loading import load_parameters
+from .loading import check_sizes_of_weights, load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 
 _HASHED_FLOATS = 1 << 22  # in one go
@@ -44,7 +46,7 @@ class Model:
     Args:
         config: the model's shape and constants.
         seed: of the initial weights, N(0, initializer_range) with zero biases and unit LayerNorms; also the
-            default of `dropout_seed`.
+            default of `dropout_seed` (default: that of `set_seed`, or 0).
 
     Attributes:
         architecture: the encoder's names in checkpoints and configurations; stated by the class.
@@ -59,7 +61,8 @@ class Model:
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
 
-    def __init__(self, config: BertConfig, seed: int = 0) -> None:
+    def __init__(self, config: BertConfig, seed: int | None = None) -> None:
+        seed = chosen_seed(seed)
         self._allocate(config, seed)
         generator = np.random.Generator(np.random.Philox(seed))
         views = TensorViews(self._parameters, self.layout)
@@ -80,7 +83,8 @@ class Model:
         self.tokens_in_step = 0
         self._parameters = aligned_zeros(size)
         self._gradients: NDArray[np.float32] | None = None
-        self._handed_out = False
+        self._handed_out = False  # somebody may write through a view: weights are packed before each pass
+        self._lent = False  # the same, or somebody was given the flat array
         self._hash: str | None = None
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
@@ -101,9 +105,10 @@ class Model:
         hidden_dropout_prob: float | None = None,
         attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
         token: str | bool | None = None,
         revision: str | None = None,
+        **changes: Any,
     ) -> Self:
         """Load a checkpoint: a local directory first, then the hub's cache, then the hub.
 
@@ -118,19 +123,24 @@ class Model:
             attention_probs_dropout_prob: likewise, of attention.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, with a warning, instead of raising.
-            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning (default: that of
+                `set_seed`, or 0).
             token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
             revision: a branch, tag or commit on the hub (default: main).
+            changes: other arguments of the configuration that replace values of config.json. With fewer
+                `num_hidden_layers` the first layers are loaded, and a warning names what is left unread. Other sizes
+                are those of the weights.
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
-            ValueError: the files do not hold a model of the shape in config.json; names file and tensor.
+            ValueError: the files do not hold a model of the shape in config.json; names file and tensor. Or `changes`
+                would read the weights as those of another shape.
+            TypeError: `changes` has what is no argument of the configuration.
         """
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, token=token, revision=revision)
-        if config is None:
-            config = BertConfig.from_pretrained(directory)
-        changes = {
+        stored = BertConfig.from_pretrained(directory) if config is None else config
+        named = {
             "num_labels": num_labels,
             "id2label": id2label,
             "label2id": label2id,
@@ -138,12 +148,17 @@ class Model:
             "hidden_dropout_prob": hidden_dropout_prob,
             "attention_probs_dropout_prob": attention_probs_dropout_prob,
         }
-        config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+        changes |= {name: value for name, value in named.items() if value is not None}
+        config = stored.replace(**changes)
+        check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
+        seed = chosen_seed(seed)
         model._allocate(config, seed)
         views = TensorViews(model._parameters, model.layout)
         load_parameters(
-            views, directory, cls.architecture, config, seed, ignore_mismatched_sizes=ignore_mismatched_sizes
+            *(views, directory, cls.architecture, config, seed),
+            stored_layers=stored.num_hidden_layers,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
         return model
 
@@ -154,7 +169,7 @@ class Model:
         config: BertConfig,
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> Self:
         """Make a student that starts from its teacher.
 
@@ -173,7 +188,8 @@ class Model:
         Raises:
             ValueError: the shapes do not allow it; names the field or layer.
         """
-        student = cls(config, seed=seed)
+        trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
+        student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
         with student.writing() as flat:
@@ -181,6 +197,20 @@ class Model:
             for name, value in tensors.items():
                 views[name][:] = value
         return student
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""
+        flat = self.flat_parameters
+        return {**self.__dict__, "_parameters": flat, "core": None, "_gradients": None, "_pending": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pickled model again, in memory of its own, frozen if it was."""
+        self._allocate(state["config"], state["dropout_seed"])
+        self._parameters[:] = state["_parameters"]
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent", "frozen")
+        self.__dict__.update({name: value for name, value in state.items() if name not in own})
+        if state["frozen"]:
+            self.freeze()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
@@ -261,7 +291,7 @@ class Model:
         if self.frozen:
             return self.flat_parameters
         self._apply_pending_updates()
-        self._handed_out = True
+        self._handed_out = self._lent = True
         return self._parameters
 
     @property
@@ -274,14 +304,14 @@ class Model:
     def flat_parameters(self) -> NDArray[np.float32]:
         """All parameters as one read-only array; `load_flat` writes it."""
         self._apply_pending_updates()
-        return _read_only(self._parameters)
+        return read_only(self._parameters)
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
         """All gradients as one read-only array, in the layout of `flat_parameters`."""
         self.trainable_core()
         assert self._gradients is not None
-        return _read_only(self._gradients)
+        return read_only(self._gradients)
 
     @property
     def num_flat(self) -> int:
@@ -294,6 +324,7 @@ class Model:
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
         self._apply_pending_updates()
+        self._lent = True
         try:
             yield self._parameters
         finally:
@@ -317,9 +348,19 @@ class Model:
         self.tokens_in_step = 0
 
     def freeze(self) -> Self:
-        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model."""
+        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model.
+
+        Nobody can write the parameters any more: where views of them were given away, those keep the old memory and
+        the model goes on with a copy.
+        """
         if not self.frozen:
             self._apply_pending_updates()
+            if self._lent:
+                copy = aligned_zeros(self.num_flat)
+                copy[:] = self._parameters
+                self._parameters = copy
+            self._handed_out = self._lent = False
+            lock(self._parameters)
             self.frozen = True
             self._pending = None
             self._gradients = None
@@ -370,7 +411,7 @@ class Model:
         if train:
             self.trainable_core()
         if self._pending is not None:
-            self.core.check(ids, types, starts)
+            ids, types, starts = self.core.check(ids, types, starts)  # copies: the rows that catch up are those read
             self._pending.catch_up(ids)
         if self._handed_out:
             self.core.touch()
@@ -435,9 +476,3 @@ class Model:
             header=("tensor", "shape", "parameters"),
         )
         return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
-
-
-def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = array.view()
-    view.flags.writeable = False
-    return view

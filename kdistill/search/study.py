@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import socket
 import warnings
@@ -17,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..system.files import file_lock, is_locked
+from ..system.files import close_lockable, file_lock, is_locked, open_lockable
 from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
@@ -57,21 +58,21 @@ class JournalLock:
 
     def acquire(self) -> bool:
         """Take the lock, waiting for its holder."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_lockable(self._path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 os.ftruncate(descriptor, self._path.read_bytes().rfind(b"\n") + 1)
         except BaseException:
-            os.close(descriptor)
+            close_lockable(descriptor)
             raise
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
         """Give the lock back."""
-        os.close(self._descriptor)
+        close_lockable(self._descriptor)
 
 
 def open_journal(path: str | os.PathLike[str]) -> Any:
@@ -95,10 +96,16 @@ def _open_url(optuna: Any, url: str) -> Any:
     try:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError) as error:
+        reason = _without_password(str(error).splitlines()[0])
         raise ValueError(
-            f"storage is {url!r}, which cannot be opened ({str(error).splitlines()[0]}); expected the path of a "
+            f"storage is {_without_password(url)!r}, which cannot be opened ({reason}); expected the path of a "
             "journal, or the URL of a database, such as sqlite:///study.db"
-        ) from error
+        ) from None  # the cause may show the password
+
+
+def _without_password(text: str) -> str:
+    """Return a text with *** for the passwords of the URLs in it."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
 
 
 def import_optuna() -> Any:

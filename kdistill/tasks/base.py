@@ -60,6 +60,7 @@ class Task:
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         write_predictions: (file, logits, names of the labels) writes what `kdistill predict` answers.
+        at_threshold: (probability) -> the task that predicts a label above it; None where there is nothing to exceed.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Task:
     right_rows: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None
     score_function: str
     write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
+    at_threshold: Callable[[float], Task] | None = None
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""

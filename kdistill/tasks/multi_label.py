@@ -1,9 +1,10 @@
-"""Each row has any of several labels, or none. A label is predicted above even odds: with a logit above 0."""
+"""Each row has any of several labels, or none. A label is predicted above a threshold: even odds, a logit above 0."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import TextIO
 
 import numpy as np
@@ -17,18 +18,27 @@ from ..metrics.prediction import Labels, Logits
 from .base import Task, write_tsv
 
 
-def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Indicators, Indicators]:
-    return logits > 0, labels > 0.5
+def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
+    return logits > np.log(threshold / (1 - threshold)), labels > 0.5
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
-    """Write all labels of more than 0.5, separated by commas, and the probability of each label."""
+def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str], threshold: float = 0.5) -> None:
+    """Write all labels above the threshold, separated by commas, and the probability of each label."""
     probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
     rows = (
-        [",".join(names[int(index)] for index in np.flatnonzero(scores > 0.5)), *scores.tolist()]
+        [",".join(names[int(index)] for index in np.flatnonzero(scores > threshold)), *scores.tolist()]
         for scores in probabilities
     )
     write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
+
+
+@cache
+def _at_threshold(threshold: float) -> Task:
+    return replace(
+        TASK,
+        predicted_and_true=partial(_predicted_and_true, threshold=threshold),
+        write_predictions=partial(_write_predictions, threshold=threshold),
+    )
 
 
 TASK = Task(
@@ -48,4 +58,5 @@ TASK = Task(
     right_rows=right_rows,
     score_function="sigmoid",
     write_predictions=_write_predictions,
+    at_threshold=_at_threshold,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from .registry import task_for
 TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
-_NOT_GIVEN: Any = object()
+_NOT_GIVEN: Any = ...  # one object, which pickle keeps
 
 
 def pipeline(
@@ -79,8 +80,9 @@ class TextClassificationPipeline:
         function_to_apply: "softmax", "sigmoid" or "none" makes scores of the logits; default: none for regression,
             sigmoid for one label or for several that exclude nothing (multi-label), else softmax.
         batch_size: rows computed together.
-        tokenizer_settings: arguments of the tokenizer; texts are cut to what the model can read unless
-            truncation=False is among them.
+        tokenizer_settings: arguments of the tokenizer. Unless `truncation` or `max_length` is among them, texts are cut
+            to the length that the model was trained with, or can read, and the first cut is reported as a warning; in
+            transformers longer texts than the model can read are an error.
     """
 
     def __init__(
@@ -99,8 +101,8 @@ class TextClassificationPipeline:
         self.top_k = top_k
         self.function_to_apply = function_to_apply
         self.batch_size = batch_size
-        longest = min(model.config.max_position_embeddings, tokenizer.model_max_length)
-        self.tokenizer_settings = {"truncation": True, "max_length": longest} | tokenizer_settings
+        self.tokenizer_settings = tokenizer_settings
+        self._said_cut = False
 
     def __call__(
         self,
@@ -139,11 +141,28 @@ class TextClassificationPipeline:
 
     def _logits(self, rows: list[Any], batch_size: int, settings: dict[str, Any]) -> Logits:
         logits = np.empty((len(rows), self.model.config.num_labels), dtype=np.float32)
+        defaults, cut = {"truncation": True, "max_length": self._longest(settings.get("max_length"))}, 0
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            encoded = self.tokenizer(*_texts(batch, start), **settings)
+            encoded = self.tokenizer(*_texts(batch, start), **defaults | settings)
+            cut += encoded.rows_cut
             logits[start : start + len(batch)] = self.model(**encoded).logits
+        if cut and not self._said_cut and not settings.keys() & {"truncation", "max_length"}:
+            self._said_cut = True
+            warnings.warn(
+                f"{cut:,} of {len(rows):,} texts ({cut / len(rows):.1%}) were longer than {defaults['max_length']} "
+                "tokens and cut there; truncation=True accepts that in silence, max_length=... sets another length",
+                stacklevel=4,
+            )
         return logits
+
+    def _longest(self, given: int | None) -> int:
+        """Return the tokens that texts are cut to where nothing else is asked for: as in the training, if they fit."""
+        config, trained = self.model.config, self.model.config.trained_with.max_length
+        if given is not None and trained not in (None, given):
+            warnings.warn(f"max_length is {given}; the model was trained with {trained}", stacklevel=5)
+        limits = [config.max_position_embeddings, self.tokenizer.model_max_length, trained]
+        return min(limit for limit in limits if limit is not None)
 
     def _default_function(self) -> str:
         config = self.model.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,10 +27,18 @@ def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
     It is the one that the config states. Where it states none, one output is a regression, labels that are whole
     numbers or that nobody has given are single-label, and others are multi-label, as in `transformers`.
 
+    A threshold that the config holds (`BertConfig.trained_with`) is the task's.
+
     The config alone decides because every model is a sequence classifier, and a `problem_type` divides their tasks.
     With another head, `Model.head` would decide first, and callers would pass it beside the config.
     """
-    return TASKS[config.problem_type or deduced_problem_type(config.num_labels, labels)]
+    name = config.problem_type or deduced_problem_type(config.num_labels, labels)
+    return _task(name, config.trained_with.threshold)
+
+
+def _task(name: str, threshold: float | None) -> Task:
+    task = TASKS[name]
+    return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
 def label_reader(config: BertConfig) -> LabelReader:
@@ -49,7 +58,9 @@ def _read_any_labels(
     return task.read_labels(labels, id2label, where, class_names)
 
 
-def choose_metrics(*names: str, problem_type: str | None = None) -> Callable[[EvalPrediction], dict[str, float]]:
+def choose_metrics(
+    *names: str, problem_type: str | None = None, threshold: float | None = None
+) -> Callable[[EvalPrediction], dict[str, float]]:
     """Return a `compute_metrics` that measures the metrics of these names.
 
     Classification: accuracy, f1 (of label 1, where there are two; of several labels at once: micro), f1_macro (the mean
@@ -60,6 +71,7 @@ def choose_metrics(*names: str, problem_type: str | None = None) -> Callable[[Ev
         names: one metric or more.
         problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that
             are floating-point numbers are several at once.
+        threshold: the probability above which one of several labels is predicted (default: 0.5).
 
     Raises:
         ValueError: a name is none of these, or the problem type does not have it; without `problem_type`, the returned
@@ -72,8 +84,12 @@ def choose_metrics(*names: str, problem_type: str | None = None) -> Callable[[Ev
             raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(TASKS)}")
         TASKS[problem_type].check_metrics(names)
 
-    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = prediction
-        return TASKS[problem_type or deduced_problem_type(logits.shape[1], labels)].compute(names, logits, labels)
+    return partial(_compute_metrics, names, problem_type, threshold)
 
-    return compute_metrics
+
+def _compute_metrics(
+    names: tuple[str, ...], problem_type: str | None, threshold: float | None, prediction: EvalPrediction
+) -> dict[str, float]:
+    logits, labels = prediction
+    name = problem_type or deduced_problem_type(logits.shape[1], labels)
+    return _task(name, threshold).compute(names, logits, labels)

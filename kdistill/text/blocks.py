@@ -14,10 +14,11 @@ Input = str | tuple[str, str]
 
 
 class TokenRow(NamedTuple):
-    """The token ids and token types of a row."""
+    """The token ids and token types of a row, and whether truncation left some out."""
 
     ids: list[int]
     type_ids: list[int]
+    is_cut: bool
 
 
 class NotTextError(ValueError):

@@ -17,7 +17,12 @@ class BatchEncoding(dict[str, Any]):
 
     Each is a list of lists of int (one list for a single text), or an int64 array (rows, width) with
     `return_tensors="np"`. `kdistill.pack` and a model accept it directly.
+
+    Attributes:
+        rows_cut: how many rows were longer than what they were cut to.
     """
+
+    rows_cut = 0
 
     def __getattr__(self, name: str) -> Any:
         try:

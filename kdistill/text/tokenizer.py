@@ -17,6 +17,7 @@ import numpy as np
 
 from ..hub import resolve
 from ..system.files import atomic_write
+from ..system.kinds import check_kind
 from .blocks import Input, TokenRow, blocks_of, call_backend
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
@@ -116,6 +117,17 @@ class BertTokenizer:
             self._special_names.append(name)
         setattr(self, name, token)
         setattr(self, f"{name}_id", token_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: all but the lock and what is made when it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_shorteners")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pickled tokenizer again, with a lock of its own."""
+        self.__dict__.update(state)
+        self._backend.encode_special_tokens = bool(self._settings.get("split_special_tokens"))
+        self._lock = threading.Lock()
+        self._shorteners = {}
 
     @classmethod
     def from_pretrained(
@@ -251,7 +263,9 @@ class BertTokenizer:
         if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
             columns["attention_mask"] = [[1] * len(row) for row in ids]
         self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        return as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+        result = as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
+        result.rows_cut = sum(row.is_cut for row in rows)
+        return result
 
     def encode(
         self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
@@ -347,8 +361,8 @@ class BertTokenizer:
                 if cut != row and len(found[index].ids) != max_length:
                     all_of_it = self._with_short_words(row)
                     if cut != all_of_it:
-                        block = [all_of_it]
-                        found[index] = self._encode_block(block, block, max_length, strategy, add_special_tokens)[0]
+                        alone = [all_of_it]
+                        found[index] = self._encode_block(alone, alone, max_length, strategy, add_special_tokens)[0]
             rows += found
         return rows
 
@@ -377,20 +391,19 @@ class BertTokenizer:
                 )
             finally:
                 self._backend.no_truncation()
-        return [TokenRow(encoding.ids, encoding.type_ids) for encoding in encodings]
+        # `overflowing` makes a list of all that was cut off, so the length is asked first.
+        return [
+            TokenRow(row.ids, row.type_ids, max_length is not None and len(row) >= max_length and bool(row.overflowing))
+            for row in encodings
+        ]
 
     def _shortened(self, row: Input, max_length: int | None, strategy: str) -> Input:
         """Return the row without text that truncation drops whatever it is, see `text.shortening`."""
         longest = len(row) if isinstance(row, str) else max(map(len, row))
         if max_length is None or longest <= max_length * CHARACTERS_OF_A_TOKEN:
             return row
-        from_end = self.truncation_side == "left"
-        if from_end not in self._shorteners:
-            self._shorteners[from_end] = Shortener(self._backend, self._count, from_end)
-        shortener = self._shorteners[from_end]
-        return (
-            shortener.cut(row, max_length) if isinstance(row, str) else shortener.cut_pair(*row, max_length, strategy)
-        )
+        shortener, kept = self._shortener(), max_length + 1  # one more, so that the backend has something to cut off
+        return shortener.cut(row, kept) if isinstance(row, str) else shortener.cut_pair(*row, kept, strategy)
 
     def _with_short_words(self, row: Input) -> Input:
         shorten = self._shortener().with_short_words
@@ -601,9 +614,6 @@ class BertTokenizer:
         """Entries of the vocabulary, without tokens added to it later (`len(tokenizer)` counts those too)."""
         return int(self._backend.get_vocab_size(with_added_tokens=False))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BertTokenizer, (self._backend, self._present_settings())  # without the lock, which cannot be pickled
-
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
@@ -631,18 +641,11 @@ class AutoTokenizer:
 
 def check_tokenizer(name: str, value: Any) -> None:
     """Raise `TypeError` for anything but a tokenizer of kdistill or None; `name` is the argument."""
-    if value is None or isinstance(value, BertTokenizer):
-        return
-    kind = type(value).__name__
-    if isinstance(value, (str, os.PathLike)):
-        found = repr(value)
-    elif type(value).__module__.partition(".")[0] in ("transformers", "tokenizers"):
-        found = f"a {kind} of {type(value).__module__.partition('.')[0]}"
-    else:
-        found = f"a {kind}"
-    raise TypeError(
-        f"{name} is {found}; expected a tokenizer of kdistill: AutoTokenizer.from_pretrained(...) of kdistill reads "
-        "the directory that save_pretrained of transformers writes"
+    check_kind(
+        name,
+        value,
+        BertTokenizer,
+        "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...), also of a directory that transformers has saved",
     )
 
 

@@ -22,6 +22,8 @@ from .tokenizer_settings import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# All that a tokenizer writes.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 # Bounds on a tokenizer.json, far above real ones, so that a text takes time and memory in proportion to its length.
 # Time of a word rises with the cube of its length in WordPiece: 1,000 characters take 0.1 s.
 MAX_WORD = 1000

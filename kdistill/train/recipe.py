@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,12 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..models.model import Model
+from ..models.trained_with import TrainedWith
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .evaluate import ComputeMetrics, name_of
+from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
 from .plan import EpochPlan
@@ -60,7 +61,7 @@ class Recipe:
         args: the training arguments.
         objective: what the model is trained for.
         model_init: makes a model like `model`, for `new_model`.
-        train_dataset, eval_dataset: the encoded rows.
+        train_dataset, eval_dataset: the encoded rows; those to evaluate on may be several sets by name.
         processing_class: the tokenizer, which is saved with the model.
         compute_metrics: adds metrics to those of an evaluation.
         provenance: what a model card calls the ingredients.
@@ -71,7 +72,7 @@ class Recipe:
     objective: Objective = field(default_factory=Supervised)
     model_init: ModelInit | None = None
     train_dataset: Dataset | None = None
-    eval_dataset: Dataset | None = None
+    eval_dataset: EvalRows = None
     processing_class: BertTokenizer | None = None
     compute_metrics: ComputeMetrics | None = None
     provenance: Provenance = field(default_factory=Provenance)
@@ -85,9 +86,26 @@ class Recipe:
         assert self.model_init is not None
         return adapted(made_by(self.model_init, trial), self.objective)
 
+    @property
+    def main_eval_set(self) -> str:
+        """The name of the evaluation set whose metric chooses the best weights; empty for the only one."""
+        return main_set(evaluation_sets(self.eval_dataset), self.args.metric_for_best_model)
+
+    @property
+    def main_eval_dataset(self) -> Dataset | None:
+        """The rows of the evaluation set whose metric chooses the best weights."""
+        return evaluation_sets(self.eval_dataset).get(self.main_eval_set)
+
+    def evaluated_on(self) -> str:
+        """Return a hash of the rows that the run is evaluated on, empty without any."""
+        return " ".join(
+            f"{name}:{rows.fingerprint()}" if name else rows.fingerprint()
+            for name, rows in evaluation_sets(self.eval_dataset).items()
+        )
+
     def rows_to_learn_from(self) -> Dataset:
         """Return the rows that the steps read. Raises or warns of data that would disappoint later."""
-        train, evaluation = self.train_dataset, self.eval_dataset
+        train, evaluations = self.train_dataset, evaluation_sets(self.eval_dataset)
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
         unlabelled = len(train) - train.labelled
@@ -97,20 +115,42 @@ class Recipe:
                 "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
-            if evaluation is None:
+            if not evaluations:
                 warnings.warn(
                     "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
                     stacklevel=4,
                 )
-            else:
-                require_labels(evaluation)
+            check_main_set(evaluations, self.args.metric_for_best_model)
+            for name, rows in evaluations.items():
+                require_labels(rows, name)
         return self.objective.rows_to_learn_from(train, self.args, self.processing_class)
 
-    def settle_problem_type(self, dataset: Dataset) -> None:
-        """Let the model's config state what is deduced from the labels, as in transformers: it is saved with it."""
-        if dataset.labels.dtype.kind == "f":
-            config = self.model.config
-            self.model.config = config.replace(problem_type=task_for(config, dataset.labels).name)
+    def settle_config(self, dataset: Dataset) -> None:
+        """Let the model's config state what these rows settle, for it is saved with the model.
+
+        That is the problem type, as in transformers, and how the rows were read (`BertConfig.trained_with`).
+        """
+        config = self.model.config
+        if dataset.labelled:
+            config = config.replace(problem_type=task_for(config, dataset.labels).name)
+        self.model.config = config.with_trained(self._trained_with())
+
+    def _trained_with(self) -> TrainedWith:
+        """Return what the model was trained with: what the training rows show, else what its config has held."""
+        rows, former = self.train_dataset, self.model.config.trained_with
+        if rows is None:
+            return former
+        reading, length = rows.reading, self.args.max_length or former.max_length
+        positions = self.model.config.max_position_embeddings
+        if reading is not None and length is None and (reading.max_length or positions) < positions:
+            length = reading.max_length
+        if length is not None and rows.lengths.max() > length:  # rows that were tokenized elsewhere
+            length = None
+        if reading is None:
+            return replace(former, max_length=length)
+        text, pair, label = reading.columns
+        label = label or former.label_column
+        return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""
@@ -118,14 +158,11 @@ class Recipe:
 
     def prepare(self, dataset: Dataset) -> None:
         """Let the objective do what must be done once before the first step."""
-        self.objective.prepare(RunData(dataset, self.eval_dataset), self.args, self.model.config)
+        self.objective.prepare(RunData(dataset, self.main_eval_dataset), self.args, self.model.config)
 
     def new_state(self, dataset: Dataset) -> TrainerState:
         """Return the state with which a run on these rows begins."""
-        evaluation = self.eval_dataset
-        return TrainerState(
-            trained_on=self.fingerprint(dataset), evaluated_on="" if evaluation is None else evaluation.fingerprint()
-        )
+        return TrainerState(trained_on=self.fingerprint(dataset), evaluated_on=self.evaluated_on())
 
     def new_plan(self, dataset: Dataset) -> EpochPlan:
         """Return which rows each step reads."""
@@ -173,15 +210,8 @@ def made_by(model_init: ModelInit, trial: Any = None) -> Model:
     return model_init(trial) if takes_trial else model_init()
 
 
-def require_labels(dataset: Dataset) -> None:
-    """Raise `ValueError` for rows to evaluate on of which none has a label."""
+def require_labels(dataset: Dataset, name: str = "") -> None:
+    """Raise `ValueError` for rows to evaluate on of which none has a label; `name` is that of one of several sets."""
     if not dataset.labelled:
-        raise ValueError(
-            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
-        )
-
-
-def check_no_path(name: str, value: object, expected: str) -> None:
-    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` names it and how to get one."""
-    if isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} is {value!r}; expected {expected}")
+        which = f"the set {name!r} of eval_dataset" if name else "eval_dataset (--eval or --data)"
+        raise ValueError(f"{which} has no labels; expected a label in at least one row (predict needs none)")

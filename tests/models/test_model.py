@@ -133,6 +133,60 @@ def test_a_config_in_place_of_the_directorys(tmp_path: Path) -> None:
         BertForSequenceClassification.from_pretrained(tmp_path, config=wider)
 
 
+def test_arguments_of_the_configuration_replace_those_of_the_file(tmp_path: Path) -> None:
+    small_model().save_pretrained(tmp_path)
+    loaded = BertForSequenceClassification.from_pretrained(
+        tmp_path,
+        classifier_dropout=0.25,
+        hidden_act="relu",
+        layer_norm_eps=1e-5,
+        vocab_size=small_model().config.vocab_size,
+    )
+    assert loaded.config == small_model().config.replace(
+        classifier_dropout=0.25, hidden_act="relu", layer_norm_eps=1e-5
+    )
+    np.testing.assert_array_equal(loaded.flat_parameters, small_model().flat_parameters)
+
+
+def test_the_first_layers_of_a_checkpoint(tmp_path: Path) -> None:
+    whole = small_model(num_hidden_layers=12)
+    whole.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="has 12 layers and num_hidden_layers is 2: 160 tensors of layers 2 to 11 are"):
+        first = BertForSequenceClassification.from_pretrained(tmp_path, num_hidden_layers=2)
+    assert first.config == whole.config.replace(num_hidden_layers=2)
+    assert {name for name in whole.parameters if name not in first.parameters} == {
+        name for name in whole.parameters if re.match(r"bert\.encoder\.layer\.([2-9]|1[01])\.", name)
+    }
+    for name, value in first.parameters.items():
+        np.testing.assert_array_equal(value, whole.parameters[name])
+
+
+def test_layers_that_neither_the_file_nor_the_argument_knows(tmp_path: Path) -> None:
+    small_model(num_hidden_layers=3).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 2}))
+    with pytest.raises(ValueError, match=r"encoder\.layer\.2.*do they belong together"):
+        BertForSequenceClassification.from_pretrained(tmp_path, num_hidden_layers=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"num_attention_heads": 4}, ValueError, "num_attention_heads is 4; the checkpoint's weights were made with 2"),
+        ({"num_hidden_layers": 3}, ValueError, "num_hidden_layers is 3; .* with 2: expected at most 2"),
+        ({"vocab_size": 99}, ValueError, "vocab_size is 99; .*call resize_token_embeddings afterwards"),
+        ({"hidden_size": 48}, ValueError, "hidden_size is 48; .*: leave it out"),
+        ({"num_hidden_layer": 1}, TypeError, "no argument 'num_hidden_layer'; did you mean 'num_hidden_layers'"),
+    ],
+)
+def test_changes_that_do_not_fit_the_weights(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    small_model().save_pretrained(tmp_path)
+    with pytest.raises(error, match=message):
+        BertForSequenceClassification.from_pretrained(tmp_path, **changes)
+
+
 def test_labels_that_the_classifier_was_not_made_for(tmp_path: Path) -> None:
     saved(tmp_path, small_model())
     renamed = BertForSequenceClassification.from_pretrained(tmp_path, id2label={0: "no", 1: "yes"})

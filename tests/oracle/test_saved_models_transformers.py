@@ -122,3 +122,15 @@ def test_a_saved_problem_type_is_that_of_transformers(problem_type: str, tmp_pat
     with torch.inference_mode():
         expected = opened(torch.tensor([[3, 1, 4]]), labels=torch.tensor(labels)).loss.item()
     assert ours([[3, 1, 4]], labels=labels).loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_transformers_keeps_what_a_model_was_trained_with(
+    pair: tuple[kd.BertForSequenceClassification, Any], tmp_path: Path
+) -> None:
+    ours, _ = pair
+    ours.config = ours.config.replace(extra={"kdistill": {"max_length": 64, "text_column": "review"}})
+    ours.save_pretrained(tmp_path / "ours")
+    opened = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")
+    opened.save_pretrained(tmp_path / "theirs")
+    again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    assert again.config.extra["kdistill"] == {"max_length": 64, "text_column": "review"}

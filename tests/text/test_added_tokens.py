@@ -101,7 +101,7 @@ def test_a_tokenizer_of_transformers_given_by_mistake(argument: str) -> None:
         "teacher": lambda: kd.DistillationTrainer(**teacher, teacher_processing_class=theirs),
         "object": lambda: kd.Trainer(small_model(), processing_class=len),  # type: ignore[arg-type]
     }
-    found = "a builtin_function_or_method" if argument == "object" else "a BertTokenizerFast of transformers"
+    found = "of type builtin_function_or_method" if argument == "object" else "of type transformers.BertTokenizerFast"
     with pytest.raises(
         TypeError, match=f" is {found}; expected a tokenizer of kdistill: AutoTokenizer.from_pretrained"
     ):

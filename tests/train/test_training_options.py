@@ -68,7 +68,8 @@ def test_a_run_that_ends_inside_of_an_epoch(tmp_path: Path) -> None:
 
 
 def test_max_steps_goes_over_the_rows_as_often_as_it_takes(tmp_path: Path) -> None:
-    trainer = run(tmp_path, max_steps=11, num_train_epochs=1)
+    with pytest.warns(UserWarning, match="^num_train_epochs has no effect here: max_steps alone ends the run$"):
+        trainer = run(tmp_path, max_steps=11, num_train_epochs=1)
     assert (trainer.state.global_step, trainer.state.epoch) == (11, 2.75)
 
 
@@ -231,11 +232,17 @@ def test_clipping(tmp_path: Path) -> None:
 def test_rows_are_cut_to_max_length(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     rows = write_rows(tmp_path / "rows.tsv", 20)
-    for max_length, longest in ((None, 10), (5, 5)):
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+
+    def lengths(max_length: int | None) -> np.ndarray:
         args = TrainingArguments(**run_fields(tmp_path, {"max_length": max_length}))
-        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-        trainer = Trainer(small_model(), args, train_dataset=rows, processing_class=tokenizer)
-        assert trainer.train_dataset.lengths.max() == longest
+        return Trainer(small_model(), args, train_dataset=rows, processing_class=tokenizer).train_dataset.lengths
+
+    whole = lengths(None)
+    assert whole.max() == 10
+    cut = int((whole > 5).sum())
+    with pytest.warns(UserWarning, match=rf"{cut} of 20 rows \({cut / 20:.1%} of rows.tsv\) were longer than 5 tokens"):
+        assert lengths(5).max() == 5
 
 
 @pytest.mark.parametrize("quiet", [True, False])

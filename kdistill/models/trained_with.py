@@ -1,0 +1,94 @@
+"""What a model was trained with, beside its weights: its config.json keeps it under the key "kdistill"."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+KEY = "kdistill"
+_SHORTEST = 3  # tokens: [CLS], one more, [SEP]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedWith:
+    """How the rows were read that a model was trained on. None: as nothing else was asked for.
+
+    Attributes:
+        max_length: tokens that rows were cut to.
+        text_column: the column of texts.
+        text_pair_column: the column of second texts.
+        label_column: the column of labels, or several, separated by commas.
+        threshold: the probability above which a label of several is predicted (default: 0.5).
+    """
+
+    max_length: int | None = None
+    text_column: str | None = None
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    threshold: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the attributes that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def of(cls, extra: Mapping[str, Any]) -> TrainedWith:
+        """Return what the unnamed content of a configuration holds, as `checked_record` leaves it."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: value for name, value in extra.get(KEY, {}).items() if name in names})
+
+    def within(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `extra` with this in place of what it holds; keys that are unknown here are kept."""
+        names = [field.name for field in fields(self)]
+        kept = {name: value for name, value in extra.get(KEY, {}).items() if name not in names}
+        record = kept | self.given()
+        others = {name: value for name, value in extra.items() if name != KEY}
+        return others | {KEY: record} if record else others
+
+
+def checked_record(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the unnamed content of a configuration without values under "kdistill" that cannot be.
+
+    Each of them is left out with a warning, and so is what is no dict at all. Unknown keys are kept.
+    """
+    extra = dict(extra)
+    if KEY not in extra:
+        return extra
+    record = extra.pop(KEY)
+    if not isinstance(record, Mapping):
+        _warn(f"{KEY!r} is a {type(record).__name__}; expected a dict")
+        return extra
+    wrong = {name: _FAULTS[name](value) for name, value in record.items() if name in _FAULTS and value is not None}
+    for name, fault in wrong.items():
+        if fault:
+            _warn(f"{name!r} under {KEY!r} is {record[name]!r}; expected {fault}")
+    return extra | {KEY: {name: value for name, value in record.items() if not wrong.get(name)}}
+
+
+def _fault_of_length(value: Any) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return "" if whole and value >= _SHORTEST else f"a whole number of at least {_SHORTEST} tokens"
+
+
+def _fault_of_column(value: Any) -> str:
+    return "" if isinstance(value, str) and value else "the name of a column"
+
+
+def _fault_of_threshold(value: Any) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if number and 0 < value < 1 else "a probability between 0 and 1"
+
+
+_FAULTS = {
+    "max_length": _fault_of_length,
+    "text_column": _fault_of_column,
+    "text_pair_column": _fault_of_column,
+    "label_column": _fault_of_column,
+    "threshold": _fault_of_threshold,
+}
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"in the configuration, {what}; it is ignored", stacklevel=5)
