@@ -26,11 +26,12 @@ from .report.report import Questions, Subject
 from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
+from .system.kinds import check_kind
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
-from .text.tokenizer import BertTokenizer
+from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
@@ -52,7 +53,7 @@ from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
 from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
-from .train.recipe import ModelInit, Provenance, Recipe, adapted, check_kind, made_by, require_labels
+from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
 from .train.transformers_names import check_search_arguments, check_trainer_arguments
@@ -132,9 +133,8 @@ class Trainer:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
         tokenizer = tokenizer if processing_class is None else processing_class
-        check_kind(
-            "processing_class", tokenizer, BertTokenizer, "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...)"
-        )
+        check_tokenizer("processing_class", tokenizer)
+        check_embeddings(tokenizer, model.config.vocab_size)
 
         def encode(source: Any) -> Dataset:
             return encode_for(model.config, source, tokenizer, args)

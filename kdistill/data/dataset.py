@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..text.tokenizer import BertTokenizer, count_cut
+from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
+from ..text.blocks import NotTextError
+from ..text.tokenizer import BertTokenizer, check_tokenizer
 from .batch import Batch, pack, without_padding
 from .columns import (
     NO_COLUMNS,
@@ -30,9 +32,6 @@ from .table import Table
 
 OnProgress = Callable[[int, int], None]
 """Called with (rows done, rows in all), first with 0 done."""
-# Rows tokenised between two calls of OnProgress: enough to keep all cores busy, some 15 ms of work. Blocks of 4,096 are
-# no faster and leave 30 MiB more behind in the heap.
-ENCODE_BLOCK = 1024
 
 
 class Reading(NamedTuple):
@@ -141,16 +140,20 @@ def encode(
     """
     labels = rows.read_labels(id2label, read_labels)
     limit = tokenizer.truncation_length(max_length)
+    has_types = "token_type_ids" in tokenizer.model_input_names  # a model in transformers gets zeros without them
     inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
     cut = 0
     for first in range(0, len(inputs), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(inputs))
-        encodings = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
-        ids = [encoding.ids for encoding in encodings]
-        cut += count_cut(encodings, limit)
-        types = (encoding.type_ids for encoding in encodings)
+        try:
+            encoded = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
+        except NotTextError as error:
+            raise ValueError(f"{rows.table.where(first + error.row)}: the text {error.reason}") from error
+        ids = [row.ids for row in encoded]
+        types = (row.type_ids if has_types else [0] * len(row.ids) for row in encoded)
+        cut += sum(row.is_cut for row in encoded)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         tokens = int(lengths.sum())
         blocks.append(
@@ -216,6 +219,7 @@ def as_dataset(
         label_column=label_column,
         trained_on=trained_on,
     )
+    check_tokenizer("processing_class", tokenizer)
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
     return encode(rows, tokenizer, max_length=max_length, id2label=id2label, read_labels=read_labels, progress=progress)

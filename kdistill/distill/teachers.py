@@ -10,10 +10,10 @@ from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed, same_but_for_padding
 from ..models.model import Model
 from ..models.trained_with import TrainedWith
+from ..system.kinds import check_kind
 from ..system.progress import Progress
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import BertTokenizer, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
-from ..train.recipe import check_kind
 from .cache import teacher_logits
 
 
@@ -77,6 +77,7 @@ class Teacher:
         Raises:
             ValueError: they are one model, or differ in vocabulary or label map.
         """
+        check_tokenizer("teacher_processing_class", teacher_tokenizer)
         if self.model is student:
             raise ValueError("teacher_model and model are the same object; expected two models")
         _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
@@ -120,13 +121,11 @@ def _check_vocabularies(
         )
     if teacher_tokenizer is None or student_tokenizer is None:
         return
-    theirs, ours = teacher_tokenizer.vocab, student_tokenizer.vocab
-    different = [token for token, index in theirs.items() if ours.get(token) != index]
-    if different or len(theirs) != len(ours):
-        example = f", for example in {different[0]!r}" if different else ""
+    different = student_tokenizer.differences_from(teacher_tokenizer)
+    if different:
         raise ValueError(
-            f"the tokenizers of teacher and student differ in {len(different) or len(ours) - len(theirs)} "
-            f"entries{example}; expected the same vocabulary"
+            f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids for "
+            "every text: give both the teacher's tokenizer, or a student whose files have the teacher's settings"
         )
 
 

@@ -14,7 +14,7 @@ from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.classes import BertForSequenceClassification
 from ..system.names import did_you_mean
-from ..text.tokenizer import AutoTokenizer, BertTokenizer
+from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
 from . import single_label
 from .registry import task_for
 
@@ -60,7 +60,7 @@ def pipeline(
         if isinstance(model, BertForSequenceClassification):
             raise ValueError("tokenizer is None; expected that of the model, as the model itself does not know it")
         tokenizer = model
-    if not isinstance(tokenizer, BertTokenizer):
+    if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, token=token, revision=revision)
     if not isinstance(model, BertForSequenceClassification):
         model = BertForSequenceClassification.from_pretrained(model, token=token, revision=revision).freeze()
@@ -95,6 +95,8 @@ class TextClassificationPipeline:
         batch_size: int = BATCH_SIZE,
         **tokenizer_settings: Any,
     ) -> None:
+        check_tokenizer("tokenizer", tokenizer)
+        check_embeddings(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply

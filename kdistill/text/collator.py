@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .tokenizer import BertTokenizer
+from .tokenizer import BertTokenizer, check_tokenizer
 
 _LABELS = ("label", "label_ids", "labels")
 
@@ -39,6 +39,7 @@ class DataCollatorWithPadding:
         pad_to_multiple_of: int | None = None,
         return_tensors: str = "np",
     ) -> None:
+        check_tokenizer("tokenizer", tokenizer)
         if return_tensors != "np":
             raise ValueError(
                 f"return_tensors is {return_tensors!r}; expected 'np', as kdistill computes with NumPy arrays"

@@ -64,10 +64,11 @@ def padded_width(
     return width if pad_to_multiple_of is None else -(-width // pad_to_multiple_of) * pad_to_multiple_of
 
 
-def pad_rows(rows: Iterable[list[int]], width: int, filler: int) -> None:
-    """Append `filler` to each row up to `width`, in place; longer rows stay as they are."""
+def pad_rows(rows: Iterable[list[int]], width: int, filler: int, side: str) -> None:
+    """Add `filler` to the "right" or "left" of each row up to `width`, in place; longer rows stay as they are."""
     for row in rows:
-        row.extend([filler] * (width - len(row)))
+        place = len(row) if side == "right" else 0
+        row[place:place] = [filler] * (width - len(row))
 
 
 def columns_of(

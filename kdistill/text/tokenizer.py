@@ -1,9 +1,11 @@
-"""BERT's tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`."""
+"""BERT's tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`.
+
+Above 500 lines, because the class has as many methods as that interface; each is a few lines over the other modules.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 import warnings
@@ -15,18 +17,25 @@ import numpy as np
 
 from ..hub import resolve
 from ..system.files import atomic_write
+from ..system.kinds import check_kind
+from .blocks import Input, TokenRow, blocks_of, call_backend
+from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
-from .tokenizer_files import (
+from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
+from .tokenizer_files import files_of, read_backend
+from .tokenizer_settings import (
     DEFAULT_SPECIAL_TOKENS,
-    NORMALIZER_SETTINGS,
+    EXTRA_SPECIAL_TOKENS,
     SETTINGS_FILES,
-    read_backend,
+    SIDES,
+    extra_special_tokens_of,
     read_settings,
+    special_tokens_of,
     token_text,
 )
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
@@ -47,6 +56,9 @@ class BertTokenizer:
         vocab: token -> id.
         vocab_size: entries of the vocabulary without added tokens.
         model_max_length: longest row of the model in tokens; 10**30 when the files do not give it.
+        model_input_names: the columns of a call's result.
+        padding_side: "right" or "left", where `padding` adds tokens. Models here want them on the right.
+        truncation_side: "right" or "left", where rows are cut.
         do_lower_case: whether text is lowercased.
         content_hash: SHA-256 of everything that decides which ids a text gets.
         pad_token, cls_token, sep_token, unk_token, mask_token: the special tokens, each with its `..._id`.
@@ -55,9 +67,10 @@ class BertTokenizer:
         ValueError: the vocabulary lacks a special token.
     """
 
-    model_input_names = ("input_ids", "token_type_ids", "attention_mask")
-    padding_side = truncation_side = "right"
-    pad_token_type_id = 0
+    model_input_names: list[str]
+    padding_side: str
+    truncation_side: str
+    pad_token_type_id: int
     pad_token: str
     cls_token: str
     sep_token: str
@@ -77,29 +90,44 @@ class BertTokenizer:
         # Truncation is a state of the backend, so only one call at a time may set it and encode.
         self._lock = threading.Lock()
         self._settings = settings
-        normalizer = json.loads(backend.to_str())["normalizer"] or {}
-        self.do_lower_case: bool = bool(normalizer.get("lowercase", settings.get("do_lower_case", True)))
-        self.model_max_length: int = int(settings.get("model_max_length") or NO_MAX_LENGTH)
+        self._shorteners: dict[bool, Shortener] = {}
+        backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
+        self.do_lower_case: bool = _lowers_case(backend)
+        self.model_max_length = int(settings.get("model_max_length") or settings.get("max_len") or NO_MAX_LENGTH)
         self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces", False))
-        for name, default in DEFAULT_SPECIAL_TOKENS.items():
-            token = token_text(settings.get(name) or default)
-            token_id = backend.token_to_id(token)
-            if token_id is None and name != "mask_token":
+        self.padding_side = settings.get("padding_side") or "right"
+        self.truncation_side = settings.get("truncation_side") or "right"
+        self.pad_token_type_id = settings.get("pad_token_type_id") or 0
+        self.model_input_names = list(
+            settings.get("model_input_names") or _input_names(settings.get("tokenizer_class"))
+        )
+        self._special_names: list[str] = []
+        for name, token in special_tokens_of(settings).items():
+            token_id = backend.token_to_id(token_text(token))
+            if token_id is None and name in DEFAULT_SPECIAL_TOKENS and name != "mask_token":
                 raise ValueError(
-                    f"the vocabulary has no {name} {token!r}; give the right files, or name the token as "
+                    f"the vocabulary has no {name} {token_text(token)!r}; give the right files, or name the token as "
                     f'"{name}" in tokenizer_config.json'
                 )
-            setattr(self, name, token)
-            setattr(self, f"{name}_id", token_id)
+            self._name_special_token(name, token_text(token))
+
+    def _name_special_token(self, name: str, token: str) -> None:
+        token_id = self._backend.token_to_id(token)
+        if token_id is not None and name not in self._special_names:
+            self._special_names.append(name)
+        setattr(self, name, token)
+        setattr(self, f"{name}_id", token_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle keeps: all but the lock."""
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        """Return what pickle keeps: all but the lock and what is made when it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_shorteners")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the pickled tokenizer again, with a lock of its own."""
         self.__dict__.update(state)
+        self._backend.encode_special_tokens = bool(self._settings.get("split_special_tokens"))
         self._lock = threading.Lock()
+        self._shorteners = {}
 
     @classmethod
     def from_pretrained(
@@ -138,39 +166,46 @@ class BertTokenizer:
             settings["model_max_length"] = model_max_length
         backend = read_backend(directory, settings)
         try:
-            return cls(backend, settings)
+            tokenizer = cls(backend, settings)
         except ValueError as error:
             raise ValueError(f"{directory}: {error}") from error
+        lowers = tokenizer.do_lower_case
+        if settings.get("do_lower_case", lowers) != lowers:
+            text = (
+                f"{directory}: do_lower_case is {settings['do_lower_case']}, and the normalizer of tokenizer.json "
+                f"{'lowercases' if lowers else 'keeps case'}"
+            )
+            if do_lower_case is not None:
+                raise ValueError(f"{text}; expected a BertNormalizer, the one kind that has this setting")
+            warnings.warn(f"{text}; the normalizer decides, as in transformers", stacklevel=2)
+        return tokenizer
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json, as transformers does.
 
-        vocab.txt is left out for a vocabulary whose ids are not 0..n-1, which that format cannot express.
+        transformers 4 and 5 read the same tokenizer from them. Their class is BertTokenizer for BERT's own pipeline,
+        else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt is written when it says
+        everything: for BERT's pipeline with ids 0..n-1.
 
         Args:
             directory: where to write, created if missing.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        special_tokens = self.special_tokens_map
-        normalizer = json.loads(self._serialized())["normalizer"] or {}
-        config = {
-            **special_tokens,
-            **{name: normalizer[key] for name, key in NORMALIZER_SETTINGS.items() if key in normalizer},
-            "model_max_length": self.model_max_length,
-            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
-            "tokenizer_class": "BertTokenizer",
-        }
-        files = {
-            "tokenizer.json": self._serialized(),
-            "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-            "special_tokens_map.json": json.dumps(special_tokens, indent=2, ensure_ascii=False) + "\n",
-        }
-        tokens = sorted(self.vocab.items(), key=lambda item: item[1])
-        if [token_id for _, token_id in tokens] == list(range(len(tokens))):
-            files["vocab.txt"] = "".join(f"{token}\n" for token, _ in tokens)
+        files = files_of(self._backend, self._serialized(), self._present_settings(), self.special_tokens_map)
         for name, text in files.items():
             atomic_write(directory / name, text.encode("utf-8"))
+
+    def _present_settings(self) -> dict[str, Any]:
+        """Return the settings, with attributes that may have been changed since."""
+        return {
+            **self._settings,
+            "model_max_length": self.model_max_length,
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+            "padding_side": self.padding_side,
+            "truncation_side": self.truncation_side,
+            "model_input_names": self.model_input_names,
+        }
 
     def __call__(
         self,
@@ -182,8 +217,8 @@ class BertTokenizer:
         padding: bool | str = False,
         pad_to_multiple_of: int | None = None,
         add_special_tokens: bool = True,
-        return_token_type_ids: bool = True,
-        return_attention_mask: bool = True,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> BatchEncoding:
         """Encode a text or a list of texts, as in transformers.
@@ -200,8 +235,8 @@ class BertTokenizer:
                 Models here do not need padding.
             pad_to_multiple_of: round the padded width up to a multiple of this.
             add_special_tokens: whether to add [CLS] and [SEP].
-            return_token_type_ids: whether the result has `token_type_ids`.
-            return_attention_mask: whether the result has `attention_mask`.
+            return_token_type_ids: whether the result has `token_type_ids` (default: whether `model_input_names` has).
+            return_attention_mask: whether the result has `attention_mask` (likewise).
             return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
                 lists.
 
@@ -214,8 +249,8 @@ class BertTokenizer:
             truncation = max_length is not None and padding != "max_length"
         cut = truncation not in (False, "do_not_truncate")
         limit = self.truncation_length(max_length) if cut else None
-        encodings = self.encode_rows(_pairs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
-        ids = [encoding.ids for encoding in encodings]
+        rows = self.encode_rows(_pairs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
+        ids = [row.ids for row in rows]
         longest = max(map(len, ids), default=0)
         if limit is None and longest > self.model_max_length:
             warnings.warn(
@@ -223,13 +258,13 @@ class BertTokenizer:
                 stacklevel=2,
             )
         columns = {"input_ids": ids}
-        if return_token_type_ids:
-            columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-        if return_attention_mask:
+        if return_token_type_ids or (return_token_type_ids is None and "token_type_ids" in self.model_input_names):
+            columns["token_type_ids"] = [row.type_ids for row in rows]
+        if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
             columns["attention_mask"] = [[1] * len(row) for row in ids]
         self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
         result = as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
-        result.rows_cut = count_cut(encodings, limit)
+        result.rows_cut = sum(row.is_cut for row in rows)
         return result
 
     def encode(
@@ -291,16 +326,16 @@ class BertTokenizer:
         )
         fillers = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id, "attention_mask": 0}
         for name, filler in fillers.items():
-            pad_rows(columns.get(name, ()), width, filler)
+            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", self.padding_side))
 
     def encode_rows(
         self,
-        inputs: Sequence[str] | Sequence[tuple[str, str]],
+        inputs: Sequence[Input],
         max_length: int | None,
         strategy: str = "longest_first",
         add_special_tokens: bool = True,
-    ) -> list[Encoding]:
-        """Encode many texts or pairs on all cores.
+    ) -> list[TokenRow]:
+        """Encode many texts or pairs on all cores, a block at a time, so that Ctrl-C is answered between blocks.
 
         Args:
             inputs: texts, or (text, pair) tuples.
@@ -308,23 +343,80 @@ class BertTokenizer:
             strategy: one of `TRUNCATION_STRATEGIES`.
             add_special_tokens: whether to add [CLS] and [SEP].
 
-        Returns:
-            Encodings of the package `tokenizers`, with `ids` and `type_ids`.
-
         Raises:
+            NotTextError: a text holds a lone surrogate.
             ValueError: a row cannot be truncated by this strategy.
         """
+        if max_length is not None and add_special_tokens and inputs:
+            specials = self.num_special_tokens_to_add(not isinstance(inputs[0], str))
+            if specials > max_length:
+                raise ValueError(
+                    f"max_length is {max_length}; expected room for the {specials} special tokens of a row"
+                )
+        rows: list[TokenRow] = []
+        for block in blocks_of(self._shortened(row, max_length, strategy) for row in inputs):
+            whole = inputs[len(rows) : len(rows) + len(block)]
+            found = self._encode_block(block, whole, max_length, strategy, add_special_tokens)
+            for index, (cut, row) in enumerate(zip(block, whole, strict=True)):
+                if cut != row and len(found[index].ids) != max_length:
+                    all_of_it = self._with_short_words(row)
+                    if cut != all_of_it:
+                        alone = [all_of_it]
+                        found[index] = self._encode_block(alone, alone, max_length, strategy, add_special_tokens)[0]
+            rows += found
+        return rows
+
+    def _encode_block(
+        self,
+        block: list[Input],
+        whole: Sequence[Input],
+        max_length: int | None,
+        strategy: str,
+        add_special_tokens: bool,
+    ) -> list[TokenRow]:
+        cutting = (
+            "rows cannot be tokenized" if max_length is None else f"rows cannot be cut to {max_length=} ({strategy})"
+        )
+        side = _side("truncation_side", self.truncation_side)
         with self._lock:
             if max_length is None:
                 self._backend.no_truncation()
             else:
-                self._backend.enable_truncation(max_length, strategy=strategy)
+                self._backend.enable_truncation(max_length, strategy=strategy, direction=side)
             try:
-                return list(self._backend.encode_batch_fast(list(inputs), add_special_tokens=add_special_tokens))
-            except Exception as error:  # the package raises plain Exception
-                raise ValueError(f"rows cannot be cut to max_length={max_length} ({strategy}): {error}") from error
+                encodings = call_backend(
+                    lambda: self._backend.encode_batch_fast(block, add_special_tokens=add_special_tokens),
+                    whole,
+                    cutting,
+                )
             finally:
                 self._backend.no_truncation()
+        # `overflowing` makes a list of all that was cut off, so the length is asked first.
+        return [
+            TokenRow(row.ids, row.type_ids, max_length is not None and len(row) >= max_length and bool(row.overflowing))
+            for row in encodings
+        ]
+
+    def _shortened(self, row: Input, max_length: int | None, strategy: str) -> Input:
+        """Return the row without text that truncation drops whatever it is, see `text.shortening`."""
+        longest = len(row) if isinstance(row, str) else max(map(len, row))
+        if max_length is None or longest <= max_length * CHARACTERS_OF_A_TOKEN:
+            return row
+        shortener, kept = self._shortener(), max_length + 1  # one more, so that the backend has something to cut off
+        return shortener.cut(row, kept) if isinstance(row, str) else shortener.cut_pair(*row, kept, strategy)
+
+    def _with_short_words(self, row: Input) -> Input:
+        shorten = self._shortener().with_short_words
+        return shorten(row) if isinstance(row, str) else (shorten(row[0]), shorten(row[1]))
+
+    def _shortener(self) -> Shortener:
+        from_end = self.truncation_side == "left"
+        if from_end not in self._shorteners:
+            self._shorteners[from_end] = Shortener(self._backend, self._count, from_end)
+        return self._shorteners[from_end]
+
+    def _count(self, text: str) -> int:
+        return len(self._encode_block([text], [text], None, "longest_first", False)[0].ids)
 
     def truncation_length(self, max_length: int | None) -> int | None:
         """Return the number of tokens to truncate rows to: `max_length`, else `model_max_length`, or None without one.
@@ -341,8 +433,14 @@ class BertTokenizer:
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """Return the word pieces of a text, or of both texts of a pair."""
+        rows: list[Input] = [text if pair is None else (text, pair)]
         with self._lock:
-            return list(self._backend.encode(text, pair, add_special_tokens=add_special_tokens).tokens)
+            encoding = call_backend(
+                lambda: self._backend.encode(text, pair, add_special_tokens=add_special_tokens),
+                rows,
+                "the text cannot be tokenized",
+            )
+        return list(encoding.tokens)
 
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
@@ -407,15 +505,100 @@ class BertTokenizer:
     @property
     def special_tokens_map(self) -> dict[str, str]:
         """Name -> special token, such as `cls_token` -> `[CLS]`."""
-        return {name: getattr(self, name) for name in DEFAULT_SPECIAL_TOKENS if getattr(self, f"{name}_id") is not None}
+        return {name: getattr(self, name) for name in self._special_names}
+
+    @property
+    def additional_special_tokens(self) -> list[str]:
+        """Special tokens without a name of their own."""
+        return [token_text(token) for token in extra_special_tokens_of(self._settings)]
 
     @property
     def all_special_tokens(self) -> list[str]:
-        return list(self.special_tokens_map.values())
+        """All special tokens, each once."""
+        return list(dict.fromkeys((*self.special_tokens_map.values(), *self.additional_special_tokens)))
 
     @property
     def all_special_ids(self) -> list[int]:
-        return [getattr(self, f"{name}_id") for name in self.special_tokens_map]
+        """The ids of `all_special_tokens`."""
+        return [int(self._backend.token_to_id(token)) for token in self.all_special_tokens]  # type: ignore[arg-type]
+
+    def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+        """Add tokens behind the vocabulary, as in transformers.
+
+        A model has no embedding for them until `model.resize_token_embeddings(len(tokenizer))`.
+
+        Args:
+            new_tokens: a string or an `AddedToken` of the package `tokenizers`, or a list of them. A token that the
+                vocabulary has already keeps its id.
+            special_tokens: whether they are special, which decoding may leave out.
+
+        Returns:
+            The number of new entries.
+        """
+        tokens = list(new_tokens) if isinstance(new_tokens, (list, tuple)) else [new_tokens]
+        for token in tokens:
+            if not isinstance(token, str) and type(token).__name__ != "AddedToken":
+                raise TypeError(f"new_tokens holds {token!r}; expected strings or AddedToken of the package tokenizers")
+        add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
+        before = len(self)
+        with self._lock:
+            call_backend(lambda: add(tokens), [str(getattr(t, "content", t)) for t in tokens], "tokens cannot be added")
+            self._shorteners.clear()
+        return len(self) - before
+
+    def add_special_tokens(
+        self, special_tokens_dict: Mapping[str, Any], replace_extra_special_tokens: bool = True
+    ) -> int:
+        """Name special tokens, and add those that the vocabulary lacks, as in transformers.
+
+        Args:
+            special_tokens_dict: name -> token, such as `{"cls_token": "<s>"}`; `additional_special_tokens` (in
+                transformers 5 `extra_special_tokens`) is a list of tokens.
+            replace_extra_special_tokens: whether that list takes the place of the present one, or is added to it.
+
+        Returns:
+            The number of new entries; see `add_tokens` for what a model needs then.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        known = (*DEFAULT_SPECIAL_TOKENS, "bos_token", "eos_token", *EXTRA_SPECIAL_TOKENS)
+        for name, token in special_tokens_dict.items():
+            if name not in known or isinstance(token, (list, tuple)) != (name in EXTRA_SPECIAL_TOKENS):
+                raise ValueError(
+                    f"special_tokens_dict[{name!r}] is {token!r}; expected a token for {', '.join(known[:-2])}, or a "
+                    "list of tokens for additional_special_tokens"
+                )
+        added = 0
+        for name, token in special_tokens_dict.items():
+            added += self.add_tokens(token, special_tokens=True)
+            if name in EXTRA_SPECIAL_TOKENS:
+                texts = [str(getattr(each, "content", each)) for each in token]
+                kept = [] if replace_extra_special_tokens else self.additional_special_tokens
+                for other in EXTRA_SPECIAL_TOKENS:
+                    self._settings.pop(other, None)
+                self._settings[EXTRA_SPECIAL_TOKENS[0]] = list(dict.fromkeys((*kept, *texts)))
+            else:
+                text = str(getattr(token, "content", token))
+                self._settings[name] = text
+                self._name_special_token(name, text)
+        return added
+
+    def differences_from(self, other: BertTokenizer) -> list[str]:
+        """Return what gives texts other ids than `other` does, a phrase for each difference; none if all ids agree."""
+        found = []
+        different = vocabulary_differences(other.vocab, self.vocab)
+        if different:
+            found.append(f"{len(different)} entries of the vocabulary, for example {different[0]!r}")
+        found += pipeline_differences(other._backend, self._backend)
+        names = [
+            name
+            for name in DEFAULT_SPECIAL_TOKENS
+            if other.special_tokens_map.get(name) != self.special_tokens_map.get(name)
+        ]
+        if names:
+            found.append(f"{', '.join(names)}")
+        return found
 
     def get_vocab(self) -> dict[str, int]:
         """Return token -> id, added tokens included; the same as `vocab`."""
@@ -430,9 +613,6 @@ class BertTokenizer:
     def vocab_size(self) -> int:
         """Entries of the vocabulary, without tokens added to it later (`len(tokenizer)` counts those too)."""
         return int(self._backend.get_vocab_size(with_added_tokens=False))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BertTokenizer, (self._backend, self._settings)  # without the lock, which cannot be pickled
 
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
@@ -459,9 +639,43 @@ class AutoTokenizer:
     from_pretrained = BertTokenizer.from_pretrained
 
 
-def count_cut(encodings: Sequence[Encoding], limit: int | None) -> int:
-    """Return how many rows were longer than the `limit` that `BertTokenizer.encode_rows` cut them to."""
-    return 0 if limit is None else sum(len(row) >= limit and bool(row.overflowing) for row in encodings)
+def check_tokenizer(name: str, value: Any) -> None:
+    """Raise `TypeError` for anything but a tokenizer of kdistill or None; `name` is the argument."""
+    check_kind(
+        name,
+        value,
+        BertTokenizer,
+        "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...), also of a directory that transformers has saved",
+    )
+
+
+def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
+    """Raise `ValueError` when tokens were added to a tokenizer and the model of `vocab_size` has no rows for them."""
+    if tokenizer is not None and tokenizer.vocab_size <= vocab_size < len(tokenizer):
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, {len(tokenizer) - tokenizer.vocab_size} of them added, and "
+            f"the model embeddings for {vocab_size}; expected one for each: call "
+            "model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
+def _lowers_case(backend: Tokenizer) -> bool:
+    return backend.normalizer is not None and backend.normalizer.normalize_str("A").strip() == "a"
+
+
+def _input_names(tokenizer_class: str | None) -> tuple[str, ...]:
+    """Return the columns of a tokenizer whose files do not list them.
+
+    The class TokenizersBackend, which only transformers 5 writes, has no token types there.
+    """
+    types = () if tokenizer_class == "TokenizersBackend" else ("token_type_ids",)
+    return "input_ids", *types, "attention_mask"
+
+
+def _side(name: str, side: str) -> str:
+    if side not in SIDES:
+        raise ValueError(f"{name} is {side!r}; expected 'right' or 'left'")
+    return side
 
 
 def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:

@@ -22,7 +22,7 @@ from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.base import Task
 from ..tasks.registry import label_reader, task_for
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
@@ -56,11 +56,13 @@ def encode_for(
     Maximum length and columns are those that are given; else those that the model was trained with
     (`BertConfig.trained_with`). A warning says where the two differ, and how many rows were cut.
 
-    Columns of a file that are not used are reported as a warning, those of rows in memory to the log.
+    Columns that are not used are reported as a warning.
 
-    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for token ids, types or lengths that the
-    model has no place for, which names the row.
+    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
+    the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
     """
+    check_tokenizer("processing_class", tokenizer)
+    check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
     _warn_of_differences(given | {"max_length": args.max_length}, trained.given())

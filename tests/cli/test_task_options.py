@@ -193,7 +193,7 @@ def test_what_a_trainer_is_not_given_as_a_path() -> None:
         (
             Trainer,
             {"model": model, "processing_class": "student"},
-            "processing_class is 'student'; expected a tokenizer",
+            "processing_class is 'student'; expected a tokenizer of kdistill",
         ),
         (
             kd.DistillationTrainer,

@@ -341,6 +341,22 @@ def test_tokenizers_with_other_ids(tmp_path: Path, teacher: BertForSequenceClass
         )
 
 
+def test_tokenizers_with_another_case(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+    theirs = tokenizer(tmp_path / "a", VOCABULARY)
+    ours = AutoTokenizer.from_pretrained(tmp_path / "a", do_lower_case=False)
+    assert ours.vocab == theirs.vocab
+    with pytest.raises(
+        ValueError, match=r"differ in the normalizer \(.*lowercase True and False\); expected the same ids"
+    ):
+        DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path),
+            teacher_model=teacher,
+            teacher_processing_class=theirs,
+            processing_class=ours,
+        )
+
+
 @pytest.mark.parametrize(
     "id2label",
     [

@@ -1,0 +1,247 @@
+"""The settings beside a tokenizer's vocabulary, read as transformers reads them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..system.files import read_json_object
+from .encodings import NO_MAX_LENGTH
+
+DEFAULT_SPECIAL_TOKENS = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+# Lists of more special tokens: the name in transformers 4, and in 5.
+EXTRA_SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens")
+# All may be absent. The last is the model's, which may name the class of its tokenizer.
+SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json", "added_tokens.json", "config.json")
+# Settings of tokenizer_config.json -> their names in the BertNormalizer of tokenizer.json.
+NORMALIZER_SETTINGS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+# Settings that are true or false; the second group may also be null, which means what their absence means.
+_SWITCHES = ("do_lower_case", "tokenize_chinese_chars")
+_OPTIONAL_SWITCHES = ("strip_accents", "clean_up_tokenization_spaces", "do_basic_tokenize", "split_special_tokens")
+SIDES = ("right", "left")
+# The classes of transformers that read a vocab.txt as BERT does; each also with "Fast" at its end.
+_WORDPIECE_CLASSES = (
+    "BertTokenizer", "ConvBertTokenizer", "DPRContextEncoderTokenizer", "DPRQuestionEncoderTokenizer",
+    "DPRReaderTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "LayoutLMTokenizer", "LxmertTokenizer",
+    "MPNetTokenizer", "MobileBertTokenizer", "PreTrainedTokenizer", "RealmTokenizer", "RetriBertTokenizer",
+    "SqueezeBertTokenizer", "TokenizersBackend",
+)  # fmt: skip
+# The classes of transformers that are Python code and read no tokenizer.json.
+_PYTHON_CLASSES = (
+    "BartphoTokenizer", "BertGenerationTokenizer", "BertJapaneseTokenizer", "BertweetTokenizer", "BioGptTokenizer",
+    "BlenderbotSmallTokenizer", "ByT5Tokenizer", "CTRLTokenizer", "CanineTokenizer", "CharacterBertTokenizer",
+    "CpmAntTokenizer", "CpmTokenizer", "EsmTokenizer", "FSMTTokenizer", "FlaubertTokenizer",
+    "GPTNeoXJapaneseTokenizer", "GPTSw3Tokenizer", "KoBertTokenizer", "KoBERTTokenizer", "M2M100Tokenizer",
+    "MarianTokenizer", "PLBartTokenizer", "PhobertTokenizer", "ProphetNetTokenizer", "RoCBertTokenizer",
+    "RoFormerTokenizer", "SiglipTokenizer", "TapasTokenizer", "XLMTokenizer",
+)  # fmt: skip
+# Settings of BertJapaneseTokenizer -> their values that mean BERT's own tokenizer.
+_JAPANESE_SETTINGS = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}
+
+
+@dataclass(frozen=True)
+class AddedTokenSetting:
+    """A token that a file beside the vocabulary adds: its id if the file states one, and arguments of `AddedToken`."""
+
+    source: str
+    token_id: int | None
+    content: str
+    flags: Mapping[str, bool]
+
+
+def token_text(token: Any) -> str:
+    """Return the text of a special token, which the files write as a string or as {"content": ...}."""
+    return str(token["content"] if isinstance(token, Mapping) else token)
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """Return the settings of a directory, merged as transformers merges them.
+
+    special_tokens_map.json overrides tokenizer_config.json, unless the latter has `added_tokens_decoder`, which newer
+    files have. The tokens of added_tokens.json become `added_tokens`, a list of `AddedTokenSetting`.
+
+    Raises:
+        ValueError: a setting is malformed, or the files are those of another tokenizer than BERT's.
+    """
+    found = {}
+    for name in SETTINGS_FILES:
+        if (directory / name).is_file():
+            found[name] = read_json_object(directory / name)
+    special_map, config, added, model = (found.get(name, {}) for name in SETTINGS_FILES)
+    for name in SETTINGS_FILES[:2]:
+        _check_settings(directory / name, found.get(name, {}))
+    has_decoder = bool(config.get("added_tokens_decoder"))
+    settings = {**special_map, **config} if has_decoder else {**config, **special_map}
+    settings.setdefault("tokenizer_class", model.get("tokenizer_class"))
+    for path, name in ((directory / "tokenizer_config.json", "auto_map"), (directory / "config.json", "auto_map")):
+        _check_no_code(path, found.get(path.name, {}).get(name))
+    _check_class(directory, settings)
+    _warn_of_unused(directory / "tokenizer_config.json", settings)
+    settings["added_tokens"] = _added_tokens(directory, settings, added)
+    return settings
+
+
+def special_tokens_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return name -> token (text or object) of the special tokens that have names: BERT's five, bos_token, ..."""
+    named = {name: token for name, token in settings.items() if name.endswith("_token") and _is_token(token)}
+    return DEFAULT_SPECIAL_TOKENS | named
+
+
+def extra_special_tokens_of(settings: Mapping[str, Any]) -> list[Any]:
+    """Return the special tokens beyond those with a name of their own, as text or objects."""
+    extra: list[Any] = []
+    for name in EXTRA_SPECIAL_TOKENS:
+        tokens = settings.get(name) or ()
+        extra += tokens.values() if isinstance(tokens, Mapping) else tokens
+    return extra
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    for name in (*_SWITCHES, *_OPTIONAL_SWITCHES):
+        may_be_null = name in _OPTIONAL_SWITCHES
+        if name in settings and not isinstance(settings[name], bool | None if may_be_null else bool):
+            expected = "true, false or null" if may_be_null else "true or false"
+            raise ValueError(f"{path}: {name} is {settings[name]!r}; expected {expected}")
+    for name, token in settings.items():
+        if name in DEFAULT_SPECIAL_TOKENS or (name.endswith("_token") and isinstance(token, Mapping)):
+            _check_token(path, name, token)
+    for name in EXTRA_SPECIAL_TOKENS:
+        tokens = settings.get(name)
+        if not isinstance(tokens, list | dict | None):
+            raise ValueError(f"{path}: {name} is {tokens!r}; expected a list of tokens")
+        for token in tokens.values() if isinstance(tokens, dict) else tokens or ():
+            if token is None:
+                raise ValueError(f"{path}: {name} holds null; expected tokens")
+            _check_token(path, name, token)
+    for name in ("model_max_length", "max_len"):
+        length = settings.get(name)
+        if length is not None and not _is_length(length):
+            raise ValueError(f"{path}: {name} is {length!r}; expected a number of tokens")
+    for name in ("padding_side", "truncation_side"):
+        if settings.get(name) is not None and settings[name] not in SIDES:
+            raise ValueError(f"{path}: {name} is {settings[name]!r}; expected 'right' or 'left'")
+    names = settings.get("model_input_names")
+    if names is not None and not (isinstance(names, list) and "input_ids" in names and all(map(_is_text, names))):
+        raise ValueError(f"{path}: model_input_names is {names!r}; expected a list of names with input_ids")
+    pad_type = settings.get("pad_token_type_id")
+    if pad_type is not None and not (type(pad_type) is int and 0 <= pad_type < 2**31):
+        raise ValueError(f"{path}: pad_token_type_id is {pad_type!r}; expected a token type")
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) in (int, float) and 1 <= value <= NO_MAX_LENGTH and value == int(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_token(value: Any) -> bool:
+    return bool(value) and isinstance(value, str | Mapping)
+
+
+def _check_token(path: Path, name: str, token: Any) -> None:
+    text = token.get("content") if isinstance(token, Mapping) else token
+    if not isinstance(text, str | None) or (token is not None and text is None):
+        raise ValueError(f"{path}: {name} is {token!r}; expected a token")
+    if isinstance(token, Mapping):
+        _flags_of(path, name, token)
+
+
+def _flags_of(path: Path, name: str, token: Mapping[str, Any]) -> dict[str, bool]:
+    """Return the arguments of `AddedToken` that a token object has."""
+    flags = {
+        flag: token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized", "special") if flag in token
+    }
+    if not all(isinstance(value, bool) for value in flags.values()):
+        raise ValueError(f"{path}: {name} is {dict(token)!r}; expected true or false for {', '.join(flags)}")
+    return flags
+
+
+def _check_no_code(path: Path, auto_map: Any) -> None:
+    """Raise ValueError for a tokenizer that is Python code beside the files."""
+    code = auto_map.get("AutoTokenizer") if isinstance(auto_map, Mapping) else auto_map
+    names = [name for name in (code if isinstance(code, list) else [code]) if name]
+    if names:
+        raise ValueError(
+            f"{path}: auto_map names {names[0]!r}, a tokenizer with code of its own, which is not run here; expected "
+            "files that stand alone: tokenize with transformers and give rows with input_ids, or remove auto_map if "
+            "tokenizer.json alone gives the same ids"
+        )
+
+
+def _check_class(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError when the files belong to a tokenizer that makes other ids of them."""
+    remedy = "tokenize with transformers and give rows with input_ids"
+    for name, own in _JAPANESE_SETTINGS.items():
+        if settings.get(name) not in (None, own):
+            raise ValueError(
+                f"{directory}: {name} is {settings[name]!r} in tokenizer_config.json, a setting of "
+                f"BertJapaneseTokenizer, which splits words by a dictionary; expected BERT's tokenizer: {remedy}"
+            )
+    class_name = settings.get("tokenizer_class")
+    if class_name is None:
+        return
+    if not isinstance(class_name, str):
+        raise ValueError(f"{directory}: tokenizer_class is {class_name!r}; expected the name of a class")
+    kind = class_name.removesuffix("Fast")
+    has_json = (directory / "tokenizer.json").is_file()
+    if kind in _PYTHON_CLASSES or not (has_json or kind in _WORDPIECE_CLASSES):
+        what = "is code that reads no tokenizer.json" if has_json else "does not read vocab.txt as BERT does"
+        raise ValueError(
+            f"{directory}: tokenizer_class is {class_name!r}, which {what}; expected BERT's tokenizer or a "
+            "tokenizer.json: "
+            + (remedy if kind in _PYTHON_CLASSES else f"save its fast form with transformers, or {remedy}")
+        )
+
+
+def _warn_of_unused(path: Path, settings: Mapping[str, Any]) -> None:
+    """Warn of settings of the tokenizers written in Python, which those of the package `tokenizers` do without."""
+    unused = [name for name in ("never_split",) if settings.get(name)]
+    unused += [name for name in ("do_basic_tokenize",) if settings.get(name) is False]
+    for name in unused:
+        warnings.warn(
+            f"{path}: {name} is {settings[name]!r}; not used, as in the fast tokenizers of transformers", stacklevel=4
+        )
+
+
+def _added_tokens(directory: Path, settings: Mapping[str, Any], added: Mapping[str, Any]) -> list[AddedTokenSetting]:
+    """Return the tokens of `added_tokens_decoder` and added_tokens.json, by rising ids."""
+    tokens = []
+    path = directory / "tokenizer_config.json"
+    decoder = settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise ValueError(f"{path}: added_tokens_decoder is a {type(decoder).__name__}; expected an object of tokens")
+    for index, token in decoder.items():
+        if not (index.isascii() and index.isdigit() and isinstance(token, dict) and _is_text(token.get("content"))):
+            raise ValueError(f"{path}: added_tokens_decoder[{index!r}] is {token!r}; expected a token with its id")
+        flags = _flags_of(path, f"added_tokens_decoder[{index!r}]", token)
+        tokens.append(AddedTokenSetting(str(path), int(index), token["content"], flags))
+    path = directory / "added_tokens.json"
+    special = set(map(token_text, (*special_tokens_of(settings).values(), *extra_special_tokens_of(settings))))
+    known = {token.content for token in tokens}
+    for content, index in added.items():
+        if type(index) is not int or index < 0:
+            raise ValueError(f"{path}: {content!r} has the id {index!r}; expected a whole number")
+        if content not in known:
+            flags = {"normalized": content not in special, "special": content in special}
+            tokens.append(AddedTokenSetting(str(path), index, content, flags))
+    return sorted(tokens, key=lambda token: token.token_id or 0)
+
+
+def left_out(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the settings without `names`."""
+    return {name: value for name, value in settings.items() if name not in set(names)}
