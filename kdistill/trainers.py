@@ -17,7 +17,7 @@ from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .metrics.prediction import Labels, Logits
-from .models.model import Model
+from .models.model import Model, check_model
 from .report.card import write_model_card
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject
@@ -106,7 +106,8 @@ class Trainer:
     ) -> None:
         check_trainer_arguments(others, inspect.signature(Trainer).parameters)
         check_no_path("args", args, "TrainingArguments(output_dir=...)")
-        check_no_path("model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        if model is not None:
+            check_model("model", model)
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)

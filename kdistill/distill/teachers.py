@@ -8,12 +8,11 @@ import warnings
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed
-from ..models.model import Model
+from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
-from ..train.recipe import check_no_path
 from .cache import teacher_logits
 
 
@@ -27,7 +26,7 @@ class Teacher:
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
-        check_no_path("teacher_model", model, "a model: BertForSequenceClassification.from_pretrained(...)")
+        check_model("teacher_model", model)
         self.model = model
         self.name = "the teacher" if name is None else name
         self.accuracy: float | None = None
