@@ -51,6 +51,7 @@ _EXPORTS = {
     "pack": "data.batch",
     "pipeline": "tasks.pipelines",
     "set_num_threads": "system.threads",
+    "set_seed": "system.seeds",
     "show_config": "system.threads",
 }
 # Public name -> module, for modules that are public as a whole.

@@ -36,8 +36,11 @@ def resolve(
 ) -> Path:
     """Return the directory of a model's files: a local one, else one in the hub's cache, else a download.
 
+    A `Path` is never looked up on the hub: "out/checkpoint-4" would be a hub id too, and the paths that kdistill makes
+    must not become somebody's model when they are gone.
+
     Args:
-        path_or_id: a directory, or a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
+        path_or_id: a directory, or, as text, a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
         needed: groups of file names. One file of each group must exist; from the hub the first one available is
             downloaded. A name that ends in `.index.json` stands for itself and the shards it lists.
         optional: names of files that are downloaded too when the hub has them.
@@ -57,7 +60,7 @@ def resolve(
     """
     check_token(token)
     if not isinstance(path_or_id, str | os.PathLike):
-        raise TypeError(f"{described(path_or_id)} was given; expected the path of a model directory or a hub id")
+        raise TypeError(f"the model is {described(path_or_id)}; expected the path of its directory or a hub id")
     folder = PurePosixPath(subfolder or "")
     if folder.is_absolute() or ".." in folder.parts:
         raise ValueError(f"subfolder is {subfolder!r}; expected a folder of the model, such as 'onnx'")
@@ -71,6 +74,8 @@ def resolve(
     name = os.fspath(path_or_id)
     if directory.exists():
         raise NotADirectoryError(f"{name!r} is a file; expected a model directory or a hub id")
+    if not isinstance(path_or_id, str):
+        raise FileNotFoundError(f"there is no directory {name!r} (a hub id is given as a text, not as a path)")
     if not _HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
     cached = None if force_download else _cached_snapshot(name, revision or "main", cache_dir)
@@ -261,6 +266,8 @@ def _cached_snapshot(repo_id: str, revision: str, cache_dir: str | os.PathLike[s
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(cache_dir or os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
+    if ".." in Path(revision).parts or Path(revision).is_absolute():
+        return None  # no revision, but a way out of the cache
     ref = repository / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = repository / "snapshots" / commit

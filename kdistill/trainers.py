@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -33,14 +34,16 @@ from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
 from .train.default_callbacks import default_callbacks
-from .train.directory import RunDirectory
-from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, name_of, predict
-from .train.loop import Training
+from .train.directory import RunDirectory, wanted_checkpoint
+from .train.evaluate import ComputeMetrics, PredictionOutput, encode_for, metric_names, name_of, predict
+from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
+from .train.loop import Training, best_metric
+from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
 from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
-from .train.recipe import ModelInit, Provenance, Recipe, adapted, check_no_path, made_by, require_labels
+from .train.recipe import ModelInit, Provenance, Recipe, adapted, check_kind, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
 from .train.transformers_names import check_trainer_arguments
@@ -62,17 +65,21 @@ class Trainer:
     """Train `model` on `train_dataset` with `args`, and measure it on `eval_dataset`.
 
     A data set is a path (TSV, CSV, JSONL, Parquet), rows in memory or an encoded `Dataset`; text needs
-    `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `compute_metrics` takes an
-    `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n. `model_init`, called without
-    arguments or with None for a trial, makes the model in place of `model`, anew for each call of `train`. `callbacks`
-    are `TrainerCallback`s or classes of them; those of transformers work too. `data_collator` may be a
-    `DataCollatorWithPadding`, which has nothing to do here. `provenance` names the ingredients for the model card.
-    `objective` is for classes that derive from this one: what the model is trained for, the labels by default. The
-    other arguments of transformers' `Trainer` are refused (`TypeError`) with a sentence that names what to use.
+    `processing_class`, the tokenizer (`tokenizer` is its name in transformers 4). `eval_dataset` may be a dict of data
+    sets: their metrics are eval_<name>_..., and `metric_for_best_model` names one, such as hard_accuracy.
+    `compute_metrics` takes an `EvalPrediction` and returns a dictionary, which is added to accuracy, loss and n.
+    `model_init`, called without arguments or with None for a trial, makes the model in place of `model`, anew for each
+    call of `train`. `callbacks` are `TrainerCallback`s or classes of them; those of transformers work too.
+    `data_collator` may be a `DataCollatorWithPadding`, which has nothing to do here. `provenance` names the ingredients
+    for the model card. `objective` is for classes that derive from this one: what the model is trained for, the labels
+    by default. The other arguments of transformers' `Trainer` are refused (`TypeError`) with a sentence that names what
+    to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
-    `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the data;
-    `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
+    `failed`, a sentence by name on what failed at the end of the run or after it ("model_card", "upload"; "best_model"
+    when the best checkpoint was lost and the last weights are kept); `started_from` and `data_names`, what the model
+    card calls the checkpoint that training began with and the data; `command`, the command line that `train` leaves in
+    the output directory; `study`, Optuna's study of the latest
     hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes the next run.
     """
 
@@ -82,7 +89,7 @@ class Trainer:
     objective: Objective
     model_init: ModelInit | None
     train_dataset: Dataset | None
-    eval_dataset: Dataset | None
+    eval_dataset: EvalRows
     processing_class: BertTokenizer | None
     compute_metrics: ComputeMetrics | None
     provenance: Provenance
@@ -105,32 +112,39 @@ class Trainer:
         **others: Any,
     ) -> None:
         check_trainer_arguments(others, inspect.signature(Trainer).parameters)
-        check_no_path("args", args, "TrainingArguments(output_dir=...)")
+        check_kind("args", args, TrainingArguments, "kdistill's TrainingArguments(output_dir=...), with the same names")
         if model is not None:
             check_model("model", model)
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
-        args.settle_best_metric(task_for(model.config).best_metric)
+        best_metric, sets = task_for(model.config).best_metric, is_dict_of_sets(eval_dataset)
+        args.settle_best_metric(f"{next(iter(eval_dataset))}_{best_metric}" if sets else best_metric)
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
         tokenizer = tokenizer if processing_class is None else processing_class
-        check_no_path("processing_class", tokenizer, "a tokenizer: AutoTokenizer.from_pretrained(...)")
+        check_kind(
+            "processing_class", tokenizer, BertTokenizer, "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...)"
+        )
+
+        def encode(source: Any) -> Dataset:
+            return encode_for(model.config, source, tokenizer, args)
 
         def encoded(source: Any) -> Dataset | None:
-            return None if source is None else encode_for(model.config, source, tokenizer, args)
+            return None if source is None else encode(source)
 
+        chosen_by = eval_dataset[main_set(eval_dataset, args.metric_for_best_model)] if sets else eval_dataset
         recipe = Recipe(
             model=model,
             args=args,
             objective=objective,
             model_init=model_init,
             train_dataset=encoded(train_dataset),
-            eval_dataset=encoded(eval_dataset),
+            eval_dataset={name: encode(rows) for name, rows in eval_dataset.items()} if sets else encoded(eval_dataset),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
-            provenance=(provenance or Provenance()).with_names(train=train_dataset, eval=eval_dataset),
+            provenance=(provenance or Provenance()).with_names(train=train_dataset, eval=chosen_by),
         )
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *(callbacks or ())]))
         self._call("on_init_end")
@@ -142,6 +156,7 @@ class Trainer:
         self.callback_handler = callbacks
         self.state = TrainerState()
         self.results: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
         self.optimizer: AdamW | None = None
         self.study: Any = None
         self.commit_url: str | None = None
@@ -183,24 +198,32 @@ class Trainer:
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
-        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what an upload raises:
-        before any work for want of the package, a token or a possible name, at the end what `push_to_hub` does.
+        they were before the step, when loss or gradient are not finite. With `push_to_hub` also what makes an upload
+        impossible: no package, no token, no possible name.
+
+        Once the model is saved, the run is finished: what fails after that (model card, upload) is a warning and an
+        entry in `failed`.
         """
-        args = self.args
+        resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
+        self.failed = {}
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
-        with directory.claim(resume=bool(resume_from_checkpoint), overwrite=args.overwrite_output_dir):
+        with directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
             run = Run(self.recipe)
-            if resume_from_checkpoint is not True or not self._take_finished(run):
+            if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
-                self._start(run.start(resume_from_checkpoint, optimizer))
+                self._start(run.start(resume, optimizer))
+                self._check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
+                again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
+                self._afterwards("model_card", again, self._write_first_card)
         if args.push_to_hub:
-            self.push_to_hub()
+            again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
+            self._afterwards("upload", again, self.push_to_hub)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
 
@@ -234,25 +257,70 @@ class Trainer:
             events=events,
             checkpoints=None if run is None else RunCheckpoints(run.recipe, run.directory, events),
         )
-        events("on_train_begin")
         try:
+            events("on_train_begin")
             training.run()
             if run is not None:
                 self._finish(run)
-        finally:
-            optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+        except BaseException as error:
+            try:
+                self._end(events)
+            except Exception as another:  # noqa: BLE001  # the first error is the one to know
+                error.add_note(f"on_train_end failed after it: {another}")
+            raise
+        self._end(events)
+
+    def _end(self, events: Events) -> None:
+        assert self.optimizer is not None
+        self.optimizer.zero_grad()  # an error or Ctrl-C inside a step may have left some
+        try:
             events("on_train_end")
+        finally:
             self.optimizer = None
 
     def _finish(self, run: Run) -> None:
-        """Write all of the output directory."""
-        run.take_best_weights(self.state)
-        self.log(run.figures(self.state))
-        self.results = run.results(self.state)
-        self.save_model()
-        run.write_results(self.results)
+        """Write the model and the results; once the state is there too, the run is finished."""
+        lost = run.take_best_weights(self.state)
+        if lost is not None:
+            self._say_failed("best_model", lost)
+        try:
+            self.log(run.figures(self.state))
+        finally:  # a callback may raise: nothing of the run is lost by it
+            self.results = run.results(self.state)
+            self.save_model()
+            run.write_results(self.results)
+            self.state.save(run.directory.path)
+
+    def _afterwards(self, what: str, again: str, do: Callable[[], Any]) -> None:
+        """Do what comes after the end of a run. When it fails, warn and note it in `failed`."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
+            message = " ".join(str(error).split())
+            if not (message and isinstance(error, OSError | ValueError | ImportError)):
+                message = f"{type(error).__name__}: {message}"
+            where = f"the finished model is in {self.args.output_dir}"
+            self._say_failed(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
+
+    def _say_failed(self, what: str, sentence: str) -> None:
+        self.failed[what] = sentence
+        warnings.warn(sentence, stacklevel=4)
+
+    def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
-        self.state.save(run.directory.path)  # last: with this file the run is finished
+
+    def _check_best_metric(self) -> None:
+        """Raise what the first evaluation would where it is known to lack the metric that chooses the best weights."""
+        sets = evaluation_sets(self.eval_dataset)
+        if not sets or self.args.eval_strategy == "no" or self.compute_metrics is not None:
+            return
+        if type(self).evaluate is Trainer.evaluate:  # another one may measure more
+            names = [
+                metric
+                for name, rows in sets.items()
+                for metric in metric_names(task_for(self.model.config, rows.labels), metric_prefix("eval", name))
+            ]
+            best_metric(dict.fromkeys(names, 0.0), self.args)
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -331,7 +399,11 @@ class Trainer:
             self.recipe,
             self.callback_handler,
             self._for_trial,
-            lambda dataset: self._predict(dataset, "eval", "evaluate").metrics,
+            lambda: {
+                name: value
+                for which, rows in evaluation_sets(self.eval_dataset).items()
+                for name, value in self._predict(rows, metric_prefix("eval", which), "evaluate").metrics.items()
+            },
             hp_space=hp_space,
             compute_objective=compute_objective,
             n_trials=n_trials,
@@ -360,18 +432,37 @@ class Trainer:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
         Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
-        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch.
+        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
+        of data sets they are those of each set, eval_<name>_loss and so on; the set's name alone means one of the
+        trainer's.
         """
-        dataset = self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset)
-        if dataset is None:
+        if (
+            isinstance(eval_dataset, str)
+            and isinstance(self.eval_dataset, Mapping)
+            and eval_dataset in self.eval_dataset
+        ):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if is_dict_of_sets(eval_dataset):
+            sets = {name: self._encoded(rows) for name, rows in eval_dataset.items()}
+        else:
+            sets = evaluation_sets(self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset))
+        if not sets:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
-        require_labels(dataset)
-        metrics = self._predict(dataset, metric_key_prefix, "evaluate").metrics
+        for name, rows in sets.items():
+            require_labels(rows, name)
+        metrics: dict[str, float] = {}
+        for name, rows in sets.items():
+            metrics |= self._evaluate(rows, metric_prefix(metric_key_prefix, name))
+        return Metrics(metrics)
+
+    def _evaluate(self, rows: Dataset, prefix: str) -> dict[str, float]:
+        """Measure the model on one set of rows; log the metrics and show them to the callbacks."""
+        metrics = self._predict(rows, prefix, "evaluate").metrics
         self.log(metrics)
         metrics = {**metrics, "epoch": self.state.epoch}
         self.callback_handler.control.should_evaluate = False
         self._call("on_evaluate", metrics=metrics)
-        return Metrics(metrics)
+        return metrics
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
         """The model's logits for every row, in order, the labels, and metrics as in `evaluate` where labels are."""
@@ -410,6 +501,23 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         with averaged(self.optimizer):
             save_model(directory, self.model, self.processing_class)
+
+    def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
+        """Print metrics under the name of their split ("train", "eval", "test"), as in transformers."""
+        print(metrics_table(split, metrics))
+
+    def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
+        """Write metrics to <split>_results.json in the output directory, as in transformers.
+
+        `combined`: add them to all_results.json too.
+        """
+        save_metrics(Path(self.args.output_dir), split, metrics, combined=combined)
+
+    def save_state(self) -> None:
+        """Write `state` to trainer_state.json in the output directory, which `train` does as well."""
+        directory = Path(self.args.output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.state.save(directory)
 
     def create_model_card(
         self,

@@ -54,16 +54,17 @@ def _group(group: str) -> str:
 
 def _kind(field: Field[Any], kind: type, optional: bool) -> str:
     if field.metadata["choices"] is not None:
-        return " ".join(f"`{choice}`" for choice in field.metadata["choices"])
+        listed = " ".join(f"`{choice}`" for choice in field.metadata["choices"])
+        return f"{listed}, several as `A,B`" if field.metadata["several"] else listed
     limits = [f"{sign} {limit}" for sign, limit in field.metadata["limits"].items()]
     return f"{kind.__name__}{' or None' if optional else ''}{', '.join(['', *limits]) if limits else ''}"
 
 
 def _default(field: Field[Any]) -> str:
-    theirs, origin = field.metadata["theirs"], field.metadata["origin"]
+    ours, theirs, origin = (field.metadata[name] for name in ("default", "theirs", "origin"))
     if origin != "transformers":
-        return f"`{field.default!r}` ({'version 4' if origin == 'transformers 4' else 'kdistill alone'})"
-    return f"`{field.default!r}`" if theirs == field.default else f"`{field.default!r}` (transformers: `{theirs!r}`)"
+        return f"`{ours!r}` ({'version 4' if origin == 'transformers 4' else 'kdistill alone'})"
+    return f"`{ours!r}`" if theirs == ours else f"`{ours!r}` (transformers: `{theirs!r}`)"
 
 
 def _others(verdict: str) -> str:

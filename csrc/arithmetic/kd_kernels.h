@@ -14,7 +14,7 @@
 #include "ground/kd_cpu.h"
 #include "ground/kd_random.h"
 
-typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU, KD_TANH } kd_activation;
+typedef enum kd_activation { KD_GELU, KD_GELU_NEW, KD_RELU, KD_TANH, KD_SILU, KD_QUICK_GELU } kd_activation;
 
 enum { KD_KERNELS_WIDTH = 16 }; /* matmul's n is a multiple of this */
 

@@ -1,5 +1,5 @@
-/* kd_activation: gelu (exact), gelu_new (by tanh), relu or tanh, applied to the tiles of the product before it, forward
- * and backward, while they are in L1. */
+/* kd_activation: gelu (exact), gelu_new (by tanh), relu, tanh, silu or quick_gelu, applied to the tiles of the product
+ * before it, forward and backward, while they are in L1. */
 #ifndef KD_ACTIVATION_H
 #define KD_ACTIVATION_H
 

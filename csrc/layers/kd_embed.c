@@ -14,13 +14,13 @@ static void fetch_word(const float *table, const kd_batch *batch, ptrdiff_t t, p
         __builtin_prefetch(row + i);
 }
 
-void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
-                   ptrdiff_t B)
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const int32_t *all_ids,
+                   const int32_t *all_types, const int64_t *first, ptrdiff_t B)
 {
     for (ptrdiff_t b = 0; b < B; b++) {
         size_t bytes = (size_t)(starts[b + 1] - starts[b]) * sizeof *ids;
-        memcpy(ids + starts[b], all->ids + all->starts[rows[b]], bytes);
-        memcpy(types + starts[b], all->types + all->starts[rows[b]], bytes);
+        memcpy(ids + starts[b], all_ids + first[b], bytes);
+        memcpy(types + starts[b], all_types + first[b], bytes);
     }
 }
 

@@ -12,10 +12,10 @@ typedef struct kd_batch {
     ptrdiff_t B, N;
 } kd_batch;
 
-/* Copies B rows of `all`, in the order of `rows`, into a batch of N tokens: ids (N) and types (N). starts (B + 1) is the
- * batch's, already filled in. */
-void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const kd_batch *all, const int64_t *rows,
-                   ptrdiff_t B);
+/* Copies B rows of all_ids and all_types into a batch of N tokens: ids (N) and types (N). Row b begins at first[b] (B), and
+ * at starts[b] (B + 1, already filled in) of the batch. */
+void kd_batch_take(int32_t *ids, int32_t *types, const int64_t *starts, const int32_t *all_ids,
+                   const int32_t *all_types, const int64_t *first, ptrdiff_t B);
 
 /* The three tables, (V, C), (P, C) and (T, C): values or their gradients. `position` is the row of a sequence's first
  * token; `type` is NULL in a model without token types. */

@@ -72,11 +72,13 @@ static void deferred_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t target = d->t - list->with_gradient, C = d->C;
     (void)member;
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, list->n); i++) {
-        ptrdiff_t id = list->ids[i], missed = target - d->done[id];
+        /* Read once: the steps done are the caller's memory, and this many lie in the history. */
+        const ptrdiff_t id = list->ids[i], done = *(volatile const int32_t *)&d->done[id];
+        const ptrdiff_t missed = done < d->base ? 0 : target - done;
         float *p = d->p + id * C, *m = d->m + id * C, *v = d->v + id * C;
         float *average = d->average ? d->average + id * C : NULL;
         if (missed > 0)
-            list->kernels->adamw_replay(p, m, v, average, C, d->history + d->done[id] - d->base, missed);
+            list->kernels->adamw_replay(p, m, v, average, C, d->history + done - d->base, missed);
         if (list->with_gradient) {
             const kd_adamw_step *step = d->history + d->t - 1 - d->base;
             list->kernels->adamw(p, d->g + id * C, m, v, C, step);

@@ -9,6 +9,8 @@
 
 #include "layers/kd_activation.h"
 
+enum { KD_MAX_LAYERS = 4096 }; /* several times the deepest transformers; more would only take time to describe */
+
 typedef struct kd_layer_shape {
     ptrdiff_t H, F; /* heads, feed-forward */
 } kd_layer_shape;

@@ -286,6 +286,19 @@ static int picks_last(const kd_model *model, const kd_pass *pass)
     return model->head.pick == KD_PICK_FIRST && !pass->whole_last && !kd_tap_needs(&pass->taps, model->encoder.L - 1);
 }
 
+/* A bound far above the floats that place_all takes, in double: as many arrays as there are, each as wide as the widest and
+ * for all tokens. */
+int kd_map_fits(const kd_model *model, const kd_pass *pass)
+{
+    const kd_encoder_config *c = &model->encoder;
+    const widest w = widest_of(c);
+    const double tokens = 64 + (double)pass->batch.N, positions = (double)kd_min(c->P, pass->batch.N);
+    const double width = 64 + (double)(w.A + w.F + c->C + c->D + w.H + model->head.K) + (double)w.H * (double)c->C +
+                         (double)model->sizes.vectors + (double)w.H * positions;
+    const double arrays = 32 * ((double)c->L + pass->threads + 4);
+    return tokens * width * arrays < 0x1p58;
+}
+
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)
 {
     kd_run run = {.model = model, .pass = *pass, .last_picked = picks_last(model, pass)};

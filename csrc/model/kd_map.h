@@ -83,6 +83,10 @@ typedef struct kd_run {
     kd_member *members;
 } kd_run;
 
+/* Whether all sizes of a pass are certain to fit their types: for a batch that is larger than any memory they may not,
+ * and then nothing else here may be called. */
+int kd_map_fits(const kd_model *model, const kd_pass *pass);
+
 /* Bytes of workspace for a pass. Its batch may be all counts but for `starts`. */
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass);
 

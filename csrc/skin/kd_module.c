@@ -5,6 +5,7 @@
 #include "skin/kd_module_gradients.h"
 
 #include "learning/kd_loss.h"
+#include "model/kd_encoder.h"
 
 #include <stdlib.h>
 
@@ -73,9 +74,19 @@ static int add_levels(PyObject *module)
     return failed ? -1 : 0;
 }
 
+/* Adds ACTIVATIONS: the names of the activations. */
+static int add_activations(PyObject *module)
+{
+    PyObject *names = kd_activation_names();
+    int failed = !names || PyModule_AddObjectRef(module, "ACTIVATIONS", names) < 0;
+    Py_XDECREF(names);
+    return failed ? -1 : 0;
+}
+
 static int add_constants(PyObject *module, const kd_module_state *state)
 {
-    return add_levels(module) < 0 || PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
+    return add_levels(module) < 0 || add_activations(module) < 0 ||
+                   PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_outer_library_version()) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_KERNELS", state->arithmetic.outer.kernel_set) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
@@ -84,6 +95,7 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                    PyModule_AddIntConstant(module, "ALIGNMENT", KD_ALIGN) < 0 ||
                    PyModule_AddIntConstant(module, "ADAMW_CONSTANTS", KD_HISTORY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_THREADS", KD_POOL_MAX_THREADS) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_LAYERS", KD_MAX_LAYERS) < 0 ||
                    PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_MULTI_LABEL", KD_LOSS_MULTI_LABEL) < 0 ||

@@ -3,12 +3,13 @@
 
 #include "layers/kd_embed.h"
 
-/* Returns starts (B + 1) of a batch of `rows`, or NULL with an exception when a row does not exist. The data set was
- * checked when it was made; here only what could make C read outside of it is checked again. */
-static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrdiff_t tokens)
+/* Returns starts (B + 1) of a batch of the rows at `index` (B), or NULL with an exception when a row does not exist; what
+ * was a row's index becomes the place of its first token. The data set was checked when it was made; here only what could
+ * make C read outside of it is checked again, on a copy of it. */
+static PyArrayObject *batch_starts(PyArrayObject *all, int64_t *index, npy_intp B, ptrdiff_t tokens)
 {
-    const int64_t *from = PyArray_DATA(all), *index = PyArray_DATA(rows);
-    const npy_intp count = PyArray_SIZE(all) - 1, B = PyArray_SIZE(rows), size = B + 1;
+    const volatile int64_t *from = PyArray_DATA(all);
+    const npy_intp count = PyArray_SIZE(all) - 1, size = B + 1;
     PyArrayObject *starts = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_INT64);
     int64_t *to = starts ? PyArray_DATA(starts) : NULL;
     if (!starts)
@@ -28,7 +29,13 @@ static PyArrayObject *batch_starts(PyArrayObject *all, PyArrayObject *rows, ptrd
             Py_DECREF(starts);
             return NULL;
         }
-        to[b + 1] = to[b] + last - first;
+        if (__builtin_add_overflow(to[b], last - first, &to[b + 1]) ||
+            to[b + 1] > (int64_t)(PTRDIFF_MAX / sizeof *to)) {
+            PyErr_SetString(PyExc_MemoryError, "the batch has more tokens than any memory");
+            Py_DECREF(starts);
+            return NULL;
+        }
+        index[b] = first;
     }
     return starts;
 }
@@ -42,30 +49,29 @@ static PyObject *py_take_rows(PyObject *module, PyObject *args)
     PyArrayObject *ids = kd_array(ids_object, "ids", NPY_INT32, 1);
     PyArrayObject *types = ids ? kd_array(types_object, "types", NPY_INT32, 1) : NULL;
     PyArrayObject *starts = types ? kd_array(starts_object, "starts", NPY_INT64, 1) : NULL;
-    PyArrayObject *rows = starts ? kd_array(rows_object, "indices", NPY_INT64, 1) : NULL;
-    if (!rows)
-        return NULL;
-    if (PyArray_SIZE(types) != PyArray_SIZE(ids)) {
+    if (starts && PyArray_SIZE(types) != PyArray_SIZE(ids)) {
         PyErr_Format(PyExc_ValueError, "types has %zd elements; ids has %zd", (Py_ssize_t)PyArray_SIZE(types),
                      (Py_ssize_t)PyArray_SIZE(ids));
         return NULL;
     }
-    PyArrayObject *batch = batch_starts(starts, rows, PyArray_SIZE(ids));
-    if (!batch)
+    PyArrayObject *rows = starts ? kd_array_copy(rows_object, "indices", NPY_INT64, 1) : NULL;
+    const ptrdiff_t B = rows ? PyArray_SIZE(rows) : 0;
+    PyArrayObject *batch = rows ? batch_starts(starts, PyArray_DATA(rows), B, PyArray_SIZE(ids)) : NULL;
+    if (!batch) {
+        Py_XDECREF((PyObject *)rows);
         return NULL;
-    const ptrdiff_t B = PyArray_SIZE(rows);
+    }
     npy_intp N = (npy_intp)((const int64_t *)PyArray_DATA(batch))[B];
     PyObject *batch_ids = PyArray_SimpleNew(1, &N, NPY_INT32), *batch_types = PyArray_SimpleNew(1, &N, NPY_INT32);
     PyObject *result = batch_ids && batch_types ? PyTuple_Pack(3, batch_ids, batch_types, batch) : NULL;
     if (result) {
-        kd_batch all = {PyArray_DATA(ids), PyArray_DATA(types), PyArray_DATA(starts), PyArray_SIZE(starts) - 1,
-                        PyArray_SIZE(ids)};
         kd_batch_take(PyArray_DATA((PyArrayObject *)batch_ids), PyArray_DATA((PyArrayObject *)batch_types),
-                      PyArray_DATA(batch), &all, PyArray_DATA(rows), B);
+                      PyArray_DATA(batch), PyArray_DATA(ids), PyArray_DATA(types), PyArray_DATA(rows), B);
     }
     Py_XDECREF(batch_ids);
     Py_XDECREF(batch_types);
     Py_DECREF((PyObject *)batch);
+    Py_DECREF((PyObject *)rows);
     return result;
 }
 

@@ -2,19 +2,25 @@
 
 #include <string.h>
 
+static int check_range(const char *name, ptrdiff_t value, ptrdiff_t least, ptrdiff_t most)
+{
+    if (value >= least && value <= most)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s is %zd; expected %zd to %zd", name, (Py_ssize_t)value, (Py_ssize_t)least,
+                 (Py_ssize_t)most);
+    return -1;
+}
+
 static int check_size(const char *name, ptrdiff_t value, ptrdiff_t least)
 {
-    if (value >= least && value <= INT32_MAX)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "%s is %zd; expected %zd to 2147483647", name, (Py_ssize_t)value, (Py_ssize_t)least);
-    return -1;
+    return check_range(name, value, least, INT32_MAX);
 }
 
 /* ((heads, feed-forward), ...), one pair a layer. */
 static int parse_layers(PyObject *tuple, kd_shapes *s)
 {
     const Py_ssize_t L = PyTuple_Size(tuple);
-    if (check_size("the number of layers", L, 1) < 0)
+    if (check_range("the number of layers", L, 1, KD_MAX_LAYERS) < 0)
         return -1;
     if (!(s->layers = PyMem_Calloc((size_t)L, sizeof *s->layers)))
         return PyErr_NoMemory(), -1;

@@ -43,14 +43,9 @@ static int check_values(const kd_batch *batch, const int32_t *values, const char
 }
 
 /* Shapes, lengths and ranges, in this order: each check may rely on those before it. */
-static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const kd_encoder_config *c, kd_batch *batch)
+static int check_batch(const kd_batch *batch, ptrdiff_t types, const kd_encoder_config *c)
 {
-    PyArrayObject *i = kd_array(ids, "ids", NPY_INT32, 1), *t = i ? kd_array(types, "types", NPY_INT32, 1) : NULL;
-    PyArrayObject *s = t ? kd_array(starts, "starts", NPY_INT64, 1) : NULL;
-    if (!s)
-        return -1;
-    *batch = (kd_batch){PyArray_DATA(i), PyArray_DATA(t), PyArray_DATA(s), PyArray_SIZE(s) - 1, PyArray_SIZE(i)};
-    if (batch->B < 1 || PyArray_SIZE(t) != batch->N) {
+    if (batch->B < 1 || types != batch->N) {
         PyErr_SetString(PyExc_ValueError, batch->B < 1 ? "the batch is empty; it needs at least one row"
                                                        : "ids and types differ in size");
         return -1;
@@ -64,6 +59,36 @@ static int check_batch(PyObject *ids, PyObject *types, PyObject *starts, const k
                    check_values(batch, batch->types, "token_type_ids", kd_max(c->T, 1), kinds) < 0
                ? -1
                : 0;
+}
+
+/* Copies of ids, types and starts, which `batch` points into. */
+typedef struct own_batch {
+    PyArrayObject *ids, *types, *starts;
+    kd_batch batch;
+} own_batch;
+
+static void drop_batch(own_batch *own)
+{
+    Py_CLEAR(own->ids);
+    Py_CLEAR(own->types);
+    Py_CLEAR(own->starts);
+}
+
+/* Copies a batch, then checks the copy. 0; or -1 with an exception, and nothing to drop. */
+static int take_batch(own_batch *own, PyObject *ids, PyObject *types, PyObject *starts, const kd_encoder_config *c)
+{
+    *own = (own_batch){0};
+    own->ids = kd_array_copy(ids, "ids", NPY_INT32, 1);
+    own->types = own->ids ? kd_array_copy(types, "types", NPY_INT32, 1) : NULL;
+    own->starts = own->types ? kd_array_copy(starts, "starts", NPY_INT64, 1) : NULL;
+    if (own->starts) {
+        own->batch = (kd_batch){PyArray_DATA(own->ids), PyArray_DATA(own->types), PyArray_DATA(own->starts),
+                                PyArray_SIZE(own->starts) - 1, PyArray_SIZE(own->ids)};
+        if (check_batch(&own->batch, PyArray_SIZE(own->types), c) == 0)
+            return 0;
+    }
+    drop_batch(own);
+    return -1;
 }
 
 /* ---- passes */
@@ -102,10 +127,12 @@ static int pack_if_stale(kd_model_object *o, int threads)
     o->model.packed = kd_aligned(o->packed);
     kd_model_bind(&o->model);
     const ptrdiff_t items = o->model.sizes.count, slices = kd_ceil_div(bytes, KD_SLICE_BYTES);
-    if (o->stale && kd_object_do_slices(pack_slice, &o->model, items, kd_ceil_div(items, slices), threads) < 0)
-        return -1;
-    o->stale = 0;
-    return 0;
+    if (!o->stale)
+        return 0;
+    o->stale = 0; /* before: another thread may touch() the parameters meanwhile */
+    const int failed = kd_object_do_slices(pack_slice, &o->model, items, kd_ceil_div(items, slices), threads) < 0;
+    o->stale |= failed;
+    return failed ? -1 : 0;
 }
 
 /* Makes the workspace at least `bytes` large, by asking Python for a larger one: it knows what memory is left. */
@@ -142,6 +169,11 @@ static PyObject *copy_outputs(const kd_run *run)
 static PyObject *forward(kd_model_object *o, const kd_pass *pass)
 {
     o->run = NULL;
+    if (!kd_map_fits(&o->model, pass)) {
+        PyErr_Format(PyExc_MemoryError, "a pass of %zd rows with %zd tokens is larger than any memory",
+                     (Py_ssize_t)pass->batch.B, (Py_ssize_t)pass->batch.N);
+        return NULL;
+    }
     if (need_workspace(o, kd_map_bytes(&o->model, pass), &pass->batch) < 0 || pack_if_stale(o, pass->threads) < 0)
         return NULL;
     kd_run *run = kd_map_begin(&o->model, kd_aligned(o->workspace), pass);
@@ -170,11 +202,13 @@ static PyObject *forward_tapped(kd_model_object *o, kd_pass *pass, PyObject *tap
 PyObject *kd_py_check(PyObject *self, PyObject *args)
 {
     PyObject *ids, *types, *starts;
-    kd_batch batch;
+    own_batch own;
     if (!PyArg_ParseTuple(args, "OOO:check", &ids, &types, &starts) ||
-        check_batch(ids, types, starts, &((kd_model_object *)self)->model.encoder, &batch) < 0)
+        take_batch(&own, ids, types, starts, &((kd_model_object *)self)->model.encoder) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    PyObject *copies = PyTuple_Pack(3, own.ids, own.types, own.starts);
+    drop_batch(&own);
+    return copies;
 }
 
 PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
@@ -199,19 +233,21 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
     pass.dropout = (kd_dropout){seed, step, place, train};
     if (kd_object_enter(o) < 0)
         return NULL;
-    PyObject *outputs =
-        check_batch(ids, types, starts, &o->model.encoder, &pass.batch) < 0 ? NULL : forward_tapped(o, &pass, taps);
+    own_batch own;
+    PyObject *outputs = NULL;
+    if (take_batch(&own, ids, types, starts, &o->model.encoder) == 0) {
+        pass.batch = own.batch;
+        outputs = forward_tapped(o, &pass, taps);
+        drop_batch(&own);
+    }
     o->busy = 0;
     return outputs;
 }
 
 /* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them up:
  * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
-static PyObject *backward(kd_model_object *o, PyArrayObject *doutputs, int threads)
+static PyObject *go_back(kd_model_object *o, kd_run *run, int threads)
 {
-    kd_run *run = o->run;
-    o->run = NULL; /* backward overwrites the activations, so it runs once */
-    memcpy(run->head.outputs, PyArray_DATA(doutputs), (size_t)PyArray_SIZE(doutputs) * sizeof(float));
     if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
         return NULL;
     o->touched_count =
@@ -223,31 +259,49 @@ static PyObject *backward(kd_model_object *o, PyArrayObject *doutputs, int threa
     return Py_NewRef(Py_None);
 }
 
-PyObject *kd_py_backward(PyObject *self, PyObject *args)
+/* Copies the gradients of the outputs to where backward reads them. */
+static int take_doutputs(const kd_run *run, PyObject *object)
 {
-    kd_model_object *o = (kd_model_object *)self;
-    PyObject *object, *gradients = Py_None;
-    int threads;
-    if (!PyArg_ParseTuple(args, "Oi|O:backward", &object, &threads, &gradients) || kd_check_threads(threads) < 0)
-        return NULL;
-    if (!o->run) {
+    PyArrayObject *doutputs = kd_array(object, "dlogits", NPY_FLOAT, 2);
+    if (!doutputs)
+        return -1;
+    const Py_ssize_t rows = run->head_rows, K = run->model->head.K;
+    if (PyArray_DIM(doutputs, 0) != rows || PyArray_DIM(doutputs, 1) != K) {
+        PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
+                     (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
+        return -1;
+    }
+    memcpy(run->head.outputs, PyArray_DATA(doutputs), (size_t)PyArray_SIZE(doutputs) * sizeof(float));
+    return 0;
+}
+
+static PyObject *backward(kd_model_object *o, PyObject *doutputs, PyObject *gradients, int threads)
+{
+    kd_run *run = o->run;
+    if (!run) {
         PyErr_SetString(PyExc_RuntimeError,
                         "backward() without a forward pass to go back through: call forward(batch, train=True) first "
                         "(each forward serves one backward, and any other forward in between discards it)");
         return NULL;
     }
-    PyArrayObject *doutputs = kd_array(object, "dlogits", NPY_FLOAT, 2);
-    if (!doutputs)
+    PyObject *copies = take_doutputs(run, doutputs) < 0 ? NULL : kd_take_tap_gradients(gradients, run);
+    if (!copies)
         return NULL;
-    const Py_ssize_t rows = o->run->head_rows, K = o->model.head.K;
-    if (PyArray_DIM(doutputs, 0) != rows || PyArray_DIM(doutputs, 1) != K) {
-        PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
-                     (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
+    o->run = NULL; /* backward overwrites the activations, so it runs once */
+    PyObject *result = go_back(o, run, threads);
+    Py_DECREF(copies);
+    return result;
+}
+
+PyObject *kd_py_backward(PyObject *self, PyObject *args)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    PyObject *doutputs, *gradients = Py_None;
+    int threads;
+    if (!PyArg_ParseTuple(args, "Oi|O:backward", &doutputs, &threads, &gradients) || kd_check_threads(threads) < 0 ||
+        kd_object_enter(o) < 0)
         return NULL;
-    }
-    if (kd_take_tap_gradients(gradients, o->run) < 0 || kd_object_enter(o) < 0)
-        return NULL;
-    PyObject *result = backward(o, doutputs, threads);
+    PyObject *result = backward(o, doutputs, gradients, threads);
     o->busy = 0;
     return result;
 }

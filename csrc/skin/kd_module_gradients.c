@@ -94,8 +94,8 @@ static int parse_moments(const kd_model_object *o, PyObject *tuple, Py_ssize_t l
     at->average = average == Py_None ? NULL : kd_array_out(average, "average", NPY_FLOAT, 1, size);
     if (average != Py_None && !at->average)
         return -1;
-    if (at->base < 0 || at->t - at->base < least || at->t > INT32_MAX || PyArray_DIM(at->history, 1) != KD_HISTORY ||
-        PyArray_DIM(at->history, 0) < at->t - at->base) {
+    if (at->base < 0 || at->base > INT32_MAX || at->t < at->base || at->t > INT32_MAX || at->t - at->base < least ||
+        PyArray_DIM(at->history, 1) != KD_HISTORY || PyArray_DIM(at->history, 0) < at->t - at->base) {
         PyErr_SetString(PyExc_ValueError, "history does not hold the steps after base");
         return -1;
     }
@@ -112,6 +112,20 @@ static int parse_moments(const kd_model_object *o, PyObject *tuple, Py_ssize_t l
     return 0;
 }
 
+/* Steps done of `n` rows must be within the history: from base to t - 1, or t where no further step is due. */
+static int check_done(const kd_deferred *table, const int32_t *ids, ptrdiff_t n, ptrdiff_t most)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const int32_t done = table->done[ids[i]];
+        if (done < table->base || done > most) {
+            PyErr_Format(PyExc_ValueError, "done[%d] is %d; expected %zd to %zd, the steps that the history has",
+                         (int)ids[i], (int)done, (Py_ssize_t)table->base, (Py_ssize_t)most);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
 {
     kd_model_object *o = (kd_model_object *)self;
@@ -124,7 +138,9 @@ PyObject *kd_py_adamw_step(PyObject *self, PyObject *args)
                           &share, &threads) ||
         enter_training(o, threads) < 0)
         return NULL;
-    kd_team *team = parse_moments(o, state, 1, &at, &table) < 0 ? NULL : kd_open_team(threads);
+    const int fits = parse_moments(o, state, 1, &at, &table) == 0 &&
+                     check_done(&table, PyArray_DATA(o->touched), o->touched_count, at.t - 1) == 0;
+    kd_team *team = fits ? kd_open_team(threads) : NULL;
     if (team) {
         kd_adamw_step step = kd_adamw_constants(lr, beta1, beta2, eps, decay, (double)at.t);
         step.share = (float)share;
@@ -154,15 +170,16 @@ static PyArrayObject *parse_ids(PyObject *ids, ptrdiff_t V)
 {
     if (ids == Py_None)
         return (PyArrayObject *)PyArray_Arange(0, (double)V, 1, NPY_INT32);
-    PyArrayObject *array = kd_array(ids, "ids", NPY_INT32, 1);
+    PyArrayObject *array = kd_array_copy(ids, "ids", NPY_INT32, 1);
     const int32_t *id = array ? PyArray_DATA(array) : NULL;
     for (ptrdiff_t i = 0; array && i < PyArray_SIZE(array); i++)
         if (id[i] < 0 || id[i] >= V) {
             PyErr_Format(PyExc_ValueError, "ids[%zd] is %d; the vocabulary has %zd entries", (Py_ssize_t)i, (int)id[i],
                          (Py_ssize_t)V);
+            Py_DECREF((PyObject *)array);
             return NULL;
         }
-    return (PyArrayObject *)Py_XNewRef((PyObject *)array);
+    return array;
 }
 
 typedef struct rows_behind {
@@ -202,7 +219,8 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     PyArrayObject *ids = parse_moments(o, state, 0, &at, &table) < 0 ? NULL : parse_ids(object, o->model.encoder.V);
     npy_intp n = ids ? PyArray_SIZE(ids) : 0;
     PyArrayObject *behind = ids ? (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32) : NULL;
-    int failed = !behind || catch_up(o, &table, PyArray_DATA(ids), behind, threads) < 0;
+    int failed = !behind || check_done(&table, PyArray_DATA(ids), n, at.t) < 0 ||
+                 catch_up(o, &table, PyArray_DATA(ids), behind, threads) < 0;
     Py_XDECREF((PyObject *)ids);
     Py_XDECREF((PyObject *)behind);
     o->busy = 0;

@@ -54,19 +54,34 @@ static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyAr
     return -1;
 }
 
-/* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
-static int parse_loss_arrays(kd_loss *loss, PyObject *student_object, PyObject *teacher_object, PyObject *labels_object)
+/* Copies of the arrays of a loss; teacher and labels may be NULL. */
+typedef struct loss_arrays {
+    PyArrayObject *student, *teacher, *labels;
+} loss_arrays;
+
+static void drop_loss_arrays(loss_arrays *arrays)
 {
-    int single = loss->kind == KD_LOSS_SINGLE_LABEL;
-    PyArrayObject *student = kd_array(student_object, "logits", NPY_FLOAT, 2), *teacher = NULL, *labels = NULL;
-    if (!student ||
-        (teacher_object != Py_None && !(teacher = kd_array(teacher_object, "teacher_logits", NPY_FLOAT, 2))))
+    Py_CLEAR(arrays->student);
+    Py_CLEAR(arrays->teacher);
+    Py_CLEAR(arrays->labels);
+}
+
+/* Copies the arrays, of which None stays NULL; -1 with an exception. */
+static int copy_loss_arrays(loss_arrays *arrays, int single, PyObject *student, PyObject *teacher, PyObject *labels)
+{
+    if (!(arrays->student = kd_array_copy(student, "logits", NPY_FLOAT, 2)) ||
+        (teacher != Py_None && !(arrays->teacher = kd_array_copy(teacher, "teacher_logits", NPY_FLOAT, 2))) ||
+        (labels != Py_None &&
+         !(arrays->labels = kd_array_copy(labels, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2))))
         return -1;
-    if (labels_object != Py_None &&
-        !(labels = kd_array(labels_object, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2)))
-        return -1;
-    if (check_loss_shapes(student, teacher, labels) < 0)
-        return -1;
+    return check_loss_shapes(arrays->student, arrays->teacher, arrays->labels);
+}
+
+/* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
+static int set_loss_arrays(kd_loss *loss, const loss_arrays *arrays)
+{
+    PyArrayObject *student = arrays->student, *teacher = arrays->teacher, *labels = arrays->labels;
+    const int single = loss->kind == KD_LOSS_SINGLE_LABEL;
     npy_intp B = PyArray_DIM(student, 0), K = PyArray_DIM(student, 1);
     loss->student = kd_floats(student);
     loss->teacher = teacher ? kd_floats(teacher) : NULL;
@@ -119,6 +134,23 @@ static int compute_loss(loss_work *work, int threads)
     return 0;
 }
 
+/* The tuple that `loss` returns. */
+static PyObject *loss_with_gradient(loss_work *work, const npy_intp *shape, int threads)
+{
+    PyObject *dlogits = PyArray_SimpleNew(2, (npy_intp *)shape, NPY_FLOAT);
+    if (!dlogits)
+        return NULL;
+    work->dlogits = kd_floats((PyArrayObject *)dlogits);
+    PyObject *rows = compute_loss(work, threads) < 0 ? NULL : rows_named(&work->result);
+    if (!rows) {
+        Py_DECREF(dlogits);
+        return NULL;
+    }
+    const kd_loss_result *result = &work->result;
+    return Py_BuildValue("dNddnN", result->loss, dlogits, result->hard, result->soft, (Py_ssize_t)result->not_finite,
+                         rows);
+}
+
 static PyObject *py_loss(PyObject *module, PyObject *args)
 {
     PyObject *student, *teacher, *labels;
@@ -135,20 +167,13 @@ static PyObject *py_loss(PyObject *module, PyObject *args)
         return NULL;
     }
     loss->kind = (kd_loss_kind)kind;
-    if (parse_loss_arrays(loss, student, teacher, labels) < 0)
-        return NULL;
-    PyObject *dlogits = PyArray_SimpleNew(2, PyArray_DIMS((PyArrayObject *)student), NPY_FLOAT);
-    if (!dlogits)
-        return NULL;
-    work.dlogits = kd_floats((PyArrayObject *)dlogits);
-    PyObject *rows = compute_loss(&work, threads) < 0 ? NULL : rows_named(&work.result);
-    if (!rows) {
-        Py_DECREF(dlogits);
-        return NULL;
-    }
-    const kd_loss_result *result = &work.result;
-    return Py_BuildValue("dNddnN", result->loss, dlogits, result->hard, result->soft, (Py_ssize_t)result->not_finite,
-                         rows);
+    loss_arrays arrays = {0};
+    PyObject *result = NULL;
+    if (copy_loss_arrays(&arrays, kind == KD_LOSS_SINGLE_LABEL, student, teacher, labels) == 0 &&
+        set_loss_arrays(loss, &arrays) == 0)
+        result = loss_with_gradient(&work, PyArray_DIMS(arrays.student), threads);
+    drop_loss_arrays(&arrays);
+    return result;
 }
 
 PyMethodDef kd_loss_methods[] = {

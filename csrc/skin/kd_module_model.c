@@ -38,7 +38,8 @@ static int take_arrays(kd_model_object *o, PyObject *parameters, PyObject *gradi
 {
     const ptrdiff_t size = o->model.sizes.parameters;
     const int frozen = gradients == Py_None;
-    PyArrayObject *p = kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
+    PyArrayObject *p = frozen ? kd_array_in(parameters, "parameters", NPY_FLOAT, 1, size)
+                              : kd_array_out(parameters, "parameters", NPY_FLOAT, 1, size);
     PyArrayObject *g = frozen || !p ? NULL : kd_array_out(gradients, "gradients", NPY_FLOAT, 1, size);
     if (!p || (!frozen && (!g || prepare_training(o) < 0)))
         return -1;
@@ -128,7 +129,8 @@ static PyObject *model_compute(PyObject *self, void *unused)
 
 static PyMethodDef model_methods[] = {
     {"check", kd_py_check, METH_VARARGS,
-     "check($self, ids, types, starts, /)\n--\n\nRaises the ValueError that forward would raise for this batch."},
+     "check($self, ids, types, starts, /)\n--\n\nCopy a batch, and raise the ValueError that forward would raise "
+     "for it.\nReturn the copies."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
      "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=())\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"

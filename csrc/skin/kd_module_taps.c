@@ -97,38 +97,43 @@ static kd_tap *tap_of(PyObject *key, kd_run *run)
     return NULL;
 }
 
-static int take_gradient(PyObject *key, PyObject *value, kd_run *run)
+/* Copies the gradient of one tap, and lets `copies` hold the copy. */
+static int take_gradient(PyObject *key, PyObject *value, kd_run *run, PyObject *copies)
 {
     kd_tap *tap = tap_of(key, run);
     if (!tap)
         return -1;
     const ptrdiff_t width = kd_tap_width(tap, &run->model->encoder);
     const ptrdiff_t size = kd_tap_size(tap, &run->model->encoder, &run->pass.batch);
-    PyArrayObject *array = kd_array(value, "a tap's gradient", NPY_FLOAT, width ? 2 : 1);
+    PyArrayObject *array = kd_array_copy(value, "a tap's gradient", NPY_FLOAT, width ? 2 : 1);
     if (!array)
         return -1;
-    if (PyArray_SIZE(array) != size || (width && PyArray_DIM(array, 1) != width)) {
+    int failed = PyList_Append(copies, (PyObject *)array) < 0;
+    if (!failed && (PyArray_SIZE(array) != size || (width && PyArray_DIM(array, 1) != width))) {
         PyErr_Format(PyExc_ValueError, "the gradient of %R has another shape than the tap", key);
-        return -1;
+        failed = 1;
     }
     tap->gradient = kd_floats(array);
-    return 0;
+    Py_DECREF(array);
+    return failed ? -1 : 0;
 }
 
-int kd_take_tap_gradients(PyObject *gradients, kd_run *run)
+PyObject *kd_take_tap_gradients(PyObject *gradients, kd_run *run)
 {
     PyObject *key, *value;
     Py_ssize_t position = 0;
     for (ptrdiff_t i = 0; i < run->pass.taps.count; i++)
         run->pass.taps.list[i].gradient = NULL;
-    if (gradients == Py_None)
-        return 0;
-    if (!PyDict_Check(gradients)) {
+    if (gradients != Py_None && !PyDict_Check(gradients)) {
         PyErr_Format(PyExc_TypeError, "gradients must be a dict or None, not %R", (PyObject *)Py_TYPE(gradients));
-        return -1;
+        return NULL;
     }
-    while (PyDict_Next(gradients, &position, &key, &value))
-        if (take_gradient(key, value, run) < 0)
-            return -1;
-    return 0;
+    PyObject *copies = PyList_New(0), *given = gradients == Py_None ? PyDict_New() : PyDict_Copy(gradients);
+    int failed = !copies || !given;
+    while (!failed && PyDict_Next(given, &position, &key, &value))
+        failed = take_gradient(key, value, run, copies) < 0;
+    Py_XDECREF(given);
+    if (failed)
+        Py_CLEAR(copies);
+    return copies;
 }

@@ -17,8 +17,8 @@ typedef struct kd_asked_taps {
 int kd_ask_taps(PyObject *sequence, const kd_encoder_config *encoder, const kd_batch *batch, kd_asked_taps *asked);
 void kd_drop_taps(kd_asked_taps *asked);
 
-/* Sets the taps' gradients from a dict like `arrays` (None: no gradients), whose arrays must outlive backward. Keys must
- * be those of forward's taps; some may be absent. */
-int kd_take_tap_gradients(PyObject *gradients, kd_run *run);
+/* Sets the taps' gradients from a dict like `arrays` (None: no gradients), whose keys must be those of forward's taps; some
+ * may be absent. Returns a list of the copies that backward reads, or NULL with an exception. */
+PyObject *kd_take_tap_gradients(PyObject *gradients, kd_run *run);
 
 #endif

@@ -20,6 +20,16 @@ PyArrayObject *kd_test_floats(PyObject *object, const char *name, ptrdiff_t rows
     return array;
 }
 
+PyArrayObject *kd_test_matrix(PyObject *object, const char *name)
+{
+    PyArrayObject *array = kd_array(object, name, NPY_FLOAT, 2);
+    if (array && PyArray_SIZE(array) < 1) {
+        PyErr_Format(PyExc_ValueError, "%s is empty", name);
+        return NULL;
+    }
+    return array;
+}
+
 PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, int count)
 {
     PyObject *tuple = a && (b || count < 2) && (c || count < 3) ? PyTuple_Pack(count, a, b, c) : NULL;
@@ -45,15 +55,11 @@ static PyObject *py_product(PyObject *module, PyObject *args)
     int transposed;
     if (!PyArg_ParseTuple(args, "OOOp:product", &c_object, &a_object, &b_object, &transposed))
         return NULL;
-    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2), *b = a ? kd_array(b_object, "b", NPY_FLOAT, 2) : NULL;
+    PyArrayObject *a = kd_test_matrix(a_object, "a"), *b = a ? kd_test_matrix(b_object, "b") : NULL;
     if (!b)
         return NULL;
     ptrdiff_t M = PyArray_DIM(a, transposed ? 1 : 0), K = PyArray_DIM(b, 0), N = PyArray_DIM(b, 1);
-    if (M < 1 || N < 1 || K < 1) {
-        PyErr_SetString(PyExc_ValueError, "an operand is empty");
-        return NULL;
-    }
-    PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N);
+    PyArrayObject *c = kd_array_out(c_object, "c", NPY_FLOAT, 2, -1);
     if (!c || !kd_test_floats(c_object, "c", M, N) ||
         !kd_test_floats(a_object, "a", transposed ? K : M, transposed ? M : K))
         return NULL;
@@ -91,7 +97,7 @@ static PyObject *py_pack_right(PyObject *module, PyObject *args)
     int transposed;
     if (!PyArg_ParseTuple(args, "Op:pack_right", &object, &transposed))
         return NULL;
-    PyArrayObject *b = kd_array(object, "b", NPY_FLOAT, 2);
+    PyArrayObject *b = kd_test_matrix(object, "b");
     if (!b)
         return NULL;
     ptrdiff_t K = PyArray_DIM(b, transposed ? 1 : 0), N = PyArray_DIM(b, transposed ? 0 : 1);
@@ -110,8 +116,8 @@ static int parse_finish(kd_product *product, PyObject *bias, const char *activat
         return -1;
     product->bias = array ? kd_floats(array) : NULL;
     product->accumulate = !array;
-    array = slope == Py_None ? NULL : kd_array_out(slope, "slope", NPY_FLOAT, 2, product->M * product->N);
-    if (slope != Py_None && !array)
+    array = slope == Py_None ? NULL : kd_array_out(slope, "slope", NPY_FLOAT, 2, -1);
+    if (slope != Py_None && (!array || !kd_test_floats(slope, "slope", product->M, product->N)))
         return -1;
     product->slope = array ? kd_floats(array) : NULL;
     product->finish = activation ? KD_FINISH_ACTIVATE : array ? KD_FINISH_SCALE_SLOPE : KD_FINISH_NONE;
@@ -128,15 +134,15 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOnnnOzO:packed_product", &c_object, &a_object, &right_object, &right_rows,
                           &first_row, &first_column, &bias, &activation, &slope))
         return NULL;
-    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2);
+    PyArrayObject *a = kd_test_matrix(a_object, "a");
     PyArrayObject *c = a ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
     PyArrayObject *right = c ? kd_array(right_object, "right", NPY_FLOAT, 1) : NULL;
     ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = c ? PyArray_DIM(c, 1) : 0;
     if (!right || !kd_test_floats(c_object, "c", M, N))
         return NULL;
-    ptrdiff_t size = PyArray_SIZE(right), whole = right_rows > 0 ? kernels->panel * right_rows : 1;
-    if (size % whole || K < 1 || first_row < 0 || first_column < 0 || first_row + K > right_rows ||
-        first_column + N > size / right_rows) {
+    const ptrdiff_t size = PyArray_SIZE(right);
+    if (right_rows < 1 || right_rows > size || size % (kernels->panel * right_rows) || first_row < 0 ||
+        first_column < 0 || K > right_rows - first_row || N > size / right_rows - first_column) {
         PyErr_SetString(PyExc_ValueError, "right lacks some of these rows and columns");
         return NULL;
     }
@@ -163,12 +169,12 @@ static PyObject *py_dots(PyObject *module, PyObject *args)
     PyObject *c_object, *bias_object, *a_object, *b_object;
     if (!PyArg_ParseTuple(args, "OOOO:dots", &c_object, &bias_object, &a_object, &b_object))
         return NULL;
-    PyArrayObject *a = kd_array(a_object, "a", NPY_FLOAT, 2), *b = a ? kd_array(b_object, "b", NPY_FLOAT, 2) : NULL;
+    PyArrayObject *a = kd_test_matrix(a_object, "a"), *b = a ? kd_test_matrix(b_object, "b") : NULL;
     ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0, N = b ? PyArray_DIM(b, 0) : 0;
     int fits = b && kd_test_floats(b_object, "b", N, K);
     PyArrayObject *row_bias = fits ? kd_test_floats(bias_object, "row_bias", M, 0) : NULL;
-    PyArrayObject *c = row_bias ? kd_array_out(c_object, "c", NPY_FLOAT, 2, M * N) : NULL;
-    if (!c)
+    PyArrayObject *c = row_bias ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
+    if (!c || !kd_test_floats(c_object, "c", M, N))
         return NULL;
     kd_test_arithmetic(module)->kernels->dots(kd_floats(c), N, kd_floats(row_bias), kd_floats(a), kd_floats(b), M, N,
                                               K);

@@ -13,6 +13,10 @@ PyArrayObject *kd_test_zeros(ptrdiff_t rows, ptrdiff_t columns);
 /* Returns `object` as a float32 array of that shape (columns 0: one dimension), or NULL with an exception. */
 PyArrayObject *kd_test_floats(PyObject *object, const char *name, ptrdiff_t rows, ptrdiff_t columns);
 
+/* Returns `object` as a float32 array of two dimensions with an element at least, or NULL with an exception. Its sizes are
+ * then those of real memory. */
+PyArrayObject *kd_test_matrix(PyObject *object, const char *name);
+
 /* Packs the first `count` of the arrays, at most three, into a tuple and drops the references; NULL if one is NULL. */
 PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, int count);
 

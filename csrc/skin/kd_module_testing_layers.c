@@ -9,7 +9,7 @@ static PyObject *py_norm_forward(PyObject *module, PyObject *args)
     float eps;
     if (!PyArg_ParseTuple(args, "OOOf:norm_forward", &x_object, &gamma_object, &beta_object, &eps))
         return NULL;
-    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    PyArrayObject *x = kd_test_matrix(x_object, "x");
     ptrdiff_t M = x ? PyArray_DIM(x, 0) : 0, C = x ? PyArray_DIM(x, 1) : 0;
     PyArrayObject *gamma = x ? kd_test_floats(gamma_object, "gamma", C, 0) : NULL;
     PyArrayObject *beta = gamma ? kd_test_floats(beta_object, "beta", C, 0) : NULL;
@@ -27,7 +27,7 @@ static PyObject *py_norm_backward(PyObject *module, PyObject *args)
     PyObject *dy_object, *x_object, *stats_object, *gamma_object;
     if (!PyArg_ParseTuple(args, "OOOO:norm_backward", &dy_object, &x_object, &stats_object, &gamma_object))
         return NULL;
-    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    PyArrayObject *x = kd_test_matrix(x_object, "x");
     ptrdiff_t M = x ? PyArray_DIM(x, 0) : 0, C = x ? PyArray_DIM(x, 1) : 0;
     PyArrayObject *dy = x ? kd_test_floats(dy_object, "dy", M, C) : NULL;
     PyArrayObject *stats = dy ? kd_test_floats(stats_object, "stats", M, 2) : NULL;
@@ -85,7 +85,7 @@ static PyObject *py_dropout(PyObject *module, PyObject *args)
     position at;
     if (!PyArg_ParseTuple(args, "OO!:dropout", &x_object, &PyTuple_Type, &tuple) || parse_position(tuple, &at) < 0)
         return NULL;
-    PyArrayObject *x = kd_array(x_object, "x", NPY_FLOAT, 2);
+    PyArrayObject *x = kd_test_matrix(x_object, "x");
     PyArrayObject *y = x ? kd_test_zeros(PyArray_DIM(x, 0), PyArray_DIM(x, 1)) : NULL;
     if (!y)
         return NULL;
@@ -105,14 +105,15 @@ typedef struct operands {
 static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t heads, Py_ssize_t features,
                            PyObject *dropout, operands *o)
 {
-    if (parse_position(dropout, &o->at) < 0 || !(o->q = kd_array(q, "q", NPY_FLOAT, 2)))
+    if (parse_position(dropout, &o->at) < 0 || !(o->q = kd_test_matrix(q, "q")))
         return -1;
     o->n = PyArray_DIM(o->q, 0);
     o->C = PyArray_DIM(o->q, 1);
     if (!(o->k = kd_test_floats(k, "k", o->n, o->C)) || !(o->v = kd_test_floats(v, "v", o->n, o->C)))
         return -1;
-    if (heads < 1 || o->C % heads || features % KD_RANDOM_BLOCK) {
-        PyErr_SetString(PyExc_ValueError, "heads must divide the width, and 64 the number of features");
+    if (heads < 1 || o->C % heads || features < 0 || features % KD_RANDOM_BLOCK || features > INT32_MAX / heads) {
+        PyErr_SetString(PyExc_ValueError,
+                        "heads must divide the width, and 64 the number of features; of all heads there can be 2^31");
         return -1;
     }
     o->attention = (kd_attention){.H = heads,
@@ -183,7 +184,7 @@ PyMethodDef kd_test_layer_methods[] = {
      "Return the gradients (dx, dgamma, dbeta) of LayerNorm, (M, C), (C,) and (C,)."},
     {"activation", py_activation, METH_VARARGS,
      "activation($module, x, dy, name, /)\n--\n\n"
-     "Return (y, dx) of gelu, gelu_new or relu, for x and dy (n,)."},
+     "Return (y, dx) of the activation of this name, for x and dy (n,)."},
     {"dropout", py_dropout, METH_VARARGS,
      "dropout($module, x, dropout, /)\n--\n\n"
      "Return x (M, n) after dropout. dropout is (p, seed, step, tensor, place of the first row's token)."},

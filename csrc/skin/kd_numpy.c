@@ -25,15 +25,30 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
     return array;
 }
 
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim)
+{
+    PyArrayObject *array = kd_array(object, argument, type, ndim);
+    PyObject *copy = array ? PyArray_SimpleNew(ndim, PyArray_DIMS(array), type) : NULL;
+    if (copy)
+        memcpy(PyArray_DATA((PyArrayObject *)copy), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
+    return (PyArrayObject *)copy;
+}
+
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
+{
+    PyArrayObject *array = kd_array_in(object, argument, type, ndim, size);
+    if (array && !PyArray_ISWRITEABLE(array)) {
+        PyErr_Format(PyExc_ValueError, "%s is read-only; it is written to here", argument);
+        return NULL;
+    }
+    return array;
+}
+
+PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
 {
     PyArrayObject *array = kd_array(object, argument, type, ndim);
     if (!array)
         return NULL;
-    if (!PyArray_ISWRITEABLE(array)) {
-        PyErr_Format(PyExc_ValueError, "%s is read-only; it is written to here", argument);
-        return NULL;
-    }
     if (size >= 0 && PyArray_SIZE(array) != size) {
         PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
                      (Py_ssize_t)size);
@@ -54,16 +69,51 @@ void *kd_aligned(PyArrayObject *bytes)
     return (void *)((address + KD_ALIGN - 1) / KD_ALIGN * KD_ALIGN);
 }
 
+/* The names of transformers (ACT2FN), several for one function where it has several implementations. */
+static const struct {
+    const char *name;
+    kd_activation activation;
+} activations[] = {
+    {"gelu", KD_GELU},
+    {"gelu_python", KD_GELU},
+    {"gelu_new", KD_GELU_NEW},
+    {"gelu_fast", KD_GELU_NEW},
+    {"gelu_pytorch_tanh", KD_GELU_NEW},
+    {"gelu_python_tanh", KD_GELU_NEW},
+    {"gelu_accurate", KD_GELU_NEW},
+    {"quick_gelu", KD_QUICK_GELU},
+    {"relu", KD_RELU},
+    {"silu", KD_SILU},
+    {"swish", KD_SILU},
+    {"tanh", KD_TANH},
+};
+enum { ACTIVATIONS = sizeof activations / sizeof *activations };
+
+PyObject *kd_activation_names(void)
+{
+    PyObject *names = PyTuple_New(ACTIVATIONS);
+    for (int i = 0; names && i < ACTIVATIONS; i++) {
+        PyObject *name = PyUnicode_FromString(activations[i].name);
+        if (!name || PyTuple_SetItem(names, i, name) < 0)
+            Py_CLEAR(names);
+    }
+    return names;
+}
+
 int kd_parse_activation(const char *name, kd_activation *activation)
 {
-    static const char *const names[] = {
-        [KD_GELU] = "gelu", [KD_GELU_NEW] = "gelu_new", [KD_RELU] = "relu", [KD_TANH] = "tanh"};
-    for (int i = 0; i < 4; i++)
-        if (strcmp(name, names[i]) == 0) {
-            *activation = (kd_activation)i;
+    for (int i = 0; i < ACTIVATIONS; i++)
+        if (strcmp(name, activations[i].name) == 0) {
+            *activation = activations[i].activation;
             return 0;
         }
-    PyErr_Format(PyExc_ValueError, "activation is '%s'; expected gelu, gelu_new, relu or tanh", name);
+    PyObject *names = kd_activation_names(), *comma = names ? PyUnicode_FromString(", ") : NULL;
+    PyObject *list = comma ? PyUnicode_Join(comma, names) : NULL;
+    if (list)
+        PyErr_Format(PyExc_ValueError, "activation is '%s'; expected one of %S", name, list);
+    Py_XDECREF(list);
+    Py_XDECREF(comma);
+    Py_XDECREF(names);
     return -1;
 }
 

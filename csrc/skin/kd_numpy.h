@@ -1,8 +1,8 @@
 /* kd_numpy: what all files of the skin share. Only kd_module* include this; no other room knows Python.
  *
- * The rules of the skin: everything is checked with the GIL held, before the first write; the pure C
- * part runs with the GIL released; a call into the core does at most about KD_SLICE_FLOPS of work
- * before it looks for signals again.
+ * The rules of the skin: everything is checked with the GIL held, before the first write; what is only read is copied
+ * first, then checked, since other threads may write to it at any time; the pure C part runs with the GIL released; a
+ * call into the core does at most about KD_SLICE_FLOPS of work before it looks for signals again.
  */
 #ifndef KD_NUMPY_H
 #define KD_NUMPY_H
@@ -38,7 +38,11 @@ typedef struct kd_module_state {
  * with a TypeError or ValueError that names `argument`. */
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim);
 
-/* The same for an array to write to; with size >= 0 it must have that many elements. */
+/* A copy of such an array, which nobody else has: a new reference. */
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim);
+
+/* The same, with size >= 0 for an array of that many elements, which is read where it lies, or written to. */
+PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 
 /* Returns a team of `threads`, or NULL with an exception. */
@@ -51,7 +55,8 @@ int kd_check_threads(int threads);
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
 
-/* Reads "gelu", "gelu_new", "relu" or "tanh". Returns -1 with a ValueError for anything else. */
+/* A tuple of the names that kd_parse_activation knows; it returns -1 with a ValueError for any other. */
+PyObject *kd_activation_names(void);
 int kd_parse_activation(const char *name, kd_activation *activation);
 
 static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }

@@ -10,6 +10,7 @@ from kdistill._core import testing as testing
 
 ISA_LEVEL: str
 ISA_LEVELS: tuple[str, ...]
+ACTIVATIONS: tuple[str, ...]
 BLIS_VERSION: str
 BLIS_KERNELS: str
 COMPILER: str
@@ -18,6 +19,7 @@ NUMERICS_VERSION: int
 ALIGNMENT: int  # bytes, of the flat arrays
 ADAMW_CONSTANTS: int  # floats, of one step in an optimiser's history
 MAX_THREADS: int
+MAX_LAYERS: int
 NO_LABEL: int
 LOSS_SINGLE_LABEL: int
 LOSS_MULTI_LABEL: int
@@ -47,7 +49,9 @@ class Model:
     def workspace_bytes(self) -> int: ...
     @property
     def compute(self) -> str: ...
-    def check(self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /) -> None: ...
+    def check(
+        self, ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], /
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]: ...
     @overload
     def forward(
         self,

@@ -26,7 +26,7 @@ from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, is_unnamed, shape_of
 from ..models.model import Model
 from ..search.study import import_optuna
-from ..system.files import atomic_path, atomic_write, read_json_object
+from ..system.files import atomic_path, atomic_write
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..tasks.registry import task_for
@@ -35,6 +35,8 @@ from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.evaluate import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
+from ..train.state import read_figures
+from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .options import SEARCH_OPTIONS
@@ -217,7 +219,9 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
-    return cls(**given)
+    args = cls(**given)
+    warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
+    return args
 
 
 def _cache_figures() -> Figures:
@@ -311,4 +315,5 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
-    return read_json_object(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded
+    failed = {"failed": trainer.failed} if trainer.failed else {}
+    return read_figures(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded | failed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.arguments import secret_arguments
-from ..train.fields import did_you_mean_argument
+from ..train.arguments import DistillationTrainingArguments, secret_arguments
+from ..train.fields import argument_types, did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
@@ -16,7 +17,8 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     """Return the content of the file as words of a command line.
 
     The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
-    `resume = true`. Names of transformers are understood as in `TrainingArguments`.
+    `resume = true`; an argument that is a mapping is a table. Names of transformers are understood as in
+    `TrainingArguments`.
 
     Args:
         path: the TOML file.
@@ -55,6 +57,9 @@ def _word(path: str, key: str, option: str, value: Any) -> str:
         return option if value else f"--no-{option[2:]}"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
+    kind, _ = argument_types(DistillationTrainingArguments).get(option[2:].replace("-", "_"), (str, False))
+    if isinstance(value, dict) and kind is dict:
+        value = json.dumps(value)
     if not isinstance(value, str | int | float):
         found = "a secret" if option[2:].replace("-", "_") in secret_arguments() else _as_toml(value)
         raise TypeError(f"{path}: {key} is {found}; expected a string, a number or a list of strings")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from ..system.files import json_text
+from ..system.progress import say
 from ..train.arguments import TrainingArguments
 from .command_line import parse
 
@@ -32,21 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its words, without the program's name (default: those of the process).
 
     Returns:
-        The exit status: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C), 141 (standard output was closed) or 143 (SIGTERM).
+        The exit status: 0, 1 (failed, wholly or in part, or the figures could not be written), 2 (bad input), 130
+        (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    with _warnings_in_one_line(), _sigterm_as_interrupt():
+    with _standard_streams(), _warnings_in_one_line(), _sigterm_as_interrupt():
         options = Namespace()
         try:
             options = parse(argv)
             figures = _run(options)
             sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
-            _print_figures(figures, options)
-            sys.stdout.flush()
+            return _print_figures(figures, options)
         except SystemExit as end:  # argparse's, after --help or an error
             return int(end.code or 0)
         except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except _BAD_INPUT as error:
             return _report(error, 2)
@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as interrupt:
             _report_interrupt(options)
             return 143 if isinstance(interrupt, _Terminated) else 130
-    return 0
 
 
 def _run(options: Namespace) -> dict[str, Any]:
@@ -68,25 +67,34 @@ def _run(options: Namespace) -> dict[str, Any]:
     return run(options)
 
 
-def _print_figures(figures: dict[str, Any], options: Namespace) -> None:
+def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
+    """Print the figures of work that is done, and return the exit status: 1 when a part failed or nothing is shown."""
+    # The predictions themselves may be on standard output.
+    file: TextIO = sys.stderr if options.command == "predict" and not options.json else sys.stdout
+    encoding = file.encoding or "utf-8"
+    text = _text_of(figures, options).encode(encoding, "backslashreplace").decode(encoding)  # names may be any bytes
+    try:
+        print(text, file=file, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        say(f"kdistill: error: the figures could not be written: {error.strerror}")
+        return 1
+    return 1 if figures.get("failed") else 0
+
+
+def _text_of(figures: dict[str, Any], options: Namespace) -> str:
     if options.json:
-        print(json.dumps(figures))
-        return
+        return json_text(figures) + "\n"
     if options.command == "bench":
         from ..bench.bench import table
 
-        print(table(figures))
-        return
+        return table(figures) + "\n"
     if options.command == "completion":
-        print(figures["script"], end="")
-        return
-    # The predictions themselves may be on standard output.
-    file: TextIO = sys.stderr if options.command == "predict" else sys.stdout
+        return str(figures["script"])
     lines = dict(_flat(figures))
     width = max(map(len, lines))
-    for name, value in lines.items():
-        if value is not None:
-            print(f"{name:{width}}  {_shown(value)}", file=file)
+    return "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
 
 
 def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -107,30 +115,59 @@ def _shown(value: Any) -> str:
 
 def _report(error: BaseException, status: int) -> int:
     message = " ".join(str(error).split()) or type(error).__name__
-    print(f"kdistill: error: {message}", file=sys.stderr)
+    say(f"kdistill: error: {message}")
     return status
 
 
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
     if command == "search":
-        print("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command", file=sys.stderr)
+        say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
         return
     if command not in ("finetune", "distill"):
-        print("kdistill: interrupted", file=sys.stderr)
+        say("kdistill: interrupted")
         return
     from ..train.directory import RunDirectory
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
     checkpoints = RunDirectory(output_dir).checkpoints() if Path(output_dir).is_dir() else []
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
-    print(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume", file=sys.stderr)
+    say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
+
+
+@contextmanager
+def _standard_streams() -> Iterator[None]:
+    """Give the process the standard streams that it was started without, and leave none that fails when it exits.
+
+    A missing one would have Python's name None, and its number would go to the next file that is opened.
+    """
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_RDONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # stdout and stderr are not writable, so that writing fails
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # full, or its reader is gone
+                _let_go(stream)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Let what a stream has not yet written go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"kdistill: warning: {message}", file=sys.stderr)
+        say(f"kdistill: warning: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)

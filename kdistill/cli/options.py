@@ -46,7 +46,7 @@ class _Command:
 
 
 _OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
-_METAVARS = {int: "N", float: "X", str: "NAME"}
+_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
@@ -398,8 +398,11 @@ def _add_training_arguments(
         group = parser.add_argument_group(group_name) if members else parser
         for field in members:
             kind, _ = kinds[field.name]
-            keywords: dict[str, Any] = {"type": kind, "metavar": _METAVARS.get(kind)}
-            if field.metadata["choices"] is not None:
+            # A mapping stays the text that it is: the class of arguments reads it.
+            keywords: dict[str, Any] = {"type": str if kind is dict else kind, "metavar": _METAVARS.get(kind)}
+            if field.metadata["several"]:
+                keywords = {"metavar": "A,B,..."}
+            elif field.metadata["choices"] is not None:
                 keywords = {"choices": field.metadata["choices"]}
             elif kind is bool:
                 keywords = {"action": BooleanOptionalAction}
@@ -412,6 +415,7 @@ def _add_training_arguments(
 
 def _help(field: Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
-    if field.default is None or field.default is False:
+    default = field.metadata["default"]
+    if default is None or default is False:
         return text
-    return f"{text} (default: {'yes' if field.default is True else field.default})"
+    return f"{text} (default: {'yes' if default is True else default})"

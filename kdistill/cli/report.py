@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from argparse import Namespace
 from pathlib import Path
@@ -103,7 +104,7 @@ def _inputs(directory: Path, options: Namespace) -> dict[str, str | None]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
     inputs: dict[str, str | None] = dict.fromkeys((*_INPUTS, *_COLUMNS))
     if (directory / COMMAND_FILE).is_file():
-        remark, _, command = (directory / COMMAND_FILE).read_text().strip().partition("\n")
+        remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
         inputs |= {name: getattr(run_options, name, None) for name in inputs}

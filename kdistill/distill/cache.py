@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ..data.batch import Batch
 from ..data.dataset import Dataset, OnProgress
+from ..system.files import close_lockable, open_lockable
 
 FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"
@@ -170,7 +171,7 @@ class TeacherCache:
     def _locked(self) -> Iterator[int]:
         """Lock the file against other writers and yield it, open for appending at the end of a complete record."""
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            file = open_lockable(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if self._is_usable(file):
@@ -180,7 +181,7 @@ class TeacherCache:
                     yield file
                     return
             finally:
-                os.close(file)
+                close_lockable(file)
 
     def _is_usable(self, file: int) -> bool:
         """Return whether the locked file is the one at `path` with the right header; write the header if missing."""

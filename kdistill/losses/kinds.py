@@ -101,8 +101,7 @@ def _classes(labels: _Labels, logits: _Logits) -> _Labels:
         raise TypeError(f"labels are {labels.dtype}; expected whole numbers (a class index for each row)")
     if labels.ndim != 1:
         raise ValueError(f"labels have shape {labels.shape}; expected one label for each row")
-    # A copy: the core checks the indices first and reads them later, when other Python threads may run.
-    return np.array(labels, dtype=np.int64, order="C")
+    return np.ascontiguousarray(labels, dtype=np.int64)
 
 
 def _numbers(labels: _Labels, logits: _Logits) -> _Labels:

@@ -167,6 +167,6 @@ class AutoModelForSequenceClassification:
         return cls.from_pretrained(path_or_id, **keywords)
 
     @staticmethod
-    def from_config(config: BertConfig, seed: int = 0) -> BertForSequenceClassification:
+    def from_config(config: BertConfig, seed: int | None = None) -> BertForSequenceClassification:
         """Return a model of this shape with new weights, drawn from `seed`."""
         return BertForSequenceClassification(config, seed=seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import operator
 import os
@@ -14,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from .. import _core
 from ..hub import resolve
 from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
-from ..system.files import atomic_write, read_json_object
+from ..system.files import json_text, read_json_object, write_text
 from ..system.foreign import described, package_of
 from ..system.names import did_you_mean
 from .trained_with import TrainedWith, checked_record
@@ -25,7 +25,6 @@ from .trained_with import TrainedWith, checked_record
 CONFIG_FILE = "config.json"
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 _SHAPE_BEGINS = re.compile(r"L\d+-")
-HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu")
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -235,7 +234,8 @@ class BertConfig:
 
     def _check(self) -> None:
         for name in SIZES:
-            self._set(name, _integer(name, getattr(self, name), 1, _MAX_SIZE))
+            most = _core.MAX_LAYERS if name == "num_hidden_layers" else _MAX_SIZE
+            self._set(name, _integer(name, getattr(self, name), 1, most))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
@@ -253,8 +253,8 @@ class BertConfig:
             raise ValueError(f"initializer_range is {self.initializer_range}; expected a standard deviation >= 0")
         if self.layer_norm_eps <= 0:
             raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}; expected a number > 0")
-        if self.hidden_act not in HIDDEN_ACTIVATIONS:
-            raise ValueError(f"hidden_act is {self.hidden_act!r}; expected one of {', '.join(HIDDEN_ACTIVATIONS)}")
+        if self.hidden_act not in _core.ACTIVATIONS:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; expected one of {', '.join(_core.ACTIVATIONS)}")
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(
                 f"problem_type is {self.problem_type!r}; expected None or one of {', '.join(PROBLEM_TYPES)}"
@@ -371,8 +371,7 @@ def check_config(name: str, value: object) -> None:
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a config.json into `directory`, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    atomic_write(directory / CONFIG_FILE, text.encode())
+    write_text(directory / CONFIG_FILE, json_text(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def shape_of(name: str) -> dict[str, int] | None:

@@ -22,7 +22,8 @@ from ..keywords import location
 from ..system.foreign import described, package_of
 from ..system.memory import workspace
 from ..system.notebook import folded, html_table
-from ..system.threads import aligned_zeros, get_num_threads
+from ..system.seeds import chosen_seed
+from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, check_config, write_config
@@ -48,7 +49,7 @@ class Model:
     Args:
         config: the model's shape and constants.
         seed: of the initial weights, N(0, initializer_range) with zero biases and unit LayerNorms; also the
-            default of `dropout_seed`.
+            default of `dropout_seed` (default: that of `set_seed`, or 0).
 
     Attributes:
         architecture: the encoder's names in checkpoints and configurations; stated by the class.
@@ -63,8 +64,9 @@ class Model:
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
 
-    def __init__(self, config: BertConfig, seed: int = 0) -> None:
+    def __init__(self, config: BertConfig, seed: int | None = None) -> None:
         check_config("config", config)
+        seed = chosen_seed(seed)
         self._allocate(config, seed)
         generator = np.random.Generator(np.random.Philox(seed))
         views = TensorViews(self._parameters, self.layout)
@@ -85,7 +87,8 @@ class Model:
         self.tokens_in_step = 0
         self._parameters = aligned_zeros(size)
         self._gradients: NDArray[np.float32] | None = None
-        self._handed_out = False
+        self._handed_out = False  # somebody may write through a view: weights are packed before each pass
+        self._lent = False  # the same, or somebody was given the flat array
         self._hash: str | None = None
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
@@ -106,7 +109,7 @@ class Model:
         hidden_dropout_prob: float | None = None,
         attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
         **keywords: Any,
     ) -> Self:
         """Load a checkpoint: a local directory first, then the hub's cache, then the hub.
@@ -122,7 +125,8 @@ class Model:
             attention_probs_dropout_prob: likewise, of attention.
             ignore_mismatched_sizes: initialise what the file has in another shape, such as a classifier of other
                 labels, with a warning, instead of raising.
-            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning.
+            seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning (default: that of
+                `set_seed`, or 0).
             keywords: where the files are (`token`, `revision`, `cache_dir`, `force_download`, `local_files_only`,
                 `subfolder`), see `hub.resolve`; other arguments of the configuration, which replace values of
                 config.json; those of transformers that are of no use here, see `kdistill.keywords`. With fewer
@@ -156,6 +160,7 @@ class Model:
         config = stored.replace(**changes)
         check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
+        seed = chosen_seed(seed)
         model._allocate(config, seed)
         views = TensorViews(model._parameters, model.layout)
         load_parameters(
@@ -172,7 +177,7 @@ class Model:
         config: BertConfig,
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> Self:
         """Make a student that starts from its teacher.
 
@@ -202,6 +207,20 @@ class Model:
             for name, value in tensors.items():
                 views[name][:] = value
         return student
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""
+        flat = self.flat_parameters
+        return {**self.__dict__, "_parameters": flat, "core": None, "_gradients": None, "_pending": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pickled model again, in memory of its own, frozen if it was."""
+        self._allocate(state["config"], state["dropout_seed"])
+        self._parameters[:] = state["_parameters"]
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent", "frozen")
+        self.__dict__.update({name: value for name, value in state.items() if name not in own})
+        if state["frozen"]:
+            self.freeze()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
@@ -283,7 +302,7 @@ class Model:
         if self.frozen:
             return self.flat_parameters
         self._apply_pending_updates()
-        self._handed_out = True
+        self._handed_out = self._lent = True
         return self._parameters
 
     @property
@@ -296,14 +315,14 @@ class Model:
     def flat_parameters(self) -> NDArray[np.float32]:
         """All parameters as one read-only array; `load_flat` writes it."""
         self._apply_pending_updates()
-        return _read_only(self._parameters)
+        return read_only(self._parameters)
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
         """All gradients as one read-only array, in the layout of `flat_parameters`."""
         self.trainable_core()
         assert self._gradients is not None
-        return _read_only(self._gradients)
+        return read_only(self._gradients)
 
     @property
     def num_flat(self) -> int:
@@ -316,6 +335,7 @@ class Model:
         if self.frozen:
             raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
         self._apply_pending_updates()
+        self._lent = True
         try:
             yield self._parameters
         finally:
@@ -339,9 +359,19 @@ class Model:
         self.tokens_in_step = 0
 
     def freeze(self) -> Self:
-        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model."""
+        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model.
+
+        Nobody can write the parameters any more: where views of them were given away, those keep the old memory and
+        the model goes on with a copy.
+        """
         if not self.frozen:
             self._apply_pending_updates()
+            if self._lent:
+                copy = aligned_zeros(self.num_flat)
+                copy[:] = self._parameters
+                self._parameters = copy
+            self._handed_out = self._lent = False
+            lock(self._parameters)
             self.frozen = True
             self._pending = None
             self._gradients = None
@@ -392,7 +422,7 @@ class Model:
         if train:
             self.trainable_core()
         if self._pending is not None:
-            self.core.check(ids, types, starts)
+            ids, types, starts = self.core.check(ids, types, starts)  # copies: the rows that catch up are those read
             self._pending.catch_up(ids)
         if self._handed_out:
             self.core.touch()
@@ -463,18 +493,7 @@ def check_model(name: str, value: object) -> None:
     """Raise TypeError, which names the remedy, for an argument that is not a model of kdistill."""
     if isinstance(value, Model):
         return
-    expected = "BertForSequenceClassification.from_pretrained(...)"
-    if isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} is {value!r}; expected a model: {expected}")
+    remedy = "BertForSequenceClassification.from_pretrained(...)"
     if package_of(value) is not None:
-        raise TypeError(
-            f"{name} is {described(value)}, a model of PyTorch; write it with its save_pretrained(directory) and load "
-            f"it here: {expected.replace('...', 'directory')}"
-        )
-    raise TypeError(f"{name} is {described(value)}; expected a model: {expected}")
-
-
-def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+        remedy = f"write it with its save_pretrained(directory), then {remedy.replace('...', 'directory')}"
+    raise TypeError(f"{name} is {described(value)}; expected a model of kdistill: {remedy}")

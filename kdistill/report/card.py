@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
-from ..system.files import atomic_write
+from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
+from ..train.directory import CARD_FILE, may_replace
+from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
-CARD_FILE = "README.md"
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 
 def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
     """Measure the subject, write its model card README.md into `directory` and return the figures.
 
-    Raises what `measure.make_report` raises, and warns as it does.
+    Raises what `measure.make_report` raises, and warns as it does; `FileExistsError` for a README.md that is no card.
     """
-    report, path = make_report(subject, questions), directory / CARD_FILE
-    atomic_write(path, model_card(report, metadata).encode())
+    path = directory / CARD_FILE
+    if not may_replace(path):
+        raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+    report = make_report(subject, questions)
+    write_text(path, model_card(report, metadata))
     return report.figures() | {"model_card": str(path)}
 
 
@@ -51,11 +56,15 @@ def model_card(report: Report, metadata: CardMetadata) -> str:
 
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
-    how = f"distilled from the teacher `{subject.teacher.name}`" if subject.teacher else "fine-tuned on labelled rows"
-    start = f", starting from `{subject.started_from}`" if subject.started_from else ""
+    how = (
+        f"distilled from the teacher {_code(subject.teacher.name)}"
+        if subject.teacher
+        else "fine-tuned on labelled rows"
+    )
+    start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
     use = subject.task.description(list(config.id2label.values()))
     return (
-        f"# {subject.name}\n\n"
+        f"# {_line(subject.name)}\n\n"
         f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
         f"{config.num_attention_heads} heads and {subject.model.num_parameters():,} parameters, {how}{start} with "
         f"kdistill. {use}"
@@ -72,7 +81,7 @@ def _results(report: Report) -> Iterator[str]:
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n} labelled rows of `{data.name}`:"
+        yield f"## Results\n\nOn the {measured.n} labelled rows of {_code(data.name)}:"
         yield _models(report, data)
         yield _reading(measured)
     if report.speed is not None:
@@ -97,12 +106,12 @@ def _models(report: Report, data: DataFacts | None) -> str:
     rows: list[dict[str, str]] = []
     if subject.teacher is not None:
         size = subject.teacher.model.num_parameters()
-        rows.append(_sizes(f"teacher `{subject.teacher.name}`", size, 4 * size, speed and speed.teacher))
+        rows.append(_sizes(f"teacher {_code(subject.teacher.name)}", size, 4 * size, speed and speed.teacher))
         rows[-1] |= _columns(report.teacher)
     rows.append(_sizes("this model", subject.model.num_parameters(), subject.file_bytes, speed and speed.model))
     rows[-1] |= _columns(report.measured)
     rows += [
-        {"": f"the same without a teacher, `{other.name}`", **_columns(other.measured)}
+        {"": f"the same without a teacher, {_code(other.name)}", **_columns(other.measured)}
         for other in report.without_teacher[:1]
     ]
     if data is not None and data.majority_share is not None:
@@ -148,7 +157,8 @@ def _choice(report: Report) -> str:
     state, args = report.subject.state, report.subject.args
     chosen = []
     if args.load_best_model_at_end and state.best_global_step:
-        evaluations = sum("eval_loss" in entry for entry in state.log_history)
+        loss = f"{metric_prefix('eval', report.subject.main_eval_set)}_loss"
+        evaluations = sum(loss in entry for entry in state.log_history)
         chosen.append(
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
             f"{evaluations} evaluations"
@@ -163,7 +173,7 @@ def _choice(report: Report) -> str:
         )
     if not chosen:
         return "The weights are those of the last step; the evaluation rows had no part in choosing them."
-    below = "" if report.holdout is None else f", as on those of `{report.holdout.data.name}` below"
+    below = "" if report.holdout is None else f", as on those of {_code(report.holdout.data.name)} below"
     return f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
 
 
@@ -173,7 +183,7 @@ def _is_the_best(measured: Measured, seeds: Mapping[int, Measured]) -> bool:
 
 
 def _without_teacher(other: Comparison) -> str:
-    text = f"The same student without a teacher is the run `{other.name}`, trained on the labels alone"
+    text = f"The same student without a teacher is the run {_code(other.name)}, trained on the labels alone"
     if other.differences:
         listed = (f"`{name}` ({there} there, {here} here)" for name, (there, here) in other.differences.items())
         text += f"; beside the teacher it differs in {', '.join(listed)}"
@@ -219,8 +229,11 @@ def _spread(of: Spread) -> str:
 
 def _history(report: Report) -> str:
     best = report.subject.task.best_metric
-    shown = {"loss": "training loss", "eval_loss": "evaluation loss"}
-    shown.setdefault(f"eval_{best}", best)
+    shown = {"loss": "training loss"}
+    for name in report.subject.eval_sets or ("",):
+        prefix, of = metric_prefix("eval", name), f"{name} " if name else ""
+        shown[f"{prefix}_loss"] = f"{of}evaluation loss"
+        shown.setdefault(f"{prefix}_{best}", f"{of}{best}")
     return _table(
         ["epoch", "step", *shown.values()],
         (
@@ -237,7 +250,7 @@ def _history(report: Report) -> str:
 def _holdout(holdout: Holdout | None) -> Iterator[str]:
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n} labelled rows of `{holdout.data.name}`:"
+    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n} labelled rows of {_code(holdout.data.name)}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
@@ -263,7 +276,7 @@ def _data(report: Report) -> str:
     held = None if report.holdout is None else report.holdout.data
     uses = (("training", report.train), ("evaluation", report.eval), ("held out", held))
     rows = (
-        [use, f"`{of.name}`", f"{of.rows:,}", f"{of.labelled:,}", _percent(of.majority_share)]
+        [use, _code(of.name), f"{of.rows:,}", f"{of.labelled:,}", _percent(of.majority_share)]
         for use, of in uses
         if of is not None
     )
@@ -286,27 +299,52 @@ def _environment(report: Report) -> str:
     config = show_config()
     rows = [["CPU", cpu_name()], ["kdistill", str(config.pop("version"))]]
     rows += [[name, str(value)] for name, value in config.items()]
-    rows += [[name, version(name)] for name in ("tokenizers", "safetensors")]
+    rows += [[name, _version(name)] for name in ("tokenizers", "safetensors")]
     return f"## Environment\n\nWhere this card was written:\n\n{_table(['what', 'which'], rows)}"
 
 
+def _version(package: str) -> str:
+    """Return the version of an installed package; some are installed without the files that state it."""
+    try:
+        return str(version(package))
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def _usage(report: Report) -> str:
-    name = report.subject.name
+    name = json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
     return f"""## Use
 
 ```python
 import kdistill as kd  # transformers loads it too: pipeline("{report.subject.task.pipeline_tag}", model=...)
 
-tokenizer = kd.AutoTokenizer.from_pretrained("{name}")
-model = kd.{type(report.subject.model).__name__}.from_pretrained("{name}")
+tokenizer = kd.AutoTokenizer.from_pretrained({name})
+model = kd.{type(report.subject.model).__name__}.from_pretrained({name})
 logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.subject.model.config.num_labels})
 ```"""
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(columns)
-    lines = [columns, ["---"] * len(columns), *rows]
+    lines = [list(map(_cell, columns)), ["---"] * len(columns), *(map(_cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text that stays in one cell of a table."""
+    return _line(text).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    """Return text as code inside of a line, whatever it holds: the fence is longer than the backticks in it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{_line(text)}{space}{fence}"
+
+
+def _line(text: str) -> str:
+    """Return text without line ends and other characters that nobody sees: the names of files may have any."""
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in text)
 
 
 def _table_of(rows: Sequence[Mapping[str, str]]) -> str:

@@ -45,12 +45,16 @@ def training_curves(runs: Mapping[str, TrainerState]) -> Any:
     """
     figure, (losses, accuracies) = _figure(2)
     for colour, (name, state) in zip(_cycle(len(runs)), runs.items(), strict=True):
-        for key, axes, label, style in (
-            ("loss", losses, f"{name}: training", "-"),
-            ("eval_loss", losses, f"{name}: evaluation", "--"),
-            ("eval_accuracy", accuracies, name, "-"),
-        ):
-            points = [(entry["epoch"], entry[key]) for entry in state.history() if key in entry]
+        history = state.history()
+        timed = [key.removesuffix("_runtime") for entry in history for key in entry if key.startswith("eval_")]
+        sets = dict.fromkeys(["eval", *(key for key in timed if any(f"{key}_runtime" in entry for entry in history))])
+        curves = [("loss", losses, f"{name}: training", "-")]
+        for prefix in sets:  # eval, or eval_<name> of each of several sets
+            which = prefix[len("eval_") :]
+            curves.append((f"{prefix}_loss", losses, f"{name}: evaluation {which}".rstrip(), "--"))
+            curves.append((f"{prefix}_accuracy", accuracies, f"{name}: {which}" if which else name, "-"))
+        for key, axes, label, style in curves:
+            points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".")
     losses.set(title="loss", xlabel="epoch")

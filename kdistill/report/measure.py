@@ -7,7 +7,6 @@ import re
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from ..models.model import Model
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..train.evaluate import predict
+from ..train.evaluation_sets import metric_prefix
+from ..train.state import numbers_of
 from .assessment import (
     agreement,
     calibration_bins,
@@ -55,7 +56,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
     if rows is not None:
         taught = subject.teacher_logits(rows)
         measured = _measured_run(subject, subject.model, rows, taught)
-        measured = replace(measured, scores=measured.scores | _own_scores(subject.results, measured))
+        measured = replace(measured, scores=measured.scores | _own_scores(subject, measured))
         teacher = None if taught is None else _measured(taught, rows.labels, subject.task)
         without_teacher = _without_teacher(subject, questions, rows, taught, measured)
         seeds = _seeds(subject, questions, rows, taught, measured)
@@ -73,11 +74,22 @@ def make_report(subject: Subject, questions: Questions) -> Report:
     )
 
 
-def _own_scores(results: Mapping[str, float], measured: Measured) -> dict[str, float]:
-    """Return the scores that the user's `compute_metrics` gave at the evaluation of these weights."""
+def _own_scores(subject: Subject, measured: Measured) -> dict[str, float]:
+    """Return the scores that are known from the evaluation of these weights alone.
+
+    They are those of the user's `compute_metrics`, and those of further evaluation sets.
+    """
     known = {*measured.scores, "loss", "n", "runtime", "samples_per_second"}
-    named = {name.removeprefix("eval_"): value for name, value in results.items() if name.startswith("eval_")}
-    return {name: value for name, value in named.items() if name not in known}
+    known |= {
+        f"{name}_{score}" for name in subject.eval_sets for score in ("loss", "n", "runtime", "samples_per_second")
+    }
+    main = metric_prefix("eval", subject.main_eval_set)
+    named = {
+        name.removeprefix(f"{main}_").removeprefix("eval_"): value
+        for name, value in subject.results.items()
+        if name.startswith("eval_")
+    }
+    return {name: value for name, value in numbers_of(named).items() if name not in known}
 
 
 def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ..system.files import json_text
 from .report import Report
 
 
@@ -59,7 +59,7 @@ def header(report: Report, metadata: CardMetadata) -> str:
         "model-index": _model_index(report, metadata),
     }
     # JSON is YAML, and its quotes leave no name to be taken for a number, a date or a list.
-    lines = [f"{name}: {json.dumps(value)}" for name, value in entries.items() if value not in (None, [])]
+    lines = [f"{name}: {json_text(value)}" for name, value in entries.items() if value not in (None, [])]
     return "\n".join(["---", *lines, "---"])
 
 

@@ -23,6 +23,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.evaluation_sets import evaluation_sets
 from ..train.recipe import Recipe
 from ..train.state import TrainerState
 from .assessment import Interval, McNemar, Spread, spread
@@ -33,6 +34,9 @@ class Subject:
     """The finished run that is reported on, and the data it is measured with.
 
     Attributes:
+        eval: the rows that it was evaluated on; of several sets the one that chose the weights.
+        eval_sets: the names of the sets (an empty one for the only set), ...
+        main_eval_set: ... and that of `eval` among them.
         results: the content of the run's all_results.json.
         file_bytes: size of the file of its weights (None: not written).
     """
@@ -44,6 +48,8 @@ class Subject:
     state: TrainerState
     train: Dataset | None
     eval: Dataset | None
+    eval_sets: tuple[str, ...]
+    main_eval_set: str
     data_names: Mapping[str, str]
     teacher: Teacher | None
     results: Mapping[str, float]
@@ -60,7 +66,9 @@ class Subject:
             args=recipe.args,
             state=state,
             train=recipe.train_dataset,
-            eval=recipe.eval_dataset,
+            eval=recipe.main_eval_dataset,
+            eval_sets=tuple(evaluation_sets(recipe.eval_dataset)),
+            main_eval_set=recipe.main_eval_set,
             data_names=recipe.provenance.data_names(),
             teacher=recipe.objective.teacher if isinstance(recipe.objective, Distillation) else None,
             results=results,

@@ -39,13 +39,15 @@ class TrialCallback(TrainerCallback):
         trial: Optuna's trial.
         compute_objective: from the metrics of an evaluation.
         stop: an event that ends the training when the search ends.
+        sets: of how many sets of rows an evaluation consists.
 
     Attributes:
         objectives: the objective of each evaluation, by optimiser step.
     """
 
-    def __init__(self, trial: Any, compute_objective: Objective, stop: threading.Event) -> None:
-        self.trial, self.compute_objective, self._stop = trial, compute_objective, stop
+    def __init__(self, trial: Any, compute_objective: Objective, stop: threading.Event, *, sets: int = 1) -> None:
+        self.trial, self.compute_objective, self._stop, self._sets = trial, compute_objective, stop, sets
+        self._measured: list[dict[str, float]] = []  # the sets of the present evaluation
         self.objectives: dict[int, float] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -58,7 +60,12 @@ class TrialCallback(TrainerCallback):
 
         The report's step is the epoch, rounded up, or with eval_strategy "steps" the optimiser step.
         """
-        objective = float(self.compute_objective(kwargs["metrics"]))
+        self._measured.append(kwargs["metrics"])
+        if len(self._measured) < self._sets:
+            return
+        metrics = {name: value for of_set in self._measured for name, value in of_set.items()}
+        self._measured = []
+        objective = float(self.compute_objective(metrics))
         self.objectives[state.global_step] = objective
         self.trial.report(objective, state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
         if state.steps_passed < state.max_steps and self.trial.should_prune():

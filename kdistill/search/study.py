@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..system.files import file_lock, is_locked
+from ..system.files import close_lockable, file_lock, is_locked, open_lockable
 from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
@@ -58,21 +58,21 @@ class JournalLock:
 
     def acquire(self) -> bool:
         """Take the lock, waiting for its holder."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_lockable(self._path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 os.ftruncate(descriptor, self._path.read_bytes().rfind(b"\n") + 1)
         except BaseException:
-            os.close(descriptor)
+            close_lockable(descriptor)
             raise
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
         """Give the lock back."""
-        os.close(self._descriptor)
+        close_lockable(self._descriptor)
 
 
 def open_journal(path: str | os.PathLike[str]) -> Any:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.dataset import Dataset
+from ..system.names import as_file_name
 from ..system.progress import Progress
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
 from ..train.default_callbacks import ProgressCallback
+from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
 from ..train.state import TrainerState
@@ -34,7 +36,7 @@ class TrialTrainer(Protocol):
         """Train on these rows, from the beginning."""
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the model on the evaluation rows; the callbacks see the metrics."""
+        """Measure the model on the evaluation rows, set by set; the callbacks see the metrics of each."""
 
 
 TrainerOf = Callable[[Recipe, CallbackHandler], TrialTrainer]
@@ -63,7 +65,7 @@ class HyperparameterSearch:
         recipe: Recipe,
         callbacks: CallbackHandler,
         trainer_of: TrainerOf,
-        measure: Callable[[Dataset], dict[str, float]],
+        measure: Callable[[], dict[str, float]],
         *,
         hp_space: Any,
         compute_objective: Objective | None,
@@ -81,14 +83,15 @@ class HyperparameterSearch:
         args = recipe.args
         if recipe.eval_dataset is None:
             raise ValueError("eval_dataset is None; expected rows on which the trials are compared")
-        require_labels(recipe.eval_dataset)
+        for name, rows in evaluation_sets(recipe.eval_dataset).items():
+            require_labels(rows, name)
         self._recipe, self._callbacks, self._trainer_of, self._hp_name = recipe, callbacks, trainer_of, hp_name
         self._dataset = recipe.rows_to_learn_from()
         recipe.settle_config(self._dataset)
         space = hyperparameter_space(hp_space, args)
         about = {
             "training rows, or another teacher": " ".join(recipe.fingerprint(self._dataset).values()),
-            "evaluation rows": recipe.eval_dataset.fingerprint(),
+            "evaluation rows": recipe.evaluated_on(),
             "models": repr(recipe.model),
             "objectives": args.metric_for_best_model if compute_objective is None else "compute_objective",
         }
@@ -96,7 +99,7 @@ class HyperparameterSearch:
             direction = direction or ("maximize" if args.greater_is_better else "minimize")
             compute_objective = partial(best_metric, args=args)
         self._compute_objective = compute_objective
-        float(compute_objective(measure(recipe.eval_dataset)))  # if it cannot, it shows here
+        float(compute_objective(measure()))  # if it cannot, it shows here
         self._study = SharedStudy(
             study_name,
             storage,
@@ -130,7 +133,7 @@ class HyperparameterSearch:
     def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> float:
         """Train as `train` does, without files; return the objective of the weights that `train` would keep."""
         recipe = self._recipe_of(trial, hyperparameters)
-        callback = TrialCallback(trial, self._compute_objective, stop)
+        callback = TrialCallback(trial, self._compute_objective, stop, sets=len(evaluation_sets(recipe.eval_dataset)))
         callbacks = self._callbacks.copied()
         callbacks.pop(ProgressCallback)
         callbacks.add(callback)
@@ -158,8 +161,8 @@ def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, 
     args = copy.copy(common)
     logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
     own = {
-        "output_dir": str(Path(args.output_dir, name)),
-        "logging_dir": str(logs / name),  # side by side, for one tensorboard --logdir
+        "output_dir": str(Path(args.output_dir, as_file_name(name))),
+        "logging_dir": str(logs / as_file_name(name)),  # side by side, for one tensorboard --logdir
         "run_name": name,
         "disable_tqdm": True,
     }

@@ -5,14 +5,19 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 MANIFEST_FILE = "manifest.json"
 LOCK_FILE = ".kdistill.lock"
@@ -26,7 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and rename the file that the caller wrote there to `path`.
 
     The file and its directory are synced to disk. When the body raises, the temporary file is deleted and `path` stays
-    as it was.
+    as it was. A new file gets the permissions that the umask leaves, however the body made it (the safetensors package
+    makes files that only their owner may read); a file that is replaced keeps its own.
 
     Args:
         path: the file to write; its directory must exist.
@@ -37,7 +43,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary(path)
     try:
+        mode = _mode_of_new_file(temporary)
+        if path.is_file():
+            mode = stat.S_IMODE(path.stat().st_mode)
         yield temporary
+        temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(path)
     except OSError as error:
@@ -47,6 +57,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def _mode_of_new_file(path: Path) -> int:
+    """Create the empty file and return its permissions: the umask can be read only by changing it for all threads."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -68,6 +87,48 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` so that a reader, also one after a kill, sees either the old file or the new one."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically.
+
+    A lone surrogate, which UTF-8 has no bytes for, is written as `\\udc80`: inside of a JSON string that is its escape.
+    """
+    atomic_write(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` to `path` as JSON, atomically and indented; see `json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False, ensure_ascii: bool = True) -> str:
+    """Return `value` as JSON that every reader takes.
+
+    JSON has neither NaN nor infinity: both become null. NumPy's numbers and arrays become numbers and lists. All other
+    numbers keep all their digits.
+
+    Args:
+        value: what `json.dumps` takes, and NumPy's numbers and arrays.
+        indent, sort_keys, ensure_ascii: as for `json.dumps`.
+
+    Raises:
+        TypeError: a value has no form in JSON.
+    """
+    plain = _without_non_finite(value)
+    return json.dumps(plain, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii, allow_nan=False)
+
+
+def _without_non_finite(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_without_non_finite(key): _without_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(item) for item in value]
+    return value
 
 
 def delete_leftovers(directory: Path) -> None:
@@ -121,7 +182,7 @@ def write_manifest(directory: Path) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path != directory / MANIFEST_FILE
     }
-    atomic_write(directory / MANIFEST_FILE, (json.dumps({"files": files}, indent=2) + "\n").encode())
+    write_json(directory / MANIFEST_FILE, {"files": files})
 
 
 def verify_manifest(directory: Path) -> str | None:
@@ -171,7 +232,7 @@ def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock file `path` against all other processes and threads.
 
     The file is created if missing and deleted at the end. The lock is an flock, so the kernel frees it even when the
-    process is killed.
+    process is killed, also when children that it forked live on (`open_lockable`).
 
     Args:
         path: the lock file.
@@ -180,20 +241,21 @@ def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         LockedError: another process or thread holds the lock and `wait` is false.
     """
-    descriptor = _lock(path, wait=wait)
+    descriptor, owner = _lock(path, wait=wait), os.getpid()
     try:
         yield
     finally:
-        # Delete it while it is still locked: a process that has opened it and waits for the lock then finds that the
-        # path names another file, and starts again.
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        if os.getpid() == owner:  # a child that was forked inside of the block and leaves it holds nothing
+            # Delete it while it is still locked: a process that has opened it and waits for the lock then finds that
+            # the path names another file, and starts again.
+            path.unlink(missing_ok=True)
+            close_lockable(descriptor)
 
 
 def is_locked(path: Path) -> bool:
     """Return whether any process, including this one, holds the lock file `path`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_lockable(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -201,13 +263,45 @@ def is_locked(path: Path) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(descriptor)
+        close_lockable(descriptor)
     return False
+
+
+# An flock belongs to the open file, which a forked child shares: it would hold the lock of a parent that is killed. So
+# every descriptor that may be locked is known here, and a child closes its copies before it does anything else.
+_LOCKABLE: set[int] = set()
+_OPENING = threading.RLock()  # held by a fork, so that no descriptor is open and not yet known
+
+
+def open_lockable(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
+    """Open a file to lock it with `fcntl.flock`, as `os.open` does; children that are forked do not inherit it."""
+    with _OPENING:
+        descriptor = os.open(path, flags, mode)
+        _LOCKABLE.add(descriptor)
+        return descriptor
+
+
+def close_lockable(descriptor: int) -> None:
+    """Close a descriptor of `open_lockable`, and so free its lock."""
+    with _OPENING:
+        _LOCKABLE.discard(descriptor)
+        os.close(descriptor)
+
+
+def _close_copies() -> None:
+    """Close the copies of the parent's lockable descriptors in a child that was just forked."""
+    for descriptor in _LOCKABLE:
+        os.close(descriptor)
+    _LOCKABLE.clear()
+    _OPENING.release()
+
+
+os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release, after_in_child=_close_copies)
 
 
 def _lock(path: Path, *, wait: bool) -> int:
     while True:
-        descriptor, held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
+        descriptor, held = open_lockable(path, os.O_RDWR | os.O_CREAT), False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             held = _is_file_at(descriptor, path)
@@ -220,7 +314,7 @@ def _lock(path: Path, *, wait: bool) -> int:
             raise LockedError(path, holder) from error
         finally:
             if not held:
-                os.close(descriptor)
+                close_lockable(descriptor)
 
 
 def _is_file_at(descriptor: int, path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 _PACKAGES = ("transformers", "torch")
 
 
@@ -12,6 +14,8 @@ def package_of(value: object) -> str | None:
 
 
 def described(value: object) -> str:
-    """Return what a message calls an object: by its class and, for one of another package, by that."""
-    package = package_of(value)
-    return f"a {type(value).__name__}{'' if package is None else f' of {package}'}"
+    """Return what follows "is" in a message about an object of the wrong kind: a path itself, else the class."""
+    if isinstance(value, str | os.PathLike):
+        return repr(value)
+    package = type(value).__module__.partition(".")[0]
+    return f"of type {type(value).__name__ if package == 'builtins' else f'{package}.{type(value).__name__}'}"

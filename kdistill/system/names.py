@@ -1,7 +1,8 @@
-"""Suggestions for misspelt names."""
+"""Names that come from outside: suggestions for misspelt ones, and file names made of any."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -10,3 +11,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
     nearest = get_close_matches(name, list(known), n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+_LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and numbers or endings are appended
+
+
+def as_file_name(name: str) -> str:
+    """Return `name` as the name of one file or directory, which stays where it belongs and which every disk takes.
+
+    "/" becomes "_", as do "." and ".." where they are all of the name; what UTF-8 has no bytes for is written as an
+    escape; a name that is too long is cut and gets the beginning of its hash.
+    """
+    plain = name.encode("utf-8", "backslashreplace").decode().replace("/", "_").replace("\0", "_")
+    if plain in ("", ".", ".."):
+        return "_" * max(1, len(plain))
+    encoded = plain.encode()
+    if len(encoded) <= _LONGEST_FILE_NAME:
+        return plain
+    return f"{encoded[: _LONGEST_FILE_NAME - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"

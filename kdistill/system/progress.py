@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -25,7 +27,9 @@ class Progress:
     """A progress display for one piece of work, with an estimate of the time left.
 
     Call it with (units done, units in total), the first time before any work; it is a `data.dataset.OnProgress`. Used
-    as a context manager, it prints a summary line at the end, unless the work failed or took less than a second.
+    as a context manager, it prints a summary line at the end, unless the work failed or took less than a second. Where
+    the display can no longer be written to (stderr closed, its disk full, its reader gone), it ends with a warning, and
+    the work goes on.
 
     Args:
         description: a word or two before the figures, such as "train".
@@ -52,8 +56,7 @@ class Progress:
         if self._first is None:
             self._first, self._started = done, time.monotonic()
         self._done = done
-        if self._display is not None:
-            self._display.show(done, total, lambda: self._where(total))
+        self._on_display(lambda display: display.show(done, total, lambda: self._where(total)))
 
     def _where(self, total: int) -> str:
         done = self._done
@@ -65,16 +68,24 @@ class Progress:
 
     def write(self, line: str, table: ShowsItself | None = None) -> None:
         """Print a line without breaking the bar. In Jupyter, show the present state of `table` instead of the lines."""
-        if self._display is not None:
-            self._display.write(line, table)
+        self._on_display(lambda display: display.write(line, table))
 
     def close(self, *, finished: bool = True) -> None:
         """Remove the bar; print a summary of work that is finished and took `SHORTEST_SUMMED_UP` seconds or more."""
         elapsed = time.monotonic() - self._started
         units = self._done - (self._first or 0)
         summary = f"{self.description}: {units} {self.unit} in {format_duration(elapsed)}"
-        if self._display is not None:
-            self._display.close(summary if finished and elapsed >= SHORTEST_SUMMED_UP else None)
+        ending = summary if finished and elapsed >= SHORTEST_SUMMED_UP else None
+        self._on_display(lambda display: display.close(ending))
+
+    def _on_display(self, do: Callable[[Display], None]) -> None:
+        if self._display is None:
+            return
+        try:
+            do(self._display)
+        except (OSError, ValueError) as error:  # ValueError: the file object is closed
+            self._display = None
+            warnings.warn(f"the progress of {self.description} is no longer shown: {error}", stacklevel=3)
 
 
 class Display(Protocol):
@@ -90,10 +101,19 @@ class Display(Protocol):
         """End with the summary, if there is one."""
 
 
-def _display(description: str, unit: str) -> Display:
+def _display(description: str, unit: str) -> Display | None:
     if in_jupyter():
         return JupyterBar()
+    if sys.stderr is None or sys.stderr.closed:  # the process was started without one, as daemons are
+        return None
     return TerminalBar(description, unit) if sys.stderr.isatty() else LogLines()
+
+
+def say(line: str) -> None:
+    """Print a line on stderr; where nobody can read it, do nothing."""
+    if sys.stderr is not None:  # print would take stdout in its place
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 class TerminalBar:

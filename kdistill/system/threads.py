@@ -122,3 +122,16 @@ def aligned_zeros(size: int) -> NDArray[np.float32]:
     address: int = memory.__array_interface__["data"][0]
     start = -address % _core.ALIGNMENT // memory.itemsize
     return memory[start : start + size]
+
+
+def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a view that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def lock(array: NDArray[np.float32]) -> None:
+    """Make an array of `aligned_zeros` read-only for good: no view of it can be made writable again."""
+    assert isinstance(array.base, np.ndarray)
+    array.base.flags.writeable = array.flags.writeable = False

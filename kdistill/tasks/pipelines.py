@@ -25,7 +25,7 @@ from .registry import task_for
 TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
-_NOT_GIVEN: Any = object()
+_NOT_GIVEN: Any = ...  # one object, which pickle keeps
 _TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
 # Arguments of transformers' pipeline for other kinds of models, and about PyTorch.
 _OF_OTHER_MODELS = ("feature_extractor", "image_processor", "video_processor", "processor", "pipeline_class")

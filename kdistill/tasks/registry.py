@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
@@ -105,9 +106,12 @@ def choose_metrics(
             raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(TASKS)}")
         TASKS[problem_type].check_metrics(names)
 
-    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = prediction
-        name = problem_type or deduced_problem_type(logits.shape[1], labels)
-        return _task(name, threshold).compute(names, logits, labels)
+    return partial(_compute_metrics, names, problem_type, threshold)
 
-    return compute_metrics
+
+def _compute_metrics(
+    names: tuple[str, ...], problem_type: str | None, threshold: float | None, prediction: EvalPrediction
+) -> dict[str, float]:
+    logits, labels = prediction
+    name = problem_type or deduced_problem_type(logits.shape[1], labels)
+    return _task(name, threshold).compute(names, logits, labels)

@@ -94,6 +94,15 @@ class BertTokenizer:
             setattr(self, name, token)
             setattr(self, f"{name}_id", token_id)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: all but the lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pickled tokenizer again, with a lock of its own."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     @classmethod
     def from_pretrained(
         cls,

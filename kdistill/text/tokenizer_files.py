@@ -22,6 +22,8 @@ DEFAULT_SPECIAL_TOKENS = {
 }
 # The second overrides the first; both may be absent.
 SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json")
+# All that a tokenizer writes.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", *SETTINGS_FILES)
 # Settings of tokenizer_config.json -> their names in the BertNormalizer of tokenizer.json.
 NORMALIZER_SETTINGS = {
     "do_lower_case": "lowercase",

@@ -2,29 +2,31 @@
 
 Names and defaults are those of `transformers.TrainingArguments`, with these exceptions: batch size 128; evaluation,
 saving and logging once per epoch; logs below `runs/`; the best model by accuracy at the end. This is the only list of
-the arguments: the command line's options and their help texts are made from these dataclass fields.
+the arguments: the command line's options and their help texts are made from these dataclass fields. It has more than
+500 lines because one list is not cut in two.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
+from .schedules import SCHEDULES, check_scheduler_kwargs
 from .transformers_names import OTHER_ARGUMENTS, translate
+from .without_effect import warn_of_arguments_without_effect
 
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
-SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup")
-REPORTERS = ("none", "files", "tensorboard", "all")
+SCHEDULERS = tuple(SCHEDULES)
+REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
-
-
-_BEST_METRIC = ("metric_for_best_model", "greater_is_better")
+DEFAULT_STEPS = 500
+_RECURRING = ("logging", "eval", "save")
 
 
 def greater_is_better(metric: str) -> bool:
@@ -55,9 +57,7 @@ class _TakesNamesOfTransformers(type):
             if translated is not None and translated[0] in values:
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
             values |= [translated] if translated is not None else []
-        made = super().__call__(*args, **values)
-        object.__setattr__(made, "_left_open", frozenset(n for n in _BEST_METRIC if values.get(n) is None))
-        return made
+        return super().__call__(*args, **values)
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -185,7 +185,17 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     learning_rate: float = argument(5e-5, "AdamW's highest learning rate", group="optimiser", at_least=0)
     lr_scheduler_type: str = argument(
-        "linear", "how the learning rate falls after the warm-up", group="optimiser", choices=SCHEDULERS
+        "linear",
+        "how the learning rate falls after the warm-up (reduce_lr_on_plateau and greedy have none: they follow "
+        "metric_for_best_model at each evaluation)",
+        group="optimiser",
+        choices=SCHEDULERS,
+    )
+    lr_scheduler_kwargs: dict[str, Any] | str | None = argument(  # noqa: RUF009  # a dataclass field, as all of them
+        None,
+        "settings of the schedule, such as num_cycles, power, min_lr or num_decay_steps, as in transformers; on the "
+        "command line as JSON",
+        group="optimiser",
     )
     warmup_ratio: float = argument(
         0.0,
@@ -197,7 +207,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     warmup_steps: float = argument(
         0,
-        "steps in which the learning rate rises from 0, below 1 a share of all steps; overrides warmup_ratio",
+        "steps in which the learning rate rises from 0, below 1 a share of all steps; comes before warmup_ratio",
         group="optimiser",
         at_least=0,
         steps=True,
@@ -225,14 +235,15 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     eval_strategy: str = argument(
         "epoch",
-        "when to evaluate: never, every eval_steps or every epoch",
+        "when to evaluate: never, every eval_steps or every epoch (eval_steps alone means steps)",
         group="evaluation",
         choices=INTERVALS,
+        left_open=True,
         theirs="no",
     )
     eval_steps: float | None = argument(
         None,
-        "steps between evaluations with eval_strategy steps, below 1 a share of all steps (default: logging_steps)",
+        "steps between evaluations, below 1 a share of all steps (default: logging_steps, or else 500)",
         group="evaluation",
         above=0,
         steps=True,
@@ -253,9 +264,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     metric_for_best_model: str = argument(
         "accuracy",
-        "metric that names the best model; left to its default, that of a regression is loss",
+        "metric that names the best model; left to its default, that of a regression is loss; with several evaluation "
+        "sets one is named before it, such as hard_accuracy (default: the first)",
         group="evaluation",
-        none_is_default=True,
+        left_open=True,
         theirs=None,
     )
     greater_is_better: bool | None = argument(
@@ -266,18 +278,20 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     save_strategy: str = argument(
         "epoch",
-        "when to write a checkpoint: never, every save_steps, every epoch or at a new best evaluation (which is saved "
-        "at once in any case when it is to be loaded at the end)",
+        "when to write a checkpoint: never, every save_steps (which alone means steps), every epoch or at a new best "
+        "evaluation (which is saved at once in any case when it is to be loaded at the end)",
         group="checkpoints and logs",
         choices=SAVE_INTERVALS,
+        left_open=True,
         theirs="steps",
     )
-    save_steps: float = argument(
-        500,
-        "steps between checkpoints with save_strategy steps, below 1 a share of all steps",
+    save_steps: float | None = argument(
+        None,
+        "steps between checkpoints, below 1 a share of all steps (default: 500)",
         group="checkpoints and logs",
         above=0,
         steps=True,
+        theirs=500,
     )
     save_total_limit: int | None = argument(
         None,
@@ -287,17 +301,19 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     logging_strategy: str = argument(
         "epoch",
-        "when to log the training loss: never, every logging_steps or every epoch",
+        "when to log the training loss: never, every logging_steps (which alone means steps) or every epoch",
         group="checkpoints and logs",
         choices=INTERVALS,
+        left_open=True,
         theirs="steps",
     )
-    logging_steps: float = argument(
-        500,
-        "steps between logs with logging_strategy steps, below 1 a share of all steps; the last step is logged too",
+    logging_steps: float | None = argument(
+        None,
+        "steps between logs, below 1 a share of all steps; the last step is logged too (default: 500)",
         group="checkpoints and logs",
         above=0,
         steps=True,
+        theirs=500,
     )
     logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
     logging_dir: str | None = argument(
@@ -307,11 +323,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         origin="transformers 4",
     )
     report_to: str = argument(
-        "all",
+        "local",
         "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
-        "for TensorBoard (needs the extra kdistill[tensorboard]), all means whatever is installed",
+        "for TensorBoard, local the latter where it is installed; wandb and mlflow log through these packages (extras "
+        "of the same names), all through whatever is installed; several as A,B",
         group="checkpoints and logs",
         choices=REPORTERS,
+        several=True,
         none_is_default=True,
         theirs="none",
     )
@@ -320,7 +338,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
 
     _left_open = frozenset[str]()
-    """The arguments about the best model that have not been set explicitly."""
+    """The arguments whose latest value was None: their defaults hold, and may depend on other arguments."""
+    _settled = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
@@ -331,11 +350,12 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             return
         if name not in known:
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
-        if name == "report_to" and isinstance(value, list | tuple) and len(value) <= 1:
-            value = value[0] if value else "none"  # transformers also takes a list
         kind, optional = argument_types(type(self))[name]
-        object.__setattr__(self, name, checked(known[name], kind, optional, value))
-        object.__setattr__(self, "_left_open", self._left_open - {name})
+        self._settle(name, checked(known[name], kind, optional, value))
+        left_open = self._left_open | {name} if value is None else self._left_open - {name}
+        object.__setattr__(self, "_left_open", left_open)
+        if self._settled:
+            self._follow_assignment(name, value)
 
     def __getattr__(self, name: str) -> Any:
         """Resolve deprecated names, for example `evaluation_strategy` to `eval_strategy`.
@@ -352,14 +372,74 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         )
         raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
+    def _settle(self, name: str, value: Any) -> None:
+        """Set a value that was checked, or that follows from other arguments."""
+        object.__setattr__(self, name, value)
+
+    def _follow_assignment(self, name: str, value: Any) -> None:
+        """Let the latest assignment decide where an interval's strategy and its steps do not go together."""
+        what, _, which = name.rpartition("_")
+        if what not in _RECURRING:
+            return
+        if which == "steps" and value is not None:
+            self._settle(f"{what}_strategy", "steps")
+        self._settle_steps(what)
+
+    def _settle_steps(self, what: str) -> None:
+        """Set the steps of an interval: a number with the strategy steps, None with another."""
+        steps = f"{what}_steps"
+        if getattr(self, f"{what}_strategy") != "steps":
+            self._settle(steps, None)
+        elif getattr(self, steps) is None:
+            self._settle(steps, (self.logging_steps if what == "eval" else None) or DEFAULT_STEPS)
+
+    def _settle_intervals(self) -> None:
+        """Let a given number decide the strategy. Raises `ValueError` for a number beside another strategy."""
+        for what in _RECURRING:
+            steps, strategy = f"{what}_steps", f"{what}_strategy"
+            number, when = getattr(self, steps), getattr(self, strategy)
+            if number is not None and strategy in self._left_open:
+                self._settle(strategy, "steps")
+            elif number is not None and when != "steps":
+                raise ValueError(
+                    f"{steps} is {number!r} and {strategy} is {when!r}; expected one of the two, or {strategy} 'steps'"
+                )
+        for what in _RECURRING:
+            self._settle_steps(what)
+
     def __post_init__(self) -> None:
         self.output_dir = str(Path(self.output_dir).expanduser())
-        if self.eval_steps is None:
-            self.eval_steps = self.logging_steps
+        self._settle_intervals()
+        self.reporters()
+        self._check_schedule()
         if self.greater_is_better is None:
-            self.greater_is_better = greater_is_better(self.metric_for_best_model)
+            self._settle("greater_is_better", greater_is_better(self.metric_for_best_model))
+        self._settle_best_model()
+        given = [field.name for field in fields(self) if self._is_given(field)]
+        warn_of_arguments_without_effect(self, given, stacklevel=4)
+        object.__setattr__(self, "_settled", True)
+
+    def _is_given(self, field: Field[Any]) -> bool:
+        """Return whether an argument has another value than its default because someone gave it."""
+        if field.name in self._left_open or not field.metadata:
+            return False
+        nobody_asked = [field.metadata["default"], field.metadata["theirs"]]
+        if field.name == "greater_is_better":
+            nobody_asked.append(greater_is_better(self.metric_for_best_model))
+        return getattr(self, field.name) not in nobody_asked
+
+    def _check_schedule(self) -> None:
+        """Raise `ValueError` for settings that the schedule does not have, or evaluations that it lacks."""
+        check_scheduler_kwargs(self.lr_scheduler_type, self.scheduler_kwargs())
+        if SCHEDULES[self.lr_scheduler_type].follows_evaluations and self.eval_strategy == "no":
+            raise ValueError(
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} with eval_strategy 'no'; expected 'epoch' or 'steps' "
+                "for the latter"
+            )
+
+    def _settle_best_model(self) -> None:
         if self.load_best_model_at_end is None:
-            self.load_best_model_at_end = "no" not in (self.eval_strategy, self.save_strategy)
+            self._settle("load_best_model_at_end", "no" not in (self.eval_strategy, self.save_strategy))
         elif self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):
             raise ValueError(
                 f"load_best_model_at_end is True with eval_strategy {self.eval_strategy!r} and save_strategy "
@@ -374,15 +454,29 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
         return self.seed if self.data_seed is None else self.data_seed
 
+    def reporters(self) -> tuple[str, ...]:
+        """Return what `report_to` names, one by one. Raises `ValueError` for "none" among others."""
+        named = tuple(dict.fromkeys(self.report_to.split(",")))
+        if "none" in named and len(named) > 1:
+            raise ValueError(f"report_to is {self.report_to!r}; expected 'none' alone, or the others without it")
+        return named
+
+    def scheduler_kwargs(self) -> dict[str, Any]:
+        """Return `lr_scheduler_kwargs`, with the mode of a schedule that follows evaluations from `greater_is_better`.
+
+        PyTorch's own default is "min" for any metric, which lets the learning rate fall while the accuracy rises.
+        """
+        given = self.lr_scheduler_kwargs if isinstance(self.lr_scheduler_kwargs, dict) else {}
+        if SCHEDULES[self.lr_scheduler_type].follows_evaluations:
+            return {"mode": "max" if self.greater_is_better else "min", **given}
+        return dict(given)
+
     def settle_best_metric(self, metric: str) -> None:
         """Set `metric_for_best_model`, if it was not given, to the metric that the model's task names."""
-        if "metric_for_best_model" not in self._left_open:
-            return
-        left_open = self._left_open
-        self.metric_for_best_model = metric
-        if "greater_is_better" in left_open:
-            self.greater_is_better = greater_is_better(metric)
-        object.__setattr__(self, "_left_open", left_open)
+        if "metric_for_best_model" in self._left_open:
+            self._settle("metric_for_best_model", metric)
+            if "greater_is_better" in self._left_open:
+                self._settle("greater_is_better", greater_is_better(metric))
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Return the number of warm-up steps: `warmup_steps`, or `warmup_ratio` of the run, rounded up."""

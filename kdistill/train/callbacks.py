@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
+import numbers
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from ..system.files import json_text
 from .arguments import TrainingArguments
 from .state import TrainerState
 
@@ -113,6 +116,10 @@ class TrainerCallback:
         """React to the beginning of an upload to the hub."""
 
 
+EVENTS = tuple(name for name in vars(TrainerCallback) if name.startswith("on_"))
+"""The events of a run."""
+
+
 class CallbackHandler:
     """The callbacks of one trainer, in the order of their calls.
 
@@ -125,7 +132,7 @@ class CallbackHandler:
         self.control = TrainerControl()
 
     def add(self, callback: Callback) -> None:
-        """Append a callback; a class is instantiated."""
+        """Append a callback; a class is instantiated. Raises `TypeError` for what cannot be one."""
         self.callbacks.append(_instance(callback))
 
     def pop(self, callback: Callback) -> Callback | None:
@@ -141,19 +148,46 @@ class CallbackHandler:
         return CallbackHandler(copy.copy(callback) for callback in self.callbacks)
 
     def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
-        """Call `event` of each callback that has it; a control that one returns replaces the present one."""
-        control = self.control
+        """Call `event` of each callback that has it; a control that one returns replaces the present one.
+
+        The first callback that raises ends the calls, except for on_train_end, where callbacks close what they opened.
+        """
+        control, errors = self.control, []
         for callback in self.callbacks:
             method = getattr(callback, event, None)
-            if method is not None:
+            if method is None:
+                continue
+            try:
                 control = method(args, state, control, **kwargs) or control
+            except Exception as error:
+                if event != "on_train_end":
+                    raise
+                errors.append(error)
         self.control = control
+        if errors:
+            raise errors[0]
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the states of the callbacks that have one, by class name, in the order of the callbacks."""
+        """Return the states of the callbacks that have one, by class name, in the order of the callbacks.
+
+        A number that is not finite becomes {"float": "inf"}, since JSON has none; an attribute that JSON cannot hold is
+        left out with a warning.
+        """
         result: dict[str, list[dict[str, Any]]] = {}
         for callback in self._with_state():
-            result.setdefault(type(callback).__name__, []).append(callback.state()["attributes"])
+            name, kept = type(callback).__name__, {}
+            for attribute, value in callback.state()["attributes"].items():
+                try:
+                    json_text(value)
+                except (TypeError, ValueError):
+                    warnings.warn(
+                        f"{attribute} of {name} is a {type(value).__name__}, which a checkpoint cannot hold: a resumed "
+                        "run begins with another one",
+                        stacklevel=3,
+                    )
+                else:
+                    kept[attribute] = _packed(value)
+            result.setdefault(name, []).append(kept)
         return result
 
     def load_states(self, states: dict[str, list[dict[str, Any]]]) -> None:
@@ -161,7 +195,7 @@ class CallbackHandler:
         left = {name: iter(attributes) for name, attributes in states.items()}
         for callback in self._with_state():
             for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
-                setattr(callback, name, value)
+                setattr(callback, name, _unpacked(value))
 
     def _with_state(self) -> Iterable[ExportableState]:
         return (
@@ -188,8 +222,32 @@ class Events:
         self.handler.call(event, self._args, self._state, **self._shown, **kwargs)
 
 
+def _packed(value: Any) -> Any:
+    return {"float": str(float(value))} if isinstance(value, numbers.Real) and not math.isfinite(value) else value
+
+
+def _unpacked(value: Any) -> Any:
+    return float(value["float"]) if isinstance(value, dict) and value.keys() == {"float"} else value
+
+
+# Trackers of transformers, which need its trainer and PyTorch -> the value of report_to that does the same.
+_TRACKERS_ELSEWHERE = {"TensorBoardCallback": "tensorboard", "WandbCallback": "wandb", "MLflowCallback": "mlflow"}
+
+
 def _instance(callback: Callback) -> Callback:
-    return callback() if isinstance(callback, type) else callback
+    """Return the callback, or an instance of it when it is a class. Raises `TypeError` for what cannot be one."""
+    kind = callback if isinstance(callback, type) else type(callback)
+    if kind.__module__.startswith("transformers.integrations"):
+        reporter = _TRACKERS_ELSEWHERE.get(kind.__name__)
+        instead = f"report_to={reporter!r}" if reporter else "a TrainerCallback of yours that logs in on_log"
+        raise TypeError(f"callbacks has {kind.__name__} of transformers, which needs its trainer; expected {instead}")
+    made = callback() if isinstance(callback, type) else callback
+    if isinstance(made, str) or not any(hasattr(made, event) for event in EVENTS):
+        raise TypeError(
+            f"callbacks has {made!r} ({type(made).__name__}); expected a TrainerCallback, or another object with one "
+            "of its methods, such as on_log"
+        )
+    return made
 
 
 class DefaultFlowCallback(TrainerCallback):

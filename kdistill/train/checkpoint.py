@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -11,16 +12,15 @@ import numpy as np
 
 from ..formats.safetensors import read_safetensors, write_safetensors
 from ..models.model import Model
-from ..system.files import atomic_write
+from ..system.files import atomic_write, write_json
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
-from .directory import ARGS_FILE, COMMAND_FILE
+from .directory import ARGS_FILE, COMMAND_FILE, OPTIMIZER_FILE
 from .optim import AdamW, averaged
-from .state import STATE_FILE, TrainerState, write_json
+from .state import STATE_FILE, TrainerState
 
 # Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
-OPTIMIZER_FILE = "optimizer.safetensors"
 
 
 def save_model(directory: Path, model: Model, tokenizer: BertTokenizer | None) -> None:
@@ -34,7 +34,7 @@ def save_arguments(directory: Path, args: TrainingArguments, command: str | None
     """Write `training_args.json` and, if there is one, `command.txt` with the command line that repeats the run."""
     write_json(directory / ARGS_FILE, args.to_dict())
     if command is not None:
-        atomic_write(directory / COMMAND_FILE, f"{command}\n".encode())
+        atomic_write(directory / COMMAND_FILE, os.fsencode(f"{command}\n"))  # names of files may be any bytes
 
 
 def save_checkpoint(
@@ -111,7 +111,7 @@ def load_finished_run(
         The finished run's state, or None when there is no finished run.
 
     Raises:
-        ValueError: the finished run had other data, see `check_same_run`.
+        FileNotFoundError, ValueError: its model is gone or damaged, or it had other data, see `check_same_run`.
     """
     if not (directory / STATE_FILE).exists():
         return None

@@ -1,4 +1,4 @@
-"""The callbacks that `disable_tqdm` and `report_to` add: progress, log files, TensorBoard."""
+"""The callbacks that `disable_tqdm` and `report_to` add: progress, log files, TensorBoard, trackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ..system.progress import Progress
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .run_logs import MetricsCallback, TensorBoardCallback
-from .state import TrainerState, is_curve
+from .state import TrainerState, is_curve, numbers_of
+from .trackers import TRACKERS
 
 
 class ProgressCallback(TrainerCallback):
@@ -32,7 +33,7 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
             logs: dict[str, float] = kwargs["logs"]
-            shown = (f"{name} {value:.4g}" for name, value in logs.items() if is_curve(name))
+            shown = (f"{name} {value:.4g}" for name, value in numbers_of(logs).items() if is_curve(name))
             self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}", state)
 
     def on_train_end(
@@ -44,16 +45,30 @@ class ProgressCallback(TrainerCallback):
 
 
 def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
-    """Return the callbacks that `disable_tqdm` and `report_to` ask for."""
+    """Return the callbacks that `disable_tqdm` and `report_to` ask for.
+
+    Raises:
+        ImportError: `report_to` names a package that is not installed.
+    """
     callbacks: list[TrainerCallback] = [] if args.disable_tqdm else [ProgressCallback()]
-    if args.report_to == "none":
+    named = args.reporters()
+    if named == ("none",):
         return callbacks
     installed = importlib.util.find_spec("tensorboard") is not None
-    if args.report_to == "tensorboard" and not installed:
+    if "tensorboard" in named and not installed:
         warnings.warn(
             "report_to is 'tensorboard', but TensorBoard is not installed: the run's directory below runs/ gets "
             'metrics.csv and metrics.jsonl alone; install it with: pip install "kdistill[tensorboard]"',
             stacklevel=3,
         )
-    callbacks.append(TensorBoardCallback() if installed and args.report_to != "files" else MetricsCallback())
+    with_events = installed and {"local", "tensorboard", "all"} & {*named}
+    callbacks.append(TensorBoardCallback() if with_events else MetricsCallback())
+    for tracker in TRACKERS:
+        if tracker.package in named and not tracker.is_installed():
+            raise ImportError(
+                f"report_to is {args.report_to!r}, but {tracker.package} is not installed; install it with: "
+                f'pip install "kdistill[{tracker.package}]"'
+            )
+        if tracker.package in named or ("all" in named and tracker.is_installed()):
+            callbacks.append(tracker())
     return callbacks

@@ -2,6 +2,10 @@
 
 A checkpoint is written under a temporary name, its manifest last, and then renamed. So a directory called
 `checkpoint-<step>` is complete unless the disk damaged it, which its manifest shows.
+
+A run replaces and deletes only what a run wrote. training_args.json, written before all else and deleted last, marks a
+directory as that of a run: in one without it, files that bear the names of ours belong to somebody else, and no run
+begins there. A `checkpoint-<step>` or a README.md that somebody else wrote is told by its content.
 """
 
 from __future__ import annotations
@@ -15,17 +19,34 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from ..models.checkpoint import WEIGHTS_FILE
 from ..models.config import CONFIG_FILE
-from ..system.files import delete_leftovers, run_lock, sync_directory, verify_manifest, write_manifest
+from ..system.files import (
+    MANIFEST_FILE,
+    delete_leftovers,
+    read_json_object,
+    run_lock,
+    sync_directory,
+    verify_manifest,
+    write_manifest,
+)
+from ..text.tokenizer_files import TOKENIZER_FILES
 from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
-_RUN_FILES = (STATE_FILE, ARGS_FILE, RESULTS_FILE, COMMAND_FILE)
-_MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE)
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+CARD_FILE = "README.md"
+OPTIMIZER_FILE = "optimizer.safetensors"
+# All that a run writes beside checkpoints and logs, in the order of deletion: the mark of a run's directory comes last.
+_FILES = (STATE_FILE, RESULTS_FILE, COMMAND_FILE, WEIGHTS_FILE, CONFIG_FILE, *TOKENIZER_FILES, CARD_FILE, ARGS_FILE)
+_CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
+# A checkpoint of a run has all of these, a damaged one some, one of transformers none.
+_OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)
+_TAG_OF_A_CARD, _CARD_BYTES = b"kdistill", 1 << 16
+_ARGUMENTS_OF_OURS = frozenset(("output_dir", "per_device_train_batch_size"))
 _PARTIAL_PREFIX = ".partial-checkpoint-"
 
 
@@ -40,11 +61,11 @@ class RunDirectory:
 
         Args:
             resume: whether the run continues the one in the directory.
-            overwrite: whether to delete the run or model in the directory.
+            overwrite: whether to delete the run in the directory.
 
         Raises:
-            FileExistsError: it holds a run and neither argument is true, or it holds a model without a run and
-                `overwrite` is false.
+            FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
+                there and that this one would replace.
             OSError: it cannot be created or written.
         """
         self.make_writable()
@@ -62,17 +83,16 @@ class RunDirectory:
             raise type(error)(f"output_dir {str(self.path)!r} cannot be written: {error.strerror}") from error
 
     def _refuse_loss(self, *, resume: bool, overwrite: bool) -> None:
-        if overwrite:
-            return
-        if self._holds_run() and not resume:
+        foreign = self._foreign()
+        if foreign:
+            raise FileExistsError(
+                f"output_dir {str(self.path)!r} holds {', '.join(foreign)}, which no run of kdistill left there and "
+                "this one would replace; move what you need elsewhere, or choose another directory"
+            )
+        if self.holds_run() and not resume and not overwrite:
             raise FileExistsError(
                 f"output_dir {str(self.path)!r} holds a run; resume it (--resume, resume_from_checkpoint=True), delete "
                 "it (--overwrite-output-dir, overwrite_output_dir=True) or choose another directory"
-            )
-        if self._holds_model() and not self._holds_run():
-            raise FileExistsError(
-                f"output_dir {str(self.path)!r} holds a model that no run left there; choose another directory or "
-                "let it be replaced (--overwrite-output-dir, overwrite_output_dir=True)"
             )
 
     @contextmanager
@@ -97,31 +117,20 @@ class RunDirectory:
         return self.path / f"checkpoint-{step}"
 
     def checkpoints(self) -> list[Path]:
-        """Return all `checkpoint-<step>` directories, sorted by step."""
-        found = {}
-        for path in self.path.iterdir():
-            if (match := _CHECKPOINT.fullmatch(path.name)) and path.is_dir():
-                found[int(match[1])] = path
+        """Return the `checkpoint-<step>` directories that runs wrote, sorted by step."""
+        found = {step: path for step, path in self._named_as_checkpoints() if _is_checkpoint_of_ours(path)}
         return [found[step] for step in sorted(found)]
 
-    def checkpoint_to_resume(self, wanted: bool | str | os.PathLike[str] | None) -> Path | None:
-        """Return the checkpoint to resume from, or None.
+    def checkpoint_to_resume(self, wanted: bool | Path) -> Path | None:
+        """Return the checkpoint to resume from, or None: `wanted` as `wanted_checkpoint` returns it.
 
-        Args:
-            wanted: a checkpoint's path, True for the newest undamaged one, or False or None for none.
-
-        Raises:
-            FileNotFoundError: the path is not a directory.
-            ValueError: the checkpoint at the path is damaged.
+        Raises ValueError when the checkpoint that is named is damaged.
         """
-        if wanted is None or isinstance(wanted, bool):
+        if isinstance(wanted, bool):
             return self.newest_checkpoint() if wanted else None
-        path = Path(wanted)
-        if not path.is_dir():
-            raise FileNotFoundError(f"resume_from_checkpoint is {str(path)!r}; expected a checkpoint's directory")
-        if damage := verify_manifest(path):
-            raise ValueError(f"resume_from_checkpoint is {str(path)!r}, which is damaged: {damage}")
-        return path
+        if damage := verify_manifest(wanted):
+            raise ValueError(f"resume_from_checkpoint is {str(wanted)!r}, which is damaged: {damage}")
+        return wanted
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest undamaged checkpoint, or None, with a warning about each damaged one."""
@@ -138,6 +147,9 @@ class RunDirectory:
         Args:
             step: optimiser steps done.
             write: writes the checkpoint's files into the directory that it is given.
+
+        Raises:
+            FileExistsError: something that no run wrote has taken its name.
         """
         partial, path = self.path / f"{_PARTIAL_PREFIX}{step}", self.checkpoint(step)
         partial.mkdir()
@@ -145,6 +157,8 @@ class RunDirectory:
             write(partial)
             write_manifest(partial)
             if path.exists():  # a damaged one, or one of a run that was resumed from an earlier checkpoint
+                if not _is_checkpoint_of_ours(path):
+                    raise FileExistsError(f"{path} is there, and no run of kdistill wrote it; move it elsewhere")
                 self._delete_checkpoint(path)
             partial.rename(path)
         finally:
@@ -160,11 +174,29 @@ class RunDirectory:
         for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
             self._delete_checkpoint(path)
 
-    def _holds_run(self) -> bool:
-        return any((self.path / name).exists() for name in _RUN_FILES) or bool(self.checkpoints())
+    def holds_run(self) -> bool:
+        """Return whether a run has begun in the directory."""
+        return self._is_marked() or bool(self.checkpoints())
 
-    def _holds_model(self) -> bool:
-        return any((self.path / name).exists() for name in _MODEL_FILES)
+    def _is_marked(self) -> bool:
+        """Return whether a run has begun in the directory; a damaged mark of one counts."""
+        path = self.path / ARGS_FILE
+        try:
+            return path.is_file() and read_json_object(path).keys() >= _ARGUMENTS_OF_OURS
+        except ValueError:
+            return bool(self.checkpoints())
+
+    def _foreign(self) -> list[str]:
+        """Return the names in the directory that a run takes, and that no run took."""
+        marked = self._is_marked()
+        there = [name for name in _FILES if os.path.lexists(self.path / name)]
+        files = [name for name in there if not (marked and may_replace(self.path / name))]
+        taken = sorted(step for step, path in self._named_as_checkpoints() if not _is_checkpoint_of_ours(path))
+        return [*sorted(files), *(self.checkpoint(step).name for step in taken)]
+
+    def _named_as_checkpoints(self) -> list[tuple[int, Path]]:
+        found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.path.iterdir())
+        return [(int(match[1]), path) for match, path in found if match is not None]
 
     def _delete_checkpoint(self, path: Path) -> None:
         """Delete a checkpoint, renamed before: a kill midway must not leave half of one under a checkpoint's name."""
@@ -175,5 +207,52 @@ class RunDirectory:
     def _delete_run(self) -> None:
         for path in self.checkpoints():
             self._delete_checkpoint(path)
-        for name in (*_RUN_FILES, *_MODEL_FILES):
+        for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
+
+
+def wanted_checkpoint(given: object) -> bool | Path:
+    """Return what `resume_from_checkpoint` asks for: a checkpoint's directory, or whether to resume the newest one.
+
+    Args:
+        given: True, False, None for False, or a path.
+
+    Raises:
+        TypeError: it is neither.
+        FileNotFoundError: the path is not a directory.
+        ValueError: the path is empty, or the directory is no checkpoint of a run.
+    """
+    if given is None or isinstance(given, bool | np.bool_):
+        return bool(given)
+    expected = "expected a checkpoint's directory, True for the newest one in output_dir, or False or None for none"
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"resume_from_checkpoint is {given!r} ({type(given).__name__}); {expected}")
+    if not os.fspath(given):
+        raise ValueError(f"resume_from_checkpoint is '', which names nothing; {expected}")
+    path = Path(given).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint is {str(given)!r}; {expected}")
+    if not (path / MANIFEST_FILE).exists() and RunDirectory(path).holds_run():
+        raise ValueError(f"resume_from_checkpoint is {str(given)!r}, a run's output directory; {expected}")
+    if not _is_checkpoint_of_ours(path):
+        raise ValueError(
+            f"resume_from_checkpoint is {str(given)!r}, which is no checkpoint that kdistill wrote; a run goes on from "
+            "its own checkpoints alone. To begin with the weights of another model, load it and start a new run"
+        )
+    return path
+
+
+def may_replace(path: Path) -> bool:
+    """Return whether a run may replace what has this name in a run's directory, or write it where nothing has.
+
+    A model card is told by its tag: people write a README.md of their own at any time.
+    """
+    if path.name == CARD_FILE and path.is_file():
+        with path.open("rb") as file:
+            return _TAG_OF_A_CARD in file.read(_CARD_BYTES)
+    return path.is_file() or not os.path.lexists(path)
+
+
+def _is_checkpoint_of_ours(path: Path) -> bool:
+    """Return whether a run wrote the checkpoint, however damaged it is now."""
+    return path.is_dir() and any((path / name).is_file() for name in _OF_A_CHECKPOINT)

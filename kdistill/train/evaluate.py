@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ from ..models.config import BertConfig
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
+from ..tasks.base import Task
 from ..tasks.registry import has_one_class, label_reader, no_labels, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 
-ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
+ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
+_SPEED = ("runtime", "samples_per_second")
 
 
 class PredictionOutput(NamedTuple):
@@ -152,8 +155,8 @@ def predict(
 ) -> PredictionOutput:
     """Return the model's logits for all rows, in order, and metrics named `<prefix>_...`.
 
-    Metrics: those of the labelled rows (see `Task.evaluate`, and what `compute_metrics` adds), runtime in seconds,
-    samples_per_second.
+    Metrics: those of the labelled rows (see `Task.evaluate`, and `plain_metrics` for what `compute_metrics` adds),
+    runtime in seconds, samples_per_second.
     """
     logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
     started = time.monotonic()
@@ -165,9 +168,74 @@ def predict(
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
     metrics = task_for(model.config, dataset.labels).evaluate(logits, dataset.labels)
-    if metrics and compute_metrics is not None:
-        labelled = labelled_rows(dataset.labels)
-        metrics |= compute_metrics(EvalPrediction(logits[labelled], dataset.labels[labelled]))
-    metrics |= {"runtime": runtime, "samples_per_second": len(dataset) / runtime}
-    named = {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
-    return PredictionOutput(logits, dataset.labels, Metrics(named))
+    if metrics:
+        metrics |= _own_metrics(compute_metrics, logits, dataset.labels)
+    metrics |= dict(zip(_SPEED, (runtime, len(dataset) / runtime), strict=True))
+    return PredictionOutput(logits, dataset.labels, Metrics(_named(metrics, prefix)))
+
+
+def metric_names(task: Task, prefix: str) -> list[str]:
+    """Return the names of the metrics that an evaluation gives without `compute_metrics`."""
+    return list(_named(dict.fromkeys((*task.default_metrics, "loss", "n", *_SPEED), 0.0), prefix))
+
+
+def _named(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {f"{prefix}_{name.removeprefix(f'{prefix}_')}": value for name, value in metrics.items()}
+
+
+def _own_metrics(compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels) -> dict[str, Any]:
+    """Return what a user's function measures on the labelled rows, in values that JSON has."""
+    if compute_metrics is None:
+        return {}
+    labelled = labelled_rows(labels)
+    return plain_metrics(compute_metrics(EvalPrediction(logits[labelled], labels[labelled])))
+
+
+def plain_metrics(metrics: Any) -> dict[str, Any]:
+    """Return the metrics that a user's function returned, in values that JSON has.
+
+    Numbers of any kind (NumPy's, bool, arrays and tensors of one number) become int or float. Texts, lists and
+    dictionaries stay as they are, for files of JSON alone; anything else is left out; there is one warning for both.
+
+    Raises:
+        TypeError: `metrics` is not a dictionary with names.
+    """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"compute_metrics returned {metrics!r}; expected a dictionary of metrics by name")
+    for name in metrics:
+        if not isinstance(name, str):
+            raise TypeError(f"compute_metrics returned a metric named {name!r}; expected a text as its name")
+    found = {name: _plain(value) for name, value in metrics.items()}
+    plain = {name: value for name, value in found.items() if value is not None}
+    _warn_once_of(
+        [name for name, value in plain.items() if not isinstance(value, int | float)],
+        "which is no number: only files of JSON get it, neither metrics.csv nor TensorBoard",
+    )
+    _warn_once_of([name for name in found if name not in plain], "which JSON cannot hold: it is left out")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as numbers, texts, lists and dictionaries; None when it is or holds something else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        items = {str(name): _plain(item) for name, item in value.items()}
+        return None if None in items.values() else items
+    if hasattr(value, "tolist"):  # arrays and tensors
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        parts = [_plain(item) for item in value]
+        return None if None in parts else parts
+    if isinstance(value, numbers.Integral):  # also bool: a share of one row
+        return int(value)
+    try:
+        return None if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _warn_once_of(names: Sequence[str], why: str) -> None:
+    if names:
+        listed = ", ".join(map(repr, names))
+        warnings.warn(f"compute_metrics returned {listed}, {why}", stacklevel=6)

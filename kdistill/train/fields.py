@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import functools
+import json
 import math
 import numbers
 import os
@@ -53,6 +55,16 @@ _CALLED_ELSEWHERE = {
 _T = TypeVar("_T")
 
 
+class _Declaration(dict[str, Any]):
+    """The declaration of an argument, of which a walk over the keys sees the help text alone.
+
+    transformers' `HfArgumentParser` hands all metadata of a field to argparse, which knows no other of these keys.
+    """
+
+    def keys(self) -> Any:
+        return {"help": self["help"]}.keys()
+
+
 def did_you_mean_argument(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the known argument nearest to `name`, or "" when none is near.
 
@@ -80,7 +92,9 @@ def argument(
     at_most: float | None = None,
     below: float | None = None,
     steps: bool = False,
+    several: bool = False,
     none_is_default: bool = False,
+    left_open: bool = False,
     theirs: Any = _SAME,
     origin: Origin = "transformers",
     secret: bool = False,
@@ -97,24 +111,30 @@ def argument(
         at_most: the largest number allowed.
         below: a number that it must not reach.
         steps: whether it is a whole number of optimiser steps, or below 1 a share of the run's steps.
+        several: whether it may be several of the choices: a list, or a text with commas.
         none_is_default: whether None, the default of transformers, stands for the default here.
+        left_open: whether the default holds only where no other argument asks for another value: the field's own
+            default is None then, which the class settles.
         theirs: the default of transformers, if it differs.
         origin: where its name comes from.
         secret: whether it must never be shown or written. It has no choices and no limits, whose messages show a value.
     """
     limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
-    metadata = {
-        "help": help,
-        "group": group,
-        "choices": choices,
-        "limits": {sign: limit for sign, limit in limits.items() if limit is not None},
-        "steps": steps,
-        "none_is_default": none_is_default,
-        "theirs": default if theirs is _SAME else theirs,
-        "origin": origin,
-        "secret": secret,
-    }
-    return field(default=default, repr=not secret, metadata=metadata)
+    declaration = _Declaration(
+        help=help,
+        default=default,
+        group=group,
+        choices=choices,
+        limits={sign: limit for sign, limit in limits.items() if limit is not None},
+        steps=steps,
+        several=several,
+        none_is_default=none_is_default or left_open,
+        left_open=left_open,
+        theirs=default if theirs is _SAME else theirs,
+        origin=origin,
+        secret=secret,
+    )
+    return field(default=cast(_T, None) if left_open else default, repr=not secret, metadata=declaration)
 
 
 def argument_types(cls: type) -> dict[str, tuple[type, bool]]:
@@ -127,8 +147,9 @@ def _argument_types(cls: Any) -> dict[str, tuple[type, bool]]:
     result = {}
     for name, hint in typing.get_type_hints(cls).items():
         options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        (kind,) = (option for option in options if option is not type(None))
-        result[name] = (kind, type(None) in options)
+        # A mapping is declared as "dict | str | None", as in transformers, whose parser of commands then reads text.
+        kind = next(option for option in options if option is not type(None))
+        result[name] = (typing.get_origin(kind) or kind, type(None) in options)
     return result
 
 
@@ -138,6 +159,7 @@ _ACCEPTED: dict[type, type | tuple[type, ...]] = {
     int: numbers.Integral,
     float: numbers.Real,
     str: (str, os.PathLike),
+    dict: dict,
 }
 
 
@@ -146,9 +168,9 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
 
     Args:
         argument: the argument's field.
-        kind: bool, int, float or str.
+        kind: bool, int, float, str or dict.
         optional: whether None is allowed.
-        value: the value to check.
+        value: the value to check. An enum, such as those of transformers, stands for its value.
 
     Raises:
         TypeError, ValueError: the value has the wrong type or is out of range; the message gives the argument, the
@@ -158,20 +180,49 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
         if optional:
             return None
         if argument.metadata["none_is_default"]:
-            return argument.default
+            return argument.metadata["default"]
+    if argument.metadata["several"]:
+        value = _in_one_text(value)
+    value = value.value if isinstance(value, enum.Enum) else value
+    if kind is dict and isinstance(value, str):
+        value = _from_json(argument.name, value)
     if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
         choices = argument.metadata["choices"] or (kind.__name__,)
         expected = " or ".join([*choices, *(["None"] if optional else [])])
         found = "a secret" if argument.metadata["secret"] else repr(value)
         raise TypeError(f"{argument.name} is {found} ({type(value).__name__}); expected {expected}")
     value = str(value) if kind is str else kind(value)
-    choices = argument.metadata["choices"]
-    if choices is not None and value not in choices:
-        hint = did_you_mean(value, choices)
-        raise ValueError(f"{argument.name} is {value!r}; expected one of {', '.join(map(repr, choices))}{hint}")
+    if argument.metadata["choices"] is not None:
+        _check_choices(argument, value)
     if kind in (int, float):
         _check_limits(argument, kind, value)
     return _as_steps(argument.name, value) if argument.metadata["steps"] else value
+
+
+def _in_one_text(value: Any) -> Any:
+    """Return a list of choices as one text with commas: "none" for an empty one."""
+    if not isinstance(value, list | tuple):
+        return value
+    plain = [item.value if isinstance(item, enum.Enum) else item for item in value]
+    return ",".join(plain) or "none" if all(isinstance(item, str) for item in plain) else value
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {text!r}, which is not JSON ({error}); expected an object of it") from error
+
+
+def _check_choices(argument: Field[Any], value: str) -> None:
+    choices, several = argument.metadata["choices"], argument.metadata["several"]
+    for one in value.split(",") if several else [value]:
+        if one not in choices:
+            hint = did_you_mean(one, choices)
+            raise ValueError(
+                f"{argument.name} is {one!r}; expected one {'or more ' if several else ''}of "
+                f"{', '.join(map(repr, choices))}{hint}"
+            )
 
 
 def _check_limits(argument: Field[Any], kind: type, value: float) -> None:

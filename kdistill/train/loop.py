@@ -16,10 +16,11 @@ from .callbacks import Events
 from .objective import BatchLoss
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
-from .schedules import get_scheduler
+from .schedules import LearningRate, get_scheduler
 from .state import TrainerState
 
 MOST_ROWS_NAMED = 8
+_RATE = "lr_scheduler"  # its name among the callbacks' states
 LossFunction = Callable[[Logits, Labels, RowIndices], BatchLoss]
 """(logits, labels, rows' places in the data) -> loss and gradient of a micro-batch. See `objective.Objective`."""
 
@@ -64,6 +65,7 @@ class Training:
         self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
         self._checkpoints = checkpoints
+        self._rate: LearningRate
 
     def run(self) -> None:
         """Train to the end of the run, or until a callback stops it; the model then has its average, if there is one.
@@ -74,7 +76,15 @@ class Training:
             ValueError: an evaluation that is asked for has no rows, or not the metric that chooses the best weights.
         """
         state, args = self._state, self._args
-        schedule = get_scheduler(args.lr_scheduler_type, args.get_warmup_steps(state.max_steps), state.max_steps)
+        self._rate = get_scheduler(
+            args.lr_scheduler_type,
+            args.get_warmup_steps(state.max_steps),
+            state.max_steps,
+            lr=args.learning_rate,
+            scheduler_specific_kwargs=args.scheduler_kwargs(),
+        )
+        for kept in state.stateful_callbacks.get(_RATE, []):
+            self._rate.load_state(kept)
         if args.eval_on_start and not state.steps_passed:
             if self._evaluate is None:
                 raise ValueError("eval_dataset is None; expected rows to evaluate on")
@@ -84,7 +94,7 @@ class Training:
             self._events.control.should_epoch_stop = False
             self._events("on_epoch_begin")
             for rows in self._plan.rows_of_epoch(*divmod(state.steps_passed, self._plan.steps_per_epoch)):
-                self._optimizer.lr = args.learning_rate * schedule(state.global_step)
+                self._optimizer.lr = self._rate.at(state.global_step)
                 grad_norm = self._step(rows)
                 state.train_runtime = time.monotonic() - started
                 if self._after_step(grad_norm):
@@ -134,26 +144,33 @@ class Training:
             self._log({**losses, "grad_norm": grad_norm, "learning_rate": self._optimizer.lr})
         if events.control.should_evaluate and self._evaluate is not None:
             metric = best_metric(self._evaluate(), args)
+            self._rate.follow(metric)
             is_best = state.take_if_better(metric, bool(args.greater_is_better))
             if is_best and (args.load_best_model_at_end or args.save_strategy == "best"):
                 events.control.should_save = True
         if events.control.should_save and self._checkpoints is not None:
             state.stopped = events.control.should_training_stop and state.steps_passed < state.max_steps
             state.stateful_callbacks = events.handler.states()
+            if kept := self._rate.state():
+                state.stateful_callbacks[_RATE] = [kept]
             self._checkpoints.save(self._optimizer, state)
             events("on_save")
         events.control.should_log = events.control.should_evaluate = events.control.should_save = False
 
 
 def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
-    """Return the metric that `metric_for_best_model` names. Raises ValueError when the evaluation has none such."""
+    """Return the metric that `metric_for_best_model` names. Raises ValueError where the metrics hold no such number."""
     name = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
     if name not in metrics:
         raise ValueError(
             f"metric_for_best_model is {args.metric_for_best_model!r}; the evaluation gives "
             f"{', '.join(metrics)}; compute_metrics adds others (kdistill.choose_metrics)"
         )
-    return metrics[name]
+    if not isinstance(metrics[name], int | float):
+        raise ValueError(
+            f"metric_for_best_model is {args.metric_for_best_model!r}, which is no number: {metrics[name]!r}"
+        )
+    return float(metrics[name])
 
 
 class StepResult(NamedTuple):

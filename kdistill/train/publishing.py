@@ -8,8 +8,7 @@ from pathlib import Path
 from ..hub import check_upload, upload
 from ..system.files import MANIFEST_FILE
 from .arguments import TrainingArguments
-from .checkpoint import OPTIMIZER_FILE
-from .directory import COMMAND_FILE
+from .directory import COMMAND_FILE, OPTIMIZER_FILE
 from .state import STATE_FILE, TrainerState
 
 # Files of a checkpoint that only a resumed run needs; the first is large.
@@ -23,14 +22,7 @@ def check_publishing(args: TrainingArguments) -> None:
 
 def upload_run(args: TrainingArguments, state: TrainerState) -> str:
     """Upload the output directory's model and results; return the URL of the commit. Raises as `hub.upload`."""
-    directory = Path(args.output_dir)
-    try:
-        return _upload(directory, args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
-    except OSError as error:
-        raise type(error)(
-            f"{error}. Nothing is lost: the finished model is in {directory}; upload it with the same command and "
-            "--resume, or with trainer.push_to_hub()"
-        ) from error
+    return _upload(Path(args.output_dir), args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
 
 
 def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,10 +11,12 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
+from ..system.foreign import described
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .evaluate import ComputeMetrics, name_of
+from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
 from .plan import EpochPlan
@@ -61,7 +62,7 @@ class Recipe:
         args: the training arguments.
         objective: what the model is trained for.
         model_init: makes a model like `model`, for `new_model`.
-        train_dataset, eval_dataset: the encoded rows.
+        train_dataset, eval_dataset: the encoded rows; those to evaluate on may be several sets by name.
         processing_class: the tokenizer, which is saved with the model.
         compute_metrics: adds metrics to those of an evaluation.
         provenance: what a model card calls the ingredients.
@@ -72,7 +73,7 @@ class Recipe:
     objective: Objective = field(default_factory=Supervised)
     model_init: ModelInit | None = None
     train_dataset: Dataset | None = None
-    eval_dataset: Dataset | None = None
+    eval_dataset: EvalRows = None
     processing_class: BertTokenizer | None = None
     compute_metrics: ComputeMetrics | None = None
     provenance: Provenance = field(default_factory=Provenance)
@@ -86,9 +87,26 @@ class Recipe:
         assert self.model_init is not None
         return adapted(made_by(self.model_init, trial), self.objective)
 
+    @property
+    def main_eval_set(self) -> str:
+        """The name of the evaluation set whose metric chooses the best weights; empty for the only one."""
+        return main_set(evaluation_sets(self.eval_dataset), self.args.metric_for_best_model)
+
+    @property
+    def main_eval_dataset(self) -> Dataset | None:
+        """The rows of the evaluation set whose metric chooses the best weights."""
+        return evaluation_sets(self.eval_dataset).get(self.main_eval_set)
+
+    def evaluated_on(self) -> str:
+        """Return a hash of the rows that the run is evaluated on, empty without any."""
+        return " ".join(
+            f"{name}:{rows.fingerprint()}" if name else rows.fingerprint()
+            for name, rows in evaluation_sets(self.eval_dataset).items()
+        )
+
     def rows_to_learn_from(self) -> Dataset:
         """Return the rows that the steps read. Raises or warns of data that would disappoint later."""
-        train, evaluation = self.train_dataset, self.eval_dataset
+        train, evaluations = self.train_dataset, evaluation_sets(self.eval_dataset)
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
         if train.labelled and has_one_class(self.model.config):
@@ -100,13 +118,14 @@ class Recipe:
                 "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
             )
         if self.args.eval_strategy != "no":
-            if evaluation is None:
+            if not evaluations:
                 warnings.warn(
                     "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
                     stacklevel=4,
                 )
-            else:
-                require_labels(evaluation)
+            check_main_set(evaluations, self.args.metric_for_best_model)
+            for name, rows in evaluations.items():
+                require_labels(rows, name)
         return self.objective.rows_to_learn_from(train, self.args, self.processing_class)
 
     def settle_config(self, dataset: Dataset) -> None:
@@ -142,14 +161,11 @@ class Recipe:
 
     def prepare(self, dataset: Dataset) -> None:
         """Let the objective do what must be done once before the first step."""
-        self.objective.prepare(RunData(dataset, self.eval_dataset), self.args, self.model.config)
+        self.objective.prepare(RunData(dataset, self.main_eval_dataset), self.args, self.model.config)
 
     def new_state(self, dataset: Dataset) -> TrainerState:
         """Return the state with which a run on these rows begins."""
-        evaluation = self.eval_dataset
-        return TrainerState(
-            trained_on=self.fingerprint(dataset), evaluated_on="" if evaluation is None else evaluation.fingerprint()
-        )
+        return TrainerState(trained_on=self.fingerprint(dataset), evaluated_on=self.evaluated_on())
 
     def new_plan(self, dataset: Dataset) -> EpochPlan:
         """Return which rows each step reads."""
@@ -199,15 +215,18 @@ def made_by(model_init: ModelInit, trial: Any = None) -> Model:
     return model
 
 
-def require_labels(dataset: Dataset) -> None:
-    """Raise `ValueError` for rows to evaluate on of which none has a label."""
+def require_labels(dataset: Dataset, name: str = "") -> None:
+    """Raise `ValueError` for rows to evaluate on of which none has a label; `name` is that of one of several sets."""
     if not dataset.labelled:
-        raise ValueError(
-            "eval_dataset (--eval or --data) has no labels; expected a label in at least one row (predict needs none)"
-        )
+        which = f"the set {name!r} of eval_dataset" if name else "eval_dataset (--eval or --data)"
+        raise ValueError(f"{which} has no labels; expected a label in at least one row (predict needs none)")
 
 
-def check_no_path(name: str, value: object, expected: str) -> None:
-    """Raise `TypeError` for a path or hub id where an object is wanted; `expected` names it and how to get one."""
-    if isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} is {value!r}; expected {expected}")
+def check_kind(name: str, value: object, kind: type, expected: str) -> None:
+    """Raise `TypeError` for anything but None and a `kind`: a path, a hub id, an object of transformers.
+
+    `expected` names what is wanted and how to get one.
+    """
+    if value is None or isinstance(value, kind):
+        return
+    raise TypeError(f"{name} is {described(value)}; expected {expected}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from pathlib import Path
 
-from ..system.files import read_json_object
+from ..system.files import verify_manifest, write_json
 from .callbacks import Events
 from .checkpoint import (
     check_same_run,
@@ -19,7 +19,7 @@ from .directory import RESULTS_FILE, RunDirectory
 from .optim import AdamW
 from .publishing import upload_checkpoint
 from .recipe import Recipe
-from .state import TrainerState, write_json
+from .state import TrainerState, is_evaluation, read_figures
 
 
 class Run:
@@ -49,10 +49,13 @@ class Run:
         recipe, directory = self.recipe, self.directory.path
         max_steps = recipe.max_steps(self.plan)
         state = load_finished_run(directory, recipe.model, recipe.args, max_steps, self._new_state)
-        return None if state is None else (state, read_json_object(directory / RESULTS_FILE))
+        return None if state is None else (state, read_figures(directory / RESULTS_FILE))
 
-    def start(self, resume: bool | str | os.PathLike[str] | None, optimizer: AdamW) -> TrainerState:
+    def start(self, resume: bool | Path, optimizer: AdamW) -> TrainerState:
         """Set model and optimiser to the checkpoint that `resume` names, or to the beginning; return the state there.
+
+        Best weights that are to be loaded at the end, and whose checkpoint is gone or damaged, are forgotten with a
+        warning: the evaluations from here on find others.
 
         Raises ValueError for a checkpoint of a run on other rows or by another teacher, and what
         `RunDirectory.checkpoint_to_resume` does.
@@ -68,16 +71,39 @@ class Run:
             if state.best_global_step is not None:  # the directory may have been moved since
                 best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")
                 state.best_model_checkpoint = str(best)
+                damage = verify_manifest(best) if recipe.args.load_best_model_at_end else None
+                if damage is not None:
+                    warnings.warn(
+                        f"the best weights so far, those of step {state.best_global_step}, are lost ({damage}); the "
+                        "best of the evaluations from here on will be kept",
+                        stacklevel=3,
+                    )
+                    state.forget_best()
         self.directory.rotate(recipe.args.save_total_limit, keep=(checkpoint, state.best_model_checkpoint))
         state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
         save_arguments(self.directory.path, recipe.args, recipe.provenance.command)
         return state
 
-    def take_best_weights(self, state: TrainerState) -> None:
-        """Give the model the weights of the best evaluation, where the run keeps these."""
-        if self._keeps_best(state):
-            assert state.best_model_checkpoint is not None
-            load_weights(Path(state.best_model_checkpoint), self.recipe.model)
+    def take_best_weights(self, state: TrainerState) -> str | None:
+        """Give the model the weights of the best evaluation, where the run keeps these.
+
+        Returns None, or, when their checkpoint is gone or damaged, a sentence about it; the model then keeps the
+        weights of the last step, and the state forgets the best one.
+        """
+        if not self._keeps_best(state) or state.best_global_step == state.global_step:  # the model has them
+            return None
+        assert state.best_model_checkpoint is not None
+        best = Path(state.best_model_checkpoint)
+        damage = verify_manifest(best)
+        if damage is None:
+            load_weights(best, self.recipe.model)
+            return None
+        sentence = (
+            f"the weights of the last step, {state.global_step}, are kept, because the best ones, those of step "
+            f"{state.best_global_step}, are lost: {damage}"
+        )
+        state.forget_best()
+        return sentence
 
     def _keeps_best(self, state: TrainerState) -> bool:
         return bool(self.recipe.args.load_best_model_at_end and state.best_model_checkpoint)
@@ -99,10 +125,10 @@ class Run:
         kept = state.best_global_step if self._keeps_best(state) else state.global_step
         results: dict[str, float] = {}
         for entry in state.log_history:
-            if "train_loss" in entry or (entry["step"] == kept and "eval_loss" in entry):
+            if "train_loss" in entry or (entry["step"] == kept and is_evaluation(entry)):
                 results |= entry
-        del results["step"]
-        return results | self.recipe.objective.figures()
+        results.pop("step", None)
+        return self.figures(state) | results | self.recipe.objective.figures()
 
     def write_results(self, results: dict[str, float]) -> None:
         """Write all_results.json."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -10,16 +9,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..system.files import atomic_write, read_json_object
+from ..system.files import read_json_object, write_json
 from ..system.notebook import html_table
-from .arguments import TrainingArguments, whole_steps
+from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` to `path` atomically, indented; numbers keep all their digits."""
-    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 @dataclass
@@ -86,9 +80,9 @@ class TrainerState:
         self.stopped = self.stopped and self.max_steps == max_steps
         self.max_steps, self.args = max_steps, args.to_dict()
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
-        self.logging_steps = whole_steps(args.logging_steps, max_steps)
-        self.eval_steps = whole_steps(args.eval_steps or args.logging_steps, max_steps)
-        self.save_steps = whole_steps(args.save_steps, max_steps)
+        self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)
+        self.eval_steps = whole_steps(args.eval_steps or DEFAULT_STEPS, max_steps)
+        self.save_steps = whole_steps(args.save_steps or DEFAULT_STEPS, max_steps)
 
     def add_step(self, loss: float, parts: Mapping[str, float]) -> None:
         """Count a step: its mean loss, and the mean of each part of the loss by name."""
@@ -118,7 +112,7 @@ class TrainerState:
     def load(cls, directory: Path) -> TrainerState:
         """Read `trainer_state.json` of a checkpoint or of an output directory.
 
-        Raises `ValueError` for one that another program or version wrote.
+        A figure that was not finite is NaN. Raises `ValueError` for one that another program or version wrote.
         """
         stored = read_json_object(directory / STATE_FILE)
         if isinstance(stored.get("trained_on"), str):
@@ -131,7 +125,8 @@ class TrainerState:
                 "choose another output_dir"
             )
         for name, kind in get_type_hints(cls).items():
-            if name in stored and not _is_a(stored[name], kind):
+            stored[name] = _with_nan(stored[name], kind)
+            if not _is_a(stored[name], kind):
                 raise ValueError(f"{directory / STATE_FILE}: {name} is {stored[name]!r}; expected {kind}")
         return cls(**stored)
 
@@ -139,7 +134,7 @@ class TrainerState:
         """Training loss and evaluation of each step that has either, as one entry a step, oldest first."""
         by_step: dict[int, dict[str, float]] = {}
         for entry in self.log_history:
-            if "loss" in entry or "eval_loss" in entry:
+            if "loss" in entry or is_evaluation(entry):
                 by_step.setdefault(int(entry["step"]), {}).update(entry)
         return [by_step[step] for step in sorted(by_step)]
 
@@ -154,12 +149,33 @@ class TrainerState:
         )
 
     def take_if_better(self, metric: float, greater_is_better: bool) -> bool:
-        """Make the present step the best if `metric` beats the best so far (NaN and an equal one never do)."""
+        """Make the present step the best if `metric` is finite and beats the best so far (an equal one does not)."""
         sign = 1 if greater_is_better else -1
-        better = not math.isnan(metric) if self.best_metric is None else sign * metric > sign * self.best_metric
+        better = math.isfinite(metric) and (self.best_metric is None or sign * metric > sign * self.best_metric)
         if better:
             self.best_metric, self.best_global_step = metric, self.global_step
         return better
+
+    def forget_best(self) -> None:
+        """Let no evaluation be the best so far."""
+        self.best_metric = self.best_global_step = self.best_model_checkpoint = None
+
+
+def _with_nan(value: Any, kind: Any) -> Any:
+    """Return a value from a JSON file with NaN for each null where a field of this type has a number."""
+    if kind is float and value is None:
+        return math.nan
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {name: _with_nan(item, get_args(kind)[1]) for name, item in value.items()}
+    if get_origin(kind) is list and isinstance(value, list):
+        return [_with_nan(item, get_args(kind)[0]) for item in value]
+    return value
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """Return the figures by name in a JSON file, such as all_results.json; NaN is what was not finite."""
+    figures: dict[str, float] = _with_nan(read_json_object(path), dict[str, float])
+    return figures
 
 
 def _fingerprint_in_words(words: str) -> dict[str, str]:
@@ -167,9 +183,19 @@ def _fingerprint_in_words(words: str) -> dict[str, str]:
     return dict(zip(("data", "teacher"), words.split(), strict=False))
 
 
+def is_evaluation(entry: Mapping[str, Any]) -> bool:
+    """Return whether a log entry is an evaluation, of the only set (eval_loss) or of one of several (eval_a_loss)."""
+    return any(name.startswith("eval_") and name.endswith("loss") for name in entry)
+
+
 def is_curve(name: str) -> bool:
     """Return whether a figure of a log entry measures how well the training goes, not its progress or speed."""
     return name not in ("epoch", "step") and not name.endswith(("_runtime", "_per_second", "_n"))
+
+
+def numbers_of(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a log entry: a user's metrics may hold lists, texts and dictionaries too."""
+    return {name: value for name, value in entry.items() if isinstance(value, int | float)}
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -87,12 +87,6 @@ OTHER_ARGUMENTS = {
         OtherArgument("optim", "adamw_torch_fused", "refused", _ADAMW_ALONE, harmless=_ADAMW_NAMES),
         *_group("refused", _ADAMW_ALONE, optim_args=None, optim_target_modules=None),
         *_group("refused", _ADAMW_ALONE, _OLD, adafactor=False),
-        OtherArgument(
-            "lr_scheduler_kwargs",
-            None,
-            "refused",
-            "the schedules have no settings but warmup_steps and warmup_ratio",
-        ),
         # What is learned
         *_group("refused", "no noise is added to embeddings; use hidden_dropout_prob", neftune_noise_alpha=None),
         *_group(
@@ -224,7 +218,7 @@ OTHER_ARGUMENTS = {
         OtherArgument("log_level_replica", "warning", "ignored", "there is one process", harmless=("passive",)),
         *_group(
             "ignored",
-            "only TensorBoard is reported to (report_to)",
+            "name it in the environment: WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME (report_to names the trackers)",
             project="huggingface",
             trackio_space_id=None,
             trackio_bucket_id=None,

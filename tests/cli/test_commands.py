@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -84,6 +84,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"kdistill {__version__}\n", "")
 
 
+# Without these an option warns that it has no effect.
+FOR_AN_EFFECT: dict[str, dict[str, Any]] = {
+    name: {"push_to_hub": True}
+    for name in ("hub_model_id", "hub_private_repo", "hub_strategy", "hub_revision", "hub_token")
+}
+
+
 @pytest.mark.parametrize(
     ("cls", "inputs"),
     [
@@ -94,18 +101,22 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[str]) -> None:
     """Each option changes its argument and no other; without any the defaults hold."""
     assert read_arguments(cls, cli.parse(inputs)) == cls()
-    other = {bool: True, int: 5, float: 0.125, str: "other"}
+    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}"}
     for field in dataclasses.fields(cls):
         kind, _ = argument_types(cls)[field.name]
         value = other[kind]
         option = f"--{field.name.replace('_', '-')}"
         words = [option, str(value)]
         if field.metadata["choices"]:
-            value = words[1] = next(choice for choice in field.metadata["choices"] if choice != field.default)
+            value = words[1] = next(c for c in field.metadata["choices"] if c != field.metadata["default"])
         if kind is bool:
             value = field.default is not True
             words = [option if value else f"--no-{option[2:]}"]
-        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**{field.name: value})
+        needed = FOR_AN_EFFECT.get(field.name, {})
+        words += [
+            word for name, of in needed.items() for word in (f"--{name.replace('_', '-')}", str(of))[: 2 - (of is True)]
+        ]
+        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**{field.name: value}, **needed)
 
 
 def test_finetune_evaluate_predict(

@@ -98,6 +98,26 @@ def test_options_from_a_file(tmp_path: Path) -> None:
     assert parse(["distill", f"--config={config}", "--no-resume"]).resume is False
 
 
+def test_settings_of_a_schedule_are_a_table_in_a_file_and_json_as_an_option(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('lr_scheduler_type = "polynomial"\n[lr_scheduler_kwargs]\npower = 2.0\n')
+    from_file = parse([*DISTILL, "--config", str(tmp_path / "run.toml")])
+    words = ["--lr-scheduler-type", "polynomial", "--lr-scheduler-kwargs", '{"power": 2.0}']
+    for options in (from_file, parse([*DISTILL, *words]), parse(shlex.split(from_file.command_line)[1:])):
+        args = read_arguments(DistillationTrainingArguments, options)
+        assert args.lr_scheduler_kwargs == {"power": 2.0}
+
+
+def test_a_number_of_steps_decides_the_strategy_on_the_command_line_and_in_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text("logging_steps = 5\n")
+    for words in (["--logging-steps", "5"], ["--config", str(tmp_path / "run.toml")]):
+        args = read_arguments(DistillationTrainingArguments, parse([*DISTILL, *words]))
+        assert (args.logging_strategy, args.logging_steps, args.eval_strategy) == ("steps", 5, "epoch")
+    found = error_of(capsys, *DISTILL, "--logging-steps", "5", "--logging-strategy", "no")
+    assert "logging_steps is 5 and logging_strategy is 'no'; expected one of the two" in found
+
+
 def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
     defaults = DistillationTrainingArguments().to_dict()
     lines = [f"{name} = {json.dumps(value)}" for name, value in defaults.items() if value is not None]
@@ -225,7 +245,10 @@ def test_completion_in_bash() -> None:
     assert completed("kdistill ev") == ["evaluate"]
     assert completed("kdistill distill --temp") == ["--temperature"]
     assert completed("kdistill finetune --temp") == []
-    assert completed("kdistill finetune --lr-scheduler-type co") == ["cosine", "constant", "constant_with_warmup"]
+    assert completed("kdistill finetune --lr-scheduler-type co") == [
+        *("cosine", "cosine_with_restarts", "constant", "constant_with_warmup"),
+        *("cosine_with_min_lr", "cosine_warmup_with_min_lr"),
+    ]
     assert completed("kdistill cache ") == ["info", "clear"]
     assert completed("kdistill completion f") == ["fish"]
     assert completed("kdistill distill --train tr") == []  # names of files, which bash completes itself

@@ -194,7 +194,8 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"layers": ()}, ValueError, "the number of layers is 0; expected 1 to 2147483647"),
+        ({"layers": ()}, ValueError, "the number of layers is 0; expected 1 to 4096"),
+        ({"layers": ((2, 8),) * 4097}, ValueError, "the number of layers is 4097; expected 1 to 4096"),
         ({"layers": ((2, 8), (0, 8))}, ValueError, "layers[1][0] is 0; expected 1 to 2147483647"),
         ({"layers": ((2, -3),)}, ValueError, "layers[0][1] is -3; expected 1 to 2147483647"),
         ({"layers": (3,)}, TypeError, "layers[0] must be a pair (heads, feed_forward)"),
@@ -205,7 +206,7 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
         ({"positions": -1}, ValueError, "positions is -1; expected 1 to 2147483647"),
         ({"types": -1}, ValueError, "types is -1; expected 0 to 2147483647"),
         ({"first_position": 10}, ValueError, "first_position is 10; the model has 10 positions"),
-        ({"activation": "silu"}, ValueError, "activation is 'silu'; expected gelu, gelu_new, relu or tanh"),
+        ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),
         ({"width": 8}, TypeError, "takes at most 11 keyword arguments (12 given)"),
@@ -222,7 +223,7 @@ def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Excepti
         ({"outputs": 0}, "outputs is 0; expected 1 to 2147483647"),
         ({"outputs": 2**31 - 1, "dense": None}, None),
         ({"pick": "last"}, "pick is 'last'; expected first or all"),
-        ({"dense": "silu"}, "activation is 'silu'"),
+        ({"dense": "mish"}, "activation is 'mish'"),
     ],
 )
 def test_heads_that_no_model_has(changes: dict[str, Any], message: str | None) -> None:

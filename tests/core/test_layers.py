@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from support import reference
 from support.paths import SUPPORT
 
+from kdistill import _core
 from kdistill._core import testing
 
 NO_DROPOUT = (0.0, 0, 0, 0, 0)
@@ -75,7 +76,11 @@ def test_norm_of_equal_values_is_beta() -> None:
 # ---- activations
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
+def test_every_activation_has_a_reference() -> None:
+    assert set(_core.ACTIVATIONS) == set(reference.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
 def test_activation(name: str) -> None:
     grid = np.concatenate((np.linspace(-30, 30, 2400), np.linspace(-1e-3, 1e-3, 60), normal(300, seed=7)))
     x, dy = grid.astype(np.float32), normal(len(grid), seed=8)
@@ -98,7 +103,7 @@ def test_relu_at_zero_has_slope_zero() -> None:
     np.testing.assert_array_equal(dx, [0, 0, 1])
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "tanh"])
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
 def test_activation_of_any_count_and_of_extremes(name: str) -> None:
     x = normal(70, seed=9, scale=3.0)
     whole, slopes = testing.activation(x, np.ones(70, np.float32), name)
@@ -112,8 +117,23 @@ def test_activation_of_any_count_and_of_extremes(name: str) -> None:
 
 
 def test_unknown_activation() -> None:
-    with pytest.raises(ValueError, match="activation is 'swish'; expected gelu, gelu_new, relu or tanh"):
-        testing.activation(np.ones(1, np.float32), np.ones(1, np.float32), "swish")
+    with pytest.raises(ValueError, match=r"activation is 'mish'; expected one of gelu, .*, relu, silu, swish, tanh$"):
+        testing.activation(np.ones(1, np.float32), np.ones(1, np.float32), "mish")
+
+
+@pytest.mark.parametrize("name", ["silu", "quick_gelu"])
+def test_a_sigmoid_keeps_its_digits_where_it_is_small(name: str) -> None:
+    """exp is good to 2e-7 of its value and nothing cancels; rounding 1.702 x, up to 85, adds 85 * 6e-8."""
+    x = np.linspace(-50, 50, 2001, dtype=np.float32)
+    y, slope = testing.activation(x, np.ones_like(x), name)
+    expected = reference.ACTIVATIONS[name](exact(x))
+    np.testing.assert_allclose(y, expected, rtol=6e-6 if name == "quick_gelu" else 6e-7, atol=0)
+    # x g' and g cancel in the slope only near its zero at -1.28 (-0.75).
+    g = expected[x != 0] / exact(x[x != 0])
+    scale = 1.702 if name == "quick_gelu" else 1.0
+    away = exact(x[x != 0])
+    exact_slope = g + away * scale * g * np.exp(-np.logaddexp(0.0, scale * away))
+    np.testing.assert_allclose(slope[x != 0], exact_slope, rtol=1e-5, atol=4e-7)
 
 
 # ---- dropout

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from support import reference
 
 from kdistill import _core
-from kdistill.losses.kinds import LossParts, loss_kind
+from kdistill.losses.kinds import LossParts
 from kdistill.losses.labels import cross_entropy, label_loss
-from kdistill.losses.problem_types import SINGLE_LABEL
 from kdistill.losses.teacher import distillation_loss, distillation_loss_parts
 from kdistill.system.threads import using_num_threads
 
@@ -351,11 +350,3 @@ def test_a_large_loss_that_is_not_finite_names_its_first_rows(threads: int) -> N
 def test_a_number_of_threads_that_the_core_refuses() -> None:
     with pytest.raises(ValueError, match="threads is 0; expected 1 to 256"):
         _core.loss(_core.LOSS_SINGLE_LABEL, GOOD, None, np.zeros(3, np.int64), 1.0, 1.0, 0.0, 0)
-
-
-def test_labels_changed_during_a_loss_are_not_read() -> None:
-    """The core reads a copy: an index that another thread puts out of range meanwhile is harmless."""
-    kind = loss_kind(SINGLE_LABEL)
-    labels = np.zeros(4, np.int64)
-    checked = kind.checked_labels(labels, np.zeros((4, 3), np.float32))
-    assert not np.shares_memory(checked, labels)

@@ -40,7 +40,7 @@ WIDE = {"hidden_size": 132, "num_attention_heads": 3, "intermediate_size": 300, 
 CASES["wider than every tile"] = (WIDE, [9, 1, 4])
 # Sums along the input of the activation that are cut: it must be applied once, to the whole sum.
 WIDER = {"hidden_size": 400, "num_attention_heads": 5, "intermediate_size": 20, "std": 0.1}
-for activation in ("gelu", "gelu_new", "relu"):
+for activation in ("gelu", "gelu_new", "relu", "silu", "quick_gelu", "tanh"):
     CASES[f"sums longer than a run, {activation}"] = ({**WIDER, "hidden_act": activation}, [3, 1, 14])
 LONG_VECTOR = {"hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 17000, "num_hidden_layers": 1}
 CASES["vectors in two strips"] = ({**LONG_VECTOR, "hidden_act": "relu"}, [3, 2])
@@ -177,7 +177,7 @@ def test_gradients_are_added_to_what_is_there() -> None:
 
 def test_nan_in_a_weight_reaches_the_logits() -> None:
     """Clamps and maxima must not swallow it: a finite loss of a broken model would go unnoticed."""
-    for activation in ("gelu", "gelu_new", "relu"):
+    for activation in ("gelu", "gelu_new", "relu", "silu", "quick_gelu", "tanh"):
         for tensor in wide_model(**SMALL).layout:
             if tensor.name.endswith(("_embeddings.weight", "self.key.bias")):
                 continue  # one row may not be read; checked below

@@ -57,7 +57,10 @@ def test_num_labels_alone_names_them_by_number() -> None:
         ({"num_hidden_layers": 2**31}, "num_hidden_layers is 2147483648"),
         ({"max_position_embeddings": 10**30}, "max_position_embeddings"),
         ({"hidden_size": 100, "num_attention_heads": 3}, "hidden_size 100 is not a multiple of num_attention_heads 3"),
-        ({"hidden_act": "swish"}, "hidden_act is 'swish'; expected one of gelu, gelu_new, relu"),
+        (
+            {"hidden_act": "mish"},
+            "hidden_act is 'mish'; expected one of gelu, gelu_python, .*, relu, silu, swish, tanh",
+        ),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0"),
         ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob is -0.1"),
         ({"classifier_dropout": float("nan")}, "classifier_dropout is nan"),

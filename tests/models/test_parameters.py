@@ -79,6 +79,55 @@ def test_a_frozen_model_shows_parameters_and_lets_nobody_write() -> None:
         model.load_state_dict(model.state_dict())
 
 
+@pytest.mark.parametrize("way", ["view", "mapping", "flat", "state_dict"])
+def test_what_was_given_away_before_freezing_changes_nothing_afterwards(way: str) -> None:
+    model = small_model()
+    if way == "view":
+        given = [model.parameters[WORDS]]
+    elif way == "mapping":
+        given = list(model.parameters())
+    elif way == "state_dict":
+        given = list(model.state_dict().values())
+    else:
+        with model.writing() as flat:
+            given = [flat]
+    model.freeze()
+    logits, content = model.forward([[2, 5, 3]]), model.weights_hash()
+    for array in given:
+        array[...] = 7
+    model.release()  # the weights are packed again
+    np.testing.assert_array_equal(model.forward([[2, 5, 3]]), logits)
+    assert model.weights_hash() == content == small_model().freeze().weights_hash()
+
+
+def test_no_view_of_a_frozen_model_can_be_made_writable() -> None:
+    model = small_model()
+    before = model.flat_parameters
+    model.freeze()
+    for view in (before, model.flat_parameters, model.parameters[WORDS]):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            view.flags.writeable = True
+
+
+def test_freezing_packs_weights_once_even_after_views_were_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    assert model.parameters[WORDS].any()
+    model.freeze()
+    touched = []
+
+    class Core:
+        def touch(self) -> None:
+            touched.append(1)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(core, name)
+
+    core = model.core
+    monkeypatch.setattr(model, "core", Core())
+    model.forward([[2, 5, 3]])
+    assert not touched
+
+
 def test_number_of_parameters() -> None:
     model = small_model()
     c = model.config

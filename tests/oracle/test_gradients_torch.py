@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 import torch_models
+from support import reference
 
 import kdistill as kd
 
@@ -35,8 +36,8 @@ MIDDLE = {
         (torch_models.ODD, "gelu_new"),
         (torch_models.ODD, "gelu"),
         (MIDDLE, "gelu"),
+        *((torch_models.ODD, name) for name in reference.ACTIVATIONS if name not in ("gelu", "gelu_new")),
     ],
-    ids=["BERT-Tiny-gelu", "BERT-Tiny-relu", "odd-gelu_new", "odd-gelu", "middle-gelu"],
 )
 def test_named_gradients_of_the_distillation_loss(config: Mapping[str, Any], activation: str) -> None:
     config = {**config, **torch_models.NO_DROPOUT, "hidden_act": activation}

@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 import torch
 import torch_models
 import transformers
+from support import reference
 
 import kdistill as kd
 from kdistill.tasks.registry import task_for
@@ -46,11 +47,9 @@ def test_fine_tuned_teacher_on_all_dev_rows(shared_dir: Path) -> None:
     [
         (torch_models.BERT_BASE, [1, 512, 2, 37, 9, 128]),
         (torch_models.BERT_TINY, LENGTHS),
-        (torch_models.ODD, LENGTHS),
-        ({**torch_models.ODD, "hidden_act": "gelu_new"}, LENGTHS),
-        ({**torch_models.ODD, "hidden_act": "relu"}, LENGTHS),
+        *(({**torch_models.ODD, "hidden_act": name}, LENGTHS) for name in reference.ACTIVATIONS),
     ],
-    ids=["BERT-base", "BERT-Tiny", "odd", "odd-gelu_new", "odd-relu"],
+    ids=["BERT-base", "BERT-Tiny", *(f"odd-{name}" for name in reference.ACTIVATIONS)],
 )
 def test_wide_random_weights_and_all_lengths_in_one_batch(config: Mapping[str, Any], lengths: list[int]) -> None:
     ours, theirs = torch_models.pair(config, std=0.06, seed=1)

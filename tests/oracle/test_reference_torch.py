@@ -14,7 +14,7 @@ import transformers
 from support import reference
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("activation", [*reference.ACTIVATIONS])
 def test_forward(activation: str) -> None:
     config = {**torch_models.ODD, "hidden_act": activation}
     model = torch_models.torch_model(config, std=0.1, seed=11).double()

@@ -163,9 +163,9 @@ def test_a_model_of_transformers_by_mistake(pair: tuple[kd.BertForSequenceClassi
         ("teacher", lambda: kd.BertForSequenceClassification.from_teacher(theirs, ours.config)),
         ("model", lambda: kd.pipeline(model=theirs)),
     ):
-        with pytest.raises(TypeError, match=f"^{name} is a BertForSequenceClassification of transformers"):
+        with pytest.raises(TypeError, match=f"^{name} is of type transformers.BertForSequenceClassification"):
             call()
-    with pytest.raises(TypeError, match=r"^config is a BertConfig of transformers"):
+    with pytest.raises(TypeError, match=r"^config is of type transformers\.BertConfig"):
         kd.BertForSequenceClassification(theirs.config)
 
 

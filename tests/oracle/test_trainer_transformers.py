@@ -144,13 +144,25 @@ def test_course_of_a_run(tmp_path: Path, fields: dict[str, Any]) -> None:
     }  # here the last one is always logged
 
 
-@pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant", "constant_with_warmup"])
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"])
 def test_learning_rates_of_a_run(tmp_path: Path, scheduler: str) -> None:
-    fields = {"lr_scheduler_type": scheduler, "warmup_steps": 3, "logging_steps": 1, "num_train_epochs": 3}
+    fields = {"lr_scheduler_type": scheduler, "logging_steps": 1, "num_train_epochs": 3}
+    fields |= {} if scheduler == "constant" else {"warmup_steps": 3}
     ours, _, theirs, _ = both_runs(tmp_path, STEPS | fields | {"eval_strategy": "no", "save_strategy": "no"})
     rates = [[e["learning_rate"] for e in run.state.log_history if "loss" in e] for run in (ours, theirs)]
     assert len(rates[0]) == 12
     assert rates[0] == pytest.approx(rates[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("scheduler", ["reduce_lr_on_plateau", "greedy"])
+def test_learning_rates_that_follow_evaluations(tmp_path: Path, scheduler: str) -> None:
+    settings = {"mode": "max", "patience": 0, "factor": 0.5, "min_lr": 0.0}
+    fields = {"lr_scheduler_type": scheduler, "lr_scheduler_kwargs": settings, "num_train_epochs": 4}
+    fields |= {"logging_steps": 1, "eval_steps": 2, "save_strategy": "no"}
+    ours, _, theirs, _ = both_runs(tmp_path, STEPS | fields)
+    rates = [[e["learning_rate"] for e in run.state.log_history if "loss" in e] for run in (ours, theirs)]
+    assert len({*rates[0]}) > 1
+    assert rates[0] == pytest.approx(rates[1])
 
 
 @pytest.mark.parametrize("owner", [kd, transformers], ids=["kdistill", "transformers"])

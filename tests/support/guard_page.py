@@ -56,7 +56,7 @@ def packed_products(m: int, k: int, n: int) -> None:
             testing.packed_product(c, a, right, *place, bias, None, other)
             assert (c == 1 + k).all()
             assert (other == 1 + k).all()
-            for name in ("gelu", "gelu_new", "relu", "tanh"):
+            for name in ("gelu", "gelu_new", "relu", "tanh", "silu", "quick_gelu"):
                 testing.packed_product(c, a, right, *place, bias, name, None)
                 testing.packed_product(c, a, right, *place, bias, name, other)
 
@@ -73,7 +73,7 @@ def rows(m: int, n: int) -> None:
     x, gamma, flat = at_the_edge(m, n), at_the_edge(n), at_the_edge(m * n)
     _, stats = testing.norm_forward(x, gamma, gamma, 1e-12)
     testing.norm_backward(x, x, stats, gamma)
-    for name in ("gelu", "gelu_new", "relu", "tanh"):
+    for name in ("gelu", "gelu_new", "relu", "tanh", "silu", "quick_gelu"):
         testing.activation(flat, flat, name)
     testing.dropout(x, (0.5, 1, 2, 3, 4))
     moments = at_the_edge(m * n), at_the_edge(m * n)

@@ -61,12 +61,31 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0.0)
 
 
+def silu(x: Array) -> Array:
+    """x * sigmoid(x)."""
+    return np.asarray(x * np.exp(-np.logaddexp(0.0, -x)))
+
+
+def quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 * x)."""
+    return np.asarray(x * np.exp(-np.logaddexp(0.0, -1.702 * x)))
+
+
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": gelu,
+    "gelu_python": gelu,
     "gelu_new": gelu_new,
+    "gelu_fast": gelu_new,
+    "gelu_pytorch_tanh": gelu_new,
+    "gelu_python_tanh": gelu_new,
+    "gelu_accurate": gelu_new,
+    "quick_gelu": quick_gelu,
     "relu": relu,
+    "silu": silu,
+    "swish": silu,
     "tanh": np.tanh,
 }
+"""All that the core knows, by name."""
 
 
 def softmax(x: Array) -> Array:

@@ -15,6 +15,7 @@ from support.paths import TESTS
 from support.small_run import small_dataset, small_model
 
 ROWS = 29
+DIRECTORIES = ("output_dir", "best_model_checkpoint", "log_directory")
 LAST_STEP = 15  # 5 steps an epoch: four of 6 rows and one of 5
 
 
@@ -56,12 +57,12 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def untimed(value: Any) -> Any:
-    """A trainer_state.json without what the clock decides and without the output directory's name."""
+    """A trainer_state.json without what the clock decides and without the names of directories."""
     if isinstance(value, dict):
         return {
             name: untimed(item)
             for name, item in value.items()
-            if not name.endswith(("runtime", "per_second")) and name not in ("output_dir", "best_model_checkpoint")
+            if not name.endswith(("runtime", "per_second")) and name not in DIRECTORIES
         }
     return [untimed(item) for item in value] if isinstance(value, list) else value
 

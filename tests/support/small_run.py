@@ -34,7 +34,7 @@ def small_model(seed: int = 1, **changes: object) -> BertForSequenceClassificati
 
 
 def run_fields(directory: Path, changes: dict[str, object]) -> dict[str, object]:
-    """Training arguments of a short, quiet run below `directory`."""
+    """Training arguments of a short, quiet run below `directory`: two epochs, unless `changes` count its steps."""
     fields: dict[str, object] = {
         "output_dir": str(directory / "out"),
         "num_train_epochs": 2,
@@ -42,6 +42,8 @@ def run_fields(directory: Path, changes: dict[str, object]) -> dict[str, object]
         "learning_rate": 0.01,
         "disable_tqdm": True,
     }
+    if "max_steps" in changes:
+        del fields["num_train_epochs"]
     return fields | changes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import inspect
 import json
 import pickle
@@ -72,8 +73,8 @@ def test_distillation_arguments_are_unknown_to_fine_tuning() -> None:
         ("max_length", 2),
         ("seed", -1),
         ("eval_strategy", "epochs"),
-        ("lr_scheduler_type", "polynomial"),
-        ("report_to", "wandb"),
+        ("lr_scheduler_type", "polynomal"),
+        ("report_to", "comet_ml"),
     ],
 )
 def test_value_out_of_range(name: str, value: Any) -> None:
@@ -112,8 +113,15 @@ def test_numpy_numbers_become_python_numbers() -> None:
 def test_report_to_takes_a_list_as_in_transformers() -> None:
     assert TrainingArguments(report_to=["tensorboard"]).report_to == "tensorboard"
     assert TrainingArguments(report_to=[]).report_to == "none"
-    with pytest.raises(TypeError, match="expected none or files or tensorboard or all"):
-        TrainingArguments(report_to=["tensorboard", "wandb"])
+    args = TrainingArguments(report_to=["tensorboard", "wandb", "tensorboard"])
+    assert args == TrainingArguments(report_to="tensorboard,wandb,tensorboard")
+    assert args.reporters() == ("tensorboard", "wandb")
+    with pytest.raises(
+        ValueError, match=r"^report_to is 'comet_ml'; expected one or more of 'none', .*'wandb', 'mlflow'"
+    ):
+        TrainingArguments(report_to=["tensorboard", "comet_ml"])
+    with pytest.raises(ValueError, match=r"^report_to is 'none,files'; expected 'none' alone"):
+        TrainingArguments(report_to=["none", "files"])
 
 
 def test_best_model_needs_evaluations_and_checkpoints() -> None:
@@ -131,13 +139,64 @@ def test_loss_is_better_when_smaller() -> None:
 
 
 def test_eval_steps_follow_logging_steps() -> None:
-    assert TrainingArguments(logging_steps=7).eval_steps == 7
+    assert TrainingArguments(eval_strategy="steps", logging_steps=7).eval_steps == 7
     assert TrainingArguments(logging_steps=7, eval_steps=3).eval_steps == 3
+    assert TrainingArguments(eval_strategy="steps").eval_steps == 500
+
+
+INTERVALS_OF = ("logging", "eval", "save")
+
+
+@pytest.mark.parametrize("what", INTERVALS_OF)
+def test_a_number_of_steps_decides_the_strategy(what: str) -> None:
+    args = TrainingArguments(**{f"{what}_steps": 7})
+    for other in INTERVALS_OF:
+        expected = ("steps", 7) if other == what else ("epoch", None)
+        assert (getattr(args, f"{other}_strategy"), getattr(args, f"{other}_steps")) == expected
+    assert TrainingArguments(**args.to_dict()) == args
+
+
+@pytest.mark.parametrize("what", INTERVALS_OF)
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_a_number_of_steps_beside_another_strategy_is_refused(what: str, strategy: str) -> None:
+    message = f"^{what}_steps is 7 and {what}_strategy is '{strategy}'; expected one of the two, or .* 'steps'$"
+    with pytest.raises(ValueError, match=message):
+        TrainingArguments(**{f"{what}_steps": 7, f"{what}_strategy": strategy})
+    assert getattr(TrainingArguments(**{f"{what}_steps": 7, f"{what}_strategy": "steps"}), f"{what}_steps") == 7
+
+
+@pytest.mark.parametrize("what", INTERVALS_OF)
+def test_the_latest_assignment_decides_an_interval(what: str) -> None:
+    args = TrainingArguments(**{f"{what}_strategy": "epoch"})
+    setattr(args, f"{what}_steps", 7)
+    assert (getattr(args, f"{what}_strategy"), getattr(args, f"{what}_steps")) == ("steps", 7)
+    setattr(args, f"{what}_strategy", "epoch")
+    assert (getattr(args, f"{what}_strategy"), getattr(args, f"{what}_steps")) == ("epoch", None)
+    setattr(args, f"{what}_strategy", "steps")
+    assert getattr(args, f"{what}_steps") == 500
+
+
+class Strategy(str, enum.Enum):  # noqa: UP042  # str() of a StrEnum is its value
+    """Like the enums of transformers: a text whose str() is another one."""
+
+    STEPS = "steps"
+    COSINE = "cosine"
+
+
+def test_an_enum_stands_for_its_value() -> None:
+    args = TrainingArguments(eval_strategy=Strategy.STEPS, lr_scheduler_type=Strategy.COSINE)
+    assert (args.eval_strategy, args.lr_scheduler_type) == ("steps", "cosine")
+    assert type(args.eval_strategy) is str
+    args.logging_strategy = Strategy.STEPS
+    assert args.to_dict()["logging_strategy"] == "steps"
+    with pytest.raises(ValueError, match=r"^eval_strategy is 'cosine'; expected one of 'no'"):
+        args.eval_strategy = Strategy.COSINE
 
 
 def test_warmup_steps_go_before_the_ratio() -> None:
     assert TrainingArguments(warmup_ratio=0.06).get_warmup_steps(101) == 7  # rounded up
-    assert TrainingArguments(warmup_ratio=0.5, warmup_steps=3).get_warmup_steps(100) == 3
+    with pytest.warns(UserWarning, match="^warmup_ratio has no effect here: warmup_steps comes before it$"):
+        assert TrainingArguments(warmup_ratio=0.5, warmup_steps=3).get_warmup_steps(100) == 3
     assert TrainingArguments().get_warmup_steps(100) == 0
 
 

@@ -144,7 +144,9 @@ def test_callbacks_ask_for_logs_evaluations_and_checkpoints(tmp_path: Path) -> N
 
     recorder = Recorder()
     never = {"logging_strategy": "no", "save_strategy": "no", "eval_strategy": "no"}
-    run(tmp_path, Ask, recorder, metric=scripted(1), num_train_epochs=1, **never).train()
+    with pytest.warns(UserWarning, match="metric_for_best_model has no effect here.*only where a callback asks"):
+        trainer = run(tmp_path, Ask, recorder, metric=scripted(1), num_train_epochs=1, **never)
+    trainer.train()
     seen = [(event, step) for event, step in recorder.events if event in ("log", "evaluate", "save")]
     assert seen == [("log", 1), ("log", 2), ("evaluate", 2), ("save", 3), ("log", 4)]
 

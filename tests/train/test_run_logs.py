@@ -119,7 +119,7 @@ def read_files(directory: Path) -> tuple[list[dict[str, float]], list[dict[str, 
     return rows, [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("report_to", ["files", "tensorboard", "all"])
+@pytest.mark.parametrize("report_to", ["files", "tensorboard", "local"])
 def test_csv_and_json_lines_are_the_history(tmp_path: Path, report_to: str) -> None:
     if report_to == "tensorboard":
         pytest.importorskip("tensorboard")
@@ -144,7 +144,7 @@ def test_resumed_run_has_the_logs_of_one_never_interrupted(tmp_path: Path, run_n
     """The checkpoint is that of step 4; steps 5 and 6 are logged twice."""
     whole = distiller(tmp_path / "whole")
     whole.train()
-    options = {"report_to": "all", "run_name": run_name}
+    options = {"report_to": "local", "run_name": run_name}
     broken = distiller(tmp_path, **options)
     broken.add_callback(Killed())
     with pytest.raises(KeyboardInterrupt):

@@ -26,6 +26,7 @@ from kdistill.train import publishing
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
 from kdistill.train.optim import AdamW, clip_grad_norm_
+from kdistill.train.state import TrainerState
 from kdistill.trainers import Trainer
 
 
@@ -360,9 +361,12 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
 
     small_model().save_pretrained(tmp_path / "teacher")
     args = arguments(tmp_path, eval_strategy="no", output_dir=str(tmp_path / "teacher"))
-    for resume in (None, True):
-        with pytest.raises(FileExistsError, match="holds a model that no run left there"):
+    for resume, args.overwrite_output_dir in ((None, False), (True, False), (None, True)):
+        with pytest.raises(
+            FileExistsError, match=r"holds config\.json, model\.safetensors, which no run of kdistill left"
+        ):
             Trainer(small_model(2), args, train_dataset=small_dataset(8)).train(resume_from_checkpoint=resume)
+    assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_overwriting_deletes_the_old_run_alone(tmp_path: Path) -> None:
@@ -389,8 +393,10 @@ def test_state_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "trainer_state.json").write_text('{"global_step": 3, "is_world_process_zero": true}')
     trainer = Trainer(small_model(), arguments(tmp_path, eval_strategy="no"), train_dataset=small_dataset(8))
-    with pytest.raises(ValueError, match=r"trainer_state\.json is of another program .*is_world_process_zero"):
+    with pytest.raises(FileExistsError, match=r"holds trainer_state\.json, which no run of kdistill left there"):
         trainer.train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"trainer_state\.json is of another program .*is_world_process_zero"):
+        TrainerState.load(tmp_path / "out")
 
 
 def test_directory_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Arguments that have no effect beside others: the one list of them, and the warning about those that are given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from .schedules import SCHEDULES
+
+
+class WithoutEffect(NamedTuple):
+    """Arguments that have no effect in some circumstances.
+
+    Args:
+        names: the arguments.
+        is_so: (training arguments) -> whether they have none.
+        reason: a clause for the warning.
+    """
+
+    names: tuple[str, ...]
+    is_so: Callable[[Any], bool]
+    reason: str
+
+
+_RULES = (
+    WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps alone ends the run"),
+    WithoutEffect(("warmup_ratio",), lambda args: args.warmup_steps > 0, "warmup_steps comes before it"),
+    WithoutEffect(
+        ("warmup_ratio", "warmup_steps"),
+        lambda args: not SCHEDULES[args.lr_scheduler_type].warms_up,
+        "this lr_scheduler_type has no warm-up",
+    ),
+    WithoutEffect(
+        ("eval_delay", "metric_for_best_model", "greater_is_better"),
+        lambda args: args.eval_strategy == "no",
+        "with eval_strategy 'no' a run evaluates only where a callback asks for it",
+    ),
+    WithoutEffect(("save_total_limit",), lambda args: args.save_strategy == "no", "save_strategy 'no' saves none"),
+    WithoutEffect(
+        ("logging_dir",), lambda args: args.report_to == "none", "report_to 'none' writes no logs into a directory"
+    ),
+    WithoutEffect(("hub_strategy",), lambda args: not args.push_to_hub, "without push_to_hub no run uploads anything"),
+    WithoutEffect(
+        ("temperature",),
+        lambda args: args.alpha == 1 and not args.augment,
+        "with alpha 1 the teacher has no weight in the loss of a row with a label",
+    ),
+    WithoutEffect(
+        ("label_smoothing_factor",),
+        lambda args: getattr(args, "alpha", 1.0) == 0,
+        "with alpha 0 the labels have no weight in the loss",
+    ),
+)
+
+# In Python, `Trainer.push_to_hub` uses them in any case.
+_RULES_OF_COMMANDS = (
+    WithoutEffect(
+        ("hub_model_id", "hub_private_repo", "hub_revision", "hub_token"),
+        lambda args: not args.push_to_hub,
+        "without --push-to-hub nothing is uploaded",
+    ),
+)
+
+
+def warn_of_arguments_without_effect(
+    args: Any, given: Iterable[str], stacklevel: int, *, of_a_command: bool = False
+) -> None:
+    """Warn once about each of the arguments `given` that has no effect beside the others in `args`.
+
+    Args:
+        args: the training arguments.
+        given: names of arguments.
+        stacklevel: of the warning, as in `warnings.warn`.
+        of_a_command: look for those that have no effect in a command alone.
+    """
+    known, left = {field.name for field in fields(args)}, list(given)
+    for rule in _RULES_OF_COMMANDS if of_a_command else _RULES:
+        # A class of arguments may lack those that a rule is about.
+        named = [name for name in rule.names if name in left and name in known]
+        if named and rule.is_so(args):
+            verb = "has" if len(named) == 1 else "have"
+            warnings.warn(f"{', '.join(named)} {verb} no effect here: {rule.reason}", stacklevel=stacklevel + 1)
+            left = [name for name in left if name not in named]

@@ -1,0 +1,65 @@
+"""Arguments that have no effect beside others."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from kdistill.cli import command_line as cli
+from kdistill.cli.commands import read_arguments
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+
+# What is given -> a part of the warning.
+IDLE = [
+    ({"num_train_epochs": 2, "max_steps": 9}, "num_train_epochs has no effect here: max_steps"),
+    ({"warmup_steps": 9, "warmup_ratio": 0.1}, "warmup_ratio has no effect here: warmup_steps"),
+    ({"warmup_steps": 9, "lr_scheduler_type": "constant"}, "warmup_steps has no effect here: this lr_scheduler_type"),
+    ({"warmup_ratio": 0.1, "lr_scheduler_type": "greedy"}, "warmup_ratio has no effect here: this lr_scheduler_type"),
+    ({"eval_delay": 2, "eval_strategy": "no"}, "eval_delay has no effect here: with eval_strategy 'no'"),
+    (
+        {"metric_for_best_model": "f1", "greater_is_better": False, "eval_strategy": "no"},
+        "metric_for_best_model, greater_is_better have no effect here: with eval_strategy 'no'",
+    ),
+    ({"save_total_limit": 2, "save_strategy": "no"}, "save_total_limit has no effect here: save_strategy 'no'"),
+    ({"logging_dir": "logs", "report_to": "none"}, "logging_dir has no effect here: report_to 'none'"),
+    ({"hub_strategy": "checkpoint"}, "hub_strategy has no effect here: without push_to_hub"),
+    ({"temperature": 2, "alpha": 1}, "temperature has no effect here: with alpha 1"),
+    ({"label_smoothing_factor": 0.1, "alpha": 0}, "label_smoothing_factor has no effect here: with alpha 0"),
+]
+USED: list[dict[str, Any]] = [
+    {},
+    {"max_steps": 9},
+    {"warmup_ratio": 0.1},
+    {"warmup_steps": 9, "lr_scheduler_type": "constant_with_warmup"},
+    {"eval_delay": 2, "eval_strategy": "steps"},
+    {"hub_strategy": "checkpoint", "push_to_hub": True, "hub_model_id": "me/mine"},
+    {"hub_model_id": "me/mine"},
+    {"temperature": 2, "alpha": 1, "augment": 2},
+    {"label_smoothing_factor": 0.1},
+]
+
+
+@pytest.mark.parametrize(("given", "warning"), IDLE, ids=lambda value: value if isinstance(value, str) else "")
+def test_an_argument_without_effect_is_said_once(given: dict[str, Any], warning: str) -> None:
+    with pytest.warns(UserWarning, match="no effect here") as caught:
+        DistillationTrainingArguments(**given)
+    assert [str(each.message)[: len(warning)] for each in caught] == [warning]
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("given", USED, ids=str)
+def test_an_argument_with_an_effect_is_taken_in_silence(given: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        args = DistillationTrainingArguments(**given)
+        assert DistillationTrainingArguments(**args.to_dict()) == args
+
+
+def test_the_command_line_also_says_that_nothing_is_uploaded() -> None:
+    options = cli.parse(["finetune", "--model", "m", "--train", "t", "--hub-model-id", "me/mine"])
+    with pytest.warns(
+        UserWarning, match="^hub_model_id has no effect here: without --push-to-hub nothing is uploaded$"
+    ):
+        read_arguments(TrainingArguments, options)
