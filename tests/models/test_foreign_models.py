@@ -48,9 +48,7 @@ TAKERS: dict[str, Callable[[Any], Any]] = {
 def test_a_model_of_transformers_is_refused_with_the_way_here(taker: str) -> None:
     name = taker.partition(" of ")[0]
     for model in (FOREIGN, TorchModel()):
-        with pytest.raises(
-            TypeError, match=rf"^{name} is a \w+ of (transformers|torch), .*save_pretrained\(directory\)"
-        ):
+        with pytest.raises(TypeError, match=rf"^{name} is of type (transformers|torch)\.\w+; .*save_pretrained\(dir"):
             TAKERS[taker](model)
 
 
