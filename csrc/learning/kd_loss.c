@@ -93,11 +93,11 @@ static void regression_row(loss_row *row, float *dlogits)
 }
 
 /* A logit of -inf can leave the loss finite, but no working model has one. */
-static int row_is_finite(const loss_row *row, double loss)
+static int row_is_finite(const loss_row *row, double loss, const float *dlogits)
 {
     int finite = isfinite(loss);
     for (ptrdiff_t i = 0; i < row->K; i++)
-        finite &= isfinite(row->z[i]) && (!row->t || isfinite(row->t[i]));
+        finite &= isfinite(row->z[i]) && (!row->t || isfinite(row->t[i])) && isfinite(dlogits[i]);
     return finite;
 }
 
@@ -158,9 +158,10 @@ static void block_item(void *context, ptrdiff_t item, int member)
     for (ptrdiff_t r = item * block->step; r < kd_min((item + 1) * block->step, block->count); r++) {
         const ptrdiff_t b = block->first + r;
         take_row(&row, in, b);
-        compute_row[in->kind](&row, block->dlogits + b * in->K);
+        float *dlogits = block->dlogits + b * in->K;
+        compute_row[in->kind](&row, dlogits);
         double loss = row.alpha * row.hard + (1 - row.alpha) * row.soft;
-        block->terms[r] = (row_terms){loss, row.hard, row.soft, has_label(&row), row_is_finite(&row, loss)};
+        block->terms[r] = (row_terms){loss, row.hard, row.soft, has_label(&row), row_is_finite(&row, loss, dlogits)};
     }
 }
 

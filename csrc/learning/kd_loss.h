@@ -12,7 +12,8 @@
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
  *
  * Logits are few beside the products of a step, so all of it runs in double, with maxima taken out of the
- * exponentials: finite for any finite logits and any T > 0.
+ * exponentials: finite for any finite logits and 1e-5 <= T <= 1e5, but for a gradient beyond float. At a higher T, T^2
+ * times the rounding of KL would show in the loss; at a lower one, logits / T would lose the digits in which they differ.
  *
  * Threads share the rows; what the rows add is summed in their order by one thread. So the bits do not depend on the
  * number of threads, nor on how the rows are cut into calls.
@@ -44,7 +45,7 @@ typedef struct kd_loss {
 typedef struct kd_loss_result {
     double loss, hard, soft; /* means: loss and soft over all rows, hard over those with a label, 0 without any */
     ptrdiff_t labelled;      /* rows with a label */
-    ptrdiff_t not_finite;    /* rows whose loss or logits are not finite; the means are then meaningless */
+    ptrdiff_t not_finite;    /* rows whose loss, logits or gradient are not finite; the means are then meaningless */
     ptrdiff_t rows[KD_LOSS_ROWS_NAMED]; /* the first of them */
 } kd_loss_result;
 

@@ -7,7 +7,7 @@ import warnings
 
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
-from ..models.config import BertConfig, is_unnamed
+from ..models.config import BertConfig, is_unnamed, same_but_for_padding
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
@@ -105,8 +105,12 @@ def _check_vocabularies(
     teacher_tokenizer: BertTokenizer | None,
     student_tokenizer: BertTokenizer | None,
 ) -> None:
-    """The two models read the same token ids, so these must mean the same."""
-    if teacher.vocab_size != student.vocab_size:
+    """The two models read the same token ids, so these must mean the same.
+
+    Rows of the embedding matrices tell it only where a tokenizer is unknown: a matrix may be padded.
+    """
+    known = teacher_tokenizer is not None and student_tokenizer is not None
+    if not known and not same_but_for_padding(teacher.vocab_size, student.vocab_size):
         raise ValueError(
             f"the teacher's vocabulary has {teacher.vocab_size} entries and the student's {student.vocab_size}; "
             "expected the same vocabulary (BertForSequenceClassification.from_teacher makes a student that has it)"

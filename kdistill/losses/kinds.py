@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +12,8 @@ from .. import _core
 from ..system.threads import get_num_threads
 from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-5, 1e5
+"""Beyond these, rounding in double would show in the loss (see `kd_loss.h`)."""
 _Logits = NDArray[np.float32]
 _Labels = NDArray[Any]
 
@@ -66,8 +67,10 @@ def compute_loss(
     kind = loss_kind(problem_type)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected a number from 0 (teacher only) to 1 (labels only)")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; expected a finite number above 0")
+    if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
+        raise ValueError(
+            f"temperature is {temperature}; expected a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
+        )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 (none) to 1")
     if label_smoothing and not kind.smooths:

@@ -36,7 +36,7 @@ def distillation_loss(
         teacher_logits: the teacher's, before temperature, float32 (B, K).
         labels: as in `label_loss`, some of them missing perhaps.
         alpha: weight of the labels, 0 to 1.
-        temperature: T > 0.
+        temperature: T, 1e-5 to 1e5.
         label_smoothing: as in `label_loss`, for the labels' part alone.
         problem_type: one of the above.
 

@@ -37,6 +37,7 @@ SIZES = (
 """The fields that shape the weights, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
+_MOST_PADDED_TO = 128
 # Settings of transformers that have only one value here, beside None: another one makes another model.
 _FIXED = {
     "position_embedding_type": "absolute",
@@ -391,6 +392,12 @@ def shape_of(name: str) -> dict[str, int] | None:
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
+
+
+def same_but_for_padding(vocab_size: int, other: int) -> bool:
+    """Return whether two word tables can be of one vocabulary, the larger one padded to a multiple of 8 to 128."""
+    larger = max(vocab_size, other)
+    return vocab_size == other or (larger % 8 == 0 and larger - min(vocab_size, other) < _MOST_PADDED_TO)
 
 
 def is_unnamed(id2label: Mapping[int, str]) -> bool:

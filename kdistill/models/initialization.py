@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .config import BertConfig
+from .config import BertConfig, same_but_for_padding
 
 WORD_EMBEDDINGS = "embeddings.word"
 _POSITION, _TYPE, _NORM_WEIGHT = "embeddings.position", "embeddings.type", "embeddings.norm"
@@ -29,6 +29,29 @@ def random_tensor(
     return values
 
 
+def resized_rows(
+    words: NDArray[np.float32], rows: int, config: BertConfig, generator: np.random.Generator, mean_resizing: bool
+) -> NDArray[np.float32]:
+    """Return a word table (vocabulary, hidden) with this many rows: its last ones cut off, or new ones behind it.
+
+    With `mean_resizing` new rows are drawn as in transformers 5, around the mean of the old ones with 1e-9 times their
+    covariance (https://nlp.stanford.edu/~johnhew/vocab-expansion.html); otherwise N(0, initializer_range).
+    """
+    new, width = max(0, rows - len(words)), words.shape[1]
+    drawn = generator.standard_normal((new, width))
+    if not mean_resizing or not new:
+        drawn *= config.initializer_range
+    else:
+        mean, second_moment = np.zeros(width), np.zeros((width, width))
+        for start in range(0, len(words), _BLOCK_ROWS):
+            block = words[start : start + _BLOCK_ROWS].astype(np.float64)
+            mean += block.sum(axis=0) / len(words)
+            second_moment += block.T @ block / len(words)
+        variances, vectors = np.linalg.eigh(second_moment - np.outer(mean, mean))
+        drawn = mean + drawn * np.sqrt(1e-9 * np.maximum(variances, 0)) @ vectors.T
+    return np.concatenate([words[:rows], drawn.astype(np.float32)])
+
+
 def teacher_tensors(
     teacher_config: BertConfig,
     teacher: Mapping[str, NDArray[np.float32]],
@@ -39,12 +62,14 @@ def teacher_tensors(
     """Return the student's tensors that come from the teacher, both by canonical name; see `from_teacher`."""
     for field in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
         ours, theirs = getattr(config, field), getattr(teacher_config, field)
-        if ours != theirs:
+        if ours != theirs and not (field == "vocab_size" and same_but_for_padding(ours, theirs)):
             raise ValueError(f"config.{field} is {ours}; the teacher's is {theirs}, and embeddings are taken from it")
     if config.hidden_size > teacher_config.hidden_size:
         raise ValueError(
             f"config.hidden_size is {config.hidden_size}; it can be at most the teacher's, {teacher_config.hidden_size}"
         )
+    common = min(config.vocab_size, teacher_config.vocab_size)
+    teacher = {**teacher, WORD_EMBEDDINGS: teacher[WORD_EMBEDDINGS][:common]}
     if config.hidden_size == teacher_config.hidden_size:
         tensors = {name: value for name, value in teacher.items() if name.startswith(("embeddings.", "head.dense"))}
     else:
@@ -66,7 +91,7 @@ def _projected_embeddings(
     have one size whatever the values, the student moves its words less and generalises better (docs/accuracy.md).
     """
     words = teacher[WORD_EMBEDDINGS]
-    weights = _word_weights(token_counts, len(words))
+    weights = _word_weights(token_counts, config.vocab_size, len(words))
     positions, types, gamma = (teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT))
     around = positions.mean(axis=0) + types[0]
 
@@ -101,15 +126,16 @@ def _projected_embeddings(
     }
 
 
-def _word_weights(token_counts: ArrayLike | None, vocabulary: int) -> NDArray[np.float64]:
-    """Each word's share in the components; the shares add up to 1."""
+def _word_weights(token_counts: ArrayLike | None, vocabulary: int, common: int) -> NDArray[np.float64]:
+    """The share in the components of each of the `common` words of both models; the shares add up to 1."""
     if token_counts is None:
-        return np.full(vocabulary, 1 / vocabulary)
+        return np.full(common, 1 / common)
     counts: NDArray[np.float64] = np.asarray(token_counts, np.float64) + 1
     if counts.shape != (vocabulary,):
         raise ValueError(f"token_counts has shape {counts.shape}; expected ({vocabulary},), one for each token")
     if not (np.isfinite(counts) & (counts >= 1)).all():
         raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
+    counts = counts[:common]
     counts /= counts.sum()
     return counts
 

@@ -1,4 +1,7 @@
-"""`Model`: an encoder with a head over the C core, under the names of `transformers`."""
+"""`Model`: an encoder with a head over the C core, under the names of `transformers`.
+
+More than 500 lines, since a class is whole in one file.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..keywords import location
 from ..system.foreign import described, package_of
-from ..system.memory import workspace
+from ..system.memory import require_memory, workspace
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, check_config, write_config
-from .initialization import random_tensor, teacher_tensors
+from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 
@@ -76,6 +79,7 @@ class Model:
     def _allocate(self, config: BertConfig, seed: int) -> None:
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
+        require_memory(4 * size, f"a model of {size:,} parameters", "expected a smaller shape in its configuration")
         self.config = config
         self.layout = [
             Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
@@ -187,7 +191,8 @@ class Model:
 
         Args:
             teacher: the model to start from.
-            config: the student's; vocabulary, positions and token types must be the teacher's.
+            config: the student's; positions and token types must be the teacher's. So must the vocabulary, but for rows
+                that pad its matrix to a multiple of 8 to 128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
             token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
@@ -205,7 +210,7 @@ class Model:
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                views[name][:] = value
+                views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         return student
 
     def __getstate__(self) -> dict[str, Any]:
@@ -297,6 +302,46 @@ class Model:
             for name, array in arrays.items():
                 views[name][...] = array
         return keys
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> NDArray[np.float32]:
+        """Change the rows of the word embeddings, and `config.vocab_size` with them, as `transformers` does.
+
+        New rows come behind the others, and missing ones are cut off there. An optimiser is to be made afterwards.
+
+        Args:
+            new_num_tokens: rows, such as `len(tokenizer)` after `add_tokens` (default: as many as there are).
+            pad_to_multiple_of: rounds the rows up.
+            mean_resizing: draw new rows close to the mean of the others, the default of transformers 5; False draws
+                N(0, initializer_range). Both depend on the model's seed.
+
+        Returns:
+            The word embeddings, float32 (rows, hidden_size), read-only.
+
+        Raises:
+            ValueError: a number is not positive, or the padding token would be cut off.
+            TypeError: a number is no int.
+            RuntimeError: the model is frozen.
+        """
+        if self.frozen:
+            raise RuntimeError("the model is frozen (it serves as a teacher); its embeddings cannot be resized")
+        old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is not None:
+            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of if pad_to_multiple_of > 0 else pad_to_multiple_of
+        if rows != len(old[WORD_EMBEDDINGS]):
+            config, place = self.config.replace(vocab_size=rows), (self.optimizer_step, self.tokens_in_step)
+            generator = np.random.Generator(np.random.Philox(self.dropout_seed))
+            words = resized_rows(old[WORD_EMBEDDINGS], rows, config, generator, mean_resizing)
+            self._allocate(config, self.dropout_seed)
+            self.optimizer_step, self.tokens_in_step = place
+            for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
+                value[...] = words if name == WORD_EMBEDDINGS else old[name]
+        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))[WORD_EMBEDDINGS]
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:

@@ -45,14 +45,22 @@ def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:
     Raises:
         MemoryError: `size` is more than `available_memory()`; nothing has been allocated.
     """
+    require_memory(
+        size,
+        f"a pass of {rows} rows with {tokens} tokens",
+        "use smaller batches (per_device_train_batch_size with gradient_accumulation_steps, "
+        "per_device_eval_batch_size) or shorter rows (max_length)",
+    )
+    return np.empty(size + size // 4, np.int8)
+
+
+def require_memory(size: int, what: str, remedy: str) -> None:
+    """Raise MemoryError if `what` needs more bytes than `available_memory()`; the message ends with the remedy."""
     available = available_memory()
     if available is not None and size > available:
         raise MemoryError(
-            f"a pass of {rows} rows with {tokens} tokens needs {_readable(size)} of memory and {_readable(available)} "
-            "are available; use smaller batches (per_device_train_batch_size with gradient_accumulation_steps, "
-            "per_device_eval_batch_size) or shorter rows (max_length)"
+            f"{what} needs {_readable(size)} of memory and {_readable(available)} are available; {remedy}"
         )
-    return np.empty(size + size // 4, np.int8)
 
 
 def _left_in_cgroups() -> Iterator[int]:

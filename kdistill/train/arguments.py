@@ -14,6 +14,7 @@ from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .schedules import SCHEDULES, check_scheduler_kwargs
@@ -529,7 +530,8 @@ class DistillationTrainingArguments(TrainingArguments):
         "labels",
         group="distillation",
         origin="kdistill",
-        above=0,
+        at_least=LEAST_TEMPERATURE,
+        at_most=MOST_TEMPERATURE,
     )
     augment: int = argument(
         0,

@@ -78,6 +78,7 @@ class AdamW:
         self._average: NDArray[np.float32] | None = None
         # Updates of word embeddings are postponed. _done: steps done of each row and, as the last entry, of all other
         # tensors. _history: the constants of each step after `_base`, with which a row catches up.
+        self._layout = model.layout
         self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
         self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
@@ -93,6 +94,11 @@ class AdamW:
         rows, with bits identical to those of an update in time.
         """
         model = self.model
+        if self._layout is not model.layout and self._layout != model.layout:
+            raise RuntimeError(
+                "the model's token embeddings were resized after this optimiser was made; make the optimiser after "
+                "resize_token_embeddings"
+            )
         core = model.trainable_core()
         if not self._m.size:
             # The zeros are written now, so that the system provides the memory here, where signals are answered, and

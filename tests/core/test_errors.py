@@ -259,7 +259,9 @@ def test_arrays_that_do_not_fit_the_model() -> None:
     locked = good.copy()
     locked.flags.writeable = False
     with pytest.raises(ValueError, match="parameters is read-only"):
-        made(locked)
+        made(locked, good)
+    arguments = (*model_batch(), False, 0, 0, 0, 1)
+    np.testing.assert_array_equal(made(locked).forward(*arguments), made(good).forward(*arguments))  # frozen: only read
     model = made(good)
     with pytest.raises(TypeError, match="initialised once"):
         model.__init__(ENCODER, HEAD, good, None, workspace)  # type: ignore[misc]

@@ -73,6 +73,21 @@ def test_norm_of_equal_values_is_beta() -> None:
     np.testing.assert_allclose(stats, [[0.5, 1e6]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_norm_of_one_element_is_beta_and_has_no_slope(rows: int) -> None:
+    """Exactly: 1 / sqrt(eps) is 1e6 and would make a gradient of any rounding."""
+    x, dy = normal(rows, 1, seed=7, scale=3.0), normal(rows, 1, seed=8)
+    gamma, beta = normal(1, seed=9), normal(1, seed=10)
+    y, stats = testing.norm_forward(x, gamma, beta, 1e-12)
+    dx, dgamma, dbeta = testing.norm_backward(dy, x, stats, gamma)
+    np.testing.assert_array_equal(y, np.broadcast_to(beta, (rows, 1)))
+    np.testing.assert_array_equal(dx, np.zeros((rows, 1)))
+    np.testing.assert_array_equal(dgamma, [0])
+    np.testing.assert_allclose(dbeta, exact(dy).sum(axis=0), rtol=1e-6, atol=1e-6)
+    dy[-1] = np.nan
+    assert np.isnan(testing.norm_backward(dy, x, stats, gamma)[0][-1])
+
+
 # ---- activations
 
 

@@ -82,6 +82,44 @@ def test_logits_of_ten_thousand(temperature: float) -> None:
     assert cross_entropy(z[:1], [1])[0] == 2e4
 
 
+@pytest.mark.parametrize("temperature", [1e-5, 1e-3, 1e3, 1e5])
+def test_the_ends_of_the_range_of_temperatures(temperature: float) -> None:
+    """Beside 64-bit mantissas: T^2 = 1e10 times the rounding of the divergence, 1e-15, is 1e-5 of a loss near 1."""
+    z, t = logits((6, 4), 21), logits((6, 4), 22)
+    t[0, 1] = t[0, 0]  # a tie, which a small T must not break
+    student, teacher = (x.astype(np.longdouble) / np.longdouble(temperature) for x in (z, t))
+    log_q, log_p = (x - x.max(1, keepdims=True) for x in (student, teacher))
+    log_q, log_p = (x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (log_q, log_p))
+    p, q = np.exp(log_p), np.exp(log_q)
+    soft = np.longdouble(temperature) ** 2 * np.where(p > 0, p * (log_p - log_q), 0).sum(1).mean()
+    loss, dlogits = distillation_loss(z, t, temperature=temperature)
+    assert loss == pytest.approx(float(soft), rel=1e-5)
+    np.testing.assert_allclose(dlogits, (temperature * (q - p) / 6).astype(float), rtol=1e-6, atol=1e-7 * temperature)
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification", "regression"])
+@pytest.mark.parametrize("temperature", [1e-5, 1e5])
+def test_the_largest_logits_at_the_ends_of_the_range(problem_type: str, temperature: float) -> None:
+    z = np.array([[1.5e38, -1.5e38], [1.5e38, 1.5e38]], np.float32)
+    loss, dlogits = distillation_loss(z, -z, temperature=temperature, problem_type=problem_type)
+    assert np.isfinite(loss)
+    assert np.isfinite(dlogits).all()
+
+
+def test_a_gradient_that_float_cannot_hold_is_an_error() -> None:
+    z = np.array([[0.0], [3e38]], np.float32)
+    with pytest.raises(FloatingPointError, match=r"of 1 of 2 rows is not finite \(rows 1 of"):
+        distillation_loss(z, -z, problem_type="regression")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_label_has_a_loss_and_a_gradient_of_exactly_zero(smoothing: float) -> None:
+    z, t = logits((5, 1), 1), logits((5, 1), 2)
+    loss, dlogits = distillation_loss(z, t, np.zeros(5, np.int64), label_smoothing=smoothing)
+    assert loss == pytest.approx(0, abs=1e-15)
+    np.testing.assert_allclose(dlogits, 0, rtol=0, atol=1e-16)
+
+
 def test_defaults_are_alpha_a_half_and_temperature_four() -> None:
     z, t, y = logits((6, 2), 5), logits((6, 2), 6), labels((6, 2))
     assert distillation_loss(z, t, y)[0] == distillation_loss(z, t, y, alpha=0.5, temperature=4.0)[0]
@@ -128,8 +166,10 @@ GOOD = np.zeros((3, 2), np.float32)
         ({"alpha": -0.1}, ValueError, "alpha is -0.1; expected a number from 0 (teacher only) to 1 (labels only)"),
         ({"alpha": 1.5}, ValueError, "alpha is 1.5"),
         ({"alpha": float("nan")}, ValueError, "alpha is nan"),
-        ({"temperature": 0}, ValueError, "temperature is 0; expected a finite number above 0"),
+        ({"temperature": 0}, ValueError, "temperature is 0; expected a number from 1e-05 to 100000"),
         ({"temperature": -4.0}, ValueError, "temperature is -4.0"),
+        ({"temperature": 9e-6}, ValueError, "temperature is 9e-06"),
+        ({"temperature": 1.1e5}, ValueError, "temperature is 110000.0"),
         ({"temperature": float("inf")}, ValueError, "temperature is inf"),
         ({"temperature": float("nan")}, ValueError, "temperature is nan"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -263,6 +264,24 @@ def test_another_vocabulary(tmp_path: Path, teacher: BertForSequenceClassificati
         ValueError, match=f"vocabulary has {len(VOCABULARY)} entries and the student's {len(VOCABULARY) + 1}"
     ):
         DistillationTrainer(student, arguments(tmp_path), teacher_model=teacher)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(32, 0), (0, 64)])
+def test_tables_padded_otherwise(
+    tmp_path: Path, teacher: BertForSequenceClassification, theirs: int, ours: int
+) -> None:
+    """Rows behind the vocabulary belong to no word: whoever has them, the same is learned."""
+    results = []
+    for padded in (True, False):
+        teaching, student = copy.deepcopy(teacher), small_model(2)
+        if padded:
+            teaching.resize_token_embeddings(pad_to_multiple_of=theirs or None)
+            student.resize_token_embeddings(pad_to_multiple_of=ours or None)
+        args = arguments(tmp_path / str(padded), eval_strategy="no", weight_decay=0.0)
+        DistillationTrainer(student, args, teacher_model=teaching, train_dataset=small_dataset(8)).train()
+        results.append(student.state_dict())
+    for name, value in results[1].items():
+        np.testing.assert_array_equal(results[0][name][: len(value)], value)
 
 
 def tokenizer(directory: Path, words: list[str]) -> BertTokenizer:

@@ -52,6 +52,7 @@ def test_num_labels_alone_names_them_by_number() -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
+        ({"num_hidden_layers": 1_000_000}, "num_hidden_layers is 1000000; expected 1 to 4096"),
         ({"vocab_size": 0}, "vocab_size is 0; expected 1 to"),
         ({"hidden_size": -768}, "hidden_size is -768"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers is 2147483648"),

@@ -13,6 +13,7 @@ from support import reference
 from kdistill.models import initialization
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
+from kdistill.train.optim import AdamW
 
 WORD = "bert.embeddings.word_embeddings.weight"
 POSITION = "bert.embeddings.position_embeddings.weight"
@@ -220,3 +221,93 @@ def test_shapes_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         student(teacher, **arguments)
+
+
+# ---- tables of other lengths
+
+
+@pytest.mark.parametrize("hidden", [8, 24])
+@pytest.mark.parametrize("rows", [96, 88])
+def test_a_student_whose_table_is_padded_otherwise_takes_the_common_rows(rows: int, hidden: int) -> None:
+    theirs = BertForSequenceClassification(config(vocab_size=90 if rows > 90 else 96), seed=3)
+    changes = {"vocab_size": rows, "hidden_size": hidden, "num_attention_heads": 2 if hidden == 8 else 3}
+    counts = np.arange(rows)
+    ours = BertForSequenceClassification.from_teacher(theirs, config(**changes), token_counts=counts)
+    common = min(rows, theirs.config.vocab_size)
+    assert ours.config.vocab_size == rows
+    # The same from models that both have the common rows alone.
+    cut = BertForSequenceClassification(config(vocab_size=common), seed=9)
+    with cut.writing():
+        for name, value in theirs.parameters.items():
+            cut.parameters[name][...] = value[:common] if name == WORD else value
+    expected = BertForSequenceClassification.from_teacher(
+        cut, config(**(changes | {"vocab_size": common})), token_counts=counts[:common]
+    )
+    np.testing.assert_array_equal(ours.parameters[WORD][:common], expected.parameters[WORD])
+    drawn = BertForSequenceClassification(ours.config, seed=0).parameters[WORD][common:]
+    np.testing.assert_array_equal(ours.parameters[WORD][common:], drawn)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_rows_that_resizing_adds(teacher: BertForSequenceClassification, mean: bool) -> None:
+    """As transformers 5: around the mean with 1e-9 of the covariance, or N(0, initializer_range)."""
+    model = BertForSequenceClassification(teacher.config, seed=1)
+    model.load_flat(teacher.flat_parameters)
+    before = model.state_dict()
+    table = model.resize_token_embeddings(4090, mean_resizing=mean)
+    assert model.config == teacher.config.replace(vocab_size=4090)
+    assert table.shape == model.parameters[WORD].shape == (4090, 24)
+    new = table[90:].astype(np.float64)
+    words = before[WORD].astype(np.float64)
+    center, covariance = (words.mean(axis=0), 1e-9 * np.cov(words.T, bias=True)) if mean else (0, 0.02**2 * np.eye(24))
+    # 4000 draws: five standard errors of a mean and of a covariance, and float32's rounding of values near 1.
+    scale = np.sqrt(np.trace(covariance))
+    np.testing.assert_allclose(new.mean(axis=0), center + np.zeros(24), rtol=2e-7, atol=5 * scale / 4000**0.5)
+    np.testing.assert_allclose(np.cov(new.T), covariance, rtol=0, atol=5 * np.abs(covariance).max() * (2 / 4000) ** 0.5)
+    np.testing.assert_array_equal(table[:90], before[WORD])
+    for name, value in before.items():
+        if name != WORD:
+            np.testing.assert_array_equal(model.parameters[name], value)
+    assert np.isfinite(model.forward([[4089, 3]])).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [((), 90), ((None, 8), 96), ((91, 64), 128), ((50,), 50), ((90,), 90), ((88, 8), 88), ((101, None, False), 101)],
+)
+def test_numbers_of_rows(arguments: tuple[Any, ...], rows: int) -> None:
+    model = BertForSequenceClassification(config(), seed=1)
+    before, core = model.state_dict()[WORD], model.core
+    assert len(model.resize_token_embeddings(*arguments)) == model.config.vocab_size == rows
+    np.testing.assert_array_equal(model.parameters[WORD][:90], before[:rows])
+    assert (model.core is core) == (rows == 90)
+
+
+@pytest.mark.parametrize(("arguments", "error"), [((0,), ValueError), ((-3,), ValueError), ((1.5,), TypeError)])
+def test_numbers_of_rows_that_no_table_has(arguments: tuple[Any, ...], error: type[Exception]) -> None:
+    model = BertForSequenceClassification(config(), seed=1)
+    with pytest.raises(error, match="vocab_size is"):
+        model.resize_token_embeddings(*arguments)
+    assert model.config.vocab_size == 90
+
+
+def test_who_cannot_go_on_with_a_resized_table(teacher: BertForSequenceClassification) -> None:
+    model = BertForSequenceClassification(config(), seed=1)
+    optimizer = AdamW(model)
+    model.forward([[1, 2]], train=True)
+    model.backward(np.ones((1, 2), np.float32))
+    optimizer.step()
+    model.resize_token_embeddings(96)
+    model.forward([[95, 2]], train=True)
+    model.backward(np.ones((1, 2), np.float32))
+    with pytest.raises(RuntimeError, match="embeddings were resized after this optimiser was made; make the optimiser"):
+        optimizer.step()
+    AdamW(model).step()
+    with pytest.raises(RuntimeError, match="frozen"):
+        teacher.resize_token_embeddings(96)
+
+
+def test_a_shape_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdistill.system.memory.available_memory", lambda: 2**30)
+    with pytest.raises(MemoryError, match=r"a model of 268.* parameters needs 1\.0 GiB of memory and 1\.0 GiB are"):
+        BertForSequenceClassification(config(vocab_size=2**28 // 24))

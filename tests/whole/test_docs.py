@@ -9,6 +9,7 @@ directory does not exist before, so that two ways to do the same may follow each
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import re
 import shlex
@@ -181,6 +182,20 @@ def test_the_reference_has_every_public_name() -> None:
     pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
     shown = {name.rsplit(".", 1)[1] for name in re.findall(r"^::: (kdistill\.[\w.]+)$", pages, re.MULTILINE)}
     assert {name for name in kd.__all__ if not name.startswith("__")} <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_kdistill_on_a_page_exists(page: Path) -> None:
+    """Such as `kd.Trainer.train` or `kdistill.models.config`: a module, or what is found in it."""
+    for dotted in set(
+        re.findall(r"(?<![\w./-])(?:kdistill|kd)((?:\.[A-Za-z_]\w*)+)(?![\w/-])", page.read_text("utf-8"))
+    ):
+        value: Any = kd
+        for name in dotted.removeprefix(".").split("."):
+            if not hasattr(value, name) and hasattr(value, "__path__"):
+                importlib.import_module(f"{value.__name__}.{name}")
+            assert hasattr(value, name), f"{page.name}: kdistill{dotted} does not exist"
+            value = getattr(value, name)
 
 
 def test_links_inside_the_project_lead_somewhere() -> None:
