@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, cast
 
 from .system.files import read_json_object
+from .system.foreign import described
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _INSTALL = 'pip install "kdistill[hub]"'
@@ -28,6 +29,10 @@ def resolve(
     *,
     token: str | bool | None = None,
     revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    subfolder: str | None = None,
 ) -> Path:
     """Return the directory of a model's files: a local one, else one in the hub's cache, else a download.
 
@@ -41,17 +46,29 @@ def resolve(
         optional: names of files that are downloaded too when the hub has them.
         token: the hub's access token (None or True: that of `hf auth login`; False: no token).
         revision: a branch, tag or commit on the hub (default: main); ignored for a local directory.
+        cache_dir: the hub's cache (default: HF_HUB_CACHE, or hub in HF_HOME).
+        force_download: download what the cache has too.
+        local_files_only: download nothing.
+        subfolder: the folder, in the directory or repository, that holds the files.
 
     Raises:
         FileNotFoundError: neither a directory nor a reachable repository or revision of this name exists, or a needed
             file is missing there.
         NotADirectoryError: `path_or_id` is a file.
-        TypeError, ValueError: see `check_token`.
+        TypeError, ValueError: see `check_token`; `path_or_id` is no path, or `subfolder` leads out of the directory.
         ImportError: the files must be downloaded and huggingface_hub is not installed.
     """
     check_token(token)
+    if not isinstance(path_or_id, str | os.PathLike):
+        raise TypeError(f"the model is {described(path_or_id)}; expected the path of its directory or a hub id")
+    folder = PurePosixPath(subfolder or "")
+    if folder.is_absolute() or ".." in folder.parts:
+        raise ValueError(f"subfolder is {subfolder!r}; expected a folder of the model, such as 'onnx'")
     directory = Path(path_or_id).expanduser()
     if directory.is_dir():
+        directory /= folder
+        if not directory.is_dir():
+            raise FileNotFoundError(f"{os.fspath(path_or_id)!r} has no subfolder {subfolder!r}")
         _check_complete(directory, needed)
         return directory
     name = os.fspath(path_or_id)
@@ -61,10 +78,16 @@ def resolve(
         raise FileNotFoundError(f"there is no directory {name!r} (a hub id is given as a text, not as a path)")
     if not _HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no directory {name!r}, and it is not a hub id such as 'user/model'")
-    cached = _cached_snapshot(name, revision or "main")
-    if cached is not None and not list(_missing(cached, needed)):
-        return cached
-    return _fetch(name, needed, optional, token, revision)
+    cached = None if force_download else _cached_snapshot(name, revision or "main", cache_dir)
+    if cached is not None and not list(_missing(cached / folder, needed)):
+        return cached / folder
+    if local_files_only:
+        raise FileNotFoundError(
+            f"there is no directory {name!r}, and the hub's cache does not have all its files; local_files_only is "
+            "True, so nothing is downloaded"
+        )
+    source = _Source(name, token, revision, cache_dir, force_download, folder)
+    return _fetch(source, needed, optional)
 
 
 def public_name(path_or_id: str) -> str:
@@ -234,14 +257,14 @@ def _check_complete(directory: Path, needed: Sequence[Sequence[str]]) -> None:
         raise FileNotFoundError(f"{directory} has no {' or '.join(group)}; expected a Hugging Face model directory")
 
 
-def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
+def _cached_snapshot(repo_id: str, revision: str, cache_dir: str | os.PathLike[str] | None) -> Path | None:
     """Return the newest snapshot of a revision in the hub's cache on this machine, or None.
 
     Reading the cache's layout (https://huggingface.co/docs/huggingface_hub/guides/manage-cache) needs neither an extra
     package nor a network.
     """
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    cache = Path(cache_dir or os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     repository = cache / f"models--{repo_id.replace('/', '--')}"
     if ".." in Path(revision).parts or Path(revision).is_absolute():
         return None  # no revision, but a way out of the cache
@@ -251,14 +274,20 @@ def _cached_snapshot(repo_id: str, revision: str) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
-def _fetch(
-    repo_id: str,
-    needed: Sequence[Sequence[str]],
-    optional: Sequence[str],
-    token: str | bool | None,
-    revision: str | None,
-) -> Path:
-    """Download the needed files, and the optional ones that the hub has; return the snapshot's directory."""
+class _Source(NamedTuple):
+    """A repository on the hub and how to download from it, see `resolve`."""
+
+    repo_id: str
+    token: str | bool | None
+    revision: str | None
+    cache_dir: str | os.PathLike[str] | None
+    force_download: bool
+    folder: PurePosixPath
+
+
+def _fetch(source: _Source, needed: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
+    """Download the needed files, and the optional ones that the hub has; return their directory."""
+    repo_id, token, revision = source.repo_id, source.token, source.revision
     try:
         from huggingface_hub import HfApi, hf_hub_download
         from huggingface_hub.errors import (
@@ -272,10 +301,20 @@ def _fetch(
             f"there is no directory {repo_id!r} and the hub's cache does not have it; fetching it needs {_INSTALL}"
         ) from error
     client_error = _client_error(HfHubHTTPError)
-    download = partial(hf_hub_download, repo_id, token=token, revision=revision)
+    download = partial(
+        hf_hub_download,
+        repo_id,
+        token=token,
+        revision=revision,
+        cache_dir=source.cache_dir,
+        force_download=source.force_download,
+        subfolder=None if source.folder == PurePosixPath() else str(source.folder),
+    )
     try:
         listed = HfApi(token=token).model_info(repo_id, revision=revision, timeout=_TIMEOUT_SECONDS).siblings or []
-        names = _choose(repo_id, {file.rfilename for file in listed}, needed, optional)
+        paths_there = [PurePosixPath(file.rfilename) for file in listed]
+        available = {path.name for path in paths_there if path.parent == source.folder}
+        names = _choose(repo_id, available, needed, optional)
         paths = [Path(download(name)) for name in names]
         for path in paths:
             for shard in shard_names(path) if path.name.endswith(_INDEX_SUFFIX) else []:

@@ -19,14 +19,14 @@ from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .metrics.prediction import Labels, Logits
-from .models.model import Model
+from .models.model import Model, check_model
 from .report.card import write_model_card
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject
 from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
-from .system.kinds import check_kind
+from .system.foreign import check_kind
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .tasks.registry import task_for
@@ -123,7 +123,8 @@ class Trainer:
     ) -> None:
         check_trainer_arguments(others, inspect.signature(Trainer).parameters)
         check_kind("args", args, TrainingArguments, "kdistill's TrainingArguments(output_dir=...), with the same names")
-        check_kind("model", model, Model, "a model of kdistill: BertForSequenceClassification.from_pretrained(...)")
+        if model is not None:
+            check_model("model", model)
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)

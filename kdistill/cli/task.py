@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..models.config import BertConfig, is_unnamed
-from ..tasks.registry import choose_metrics, task_for
+from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
 
@@ -69,6 +69,8 @@ def labels_to_learn(
         return dict(enumerate(names))
     changes = {"problem_type": options.problem_type, "num_labels": wanted}
     asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
+    if has_one_class(asked):
+        refuse_one_class()
     if not task_for(asked).names_labels or asked.num_labels == 1:
         outputs = wanted or (1 if task_for(config).names_labels else config.num_labels)
         return None if outputs == config.num_labels else _unnamed(outputs)

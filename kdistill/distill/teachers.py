@@ -8,9 +8,8 @@ import warnings
 from ..data.dataset import Dataset
 from ..metrics.prediction import Logits
 from ..models.config import BertConfig, is_unnamed, same_but_for_padding
-from ..models.model import Model
+from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
-from ..system.kinds import check_kind
 from ..system.progress import Progress
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -27,9 +26,7 @@ class Teacher:
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
-        check_kind(
-            "teacher_model", model, Model, "a model of kdistill: BertForSequenceClassification.from_pretrained(...)"
-        )
+        check_model("teacher_model", model)
         self.model = model
         self.name = "the teacher" if name is None else name
         self.accuracy: float | None = None

@@ -16,6 +16,7 @@ from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
 from ..system.files import read_json_object
 from .architecture import Architecture
+from .parameters import named_in, without_wrappers
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference of transformers; each index stands for the shards it lists.
@@ -25,7 +26,6 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # before transformers 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def read_weights(
     """Find and check the weights in `directory` for a model with these parameters.
 
     Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
-    bfloat16, with or without the architecture's prefix, and with LayerNorm's old names gamma and beta.
+    bfloat16, under the names that `parameters.named_in` understands.
 
     Args:
         directory: where the files are.
@@ -92,7 +92,7 @@ def read_weights(
     found: dict[str, StoredTensor] = {}
     ignored = []
     for name, tensor in stored.items():
-        canonical = _canonical(name, shapes, architecture.prefix)
+        canonical = named_in(name, shapes, architecture.prefix)
         if canonical is None:
             ignored.append(name)
         elif canonical in found:
@@ -161,17 +161,9 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
     return stored
 
 
-def _canonical(name: str, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> str | None:
-    """Return the parameter that a name in a file, with or without the prefix, stands for, or None."""
-    for old, new in _OLD_SUFFIXES.items():
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    return next((candidate for candidate in (name, prefix + name) if candidate in shapes), None)
-
-
 def _layer_of(name: str, architecture: Architecture) -> str | None:
     """Return the number of the layer that a tensor in a file belongs to, as it is written; None outside layers."""
-    name = architecture.prefix + name.removeprefix(architecture.prefix)
+    name = architecture.prefix + without_wrappers(name).removeprefix(architecture.prefix)
     beginning = next((each for each in architecture.stored_prefixes("layer.") if name.startswith(each)), None)
     return None if beginning is None else name.removeprefix(beginning).partition(".")[0]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
 from ..hub import resolve
+from ..keywords import take_location
 from ..losses.labels import label_loss
 from ..system.files import read_json_object
 from .architectures.bert import BERT
@@ -20,8 +22,35 @@ from .config import CONFIG_FILE, BertConfig
 from .model import Model
 
 
-@dataclass(frozen=True)
-class SequenceClassifierOutput:
+class ModelOutput(Mapping[str, Any]):
+    """The result of a call: by attribute, by name or by place, as in transformers.
+
+    `outputs.logits`, `outputs["logits"]` and, where no loss comes first, `outputs[0]` are the same. It iterates over
+    the names of what is there; `to_tuple()` has the values.
+    """
+
+    def _present(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return what is there, in order: the loss first, if labels were given."""
+        return tuple(self._present().values())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return self._present()[key] if isinstance(key, str) else self.to_tuple()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._present())
+
+    def __len__(self) -> int:
+        return len(self._present())
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # two arrays have no single answer
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceClassifierOutput(ModelOutput):
     """The result of a call: logits float32 (B, num_labels), and the mean loss if labels were given."""
 
     loss: float | None
@@ -85,15 +114,35 @@ def model_class(config: Mapping[str, Any]) -> type[Model]:
 
 
 def load_model(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
-    """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings."""
-    directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES])
-    return model_class(read_json_object(directory / CONFIG_FILE)).from_pretrained(directory, **settings)
+    """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
+
+    Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
+    """
+    where = take_location(settings)
+    directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], **where)
+    content = read_json_object(directory / CONFIG_FILE)
+    _check_model_type(content, directory)
+    return model_class(content).from_pretrained(directory, **settings)
+
+
+def _check_model_type(content: Mapping[str, Any], directory: Path) -> None:
+    if content.get("model_type") is None:
+        raise ValueError(
+            f"{directory / CONFIG_FILE}: model_type is absent, so the class is unknown; open it with "
+            'BertForSequenceClassification.from_pretrained, or add "model_type": "bert" if it is a BERT'
+        )
 
 
 class AutoConfig:
     """The configuration class by model type: `BertConfig`. Another `model_type` raises `ValueError`."""
 
-    from_pretrained = BertConfig.from_pretrained
+    @staticmethod
+    def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> BertConfig:
+        """Read the config.json of a model, which must state its `model_type`; see `BertConfig.from_pretrained`."""
+        where = take_location(keywords)
+        directory = resolve(path_or_id, [(CONFIG_FILE,)], **where)
+        _check_model_type(read_json_object(directory / CONFIG_FILE), directory)
+        return BertConfig.from_pretrained(directory, **keywords)
 
     @staticmethod
     def for_model(model_type: str, **values: Any) -> BertConfig:
@@ -104,7 +153,18 @@ class AutoConfig:
 class AutoModelForSequenceClassification:
     """The classifier by model type: `BertForSequenceClassification`. Another `model_type` raises `ValueError`."""
 
-    from_pretrained = BertForSequenceClassification.from_pretrained
+    @staticmethod
+    def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> BertForSequenceClassification:
+        """Load a checkpoint whose config.json states its `model_type`; see `Model.from_pretrained`.
+
+        With a `config` there need be no config.json.
+        """
+        cls = BertForSequenceClassification
+        if keywords.get("config") is None:
+            where = take_location(keywords)
+            path_or_id = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], **where)
+            _check_model_type(read_json_object(path_or_id / CONFIG_FILE), path_or_id)
+        return cls.from_pretrained(path_or_id, **keywords)
 
     @staticmethod
     def from_config(config: BertConfig, seed: int | None = None) -> BertForSequenceClassification:

@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any, Self
 
 from .. import _core
 from ..hub import resolve
+from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import json_text, read_json_object, write_text
+from ..system.foreign import described, package_of
 from ..system.names import did_you_mean
 from .trained_with import TrainedWith, checked_record
 
@@ -35,14 +38,39 @@ SIZES = (
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 _MOST_PADDED_TO = 128
-# Settings of transformers that have only one value here.
+# Settings of transformers that have only one value here, beside None: another one makes another model.
 _FIXED = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
     "pruned_heads": {},
+    "quantization_config": {},
 }
+# Settings that change what transformers does, but not the model -> (values that change nothing here, beside None; why
+# another one is ignored, with a warning).
+_WITHOUT_EFFECT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "output_attentions": ((False,), "a call returns logits and, with labels, the loss"),
+    "output_hidden_states": ((False,), "a call returns logits and, with labels, the loss"),
+    "return_dict": ((True,), "a call returns one object, whose to_tuple() is a tuple"),
+    "use_return_dict": ((True,), "a call returns one object, whose to_tuple() is a tuple"),
+    "torchscript": ((False,), "a call returns one object, whose to_tuple() is a tuple"),
+    "auto_map": ((), "the code of a repository is never run; the model is computed as the BERT of transformers"),
+}
+# Settings of transformers that change nothing about a classifier's results, or that describe it.
+_HARMLESS = (
+    "chunk_size_feed_forward",
+    "tie_word_embeddings",
+    "use_cache",
+    "gradient_checkpointing",
+    "bos_token_id",
+    "eos_token_id",
+    "sep_token_id",
+    "cls_token_id",
+    "finetuning_task",
+    "task_specific_params",
+    "transformers_version",
+)
 # Keys of a config.json that `to_dict` writes itself, or that describe the file it was read from.
 _REWRITTEN = ("model_type", "architectures", "dtype", "torch_dtype", "_name_or_path", "num_labels", "_num_labels")
 
@@ -90,15 +118,30 @@ class BertConfig:
         for name, only in _FIXED.items():
             if values.pop(name, only) not in (only, None):
                 raise ValueError(f"{name} must be {only!r}; kdistill computes no other kind of BERT")
+        unused = {name: values.pop(name) for name in [*values] if name in _WITHOUT_EFFECT or name in _HARMLESS}
+        for name, value in unused.items():
+            harmless, reason = _WITHOUT_EFFECT.get(name, ((value,), ""))
+            if value is not None and value not in harmless:
+                warnings.warn(f"{name} is {value!r} in the configuration, which is ignored: {reason}", stacklevel=3)
         names = [entry.name for entry in dataclasses.fields(self)]
         for name in values:
             if name not in names:
                 raise TypeError(f"BertConfig has no argument {name!r}{did_you_mean(name, [*names, 'num_labels'])}")
         labels = _labels(num_labels, values.pop("id2label", None), values.pop("label2id", None))
-        values |= {"id2label": labels, "label2id": _invert(labels), "extra": checked_record(values.get("extra") or {})}
+        extra = {**checked_record(values.get("extra") or {}), **unused}
+        values |= {"id2label": labels, "label2id": _invert(labels), "extra": extra}
         for name in names:
             self._set(name, values[name] if name in values else getattr(type(self), name))
         self._check()
+
+    @classmethod
+    def arguments(cls) -> tuple[str, ...]:
+        """Return the names of all arguments of the constructor, those without effect included.
+
+        What `from_pretrained` knows as a keyword of its own is not among them.
+        """
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        return tuple(n for n in (*names, "num_labels", *_FIXED, *_WITHOUT_EFFECT, *_HARMLESS) if n not in KEYWORDS)
 
     @property
     def num_labels(self) -> int:
@@ -123,13 +166,14 @@ class BertConfig:
 
         Raises:
             TypeError: a value has the wrong type.
-            ValueError: `model_type` is not "bert", or the constructor does not accept a value.
+            ValueError: `model_type` is there and not "bert", or the constructor does not accept a value.
         """
-        if values.get("model_type") != "bert":
-            found = f"is {values['model_type']!r}" if "model_type" in values else "is absent"
-            raise ValueError(f"model_type {found}; expected 'bert', the only architecture kdistill computes")
-        own = {entry.name for entry in dataclasses.fields(cls)} - {"extra"}
-        known = {key: value for key, value in values.items() if key in own or key in _FIXED}
+        if values.get("model_type") not in ("bert", None):
+            raise ValueError(
+                f"model_type is {values['model_type']!r}; expected 'bert', the only architecture kdistill computes"
+            )
+        own = {*cls.arguments(), *_FIXED} - {"extra", "num_labels"}
+        known = {key: value for key, value in values.items() if key in own}
         extra = {key: value for key, value in values.items() if key not in known and key not in _REWRITTEN}
         num_labels = values.get("num_labels", values.get("_num_labels"))
         return cls(num_labels=num_labels, extra=extra, **known)
@@ -145,30 +189,29 @@ class BertConfig:
     def from_pretrained(
         cls,
         path_or_id: str | os.PathLike[str],
-        *,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        **changes: Any,
+        **keywords: Any,
     ) -> Self:
         """Read the config.json of a model.
 
         Args:
             path_or_id: a model directory or a hub id.
-            token: the hub's access token (None or True: that of `hf auth login`; False: no token).
-            revision: a branch, tag or commit on the hub (default: main).
-            changes: arguments of the constructor that replace values of the file, see `replace`.
+            keywords: where the files are, see `hub.resolve`; arguments of the constructor that replace values of the
+                file, see `replace`; those of transformers that are of no use here, see `kdistill.keywords`.
 
         Raises:
             FileNotFoundError: there is no config.json, see `hub.resolve`.
-            TypeError, ValueError: the file is malformed or describes another architecture.
+            TypeError, ValueError: the file is malformed or describes another architecture, or a keyword is unknown or
+                asks for what kdistill cannot do.
         """
-        path = resolve(path_or_id, [[CONFIG_FILE]], token=token, revision=revision) / CONFIG_FILE
+        changes = {name: keywords.pop(name) for name in [*keywords] if name in cls.arguments()}
+        where = location(keywords, cls.__name__, cls.arguments())
+        path = resolve(path_or_id, [[CONFIG_FILE]], **where) / CONFIG_FILE
         content = read_json_object(path)
         try:
             config = cls.from_dict(content)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: {error}") from error
-        return config.replace(**changes)
+        return config.replace(**changes) if changes else config
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write config.json into `directory`, which is created if missing."""
@@ -224,21 +267,36 @@ class BertConfig:
 
 def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:
     """Return the label of each id, in the order of the ids, from those of the three arguments that are given."""
-    if label2id is not None:
-        label2id = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
     if id2label is not None:
         labels = _pairs("id2label", id2label)
     elif label2id is not None:
-        labels = _pairs("label2id", {index: label for label, index in label2id.items()})
+        ids = {label: _id("label2id", index) for label, index in _items("label2id", label2id)}
+        if len(set(ids.values())) != len(ids):
+            raise ValueError(f"label2id gives one id to two labels: {ids}")
+        labels = _pairs("label2id", {index: label for label, index in ids.items()})
     else:
         labels = _default_labels(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
     if len(set(labels.values())) != len(labels):
         raise ValueError(f"id2label gives one label to two ids: {labels}")
     if num_labels is not None and num_labels != len(labels):
         raise ValueError(f"num_labels is {num_labels}, but {len(labels)} labels are named: {list(labels.values())}")
-    if label2id is not None and label2id != _invert(labels):
-        raise ValueError(f"label2id {label2id} is not the inverse of id2label {labels}")
+    if id2label is not None and label2id is not None:
+        _warn_of_another_order(label2id, labels)
     return labels
+
+
+def _warn_of_another_order(label2id: Any, labels: Mapping[int, str]) -> None:
+    """Warn of the first label to which `label2id` does not give the id that `labels` has for it."""
+    theirs = dict(_items("label2id", label2id))
+    for index, label in labels.items():
+        found = theirs.pop(label, None)
+        if str(found) != str(index):
+            warnings.warn(
+                f"label2id gives {label!r} the id {found!r} and id2label {index}; id2label decides", stacklevel=5
+            )
+            return
+    if theirs:
+        warnings.warn(f"label2id has {next(iter(theirs))!r}, which id2label lacks; id2label decides", stacklevel=5)
 
 
 def _pairs(name: str, mapping: Any) -> dict[int, str]:
@@ -300,6 +358,15 @@ def _real(name: str, value: Any) -> float:
 
 
 _DEFAULT = BertConfig()
+
+
+def check_config(name: str, value: object) -> None:
+    """Raise TypeError, which names the remedy, for an argument that is not a configuration of kdistill."""
+    if isinstance(value, BertConfig):
+        return
+    if package_of(value) is not None:
+        raise TypeError(f"{name} is {described(value)}; expected BertConfig.from_dict({name}.to_dict())")
+    raise TypeError(f"{name} is {described(value)}; expected a BertConfig, such as BertConfig.from_pretrained(...)")
 
 
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ from .architecture import Architecture
 from .checkpoint import read_weights
 from .config import SIZES, BertConfig
 from .initialization import random_tensor
-from .parameters import Flat, TensorViews
+from .parameters import Flat, TensorViews, is_constant
 
-logger = logging.getLogger(__name__)
+_LISTED = 8  # names in a warning
 
 
 def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Collection[str]) -> None:
@@ -72,8 +71,11 @@ def load_parameters(
             f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are left unread",
             stacklevel=3,
         )
-    if weights.ignored:
-        logger.info("%s: tensors a classifier has no use for: %s", directory, ", ".join(weights.ignored))
+    if unused := [name for name in weights.ignored if not is_constant(name)]:
+        warnings.warn(
+            f"{directory} has {len(unused)} tensors that this model has no use for and does without: {_some(unused)}",
+            stacklevel=3,
+        )
     if weights.missing:
         names = ", ".join(weights.missing)
         warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
@@ -91,6 +93,10 @@ def load_parameters(
             _check_finite(directory, name, view)
         else:
             view[:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _check_finite(directory: Path, name: str, values: Flat) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..data.batch import Batch, pack
 from ..hub import resolve
+from ..keywords import location
+from ..system.foreign import described, package_of
 from ..system.memory import require_memory, workspace
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
-from .config import CONFIG_FILE, BertConfig, write_config
+from .config import CONFIG_FILE, BertConfig, check_config, write_config
 from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
@@ -65,6 +68,7 @@ class Model:
     head: ClassVar[str]
 
     def __init__(self, config: BertConfig, seed: int | None = None) -> None:
+        check_config("config", config)
         seed = chosen_seed(seed)
         self._allocate(config, seed)
         generator = np.random.Generator(np.random.Philox(seed))
@@ -110,9 +114,7 @@ class Model:
         attention_probs_dropout_prob: float | None = None,
         ignore_mismatched_sizes: bool = False,
         seed: int | None = None,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        **changes: Any,
+        **keywords: Any,
     ) -> Self:
         """Load a checkpoint: a local directory first, then the hub's cache, then the hub.
 
@@ -129,20 +131,26 @@ class Model:
                 labels, with a warning, instead of raising.
             seed: of tensors the file lacks (classifier, pooler), which are initialised with a warning (default: that of
                 `set_seed`, or 0).
-            token: the hub's access token (default: that of `hf auth login`, or HF_TOKEN).
-            revision: a branch, tag or commit on the hub (default: main).
-            changes: other arguments of the configuration that replace values of config.json. With fewer
+            keywords: where the files are (`token`, `revision`, `cache_dir`, `force_download`, `local_files_only`,
+                `subfolder`), see `hub.resolve`; other arguments of the configuration, which replace values of
+                config.json; those of transformers that are of no use here, see `kdistill.keywords`. With fewer
                 `num_hidden_layers` the first layers are loaded, and a warning names what is left unread. Other sizes
                 are those of the weights.
 
         Raises:
             FileNotFoundError: nothing of that name here or on the hub.
-            ValueError: the files do not hold a model of the shape in config.json; names file and tensor. Or `changes`
-                would read the weights as those of another shape.
-            TypeError: `changes` has what is no argument of the configuration.
+            ValueError: the files do not hold a model of the shape in config.json; names file and tensor. Or `keywords`
+                would read the weights as those of another shape, or ask for what kdistill cannot do.
+            TypeError: a keyword is unknown; the message names the nearest one.
         """
+        known = BertConfig.arguments()
+        changes = {name: keywords.pop(name) for name in [*keywords] if name in known}
+        known += tuple(inspect.signature(cls.from_pretrained).parameters)
+        where = location(keywords, f"{cls.__name__}.from_pretrained", known)
+        if config is not None:
+            check_config("config", config)
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
-        directory = resolve(path_or_id, needed, token=token, revision=revision)
+        directory = resolve(path_or_id, needed, **where)
         stored = BertConfig.from_pretrained(directory) if config is None else config
         named = {
             "num_labels": num_labels,
@@ -193,6 +201,8 @@ class Model:
         Raises:
             ValueError: the shapes do not allow it; names the field or layer.
         """
+        check_model("teacher", teacher)
+        check_config("config", config)
         trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
@@ -274,7 +284,8 @@ class Model:
         """Set parameters by name: all of them or, when anything does not fit, none.
 
         Args:
-            state_dict: arrays, or what NumPy makes one of, such as tensors of torch on the CPU.
+            state_dict: arrays, or what NumPy makes one of, such as tensors of torch on the CPU. Names are understood as
+                in a checkpoint, also below `module.` and `_orig_mod.`.
             strict: raise for missing and unknown names.
 
         Returns:
@@ -285,7 +296,7 @@ class Model:
             TypeError: an array does not hold real numbers.
             RuntimeError: the model is frozen.
         """
-        arrays, keys = fitting_arrays(state_dict, self.layout, strict)
+        arrays, keys = fitting_arrays(state_dict, self.layout, strict, self.architecture.prefix)
         with self.writing() as flat:
             views = TensorViews(flat, self.layout)
             for name, array in arrays.items():
@@ -521,3 +532,13 @@ class Model:
             header=("tensor", "shape", "parameters"),
         )
         return html_table(type(self).__name__, rows) + folded(f"{len(self.layout)} tensors", tensors)
+
+
+def check_model(name: str, value: object) -> None:
+    """Raise TypeError, which names the remedy, for an argument that is not a model of kdistill."""
+    if isinstance(value, Model):
+        return
+    remedy = "BertForSequenceClassification.from_pretrained(...)"
+    if package_of(value) is not None:
+        remedy = f"write it with its save_pretrained(directory), then {remedy.replace('...', 'directory')}"
+    raise TypeError(f"{name} is {described(value)}; expected a model of kdistill: {remedy}")

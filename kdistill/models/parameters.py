@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Flat = NDArray[np.float32]
+_OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
 
 
@@ -59,6 +60,39 @@ def by_canonical_name(layout: Sequence[Tensor]) -> list[Tensor]:
     return [tensor._replace(name=tensor.canonical) for tensor in layout]
 
 
+def without_wrappers(name: str) -> str:
+    """Return a tensor's name without the modules that wrap a model.
+
+    These are "module" of torch's DataParallel, "_orig_mod" of torch.compile, wherever they stand, and a "model" in
+    front, as trainers of others have it.
+    """
+    parts = [part for part in name.split(".") if part not in ("module", "_orig_mod")]
+    return ".".join(parts[1:] if parts[:1] == ["model"] else parts)
+
+
+def named_in(name: str, shapes: Mapping[str, Any], prefix: str) -> str | None:
+    """Return the parameter that a name in a file or a state dict stands for, or None.
+
+    It is understood with and without the architecture's prefix, with LayerNorm's gamma and beta of transformers before
+    1.0, and below modules that wrap the model.
+
+    Args:
+        name: the name.
+        shapes: has the names of the model's parameters as keys.
+        prefix: what the names of the encoder begin with.
+    """
+    for old, new in _OLD_SUFFIXES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    bare = without_wrappers(name)
+    return next((each for each in (name, prefix + name, bare, prefix + bare) if each in shapes), None)
+
+
+def is_constant(name: str) -> bool:
+    """Return whether a tensor counts positions, or is a buffer of zeros, which files of older transformers have."""
+    return name.endswith(("embeddings.position_ids", "embeddings.token_type_ids"))
+
+
 class IncompatibleKeys(NamedTuple):
     """The names that `load_state_dict` did not find, and those that the model does not have."""
 
@@ -79,23 +113,34 @@ class FittingArrays(NamedTuple):
     keys: IncompatibleKeys
 
 
-def fitting_arrays(state_dict: Mapping[str, Any], layout: Sequence[Tensor], strict: bool) -> FittingArrays:
+def fitting_arrays(state_dict: Mapping[str, Any], layout: Sequence[Tensor], strict: bool, prefix: str) -> FittingArrays:
     """Return the arrays of `state_dict` that `layout` has a place for.
 
+    Names are understood as in a file, see `named_in`; constants are left out, see `is_constant`.
+
     Raises:
-        ValueError: a name is missing or unknown (with `strict`), or an array has another shape than the parameter.
+        ValueError: a name is missing or unknown (with `strict`) or there twice, or an array has another shape than the
+            parameter.
         TypeError: an array does not hold real numbers.
     """
     shapes = {tensor.name: tensor.shape for tensor in layout}
-    keys = IncompatibleKeys(
-        [name for name in shapes if name not in state_dict], [name for name in state_dict if name not in shapes]
-    )
+    found: dict[str, str] = {}
+    unexpected = []
+    for given in state_dict:
+        name = named_in(given, shapes, prefix)
+        if name is None:
+            unexpected += [] if is_constant(given) else [given]
+        elif name in found:
+            raise ValueError(f"state_dict has {name!r} twice, as {found[name]!r} and as {given!r}; expected it once")
+        else:
+            found[name] = given
+    keys = IncompatibleKeys([name for name in shapes if name not in found], unexpected)
     if strict and (keys.missing_keys or keys.unexpected_keys):
         raise ValueError(
             f"state_dict lacks {_listed(keys.missing_keys)} and has the unknown {_listed(keys.unexpected_keys)}; "
             "expected the names of named_parameters(), or pass strict=False to take what fits"
         )
-    arrays = {name: _array(name, state_dict[name], shapes[name]) for name in shapes if name in state_dict}
+    arrays = {name: _array(name, state_dict[found[name]], shapes[name]) for name in shapes if name in found}
     return FittingArrays(arrays, keys)
 
 

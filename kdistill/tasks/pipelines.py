@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..keywords import location
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
-from ..models.classes import BertForSequenceClassification
+from ..models.classes import AutoModelForSequenceClassification, BertForSequenceClassification
+from ..models.config import BertConfig
+from ..models.model import check_model
 from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
 from . import single_label
@@ -22,6 +26,10 @@ TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
+_TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
+# Arguments of transformers' pipeline for other kinds of models, and about PyTorch.
+_OF_OTHER_MODELS = ("feature_extractor", "image_processor", "video_processor", "processor", "pipeline_class")
+_OF_TORCH = ("framework", "num_workers", "binary_output")
 
 
 def pipeline(
@@ -30,8 +38,8 @@ def pipeline(
     tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
+    config: BertConfig | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> TextClassificationPipeline:
     """Return a function of texts.
@@ -41,13 +49,15 @@ def pipeline(
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
-        token: of the hub, as in `BertForSequenceClassification.from_pretrained`.
-        revision: likewise.
-        settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`; see
-            `TextClassificationPipeline`.
+        config: as in `BertForSequenceClassification.from_pretrained`.
+        model_kwargs: other arguments of `BertForSequenceClassification.from_pretrained`.
+        settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
+            `TextClassificationPipeline`; where the files are (`token`, `revision`, `cache_dir`, ...), see
+            `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
 
     Raises:
-        ValueError: another task or device, or a model without its tokenizer.
+        ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
+        TypeError: an unknown argument, or a model that is not one of kdistill.
     """
     if task not in TASKS:
         known = ", ".join(map(repr, TASKS))
@@ -56,15 +66,29 @@ def pipeline(
         raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
     if model is None:
         raise ValueError("model is None; expected a model, or the directory or hub id of one")
+    own = [*inspect.signature(TextClassificationPipeline).parameters, *_TOKENIZER_SETTINGS]
+    chosen = {name: settings.pop(name) for name in [*settings] if name in own}
+    if settings.pop("return_all_scores", None):  # an older name of top_k=None
+        chosen.setdefault("top_k", None)
+    for name in _OF_OTHER_MODELS:
+        if settings.pop(name, None) is not None:
+            warnings.warn(f"{name} is ignored: a model of text needs none", stacklevel=2)
+    for name in _OF_TORCH:
+        if settings.pop(name, None) not in (None, 0, "pt"):
+            warnings.warn(f"{name} is ignored: kdistill computes with NumPy arrays in its own threads", stacklevel=2)
+    where = location(settings, "pipeline", own)
     if tokenizer is None:
-        if isinstance(model, BertForSequenceClassification):
+        if not isinstance(model, str | os.PathLike):
+            check_model("model", model)
             raise ValueError("tokenizer is None; expected that of the model, as the model itself does not know it")
         tokenizer = model
     if isinstance(tokenizer, str | os.PathLike):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, token=token, revision=revision)
-    if not isinstance(model, BertForSequenceClassification):
-        model = BertForSequenceClassification.from_pretrained(model, token=token, revision=revision).freeze()
-    return TextClassificationPipeline(model=model, tokenizer=tokenizer, **settings)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
+    if isinstance(model, str | os.PathLike):
+        keywords = {"config": config, **where, **(model_kwargs or {})}
+        model = AutoModelForSequenceClassification.from_pretrained(model, **keywords).freeze()
+    check_model("model", model)
+    return TextClassificationPipeline(model=model, tokenizer=tokenizer, **chosen)
 
 
 class TextClassificationPipeline:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
 from ..data.label_names import Where
-from ..data.label_values import is_list
+from ..data.label_values import is_list, is_missing
 from ..data.labels import LabelReader
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
@@ -50,6 +50,28 @@ def label_reader(config: BertConfig) -> LabelReader:
     where any row has a list, else ids and names.
     """
     return TASKS[config.problem_type].read_labels if config.problem_type else _read_any_labels
+
+
+def has_one_class(config: BertConfig) -> bool:
+    """Return whether a model is to choose among one class: it always gives it the probability 1, with a loss of 0."""
+    return config.num_labels == 1 and config.problem_type == single_label.TASK.name
+
+
+def refuse_one_class() -> NoReturn:
+    """Raise ValueError for labels of a model for which `has_one_class` is true."""
+    raise ValueError(
+        f"num_labels is 1 with problem_type {single_label.TASK.name!r}, a choice without an alternative: expected "
+        'num_labels=1 with problem_type="regression" to learn a number, or num_labels=2 to learn yes or no'
+    )
+
+
+def no_labels(
+    labels: Sequence[Any], id2label: Mapping[int, str] | None, where: Where, class_names: Sequence[str]
+) -> NDArray[Any]:
+    """Read labels, of which none may be there, for a model for which `has_one_class` is true. A `LabelReader`."""
+    if not all(map(is_missing, labels)):
+        refuse_one_class()
+    return single_label.TASK.read_labels(labels, id2label, where, class_names)
 
 
 def _read_any_labels(

@@ -6,6 +6,7 @@ Above 500 lines, because the class has as many methods as that interface; each i
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import threading
 import warnings
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..hub import resolve
+from ..keywords import location
 from ..system.files import atomic_write
-from ..system.kinds import check_kind
+from ..system.foreign import check_kind
 from .blocks import Input, TokenRow, blocks_of, call_backend
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
@@ -136,9 +138,7 @@ class BertTokenizer:
         *,
         do_lower_case: bool | None = None,
         model_max_length: int | None = None,
-        use_fast: bool = True,
-        token: str | bool | None = None,
-        revision: str | None = None,
+        **keywords: Any,
     ) -> BertTokenizer:
         """Load the tokenizer from `tokenizer.json`, or from `vocab.txt` alone.
 
@@ -149,16 +149,17 @@ class BertTokenizer:
             path_or_id: a directory or a hub id.
             do_lower_case: whether to lowercase text (default: from the files; True for vocab.txt alone).
             model_max_length: longest row in tokens (default: from the files).
-            use_fast: accepted and without effect; both kinds of tokenizers in transformers give the same ids.
-            token: the hub's access token, see `BertForSequenceClassification.from_pretrained`.
-            revision: a branch, tag or commit on the hub (default: main).
+            keywords: where the files are (`token`, `revision`, `cache_dir`, `force_download`, `local_files_only`,
+                `subfolder`), see `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
 
         Raises:
             FileNotFoundError: the directory has neither file, or does not exist and cannot be downloaded.
-            ValueError: a file is malformed.
+            ValueError: a file is malformed, or a keyword asks for what kdistill cannot do.
+            TypeError: a keyword is unknown; the message names the nearest one.
         """
         needed = [["tokenizer.json", "vocab.txt"]]
-        directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, token=token, revision=revision)
+        where = location(keywords, f"{cls.__name__}.from_pretrained", inspect.signature(cls.from_pretrained).parameters)
+        directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, **where)
         settings = read_settings(directory)
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case

@@ -21,7 +21,7 @@ from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.base import Task
-from ..tasks.registry import label_reader, task_for
+from ..tasks.registry import has_one_class, label_reader, no_labels, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
@@ -74,7 +74,7 @@ def encode_for(
             tokenizer,
             max_length=min(limit for limit in limits if limit is not None),
             id2label=config.id2label,
-            read_labels=label_reader(config),
+            read_labels=no_labels if has_one_class(config) else label_reader(config),
             pad_token_id=config.pad_token_id,
             **given,
             trained_on=trained_on(config),

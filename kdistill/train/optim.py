@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..models.model import Model
+from ..models.model import Model, check_model
+from ..system.foreign import package_of
 from ..system.threads import aligned_zeros, get_num_threads
 
 _PIECE = 1 << 22  # parameters copied between two looks for signals
@@ -56,8 +57,9 @@ class AdamW:
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
     ) -> None:
-        if not isinstance(model, Model):
+        if not isinstance(model, Model) and package_of(model) is None:
             raise TypeError(f"model is a {type(model).__name__}; expected the model itself, not its parameters")
+        check_model("model", model)
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
@@ -224,6 +226,7 @@ def clip_grad_norm_(model: Model, max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; expected a number above 0")
+    check_model("model", model)
     core = model.trainable_core()
     norm = core.gradient_norm(get_num_threads())
     factor = max_norm / (norm + 1e-6)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.dataset import Dataset
-from ..models.model import Model
+from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
-from ..tasks.registry import task_for
+from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .evaluate import ComputeMetrics, name_of
@@ -108,6 +108,8 @@ class Recipe:
         train, evaluations = self.train_dataset, evaluation_sets(self.eval_dataset)
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
+        if train.labelled and has_one_class(self.model.config):
+            refuse_one_class()
         unlabelled = len(train) - train.labelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
@@ -208,7 +210,9 @@ def made_by(model_init: ModelInit, trial: Any = None) -> Model:
     """Return a new model. What people wrote for a search takes the trial as its one argument, None outside of it."""
     parameters = inspect.signature(model_init).parameters.values()
     takes_trial = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
-    return model_init(trial) if takes_trial else model_init()
+    model = model_init(trial) if takes_trial else model_init()
+    check_model("what model_init returns", model)
+    return model
 
 
 def require_labels(dataset: Dataset, name: str = "") -> None:

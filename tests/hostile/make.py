@@ -135,7 +135,7 @@ def configs() -> Iterator[Hostile]:
         "zero heads": ({"num_attention_heads": 0}, "num_attention_heads is 0"),
         "a size in words": ({"hidden_size": "16"}, "hidden_size is '16'"),
         "NaN as epsilon": ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan"),
-        "labels that are not the inverse": ({"label2id": {"a": 0, "b": 1}}, "not the inverse"),
+        "one label for two ids": ({"id2label": {"0": "a", "1": "a"}}, "one label to two ids"),
         "another architecture": ({"model_type": "gpt2"}, "model_type is 'gpt2'"),
         "code to be run": ({"model_type": "bert", "hidden_act": "__import__('os')"}, "hidden_act is"),
     }

@@ -81,8 +81,8 @@ def test_num_labels_alone_names_them_by_number() -> None:
         ({"id2label": {}}, "without gaps"),
         ({"id2label": {0: "a", 2: "b"}}, r"the ids \[0, 2\]"),
         ({"id2label": {0: "a", 1: "a"}}, "one label to two ids"),
-        ({"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}}, "not the inverse"),
-        ({"label2id": {"a": 0, "b": 0}}, "not the inverse|without gaps|one label"),
+        ({"label2id": {"a": 0, "b": 0}}, "one id to two labels"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config must be {}"),
     ],
 )
 def test_impossible_value(changes: dict[str, Any], match: str) -> None:
@@ -150,6 +150,51 @@ def test_saved_config_comes_back_with_what_it_does_not_know(tmp_path: Path) -> N
     assert "torch_dtype" not in written
 
 
+@pytest.mark.parametrize(
+    ("label2id", "said"),
+    [
+        ({"a": 1, "b": 0}, "label2id gives 'a' the id 1 and id2label 0"),
+        ({"a": 0}, "label2id gives 'b' the id None and id2label 1"),
+        ({"a": 0, "b": "x"}, "label2id gives 'b' the id 'x' and id2label 1"),
+        ({"a": 0, "b": 1, "c": 2}, "label2id has 'c', which id2label lacks"),
+    ],
+)
+def test_id2label_decides_where_label2id_disagrees(label2id: dict[str, Any], said: str) -> None:
+    """As in transformers, which reads the names of predictions from id2label."""
+    with pytest.warns(UserWarning, match=f"{said}; id2label decides"):
+        config = BertConfig(id2label={0: "a", 1: "b"}, label2id=label2id)
+    assert config.label2id == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("output_attentions", True), ("output_hidden_states", True), ("return_dict", False), ("torchscript", True),
+        ("auto_map", {"AutoModel": "modeling.Model"}),
+    ],
+)  # fmt: skip
+def test_a_setting_that_changes_what_transformers_does_is_said(tmp_path: Path, field: str, value: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", field: value}))
+    with pytest.warns(UserWarning, match=f"^{field} is .* in the configuration, which is ignored: "):
+        config = BertConfig.from_pretrained(tmp_path)
+    assert config.to_dict()[field] == value
+    assert config.replace(hidden_dropout_prob=0.0).extra[field] == value  # said once
+
+
+def test_what_changes_nothing_is_accepted_in_silence() -> None:
+    """Values of config.json files that transformers has written over the years, and null for every optional field."""
+    harmless = {
+        "chunk_size_feed_forward": 8, "tie_word_embeddings": False, "use_cache": True, "gradient_checkpointing": True,
+        "output_attentions": False, "output_hidden_states": None, "return_dict": True, "torchscript": False,
+        "is_decoder": None, "pruned_heads": {}, "position_embedding_type": None, "add_cross_attention": False,
+        "directionality": "bidi", "pooler_type": "first_token_transform", "classifier_dropout": None,
+        "problem_type": None, "pad_token_id": None, "id2label": None, "label2id": None, "num_labels": None,
+        "torch_dtype": None, "architectures": None, "quantization_config": None,
+    }  # fmt: skip
+    assert BertConfig.from_dict({"model_type": "bert", **harmless}) == BertConfig(pad_token_id=None)
+    assert BertConfig(finetuning_task="sst2", use_cache=True).extra == {"finetuning_task": "sst2", "use_cache": True}
+
+
 def test_number_of_labels_in_old_files() -> None:
     assert BertConfig.from_dict({"model_type": "bert", "_num_labels": 5}).num_labels == 5
     assert BertConfig.from_dict({"model_type": "bert", "num_labels": 5}).num_labels == 5
@@ -158,7 +203,6 @@ def test_number_of_labels_in_old_files() -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("{}", "model_type is absent; expected 'bert'"),
         ('{"model_type": "roberta"}', "model_type is 'roberta'"),
         ('{"model_type": ["bert"]}', "model_type"),
         ('{"model_type": "bert", "hidden_size": 1000}', "hidden_size 1000 is not a multiple"),

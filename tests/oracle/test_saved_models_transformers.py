@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch_models
 import transformers
 
 import kdistill as kd
+from kdistill import keywords
 
 CONFIG = {
     **torch_models.ODD,
@@ -134,3 +137,51 @@ def test_transformers_keeps_what_a_model_was_trained_with(
     opened.save_pretrained(tmp_path / "theirs")
     again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "theirs")
     assert again.config.extra["kdistill"] == {"max_length": 64, "text_column": "review"}
+
+
+def test_outputs_have_the_names_and_places_of_a_model_output(
+    pair: tuple[kd.BertForSequenceClassification, Any],
+) -> None:
+    ours, theirs = pair
+    rows = {"input_ids": [[2, 7, 3], [2, 9, 3]]}
+    for labels in (None, [0, 2]):
+        given = {} if labels is None else {"labels": labels}
+        expected = theirs(torch.tensor(rows["input_ids"]), **{name: torch.tensor(v) for name, v in given.items()})
+        found = ours(**rows, **given)
+        assert list(found) == list(expected)
+        assert len(found) == len(expected) == len(found.to_tuple())
+        for place, name in enumerate(expected):
+            np.testing.assert_array_equal(found[place], found[name])
+            np.testing.assert_allclose(found[place], expected[place].detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_transformers_by_mistake(pair: tuple[kd.BertForSequenceClassification, Any]) -> None:
+    ours, theirs = pair
+    for name, call in (
+        ("model", lambda: kd.Trainer(theirs)),
+        ("teacher_model", lambda: kd.DistillationTrainer(ours, teacher_model=theirs)),
+        ("teacher", lambda: kd.BertForSequenceClassification.from_teacher(theirs, ours.config)),
+        ("model", lambda: kd.pipeline(model=theirs)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} is of type transformers.BertForSequenceClassification"):
+            call()
+    with pytest.raises(TypeError, match=r"^config is of type transformers\.BertConfig"):
+        kd.BertForSequenceClassification(theirs.config)
+
+
+def test_every_keyword_of_loading_in_transformers_is_known() -> None:
+    """The named arguments, and those that the source takes out of **kwargs, which differ between versions."""
+    known = {*keywords.NAMES, *inspect.signature(kd.BertForSequenceClassification.from_pretrained).parameters}
+    known |= {*inspect.signature(kd.BertTokenizer.from_pretrained).parameters, "pretrained_model_name_or_path"}
+    for function in (
+        transformers.PreTrainedModel.from_pretrained,
+        transformers.PreTrainedConfig.from_pretrained,
+        transformers.PreTrainedConfig._get_config_dict,
+        transformers.PreTrainedTokenizerBase.from_pretrained,
+        transformers.AutoModelForSequenceClassification.from_pretrained,
+        transformers.AutoTokenizer.from_pretrained,
+    ):
+        named = [*inspect.signature(function).parameters.values()]
+        names = {one.name for one in named if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
+        names |= set(re.findall(r'kwargs\.pop\(\s*"(\w+)"', inspect.getsource(function)))
+        assert names - known - {"cls", "_configuration_file"} == set(), function

@@ -24,6 +24,7 @@ from support.small_run import (
 import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.models.config import BertConfig
+from kdistill.tasks.registry import task_for
 
 QUICK = ["--num-train-epochs", "1", "--per-device-train-batch-size", "8", "--learning-rate", "0.01", "--json"]
 
@@ -72,8 +73,11 @@ def test_length_and_columns_are_kept_and_used_by_every_command(
     figures(capsys, "predict", "--model", model, "--data", rows, "--output", tmp_path / "out.tsv", "--json")
     classify = kd.pipeline(model=model, truncation=True)
     texts = [line.split(",")[0] for line in rows.read_text().splitlines()[1:]]
-    predicted = [line.split("\t")[1] for line in (tmp_path / "out.tsv").read_text().splitlines()[1:]]
+    lines = (tmp_path / "out.tsv").read_text().splitlines()[1:]
+    predicted = [line.split("\t")[1] for line in lines]
     assert predicted == [result["label"] for result in classify(texts)]
+    best = [max(map(float, line.split("\t")[2:])) for line in lines]
+    assert [result["score"] for result in classify(texts)] == pytest.approx(best, rel=1e-6)
     assert "of 30 rows" in figures(capsys, "bench", "--model", model, "--data", rows, "--rows", 8, "--json")[1]
     report, _ = figures(capsys, "report", "--model", model, "--holdout", rows, "--json")
     assert report["holdout"]["loss"] == own["eval_loss"]
@@ -199,11 +203,20 @@ def test_unknown_keys_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_threshold_decides_which_labels_are_predicted(tmp_path: Path) -> None:
-    rows = [{"input_ids": [2, word, 3], "labels": [float(word > 8), 0.0]} for word in range(5, 13)]
+    rows = [{"input_ids": [2, word, 3]} for word in range(5, 13)]
     model = small_model(1, problem_type="multi_label_classification")
     trainer = kd.Trainer(model)
     probabilities = 1 / (1 + np.exp(-trainer.predict(rows).predictions.astype(np.float64)))
-    threshold = float(np.median(probabilities))
-    right = ((probabilities > threshold) == np.array([row["labels"] for row in rows]).astype(bool)).all(axis=1)
+    ordered = np.sort(probabilities, axis=None)
+    above = np.searchsorted(ordered, 0.5)
+    threshold = float(ordered[above:].mean() if above < len(ordered) else ordered.mean())
+    labels = (probabilities > threshold).astype(float).tolist()
+    labelled = [{**row, "labels": of} for row, of in zip(rows, labels, strict=True)]
+    assert trainer.evaluate(labelled)["eval_accuracy"] < 1
     model.config = model.config.replace(extra={"kdistill": {"threshold": threshold}})
-    assert trainer.evaluate(rows)["eval_accuracy"] == pytest.approx(right.mean())
+    assert trainer.evaluate(labelled)["eval_accuracy"] == 1
+    with (tmp_path / "out.tsv").open("w") as file:
+        task_for(model.config).write_predictions(file, trainer.predict(rows).predictions, ["a", "b"])
+    predicted = [line.split("\t")[1] for line in (tmp_path / "out.tsv").read_text().splitlines()[1:]]
+    named = [",".join(name for name, p in zip("ab", of, strict=True) if p > threshold) for of in probabilities]
+    assert predicted == named

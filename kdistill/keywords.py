@@ -1,0 +1,153 @@
+"""Keywords of `from_pretrained` and `pipeline` in transformers: one table, which everything that loads reads.
+
+It covers the models, configurations and tokenizers, those of the Auto classes, and `pipeline`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from .system.names import did_you_mean
+
+LOCATION = ("token", "revision", "cache_dir", "force_download", "local_files_only", "subfolder")
+"""Where the files of a model are: the arguments of `hub.resolve`."""
+_FLOAT32 = ("float32", "auto", "float")
+_NOT_YET = ("bfloat16", "float16", "int8", "half", "float64", "double")
+
+
+class Keyword(NamedTuple):
+    """A keyword of transformers that says something else than where files are.
+
+    Args:
+        name: the keyword.
+        verdict: the effect of giving it. "ignored": a warning gives the reason. "refused": `ValueError` gives the
+            reason and the alternative.
+        reason: a clause without the keyword's name and without a full stop.
+        harmless: values, besides None, that ask for what is done anyway.
+    """
+
+    name: str
+    verdict: Literal["ignored", "refused"]
+    reason: str
+    harmless: tuple[Any, ...] = ()
+
+
+def _group(verdict: Any, reason: str, *names: str, harmless: tuple[Any, ...] = ()) -> list[Keyword]:
+    return [Keyword(name, verdict, reason, harmless) for name in names]
+
+
+_CPU = ("cpu", "auto", "balanced", "sequential", {"": "cpu"}, -1)
+_ON_CPU = "kdistill always computes on the CPU"
+_IN_MEMORY = "the whole model is in the memory of one process"
+_NO_CODE = "the code of a repository is never run"
+_ONE_ATTENTION = "attention has one implementation here, with the result of all of theirs"
+_OWN_KERNELS = "all arithmetic is kdistill's own compiled C"
+_FLOAT_WEIGHTS = "kdistill loads weights in float32, float64, float16 and bfloat16 only; choose such a checkpoint"
+_CONVERT = "open the checkpoint with transformers and save it with save_pretrained as safetensors"
+
+KEYWORDS = {
+    row.name: row
+    for row in (
+        # Used in one way alone
+        Keyword("use_fast", "ignored", "there is one kind of tokenizer, with the ids of both kinds", (True,)),
+        Keyword("low_cpu_mem_usage", "ignored", "weights are always mapped and copied one by one", (True, False)),
+        Keyword("weights_only", "ignored", "a .bin file is always read without running what it contains", (True,)),
+        Keyword("use_safetensors", "ignored", "safetensors are read where they are there, else a .bin file"),
+        Keyword("resume_download", "ignored", "downloads always go on where they ended", (True, False)),
+        Keyword("_fast_init", "ignored", "only what a file lacks is initialised", (True,)),
+        *_group("ignored", _NO_CODE, "trust_remote_code", "code_revision", harmless=(False,)),
+        *_group("ignored", _ON_CPU, "device_map", harmless=_CPU),
+        *_group("ignored", _IN_MEMORY, "max_memory", "offload_folder", "offload_state_dict", "offload_buffers"),
+        *_group("ignored", _ONE_ATTENTION, "attn_implementation", "experts_implementation"),
+        *_group("ignored", _OWN_KERNELS, "use_kernels", "allow_all_kernels", harmless=(False,)),
+        *_group("ignored", _OWN_KERNELS, "kernel_config", "fusion_config"),
+        Keyword("disable_mmap", "ignored", "weights are always mapped", (False,)),
+        Keyword("proxies", "ignored", "set the environment variable HTTPS_PROXY"),
+        Keyword("mirror", "ignored", "set the environment variable HF_ENDPOINT"),
+        Keyword("tqdm_class", "ignored", "the hub's own progress is shown"),
+        *_group("ignored", "they are of the process that called", "_from_auto", "_from_pipeline", "_commit_hash"),
+        # What cannot be done
+        Keyword(
+            "output_loading_info",
+            "refused",
+            "warnings name what a file lacks and what is left unused; leave it out",
+            (False,),
+        ),
+        Keyword("return_unused_kwargs", "refused", "an unknown keyword is an error; leave it out", (False,)),
+        Keyword("state_dict", "refused", "load the model, then call its load_state_dict"),
+        Keyword(
+            "variant", "refused", "rename the files to model.safetensors, or choose a checkpoint without a variant"
+        ),
+        Keyword("key_mapping", "refused", "rename the tensors and call load_state_dict"),
+        Keyword("generation_config", "refused", "a classifier generates nothing; leave it out"),
+        *_group("refused", _CONVERT, "from_tf", "from_flax", harmless=(False,)),
+        *_group("refused", _CONVERT, "gguf_file", "adapter_kwargs", "adapter_name", "mistral_format"),
+        *_group("refused", _FLOAT_WEIGHTS, "load_in_8bit", "load_in_4bit", harmless=(False,)),
+        *_group("refused", _FLOAT_WEIGHTS, "quantization_config"),
+        *_group("refused", _IN_MEMORY + "; leave it out", "tp_plan", "tp_size", "device_mesh", "distributed_config"),
+        Keyword("tokenizer_type", "refused", "the files decide which tokenizer it is; leave it out"),
+    )
+}
+"""Every other keyword, by name."""
+NAMES = (*LOCATION, "use_auth_token", "dtype", "torch_dtype", *KEYWORDS)
+"""All keywords that are known."""
+
+
+def location(given: Mapping[str, Any], owner: str, known: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the keywords that say where files are, as `hub.resolve` takes them, after settling the others.
+
+    One warning names all keywords that are ignored.
+
+    Args:
+        given: the keywords that a function of transformers would take.
+        owner: the function, in messages.
+        known: its arguments, for the suggestion about a misspelt one.
+
+    Raises:
+        TypeError: a keyword that is unknown, with the nearest name.
+        ValueError: a keyword, or a dtype, that is refused.
+    """
+    others, ignored = dict(given), []
+    found = take_location(others)
+    for name, value in others.items():
+        if name in ("dtype", "torch_dtype"):
+            check_dtype(name, value)
+        elif name not in KEYWORDS:
+            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *NAMES])}")
+        elif value is not None and not any(value == harmless for harmless in KEYWORDS[name].harmless):
+            if KEYWORDS[name].verdict == "refused":
+                raise ValueError(f"{owner} does not take {name}: {KEYWORDS[name].reason}")
+            ignored.append(f"{name} is ignored: {KEYWORDS[name].reason}")
+    if ignored:
+        warnings.warn("; ".join(ignored), stacklevel=3)
+    return found
+
+
+def take_location(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Take the keywords that say where files are out of `keywords`, and return them as `hub.resolve` takes them."""
+    found = {name: keywords.pop(name) for name in LOCATION if name in keywords}
+    if "use_auth_token" in keywords:  # the older name of token
+        found.setdefault("token", keywords.pop("use_auth_token"))
+    return found
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Raise for a dtype other than float32, which "auto" means too.
+
+    Args:
+        name: the argument.
+        value: its name, NumPy's or torch's type, or None.
+
+    Raises:
+        ValueError: another dtype.
+        TypeError: what is no dtype.
+    """
+    words = getattr(value, "__name__", None) or str(value)
+    word = words.removeprefix("torch.").removeprefix("numpy.")
+    if value is None or word in _FLOAT32:
+        return
+    if word in _NOT_YET:
+        raise ValueError(f"{name} is {word}, which kdistill does not compute in yet; expected float32, or leave it out")
+    raise TypeError(f"{name} is {word!r}; expected float32 or auto")
