@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from ..system.names import did_you_mean
+from ..system.names import did_you_mean, listing
 from .label_names import implied_label_map, warn_of_missing_marks, warn_of_other_names
 from .label_values import as_boolean, as_integer, is_missing
 from .labels import LabelReader, label_ids
 from .sources import TEXT_COLUMN, read_table
-from .table import Table, listing
+from .table import Table
 from .unicode import lone_surrogate
 
 # Column names by convention, the first that a table has; a pair goes before a single text. The last of each list are in

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..system.names import listing
 from .class_names import class_names_of_schema
 from .json_rows import read_json
-from .table import Table, listing
+from .table import Table
 
 COMPRESSED = (".gz", ".xz")
 # A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .table import Table, listing
+from ..system.names import listing
+from .table import Table
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..system.names import listing
 from .label_values import (
     NO_LABEL,
     as_boolean,
@@ -18,7 +19,7 @@ from .label_values import (
     is_missing,
     is_missing_mark,
 )
-from .table import Table, listing
+from .table import Table
 
 Where = Callable[[int], str]
 """Gives the place of a row of the source, for messages."""
@@ -145,7 +146,7 @@ class LabelMatcher:
         "(--ignore-mismatched-sizes)",
     ) -> str:
         names = [f"{index} ({name})" for index, name in sorted((self._id2label or {}).items())]
-        return f"not one of the model's labels: {_shortened(names)}; {remedy}"
+        return f"not one of the model's labels: {listing(names, _MOST_SHOWN)}; {remedy}"
 
 
 def ids_by_class(class_names: Sequence[str], id2label: Mapping[int, str]) -> dict[int, int]:
@@ -166,9 +167,9 @@ def ids_by_class(class_names: Sequence[str], id2label: Mapping[int, str]) -> dic
         matched = {index: exact[name] for index, name in enumerate(class_names) if name in exact}
     if not matched and len(class_names) != len(id2label):
         raise ValueError(
-            f"the data has {len(class_names)} classes ({_shortened(class_names)}) and the model "
-            f"{len(id2label)} others ({_shortened(id2label.values())}); expected the same names, or as many. Rename "
-            "the data's, or to train on them load the model with ignore_mismatched_sizes=True "
+            f"the data has {len(class_names)} classes ({listing(class_names, _MOST_SHOWN)}) and the model "
+            f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or as "
+            "many. Rename the data's, or to train on them load the model with ignore_mismatched_sizes=True "
             "(--ignore-mismatched-sizes)"
         )
     return matched
@@ -179,8 +180,9 @@ def warn_of_other_names(source: str, class_names: Sequence[str], id2label: Mappi
     unnamed = _names_nothing(dict(enumerate(class_names))) or _names_nothing(id2label)
     if class_names and id2label and not unnamed and not ids_by_class(class_names, id2label):
         warnings.warn(
-            f"{source} calls its labels {_shortened(class_names)}, the model {_shortened(id2label.values())}: no name "
-            "is the same, so label 0 is taken for label 0, and so on",
+            f"{source} calls its labels {listing(class_names, _MOST_SHOWN)}, the model "
+            f"{listing(id2label.values(), _MOST_SHOWN)}: no name is the same, so label 0 is taken for label 0, and so "
+            "on",
             stacklevel=3,
         )
 
@@ -317,13 +319,6 @@ def _unnamed(count: int) -> dict[int, str]:
 def _names_nothing(names: Mapping[int, str]) -> bool:
     """Return whether labels are called by their number: `0, 1, ...` or `LABEL_0, LABEL_1, ...`."""
     return all(name in (str(index), f"LABEL_{index}") for index, name in names.items())
-
-
-def _shortened(names: Iterable[str]) -> str:
-    """Return names for a message: all of them, or the first and how many there are."""
-    listed = list(names)
-    more = len(listed) - _MOST_SHOWN
-    return listing(listed) if more <= 1 else f"{listing(listed[:_MOST_SHOWN])} and {more} more"
 
 
 def _is_hashable(label: Any) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..system.names import listing
 from .class_names import class_names_of_features, class_names_of_schema
 from .files import DataFile, read_file
-from .table import Table, listing
+from .table import Table
 
 # Name of the column that a list of texts becomes.
 TEXT_COLUMN = "sentence"

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..system.names import did_you_mean
+from ..system.names import did_you_mean, listing
 from .class_names import class_names_of_features
 from .files import KINDS, FileFormat, read_file
 from .split_slices import parse_split
-from .table import DatasetDict, Table, listing
+from .table import DatasetDict, Table
 
 # Names of `datasets` for readers of files.
 BUILDERS = ("csv", "tsv", "json", "parquet")

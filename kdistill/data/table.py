@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.names import did_you_mean
+from ..system.names import did_you_mean, listing
 from .sampler import RandomSampler
 
 # Arguments of the methods of `datasets.Dataset` that are about processes, caches and types.
@@ -376,8 +376,3 @@ def _shares(left: Mapping[Any, int], counts: Mapping[Any, int], size: int) -> di
                 shares[value] += 1
                 missing -= 1
     return shares
-
-
-def listing(names: Iterable[str]) -> str:
-    """Return names as a message lists them."""
-    return ", ".join(names) or "none"

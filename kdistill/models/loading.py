@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from ..system.names import listing
 from .architecture import Architecture
 from .checkpoint import read_weights
 from .config import SIZES, BertConfig
@@ -73,7 +74,8 @@ def load_parameters(
         )
     if unused := [name for name in weights.ignored if not is_constant(name)]:
         warnings.warn(
-            f"{directory} has {len(unused)} tensors that this model has no use for and does without: {_some(unused)}",
+            f"{directory} has {len(unused)} tensors that this model has no use for and does without: "
+            f"{listing(unused, _LISTED)}",
             stacklevel=3,
         )
     if weights.missing:
@@ -93,10 +95,6 @@ def load_parameters(
             _check_finite(directory, name, view)
         else:
             view[:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _check_finite(directory: Path, name: str, values: Flat) -> None:

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..system.names import listing
+
 Flat = NDArray[np.float32]
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_LISTED = 4  # names in a message
 _EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
 
 
@@ -137,15 +140,12 @@ def fitting_arrays(state_dict: Mapping[str, Any], layout: Sequence[Tensor], stri
     keys = IncompatibleKeys([name for name in shapes if name not in found], unexpected)
     if strict and (keys.missing_keys or keys.unexpected_keys):
         raise ValueError(
-            f"state_dict lacks {_listed(keys.missing_keys)} and has the unknown {_listed(keys.unexpected_keys)}; "
-            "expected the names of named_parameters(), or pass strict=False to take what fits"
+            f"state_dict lacks {listing(keys.missing_keys, _LISTED)} and has the unknown "
+            f"{listing(keys.unexpected_keys, _LISTED)}; expected the names of named_parameters(), or pass strict=False "
+            "to take what fits"
         )
     arrays = {name: _array(name, state_dict[found[name]], shapes[name]) for name in shapes if name in found}
     return FittingArrays(arrays, keys)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:

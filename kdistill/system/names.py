@@ -1,4 +1,4 @@
-"""Names that come from outside: suggestions for misspelt ones, and file names made of any."""
+"""Names that come from outside: lists of them, suggestions for misspelt ones, and file names made of any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
     nearest = get_close_matches(name, list(known), n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def listing(names: Iterable[str], most: int | None = None) -> str:
+    """Return names as a message lists them: all of them, or the first `most` and how many follow."""
+    listed = list(names)
+    more = 0 if most is None else len(listed) - most
+    return f"{', '.join(listed[:most])} and {more:,} more" if more > 1 else ", ".join(listed) or "none"
 
 
 _LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and numbers or endings are appended

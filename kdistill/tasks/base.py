@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
 from ..metrics.prediction import Labels, Logits
+from ..system.names import listing
 
 Metric = Callable[[Any, Any], float]
 """(predicted, true) -> a number; both as `Task.predicted_and_true` makes them."""
@@ -133,6 +134,4 @@ def tsv_field(text: str, separators: str = "\t\r\n") -> str:
 
 def in_words(names: Sequence[str]) -> str:
     """Return names of labels as a sentence lists them, in one line: all of them, or the first of many."""
-    listed = [" ".join(name.split()) for name in names]
-    more = len(listed) - _MOST_IN_WORDS
-    return ", ".join(listed) if more <= 1 else f"{', '.join(listed[:_MOST_IN_WORDS])} and {more:,} more"
+    return listing((" ".join(name.split()) for name in names), _MOST_IN_WORDS)

@@ -240,6 +240,6 @@ def test_classes_that_differ_in_case_alone_are_matched_exactly() -> None:
 
 def test_a_message_does_not_list_thousands_of_labels() -> None:
     names = {index: f"name {index}" for index in range(40_000)}
-    with pytest.raises(ValueError, match=r"19 \(name 19\) and 39980 more") as error:
+    with pytest.raises(ValueError, match=r"19 \(name 19\) and 39,980 more") as error:
         rows_with(["unknown"]).read_labels(names)
     assert len(str(error.value)) < 1000
