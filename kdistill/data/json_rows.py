@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..system.files import distinct_names
 from ..system.names import listing
 from .table import Table
 
@@ -49,7 +50,7 @@ def read_json(path: Path, text: str, field: str | None = None) -> Table:
 
 def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     """Yield the file and line where each JSON value of a file begins, and the value."""
-    decoder = json.JSONDecoder(object_pairs_hook=_distinct_names)
+    decoder = json.JSONDecoder(object_pairs_hook=distinct_names)
     line, counted, start = 1, 0, _after_space(text, 0)
     while start < len(text):
         line, counted = line + text.count("\n", counted, start), start
@@ -66,17 +67,6 @@ def _after_space(text: str, start: int) -> int:
     match = _SPACE.match(text, start)
     assert match is not None
     return match.end()
-
-
-def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object as a dict. Raises ValueError for a repeated name, whose first value nobody would read."""
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice in one object"
-        )
-    return result
 
 
 def _of_list(path: Path, values: Sequence[Any]) -> Table:
