@@ -122,7 +122,8 @@ class Trainer:
         **others: Any,
     ) -> None:
         check_trainer_arguments(others, inspect.signature(Trainer).parameters)
-        check_kind("args", args, TrainingArguments, "kdistill's TrainingArguments(output_dir=...), with the same names")
+        expected_args = "kdistill's TrainingArguments(output_dir=...), with the same names"
+        check_kind("args", args, TrainingArguments | None, expected_args)
         if model is not None:
             check_model("model", model)
         args = args if args is not None else TrainingArguments()

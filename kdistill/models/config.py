@@ -18,7 +18,7 @@ from ..hub import resolve
 from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import json_text, read_json_object, write_text
-from ..system.foreign import described, package_of
+from ..system.foreign import check_kind
 from ..system.names import did_you_mean
 from .trained_with import TrainedWith, checked_record
 
@@ -362,11 +362,8 @@ _DEFAULT = BertConfig()
 
 def check_config(name: str, value: object) -> None:
     """Raise TypeError, which names the remedy, for an argument that is not a configuration of kdistill."""
-    if isinstance(value, BertConfig):
-        return
-    if package_of(value) is not None:
-        raise TypeError(f"{name} is {described(value)}; expected BertConfig.from_dict({name}.to_dict())")
-    raise TypeError(f"{name} is {described(value)}; expected a BertConfig, such as BertConfig.from_pretrained(...)")
+    expected = "a BertConfig, such as BertConfig.from_pretrained(...)"
+    check_kind(name, value, BertConfig, expected, of_foreign=f"BertConfig.from_dict({name}.to_dict())")
 
 
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:

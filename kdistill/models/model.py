@@ -22,7 +22,7 @@ from .. import _core
 from ..data.batch import Batch, pack
 from ..hub import resolve
 from ..keywords import location
-from ..system.foreign import described, package_of
+from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
@@ -513,7 +513,7 @@ class Model:
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
         c = self.config
-        words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == "embeddings.word")))
+        words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == WORD_EMBEDDINGS)))
         rows = [
             ("layers", c.num_hidden_layers),
             ("hidden size", c.hidden_size),
@@ -536,9 +536,6 @@ class Model:
 
 def check_model(name: str, value: object) -> None:
     """Raise TypeError, which names the remedy, for an argument that is not a model of kdistill."""
-    if isinstance(value, Model):
-        return
-    remedy = "BertForSequenceClassification.from_pretrained(...)"
-    if package_of(value) is not None:
-        remedy = f"write it with its save_pretrained(directory), then {remedy.replace('...', 'directory')}"
-    raise TypeError(f"{name} is {described(value)}; expected a model of kdistill: {remedy}")
+    kind, load = "a model of kdistill", "BertForSequenceClassification.from_pretrained"
+    written = f"{kind}: write it with its save_pretrained(directory), then {load}(directory)"
+    check_kind(name, value, Model, f"{kind}: {load}(...)", of_foreign=written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import UnionType
 
 _PACKAGES = ("transformers", "torch")
 
@@ -21,10 +22,18 @@ def described(value: object) -> str:
     return f"of type {type(value).__name__ if package == 'builtins' else f'{package}.{type(value).__name__}'}"
 
 
-def check_kind(name: str, value: object, kind: type, expected: str) -> None:
-    """Raise `TypeError` for anything but None and a `kind`: a path, a hub id, an object of transformers.
+def check_kind(
+    name: str, value: object, kind: type | UnionType, expected: str, *, of_foreign: str | None = None
+) -> None:
+    """Raise `TypeError` for anything but a `kind`: a path, a hub id, an object of transformers.
 
-    `expected` names what is wanted and how to get one.
+    Args:
+        name: the argument.
+        value: its value.
+        kind: a class; with `| None` where the argument may be left out.
+        expected: names what is wanted and how to get one.
+        of_foreign: the same for an object of transformers or torch, from which one can be made (default: `expected`).
     """
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} is {described(value)}; expected {expected}")
+    if not isinstance(value, kind):
+        is_foreign = of_foreign is not None and package_of(value) is not None
+        raise TypeError(f"{name} is {described(value)}; expected {of_foreign if is_foreign else expected}")

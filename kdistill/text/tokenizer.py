@@ -645,7 +645,7 @@ def check_tokenizer(name: str, value: Any) -> None:
     check_kind(
         name,
         value,
-        BertTokenizer,
+        BertTokenizer | None,
         "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...), also of a directory that transformers has saved",
     )
 
