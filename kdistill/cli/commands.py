@@ -20,11 +20,12 @@ from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.label_names import is_unnamed
 from ..distill import cache as teacher_cache
 from ..distill.teachers import read_as_teacher
 from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
-from ..models.config import BertConfig, is_unnamed, shape_of
+from ..models.config import BertConfig, shape_of
 from ..models.model import Model
 from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write

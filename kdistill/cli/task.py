@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
-from ..models.config import BertConfig, is_unnamed
+from ..data.label_names import default_label_map, is_unnamed
+from ..models.config import BertConfig
 from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
 from ..train.evaluate import ComputeMetrics
@@ -73,7 +74,7 @@ def labels_to_learn(
         refuse_one_class()
     if not task_for(asked).names_labels or asked.num_labels == 1:
         outputs = wanted or (1 if task_for(config).names_labels else config.num_labels)
-        return None if outputs == config.num_labels else _unnamed(outputs)
+        return None if outputs == config.num_labels else default_label_map(outputs)
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
         return None
     rows = read()
@@ -81,7 +82,7 @@ def labels_to_learn(
     if wanted is None:
         return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
     if is_unnamed(implied) and len(implied) <= wanted:
-        return _unnamed(wanted)
+        return default_label_map(wanted)
     if len(implied) != wanted:
         raise ValueError(
             f"--num-labels is {wanted}, and {rows.table.source} has {len(implied)} labels: "
@@ -111,7 +112,3 @@ def compute_metrics_of(
     if not names:
         return None
     return choose_metrics(*dict.fromkeys(names), problem_type=task.name, threshold=config.trained_with.threshold)
-
-
-def _unnamed(count: int) -> dict[int, str]:
-    return {index: f"LABEL_{index}" for index in range(count)}

@@ -221,7 +221,7 @@ def implied_label_map(labels: Sequence[Any], table: Table, num_labels: int = 0) 
     if not width and lists and are_multi_hot(lists, len(lists[0]), table.source):
         width = len(lists[0])
     if width:
-        return _unnamed(width)
+        return default_label_map(width)
     flat = list(chain.from_iterable(label if is_list(label) else [label] for label in labels))
     given = [label for label in flat if not is_missing(label) and not is_missing_mark(label)]
     if not given:
@@ -254,7 +254,7 @@ def _of_whole_numbers(numbers: Sequence[int], table: Table, num_labels: int, *, 
             "empty for rows without one, or name the labels (--label-names=-1,0,1, in Python id2label=) where it is one"
         )
     if lowest >= 0 and largest < max(PLACES_FOR_EACH_ID * len(numbers), num_labels):
-        return _unnamed(largest + 1)
+        return default_label_map(largest + 1)
     if len(numbers) == 1 and not many:
         _refuse_one_name(str(lowest), table)
     warnings.warn(
@@ -312,8 +312,14 @@ def _refuse_one_name(name: str, table: Table) -> None:
     )
 
 
-def _unnamed(count: int) -> dict[int, str]:
+def default_label_map(count: int) -> dict[int, str]:
+    """Return the label map of a model whose labels have no names: LABEL_0, LABEL_1, ..., as in transformers."""
     return {index: f"LABEL_{index}" for index in range(count)}
+
+
+def is_unnamed(id2label: Mapping[int, str]) -> bool:
+    """Return whether the labels have no names but the defaults LABEL_0, LABEL_1, ..."""
+    return id2label == default_label_map(len(id2label))
 
 
 def _names_nothing(names: Mapping[int, str]) -> bool:

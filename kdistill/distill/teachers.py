@@ -6,8 +6,9 @@ import hashlib
 import warnings
 
 from ..data.dataset import Dataset
+from ..data.label_names import is_unnamed
 from ..metrics.prediction import Logits
-from ..models.config import BertConfig, is_unnamed, same_but_for_padding
+from ..models.config import BertConfig, same_but_for_padding
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress

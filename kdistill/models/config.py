@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .. import _core
+from ..data.label_names import default_label_map
 from ..hub import resolve
 from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
@@ -275,7 +276,7 @@ def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, s
             raise ValueError(f"label2id gives one id to two labels: {ids}")
         labels = _pairs("label2id", {index: label for label, index in ids.items()})
     else:
-        labels = _default_labels(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
+        labels = default_label_map(2 if num_labels is None else _integer("num_labels", num_labels, 1, _MAX_LABELS))
     if len(set(labels.values())) != len(labels):
         raise ValueError(f"id2label gives one label to two ids: {labels}")
     if num_labels is not None and num_labels != len(labels):
@@ -322,10 +323,6 @@ def _items(name: str, mapping: Any) -> list[tuple[Any, Any]]:
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{name} is a {type(mapping).__name__}; expected a dict")
     return list(mapping.items())
-
-
-def _default_labels(count: int) -> dict[int, str]:
-    return {index: f"LABEL_{index}" for index in range(count)}
 
 
 def _invert(labels: Mapping[int, str]) -> dict[str, int]:
@@ -395,8 +392,3 @@ def same_but_for_padding(vocab_size: int, other: int) -> bool:
     """Return whether two word tables can be of one vocabulary, the larger one padded to a multiple of 8 to 128."""
     larger = max(vocab_size, other)
     return vocab_size == other or (larger % 8 == 0 and larger - min(vocab_size, other) < _MOST_PADDED_TO)
-
-
-def is_unnamed(id2label: Mapping[int, str]) -> bool:
-    """Return whether the labels have no names but the defaults LABEL_0, LABEL_1, ..."""
-    return all(name == f"LABEL_{index}" for index, name in id2label.items())
