@@ -35,6 +35,28 @@ class NotTextError(ValueError):
         self.reason = reason
 
 
+def inputs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
+    """Return the rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
+    if not isinstance(text, str | Iterable):
+        raise TypeError(f"text is {text!r} of type {type(text).__name__}; expected a string or a list of strings")
+    if isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
+        raise TypeError("text and text_pair must both be a string or both be a list of strings")
+    texts = [text] if isinstance(text, str) else list(text)
+    if text_pair is None and texts and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in texts):
+        firsts, pairs = map(list, zip(*texts, strict=True))
+    else:
+        firsts, pairs = texts, [text_pair] if isinstance(text_pair, str) else list(text_pair or ())
+    for name, rows in (("text", firsts), ("text_pair", pairs)):
+        for index, row in enumerate(rows):
+            if not isinstance(row, str):
+                raise TypeError(f"{name}[{index}] is {row!r} of type {type(row).__name__}; expected a string")
+    if text_pair is None and not pairs:
+        return texts
+    if len(pairs) != len(firsts):
+        raise ValueError(f"text has {len(firsts)} rows and text_pair {len(pairs)}; expected one pair for each text")
+    return list(zip(firsts, pairs, strict=True))
+
+
 def blocks_of(rows: Iterable[Input]) -> Iterator[list[Input]]:
     """Cut rows into blocks."""
     block: list[Input] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,10 @@ from ..hub import resolve
 from ..keywords import location
 from ..system.files import atomic_write
 from ..system.foreign import check_kind
-from .blocks import Input, TokenRow, blocks_of, call_backend
+from .blocks import Input, TokenRow, call_backend, inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
-from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
+from .row_encoder import Cut, RowEncoder
 from .tokenizer_files import files_of, read_backend
 from .tokenizer_settings import (
     DEFAULT_SPECIAL_TOKENS,
@@ -89,10 +88,8 @@ class BertTokenizer:
         backend.no_padding()
         backend.no_truncation()
         self._backend = backend
-        # Truncation is a state of the backend, so only one call at a time may set it and encode.
-        self._lock = threading.Lock()
+        self._encoder = RowEncoder(backend)
         self._settings = settings
-        self._shorteners: dict[bool, Shortener] = {}
         backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
         self.do_lower_case: bool = _lowers_case(backend)
         self.model_max_length = int(settings.get("model_max_length") or settings.get("max_len") or NO_MAX_LENGTH)
@@ -121,15 +118,14 @@ class BertTokenizer:
         setattr(self, f"{name}_id", token_id)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle keeps: all but the lock and what is made when it is needed."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_shorteners")}
+        """Return what pickle keeps: all but the encoder, which holds a lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the pickled tokenizer again, with a lock of its own."""
+        """Make the pickled tokenizer again, with another encoder."""
         self.__dict__.update(state)
         self._backend.encode_special_tokens = bool(self._settings.get("split_special_tokens"))
-        self._lock = threading.Lock()
-        self._shorteners = {}
+        self._encoder = RowEncoder(self._backend)
 
     @classmethod
     def from_pretrained(
@@ -250,7 +246,7 @@ class BertTokenizer:
             truncation = max_length is not None and padding != "max_length"
         cut = truncation not in (False, "do_not_truncate")
         limit = self.truncation_length(max_length) if cut else None
-        rows = self.encode_rows(_pairs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
+        rows = self.encode_rows(inputs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
         ids = [row.ids for row in rows]
         longest = max(map(len, ids), default=0)
         if limit is None and longest > self.model_max_length:
@@ -348,76 +344,8 @@ class BertTokenizer:
             NotTextError: a text holds a lone surrogate.
             ValueError: a row cannot be truncated by this strategy.
         """
-        if max_length is not None and add_special_tokens and inputs:
-            specials = self.num_special_tokens_to_add(not isinstance(inputs[0], str))
-            if specials > max_length:
-                raise ValueError(
-                    f"max_length is {max_length}; expected room for the {specials} special tokens of a row"
-                )
-        rows: list[TokenRow] = []
-        for block in blocks_of(self._shortened(row, max_length, strategy) for row in inputs):
-            whole = inputs[len(rows) : len(rows) + len(block)]
-            found = self._encode_block(block, whole, max_length, strategy, add_special_tokens)
-            for index, (cut, row) in enumerate(zip(block, whole, strict=True)):
-                if cut != row and len(found[index].ids) != max_length:
-                    all_of_it = self._with_short_words(row)
-                    if cut != all_of_it:
-                        alone = [all_of_it]
-                        found[index] = self._encode_block(alone, alone, max_length, strategy, add_special_tokens)[0]
-            rows += found
-        return rows
-
-    def _encode_block(
-        self,
-        block: list[Input],
-        whole: Sequence[Input],
-        max_length: int | None,
-        strategy: str,
-        add_special_tokens: bool,
-    ) -> list[TokenRow]:
-        cutting = (
-            "rows cannot be tokenized" if max_length is None else f"rows cannot be cut to {max_length=} ({strategy})"
-        )
         side = _side("truncation_side", self.truncation_side)
-        with self._lock:
-            if max_length is None:
-                self._backend.no_truncation()
-            else:
-                self._backend.enable_truncation(max_length, strategy=strategy, direction=side)
-            try:
-                encodings = call_backend(
-                    lambda: self._backend.encode_batch_fast(block, add_special_tokens=add_special_tokens),
-                    whole,
-                    cutting,
-                )
-            finally:
-                self._backend.no_truncation()
-        # `overflowing` makes a list of all that was cut off, so the length is asked first.
-        return [
-            TokenRow(row.ids, row.type_ids, max_length is not None and len(row) >= max_length and bool(row.overflowing))
-            for row in encodings
-        ]
-
-    def _shortened(self, row: Input, max_length: int | None, strategy: str) -> Input:
-        """Return the row without text that truncation drops whatever it is, see `text.shortening`."""
-        longest = len(row) if isinstance(row, str) else max(map(len, row))
-        if max_length is None or longest <= max_length * CHARACTERS_OF_A_TOKEN:
-            return row
-        shortener, kept = self._shortener(), max_length + 1  # one more, so that the backend has something to cut off
-        return shortener.cut(row, kept) if isinstance(row, str) else shortener.cut_pair(*row, kept, strategy)
-
-    def _with_short_words(self, row: Input) -> Input:
-        shorten = self._shortener().with_short_words
-        return shorten(row) if isinstance(row, str) else (shorten(row[0]), shorten(row[1]))
-
-    def _shortener(self) -> Shortener:
-        from_end = self.truncation_side == "left"
-        if from_end not in self._shorteners:
-            self._shorteners[from_end] = Shortener(self._backend, self._count, from_end)
-        return self._shorteners[from_end]
-
-    def _count(self, text: str) -> int:
-        return len(self._encode_block([text], [text], None, "longest_first", False)[0].ids)
+        return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)
 
     def truncation_length(self, max_length: int | None) -> int | None:
         """Return the number of tokens to truncate rows to: `max_length`, else `model_max_length`, or None without one.
@@ -435,7 +363,7 @@ class BertTokenizer:
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """Return the word pieces of a text, or of both texts of a pair."""
         rows: list[Input] = [text if pair is None else (text, pair)]
-        with self._lock:
+        with self._encoder.lock:
             encoding = call_backend(
                 lambda: self._backend.encode(text, pair, add_special_tokens=add_special_tokens),
                 rows,
@@ -542,9 +470,9 @@ class BertTokenizer:
                 raise TypeError(f"new_tokens holds {token!r}; expected strings or AddedToken of the package tokenizers")
         add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
         before = len(self)
-        with self._lock:
+        with self._encoder.lock:
             call_backend(lambda: add(tokens), [str(getattr(t, "content", t)) for t in tokens], "tokens cannot be added")
-            self._shorteners.clear()
+            self._encoder.token_was_added()
         return len(self) - before
 
     def add_special_tokens(
@@ -624,7 +552,7 @@ class BertTokenizer:
         return hashlib.sha256(self._serialized().encode("utf-8")).hexdigest()
 
     def _serialized(self) -> str:
-        with self._lock:
+        with self._encoder.lock:
             return str(self._backend.to_str())
 
     def __repr__(self) -> str:
@@ -677,28 +605,6 @@ def _side(name: str, side: str) -> str:
     if side not in SIDES:
         raise ValueError(f"{name} is {side!r}; expected 'right' or 'left'")
     return side
-
-
-def _pairs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
-    """Return the rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
-    if not isinstance(text, str | Iterable):
-        raise TypeError(f"text is {text!r} of type {type(text).__name__}; expected a string or a list of strings")
-    if isinstance(text_pair, str) != (isinstance(text, str) and text_pair is not None):
-        raise TypeError("text and text_pair must both be a string or both be a list of strings")
-    texts = [text] if isinstance(text, str) else list(text)
-    if text_pair is None and texts and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in texts):
-        firsts, pairs = map(list, zip(*texts, strict=True))
-    else:
-        firsts, pairs = texts, [text_pair] if isinstance(text_pair, str) else list(text_pair or ())
-    for name, rows in (("text", firsts), ("text_pair", pairs)):
-        for index, row in enumerate(rows):
-            if not isinstance(row, str):
-                raise TypeError(f"{name}[{index}] is {row!r} of type {type(row).__name__}; expected a string")
-    if text_pair is None and not pairs:
-        return texts
-    if len(pairs) != len(firsts):
-        raise ValueError(f"text has {len(firsts)} rows and text_pair {len(pairs)}; expected one pair for each text")
-    return list(zip(firsts, pairs, strict=True))
 
 
 def _strategy(truncation: bool | str) -> str:

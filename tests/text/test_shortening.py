@@ -12,6 +12,7 @@ import pytest
 from support.kinds_of_tokenizers import KINDS, write_kind
 
 from kdistill.text.blocks import BLOCK_CHARACTERS, BLOCK_ROWS, blocks_of
+from kdistill.text.row_encoder import Cut
 from kdistill.text.shortening import CHARACTERS_OF_A_TOKEN
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
@@ -73,7 +74,7 @@ def test_kept_tokens_are_those_of_the_whole_text(both: tuple[str, Any, BertToken
         texts = [text_of(source, source.choice([3, 30, 100, 300])) for _ in range(3)]
         found = tokenizer.encode_rows(texts, limit)
         assert [row[:2] for row in found] == [expected_row(backend, text, limit, side) for text in texts]
-        cut += sum(tokenizer._shortened(text, limit, "longest_first") != text for text in texts)
+        cut += sum(tokenizer._encoder._shortened(text, Cut(limit, side)) != text for text in texts)
     # What white space an added token swallows behind itself is not there for a part that begins behind it.
     swallows = kind == "added special tokens" and side == "left"
     assert (cut > 10) == (kind not in NOT_SHORTENED and not swallows)
@@ -112,7 +113,7 @@ def test_tokens_added_later_are_never_cut_apart(tmp_path: Path) -> None:
     write_kind("bert", tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = "the film " * 200
-    assert len(tokenizer._shortened(text, 8, "longest_first")) < 100
+    assert len(tokenizer._encoder._shortened(text, Cut(8))) < 100
     tokenizer.add_tokens(["the film the"])
     ids = tokenizer(text, truncation=True, max_length=8)["input_ids"]
     the, film = tokenizer.convert_tokens_to_ids(["the film the", "film"])
@@ -130,19 +131,19 @@ def test_a_long_document_takes_no_memory_beyond_what_is_kept(tmp_path: Path, mon
     write_kind("bert", tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     document = "a great film, isn't it " * 100_000
-    tokenizer._shortened(document, 128, "longest_first")
+    tokenizer._encoder._shortened(document, Cut(128))
     tracemalloc.start()
-    short = tokenizer._shortened(document, 128, "longest_first")
+    short = tokenizer._encoder._shortened(document, Cut(128))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     assert len(short) <= 128 * CHARACTERS_OF_A_TOKEN
     assert len(tokenizer(document, truncation=True, max_length=128)["input_ids"]) == 128
     word = "a" * 500_000
-    assert len(tokenizer._shortened(word, 128, "longest_first")) == 101
+    assert len(tokenizer._encoder._shortened(word, Cut(128))) == 101
     read = []
-    encode_block = tokenizer._encode_block
+    encode_block = tokenizer._encoder._encode_block
     monkeypatch.setattr(
-        tokenizer, "_encode_block", lambda block, *rest: read.extend(block) or encode_block(block, *rest)
+        tokenizer._encoder, "_encode_block", lambda block, *rest: read.extend(block) or encode_block(block, *rest)
     )
     assert tokenizer(word, truncation=True, max_length=128)["input_ids"] == [2, 1, 3]
     assert tokenizer(word, "film " * 10_000, truncation=True, max_length=128)["input_ids"][:3] == [2, 1, 3]
@@ -154,7 +155,7 @@ def test_ctrl_c_is_answered_between_blocks(tmp_path: Path, monkeypatch: pytest.M
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     rows = ["a great film " * 5000] * 40
     blocks = []
-    encode_block = tokenizer._encode_block
+    encode_block = tokenizer._encoder._encode_block
 
     def interrupted(block: list[Any], *arguments: Any) -> Any:
         blocks.append(sum(map(len, block)))
@@ -162,13 +163,13 @@ def test_ctrl_c_is_answered_between_blocks(tmp_path: Path, monkeypatch: pytest.M
             signal.raise_signal(signal.SIGINT)
         return encode_block(block, *arguments)
 
-    monkeypatch.setattr(tokenizer, "_encode_block", interrupted)
+    monkeypatch.setattr(tokenizer._encoder, "_encode_block", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tokenizer.encode_rows(rows, 128)
     assert len(blocks) == 3
     assert max(blocks) <= BLOCK_CHARACTERS
     blocks.clear()
-    tokenizer._encode_block = encode_block  # type: ignore[method-assign]
+    tokenizer._encoder._encode_block = encode_block  # type: ignore[method-assign]
     assert len(tokenizer.encode_rows(rows[:2], 128)) == 2
 
 

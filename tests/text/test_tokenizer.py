@@ -270,7 +270,7 @@ class Hesitating:
 def test_threads_that_cut_do_not_disturb_threads_that_do_not(
     tokenizer: BertTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer, "_backend", Hesitating(tokenizer._backend))
+    monkeypatch.setattr(tokenizer._encoder, "_backend", Hesitating(tokenizer._backend))
 
     def lengths(max_length: int | None) -> set[int]:
         return {len(tokenizer("the film is great !", max_length=max_length)["input_ids"]) for _ in range(20)}
