@@ -29,10 +29,10 @@ from ..models.config import BertConfig, shape_of
 from ..models.model import Model
 from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write
-from ..system.names import encodable
 from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
+from ..system.unicode import encodable
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments

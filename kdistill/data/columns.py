@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from ..system.names import did_you_mean, listing
+from ..system.unicode import check_characters
 from .label_names import implied_label_map, warn_of_missing_marks, warn_of_other_names
 from .label_values import as_boolean, as_integer, is_missing
 from .labels import LabelReader, label_ids
 from .sources import TEXT_COLUMN, read_table
 from .table import Table
-from .unicode import lone_surrogate
 
 # Column names by convention, the first that a table has; a pair goes before a single text. The last of each list are in
 # GLUE's own files of QQP and MRPC.
@@ -143,8 +143,7 @@ class Rows:
         """
         implied = dict(enumerate(self.class_names)) or implied_label_map(self.labels or [], self.table, num_labels)
         for name in implied.values():
-            if (half := lone_surrogate(name)) is not None:
-                raise ValueError(f"{self.table.source}: the label {name!r} holds {half}; expected whole characters")
+            check_characters(f"{self.table.source}: the label {name!r}", name)
         return implied
 
 
@@ -367,9 +366,6 @@ def _texts(table: Table, column: str) -> list[str]:
             raise TypeError(
                 f"{table.where(row)}: column {column!r} holds {value!r} of type {type(value).__name__}; expected text"
             )
-        if (half := lone_surrogate(value)) is not None:
-            raise ValueError(
-                f"{table.where(row)}: column {column!r} holds {half}, as text cut in the middle of one has; expected "
-                "whole characters, which text.encode('utf-8', 'ignore').decode() leaves"
-            )
+        if not value.isascii():  # the name would be made for every row
+            check_characters(f"{table.where(row)}: column {column!r}", value)
     return values

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
-from ..text.blocks import NotTextError
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from .batch import Batch, pack, without_padding
 from .columns import (
@@ -147,10 +146,7 @@ def encode(
     for first in range(0, len(inputs), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(inputs))
-        try:
-            encoded = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
-        except NotTextError as error:
-            raise ValueError(f"{rows.table.where(first + error.row)}: the text {error.reason}") from error
+        encoded = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
         ids = [row.ids for row in encoded]
         types = (row.type_ids if has_types else [0] * len(row.ids) for row in encoded)
         cut += sum(row.is_cut for row in encoded)

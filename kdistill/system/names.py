@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from .unicode import encodable
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
@@ -21,11 +23,6 @@ def listing(names: Iterable[str], most: int | None = None) -> str:
 
 
 _LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and numbers or endings are appended
-
-
-def encodable(text: str) -> str:
-    """Return `text` with each lone surrogate, which UTF-8 has no bytes for, as its escape: `\\udc80`."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def as_file_name(name: str) -> str:

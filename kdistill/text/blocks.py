@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..system.unicode import check_characters
+
 # A block has at most this many rows (enough to keep all cores busy, some 15 ms of work), and this many characters
 # unless a single row has more: a hundred bytes of memory for each, and 0.2 s.
 BLOCK_ROWS = 1024
@@ -19,20 +21,6 @@ class TokenRow(NamedTuple):
     ids: list[int]
     type_ids: list[int]
     is_cut: bool
-
-
-class NotTextError(ValueError):
-    """A row whose text has no UTF-8 form.
-
-    Attributes:
-        row: which of the rows given.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(f"text[{row}] {reason}")
-        self.row = row
-        self.reason = reason
 
 
 def inputs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
@@ -81,8 +69,7 @@ def call_backend(call: Callable[[], Any], rows: Sequence[Input], doing: str) -> 
         doing: what an error says could not be done.
 
     Raises:
-        NotTextError: a row holds a lone surrogate.
-        ValueError: the package fails.
+        ValueError: a row holds a lone surrogate, or the package fails.
     """
     try:
         return call()
@@ -100,15 +87,7 @@ def call_backend(call: Callable[[], Any], rows: Sequence[Input], doing: str) -> 
 
 
 def check_text(rows: Iterable[Input]) -> None:
-    """Raise `NotTextError` for the first row with half of a surrogate pair, which stands for no character."""
+    """Raise `ValueError` for the first row with half a character."""
     for index, row in enumerate(rows):
         for text in (row,) if isinstance(row, str) else row:
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise NotTextError(
-                    index,
-                    f"holds U+{ord(text[error.start]):04X}, half of a surrogate pair, at character {error.start}; "
-                    "expected text: decode the file with its own encoding, or replace it with "
-                    "text.encode('utf-8', 'replace').decode()",
-                ) from None
+            check_characters(f"text[{index}]", text)

@@ -341,8 +341,7 @@ class BertTokenizer:
             add_special_tokens: whether to add [CLS] and [SEP].
 
         Raises:
-            NotTextError: a text holds a lone surrogate.
-            ValueError: a row cannot be truncated by this strategy.
+            ValueError: a text holds a lone surrogate, or a row cannot be truncated by this strategy.
         """
         side = _side("truncation_side", self.truncation_side)
         return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)

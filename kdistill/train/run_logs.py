@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..system.files import json_text, write_text
-from ..system.names import as_file_name, encodable
+from ..system.names import as_file_name
+from ..system.unicode import encodable
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .state import TrainerState, numbers_of

@@ -110,13 +110,13 @@ def test_a_tokenizer_of_transformers_given_by_mistake(argument: str) -> None:
 
 def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer: BertTokenizer, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"text\[1\] holds U\+D800, half of a surrogate pair, at character 5; expected"
+        ValueError, match=r"text\[1\] holds .ud800 at character 5, half of a character .*; expected whole characters"
     ):
         tokenizer(["good", "film \ud800"], truncation=True, max_length=8)
     for call in (lambda: tokenizer("\udfff"), lambda: tokenizer.tokenize("\udfff"), lambda: tokenizer("a", "\udfff")):
-        with pytest.raises(ValueError, match=r"text\[0\] holds U\+DFFF, half of a surrogate pair, at character 0"):
+        with pytest.raises(ValueError, match=r"text\[0\] holds .udfff at character 0, half of a character"):
             call()
-    with pytest.raises(ValueError, match=r"text\[0\] holds U\+DFFF"):
+    with pytest.raises(ValueError, match=r"text\[0\] holds .udfff"):
         tokenizer.add_tokens(["\udfff"])
     trainer = kd.Trainer(small_model(), kd.TrainingArguments(**run_fields(tmp_path, {})), processing_class=tokenizer)
     path = tmp_path / "rows.jsonl"
