@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .tokenizer_settings import left_out
+from ..system.names import listing
+from .tokenizer_settings import MATCHING_FLAGS, without
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def vocabulary_differences(theirs: Mapping[str, int], ours: Mapping[str, int]) -> list[str]:
@@ -33,11 +32,12 @@ def pipeline_differences(theirs: Tokenizer, ours: Tokenizer) -> list[str]:
         if one != other:
             found.append(f"the {name.replace('_', '-')} ({_difference(one, other)})")
     tokens = [
-        {token["content"]: [token[flag] for flag in _FLAGS] for token in c["added_tokens"]} for c in (first, second)
+        {token["content"]: [token[flag] for flag in MATCHING_FLAGS] for token in c["added_tokens"]}
+        for c in (first, second)
     ]
     if tokens[0] != tokens[1]:
         names = sorted(name for name in {**tokens[0], **tokens[1]} if tokens[0].get(name) != tokens[1].get(name))
-        found.append(f"the added tokens ({', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''})")
+        found.append(f"the added tokens ({listing(map(repr, names), 3)})")
     if _processed(theirs) != _processed(ours):
         found.append("the post-processor, which adds special tokens and token types")
     return found
@@ -61,7 +61,7 @@ def _normalizer(part: Any) -> Any:
 
 def _model(part: Any) -> Any:
     # A vocabulary with scores (Unigram) is more than its ids; merges decide like scores.
-    return left_out(part, ("vocab",)) | {"scores": part["vocab"] if isinstance(part["vocab"], list) else None}
+    return without(part, ("vocab",)) | {"scores": part["vocab"] if isinstance(part["vocab"], list) else None}
 
 
 def _difference(one: Any, other: Any) -> str:

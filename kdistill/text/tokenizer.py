@@ -17,7 +17,7 @@ import numpy as np
 
 from ..hub import resolve
 from ..keywords import location
-from ..system.files import atomic_write
+from ..system.files import write_text
 from ..system.foreign import check_kind
 from .blocks import Input, TokenRow, call_backend, inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
@@ -191,7 +191,7 @@ class BertTokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         files = files_of(self._backend, self._serialized(), self._present_settings(), self.special_tokens_map)
         for name, text in files.items():
-            atomic_write(directory / name, text.encode("utf-8"))
+            write_text(directory / name, text)
 
     def _present_settings(self) -> dict[str, Any]:
         """Return the settings, with attributes that may have been changed since."""
@@ -470,7 +470,7 @@ class BertTokenizer:
         add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
         before = len(self)
         with self._encoder.lock:
-            call_backend(lambda: add(tokens), [str(getattr(t, "content", t)) for t in tokens], "tokens cannot be added")
+            call_backend(lambda: add(tokens), list(map(token_text, tokens)), "tokens cannot be added")
             self._encoder.token_was_added()
         return len(self) - before
 
@@ -501,13 +501,13 @@ class BertTokenizer:
         for name, token in special_tokens_dict.items():
             added += self.add_tokens(token, special_tokens=True)
             if name in EXTRA_SPECIAL_TOKENS:
-                texts = [str(getattr(each, "content", each)) for each in token]
+                texts = list(map(token_text, token))
                 kept = [] if replace_extra_special_tokens else self.additional_special_tokens
                 for other in EXTRA_SPECIAL_TOKENS:
                     self._settings.pop(other, None)
                 self._settings[EXTRA_SPECIAL_TOKENS[0]] = list(dict.fromkeys((*kept, *texts)))
             else:
-                text = str(getattr(token, "content", token))
+                text = token_text(token)
                 self._settings[name] = text
                 self._name_special_token(name, text)
         return added
@@ -525,7 +525,7 @@ class BertTokenizer:
             if other.special_tokens_map.get(name) != self.special_tokens_map.get(name)
         ]
         if names:
-            found.append(f"{', '.join(names)}")
+            found.append(", ".join(names))
         return found
 
     def get_vocab(self) -> dict[str, int]:

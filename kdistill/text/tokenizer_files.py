@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..system.files import read_json_object
+from ..system.files import json_text, read_json_object
 from .tokenizer_settings import (
     DEFAULT_SPECIAL_TOKENS,
     EXTRA_SPECIAL_TOKENS,
     NORMALIZER_SETTINGS,
     extra_special_tokens_of,
-    left_out,
     special_tokens_of,
     token_text,
+    without,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _add_tokens(backend: Tokenizer, settings: Mapping[str, Any]) -> None:
         if token_text(token) not in added:
             flags = {
                 "special": True,
-                **({} if isinstance(token, str) else left_out(token, ("content", "__type", "id"))),
+                **({} if isinstance(token, str) else without(token, ("content", "__type", "id"))),
             }
             backend.add_tokens([AddedToken(token_text(token), **flags)])
 
@@ -95,10 +95,14 @@ def _check_special_tokens(path: Path, backend: Tokenizer, settings: Mapping[str,
     for name in DEFAULT_SPECIAL_TOKENS:
         token = token_text(special_tokens_of(settings)[name])
         if backend.token_to_id(token) is None and name != "mask_token":
-            raise ValueError(
-                f"{path} has {backend.get_vocab_size(with_added_tokens=False)} entries and none of them is {token!r}; "
-                "expected one token a line, the special tokens included"
-            )
+            raise _no_entry(path, backend.get_vocab_size(with_added_tokens=False), token)
+
+
+def _no_entry(path: Path, entries: int, token: str) -> ValueError:
+    return ValueError(
+        f"{path} has {entries} entries and none of them is {token!r}; expected one token a line, the special tokens "
+        "included"
+    )
 
 
 def _backend_from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
@@ -182,10 +186,7 @@ def _backend_from_vocab(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
         )
     unknown = token_text(special_tokens_of(settings)["unk_token"])
     if unknown not in vocab:
-        raise ValueError(
-            f"{path} has {len(vocab)} entries and none of them is {unknown!r}; expected one token a line, "
-            "the special tokens included"
-        )
+        raise _no_entry(path, len(vocab), unknown)
     return _bert_backend(vocab, unknown, {key: settings.get(name) for name, key in NORMALIZER_SETTINGS.items()})
 
 
@@ -241,7 +242,7 @@ def is_plain_bert(backend: Tokenizer, special_tokens: Mapping[str, str]) -> bool
     cls, sep = special_tokens["cls_token"], special_tokens["sep_token"]
     same_template = {"type": "BertProcessing", "sep": [sep, vocab.get(sep)], "cls": [cls, vocab.get(cls)]}
     return (
-        left_out(model, ("vocab",)) == left_out(expected["model"], ("vocab",))
+        without(model, ("vocab",)) == without(expected["model"], ("vocab",))
         and all(content[part] == expected[part] for part in ("normalizer", "pre_tokenizer", "decoder", "added_tokens"))
         and content["post_processor"] in (expected["post_processor"], same_template)
     )
@@ -261,18 +262,17 @@ def files_of(
     is_bert = is_plain_bert(backend, special_tokens)
     normalizer = json.loads(serialized)["normalizer"] or {}
     extra = [token_text(token) for token in extra_special_tokens_of(settings)]
+    special_map = {**special_tokens, **({"additional_special_tokens": extra} if extra else {})}
     config = {
-        **left_out(settings, (*_NOT_KEPT, *EXTRA_SPECIAL_TOKENS, *special_tokens_of(settings))),
-        **special_tokens,
-        **({"additional_special_tokens": extra} if extra else {}),
+        **without(settings, (*_NOT_KEPT, *EXTRA_SPECIAL_TOKENS, *special_tokens_of(settings))),
+        **special_map,
         **{name: normalizer[key] for name, key in NORMALIZER_SETTINGS.items() if key in normalizer},
         "tokenizer_class": "BertTokenizer" if is_bert else "PreTrainedTokenizerFast",
     }
-    special_map = {**special_tokens, **({"additional_special_tokens": extra} if extra else {})}
     files = {
         "tokenizer.json": serialized,
-        "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-        "special_tokens_map.json": json.dumps(special_map, indent=2, ensure_ascii=False) + "\n",
+        "tokenizer_config.json": json_text(config, indent=2, ensure_ascii=False) + "\n",
+        "special_tokens_map.json": json_text(special_map, indent=2, ensure_ascii=False) + "\n",
     }
     tokens = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     if is_bert and [token_id for _, token_id in tokens] == list(range(len(tokens))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ NORMALIZER_SETTINGS = {
 _SWITCHES = ("do_lower_case", "tokenize_chinese_chars")
 _OPTIONAL_SWITCHES = ("strip_accents", "clean_up_tokenization_spaces", "do_basic_tokenize", "split_special_tokens")
 SIDES = ("right", "left")
+# Arguments of `AddedToken` that decide where it is found in a text.
+MATCHING_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 # The classes of transformers that read a vocab.txt as BERT does; each also with "Fast" at its end.
 _WORDPIECE_CLASSES = (
     "BertTokenizer", "ConvBertTokenizer", "DPRContextEncoderTokenizer", "DPRQuestionEncoderTokenizer",
@@ -63,8 +65,8 @@ class AddedTokenSetting:
 
 
 def token_text(token: Any) -> str:
-    """Return the text of a special token, which the files write as a string or as {"content": ...}."""
-    return str(token["content"] if isinstance(token, Mapping) else token)
+    """Return the text of a token: a string, {"content": ...} as files write it, or an `AddedToken`."""
+    return str(token["content"] if isinstance(token, Mapping) else getattr(token, "content", token))
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -86,8 +88,8 @@ def read_settings(directory: Path) -> dict[str, Any]:
     has_decoder = bool(config.get("added_tokens_decoder"))
     settings = {**special_map, **config} if has_decoder else {**config, **special_map}
     settings.setdefault("tokenizer_class", model.get("tokenizer_class"))
-    for path, name in ((directory / "tokenizer_config.json", "auto_map"), (directory / "config.json", "auto_map")):
-        _check_no_code(path, found.get(path.name, {}).get(name))
+    for name in ("tokenizer_config.json", "config.json"):
+        _check_no_code(directory / name, found.get(name, {}).get("auto_map"))
     _check_class(directory, settings)
     _warn_of_unused(directory / "tokenizer_config.json", settings)
     settings["added_tokens"] = _added_tokens(directory, settings, added)
@@ -110,35 +112,18 @@ def extra_special_tokens_of(settings: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    for name in (*_SWITCHES, *_OPTIONAL_SWITCHES):
-        may_be_null = name in _OPTIONAL_SWITCHES
-        if name in settings and not isinstance(settings[name], bool | None if may_be_null else bool):
-            expected = "true, false or null" if may_be_null else "true or false"
+    for name, (is_one, expected) in _EXPECTED.items():
+        if name in settings and not is_one(settings[name]):
             raise ValueError(f"{path}: {name} is {settings[name]!r}; expected {expected}")
     for name, token in settings.items():
         if name in DEFAULT_SPECIAL_TOKENS or (name.endswith("_token") and isinstance(token, Mapping)):
             _check_token(path, name, token)
     for name in EXTRA_SPECIAL_TOKENS:
         tokens = settings.get(name)
-        if not isinstance(tokens, list | dict | None):
-            raise ValueError(f"{path}: {name} is {tokens!r}; expected a list of tokens")
         for token in tokens.values() if isinstance(tokens, dict) else tokens or ():
             if token is None:
                 raise ValueError(f"{path}: {name} holds null; expected tokens")
             _check_token(path, name, token)
-    for name in ("model_max_length", "max_len"):
-        length = settings.get(name)
-        if length is not None and not _is_length(length):
-            raise ValueError(f"{path}: {name} is {length!r}; expected a number of tokens")
-    for name in ("padding_side", "truncation_side"):
-        if settings.get(name) is not None and settings[name] not in SIDES:
-            raise ValueError(f"{path}: {name} is {settings[name]!r}; expected 'right' or 'left'")
-    names = settings.get("model_input_names")
-    if names is not None and not (isinstance(names, list) and "input_ids" in names and all(map(_is_text, names))):
-        raise ValueError(f"{path}: model_input_names is {names!r}; expected a list of names with input_ids")
-    pad_type = settings.get("pad_token_type_id")
-    if pad_type is not None and not (type(pad_type) is int and 0 <= pad_type < 2**31):
-        raise ValueError(f"{path}: pad_token_type_id is {pad_type!r}; expected a token type")
 
 
 def _is_length(value: Any) -> bool:
@@ -147,6 +132,30 @@ def _is_length(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _are_input_names(value: Any) -> bool:
+    return isinstance(value, list) and "input_ids" in value and all(map(_is_text, value))
+
+
+def _is_token_type(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _or_null(is_one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_one(value)
+
+
+# Settings -> whether a value can be one, and the end of the message about another.
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_SWITCHES, (lambda value: isinstance(value, bool), "true or false")),
+    **dict.fromkeys(_OPTIONAL_SWITCHES, (lambda value: isinstance(value, bool | None), "true, false or null")),
+    **dict.fromkeys(EXTRA_SPECIAL_TOKENS, (lambda value: isinstance(value, list | dict | None), "a list of tokens")),
+    **dict.fromkeys(("model_max_length", "max_len"), (_or_null(_is_length), "a number of tokens")),
+    **dict.fromkeys(("padding_side", "truncation_side"), (_or_null(SIDES.__contains__), "'right' or 'left'")),
+    "model_input_names": (_or_null(_are_input_names), "a list of names with input_ids"),
+    "pad_token_type_id": (_or_null(_is_token_type), "a token type"),
+}
 
 
 def _is_token(value: Any) -> bool:
@@ -163,9 +172,7 @@ def _check_token(path: Path, name: str, token: Any) -> None:
 
 def _flags_of(path: Path, name: str, token: Mapping[str, Any]) -> dict[str, bool]:
     """Return the arguments of `AddedToken` that a token object has."""
-    flags = {
-        flag: token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized", "special") if flag in token
-    }
+    flags = {flag: token[flag] for flag in (*MATCHING_FLAGS, "special") if flag in token}
     if not all(isinstance(value, bool) for value in flags.values()):
         raise ValueError(f"{path}: {name} is {dict(token)!r}; expected true or false for {', '.join(flags)}")
     return flags
@@ -210,12 +217,12 @@ def _check_class(directory: Path, settings: Mapping[str, Any]) -> None:
 
 def _warn_of_unused(path: Path, settings: Mapping[str, Any]) -> None:
     """Warn of settings of the tokenizers written in Python, which those of the package `tokenizers` do without."""
-    unused = [name for name in ("never_split",) if settings.get(name)]
-    unused += [name for name in ("do_basic_tokenize",) if settings.get(name) is False]
-    for name in unused:
-        warnings.warn(
-            f"{path}: {name} is {settings[name]!r}; not used, as in the fast tokenizers of transformers", stacklevel=4
-        )
+    for name, is_used in (("never_split", bool), ("do_basic_tokenize", lambda value: value is False)):
+        value = settings.get(name)
+        if is_used(value):
+            warnings.warn(
+                f"{path}: {name} is {value!r}; not used, as in the fast tokenizers of transformers", stacklevel=4
+            )
 
 
 def _added_tokens(directory: Path, settings: Mapping[str, Any], added: Mapping[str, Any]) -> list[AddedTokenSetting]:
@@ -242,6 +249,6 @@ def _added_tokens(directory: Path, settings: Mapping[str, Any], added: Mapping[s
     return sorted(tokens, key=lambda token: token.token_id or 0)
 
 
-def left_out(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def without(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return the settings without `names`."""
     return {name: value for name, value in settings.items() if name not in set(names)}
