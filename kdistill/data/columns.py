@@ -52,8 +52,8 @@ _ALSO_TEXTS = ("sentence1", "content", "review", "comment", "document", "tweet",
 
 
 @dataclass(frozen=True)
-class ColumnsRead:
-    """The columns of a source that were read, and those that were not.
+class ColumnUse:
+    """Which columns of a source are read and which are not, and the sentences that report it.
 
     Attributes:
         source: the source's name, for messages.
@@ -68,7 +68,7 @@ class ColumnsRead:
     unused: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnsRead:
+    def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnUse:
         """Return what was read of a table; a `label_column` may be several, see `label_columns_of`."""
         read = tuple(name for name in texts if name is not None)
         labels = tuple(label_columns_of(table, label_column))
@@ -116,21 +116,24 @@ class Rows:
 
     Attributes:
         labels: as the source holds them, see `labels_of`.
-        columns_read: the columns that they were read from, and the others.
         class_names: names that the source itself has for the labels 0, 1, ..., or none.
-        columns: where all of that was found.
+        columns: the columns where all of that was found.
     """
 
     texts: list[str]
     pairs: list[str] | None
     labels: list[Any] | None
     table: Table
-    columns_read: ColumnsRead
     class_names: Sequence[str] = ()
     columns: Columns = NO_COLUMNS
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def column_use(self) -> ColumnUse:
+        """The columns that these rows were read from, and the others of the table."""
+        return ColumnUse.of(self.table, self.columns[:2], self.columns.label)
 
     def read_labels(self, id2label: Mapping[int, str] | None = None, reader: LabelReader = label_ids) -> NDArray[Any]:
         """Return the labels as `reader` makes them, an entry for each row; all missing without a label column."""
@@ -214,7 +217,6 @@ def rows_of(
         pairs=None if text_pair_column is None else _texts(table, text_pair_column),
         labels=labels,
         table=table,
-        columns_read=ColumnsRead.of(table, (text_column, text_pair_column), label_column),
         class_names=class_names,
         columns=Columns(text_column, text_pair_column, label_column),
     )

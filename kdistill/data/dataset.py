@@ -18,7 +18,7 @@ from .batch import Batch, pack, without_padding
 from .columns import (
     NO_COLUMNS,
     Columns,
-    ColumnsRead,
+    ColumnUse,
     Rows,
     label_column_of,
     labels_of,
@@ -59,7 +59,7 @@ class Dataset:
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
         lengths: int64 (rows,), tokens of each row.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
-        columns_read: the columns that the source has, for messages; None where nobody knows.
+        column_use: which columns of the source are read, for messages; None where nobody knows.
     """
 
     ids: NDArray[np.int32]
@@ -68,7 +68,7 @@ class Dataset:
     labels: NDArray[Any]
     lengths: NDArray[np.int64] = field(init=False)
     reading: Reading | None = None
-    columns_read: ColumnsRead | None = None
+    column_use: ColumnUse | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -90,7 +90,7 @@ class Dataset:
 
     def why_no_labels(self) -> str:
         """Return the sentence that explains why no row has a label, with its full stop; "" where nobody knows."""
-        return "" if self.columns_read is None else f"{self.columns_read.why_no_labels()}. "
+        return "" if self.column_use is None else f"{self.column_use.why_no_labels()}. "
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
@@ -165,7 +165,7 @@ def encode(
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
     reading = Reading(rows.columns, limit, cut)
     tokens_of_all = np.concatenate(ids_of), np.concatenate(types_of)
-    return Dataset(*tokens_of_all, starts, labels, reading, rows.columns_read)
+    return Dataset(*tokens_of_all, starts, labels, reading, rows.column_use)
 
 
 def as_dataset(
@@ -236,4 +236,4 @@ def _from_token_ids(
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
     inputs = (name for name in ("input_ids", "token_type_ids", "attention_mask") if name in table.columns)
-    return Dataset(*batch, labels, columns_read=ColumnsRead.of(table, inputs, label_column))
+    return Dataset(*batch, labels, column_use=ColumnUse.of(table, inputs, label_column))

@@ -95,8 +95,8 @@ def encode_for(
 
 
 def _warn_of_unused_columns(dataset: Dataset) -> None:
-    if dataset.columns_read is not None and dataset.columns_read.unused:
-        warnings.warn(dataset.columns_read.unused_sentence(), stacklevel=4)
+    if dataset.column_use is not None and dataset.column_use.unused:
+        warnings.warn(dataset.column_use.unused_sentence(), stacklevel=4)
 
 
 def trained_on(config: BertConfig) -> Columns:
