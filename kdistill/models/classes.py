@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -118,19 +118,25 @@ def load_model(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
-    where = take_location(settings)
-    directory = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], **where)
-    content = read_json_object(directory / CONFIG_FILE)
-    _check_model_type(content, directory)
+    directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
     return model_class(content).from_pretrained(directory, **settings)
 
 
-def _check_model_type(content: Mapping[str, Any], directory: Path) -> None:
+def _found(
+    path_or_id: str | os.PathLike[str], keywords: dict[str, Any], *needed: Sequence[str]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the directory of a model and its config.json, which must state the `model_type`.
+
+    Takes the keywords that `hub.resolve` has out of `keywords`.
+    """
+    directory = resolve(path_or_id, needed, **take_location(keywords))
+    content = read_json_object(directory / CONFIG_FILE)
     if content.get("model_type") is None:
         raise ValueError(
             f"{directory / CONFIG_FILE}: model_type is absent, so the class is unknown; open it with "
             'BertForSequenceClassification.from_pretrained, or add "model_type": "bert" if it is a BERT'
         )
+    return directory, content
 
 
 class AutoConfig:
@@ -139,9 +145,7 @@ class AutoConfig:
     @staticmethod
     def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> BertConfig:
         """Read the config.json of a model, which must state its `model_type`; see `BertConfig.from_pretrained`."""
-        where = take_location(keywords)
-        directory = resolve(path_or_id, [(CONFIG_FILE,)], **where)
-        _check_model_type(read_json_object(directory / CONFIG_FILE), directory)
+        directory, _ = _found(path_or_id, keywords, (CONFIG_FILE,))
         return BertConfig.from_pretrained(directory, **keywords)
 
     @staticmethod
@@ -161,9 +165,7 @@ class AutoModelForSequenceClassification:
         """
         cls = BertForSequenceClassification
         if keywords.get("config") is None:
-            where = take_location(keywords)
-            path_or_id = resolve(path_or_id, [(CONFIG_FILE,), WEIGHTS_FILES], **where)
-            _check_model_type(read_json_object(path_or_id / CONFIG_FILE), path_or_id)
+            path_or_id, _ = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES)
         return cls.from_pretrained(path_or_id, **keywords)
 
     @staticmethod
