@@ -18,7 +18,7 @@ from ..data.label_names import default_label_map
 from ..hub import resolve
 from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
-from ..system.files import json_text, read_json_object, write_text
+from ..system.files import read_json_object, write_json
 from ..system.foreign import check_kind
 from ..system.names import did_you_mean
 from .trained_with import TrainedWith, checked_record
@@ -366,7 +366,7 @@ def check_config(name: str, value: object) -> None:
 def write_config(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a config.json into `directory`, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / CONFIG_FILE, json_text(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_json(directory / CONFIG_FILE, content, sort_keys=True, ensure_ascii=False)
 
 
 def shape_of(name: str) -> dict[str, int] | None:

@@ -98,9 +98,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     atomic_write(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = False, ensure_ascii: bool = True) -> None:
     """Write `value` to `path` as JSON, atomically and indented; see `json_text`."""
-    write_text(path, json_text(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2, sort_keys=sort_keys, ensure_ascii=ensure_ascii) + "\n")
 
 
 def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False, ensure_ascii: bool = True) -> str:
