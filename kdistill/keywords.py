@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from .system.names import did_you_mean
@@ -17,8 +18,11 @@ _FLOAT32 = ("float32", "auto", "float")
 _NOT_YET = ("bfloat16", "float16", "int8", "half", "float64", "double")
 
 
+Verdict = Literal["ignored", "refused"]
+
+
 class Keyword(NamedTuple):
-    """A keyword of transformers that says something else than where files are.
+    """A keyword of transformers about something else than where files are.
 
     Args:
         name: the keyword.
@@ -29,12 +33,12 @@ class Keyword(NamedTuple):
     """
 
     name: str
-    verdict: Literal["ignored", "refused"]
+    verdict: Verdict
     reason: str
     harmless: tuple[Any, ...] = ()
 
 
-def _group(verdict: Any, reason: str, *names: str, harmless: tuple[Any, ...] = ()) -> list[Keyword]:
+def _group(verdict: Verdict, reason: str, *names: str, harmless: tuple[Any, ...] = ()) -> list[Keyword]:
     return [Keyword(name, verdict, reason, harmless) for name in names]
 
 
@@ -93,10 +97,29 @@ KEYWORDS = {
 """Every other keyword, by name."""
 NAMES = (*LOCATION, "use_auth_token", "dtype", "torch_dtype", *KEYWORDS)
 """All keywords that are known."""
+OF_PIPELINE = {
+    row.name: row
+    for row in (
+        *_group(
+            "ignored", "a model of text needs none", "feature_extractor", "image_processor", "video_processor",
+            "processor", "pipeline_class",
+        ),
+        *_group(
+            "ignored", "kdistill computes with NumPy arrays in its own threads", "framework", "num_workers",
+            "binary_output", harmless=(0, "pt"),
+        ),
+    )
+}  # fmt: skip
+"""Those that `pipeline` has beside them."""
 
 
-def location(given: Mapping[str, Any], owner: str, known: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the keywords that say where files are, as `hub.resolve` takes them, after settling the others.
+def location(
+    given: Mapping[str, Any],
+    owner: str,
+    known: Iterable[str] = (),
+    beside: Mapping[str, Keyword] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the keywords about where files are, as `hub.resolve` takes them, after settling the others.
 
     One warning names all keywords that are ignored.
 
@@ -104,29 +127,30 @@ def location(given: Mapping[str, Any], owner: str, known: Iterable[str] = ()) ->
         given: the keywords that a function of transformers would take.
         owner: the function, in messages.
         known: its arguments, for the suggestion about a misspelt one.
+        beside: keywords that this function has beside those of all, `OF_PIPELINE`.
 
     Raises:
         TypeError: a keyword that is unknown, with the nearest name.
         ValueError: a keyword, or a dtype, that is refused.
     """
-    others, ignored = dict(given), []
+    others, ignored, keywords = dict(given), [], {**KEYWORDS, **beside}
     found = take_location(others)
     for name, value in others.items():
         if name in ("dtype", "torch_dtype"):
             check_dtype(name, value)
-        elif name not in KEYWORDS:
+        elif name not in keywords:
             raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *NAMES])}")
-        elif value is not None and not any(value == harmless for harmless in KEYWORDS[name].harmless):
-            if KEYWORDS[name].verdict == "refused":
-                raise ValueError(f"{owner} does not take {name}: {KEYWORDS[name].reason}")
-            ignored.append(f"{name} is ignored: {KEYWORDS[name].reason}")
+        elif value is not None and not any(value == harmless for harmless in keywords[name].harmless):
+            if keywords[name].verdict == "refused":
+                raise ValueError(f"{owner} does not take {name}: {keywords[name].reason}")
+            ignored.append(f"{name} is ignored: {keywords[name].reason}")
     if ignored:
         warnings.warn("; ".join(ignored), stacklevel=3)
     return found
 
 
 def take_location(keywords: dict[str, Any]) -> dict[str, Any]:
-    """Take the keywords that say where files are out of `keywords`, and return them as `hub.resolve` takes them."""
+    """Take the keywords about where files are out of `keywords`, and return them as `hub.resolve` takes them."""
     found = {name: keywords.pop(name) for name in LOCATION if name in keywords}
     if "use_auth_token" in keywords:  # the older name of token
         found.setdefault("token", keywords.pop("use_auth_token"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..keywords import location
+from ..keywords import OF_PIPELINE, location
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.classes import AutoModelForSequenceClassification, BertForSequenceClassification
@@ -27,9 +27,6 @@ FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
 _TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
-# Arguments of transformers' pipeline for other kinds of models, and about PyTorch.
-_OF_OTHER_MODELS = ("feature_extractor", "image_processor", "video_processor", "processor", "pipeline_class")
-_OF_TORCH = ("framework", "num_workers", "binary_output")
 
 
 def pipeline(
@@ -70,13 +67,7 @@ def pipeline(
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
     if settings.pop("return_all_scores", None):  # an older name of top_k=None
         chosen.setdefault("top_k", None)
-    for name in _OF_OTHER_MODELS:
-        if settings.pop(name, None) is not None:
-            warnings.warn(f"{name} is ignored: a model of text needs none", stacklevel=2)
-    for name in _OF_TORCH:
-        if settings.pop(name, None) not in (None, 0, "pt"):
-            warnings.warn(f"{name} is ignored: kdistill computes with NumPy arrays in its own threads", stacklevel=2)
-    where = location(settings, "pipeline", own)
+    where = location(settings, "pipeline", own, OF_PIPELINE)
     if tokenizer is None:
         if not isinstance(model, str | os.PathLike):
             check_model("model", model)
