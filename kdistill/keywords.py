@@ -139,7 +139,7 @@ def location(
         if name in ("dtype", "torch_dtype"):
             check_dtype(name, value)
         elif name not in keywords:
-            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *NAMES])}")
+            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *NAMES, *beside])}")
         elif value is not None and not any(value == harmless for harmless in keywords[name].harmless):
             if keywords[name].verdict == "refused":
                 raise ValueError(f"{owner} does not take {name}: {keywords[name].reason}")

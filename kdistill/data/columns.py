@@ -169,7 +169,7 @@ def read_rows(
         text_pair_column: the column of second texts.
         label_column: one column, or several, see `labels_of`.
         trained_on: the columns that the model was trained on. They go before the convention where the source has them
-            and no argument names others; a warning says where it has not.
+            and no argument names others; a warning names the columns where it has not.
 
     Raises:
         ValueError: a column is missing (the message lists those there are), the source is empty, or a row is ragged

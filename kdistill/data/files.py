@@ -36,7 +36,7 @@ _FIELD_LIMIT = threading.Lock()
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How a file of rows is written, as far as its name does not tell.
+    """How a file of rows is written, as far as that does not follow from its name.
 
     Attributes:
         kind: "tsv", "csv", "json" or "parquet", for a name with another ending.

@@ -100,7 +100,7 @@ def label_indicators(
     values = np.full((len(labels), len(id2label)), np.nan, dtype=np.float32)
     lists = {row: label for row, label in enumerate(labels) if is_list(label)}
     matcher = LabelMatcher(chain.from_iterable(lists.values()), id2label, class_names)
-    # Names that the source has for its ids say that numbers are ids.
+    # Where the source has names for its ids, numbers are ids.
     first = next(iter(lists), 0)
     multi_hot = not class_names and are_multi_hot(list(lists.values()), len(id2label), where(first) if lists else "")
     for row, label in enumerate(labels):

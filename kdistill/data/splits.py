@@ -21,7 +21,7 @@ BUILDERS = ("csv", "tsv", "json", "parquet")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-# Options of `datasets` that say how files are read, and those that say how it works, which a local file has no use for.
+# Options of `datasets` about how files are read, and about how it works, which a local file has no use for.
 _OF_FILES = (
     *("sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "field", "encoding", "features"),
     "data_dir",

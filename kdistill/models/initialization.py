@@ -83,7 +83,7 @@ def _projected_embeddings(
     config: BertConfig,
     token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """The embedding tables on the principal components of the words as the teacher's layers see them.
+    """Return the embedding tables on the principal components of the words as the teacher's layers see them.
 
     That is after the embeddings' LayerNorm, with the average position and type 0. Words count by how often they
     occur (plus one, so that words that do not occur still have a say). Positions and types are moved by what the
@@ -96,7 +96,7 @@ def _projected_embeddings(
     around = positions.mean(axis=0) + types[0]
 
     def seen(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Words after the LayerNorm, (rows, teacher's width), and their deviation before it, (rows, 1).
+        """Return words after the LayerNorm, (rows, teacher's width), and their deviation before it, (rows, 1).
 
         Without its bias, which centring takes away.
         """
@@ -127,7 +127,7 @@ def _projected_embeddings(
 
 
 def _word_weights(token_counts: ArrayLike | None, vocabulary: int, common: int) -> NDArray[np.float64]:
-    """The share in the components of each of the `common` words of both models; the shares add up to 1."""
+    """Return the share in the components of each of the `common` words of both models; the shares add up to 1."""
     if token_counts is None:
         return np.full(common, 1 / common)
     counts: NDArray[np.float64] = np.asarray(token_counts, np.float64) + 1
@@ -146,7 +146,7 @@ def _copied_layers(
     config: BertConfig,
     layers: Sequence[int] | None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Whole layers, where the widths are the teacher's."""
+    """Return whole layers of the teacher, where the widths are its own."""
     same = all(
         getattr(config, field) == getattr(teacher_config, field)
         for field in ("hidden_size", "num_attention_heads", "intermediate_size")

@@ -32,9 +32,11 @@ class Tensor(NamedTuple):
 class TensorViews(Mapping[str, Flat]):
     """The tensors of a flat array by name: views of the right shape, made on request.
 
-    flat: the array, or a function that gives it at each access, so that views are up to date.
-
     Called, it gives the arrays one by one: `for array in model.parameters()`, as in torch.
+
+    Args:
+        flat: the array, or a function that gives it at each access, so that views are up to date.
+        layout: the tensors.
     """
 
     def __init__(self, flat: Flat | Callable[[], Flat], layout: Sequence[Tensor]) -> None:

@@ -66,7 +66,7 @@ def call_backend(call: Callable[[], Any], rows: Sequence[Input], doing: str) -> 
     Args:
         call: what to call.
         rows: the rows that it reads.
-        doing: what an error says could not be done.
+        doing: the beginning of an error, such as "the text cannot be tokenized".
 
     Raises:
         ValueError: a row holds a lone surrogate, or the package fails.

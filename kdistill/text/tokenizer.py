@@ -181,7 +181,7 @@ class BertTokenizer:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json, as transformers does.
 
         transformers 4 and 5 read the same tokenizer from them. Their class is BertTokenizer for BERT's own pipeline,
-        else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt is written when it says
+        else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt is written when it holds
         everything: for BERT's pipeline with ids 0..n-1.
 
         Args:

@@ -54,7 +54,7 @@ def encode_for(
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
 
     Maximum length and columns are those that are given; else those that the model was trained with
-    (`BertConfig.trained_with`). A warning says where the two differ, and how many rows were cut.
+    (`BertConfig.trained_with`). Warnings report where the two differ, and how many rows were cut.
 
     Columns that are not used are reported as a warning.
 
