@@ -23,14 +23,14 @@ _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECAS
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Options of `datasets` about how files are read, and about how it works, which a local file has no use for.
 _OF_FILES = (
-    *("sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "field", "encoding", "features"),
+    "sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "field", "encoding", "features",
     "data_dir",
-)
+)  # fmt: skip
 _IGNORED = (
-    *("cache_dir", "download_config", "download_mode", "verification_mode", "ignore_verifications", "keep_in_memory"),
-    *("save_infos", "revision", "token", "use_auth_token", "trust_remote_code", "streaming", "num_proc"),
-    *("storage_options", "chunksize", "block_size", "use_threads", "engine", "low_memory", "memory_map"),
-)
+    "cache_dir", "download_config", "download_mode", "verification_mode", "ignore_verifications", "keep_in_memory",
+    "save_infos", "revision", "token", "use_auth_token", "trust_remote_code", "streaming", "num_proc",
+    "storage_options", "chunksize", "block_size", "use_threads", "engine", "low_memory", "memory_map",
+)  # fmt: skip
 _UNQUOTED = 3  # csv.QUOTE_NONE; the other numbers of `quoting` are read alike
 
 
@@ -84,30 +84,49 @@ def load_dataset(
     if ignored:
         warnings.warn(f"load_dataset reads local files whole and ignores {listing(ignored)}", stacklevel=2)
     how = _format(str(path) if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
-    class_names = class_names_of_features(given.get("features"))
-    tables: dict[str, Table] = {}
-
-    def table(split_name: str) -> Table:
-        if split_name not in tables:
-            tables[split_name] = _concatenated([read_file(file, how) for file in files[split_name]]).with_class_names(
-                class_names
-            )
-        return tables[split_name]
-
-    def part(wanted: Any) -> Table:
-        slices = parse_split(str(wanted))  # also of the classes that datasets has for splits
-        if str(wanted) == "all" and "all" not in files:
-            return _concatenated([table(split_name) for split_name in files])
-        for one in slices:
-            if one.split not in files:
-                raise ValueError(f"split is {str(wanted)!r}; the files give {listing(files)}")
-        whole = [(one, table(one.split)) for one in slices]
-        parts = [of if one.first is one.stop is None else of.select(one.rows(len(of))) for one, of in whole]
-        return _concatenated(parts)
-
+    splits = _LocalSplits(files, how, class_names_of_features(given.get("features")))
     if isinstance(split, (list, tuple)):
-        return [part(one) for one in split]
-    return DatasetDict({split_name: table(split_name) for split_name in files}) if split is None else part(split)
+        return [splits.part(one) for one in split]
+    return splits.all_of_them() if split is None else splits.part(split)
+
+
+class _LocalSplits:
+    """Splits that consist of files, each read when it is first asked for.
+
+    Args:
+        files: by split.
+        how: the files' format.
+        class_names: names of the labels by column, as in `Table`.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Sequence[Path]], how: FileFormat, class_names: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._files, self._how, self._class_names = files, how, class_names
+        self._tables: dict[str, Table] = {}
+
+    def all_of_them(self) -> DatasetDict:
+        """Return every split by name."""
+        return DatasetDict({name: self._table(name) for name in self._files})
+
+    def part(self, wanted: Any) -> Table:
+        """Return the rows of a split or of slices, see `split_slices.parse_split`. Raises ValueError for an unknown."""
+        slices = parse_split(str(wanted))  # also of the classes that datasets has for splits
+        if str(wanted) == "all" and "all" not in self._files:
+            return _concatenated(list(self.all_of_them().values()))
+        for one in slices:
+            if one.split not in self._files:
+                raise ValueError(f"split is {str(wanted)!r}; the files give {listing(self._files)}")
+        whole = [(one, self._table(one.split)) for one in slices]
+        return _concatenated(
+            [table if one.first is one.stop is None else table.select(one.rows(len(table))) for one, table in whole]
+        )
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            rows = _concatenated([read_file(file, self._how) for file in self._files[name]])
+            self._tables[name] = rows.with_class_names(self._class_names)
+        return self._tables[name]
 
 
 def _format(kind: str | None, given: Mapping[str, Any]) -> FileFormat:

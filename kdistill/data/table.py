@@ -17,11 +17,11 @@ from .sampler import RandomSampler
 
 # Arguments of the methods of `datasets.Dataset` that are about processes, caches and types.
 _IGNORED = (
-    *("num_proc", "keep_in_memory", "load_from_cache_file", "cache_file_name", "writer_batch_size", "desc"),
-    *("disable_nullable", "suffix_template", "new_fingerprint", "features", "try_original_type", "on_mixed_types"),
-    *("indices_cache_file_name", "train_indices_cache_file_name", "test_indices_cache_file_name"),
-    *("train_new_fingerprint", "test_new_fingerprint"),
-)
+    "num_proc", "keep_in_memory", "load_from_cache_file", "cache_file_name", "writer_batch_size", "desc",
+    "disable_nullable", "suffix_template", "new_fingerprint", "features", "try_original_type", "on_mixed_types",
+    "indices_cache_file_name", "train_indices_cache_file_name", "test_indices_cache_file_name",
+    "train_new_fingerprint", "test_new_fingerprint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
