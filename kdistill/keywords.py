@@ -24,7 +24,7 @@ Verdict = Literal["ignored", "refused"]
 class Keyword(NamedTuple):
     """A keyword of transformers about something else than where files are.
 
-    Args:
+    Attributes:
         name: the keyword.
         verdict: the effect of giving it. "ignored": a warning gives the reason. "refused": `ValueError` gives the
             reason and the alternative.
