@@ -9,7 +9,6 @@ import copy
 import enum
 import inspect
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -47,6 +46,7 @@ from .train.evaluate import (
     without_foreign,
 )
 from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
+from .train.failures import Failures
 from .train.loop import Training, best_metric
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
@@ -165,7 +165,7 @@ class Trainer:
         self.callback_handler = callbacks
         self.state = TrainerState()
         self.results: dict[str, float] = {}
-        self.failed: dict[str, str] = {}
+        self.failed = Failures()
         self.optimizer: AdamW | None = None
         self.study: Any = None
         self.commit_url: str | None = None
@@ -214,7 +214,7 @@ class Trainer:
         entry in `failed`.
         """
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
-        self.failed = {}
+        self.failed = Failures()
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -229,10 +229,10 @@ class Trainer:
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
-                self._afterwards("model_card", again, self._write_first_card)
+                self.failed.attempt("model_card", self._write_first_card, kept_in=args.output_dir, again=again)
         if args.push_to_hub:
             again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
-            self._afterwards("upload", again, self.push_to_hub)
+            self.failed.attempt("upload", self.push_to_hub, kept_in=args.output_dir, again=again)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
 
@@ -291,7 +291,7 @@ class Trainer:
         """Write the model and the results; once the state is there too, the run is finished."""
         lost = run.take_best_weights(self.state)
         if lost is not None:
-            self._say_failed("best_model", lost)
+            self.failed.note("best_model", lost)
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
@@ -299,21 +299,6 @@ class Trainer:
             self.save_model()
             run.write_results(self.results)
             self.state.save(run.directory.path)
-
-    def _afterwards(self, what: str, again: str, do: Callable[[], Any]) -> None:
-        """Do what comes after the end of a run. When it fails, warn and note it in `failed`."""
-        try:
-            do()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
-            message = " ".join(str(error).split())
-            if not (message and isinstance(error, OSError | ValueError | ImportError)):
-                message = f"{type(error).__name__}: {message}"
-            where = f"the finished model is in {self.args.output_dir}"
-            self._say_failed(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
-
-    def _say_failed(self, what: str, sentence: str) -> None:
-        self.failed[what] = sentence
-        warnings.warn(sentence, stacklevel=4)
 
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
