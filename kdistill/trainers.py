@@ -40,14 +40,13 @@ from .train.evaluate import (
     ComputeMetrics,
     PredictionOutput,
     encode_for,
-    metric_names,
     name_of,
     predict,
     without_foreign,
 )
-from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
+from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
-from .train.loop import Training, best_metric
+from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
@@ -128,8 +127,9 @@ class Trainer:
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
-        best_metric, sets = task_for(model.config).best_metric, is_dict_of_sets(eval_dataset)
-        args.settle_best_metric(f"{next(iter(eval_dataset))}_{best_metric}" if sets else best_metric)
+        sets = eval_dataset if is_dict_of_sets(eval_dataset) else {"": eval_dataset}
+        first, metric = next(iter(sets)), task_for(model.config).best_metric
+        args.settle_best_metric(f"{first}_{metric}" if first else metric)
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
@@ -140,20 +140,18 @@ class Trainer:
         def encode(source: Any) -> Dataset:
             return encode_for(model.config, source, tokenizer, args)
 
-        def encoded(source: Any) -> Dataset | None:
-            return None if source is None else encode(source)
-
-        chosen_by = eval_dataset[main_set(eval_dataset, args.metric_for_best_model)] if sets else eval_dataset
         recipe = Recipe(
             model=model,
             args=args,
             objective=objective,
             model_init=model_init,
-            train_dataset=encoded(train_dataset),
-            eval_dataset={name: encode(rows) for name, rows in eval_dataset.items()} if sets else encoded(eval_dataset),
+            train_dataset=None if train_dataset is None else encode(train_dataset),
+            eval_dataset=encoded_sets(eval_dataset, encode),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
-            provenance=(provenance or Provenance()).with_names(train=train_dataset, eval=chosen_by),
+            provenance=(provenance or Provenance()).with_names(
+                train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
+            ),
         )
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *(callbacks or ())]))
         self._call("on_init_end")
@@ -225,7 +223,8 @@ class Trainer:
             if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
-                self._check_best_metric()
+                if type(self).evaluate is Trainer.evaluate:  # another one may measure more
+                    run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
@@ -302,19 +301,6 @@ class Trainer:
 
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
-
-    def _check_best_metric(self) -> None:
-        """Raise what the first evaluation would where it is known to lack the metric that chooses the best weights."""
-        sets = evaluation_sets(self.eval_dataset)
-        if not sets or self.args.eval_strategy == "no" or self.compute_metrics is not None:
-            return
-        if type(self).evaluate is Trainer.evaluate:  # another one may measure more
-            names = [
-                metric
-                for name, rows in sets.items()
-                for metric in metric_names(task_for(self.model.config, rows.labels), metric_prefix("eval", name))
-            ]
-            best_metric(dict.fromkeys(names, 0.0), self.args)
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -403,11 +389,7 @@ class Trainer:
             self.recipe,
             self.callback_handler,
             self._for_trial,
-            lambda: {
-                name: value
-                for which, rows in evaluation_sets(self.eval_dataset).items()
-                for name, value in self._predict(rows, metric_prefix("eval", which), "evaluate").metrics.items()
-            },
+            self._measure,
             hp_space=hp_space,
             compute_objective=compute_objective,
             n_trials=n_trials,
@@ -448,10 +430,8 @@ class Trainer:
             and eval_dataset in self.eval_dataset
         ):
             eval_dataset = self.eval_dataset[eval_dataset]
-        if is_dict_of_sets(eval_dataset):
-            sets = {name: self._encoded(rows) for name, rows in eval_dataset.items()}
-        else:
-            sets = evaluation_sets(self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset))
+        rows_to_measure = self.eval_dataset if eval_dataset is None else encoded_sets(eval_dataset, self._encoded)
+        sets = evaluation_sets(rows_to_measure)
         if not sets:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
         for name, rows in sets.items():
@@ -468,6 +448,13 @@ class Trainer:
         metrics = {**metrics, "epoch": self.state.epoch}
         self.callback_handler.control.should_evaluate = False
         self._call("on_evaluate", metrics=metrics)
+        return metrics
+
+    def _measure(self) -> dict[str, float]:
+        """Return the metrics of all the trainer's evaluation rows, without an entry in the log."""
+        metrics: dict[str, float] = {}
+        for name, rows in evaluation_sets(self.eval_dataset).items():
+            metrics |= self._predict(rows, metric_prefix("eval", name), "evaluate").metrics
         return metrics
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
