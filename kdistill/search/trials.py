@@ -18,6 +18,7 @@ from ..train.default_callbacks import ProgressCallback
 from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
+from ..train.run_logs import logs_root
 from ..train.state import TrainerState
 from .search import Objective, Objectives, Search, TrialCallback, numbers_of
 from .space import hyperparameter_space
@@ -179,10 +180,9 @@ class HyperparameterSearch:
 
 def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, Any]) -> TrainingArguments:
     args = copy.copy(common)
-    logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
     own = {
         "output_dir": str(Path(args.output_dir, as_file_name(name))),
-        "logging_dir": str(logs / as_file_name(name)),  # side by side, for one tensorboard --logdir
+        "logging_dir": str(logs_root(args) / as_file_name(name)),  # side by side, for one tensorboard --logdir
         "run_name": name,
         "disable_tqdm": True,
     }
