@@ -20,7 +20,7 @@ from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
 from ..train.run_logs import logs_root
 from ..train.state import TrainerState
-from .search import Objective, Objectives, Search, TrialCallback, numbers_of
+from .search import Objective, Objectives, Search, TrialCallback, as_objectives
 from .space import hyperparameter_space
 from .study import BestRun, SharedStudy
 
@@ -114,7 +114,7 @@ class HyperparameterSearch:
         self._compute_objective = compute_objective
         directions = list(direction) if isinstance(direction, list | tuple) else [direction or "minimize"]
         self._directions = len(directions)
-        numbers_of(compute_objective(measure()), self._directions)  # if it cannot, it shows here
+        as_objectives(compute_objective(measure()), self._directions)  # if it cannot, it shows here
         self._study = SharedStudy(
             study_name,
             storage,
