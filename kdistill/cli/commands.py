@@ -168,10 +168,8 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
-    write, names = (
-        task_for(config).write_predictions,
-        [encodable(config.id2label[index]) for index in range(config.num_labels)],
-    )
+    write = task_for(config).write_predictions
+    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:
