@@ -162,7 +162,7 @@ def _standard_streams() -> Iterator[None]:
 
 def _let_go(stream: TextIO) -> None:
     """Let what a stream has not yet written go nowhere."""
-    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
