@@ -50,17 +50,14 @@ class _Following:
             self.lr = lower
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run goes on with; `best` is None before the first evaluation."""
-        kept = {name: getattr(self, name) for name in ("lr", "best", *self._KEPT)}
-        return kept | {"best": None if math.isinf(self.best) else self.best}
+        """Return what a resumed run goes on with."""
+        return {name: getattr(self, name) for name in ("lr", "best", *self._KEPT)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state` returned."""
         for name in ("lr", "best", *self._KEPT):
             if name in state:
                 setattr(self, name, state[name])
-        if self.best is None:
-            self.best = self._worst
 
 
 class ReduceOnPlateau(_Following):
