@@ -148,7 +148,8 @@ class CallbackHandler:
     def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
         """Call `event` of each callback that has it; a control that one returns replaces the present one.
 
-        The first callback that raises ends the calls, except for on_train_end, where callbacks close what they opened.
+        The first callback that raises ends the calls, except for on_train_end, where callbacks close what they opened:
+        there the first error is raised after all calls, with a note on each further one.
         """
         control, errors = self.control, []
         for callback in self.callbacks:
@@ -162,6 +163,8 @@ class CallbackHandler:
                     raise
                 errors.append(error)
         self.control = control
+        for other in errors[1:]:
+            errors[0].add_note(f"{event} of another callback failed too: {type(other).__name__}: {other}")
         if errors:
             raise errors[0]
 
