@@ -36,20 +36,15 @@ from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Eve
 from .train.checkpoint import save_model
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
-from .train.evaluate import (
-    ComputeMetrics,
-    PredictionOutput,
-    encode_for,
-    name_of,
-    predict,
-    without_foreign,
-)
+from .train.encoding import encode_for, name_of
+from .train.evaluate import PredictionOutput, predict
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
+from .train.own_metrics import ComputeMetrics, without_foreign
 from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels

@@ -36,7 +36,7 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
-from ..train.evaluate import encode_for, name_of, trained_on
+from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect

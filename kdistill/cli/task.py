@@ -10,7 +10,7 @@ from ..data.dataset import Dataset
 from ..models.config import BertConfig, is_unnamed
 from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
-from ..train.evaluate import ComputeMetrics
+from ..train.own_metrics import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):

@@ -14,11 +14,13 @@ from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
-from .evaluate import ComputeMetrics, metric_names, name_of
+from .encoding import name_of
+from .evaluate import metric_names
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
 from .loop import best_metric
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
+from .own_metrics import ComputeMetrics
 from .plan import EpochPlan
 from .state import TrainerState
 
