@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, as_dataset
 from ..data.labels import labelled_rows
 from ..models.config import BertConfig
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, label_reader, no_labels, task_for
+from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
@@ -128,6 +128,8 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
     if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
+            if has_one_class(config):
+                refuse_one_class()
             row = int(np.argmax(wrong))
             raise ValueError(
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
