@@ -9,7 +9,6 @@ import copy
 import enum
 import inspect
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -37,20 +36,15 @@ from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Eve
 from .train.checkpoint import save_model
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
-from .train.evaluate import (
-    ComputeMetrics,
-    PredictionOutput,
-    encode_for,
-    metric_names,
-    name_of,
-    predict,
-    without_foreign,
-)
-from .train.evaluation_sets import EvalRows, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
-from .train.loop import Training, best_metric
+from .train.encoding import encode_for, name_of
+from .train.evaluate import PredictionOutput, predict
+from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
+from .train.failures import Failures
+from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
+from .train.own_metrics import ComputeMetrics, without_foreign
 from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
@@ -129,8 +123,9 @@ class Trainer:
         args = args if args is not None else TrainingArguments()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
-        best_metric, sets = task_for(model.config).best_metric, is_dict_of_sets(eval_dataset)
-        args.settle_best_metric(f"{next(iter(eval_dataset))}_{best_metric}" if sets else best_metric)
+        sets = eval_dataset if is_dict_of_sets(eval_dataset) else {"": eval_dataset}
+        first, metric = next(iter(sets)), task_for(model.config).best_metric
+        args.settle_best_metric(f"{first}_{metric}" if first else metric)
         if tokenizer is not None and processing_class is not None:
             raise ValueError("processing_class and tokenizer, its older name, are both given; expected one of the two")
         check_collator(data_collator)
@@ -141,20 +136,18 @@ class Trainer:
         def encode(source: Any) -> Dataset:
             return encode_for(model.config, source, tokenizer, args)
 
-        def encoded(source: Any) -> Dataset | None:
-            return None if source is None else encode(source)
-
-        chosen_by = eval_dataset[main_set(eval_dataset, args.metric_for_best_model)] if sets else eval_dataset
         recipe = Recipe(
             model=model,
             args=args,
             objective=objective,
             model_init=model_init,
-            train_dataset=encoded(train_dataset),
-            eval_dataset={name: encode(rows) for name, rows in eval_dataset.items()} if sets else encoded(eval_dataset),
+            train_dataset=None if train_dataset is None else encode(train_dataset),
+            eval_dataset=encoded_sets(eval_dataset, encode),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
-            provenance=(provenance or Provenance()).with_names(train=train_dataset, eval=chosen_by),
+            provenance=(provenance or Provenance()).with_names(
+                train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
+            ),
         )
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *(callbacks or ())]))
         self._call("on_init_end")
@@ -166,7 +159,7 @@ class Trainer:
         self.callback_handler = callbacks
         self.state = TrainerState()
         self.results: dict[str, float] = {}
-        self.failed: dict[str, str] = {}
+        self.failed = Failures()
         self.optimizer: AdamW | None = None
         self.study: Any = None
         self.commit_url: str | None = None
@@ -215,7 +208,7 @@ class Trainer:
         entry in `failed`.
         """
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
-        self.failed = {}
+        self.failed = Failures()
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -226,14 +219,15 @@ class Trainer:
             if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
-                self._check_best_metric()
+                if type(self).evaluate is Trainer.evaluate:  # another one may measure more
+                    run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
-                self._afterwards("model_card", again, self._write_first_card)
+                self.failed.attempt("model_card", self._write_first_card, kept_in=args.output_dir, again=again)
         if args.push_to_hub:
             again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
-            self._afterwards("upload", again, self.push_to_hub)
+            self.failed.attempt("upload", self.push_to_hub, kept_in=args.output_dir, again=again)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
 
@@ -292,7 +286,7 @@ class Trainer:
         """Write the model and the results; once the state is there too, the run is finished."""
         lost = run.take_best_weights(self.state)
         if lost is not None:
-            self._say_failed("best_model", lost)
+            self.failed.note("best_model", lost)
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
@@ -301,36 +295,8 @@ class Trainer:
             run.write_results(self.results)
             self.state.save(run.directory.path)
 
-    def _afterwards(self, what: str, again: str, do: Callable[[], Any]) -> None:
-        """Do what comes after the end of a run. When it fails, warn and note it in `failed`."""
-        try:
-            do()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
-            message = " ".join(str(error).split())
-            if not (message and isinstance(error, OSError | ValueError | ImportError)):
-                message = f"{type(error).__name__}: {message}"
-            where = f"the finished model is in {self.args.output_dir}"
-            self._say_failed(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
-
-    def _say_failed(self, what: str, sentence: str) -> None:
-        self.failed[what] = sentence
-        warnings.warn(sentence, stacklevel=4)
-
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
-
-    def _check_best_metric(self) -> None:
-        """Raise what the first evaluation would where it is known to lack the metric that chooses the best weights."""
-        sets = evaluation_sets(self.eval_dataset)
-        if not sets or self.args.eval_strategy == "no" or self.compute_metrics is not None:
-            return
-        if type(self).evaluate is Trainer.evaluate:  # another one may measure more
-            names = [
-                metric
-                for name, rows in sets.items()
-                for metric in metric_names(task_for(self.model.config, rows.labels), metric_prefix("eval", name))
-            ]
-            best_metric(dict.fromkeys(names, 0.0), self.args)
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -419,11 +385,7 @@ class Trainer:
             self.recipe,
             self.callback_handler,
             self._for_trial,
-            lambda: {
-                name: value
-                for which, rows in evaluation_sets(self.eval_dataset).items()
-                for name, value in self._predict(rows, metric_prefix("eval", which), "evaluate").metrics.items()
-            },
+            self._measure,
             hp_space=hp_space,
             compute_objective=compute_objective,
             n_trials=n_trials,
@@ -464,10 +426,8 @@ class Trainer:
             and eval_dataset in self.eval_dataset
         ):
             eval_dataset = self.eval_dataset[eval_dataset]
-        if is_dict_of_sets(eval_dataset):
-            sets = {name: self._encoded(rows) for name, rows in eval_dataset.items()}
-        else:
-            sets = evaluation_sets(self.eval_dataset if eval_dataset is None else self._encoded(eval_dataset))
+        rows_to_measure = self.eval_dataset if eval_dataset is None else encoded_sets(eval_dataset, self._encoded)
+        sets = evaluation_sets(rows_to_measure)
         if not sets:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
         for name, rows in sets.items():
@@ -484,6 +444,13 @@ class Trainer:
         metrics = {**metrics, "epoch": self.state.epoch}
         self.callback_handler.control.should_evaluate = False
         self._call("on_evaluate", metrics=metrics)
+        return metrics
+
+    def _measure(self) -> dict[str, float]:
+        """Return the metrics of all the trainer's evaluation rows, without an entry in the log."""
+        metrics: dict[str, float] = {}
+        for name, rows in evaluation_sets(self.eval_dataset).items():
+            metrics |= self._predict(rows, metric_prefix("eval", name), "evaluate").metrics
         return metrics
 
     def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:

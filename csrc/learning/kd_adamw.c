@@ -72,7 +72,7 @@ static void deferred_item(void *context, ptrdiff_t item, int member)
     const ptrdiff_t target = d->t - list->with_gradient, C = d->C;
     (void)member;
     for (ptrdiff_t i = item * ROWS; i < kd_min((item + 1) * ROWS, list->n); i++) {
-        /* Read once: the steps done are the caller's memory, and this many lie in the history. */
+        /* Read once, since other threads may write to the caller's memory: the replay must stay in the history. */
         const ptrdiff_t id = list->ids[i], done = *(volatile const int32_t *)&d->done[id];
         const ptrdiff_t missed = done < d->base ? 0 : target - done;
         float *p = d->p + id * C, *m = d->m + id * C, *v = d->v + id * C;

@@ -5,7 +5,7 @@
 
 /* Returns starts (B + 1) of a batch of the rows at `index` (B), or NULL with an exception when a row does not exist; what
  * was a row's index becomes the place of its first token. The data set was checked when it was made; here only what could
- * make C read outside of it is checked again, on a copy of it. */
+ * make C read outside of it is checked again. Each element is read once, since other threads may write to it. */
 static PyArrayObject *batch_starts(PyArrayObject *all, int64_t *index, npy_intp B, ptrdiff_t tokens)
 {
     const volatile int64_t *from = PyArray_DATA(all);

@@ -25,13 +25,17 @@ PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int nd
     return array;
 }
 
-PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim)
+PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
 {
     PyArrayObject *array = kd_array(object, argument, type, ndim);
-    PyObject *copy = array ? PyArray_SimpleNew(ndim, PyArray_DIMS(array), type) : NULL;
-    if (copy)
-        memcpy(PyArray_DATA((PyArrayObject *)copy), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
-    return (PyArrayObject *)copy;
+    if (!array)
+        return NULL;
+    if (size >= 0 && PyArray_SIZE(array) != size) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
+                     (Py_ssize_t)size);
+        return NULL;
+    }
+    return array;
 }
 
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
@@ -44,17 +48,13 @@ PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, in
     return array;
 }
 
-PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size)
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim)
 {
     PyArrayObject *array = kd_array(object, argument, type, ndim);
-    if (!array)
-        return NULL;
-    if (size >= 0 && PyArray_SIZE(array) != size) {
-        PyErr_Format(PyExc_ValueError, "%s has %zd elements; expected %zd", argument, (Py_ssize_t)PyArray_SIZE(array),
-                     (Py_ssize_t)size);
-        return NULL;
-    }
-    return array;
+    PyObject *copy = array ? PyArray_SimpleNew(ndim, PyArray_DIMS(array), type) : NULL;
+    if (copy)
+        memcpy(PyArray_DATA((PyArrayObject *)copy), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
+    return (PyArrayObject *)copy;
 }
 
 PyArrayObject *kd_new_bytes(size_t bytes)

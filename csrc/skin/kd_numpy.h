@@ -38,12 +38,13 @@ typedef struct kd_module_state {
  * with a TypeError or ValueError that names `argument`. */
 PyArrayObject *kd_array(PyObject *object, const char *argument, int type, int ndim);
 
-/* A copy of such an array, which nobody else has: a new reference. */
-PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim);
-
-/* The same, with size >= 0 for an array of that many elements, which is read where it lies, or written to. */
+/* kd_array for an array that is only read: with size >= 0 it must have that many elements. kd_array_out is for one that
+ * is written to, and so must be writable. */
 PyArrayObject *kd_array_in(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
 PyArrayObject *kd_array_out(PyObject *object, const char *argument, int type, int ndim, ptrdiff_t size);
+
+/* Returns a copy of what kd_array returns, a new reference that nobody else has. */
+PyArrayObject *kd_array_copy(PyObject *object, const char *argument, int type, int ndim);
 
 /* Returns a team of `threads`, or NULL with an exception. */
 kd_team *kd_open_team(int threads);
@@ -55,7 +56,8 @@ int kd_check_threads(int threads);
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
 
-/* A tuple of the names that kd_parse_activation knows; it returns -1 with a ValueError for any other. */
+/* kd_activation_names returns a tuple of the names that kd_parse_activation reads, which returns -1 with a ValueError for
+ * any other. */
 PyObject *kd_activation_names(void);
 int kd_parse_activation(const char *name, kd_activation *activation);
 

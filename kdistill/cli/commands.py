@@ -37,7 +37,7 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
-from ..train.evaluate import encode_for, name_of, trained_on
+from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
@@ -169,10 +169,8 @@ def predict(options: Namespace) -> Figures:
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
-    write, names = (
-        task_for(config).write_predictions,
-        [encodable(config.id2label[index]) for index in range(config.num_labels)],
-    )
+    write = task_for(config).write_predictions
+    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     if options.output is None:
         write(sys.stdout, output.predictions, names)
     else:

@@ -46,24 +46,29 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
             raise ValueError(f"{path}: there is no option {key!r}{did_you_mean_argument(name, switches)}")
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
-            found = "a secret" if translated[0] in secret_arguments() else _as_toml(value)
-            raise TypeError(f"{path}: {key} is {found}; expected {expected}")
-        words.append(_word(path, key, f"--{translated[0].replace('_', '-')}", translated[1]))
+            raise TypeError(f"{path}: {key} is {_found(translated[0], value)}; expected {expected}")
+        words.append(_word(path, key, *translated))
     return words
 
 
-def _word(path: str, key: str, option: str, value: Any) -> str:
+def _word(path: str, key: str, name: str, value: Any) -> str:
+    """Return the word of the option `name`, which the file calls `key`."""
+    option = name.replace("_", "-")
     if isinstance(value, bool):
-        return option if value else f"--no-{option[2:]}"
+        return f"--{option}" if value else f"--no-{option}"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
-    kind, _ = argument_types(DistillationTrainingArguments).get(option[2:].replace("-", "_"), (str, False))
+    kind, _ = argument_types(DistillationTrainingArguments).get(name, (str, False))
     if isinstance(value, dict) and kind is dict:
         value = json.dumps(value)
     if not isinstance(value, str | int | float):
-        found = "a secret" if option[2:].replace("-", "_") in secret_arguments() else _as_toml(value)
-        raise TypeError(f"{path}: {key} is {found}; expected a string, a number or a list of strings")
-    return f"{option}={value}"
+        raise TypeError(f"{path}: {key} is {_found(name, value)}; expected a string, a number or a list of strings")
+    return f"--{option}={value}"
+
+
+def _found(name: str, value: Any) -> str:
+    """Return how a message shows the value of the option `name`."""
+    return "a secret" if name in secret_arguments() else _as_toml(value)
 
 
 def _as_toml(value: Any) -> str:

@@ -143,9 +143,9 @@ def _standard_streams() -> Iterator[None]:
 
     A missing one would have Python's name None, and its number would go to the next file that is opened.
     """
-    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_RDONLY)):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, flags)  # stdout and stderr are not writable, so that writing fails
+            descriptor = os.open(os.devnull, os.O_RDONLY)  # stdout and stderr too, so that writing to them fails
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
@@ -162,8 +162,8 @@ def _standard_streams() -> Iterator[None]:
 
 def _let_go(stream: TextIO) -> None:
     """Let what a stream has not yet written go nowhere."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ..system.files import read_json_object
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import RECURRING, DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
-from ..train.evaluate import encode_for, name_of
+from ..train.encoding import encode_for, name_of
 from ..train.recipe import Provenance
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse

@@ -11,7 +11,7 @@ from ..data.label_names import default_label_map, is_unnamed
 from ..models.config import BertConfig
 from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
-from ..train.evaluate import ComputeMetrics
+from ..train.own_metrics import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
@@ -72,6 +73,8 @@ class Teacher:
     ) -> None:
         """Freeze the teacher, once it is certain that the two read the same tokens and give the same labels.
 
+        Warns where their rows were read otherwise.
+
         Raises:
             ValueError: they are one model, or differ in vocabulary or label map.
         """
@@ -79,6 +82,7 @@ class Teacher:
         if self.model is student:
             raise ValueError("teacher_model and model are the same object; expected two models")
         _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
+        _warn_of_other_reading(self.model.config, student.config)
         _check_label_maps(self.model.config, student.config)
         self.model.freeze()
 
@@ -87,18 +91,26 @@ def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
     """Return the student's config, which takes from the teacher's how rows are read where it holds nothing about it.
 
     A threshold belongs to the probabilities of one model and is not taken. Where both hold something and differ, the
-    student's counts and a warning says so.
+    student's counts, and `Teacher.check_student` warns.
     """
-    ours, theirs = student.trained_with.given(), teacher.trained_with.given()
-    theirs.pop("threshold", None)
-    for name in ours.keys() & theirs.keys():
-        if ours[name] != theirs[name]:
+    return student.with_trained(TrainedWith(**(_reading(teacher) | student.trained_with.given())))
+
+
+def _reading(config: BertConfig) -> dict[str, Any]:
+    """Return how rows were read for the model, by argument."""
+    return {name: value for name, value in config.trained_with.given().items() if name != "threshold"}
+
+
+def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:
+    """Warn where the rows of teacher and student were read otherwise."""
+    theirs = _reading(teacher)
+    for name, value in _reading(student).items():
+        if value != theirs.get(name, value):
             warnings.warn(
-                f"the student was trained with {name} {ours[name]!r} and the teacher with {theirs[name]!r}; the "
-                "student's is used unless an argument names another",
+                f"the student was trained with {name} {value!r} and the teacher with {theirs[name]!r}; the student's "
+                "is used unless an argument names another",
                 stacklevel=4,
             )
-    return student.with_trained(TrainedWith(**(theirs | ours)))
 
 
 def _check_vocabularies(

@@ -46,10 +46,10 @@ def training_curves(runs: Mapping[str, TrainerState]) -> Any:
     figure, (losses, accuracies) = _figure(2)
     for colour, (name, state) in zip(_cycle(len(runs)), runs.items(), strict=True):
         history = state.history()
-        timed = [key.removesuffix("_runtime") for entry in history for key in entry if key.startswith("eval_")]
-        sets = dict.fromkeys(["eval", *(key for key in timed if any(f"{key}_runtime" in entry for entry in history))])
+        timed = [key for entry in history for key in entry if key.startswith("eval_") and key.endswith("_runtime")]
         curves = [("loss", losses, f"{name}: training", "-")]
-        for prefix in sets:  # eval, or eval_<name> of each of several sets
+        # eval, or eval_<name> of each of several sets
+        for prefix in dict.fromkeys(["eval", *(key.removesuffix("_runtime") for key in timed)]):
             which = prefix[len("eval_") :]
             curves.append((f"{prefix}_loss", losses, f"{name}: evaluation {which}".rstrip(), "--"))
             curves.append((f"{prefix}_accuracy", accuracies, f"{name}: {which}" if which else name, "-"))

@@ -79,10 +79,8 @@ def _own_scores(subject: Subject, measured: Measured) -> dict[str, float]:
 
     They are those of the user's `compute_metrics`, and those of further evaluation sets.
     """
-    known = {*measured.scores, "loss", "n", "runtime", "samples_per_second"}
-    known |= {
-        f"{name}_{score}" for name in subject.eval_sets for score in ("loss", "n", "runtime", "samples_per_second")
-    }
+    others = ("loss", "n", "runtime", "samples_per_second")
+    known = {*measured.scores, *others, *(f"{name}_{other}" for name in subject.eval_sets for other in others)}
     main = metric_prefix("eval", subject.main_eval_set)
     named = {
         name.removeprefix(f"{main}_").removeprefix("eval_"): value

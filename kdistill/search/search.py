@@ -32,7 +32,7 @@ class TrialStoppedError(Exception):
     """The end of a search while this trial runs."""
 
 
-def numbers_of(objective: Any, directions: int) -> Objectives:
+def as_objectives(objective: Any, directions: int) -> Objectives:
     """Return the numbers of an objective. Raises `ValueError` unless it has one for each direction."""
     numbers = tuple(objective) if isinstance(objective, list | tuple) else (objective,)
     if len(numbers) != directions:
@@ -81,7 +81,7 @@ class TrialCallback(TrainerCallback):
             return
         metrics = {name: value for of_set in self._measured for name, value in of_set.items()}
         self._measured = []
-        objective = numbers_of(self.compute_objective(metrics), self._directions)
+        objective = as_objectives(self.compute_objective(metrics), self._directions)
         self.objectives[state.global_step] = objective
         if self._directions > 1:
             return

@@ -18,8 +18,9 @@ from ..train.default_callbacks import ProgressCallback
 from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
 from ..train.recipe import Recipe, require_labels
+from ..train.run_logs import logs_root
 from ..train.state import TrainerState
-from .search import Objective, Objectives, Search, TrialCallback, numbers_of
+from .search import Objective, Objectives, Search, TrialCallback, as_objectives
 from .space import hyperparameter_space
 from .study import BestRun, SharedStudy
 
@@ -97,23 +98,16 @@ class HyperparameterSearch:
             "models": repr(recipe.model),
             "objectives": args.metric_for_best_model if compute_objective is None else "compute_objective",
         }
-        if isinstance(direction, list | tuple) and len(direction) == 1:
-            (direction,) = direction
-        several = isinstance(direction, list | tuple)
-        if several and not direction:
-            raise ValueError(f"direction is {direction!r}; expected 'minimize', 'maximize', or a list of them")
-        if several and compute_objective is None:
+        greater_is_better = compute_objective is None and args.greater_is_better
+        directions = _directions(direction, "maximize" if greater_is_better else "minimize")
+        if len(directions) > 1 and compute_objective is None:
             raise ValueError(
                 f"direction is {direction!r} and compute_objective is None; expected a function that returns a number "
                 "for each direction"
             )
-        if compute_objective is None:
-            direction = direction or ("maximize" if args.greater_is_better else "minimize")
-            compute_objective = partial(best_metric, args=args)
-        self._compute_objective = compute_objective
-        directions = list(direction) if isinstance(direction, list | tuple) else [direction or "minimize"]
+        self._compute_objective = compute_objective or partial(best_metric, args=args)
         self._directions = len(directions)
-        numbers_of(compute_objective(measure()), self._directions)  # if it cannot, it shows here
+        as_objectives(self._compute_objective(measure()), self._directions)  # if it cannot, it shows here
         self._study = SharedStudy(
             study_name,
             storage,
@@ -177,12 +171,20 @@ class HyperparameterSearch:
         return recipe
 
 
+def _directions(given: Any, default: str) -> list[Any]:
+    """Return the directions of a search, one for each number of its objective. Raises `ValueError` for none at all."""
+    if not isinstance(given, list | tuple):
+        return [given or default]
+    if not given:
+        raise ValueError(f"direction is {given!r}; expected 'minimize', 'maximize', or a list of them")
+    return list(given)
+
+
 def _arguments_of_trial(common: TrainingArguments, name: str, values: dict[str, Any]) -> TrainingArguments:
     args = copy.copy(common)
-    logs = Path(args.output_dir, "runs") if args.logging_dir is None else Path(args.logging_dir)
     own = {
         "output_dir": str(Path(args.output_dir, as_file_name(name))),
-        "logging_dir": str(logs / as_file_name(name)),  # side by side, for one tensorboard --logdir
+        "logging_dir": str(logs_root(args) / as_file_name(name)),  # side by side, for one tensorboard --logdir
         "run_name": name,
         "disable_tqdm": True,
     }

@@ -416,11 +416,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         if self.greater_is_better is None:
             self._settle("greater_is_better", greater_is_better(self.metric_for_best_model))
         self._settle_best_model()
-        given = [field.name for field in fields(self) if self._is_given(field)]
+        given = [field.name for field in fields(self) if self._was_chosen(field)]
         warn_of_arguments_without_effect(self, given, stacklevel=4)
         object.__setattr__(self, "_settled", True)
 
-    def _is_given(self, field: Field[Any]) -> bool:
+    def _was_chosen(self, field: Field[Any]) -> bool:
         """Return whether an argument has another value than its default because someone gave it."""
         if field.name in self._left_open or not field.metadata:
             return False

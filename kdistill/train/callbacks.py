@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import numbers
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..system.files import json_text
 from .arguments import TrainingArguments
-from .state import TrainerState
+from .state import TrainerState, packed, unpacked
 
 
 @dataclass
@@ -150,7 +148,8 @@ class CallbackHandler:
     def call(self, event: str, args: TrainingArguments, state: TrainerState, **kwargs: Any) -> None:
         """Call `event` of each callback that has it; a control that one returns replaces the present one.
 
-        The first callback that raises ends the calls, except for on_train_end, where callbacks close what they opened.
+        The first callback that raises ends the calls, except for on_train_end, where callbacks close what they opened:
+        there the first error is raised after all calls, with a note on each further one.
         """
         control, errors = self.control, []
         for callback in self.callbacks:
@@ -164,14 +163,15 @@ class CallbackHandler:
                     raise
                 errors.append(error)
         self.control = control
+        for other in errors[1:]:
+            errors[0].add_note(f"{event} of another callback failed too: {type(other).__name__}: {other}")
         if errors:
             raise errors[0]
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
         """Return the states of the callbacks that have one, by class name, in the order of the callbacks.
 
-        A number that is not finite becomes {"float": "inf"}, since JSON has none; an attribute that JSON cannot hold is
-        left out with a warning.
+        Values are `packed`; an attribute that JSON cannot hold is left out with a warning.
         """
         result: dict[str, list[dict[str, Any]]] = {}
         for callback in self._with_state():
@@ -186,7 +186,7 @@ class CallbackHandler:
                         stacklevel=3,
                     )
                 else:
-                    kept[attribute] = _packed(value)
+                    kept[attribute] = packed(value)
             result.setdefault(name, []).append(kept)
         return result
 
@@ -195,7 +195,7 @@ class CallbackHandler:
         left = {name: iter(attributes) for name, attributes in states.items()}
         for callback in self._with_state():
             for name, value in next(left.get(type(callback).__name__, iter(())), {}).items():
-                setattr(callback, name, _unpacked(value))
+                setattr(callback, name, unpacked(value))
 
     def _with_state(self) -> Iterable[ExportableState]:
         return (
@@ -220,14 +220,6 @@ class Events:
     def __call__(self, event: str, **kwargs: Any) -> None:
         """Call `event` of all callbacks."""
         self.handler.call(event, self._args, self._state, **self._shown, **kwargs)
-
-
-def _packed(value: Any) -> Any:
-    return {"float": str(float(value))} if isinstance(value, numbers.Real) and not math.isfinite(value) else value
-
-
-def _unpacked(value: Any) -> Any:
-    return float(value["float"]) if isinstance(value, dict) and value.keys() == {"float"} else value
 
 
 # Trackers of transformers, which need its trainer and PyTorch -> the value of report_to that does the same.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..data.dataset import Dataset
@@ -23,6 +23,13 @@ def _is_set(value: Any) -> bool:
     return isinstance(value, (Dataset, Mapping, str, os.PathLike)) or any(
         hasattr(value, name) for name in ("column_names", "columns")
     )
+
+
+def encoded_sets(source: Any, encode: Callable[[Any], Dataset]) -> EvalRows:
+    """Return a data set, or each of a dict of data sets, encoded; None stays None."""
+    if is_dict_of_sets(source):
+        return {name: encode(rows) for name, rows in source.items()}
+    return None if source is None else encode(source)
 
 
 def evaluation_sets(rows: EvalRows) -> dict[str, Dataset]:

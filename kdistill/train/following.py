@@ -14,14 +14,16 @@ class _Following:
 
     _KEPT: tuple[str, ...] = ()
 
-    def __init__(self, lr: float, mode: str, factor: float, threshold: float, threshold_mode: str) -> None:
+    def __init__(
+        self, lr: float, mode: str, factor: float, threshold: float, threshold_mode: str, min_lr: float, eps: float
+    ) -> None:
         if mode not in _MODES:
             raise ValueError(f"mode is {mode!r}; expected 'min' or 'max'")
         if threshold_mode not in _THRESHOLDS:
             raise ValueError(f"threshold_mode is {threshold_mode!r}; expected 'rel' or 'abs'")
         if not factor < 1:
             raise ValueError(f"factor is {factor}; expected a number below 1")
-        self.lr, self.factor = lr, factor
+        self.lr, self.factor, self._min_lr, self._eps = lr, factor, float(min_lr), eps
         self._mode, self._threshold, self._threshold_mode = mode, threshold, threshold_mode
         self.best = self._worst
 
@@ -41,18 +43,21 @@ class _Following:
             bound = self.best + sign * self._threshold
         return metric < bound if self._mode == "min" else metric > bound
 
+    def _reduce(self) -> None:
+        """Multiply the learning rate with `factor`, unless that is a fall by no more than `eps`."""
+        lower = max(self.lr * self.factor, self._min_lr)
+        if self.lr - lower > self._eps:
+            self.lr = lower
+
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run goes on with; `best` is None before the first evaluation."""
-        kept = {name: getattr(self, name) for name in ("lr", "best", *self._KEPT)}
-        return kept | {"best": None if math.isinf(self.best) else self.best}
+        """Return what a resumed run goes on with."""
+        return {name: getattr(self, name) for name in ("lr", "best", *self._KEPT)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state` returned."""
         for name in ("lr", "best", *self._KEPT):
             if name in state:
                 setattr(self, name, state[name])
-        if self.best is None:
-            self.best = self._worst
 
 
 class ReduceOnPlateau(_Following):
@@ -86,8 +91,8 @@ class ReduceOnPlateau(_Following):
         min_lr: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(lr, mode, factor, threshold, threshold_mode)
-        self._patience, self._cooldown, self._min_lr, self._eps = int(patience), int(cooldown), float(min_lr), eps
+        super().__init__(lr, mode, factor, threshold, threshold_mode, min_lr, eps)
+        self._patience, self._cooldown = int(patience), int(cooldown)
         self.num_bad_epochs = self.cooldown_counter = 0
 
     def follow(self, metric: float) -> None:
@@ -100,9 +105,7 @@ class ReduceOnPlateau(_Following):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self._patience:
-            lower = max(self.lr * self.factor, self._min_lr)
-            if self.lr - lower > self._eps:
-                self.lr = lower
+            self._reduce()
             self.cooldown_counter, self.num_bad_epochs = self._cooldown, 0
 
 
@@ -142,10 +145,10 @@ class Greedy(_Following):
         window_size: int = 50,
         reset_start: int = 500,
     ) -> None:
-        super().__init__(lr, mode, factor, threshold, threshold_mode)
+        super().__init__(lr, mode, factor, threshold, threshold_mode, min_lr, eps)
         self._first_lr, self._patience, self._cooldown, self._warmup = lr, int(patience), int(cooldown), int(warmup)
-        self._min_lr, self._max_lr, self._eps = float(min_lr), float(max_lr), eps
-        self._smooth, self._window_size, self._reset_start = smooth, int(window_size), int(reset_start)
+        self._max_lr, self._reset_start = float(max_lr), int(reset_start)
+        self._smooth, self._window_size = smooth, int(window_size)
         self._begin()
 
     def _begin(self) -> None:
@@ -190,9 +193,7 @@ class Greedy(_Following):
         self.reset_left = self._reset_start
 
     def _fall(self) -> None:
-        lower = max(self.lr * self.factor, self._min_lr)
-        if self.lr - lower > self._eps:
-            self.lr = lower
+        self._reduce()
         if self.lr <= self._min_lr:
             self.reset_left -= 1
             if self.reset_left <= 0:

@@ -17,7 +17,7 @@ from .objective import BatchLoss
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
 from .schedules import LearningRate, get_scheduler
-from .state import TrainerState
+from .state import TrainerState, packed, unpacked
 
 MOST_ROWS_NAMED = 8
 _RATE = "lr_scheduler"  # its name among the callbacks' states
@@ -84,7 +84,7 @@ class Training:
             scheduler_specific_kwargs=args.scheduler_kwargs(),
         )
         for kept in state.stateful_callbacks.get(_RATE, []):
-            self._rate.load_state(kept)
+            self._rate.load_state(unpacked(kept))
         if args.eval_on_start and not state.steps_passed:
             if self._evaluate is None:
                 raise ValueError("eval_dataset is None; expected rows to evaluate on")
@@ -152,7 +152,7 @@ class Training:
             state.stopped = events.control.should_training_stop and state.steps_passed < state.max_steps
             state.stateful_callbacks = events.handler.states()
             if kept := self._rate.state():
-                state.stateful_callbacks[_RATE] = [kept]
+                state.stateful_callbacks[_RATE] = [packed(kept)]
             self._checkpoints.save(self._optimizer, state)
             events("on_save")
         events.control.should_log = events.control.should_evaluate = events.control.should_save = False

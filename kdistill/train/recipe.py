@@ -14,10 +14,13 @@ from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
-from .evaluate import ComputeMetrics, name_of
-from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set
+from .encoding import name_of
+from .evaluate import metric_names
+from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
+from .loop import best_metric
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
+from .own_metrics import ComputeMetrics
 from .plan import EpochPlan
 from .state import TrainerState
 
@@ -127,6 +130,15 @@ class Recipe:
             for name, rows in evaluations.items():
                 require_labels(rows, name)
         return self.objective.rows_to_learn_from(train, self.args, self.processing_class)
+
+    def check_best_metric(self) -> None:
+        """Raise what the first evaluation would where it is known to lack the metric that chooses the best weights."""
+        if self.eval_dataset is None or self.args.eval_strategy == "no" or self.compute_metrics is not None:
+            return
+        names: list[str] = []
+        for name, rows in evaluation_sets(self.eval_dataset).items():
+            names += metric_names(task_for(self.model.config, rows.labels), metric_prefix("eval", name))
+        best_metric(dict.fromkeys(names, 0.0), self.args)
 
     def settle_config(self, dataset: Dataset) -> None:
         """Let the model's config state what these rows settle, for it is saved with the model.

@@ -68,21 +68,26 @@ class Run:
             check_same_run(TrainerState.load(checkpoint), recipe.args, self._new_state)
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
-            if state.best_global_step is not None:  # the directory may have been moved since
-                best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")
-                state.best_model_checkpoint = str(best)
-                damage = verify_manifest(best) if recipe.args.load_best_model_at_end else None
-                if damage is not None:
-                    warnings.warn(
-                        f"the best weights so far, those of step {state.best_global_step}, are lost ({damage}); the "
-                        "best of the evaluations from here on will be kept",
-                        stacklevel=3,
-                    )
-                    state.forget_best()
+            self._find_best_weights(state, checkpoint)
         self.directory.rotate(recipe.args.save_total_limit, keep=(checkpoint, state.best_model_checkpoint))
         state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
         save_arguments(self.directory.path, recipe.args, recipe.provenance.command)
         return state
+
+    def _find_best_weights(self, state: TrainerState, checkpoint: Path) -> None:
+        """Let the state name the best checkpoint beside the one resumed from, or forget it with a warning."""
+        if state.best_global_step is None:
+            return
+        best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the directory may have been moved since
+        state.best_model_checkpoint = str(best)
+        damage = verify_manifest(best) if self.recipe.args.load_best_model_at_end else None
+        if damage is not None:
+            warnings.warn(
+                f"the best weights so far, those of step {state.best_global_step}, are lost ({damage}); the best of "
+                "the evaluations from here on will be kept",
+                stacklevel=4,
+            )
+            state.forget_best()
 
     def take_best_weights(self, state: TrainerState) -> str | None:
         """Give the model the weights of the best evaluation, where the run keeps these.

@@ -34,6 +34,11 @@ _NOT_HYPERPARAMETERS = ("output", "hub", "checkpoints and logs")
 _EVENT_FILES = itertools.count()  # numbers the event files of this process, which need different names
 
 
+def logs_root(args: TrainingArguments) -> Path:
+    """Return the directory that holds the logs of runs, `logging_dir` or else `runs` in the output directory."""
+    return Path(args.logging_dir) if args.logging_dir else Path(args.output_dir, "runs")
+
+
 def tracking_directory(args: TrainingArguments, continued: str | None = None) -> Path:
     """Return the directory of a run's logs: `logging_dir`, or `runs/<run_name or time>` in the output directory.
 
@@ -45,7 +50,7 @@ def tracking_directory(args: TrainingArguments, continued: str | None = None) ->
         continued: the name of the directory that a resumed run has, as its checkpoint states it: below `runs`, or
             inside `logging_dir`, where "" is that directory itself. It counts unless the arguments now name another.
     """
-    root = Path(args.logging_dir) if args.logging_dir else Path(args.output_dir, "runs")
+    root = logs_root(args)
     if args.logging_dir:
         names = itertools.chain([""], (f"run-{number}" for number in itertools.count(2)))
         own = r"(run-\d+)?"
@@ -114,8 +119,7 @@ class MetricsCallback(TrainerCallback):
 
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         self.directory = tracking_directory(args, self.log_directory if state.global_step else None)
-        root = Path(args.logging_dir) if args.logging_dir else Path(args.output_dir, "runs")
-        self.log_directory = self.directory.relative_to(root).as_posix().removeprefix(".")
+        self.log_directory = self.directory.relative_to(logs_root(args)).as_posix().removeprefix(".")
         self.directory.mkdir(parents=True, exist_ok=True)
         self._columns = ()
         if state.log_history:

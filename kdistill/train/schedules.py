@@ -227,7 +227,7 @@ class LearningRate(Protocol):
         """Take note of the metric of an evaluation."""
 
     def state(self) -> dict[str, Any]:
-        """Return the JSON-ready state that a resumed run goes on with; empty when the step alone decides."""
+        """Return the numbers, by name, that a resumed run goes on with; empty when the step alone decides."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state` returned."""

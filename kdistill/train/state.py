@@ -172,6 +172,26 @@ def _with_nan(value: Any, kind: Any) -> Any:
     return value
 
 
+def packed(value: Any) -> Any:
+    """Return a value with {"float": "inf"} for each number that is not finite, of which JSON has none."""
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, dict):
+        return {name: packed(item) for name, item in value.items()}
+    return [packed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def unpacked(value: Any) -> Any:
+    """Return the value that `packed` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {"float"}:
+            return float(value["float"])
+        return {name: unpacked(item) for name, item in value.items()}
+    return [unpacked(item) for item in value] if isinstance(value, list) else value
+
+
 def read_figures(path: Path) -> dict[str, float]:
     """Return the figures by name in a JSON file, such as all_results.json; NaN is what was not finite."""
     figures: dict[str, float] = _with_nan(read_json_object(path), dict[str, float])

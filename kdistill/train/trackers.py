@@ -17,11 +17,11 @@ from typing import Any
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .run_logs import hyperparameters, tag
-from .state import TrainerState
+from .state import TrainerState, numbers_of
 
 
 class Tracker(TrainerCallback):
-    """What the trackers have in common. A class that derives from it opens a run, logs to it and closes it."""
+    """A base class for trackers: override `open`, `log` and `close`, whose errors it catches."""
 
     package: str
     """The package, and the extra that installs it."""
@@ -43,8 +43,7 @@ class Tracker(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log the numbers of the entry."""
         if self._run is not None:
-            numbers = {name: value for name, value in kwargs["logs"].items() if isinstance(value, int | float)}
-            self._try(lambda: self.log(numbers, state.global_step))
+            self._try(lambda: self.log(numbers_of(kwargs["logs"]), state.global_step))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

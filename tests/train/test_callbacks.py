@@ -300,10 +300,11 @@ class Remembering(TrainerCallback):
 
     def __init__(self) -> None:
         self.best, self.least, self.last, self.model = math.inf, np.float32(-math.inf), np.float64(0), None
+        self.bounds = {"of": [math.inf, (1, -math.inf)], "mean": np.array([0.5, math.inf])}
         self.seen: list[object] = []
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.seen.append((self.best, self.least, self.last, self.model))
+        self.seen.append((self.best, self.least, self.last, self.model, self.bounds))
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.last, self.model = np.float64(state.global_step), object()
@@ -311,7 +312,7 @@ class Remembering(TrainerCallback):
             raise InterruptedError
 
     def state(self) -> dict[str, object]:
-        names = ("best", "least", "last", "model")
+        names = ("best", "least", "last", "model", "bounds")
         return {"args": {}, "attributes": {name: getattr(self, name) for name in names}}
 
 
@@ -324,4 +325,5 @@ def test_a_state_of_a_callback_that_json_has_not_is_kept_or_said(tmp_path: Path)
     resumed = run(tmp_path, again := Remembering())
     with pytest.raises(InterruptedError):
         resumed.train(resume_from_checkpoint=True)
-    assert again.seen == [(math.inf, -math.inf, 4.0, None)]
+    bounds = {"of": [math.inf, [1, -math.inf]], "mean": [0.5, math.inf]}
+    assert again.seen == [(math.inf, -math.inf, 4.0, None, bounds)]

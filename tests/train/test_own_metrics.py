@@ -15,7 +15,7 @@ from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback
-from kdistill.train.evaluate import plain_metrics
+from kdistill.train.own_metrics import plain_metrics
 from kdistill.train.state import TrainerState, read_figures
 from kdistill.trainers import Trainer
 

@@ -132,6 +132,20 @@ def test_what_raised_first_is_what_is_raised(tmp_path: Path) -> None:
     assert ended == [1]
 
 
+def test_every_error_of_the_last_event_is_told(tmp_path: Path) -> None:
+    class Failing(TrainerCallback):
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            raise self.error
+
+    callbacks = [Failing(KeyError("first")), Failing(OSError("second"))]
+    with pytest.raises(KeyError, match="first") as raised:
+        run_of(tmp_path, callbacks=callbacks).train()
+    assert raised.value.__notes__ == ["on_train_end of another callback failed too: OSError: second"]
+
+
 EVENTS = ("on_step_begin", "on_pre_optimizer_step", "on_step_end", "on_evaluate", "on_log", "on_save", "on_epoch_end")
 
 

@@ -27,14 +27,16 @@ class Interrupt(TrainerCallback):
             raise InterruptedError
 
 
-def run(directory: Path, scheduler: str, *callbacks: Any) -> Trainer:
+def run(directory: Path, scheduler: str, *callbacks: Any, compute_metrics: Any = None, **others: Any) -> Trainer:
     changes = {"lr_scheduler_type": scheduler, "lr_scheduler_kwargs": SETTINGS[scheduler], "num_train_epochs": 3}
+    changes |= others
     return Trainer(
         small_model(),
         TrainingArguments(**run_fields(directory, changes | {"eval_steps": 2, "save_steps": 4, "logging_steps": 1})),
         train_dataset=small_dataset(32),
         eval_dataset=small_dataset(16, seed=1),
         callbacks=callbacks,
+        compute_metrics=compute_metrics,
     )
 
 
@@ -53,6 +55,19 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path: Path, scheduler: str)
     assert rates(again) == rates(whole)
     assert len({*rates(whole)}) > 2
     np.testing.assert_array_equal(weights(again.model), weights(whole.model))
+
+
+def test_a_resumed_run_goes_on_with_a_mean_that_is_no_number(tmp_path: Path) -> None:
+    """A metric that is NaN stays in the running sum of "greedy", which the checkpoint must hold as it is."""
+    others = {"metric_for_best_model": "own", "compute_metrics": lambda prediction: {"own": float("nan")}}
+    whole = run(tmp_path / "whole", "greedy", **others)
+    whole.train()
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "cut", "greedy", Interrupt, **others).train()
+    again = run(tmp_path / "cut", "greedy", **others)
+    again.train(resume_from_checkpoint=True)
+    assert rates(again) == rates(whole)
+    assert len({*rates(whole)}) > 2
 
 
 def test_a_rate_that_follows_accuracy_falls_when_it_does_not_rise(tmp_path: Path) -> None:

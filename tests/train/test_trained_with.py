@@ -130,6 +130,17 @@ def test_teacher_and_student_that_differ(tmp_path: Path) -> None:
     assert made.config.extra["kdistill"] == {"max_length": 9}
 
 
+def test_a_command_warns_once_of_a_teacher_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed, length in (("teacher", 1, 9), ("student", 2, 7)):
+        model = kd.BertForSequenceClassification.from_pretrained(write_model(tmp_path / name, seed=seed))
+        model.config = model.config.replace(extra={"kdistill": {"max_length": length}})
+        model.save_pretrained(tmp_path / name)
+    rows = write_rows(tmp_path / "rows.tsv", 16)
+    words = ("--teacher", tmp_path / "teacher", "--student", tmp_path / "student", "--train", rows, "--eval", rows)
+    _, said = figures(capsys, "distill", *words, "--output-dir", tmp_path / "out", *QUICK)
+    assert said.count("student was trained with max_length 7 and the teacher with 9") == 1
+
+
 def test_a_trainer_of_a_saved_model_cuts_as_its_training(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     tokenizer, rows = kd.AutoTokenizer.from_pretrained(tmp_path), write_rows(tmp_path / "rows.tsv", 20)

@@ -10,7 +10,7 @@ import pytest
 from support.small_run import small_config, small_dataset
 
 from kdistill.train.arguments import TrainingArguments
-from kdistill.train.evaluate import encode_for
+from kdistill.train.encoding import encode_for
 
 FITTING = {"input_ids": [2, 5, 3], "token_type_ids": [0, 0, 1], "labels": 1}
 LONGEST = {"input_ids": [12] * 16, "token_type_ids": [1] * 16, "labels": 0}

@@ -1,0 +1,142 @@
+"""From rows to token ids that a model can read: by the arguments, and by what the model was trained with."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.columns import Columns
+from ..data.dataset import Dataset, as_dataset
+from ..data.labels import labelled_rows
+from ..models.config import BertConfig
+from ..system.progress import Progress
+from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
+from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from .arguments import TrainingArguments
+
+
+def encode_for(
+    config: BertConfig,
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    args: TrainingArguments,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
+
+    Maximum length and columns are those that are given; else those that the model was trained with
+    (`BertConfig.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
+    as warnings.
+
+    Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
+    the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
+    """
+    check_tokenizer("processing_class", tokenizer)
+    check_embeddings(tokenizer, config.vocab_size)
+    given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    trained = config.trained_with
+    _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
+    asked = trained.max_length if args.max_length is None else args.max_length
+    limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
+    with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
+        dataset = as_dataset(
+            source,
+            tokenizer,
+            max_length=min(limit for limit in limits if limit is not None),
+            id2label=config.id2label,
+            read_labels=no_labels if has_one_class(config) else label_reader(config),
+            pad_token_id=config.pad_token_id,
+            **given,
+            trained_on=trained_on(config),
+            progress=progress,
+        )
+    _check_fits(dataset, config)
+    if source is not dataset:
+        _warn_of_unused_columns(dataset)
+        _warn_of_cut_rows(dataset, name_of(source))
+    if asked is not None and dataset.lengths.max() > asked:
+        longer = int((dataset.lengths > asked).sum())
+        warnings.warn(
+            f"{longer:,} of {len(dataset):,} rows ({name_of(source)}) are longer than max_length {asked}: rows that "
+            "are tokenized already are not cut",
+            stacklevel=3,
+        )
+    return dataset
+
+
+def _warn_of_unused_columns(dataset: Dataset) -> None:
+    if dataset.column_use is not None and dataset.column_use.unused:
+        warnings.warn(dataset.column_use.unused_sentence(), stacklevel=4)
+
+
+def trained_on(config: BertConfig) -> Columns:
+    """Return the columns that the model was trained on, as its config holds them."""
+    trained = config.trained_with
+    return Columns(trained.text_column, trained.text_pair_column, trained.label_column)
+
+
+def _warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """Warn of arguments, given, that are not those of the training."""
+    for name, value in given.items():
+        if value is not None and trained.get(name, value) != value:
+            warnings.warn(f"{name} is {value!r}; the model was trained with {trained[name]!r}", stacklevel=4)
+
+
+def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
+    reading = dataset.reading
+    if reading is not None and reading.cut:
+        share = reading.cut / len(dataset)
+        warnings.warn(
+            f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
+            "tokens and cut there (max_length)",
+            stacklevel=4,
+        )
+
+
+def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+    """Raise ValueError for the first row that the model cannot read.
+
+    The model would find the same, but count the row from the beginning of a batch and only when it gets there.
+    """
+    positions = config.max_position_embeddings
+    if dataset.lengths.max() > positions:
+        row = int(np.argmax(dataset.lengths > positions))
+        raise ValueError(
+            f"row {row} of the data set has {dataset.lengths[row]} tokens; the model has {positions} positions: "
+            f"tokenize with truncation=True, max_length={positions}"
+        )
+    for name, values, size in (
+        ("input_ids", dataset.ids, config.vocab_size),
+        ("token_type_ids", dataset.types, config.type_vocab_size),
+    ):
+        wrong = (values < 0) | (values >= size)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
+            raise ValueError(
+                f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
+                "is it the tokenizer of another model?"
+            )
+    if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
+        wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
+        if wrong.any():
+            if has_one_class(config):
+                refuse_one_class()
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
+                f"{config.num_labels - 1}"
+            )
+
+
+def name_of(source: Any) -> str:
+    """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
+    return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"

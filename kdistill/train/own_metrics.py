@@ -1,0 +1,82 @@
+"""Metrics of a user's function, and entries that a user logs, in values that JSON has."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..data.labels import labelled_rows
+from ..metrics.prediction import EvalPrediction, Labels, Logits
+
+ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
+"""Measures the labelled rows of an evaluation, beside the metrics of the task."""
+
+
+def own_metrics(compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels) -> dict[str, Any]:
+    """Return what a user's function measures on the labelled rows, in values that JSON has."""
+    if compute_metrics is None:
+        return {}
+    labelled = labelled_rows(labels)
+    return plain_metrics(compute_metrics(EvalPrediction(logits[labelled], labels[labelled])))
+
+
+def plain_metrics(metrics: Any) -> dict[str, Any]:
+    """Return the metrics that a user's function returned, in values that JSON has.
+
+    Numbers of any kind (NumPy's, bool, arrays and tensors of one number) become int or float. Texts, lists and
+    dictionaries stay as they are, for files of JSON alone; anything else is left out; there is one warning for both.
+
+    Raises:
+        TypeError: `metrics` is not a dictionary with names.
+    """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"compute_metrics returned {metrics!r}; expected a dictionary of metrics by name")
+    for name in metrics:
+        if not isinstance(name, str):
+            raise TypeError(f"compute_metrics returned a metric named {name!r}; expected a text as its name")
+    plain = without_foreign(metrics, "compute_metrics returned")
+    others = [name for name, value in plain.items() if not isinstance(value, int | float)]
+    if others:
+        warnings.warn(
+            f"compute_metrics returned {', '.join(map(repr, others))}, which is no number: only files of JSON get it, "
+            "neither metrics.csv nor TensorBoard",
+            stacklevel=5,
+        )
+    return plain
+
+
+def without_foreign(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the values in forms that JSON has; warn of those that have none, which are left out.
+
+    Args:
+        values: by name.
+        source: the beginning of the warning, such as "log was given".
+    """
+    found = {name: _plain(value) for name, value in values.items()}
+    plain = {name: value for name, value in found.items() if value is not None}
+    lost = ", ".join(repr(name) for name in found if name not in plain)
+    if lost:
+        warnings.warn(f"{source} {lost}, which JSON cannot hold: it is left out", stacklevel=6)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as numbers, texts, lists and dictionaries; None when it is or holds something else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        items = {str(name): _plain(item) for name, item in value.items()}
+        return None if None in items.values() else items
+    if hasattr(value, "tolist"):  # arrays and tensors
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        parts = [_plain(item) for item in value]
+        return None if None in parts else parts
+    if isinstance(value, numbers.Integral):  # also bool: a share of one row
+        return int(value)
+    try:
+        return None if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
