@@ -78,16 +78,17 @@ class ColumnsRead:
     def unused_sentence(self) -> str:
         """Return the sentence that lists the unused columns."""
         labels = f"labels are in {listing(self.labels)}" if self.labels else "there is no label column"
+        columns = "the column {} is" if len(self.unused) == 1 else "the columns {} are"
         return (
-            f"{self.source}: the columns {listing(map(repr, self.unused))} are not used (texts are in "
-            f"{listing(self.texts)}, {labels}){'' if self.labels else self._meant()}"
+            f"{self.source}: {columns.format(listing(map(repr, self.unused)))} not used (texts are in "
+            f"{listing(self.texts)}, {labels})"
         )
 
     def why_no_labels(self) -> str:
-        """Return the sentence that explains why no row has a label, with the column that may have been meant."""
+        """Return why no row has a label, with the column that may have been meant, as the end of a message."""
         if self.labels:
             return f"{listing(self.labels)} of {self.source} is empty in every row"
-        columns = listing((*self.texts, *self.unused))
+        columns = listing(map(repr, (*self.texts, *self.unused)))
         return f"{self.source} has no label column, its columns are {columns}{self._meant()}"
 
     def _meant(self) -> str:

@@ -90,8 +90,9 @@ class Dataset:
         return int(labelled_rows(self.labels).sum())
 
     def why_no_labels(self) -> str:
-        """Return the sentence that explains why no row has a label, with its full stop; "" where nobody knows."""
-        return "" if self.columns_read is None else f"{self.columns_read.why_no_labels()}. "
+        """Return "; " and why no row has a label, to end a message; "" where nobody knows or a row has one."""
+        unknown = self.columns_read is None or self.labelled
+        return "" if unknown else f"; {self.columns_read.why_no_labels()}"
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
