@@ -69,10 +69,18 @@ class ColumnsRead:
 
     @classmethod
     def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnsRead:
-        """Return what was read of a table; a `label_column` may be several, see `label_columns_of`."""
+        """Return what was read of a table; a `label_column` may be several, see `label_columns_of`.
+
+        Columns of text beside token ids and labels are what the ids were made of, so they count as read.
+        """
         read = tuple(name for name in texts if name is not None)
         labels = tuple(label_columns_of(table, label_column))
-        unused = tuple(name for name in table.columns if name not in read + labels)
+        tokenised = bool("input_ids" in read and labels)
+        unused = tuple(
+            name
+            for name, values in table.columns.items()
+            if name not in read + labels and not (tokenised and isinstance(values[0], str))
+        )
         return cls(table.source, read, labels, unused)
 
     def unused_sentence(self) -> str:

@@ -91,8 +91,9 @@ class Dataset:
 
     def why_no_labels(self) -> str:
         """Return "; " and why no row has a label, to end a message; "" where nobody knows or a row has one."""
-        unknown = self.columns_read is None or self.labelled
-        return "" if unknown else f"; {self.columns_read.why_no_labels()}"
+        if self.columns_read is None or self.labelled:
+            return ""
+        return f"; {self.columns_read.why_no_labels()}"
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
