@@ -69,25 +69,34 @@ class ColumnUse:
 
     @classmethod
     def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnUse:
-        """Return what was read of a table; a `label_column` may be several, see `label_columns_of`."""
+        """Return what was read of a table; a `label_column` may be several, see `label_columns_of`.
+
+        Columns of text beside token ids and labels are what the ids were made of, so they count as read.
+        """
         read = tuple(name for name in texts if name is not None)
         labels = tuple(label_columns_of(table, label_column))
-        unused = tuple(name for name in table.columns if name not in read + labels)
+        tokenised = bool("input_ids" in read and labels)
+        unused = tuple(
+            name
+            for name, values in table.columns.items()
+            if name not in read + labels and not (tokenised and isinstance(values[0], str))
+        )
         return cls(table.source, read, labels, unused)
 
     def unused_sentence(self) -> str:
         """Return the sentence that lists the unused columns."""
         labels = f"labels are in {listing(self.labels)}" if self.labels else "there is no label column"
+        columns = "the column {} is" if len(self.unused) == 1 else "the columns {} are"
         return (
-            f"{self.source}: the columns {listing(map(repr, self.unused))} are not used (texts are in "
-            f"{listing(self.texts)}, {labels}){'' if self.labels else self._meant()}"
+            f"{self.source}: {columns.format(listing(map(repr, self.unused)))} not used (texts are in "
+            f"{listing(self.texts)}, {labels})"
         )
 
     def why_no_labels(self) -> str:
-        """Return the sentence that explains why no row has a label, with the column that may have been meant."""
+        """Return why no row has a label, with the column that may have been meant, as the end of a message."""
         if self.labels:
             return f"{listing(self.labels)} of {self.source} is empty in every row"
-        columns = listing((*self.texts, *self.unused))
+        columns = listing(map(repr, (*self.texts, *self.unused)))
         return f"{self.source} has no label column, its columns are {columns}{self._meant()}"
 
     def _meant(self) -> str:

@@ -89,8 +89,10 @@ class Dataset:
         return int(labelled_rows(self.labels).sum())
 
     def why_no_labels(self) -> str:
-        """Return the sentence that explains why no row has a label, with its full stop; "" where nobody knows."""
-        return "" if self.column_use is None else f"{self.column_use.why_no_labels()}. "
+        """Return "; " and why no row has a label, to end a message; "" where nobody knows or a row has one."""
+        if self.column_use is None or self.labelled:
+            return ""
+        return f"; {self.column_use.why_no_labels()}"
 
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""

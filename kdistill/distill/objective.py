@@ -138,12 +138,12 @@ def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None
         )
     elif args.is_given("alpha"):
         raise ValueError(
-            f"alpha is {args.alpha}, and no training row has a label; {dataset.why_no_labels()}expected labels, or "
-            "alpha 0 to learn from the teacher alone"
+            f"alpha is {args.alpha}, and no training row has a label; expected labels, or alpha 0 to learn from the "
+            f"teacher alone{dataset.why_no_labels()}"
         )
     else:
         warnings.warn(
-            "no training row has a label, so the student learns from the teacher alone; "
-            f"{dataset.why_no_labels()}alpha 0 asks for this without a warning",
+            "no training row has a label, so the student learns from the teacher alone (alpha 0 asks for this without "
+            f"a warning){dataset.why_no_labels()}",
             stacklevel=5,
         )

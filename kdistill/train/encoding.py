@@ -43,7 +43,6 @@ def encode_for(
     check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
-    _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
     asked = trained.max_length if args.max_length is None else args.max_length
     limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
@@ -60,6 +59,7 @@ def encode_for(
         )
     _check_fits(dataset, config)
     if source is not dataset:
+        _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
         _warn_of_unused_columns(dataset)
         _warn_of_cut_rows(dataset, name_of(source))
     if asked is not None and dataset.lengths.max() > asked:

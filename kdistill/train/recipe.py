@@ -117,8 +117,8 @@ class Recipe:
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
                 f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; "
-                f"{'' if train.labelled else train.why_no_labels()}expected a label in "
-                "every row (DistillationTrainer, which is `kdistill distill`, also trains on rows without one)"
+                "expected a label in every row (DistillationTrainer, which is `kdistill distill`, also trains on rows "
+                f"without one){train.why_no_labels()}"
             )
         if self.args.eval_strategy != "no":
             if not evaluations:
@@ -232,5 +232,5 @@ def require_labels(dataset: Dataset, name: str = "") -> None:
     if not dataset.labelled:
         which = f"the set {name!r} of eval_dataset" if name else "eval_dataset (--eval or --data)"
         raise ValueError(
-            f"{which} has no labels; {dataset.why_no_labels()}expected a label in at least one row (predict needs none)"
+            f"{which} has no labels; expected a label in at least one row (predict needs none){dataset.why_no_labels()}"
         )

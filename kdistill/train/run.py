@@ -93,8 +93,15 @@ class Run:
         """Give the model the weights of the best evaluation, where the run keeps these.
 
         Returns None, or, when their checkpoint is gone or damaged, a sentence about it; the model then keeps the
-        weights of the last step, and the state forgets the best one.
+        weights of the last step, and the state forgets the best one. Warns where no evaluation could be the best.
         """
+        args, evaluated = self.recipe.args, any(map(is_evaluation, state.log_history))
+        if args.load_best_model_at_end and evaluated and state.best_global_step is None:
+            warnings.warn(
+                f"the weights of the last step, {state.global_step}, are kept: no evaluation gave a finite "
+                f"{args.metric_for_best_model!r}, the metric that chooses the best ones",
+                stacklevel=4,
+            )
         if not self._keeps_best(state) or state.best_global_step == state.global_step:  # the model has them
             return None
         assert state.best_model_checkpoint is not None

@@ -45,6 +45,7 @@ def test_labels_that_are_not_found_end_a_run_that_wants_them(
     (error,) = (line for line in said.splitlines() if "error" in line)
     assert f"alpha is {float(alpha)}, and no training row has a label" in error
     assert f"did you mean --label-column {column} " in error
+    assert error.endswith(" (in Python: rename the column to 'label')?")
     assert not (tmp_path / "a" / "config.json").exists()
 
 
@@ -55,9 +56,11 @@ def test_labels_that_are_not_found_are_reported_where_nobody_asked_for_them(
     status, said = run(capsys, teacher, write(tmp_path / "a.csv", header))
     assert status == 0
     warnings = [line for line in said.splitlines() if line.startswith("kdistill: warning: ")]
-    assert any(f"{header.split(',')[1]!r} are not used" in line and "no label column" in line for line in warnings)
+    assert any(f"{header.split(',')[1]!r} is not used" in line and "no label column" in line for line in warnings)
     (unlabelled,) = (line for line in warnings if "no training row has a label" in line)
     assert f"did you mean --label-column {column} " in unlabelled
+    assert unlabelled.endswith(" (in Python: rename the column to 'label')?")
+    assert said.count("did you mean") == 1
     status, said = run(capsys, teacher, write(tmp_path / "b.csv", header), "--label-column", header.split(",")[1])
     assert (status, "used" in said, "label" in said.replace("frequent label", "")) == (0, False, False)
 
@@ -70,7 +73,10 @@ def test_rows_without_a_label_are_counted(capsys: pytest.CaptureFixture[str], tm
     assert "6 of 12 training rows have no label and learn from the teacher alone" in said
     status, said = run(capsys, teacher, write(tmp_path / "b.csv", "text,label", [""] * 12), "--alpha", "1")
     assert status == 2
-    assert f"label of {tmp_path / 'b.csv'} is empty in every row; " in said.replace(". expected", "; expected")
+    assert said.endswith(
+        "alpha is 1.0, and no training row has a label; expected labels, or alpha 0 to learn from the teacher alone; "
+        f"label of {tmp_path / 'b.csv'} is empty in every row\n"
+    )
 
 
 def test_rows_of_the_teacher_alone_need_no_warning_with_alpha_0(
@@ -90,6 +96,16 @@ def test_evaluation_rows_without_a_label_name_the_column_that_was_meant(
     path = write(tmp_path / "b.csv", "Text,label")
     assert cli.main(["evaluate", "--model", str(teacher), "--data", str(path)]) == 2
     assert "did you mean --text-column Text?" in capsys.readouterr().err
+
+
+def test_a_prediction_needs_no_labels_and_suggests_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, teacher: Path
+) -> None:
+    path = write(tmp_path / "a.csv", "text,index")
+    assert cli.main(["predict", "--model", str(teacher), "--data", str(path), "--json"]) == 0
+    said = capsys.readouterr().err
+    assert "the column 'index' is not used" in said
+    assert "did you mean" not in said
 
 
 def test_a_misspelt_label_column_gets_a_suggestion(

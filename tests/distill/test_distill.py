@@ -15,7 +15,7 @@ from support.card_reading import row_of
 from support.small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.data.augmentation import TokenKinds, augmented
-from kdistill.data.dataset import Dataset
+from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
 from kdistill.losses.teacher import distillation_loss
@@ -145,13 +145,24 @@ def test_an_alpha_for_labels_that_no_row_has_is_an_error(
     later = arguments(tmp_path, eval_strategy="no")
     later.alpha = alpha
     for args in (given, later):
-        with pytest.warns(UserWarning, match="the columns 'Label' are not used"):
+        with pytest.warns(UserWarning, match="the column 'Label' is not used"):
             trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=rows)
         with pytest.raises(
-            ValueError, match=f"alpha is {alpha}, and no .* did you mean --label-column Label .*alpha 0 to"
+            ValueError, match=f"alpha is {alpha}, and no .*alpha 0 to .* did you mean --label-column Label "
         ):
             trainer.train()
         assert not (tmp_path / "out" / "all_results.json").exists()
+
+
+def test_the_texts_that_token_ids_were_made_of_are_no_unused_columns() -> None:
+    row = {"sentence": "good film", "review": "bad", "input_ids": [2, 5, 3], "label": 1, "idx": 7}
+    dataset = as_dataset([row, row], None)
+    assert dataset.columns_read is not None
+    assert dataset.columns_read.unused == ("idx",)
+    del row["label"]  # one of the others may be the label's
+    unlabelled = as_dataset([row], None).columns_read
+    assert unlabelled is not None
+    assert unlabelled.unused == ("sentence", "review", "idx")
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")

@@ -112,6 +112,15 @@ def model_in_the_cache(cache: Path, repo_id: str) -> None:
     (repository / "refs" / "main").write_text("abc")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_never_finite_chooses_nothing_and_the_run_reports_it(tmp_path: Path, value: float) -> None:
+    run = run_of(tmp_path, metrics=lambda prediction: {"score": value})
+    with pytest.warns(UserWarning, match="the weights of the last step, 15, are kept: no evaluation .* finite 'score'"):
+        run.train()
+    newest = tmp_path / f"checkpoint-{LAST_STEP}"
+    assert (tmp_path / "model.safetensors").read_bytes() == (newest / "model.safetensors").read_bytes()
+
+
 def test_a_path_is_never_looked_up_in_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of that name in the hub's cache once became the result of a run whose best checkpoint was gone."""
     monkeypatch.chdir(tmp_path)
