@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .data.dataset import Dataset
 from .distill.objective import Distillation
@@ -27,7 +27,7 @@ from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
 from .system.foreign import check_kind
-from .system.names import did_you_mean
+from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .tasks.registry import task_for
@@ -58,10 +58,10 @@ from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, requi
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
 from .train.transformers_names import (
+    TRAINER_METHODS,
     check_overrides,
     check_search_arguments,
     check_trainer_arguments,
-    instead_of_trainer_method,
 )
 
 
@@ -115,10 +115,11 @@ class Trainer:
         super().__init_subclass__(**keywords)
         check_overrides(cls)
 
-    def __getattr__(self, name: str) -> Any:
-        """Raise AttributeError with what to use instead of a method of transformers, or with the nearest name."""
-        hint = instead_of_trainer_method(name) or did_you_mean(name, dir(type(self)))
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}", name=name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of a method of transformers, or the nearest name."""
+            raise missing_attribute(self, name, TRAINER_METHODS)
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from ..hub import resolve
 from ..keywords import location
 from ..system.files import atomic_write
 from ..system.foreign import check_kind
+from ..system.names import check_others, missing_attribute
 from .blocks import Input, TokenRow, blocks_of, call_backend
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
@@ -35,6 +36,7 @@ from .tokenizer_settings import (
     special_tokens_of,
     token_text,
 )
+from .transformers_names import ATTRIBUTES, CALL
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -131,6 +133,17 @@ class BertTokenizer:
         self._lock = threading.Lock()
         self._shorteners = {}
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of an attribute of transformers, or the nearest name."""
+            raise missing_attribute(self, name, ATTRIBUTES)
+
+    @property
+    def is_fast(self) -> bool:
+        """True: the package `tokenizers` does the work."""
+        return True
+
     @classmethod
     def from_pretrained(
         cls,
@@ -221,6 +234,7 @@ class BertTokenizer:
         return_token_type_ids: bool | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        **others: Any,
     ) -> BatchEncoding:
         """Encode a text or a list of texts, as in transformers.
 
@@ -240,12 +254,15 @@ class BertTokenizer:
             return_attention_mask: whether the result has `attention_mask` (likewise).
             return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
                 lists.
+            others: arguments of transformers, accepted where they change nothing, such as `verbose=False`.
 
         Raises:
-            TypeError: `text` or `text_pair` holds something other than strings.
+            TypeError: an argument is unknown, or `text` or `text_pair` holds something other than strings.
             ValueError: `text` and `text_pair` differ in length, a row cannot be truncated as asked, or an array is
                 asked for and rows differ in length.
         """
+        if others:
+            check_others(type(self).__name__, others, inspect.signature(BertTokenizer.__call__).parameters, CALL)
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
         cut = truncation not in (False, "do_not_truncate")

@@ -316,7 +316,7 @@ _LOOP = "the loop is kdistill's own; write yours with forward, distillation_loss
 _NO_BATCHES = "batches are cut from the encoded rows train_dataset and eval_dataset; change these instead"
 _ONE_EVALUATION = "override evaluate or predict, or give compute_metrics"
 # Methods of transformers' Trainer that a trainer here lacks -> what to do instead.
-_TRAINER_METHODS = {
+TRAINER_METHODS = {
     **dict.fromkeys(("training_step", "get_batch_samples", "autocast_smart_context_manager", "num_tokens"), _LOOP),
     **dict.fromkeys(("create_optimizer", "create_scheduler", "create_optimizer_and_scheduler"), _OPTIMIZERS),
     **dict.fromkeys(("get_optimizer_cls_and_kwargs", "get_decay_parameter_names"), _OPTIMIZERS),
@@ -334,19 +334,14 @@ _TRAINER_METHODS = {
 }
 
 
-def instead_of_trainer_method(name: str) -> str:
-    """Return ": " and what to do instead of a method of transformers' Trainer that is not here, or ""."""
-    return f": {_TRAINER_METHODS[name]}" if name in _TRAINER_METHODS else ""
-
-
 def check_overrides(cls: type) -> None:
     """Raise `TypeError` for a class derived from a trainer whose methods are those of transformers, never called here.
 
     These are methods that a trainer here lacks, and a `compute_loss` with the arguments model and inputs.
     """
     for name in vars(cls):
-        if name in _TRAINER_METHODS:
-            raise TypeError(f"{cls.__name__}.{name} would never be called: {_TRAINER_METHODS[name]}")
+        if name in TRAINER_METHODS:
+            raise TypeError(f"{cls.__name__}.{name} would never be called: {TRAINER_METHODS[name]}")
     compute_loss = vars(cls).get("compute_loss")
     if callable(compute_loss) and {"model", "inputs"} & inspect.signature(compute_loss).parameters.keys():
         raise TypeError(
