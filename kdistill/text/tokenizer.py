@@ -506,9 +506,13 @@ class BertTokenizer:
         return [self.convert_ids_to_tokens(int(i)) for i in ids if i not in left_out]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
-        """Return the id of a token, or a list of ids; an unknown token has that of `unk_token`."""
+        """Return the id of a token, or a list of ids; an unknown token has that of `unk_token`.
+
+        Raises:
+            NotTextError: a token holds a lone surrogate.
+        """
         if isinstance(tokens, str):
-            token_id = self._backend.token_to_id(tokens)
+            token_id = call_backend(lambda: self._backend.token_to_id(tokens), [tokens], "a token has no id")
             return self.unk_token_id if token_id is None else token_id
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
