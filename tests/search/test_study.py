@@ -172,6 +172,8 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
         ({"pruner": 3}, "pruner is 3; expected one of 'median'"),
         ({"compute_objective": lambda metrics: "good"}, "could not convert string to float"),
         ({"n_jobs": 0}, "n_jobs is 0"),
+        ({"timeout": "5"}, "timeout is '5'; expected seconds above 0, or None"),
+        ({"direction": optuna.study.StudyDirection.NOT_SET}, "direction is 'not_set'; expected one of 'minimize'"),
         ({"timeout": 0}, "timeout is 0; expected seconds above 0, or None"),
         ({"direction": "up"}, "direction is 'up'; expected one of 'minimize', 'maximize'"),
         ({"direction": ["maximise"]}, "direction is 'maximise'; expected one of 'minimize', .*did you mean 'maximize'"),
