@@ -23,8 +23,8 @@ def is_dict_of_sets(source: Any) -> bool:
     for name in source:
         if not isinstance(name, str):
             raise TypeError(
-                f"eval_dataset has a set named {name!r} ({type(name).__name__}); expected a str, which the names of its "
-                "metrics have: eval_<name>_accuracy"
+                f"eval_dataset has a set named {name!r} ({type(name).__name__}); expected a str, which the names of "
+                "its metrics have: eval_<name>_accuracy"
             )
     return True
 
