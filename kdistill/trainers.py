@@ -9,10 +9,11 @@ import copy
 import enum
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .data.dataset import Dataset
 from .distill.objective import Distillation
@@ -26,6 +27,7 @@ from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
 from .system.foreign import check_kind
+from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
 from .tasks.registry import task_for
@@ -50,7 +52,12 @@ from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
-from .train.transformers_names import check_search_arguments, check_trainer_arguments
+from .train.transformers_names import (
+    TRAINER_METHODS,
+    check_overrides,
+    check_search_arguments,
+    check_trainer_arguments,
+)
 
 
 class TrainOutput(NamedTuple):
@@ -97,6 +104,17 @@ class Trainer:
     processing_class: BertTokenizer | None
     compute_metrics: ComputeMetrics | None
     provenance: Provenance
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse a class with methods of transformers that would never be called."""
+        super().__init_subclass__(**keywords)
+        check_overrides(cls)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of a method of transformers, or the nearest name."""
+            raise missing_attribute(self, name, TRAINER_METHODS)
 
     def __init__(
         self,
@@ -149,7 +167,9 @@ class Trainer:
                 train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
             ),
         )
-        self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *(callbacks or ())]))
+        callbacks = callbacks if callbacks is not None else []
+        check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
+        self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))
         self._call("on_init_end")
 
     def _begin(self, recipe: Recipe, callbacks: CallbackHandler) -> None:
@@ -208,6 +228,12 @@ class Trainer:
         entry in `failed`.
         """
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
+        if resume_from_checkpoint is None and args.resume_from_checkpoint:
+            warnings.warn(
+                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r} and this run starts anew, as in "
+                "transformers; to resume pass it to train(resume_from_checkpoint=...)",
+                stacklevel=2,
+            )
         self.failed = Failures()
         if args.push_to_hub:
             check_publishing(args)
@@ -494,6 +520,14 @@ class Trainer:
         with averaged(self.optimizer):
             save_model(directory, self.model, self.processing_class)
 
+    def is_world_process_zero(self) -> bool:
+        """Return True: there is one process, which may write."""
+        return True
+
+    def is_local_process_zero(self) -> bool:
+        """Return True, likewise."""
+        return True
+
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Print metrics under the name of their split ("train", "eval", "test"), as in transformers."""
         print(metrics_table(split, metrics))
@@ -518,7 +552,11 @@ class Trainer:
         tags: str | Sequence[str] | None = None,
         model_name: str | None = None,
         *,
+        finetuned_from: str | None = None,
+        tasks: str | Sequence[str] | None = None,
         dataset_tags: str | Sequence[str] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        dataset_args: str | Sequence[str] | None = None,
         without_teacher: Sequence[str | os.PathLike[str]] = (),
         seed_runs: Sequence[str | os.PathLike[str]] = (),
         holdout: Any = None,
@@ -529,6 +567,7 @@ class Trainer:
 
         language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
             of the data sets on the hub that the rows are from.
+        finetuned_from, tasks, dataset, dataset_args: ignored with a warning: the run knows checkpoint, task and data.
         model_name: default the run's name, or the model's on the hub, or the output directory's.
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
@@ -539,6 +578,9 @@ class Trainer:
 
         Raises what `report.measure.make_report` raises, and warns as it does.
         """
+        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}
+        if ignored := [name for name, value in known.items() if value]:
+            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and data", stacklevel=2)
         directory = Path(self.args.output_dir)
         rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
@@ -552,14 +594,23 @@ class Trainer:
         subject = Subject.of_run(name, self.recipe, self.state, self.results)
         return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, dataset_tags))
 
-    def push_to_hub(self) -> str:
+    def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **card: Any) -> str:
         """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
+
+        Args:
+            commit_message: default kdistill and the number of steps.
+            blocking: an upload is always waited for; False gives a warning.
+            card: arguments of `create_model_card`, which then writes the card anew first, without measuring speed.
 
         Raises `PermissionError` without a token that may write there and `ConnectionError` when the hub cannot be
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
+        if not blocking:
+            warnings.warn("blocking is ignored: an upload is waited for", stacklevel=2)
+        if card:
+            self.create_model_card(**{"measure_speed": False, **card})
         self._call("on_push_begin")
-        self.commit_url = upload_run(self.args, self.state)
+        self.commit_url = upload_run(self.args, self.state, commit_message)
         return self.commit_url
 
     def add_callback(self, callback: Callback) -> None:
@@ -621,8 +672,8 @@ class DistillationTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         args = args if args is not None else DistillationTrainingArguments()
-        if not isinstance(args, DistillationTrainingArguments):
-            raise TypeError(f"args is a {type(args).__name__}; expected DistillationTrainingArguments")
+        expected = "kdistill's DistillationTrainingArguments(output_dir=..., alpha=..., temperature=...)"
+        check_kind("args", args, DistillationTrainingArguments, expected)
         teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
         teacher.check_student(self.model, teacher_processing_class, self.processing_class)

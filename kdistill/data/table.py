@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.names import did_you_mean, listing
+from ..system.names import did_you_mean, listing, missing_attribute
 from .sampler import RandomSampler
 
 # Arguments of the methods of `datasets.Dataset` that are about processes, caches and types.
@@ -22,6 +22,25 @@ _IGNORED = (
     "indices_cache_file_name", "train_indices_cache_file_name", "test_indices_cache_file_name",
     "train_new_fingerprint", "test_new_fingerprint",
 )  # fmt: skip
+_FORMATS = "columns are lists, which a trainer takes as they are; leave it out"
+_WHOLE = "load the rows with datasets.load_dataset, whose Dataset has it and which a trainer takes as well"
+# What a `datasets.Dataset` has and a table has not -> what to use.
+_INSTEAD = {
+    **dict.fromkeys(
+        ("set_format", "with_format", "reset_format", "format", "set_transform", "with_transform"), _FORMATS
+    ),
+    **dict.fromkeys(("cast", "cast_column", "add_item", "sort", "shard", "flatten", "take", "skip", "iter"), _WHOLE),
+    **dict.fromkeys(("save_to_disk", "to_csv", "to_json", "to_parquet", "push_to_hub", "to_pandas", "data"), _WHOLE),
+    "unique": 'sorted(set(table["label"]))',
+    "features": "column_names has the columns, and class_names the names of labels",
+    "class_encode_column": "a trainer numbers the labels itself; leave it out",
+    "add_column": "map returns further columns of a row",
+    "shape": "num_rows and column_names",
+    "num_columns": "len(column_names)",
+    "select_columns": "remove_columns leaves out the others",
+    "to_dict": "columns is a dict of lists",
+    "to_list": "list(table)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +71,12 @@ class Table:
         """Make a table of dicts. A key that a row lacks is None there, so that a missing text is found with its row."""
         names = dict.fromkeys(name for record in records for name in record)
         return cls(source, {name: [record.get(name) for record in records] for name in names}, places)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of an attribute of a `datasets.Dataset`."""
+            raise missing_attribute(self, name, _INSTEAD)
 
     @property
     def column_names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,10 +17,12 @@ from ..hub import resolve
 from ..keywords import take_location
 from ..losses.labels import label_loss
 from ..system.files import read_json_object
+from ..system.names import check_others
 from .architectures.bert import BERT
 from .checkpoint import WEIGHTS_FILES
 from .config import CONFIG_FILE, BertConfig
 from .model import Model
+from .transformers_names import CALL
 
 
 class ModelOutput(Mapping[str, Any]):
@@ -72,6 +75,7 @@ class BertForSequenceClassification(Model):
         attention_mask: Any = None,
         token_type_ids: Any = None,
         labels: ArrayLike | None = None,
+        **others: Any,
     ) -> SequenceClassifierOutput:
         """Return the logits of padded arrays or ragged lists of token ids, without dropout.
 
@@ -81,10 +85,14 @@ class BertForSequenceClassification(Model):
             token_type_ids: like input_ids; default zeros.
             labels: (B,) whole numbers, or floating-point numbers (B, num_labels); then `loss` is the mean loss of
                 `config.problem_type`, see `losses.labels.label_loss`. One output takes (B,) numbers.
+            others: arguments of transformers, accepted where they change nothing, such as `return_dict=True`.
 
         Raises:
+            TypeError: an unknown argument; the message names the nearest one.
             ValueError: an id, a length or a mask out of range; names argument and position.
         """
+        if others:
+            check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
         logits = self.forward(_packed(input_ids, attention_mask, token_type_ids))
         if labels is None:
             return SequenceClassifierOutput(None, logits)

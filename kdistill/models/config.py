@@ -76,7 +76,7 @@ _HARMLESS = (
 _REWRITTEN = ("model_type", "architectures", "dtype", "torch_dtype", "_name_or_path", "num_labels", "_num_labels")
 
 
-@dataclass(frozen=True, init=False, repr=False, kw_only=True)
+@dataclass(init=False, repr=False, kw_only=True)
 class BertConfig:
     """Shape and constants of a BERT classifier. Immutable; `replace` returns a changed copy.
 
@@ -264,6 +264,15 @@ class BertConfig:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise dataclasses.FrozenInstanceError(
+            f"{name} of a configuration cannot be assigned; give it when the model is made, from_pretrained(..., "
+            f"{name}=...), or for labels afterwards: model.config = model.config.replace(id2label=...)"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise dataclasses.FrozenInstanceError(f"{name} of a configuration cannot be deleted")
 
 
 def _labels(num_labels: int | None, id2label: Any, label2id: Any) -> dict[int, str]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from ..hub import resolve
 from ..keywords import location
 from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
+from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
@@ -33,6 +34,7 @@ from .config import CONFIG_FILE, BertConfig, check_config, write_config
 from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
+from .transformers_names import ATTRIBUTES
 
 _HASHED_FLOATS = 1 << 22  # in one go
 
@@ -440,6 +442,42 @@ class Model:
                 digest.update(flat[start : start + _HASHED_FLOATS].data)
             self._hash = digest.hexdigest()
         return self._hash
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of an attribute of transformers, or the nearest name."""
+            raise missing_attribute(self, name, ATTRIBUTES)
+
+    @property
+    def device(self) -> str:
+        """The place of the weights: "cpu"."""
+        return "cpu"
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """The type of the weights: float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def num_labels(self) -> int:
+        """The number of logits of a row."""
+        return self.config.num_labels
+
+    def to(self, *places: Any, **named: Any) -> Self:
+        """Return the model, which is on the CPU in float32.
+
+        Raises:
+            ValueError: another device or dtype.
+        """
+        for place in (*places, *named.values()):
+            if str(place).removeprefix("torch.").partition(":")[0] not in ("cpu", "float32", "<class 'numpy.float32'>"):
+                raise ValueError(f"{place} is not a place for this model: kdistill computes on the CPU in float32")
+        return self
+
+    def cpu(self) -> Self:
+        """Return the model, which is on the CPU."""
+        return self
 
     def train(self, mode: bool = True) -> Self:
         """Return the model as it is: dropout belongs to a pass, `forward(batch, train=True)`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import numbers
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -131,8 +132,8 @@ class Search:
         self._n_jobs = threads if n_jobs == -1 else _at_least_one("n_jobs", n_jobs)
         self._threads_per_trial = max(1, threads // self._n_jobs)
         self._failures: tuple[type[Exception], ...] = (*_FAILURES, *_exceptions(catch))
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is {timeout}; expected seconds above 0, or None for no end")
+        if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout > 0):
+            raise ValueError(f"timeout is {timeout!r}; expected seconds above 0, or None for no end")
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._progress, self._shown = progress, threading.Lock()
         self._stop = threading.Event()

@@ -378,8 +378,12 @@ def _worker_of(trial: Any) -> dict[str, str]:
 
 
 def _choice(name: str, chosen: Any, choices: tuple[str, ...]) -> str:
-    """Return one of the choices; an enum stands for its value. Raises `ValueError` for another one."""
-    chosen = chosen.value if isinstance(chosen, enum.Enum) else chosen
+    """Return one of the choices. Raises `ValueError` for another one.
+
+    An enum stands for its value; one of numbers, as Optuna's StudyDirection, for its name.
+    """
+    if isinstance(chosen, enum.Enum):
+        chosen = chosen.value if isinstance(chosen.value, str) else chosen.name.lower()
     if chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
         raise ValueError(f"{name} is {chosen!r}; expected one of {', '.join(map(repr, choices))}{hint}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from .unicode import encodable
 
@@ -20,6 +21,43 @@ def listing(names: Iterable[str], most: int | None = None) -> str:
     listed = list(names)
     more = 0 if most is None else len(listed) - most
     return f"{', '.join(listed[:most])} and {more:,} more" if more > 1 else ", ".join(listed) or "none"
+
+
+def missing_attribute(owner: object, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """Return the error for an attribute that an object lacks, for its `__getattr__` to raise.
+
+    Args:
+        owner: the object.
+        name: the attribute.
+        instead: what to use, by names that an object of other packages has in its place; others get the nearest name.
+    """
+    public = [each for each in dir(type(owner)) if not each.startswith("_")]
+    hint = f": {instead[name]}" if name in instead else did_you_mean(name, public)
+    return AttributeError(f"{type(owner).__name__} has no attribute {name!r}{hint}", name=name)
+
+
+def check_others(
+    owner: str, given: Mapping[str, Any], known: Iterable[str], others: Mapping[str, tuple[tuple[Any, ...], str]]
+) -> None:
+    """Raise for keyword arguments that a call does not have.
+
+    Args:
+        owner: the function, in messages.
+        given: the arguments that it does not have.
+        known: names of those that it has.
+        others: those of the same function of transformers: values that change nothing, besides None, and what to do
+            instead of giving another.
+
+    Raises:
+        TypeError: an unknown argument, with the nearest name.
+        ValueError: one of `others`, with another value.
+    """
+    for name, value in given.items():
+        if name not in others:
+            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *others])}")
+        harmless, instead = others[name]
+        if value is not None and not any(value == each for each in harmless):
+            raise ValueError(f"{owner} does not take {name}: {instead}")
 
 
 _LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and numbers or endings are appended

@@ -19,6 +19,7 @@ from ..hub import resolve
 from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
+from ..system.names import check_others, missing_attribute
 from .blocks import Input, TokenRow, call_backend, inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
@@ -34,6 +35,7 @@ from .tokenizer_settings import (
     special_tokens_of,
     token_text,
 )
+from .transformers_names import ATTRIBUTES, CALL
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -127,6 +129,17 @@ class BertTokenizer:
         self._backend.encode_special_tokens = bool(self._settings.get("split_special_tokens"))
         self._encoder = RowEncoder(self._backend)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError with what to use instead of an attribute of transformers, or the nearest name."""
+            raise missing_attribute(self, name, ATTRIBUTES)
+
+    @property
+    def is_fast(self) -> bool:
+        """True: the package `tokenizers` does the work."""
+        return True
+
     @classmethod
     def from_pretrained(
         cls,
@@ -217,6 +230,7 @@ class BertTokenizer:
         return_token_type_ids: bool | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        **others: Any,
     ) -> BatchEncoding:
         """Encode a text or a list of texts, as in transformers.
 
@@ -236,12 +250,15 @@ class BertTokenizer:
             return_attention_mask: whether the result has `attention_mask` (likewise).
             return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
                 lists.
+            others: arguments of transformers, accepted where they change nothing, such as `verbose=False`.
 
         Raises:
-            TypeError: `text` or `text_pair` holds something other than strings.
+            TypeError: an argument is unknown, or `text` or `text_pair` holds something other than strings.
             ValueError: `text` and `text_pair` differ in length, a row cannot be truncated as asked, or an array is
                 asked for and rows differ in length.
         """
+        if others:
+            check_others(type(self).__name__, others, inspect.signature(BertTokenizer.__call__).parameters, CALL)
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
         cut = truncation not in (False, "do_not_truncate")
@@ -416,9 +433,13 @@ class BertTokenizer:
         return [self.convert_ids_to_tokens(int(i)) for i in ids if i not in left_out]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
-        """Return the id of a token, or a list of ids; an unknown token has that of `unk_token`."""
+        """Return the id of a token, or a list of ids; an unknown token has that of `unk_token`.
+
+        Raises:
+            NotTextError: a token holds a lone surrogate.
+        """
         if isinstance(tokens, str):
-            token_id = self._backend.token_to_id(tokens)
+            token_id = call_backend(lambda: self._backend.token_to_id(tokens), [tokens], "a token has no id")
             return self.unk_token_id if token_id is None else token_id
         return [self.convert_tokens_to_ids(token) for token in tokens]
 

@@ -8,12 +8,14 @@ import json
 import os
 import types
 import typing
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fields import did_you_mean_argument
+from .arguments import TrainingArguments
+from .fields import argument_types, did_you_mean_argument
+from .transformers_names import OTHER_ARGUMENTS, OtherArgument
 
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
@@ -22,7 +24,8 @@ class HfArgumentParser(ArgumentParser):
     """A parser of scripts that were written for transformers: each field of the dataclasses is an option.
 
     Fields may be str, int, float, bool, a list of these, an enum or a Literal, or one of these or None. A field without
-    a default is required. That of transformers takes the argument classes of kdistill, too.
+    a default is required. Training arguments have an option for every argument of transformers, as their constructor
+    takes it (--do_train, --fp16). That of transformers takes the argument classes of kdistill, too: their fields alone.
 
     Args:
         dataclass_types: one dataclass, or several, such as (ModelArguments, TrainingArguments).
@@ -38,6 +41,10 @@ class HfArgumentParser(ArgumentParser):
             for field in dataclasses.fields(kind):
                 if field.init:
                     self._add_field(field, hints[field.name])
+        for other in OTHER_ARGUMENTS.values():
+            owner = next((kind for kind in self.dataclass_types if _takes(kind, other.name)), None)
+            if owner is not None and all(f"--{other.name}" not in action.option_strings for action in self._actions):
+                self._add_other(other, owner)
 
     def _add_field(self, field: dataclasses.Field[Any], hint: Any) -> None:
         names = dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}"])
@@ -66,6 +73,18 @@ class HfArgumentParser(ArgumentParser):
         else:
             self.add_argument(*names, type=kind, **keywords)
 
+    def _add_other(self, other: OtherArgument, owner: Any) -> None:
+        """Add an argument of transformers that `owner` takes without having a field: given, it has its say there."""
+        names = dict.fromkeys([f"--{other.name}", f"--{other.name.replace('_', '-')}"])
+        keywords: dict[str, Any] = {"dest": other.becomes or other.name, "default": SUPPRESS, "help": SUPPRESS}
+        kind = argument_types(owner)[other.becomes][0] if other.becomes is not None else type(other.default)
+        if kind is bool:
+            self.add_argument(*names, type=_as_bool, nargs="?", const=True, **keywords)
+        elif isinstance(other.default, list) or any(isinstance(value, list) for value in other.harmless):
+            self.add_argument(*names, nargs="+", **keywords)
+        else:
+            self.add_argument(*names, type=kind if kind in (int, float) else str, **keywords)
+
     def parse_args_into_dataclasses(
         self, args: Sequence[str] | None = None, return_remaining_strings: bool = False
     ) -> tuple[Any, ...]:
@@ -85,21 +104,19 @@ class HfArgumentParser(ArgumentParser):
         given = vars(namespace)
         made: list[Any] = []
         for kind in self.dataclass_types:
-            names = [field.name for field in dataclasses.fields(kind) if field.init]
+            names = [name for name in given if _takes(kind, name)]
             made.append(kind(**{name: given.pop(name) for name in names}))
         made += [namespace] if given else []
         return (*made, remaining) if return_remaining_strings else tuple(made)
 
     def parse_dict(self, args: Mapping[str, Any], allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """Return an instance of each dataclass from a dict. Raises `ValueError` for a key that no class has."""
-        names = {
-            kind: [field.name for field in dataclasses.fields(kind) if field.init] for kind in self.dataclass_types
-        }
-        known = [name for of_kind in names.values() for name in of_kind]
-        unknown = next((name for name in args if name not in known), None)
+        taken = [{name: value for name, value in args.items() if _takes(kind, name)} for kind in self.dataclass_types]
+        unknown = next((name for name in args if not any(name in values for values in taken)), None)
         if unknown is not None and not allow_extra_keys:
+            known = [field.name for kind in self.dataclass_types for field in dataclasses.fields(kind) if field.init]
             raise ValueError(f"there is no argument {unknown!r}{did_you_mean_argument(unknown, known)}")
-        return tuple(kind(**{name: args[name] for name in of_kind if name in args}) for kind, of_kind in names.items())
+        return tuple(kind(**values) for kind, values in zip(self.dataclass_types, taken, strict=True))
 
     def parse_json_file(self, json_file: str | os.PathLike[str], allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """Return an instance of each dataclass from a JSON file with one object, as `parse_dict` does."""
@@ -110,6 +127,13 @@ class HfArgumentParser(ArgumentParser):
         if not isinstance(content, dict):
             raise ValueError(f"{json_file} holds a {type(content).__name__}; expected an object of arguments")
         return self.parse_dict(content, allow_extra_keys=allow_extra_keys)
+
+
+def _takes(kind: Any, name: str) -> bool:
+    """Return whether a dataclass has an argument; training arguments take all those of transformers."""
+    if any(field.init and field.name == name for field in dataclasses.fields(kind)):
+        return True
+    return name in OTHER_ARGUMENTS and issubclass(kind, TrainingArguments)
 
 
 def _without_none(hint: Any) -> Any:

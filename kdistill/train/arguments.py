@@ -8,17 +8,23 @@ the arguments: the command line's options and their help texts are made from the
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
+import logging
 import math
+from collections.abc import Iterator
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .schedules import SCHEDULES, check_scheduler_kwargs
-from .transformers_names import OTHER_ARGUMENTS, translate
+from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import warn_of_arguments_without_effect
 
 INTERVALS = ("no", "steps", "epoch")
@@ -58,7 +64,10 @@ class _TakesNamesOfTransformers(type):
             if translated is not None and translated[0] in values:
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
             values |= [translated] if translated is not None else []
-        return super().__call__(*args, **values)
+        made = super().__call__(*args, **values)
+        for name in given.keys() - set(known):
+            made._keep(name, given[name])
+        return made
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -341,6 +350,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     _left_open = frozenset[str]()
     """The arguments whose latest value was None: their defaults hold, and may depend on other arguments."""
     _settled = False
+    _kept = MappingProxyType[str, Any]({})
+    """What was given for arguments of `OTHER_ARGUMENTS` that scripts may read."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = {argument.name: argument for argument in fields(self)}
@@ -348,6 +359,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             translated = translate(name, value, stacklevel=2)
             if translated is not None:
                 setattr(self, *translated)
+            self._keep(name, value)
             return
         if name not in known:
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
@@ -359,19 +371,28 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             self._follow_assignment(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        """Resolve deprecated names, for example `evaluation_strategy` to `eval_strategy`.
+        """Return what scripts of transformers read: arguments under other names, those that are not here, the process.
 
-        Python calls this only when normal lookup fails.
+        An argument that is not here has the value that holds: the given one where it changes nothing or is for scripts
+        alone, else the default of transformers. Python calls this only when normal lookup fails.
         """
         other = OTHER_ARGUMENTS.get(name)
-        if other is not None and other.becomes is not None:
+        if other is None and name in PROCESS:
+            return PROCESS[name]
+        if other is None:
+            hint = did_you_mean_argument(name, [field.name for field in fields(self)])
+            raise AttributeError(f"{type(self).__name__} has no argument {name!r}{instead_of_method(name) or hint}")
+        if other.becomes is not None:
             return getattr(self, other.becomes)
-        hint = (
-            f": {other.reason}"
-            if other is not None
-            else did_you_mean_argument(name, [field.name for field in fields(self)])
-        )
-        raise AttributeError(f"{type(self).__name__} has no argument {name!r}{hint}")
+        if name == "do_eval" and "eval_strategy" not in self._left_open and self.eval_strategy != "no":
+            return True  # as in transformers
+        return copy.copy(self._kept.get(name, other.default))
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Remember what was given for one of `OTHER_ARGUMENTS`, or that it does not hold."""
+        rest = {other: old for other, old in self._kept.items() if other != name}
+        kept = {name: value} if OTHER_ARGUMENTS[name].is_kept(value) else {}
+        object.__setattr__(self, "_kept", rest | kept)
 
     def _settle(self, name: str, value: Any) -> None:
         """Set a value that was checked, or that follows from other arguments."""
@@ -488,6 +509,36 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         if self.warmup_steps:
             return whole_steps(self.warmup_steps, num_training_steps)
         return math.ceil(num_training_steps * self.warmup_ratio)
+
+    def get_process_log_level(self) -> int:
+        """Return the level for the loggers of a script: that of a warning, as in transformers by default."""
+        return logging.WARNING
+
+    @contextlib.contextmanager
+    def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:
+        """Do the work in the `with` block, which the only process is the first to do."""
+        yield
+
+    @property
+    def train_batch_size(self) -> int:
+        """The rows of a batch on all devices, of which there is one."""
+        return self.per_device_train_batch_size
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Likewise for evaluation."""
+        return self.per_device_eval_batch_size
+
+    def to_json_string(self) -> str:
+        """Return all arguments as JSON; a secret as null."""
+        return json_text(self.to_dict(), indent=2)
+
+    def to_sanitized_dict(self) -> dict[str, Any]:
+        """Return all arguments with values that trackers take: numbers, bools and text."""
+        return {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in self.to_dict().items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""

@@ -13,8 +13,20 @@ EvalRows = Dataset | Mapping[str, Dataset] | None
 
 
 def is_dict_of_sets(source: Any) -> bool:
-    """Return whether a data set is a dict of data sets; a dict of columns, whose values are lists, is one set."""
-    return isinstance(source, Mapping) and bool(source) and all(map(_is_set, source.values()))
+    """Return whether a data set is a dict of data sets; a dict of columns, whose values are lists, is one set.
+
+    Raises:
+        TypeError: a set has another name than text.
+    """
+    if not (isinstance(source, Mapping) and source and all(map(_is_set, source.values()))):
+        return False
+    for name in source:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"eval_dataset has a set named {name!r} ({type(name).__name__}); expected a str, which the names of "
+                "its metrics have: eval_<name>_accuracy"
+            )
+    return True
 
 
 def _is_set(value: Any) -> bool:

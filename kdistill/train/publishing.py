@@ -20,9 +20,12 @@ def check_publishing(args: TrainingArguments) -> None:
     check_upload(_repository(args), args.hub_token)
 
 
-def upload_run(args: TrainingArguments, state: TrainerState) -> str:
-    """Upload the output directory's model and results; return the URL of the commit. Raises as `hub.upload`."""
-    return _upload(Path(args.output_dir), args, state, ("checkpoint-*/**", ".*", COMMAND_FILE))
+def upload_run(args: TrainingArguments, state: TrainerState, message: str | None = None) -> str:
+    """Upload the output directory's model and results; return the URL of the commit. Raises as `hub.upload`.
+
+    `message` is the commit's (default: the number of steps).
+    """
+    return _upload(Path(args.output_dir), args, state, ("checkpoint-*/**", ".*", COMMAND_FILE), message=message)
 
 
 def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) -> None:
@@ -40,7 +43,12 @@ def upload_checkpoint(path: Path, args: TrainingArguments, state: TrainerState) 
 
 
 def _upload(
-    directory: Path, args: TrainingArguments, state: TrainerState, ignore: tuple[str, ...], folder: str | None = None
+    directory: Path,
+    args: TrainingArguments,
+    state: TrainerState,
+    ignore: tuple[str, ...],
+    folder: str | None = None,
+    message: str | None = None,
 ) -> str:
     return upload(
         directory,
@@ -49,7 +57,7 @@ def _upload(
         token=args.hub_token,
         revision=args.hub_revision,
         path_in_repo=folder,
-        message=f"kdistill: {state.global_step} steps",
+        message=message or f"kdistill: {state.global_step} steps",
         ignore=ignore,
     )
 

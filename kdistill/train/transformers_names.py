@@ -6,6 +6,8 @@ With the fields of `arguments.TrainingArguments` this table covers every name th
 
 from __future__ import annotations
 
+import enum
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -48,6 +50,10 @@ class OtherArgument(NamedTuple):
             return True
         return any(value == harmless for harmless in (self.default, *self.harmless))
 
+    def is_kept(self, value: Any) -> bool:
+        """Return whether the arguments show `value` when they are read, since it holds or is for scripts alone."""
+        return self.becomes is None and (self.verdict == "without effect" or self.changes_nothing(value))
+
 
 def _group(verdict: Any, reason: str, origin: Origin = "transformers", **defaults: Any) -> list[OtherArgument]:
     """Return arguments that share a verdict and its reason."""
@@ -73,7 +79,7 @@ _ADAMW_ALONE = "the optimiser is AdamW (learning_rate, weight_decay, adam_beta1,
 _ADAMW_NAMES = ("adamw_torch", "adamw_hf", "adamw_apex_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
 _WHOLE_EVALUATION = "the logits of all rows are kept in memory; they are few numbers a row"
 _NOT_COUNTED = "tokens are not counted; the results hold rows and steps per second"
-_FOR_SCRIPTS = "Trainer does not read it, here as in transformers; it is for scripts"
+_FOR_SCRIPTS = "Trainer does not read it, here as in transformers; it is for scripts, which find it in the arguments"
 
 OTHER_ARGUMENTS = {
     row.name: row
@@ -244,13 +250,52 @@ OTHER_ARGUMENTS = {
         # Scripts
         *_group("without effect", _FOR_SCRIPTS, do_train=False, do_eval=False, do_predict=False),
         *_group(
-            "ignored",
-            _FOR_SCRIPTS + ": pass it to Trainer.train, or --resume to the command",
+            "without effect",
+            _FOR_SCRIPTS + "; pass it to Trainer.train, or --resume to the command",
             resume_from_checkpoint=None,
         ),
     )
 }
 """Every argument of transformers that is not a field of `TrainingArguments` here, by name."""
+
+
+class ParallelMode(enum.Enum):
+    """How processes share the work: they do not."""
+
+    NOT_PARALLEL = "not_parallel"
+
+
+PROCESS: dict[str, Any] = {
+    "should_log": True,
+    "should_save": True,
+    "device": "cpu",
+    "n_gpu": 0,
+    "world_size": 1,
+    "process_index": 0,
+    "local_process_index": 0,
+    "parallel_mode": ParallelMode.NOT_PARALLEL,
+    "place_model_on_device": False,
+}
+"""What scripts ask their training arguments about processes and devices, and the answers of one process on the CPU."""
+
+# Methods of transformers' TrainingArguments that set several arguments at once.
+_SETTERS = (
+    "training",
+    "evaluate",
+    "testing",
+    "save",
+    "logging",
+    "push_to_hub",
+    "optimizer",
+    "lr_scheduler",
+    "dataloader",
+)
+
+
+def instead_of_method(name: str) -> str:
+    """Return ": " and what to do instead of calling a method that sets several arguments, or ""."""
+    is_setter = name.removeprefix("set_") in _SETTERS and name.startswith("set_")
+    return ": assign the arguments one by one, such as args.learning_rate = 1e-4" if is_setter else ""
 
 
 _OPTIMIZERS = (
@@ -266,6 +311,43 @@ _TRAINER_ARGUMENTS = {
     "preprocess_logits_for_metrics": "compute_metrics is given the logits of all rows as one NumPy array; change them "
     "there",
 }
+
+_LOOP = "the loop is kdistill's own; write yours with forward, distillation_loss, backward and step, or use callbacks"
+_NO_BATCHES = "batches are cut from the encoded rows train_dataset and eval_dataset; change these instead"
+_ONE_EVALUATION = "override evaluate or predict, or give compute_metrics"
+# Methods of transformers' Trainer that a trainer here lacks -> what to do instead.
+TRAINER_METHODS = {
+    **dict.fromkeys(("training_step", "get_batch_samples", "autocast_smart_context_manager", "num_tokens"), _LOOP),
+    **dict.fromkeys(("create_optimizer", "create_scheduler", "create_optimizer_and_scheduler"), _OPTIMIZERS),
+    **dict.fromkeys(("get_optimizer_cls_and_kwargs", "get_decay_parameter_names"), _OPTIMIZERS),
+    **dict.fromkeys(("get_train_dataloader", "get_eval_dataloader", "get_test_dataloader"), _NO_BATCHES),
+    **dict.fromkeys(("_get_train_sampler", "_get_eval_sampler", "_prepare_inputs", "num_examples"), _NO_BATCHES),
+    **dict.fromkeys(("prediction_step", "evaluation_loop", "prediction_loop"), _ONE_EVALUATION),
+    "call_model_init": "model_init itself makes a model",
+    "init_hf_repo": "push_to_hub makes the repository",
+    "store_flos": "operations are not counted",
+    "floating_point_ops": "operations are not counted",
+    "metrics_format": "log_metrics prints them",
+    "get_learning_rates": "state.log_history has the learning rates",
+    "get_num_trainable_parameters": "use model.num_parameters()",
+    "accelerator": "there is one process on the CPU",
+}
+
+
+def check_overrides(cls: type) -> None:
+    """Raise `TypeError` for a class derived from a trainer whose methods are those of transformers, never called here.
+
+    These are methods that a trainer here lacks, and a `compute_loss` with the arguments model and inputs.
+    """
+    for name in vars(cls):
+        if name in TRAINER_METHODS:
+            raise TypeError(f"{cls.__name__}.{name} would never be called: {TRAINER_METHODS[name]}")
+    compute_loss = vars(cls).get("compute_loss")
+    if callable(compute_loss) and {"model", "inputs"} & inspect.signature(compute_loss).parameters.keys():
+        raise TypeError(
+            f"{cls.__name__}.compute_loss has the arguments of transformers; expected compute_loss(self, logits, "
+            "labels, rows), which returns the mean loss of a batch and its gradient by the logits"
+        )
 
 
 # Arguments of Optuna's create_study and Study.optimize that a search here lacks -> what to do instead.

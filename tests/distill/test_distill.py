@@ -157,10 +157,10 @@ def test_an_alpha_for_labels_that_no_row_has_is_an_error(
 def test_the_texts_that_token_ids_were_made_of_are_no_unused_columns() -> None:
     row = {"sentence": "good film", "review": "bad", "input_ids": [2, 5, 3], "label": 1, "idx": 7}
     dataset = as_dataset([row, row], None)
-    assert dataset.columns_read is not None
-    assert dataset.columns_read.unused == ("idx",)
+    assert dataset.column_use is not None
+    assert dataset.column_use.unused == ("idx",)
     del row["label"]  # one of the others may be the label's
-    unlabelled = as_dataset([row], None).columns_read
+    unlabelled = as_dataset([row], None).column_use
     assert unlabelled is not None
     assert unlabelled.unused == ("sentence", "review", "idx")
 

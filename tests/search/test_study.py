@@ -163,6 +163,13 @@ def test_other_arguments_in_the_same_study(tmp_path: Path) -> None:
         search(distillation_trainer(tmp_path, weight_decay=0.1), n_trials=2)
 
 
+def test_directions_of_optuna_are_taken_by_their_names(tmp_path: Path) -> None:
+    trainer = distillation_trainer(tmp_path)
+    for direction in (optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE):
+        search(trainer, n_trials=1, direction=direction, study_name=direction.name)
+        assert trainer.study.direction == direction
+
+
 def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = distillation_trainer(tmp_path)
     for given, message in (
@@ -172,6 +179,7 @@ def test_what_a_search_cannot_do_without(tmp_path: Path, monkeypatch: pytest.Mon
         ({"pruner": 3}, "pruner is 3; expected one of 'median'"),
         ({"compute_objective": lambda metrics: "good"}, "could not convert string to float"),
         ({"n_jobs": 0}, "n_jobs is 0"),
+        ({"timeout": "5"}, "timeout is '5'; expected seconds above 0, or None"),
         ({"timeout": 0}, "timeout is 0; expected seconds above 0, or None"),
         ({"direction": "up"}, "direction is 'up'; expected one of 'minimize', 'maximize'"),
         ({"direction": ["maximise"]}, "direction is 'maximise'; expected one of 'minimize', .*did you mean 'maximize'"),

@@ -83,3 +83,19 @@ def test_words_that_are_no_option(capsys: pytest.CaptureFixture[str]) -> None:
         PARSER.parse_args_into_dataclasses(["--student", "s", "--push_to_hub", "perhaps"])
     with pytest.raises(SystemExit):
         PARSER.parse_args_into_dataclasses([])  # --student is required
+
+
+def test_arguments_of_transformers_that_are_not_here_are_options_too(tmp_path: Path) -> None:
+    words = "--student s --do_train --do-eval False --evaluation_strategy steps --per_gpu_train_batch_size 8"
+    words += " --label_names labels --resume_from_checkpoint c --log_level passive"
+    _, args = PARSER.parse_args_into_dataclasses(words.split())
+    assert (args.do_train, args.do_predict, args.resume_from_checkpoint) == (True, False, "c")
+    assert (args.eval_strategy, args.per_device_train_batch_size, args.label_names) == ("steps", 8, ["labels"])
+    with pytest.warns(UserWarning, match="fp16 is ignored"):
+        _, args = PARSER.parse_args_into_dataclasses(["--student", "s", "--fp16"])
+    assert args.fp16 is False
+    with pytest.raises(ValueError, match="adafactor is True, which kdistill cannot do"):
+        PARSER.parse_args_into_dataclasses(["--student", "s", "--adafactor"])
+    (tmp_path / "args.json").write_text('{"student": "s", "do_train": true, "evaluation_strategy": "no"}')
+    _, args = PARSER.parse_json_file(tmp_path / "args.json")
+    assert (args.do_train, args.do_eval, args.eval_strategy) == (True, False, "no")

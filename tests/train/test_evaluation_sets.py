@@ -132,3 +132,10 @@ def test_a_dict_of_columns_is_one_set() -> None:
     assert main_set(["a", "a_b"], "eval_a_b_accuracy") == "a_b"
     assert main_set(["a", "b"], "loss") == "a"
     assert main_set([], "loss") == ""
+
+
+def test_a_set_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    args = TrainingArguments(**run_fields(tmp_path, {}))
+    for name in (1, None, ("a", "b")):
+        with pytest.raises(TypeError, match=r"eval_dataset has a set named .* expected a str, which the names of its"):
+            Trainer(small_model(), args, eval_dataset={name: small_dataset(4), "hard": small_dataset(4)})

@@ -46,6 +46,11 @@ def of_transformers(name: str, module: str = "transformers.there") -> Any:
         ("callbacks", [of_transformers("WandbCallback", "transformers.integrations.x")], "expected report_to='wandb'"),
         ("callbacks", [of_transformers("CometCallback", "transformers.integrations.x")], "a TrainerCallback of yours"),
         ("callbacks", ["tensorboard"], r"callbacks has 'tensorboard' \(str\); expected a TrainerCallback"),
+        (
+            "callbacks",
+            of_transformers("EarlyStopping"),
+            "callbacks is of type transformers.*; expected a list of Trainer",
+        ),
         ("callbacks", [3], r"callbacks has 3 \(int\); expected a TrainerCallback"),
     ],
 )
@@ -75,3 +80,47 @@ def test_any_object_with_an_event_is_a_callback(tmp_path: Path) -> None:
         small_model(), TrainingArguments(str(tmp_path)), callbacks=[Mine, Mine(), kd.EarlyStoppingCallback]
     )
     assert sum(isinstance(callback, Mine) for callback in trainer.callback_handler.callbacks) == 2
+
+
+def test_a_class_with_methods_that_would_never_be_called_is_refused() -> None:
+    def weighted_loss(self: Any, model: Any, inputs: Any, return_outputs: bool = False) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Mine\.compute_loss has the arguments of transformers; expected compute_loss"):
+        type("Mine", (Trainer,), {"compute_loss": weighted_loss})
+    for name, remedy in {
+        "get_train_dataloader": "change these",
+        "create_optimizer": "lr_scheduler_type",
+        "training_step": "loop",
+        "prediction_step": "override evaluate or predict",
+    }.items():
+        with pytest.raises(TypeError, match=rf"Mine\.{name} would never be called: .*{remedy}"):
+            type("Mine", (DistillationTrainer,), {name: weighted_loss})
+        with pytest.raises(AttributeError, match=rf"Trainer has no attribute '{name}': .*{remedy}"):
+            getattr(Trainer(small_model()), name)
+
+    class Mine(Trainer):
+        def compute_loss(self, logits: Any, labels: Any, rows: Any) -> Any:
+            return super().compute_loss(logits, labels, rows)
+
+    with pytest.raises(AttributeError, match="Mine has no attribute 'evalute'; did you mean 'evaluate'"):
+        Mine(small_model()).evalute  # noqa: B018
+    assert Mine(small_model()).is_world_process_zero()
+    assert Mine(small_model()).is_local_process_zero()
+
+
+def test_a_run_that_the_arguments_want_resumed_and_train_does_not(tmp_path: Path) -> None:
+    args = TrainingArguments(**run_fields(tmp_path, {"resume_from_checkpoint": "checkpoint-4"}))
+    rows = small_dataset(8)
+    with pytest.warns(UserWarning, match=r"args.resume_from_checkpoint is 'checkpoint-4' and this run starts anew"):
+        Trainer(small_model(), args, train_dataset=rows, eval_dataset=rows).train()
+
+
+def test_a_card_with_the_arguments_of_run_glue(tmp_path: Path) -> None:
+    rows = small_dataset(8)
+    trainer = Trainer(
+        small_model(), TrainingArguments(**run_fields(tmp_path, {})), train_dataset=rows, eval_dataset=rows
+    )
+    trainer.train()
+    with pytest.warns(UserWarning, match="^finetuned_from, tasks ignored: the run knows its checkpoint"):
+        trainer.create_model_card(finetuned_from="m", tasks="text-classification", language="de", measure_speed=False)
+    assert '"de"' in (tmp_path / "out/README.md").read_text()

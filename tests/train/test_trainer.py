@@ -455,6 +455,9 @@ def test_push_to_hub_uploads_the_model_and_not_the_checkpoints(tmp_path: Path, m
     assert any(fnmatch("checkpoint-2/model.safetensors", pattern) for pattern in named["ignore"])
     assert not any(fnmatch("model.safetensors", pattern) for pattern in named["ignore"])
     assert trainer.push_to_hub() == "address"
+    trainer.push_to_hub(commit_message="second try", language="de")
+    assert (uploads[1][1]["message"], uploads[2][1]["message"]) == ("kdistill: 4 steps", "second try")
+    assert '"de"' in (tmp_path / "out/README.md").read_text()
 
 
 def test_majority_share() -> None:

@@ -1,0 +1,36 @@
+"""What models of transformers have and models here have not: the alternative of each, for messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_WEIGHTS = "model.parameters has the weights by name, such as model.parameters['classifier.weight']"
+_FLOAT32 = "kdistill computes in float32 alone; leave it out"
+_FROZEN = "freeze() makes the whole model untrainable; parts of it cannot be"
+_LOGITS = "a call returns logits alone; attentions and hidden states are not handed out"
+
+ATTRIBUTES = {
+    **dict.fromkeys(("bert", "classifier", "base_model", "encoder", "embeddings"), _WEIGHTS),
+    **dict.fromkeys(("modules", "named_modules", "children", "named_children", "get_parameter"), _WEIGHTS),
+    **dict.fromkeys(("get_input_embeddings", "get_encoder", "buffers", "named_buffers"), _WEIGHTS),
+    **dict.fromkeys(("half", "bfloat16", "double", "float"), _FLOAT32),
+    **dict.fromkeys(("requires_grad_", "requires_grad"), _FROZEN),
+    "cuda": "kdistill always computes on the CPU; leave it out",
+    "push_to_hub": "call push_to_hub of the trainer, or upload what save_pretrained writes with huggingface_hub",
+    "gradient_checkpointing_enable": "lower per_device_train_batch_size and raise gradient_accumulation_steps",
+    "register_forward_hook": _LOGITS,
+    "compile": "all arithmetic is compiled C already; leave it out",
+    "generate": "a classifier generates nothing",
+    "add_adapter": "adapters cannot be loaded or trained; merge them into the weights with peft",
+}
+"""Attributes and methods -> what to use."""
+
+CALL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "return_dict": ((True,), "the result has to_tuple()"),
+    "output_attentions": ((False,), _LOGITS),
+    "output_hidden_states": ((False,), _LOGITS),
+    "position_ids": ((), "the tokens of a row are at the positions 0, 1, ...; leave it out"),
+    "inputs_embeds": ((), "give input_ids; the embeddings are in model.parameters"),
+    "head_mask": ((), "heads cannot be masked; leave it out"),
+}
+"""Arguments of a call -> values that change nothing, and what to do instead of giving another."""
