@@ -14,7 +14,7 @@ from ..models.classes import load_model
 from ..models.config import shape_of
 from ..system.files import read_json_object
 from ..text.tokenizer import AutoTokenizer
-from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.arguments import RECURRING, DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.evaluate import encode_for, name_of
 from ..train.recipe import Provenance
@@ -56,6 +56,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
     saved = read_json_object(directory / ARGS_FILE)
     saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
+    for what in RECURRING:  # older runs kept the default number of steps beside another strategy
+        if saved.get(f"{what}_strategy") != "steps":
+            saved.pop(f"{what}_steps", None)
     if options.search_trials is not None:
         saved["search_trials"] = options.search_trials
     inputs = _inputs(directory, options)

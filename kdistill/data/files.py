@@ -26,7 +26,8 @@ GREATEST_RATIO = 100
 LEAST_LIMIT_BYTES = 16 << 20
 KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
 _DELIMITERS = {"tsv": "\t", "csv": ","}
-_OTHER_NAMES = {"jsonl": "json", "ndjson": "json"}
+_ROW_A_LINE = ("jsonl", "ndjson")
+_KINDS = ("tsv", "csv", "json", "parquet")
 # A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _FIELD_LIMIT = threading.Lock()
@@ -96,16 +97,16 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
         raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file")
     how = FileFormat(how) if how is None or isinstance(how, str) else how
     suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
-    suffix = _OTHER_NAMES.get(suffix, suffix)
-    kind = suffix if suffix in ("tsv", "csv", "json", "parquet") else how.kind
-    if kind not in ("tsv", "csv", "json", "parquet"):
+    named = "json" if suffix in _ROW_A_LINE else suffix
+    kind = named if named in _KINDS else how.kind
+    if kind is None or kind not in _KINDS:
         raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
     text = _decoded(path, _decompressed(path), how.encoding)
     if kind == "json":
-        return read_json(path, text, how.field)
+        return read_json(path, text, how.field, row_a_line=suffix in _ROW_A_LINE)
     quoted = kind == "csv" if how.quoted is None else how.quoted
     delimiter = how.delimiter or _DELIMITERS[kind]
     records = _quoted_records(path, text, delimiter) if quoted else _plain_records(text, delimiter)

@@ -13,7 +13,7 @@ from .table import Table, listing
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_json(path: Path, text: str, field: str | None = None) -> Table:
+def read_json(path: Path, text: str, field: str | None = None, *, row_a_line: bool = False) -> Table:
     """Read rows of JSON.
 
     They are an object a line (JSON Lines), objects that span lines, one list of objects, or an object that holds them:
@@ -24,6 +24,7 @@ def read_json(path: Path, text: str, field: str | None = None) -> Table:
         path: the file, for messages.
         text: its content.
         field: the name of the list of objects, or of the object of columns, in the object that the file consists of.
+        row_a_line: whether a single object is a row, as in .jsonl, whatever it holds.
 
     Raises:
         ValueError: it is not JSON, or does not hold rows; with file and line or row.
@@ -38,7 +39,7 @@ def read_json(path: Path, text: str, field: str | None = None) -> Table:
             value = value[field]
         if isinstance(value, list):
             return _of_list(path, value)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (field is not None or not row_a_line):
             return _of_object(path, value, place)
     elif field is not None:
         raise ValueError(f"field is {field!r}; {path} holds {len(values)} objects; expected one that holds all rows")
@@ -50,9 +51,10 @@ def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     """Yield the file and line where each JSON value of a file begins, and the value."""
     decoder = json.JSONDecoder(object_pairs_hook=_distinct_names)
     line, counted, start = 1, 0, _after_space(text, 0)
+    first = start
     while start < len(text):
         line, counted = line + text.count("\n", counted, start), start
-        place = str(path) if text[start] == "[" else f"{path}:{line}"
+        place = str(path) if start == first and text[start] == "[" else f"{path}:{line}"
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:

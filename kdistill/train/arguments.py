@@ -27,7 +27,7 @@ SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 DEFAULT_STEPS = 500
-_RECURRING = ("logging", "eval", "save")
+RECURRING = ("logging", "eval", "save")
 
 
 def greater_is_better(metric: str) -> bool:
@@ -380,7 +380,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     def _follow_assignment(self, name: str, value: Any) -> None:
         """Let the latest assignment decide where an interval's strategy and its steps do not go together."""
         what, _, which = name.rpartition("_")
-        if what not in _RECURRING:
+        if what not in RECURRING:
             return
         if which == "steps" and value is not None:
             self._settle(f"{what}_strategy", "steps")
@@ -396,7 +396,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     def _settle_intervals(self) -> None:
         """Let a given number decide the strategy. Raises `ValueError` for a number beside another strategy."""
-        for what in _RECURRING:
+        for what in RECURRING:
             steps, strategy = f"{what}_steps", f"{what}_strategy"
             number, when = getattr(self, steps), getattr(self, strategy)
             if number is not None and strategy in self._left_open:
@@ -405,7 +405,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
                 raise ValueError(
                     f"{steps} is {number!r} and {strategy} is {when!r}; expected one of the two, or {strategy} 'steps'"
                 )
-        for what in _RECURRING:
+        for what in RECURRING:
             self._settle_steps(what)
 
     def __post_init__(self) -> None:

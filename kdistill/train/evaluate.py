@@ -22,7 +22,7 @@ from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..system.progress import Progress
 from ..tasks.base import Task
-from ..tasks.registry import has_one_class, label_reader, no_labels, task_for
+from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
@@ -152,6 +152,8 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
     if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
+            if has_one_class(config):
+                refuse_one_class()
             row = int(np.argmax(wrong))
             raise ValueError(
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "

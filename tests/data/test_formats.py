@@ -57,6 +57,14 @@ def test_fields_of_any_length(tmp_path: Path) -> None:
     assert csv.field_size_limit() == limit
 
 
+def test_a_file_of_json_lines_has_a_row_a_line(tmp_path: Path) -> None:
+    """The same object is two rows, by columns, in a file of JSON."""
+    text = '{"input_ids": [2, 3], "labels": [1, 0]}\n'
+    for name, ids in (("rows.jsonl", [[2, 3]]), ("rows.ndjson", [[2, 3]]), ("rows.json", [2, 3])):
+        (tmp_path / name).write_text(text)
+        assert read_file(tmp_path / name)["input_ids"] == ids
+
+
 def test_files_without_a_header_and_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("caf\u00e9,1\n".encode("latin-1"))
     options: dict[str, Any] = {"column_names": ["text", "label"], "encoding": "latin-1"}

@@ -221,3 +221,12 @@ def test_best_of_the_seeds_is_said_to_be_that(copy: Path, capsys: pytest.Capture
         report(capsys, "--model", copy / name, "--seed-runs", *others)
         is_best = right[name] > max(right[other] for other in names if other != name)
         assert ("this is the best of 3 seeds" in (copy / name / "README.md").read_text()) == is_best
+
+
+def test_a_run_that_kept_steps_beside_another_strategy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a number of steps decided its strategy, every run wrote the default number."""
+    path = copy / "student" / "training_args.json"
+    saved = json.loads(path.read_text())
+    assert (saved["save_strategy"], saved["save_steps"]) == ("epoch", None)
+    path.write_text(json.dumps(saved | {"save_steps": 500}))
+    assert report(capsys, "--model", copy / "student")["n"] == 60

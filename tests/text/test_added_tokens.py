@@ -123,7 +123,9 @@ def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer: BertTokenizer, t
     path.write_text(
         "".join('{"text": "good", "label": 1}\n' for _ in range(1500)) + '{"text": "\\ud83d", "label": 0}\n'
     )
-    with pytest.raises(ValueError, match=r"rows.jsonl:1501: the text holds U\+D83D, half of a surrogate pair"):
+    with pytest.raises(
+        ValueError, match=r"rows.jsonl:1501: column 'text' holds .ud83d at character 0, half of a character"
+    ):
         trainer.evaluate(str(path))
 
 

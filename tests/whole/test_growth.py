@@ -42,7 +42,8 @@ warnings.simplefilter("ignore")
 def trainers(n):
     for _ in range(n):
         with tempfile.TemporaryDirectory() as directory:
-            run = trainer(Path(directory, "out"), max_steps=2, save_strategy="no", load_best_model_at_end=False)
+            unsaved = {"save_strategy": "no", "save_steps": None, "load_best_model_at_end": False}
+            run = trainer(Path(directory, "out"), max_steps=2, **unsaved)
             run.train()
     del run
     gc.collect()

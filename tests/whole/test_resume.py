@@ -175,7 +175,7 @@ def test_resuming_with_other_evaluation_rows(tmp_path: Path) -> None:
     other.eval_dataset = small_dataset(21, seed=1)
     with pytest.raises(ValueError, match="evaluated on other rows than these"):
         other.train(resume_from_checkpoint=True)
-    without = trainer(tmp_path, eval_strategy="no", load_best_model_at_end=False)
+    without = trainer(tmp_path, eval_strategy="no", eval_steps=None, load_best_model_at_end=False)
     without.eval_dataset = None
     with pytest.warns(UserWarning, match="eval_strategy was 'steps' and is now 'no'"):
         without.train(resume_from_checkpoint=True)
