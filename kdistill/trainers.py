@@ -285,7 +285,7 @@ class Trainer:
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
             events=events,
-            checkpoints=None if run is None else RunCheckpoints(run.recipe, run.directory, events),
+            checkpoints=None if run is None else RunCheckpoints(run, events),
         )
         try:
             events("on_train_begin")

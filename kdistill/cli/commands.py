@@ -165,7 +165,7 @@ def evaluate(options: Namespace) -> Figures:
 def predict(options: Namespace) -> Figures:
     """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
     if options.output is not None:
-        check_output("--output", options.output)
+        check_output("--output", options.output, inputs=(options.data, options.model))
     trainer, dataset = _ready(options)
     output = trainer.predict(dataset)
     config = trainer.model.config
@@ -249,11 +249,17 @@ def _cache_figures() -> Figures:
 
 
 def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
-    """Raise, before any work, for an output directory that holds a run or model, or is an input of this command."""
+    """Raise, before any work, for an output directory that holds a run or model, or an input of this command.
+
+    A checkpoint of a run is deleted with the run that is overwritten, or later, when newer ones are kept.
+    """
     output = Path(args.output_dir).resolve()
+    own = [output, *RunDirectory(output).checkpoints()] if output.is_dir() else []
     for source in sources:
-        if Path(source).is_dir() and Path(source).resolve() == output:
-            raise ValueError(f"--output-dir is {args.output_dir!r}, which this command reads; choose another directory")
+        if Path(source).resolve() in own:
+            raise ValueError(
+                f"--output-dir is {args.output_dir!r}, and this command reads {source}; choose another directory"
+            )
     RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
 
 

@@ -188,15 +188,22 @@ def write_manifest(directory: Path) -> None:
 
 
 def verify_manifest(directory: Path) -> str | None:
-    """Return how `directory` differs from its manifest, as a sentence, or None when every file is as written."""
+    """Return how `directory` differs from its manifest, as a sentence, or None when every file is as written.
+
+    What cannot be read, on a failing disk for example, is not as written.
+    """
+    try:
+        return _difference_from_manifest(directory)
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _difference_from_manifest(directory: Path) -> str | None:
     manifest = directory / MANIFEST_FILE
     if not manifest.is_file():
         return f"{manifest} is missing"
-    try:
-        files = read_json_object(manifest).get("files")
-    except ValueError as error:
-        return str(error)
-    if not isinstance(files, dict):
+    files = read_json_object(manifest).get("files")
+    if not isinstance(files, dict) or not files:
         return f"{manifest} has no list of files"
     for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -306,14 +313,16 @@ def _lock(path: Path, *, wait: bool) -> int:
         descriptor, held = open_lockable(path, os.O_RDWR | os.O_CREAT), False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = _is_file_at(descriptor, path)
-            if held:
+            if _is_file_at(descriptor, path):
                 os.truncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
+                held = True
                 return descriptor
         except BlockingIOError as error:
             holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
             raise LockedError(path, holder) from error
+        except OSError as error:  # a full disk, which says nothing of the file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             if not held:
                 close_lockable(descriptor)

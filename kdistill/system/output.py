@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -54,9 +54,22 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return Path(path).exists() and not Path(path).is_file()
 
 
-def check_output(option: str, path: str | os.PathLike[str]) -> None:
-    """Raise, before any work, `IsADirectoryError` or `FileNotFoundError` for a path that cannot become a file."""
+def check_output(option: str, path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Raise, before any work, for a path that is not to be written.
+
+    Args:
+        option: the name of the argument, for messages.
+        path: the file to write.
+        inputs: files, and directories of files, that are read for it.
+
+    Raises:
+        IsADirectoryError, FileNotFoundError: it cannot become a file.
+        ValueError: it is one of the inputs.
+    """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{option} is {str(path)!r}, a directory; expected the file to write")
     if not is_stream(path) and not Path(os.path.realpath(path)).parent.is_dir():
         raise FileNotFoundError(f"{option} is {str(path)!r}; there is no such directory to write it into")
+    read = [file for of in map(Path, inputs) for file in (of.iterdir() if of.is_dir() else [of])]
+    if Path(path).is_file() and any(file.is_file() and file.samefile(path) for file in read):
+        raise ValueError(f"{option} is {str(path)!r}, which this command reads; choose another file")

@@ -99,14 +99,12 @@ class RunDirectory:
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
         """Lock the directory for one run inside the block, check it as `check` does, and delete leftovers in it.
 
-        With `overwrite` and without `resume`, the run that it holds is deleted as well. Raises `BlockingIOError` when
-        another process holds the lock, and otherwise as `check`.
+        The run that it holds stays: what may fail before the new one has anything to keep must not cost it, see
+        `delete_run`. Raises `BlockingIOError` when another process holds the lock, and otherwise as `check`.
         """
         self.make_writable()
         with run_lock(self.path):
             self._refuse_loss(resume=resume, overwrite=overwrite)
-            if overwrite and not resume:
-                self._delete_run()
             for leftover in self.path.glob(f"{_PARTIAL_PREFIX}*"):
                 shutil.rmtree(leftover)
             delete_leftovers(self.path)
@@ -204,7 +202,8 @@ class RunDirectory:
         path.rename(doomed / path.name)
         shutil.rmtree(doomed)
 
-    def _delete_run(self) -> None:
+    def delete_run(self) -> None:
+        """Delete the run in the claimed directory, its mark last."""
         for path in self.checkpoints():
             self._delete_checkpoint(path)
         for name in _FILES:

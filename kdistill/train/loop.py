@@ -28,6 +28,9 @@ LossFunction = Callable[[Logits, Labels, RowIndices], BatchLoss]
 class Checkpoints(Protocol):
     """The place where a training saves the state that it can be resumed from."""
 
+    def begin(self) -> None:
+        """Prepare the place. It is called when nothing is left to do before the first step."""
+
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write a checkpoint."""
 
@@ -89,6 +92,8 @@ class Training:
             if self._evaluate is None:
                 raise ValueError("eval_dataset is None; expected rows to evaluate on")
             self._evaluate()
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
         started = time.monotonic() - state.train_runtime
         while state.steps_passed < state.max_steps and not (self._events.control.should_training_stop or state.stopped):
             self._events.control.should_epoch_stop = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from ..metrics.prediction import EvalPrediction, Labels, Logits
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
 """Measures the labelled rows of an evaluation, beside the metrics of the task."""
+_DEEPEST = 50  # lists inside of lists that files of JSON get; some readers follow no more than a hundred
 
 
 def own_metrics(compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def without_foreign(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         values: by name.
         source: the beginning of the warning, such as "log was given".
     """
-    found = {name: _plain(value) for name, value in values.items()}
+    found = {name: _plain_or_none(value) for name, value in values.items()}
     plain = {name: value for name, value in found.items() if value is not None}
     lost = ", ".join(repr(name) for name in found if name not in plain)
     if lost:
@@ -62,21 +64,28 @@ def without_foreign(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     return plain
 
 
-def _plain(value: Any) -> Any:
+def _plain_or_none(value: Any) -> Any:
+    """Return what `_plain` does; None also for a value that fails when it is read."""
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001  # whatever the value's own methods raise
+        return None
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
     """Return a value as numbers, texts, lists and dictionaries; None when it is or holds something else."""
     if isinstance(value, str):
         return value
+    if depth > _DEEPEST:  # also a list that holds itself
+        return None
     if isinstance(value, Mapping):
-        items = {str(name): _plain(item) for name, item in value.items()}
+        items = {str(name): _plain(item, depth + 1) for name, item in value.items()}
         return None if None in items.values() else items
     if hasattr(value, "tolist"):  # arrays and tensors
         value = value.tolist()
     if isinstance(value, list | tuple):
-        parts = [_plain(item) for item in value]
+        parts = [_plain(item, depth + 1) for item in value]
         return None if None in parts else parts
-    if isinstance(value, numbers.Integral):  # also bool: a share of one row
+    if isinstance(value, numbers.Integral) and math.isfinite(value):  # also bool: a share of one row
         return int(value)
-    try:
-        return None if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    return None if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real) else float(value)

@@ -40,6 +40,8 @@ class Run:
         self.plan = recipe.new_plan(self.dataset)
         self.directory = RunDirectory(recipe.args.output_dir)
         self._new_state = recipe.new_state(self.dataset)
+        self._overwrites = False
+        self._kept_at_start: tuple[Path | str | None, ...] = ()
 
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
         """Give the model the weights of the finished run in the directory; return its state and its results.
@@ -53,6 +55,8 @@ class Run:
 
     def start(self, resume: bool | Path, optimizer: AdamW) -> TrainerState:
         """Set model and optimiser to the checkpoint that `resume` names, or to the beginning; return the state there.
+
+        Nothing on disk changes before `begin`.
 
         Best weights that are to be loaded at the end, and whose checkpoint is gone or damaged, are forgotten with a
         warning: the evaluations from here on find others.
@@ -69,9 +73,9 @@ class Run:
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
             self._find_best_weights(state, checkpoint)
-        self.directory.rotate(recipe.args.save_total_limit, keep=(checkpoint, state.best_model_checkpoint))
+        self._overwrites = recipe.args.overwrite_output_dir and not resume
+        self._kept_at_start = (checkpoint, state.best_model_checkpoint)
         state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
-        save_arguments(self.directory.path, recipe.args, recipe.provenance.command)
         return state
 
     def _find_best_weights(self, state: TrainerState, checkpoint: Path) -> None:
@@ -88,6 +92,16 @@ class Run:
                 stacklevel=4,
             )
             state.forget_best()
+
+    def begin(self) -> None:
+        """Mark the output directory as this run's, and delete the run that it replaces.
+
+        Call it when the first step is next: what fails before then leaves the directory as it was.
+        """
+        if self._overwrites:
+            self.directory.delete_run()
+        self.directory.rotate(self.recipe.args.save_total_limit, keep=self._kept_at_start)
+        save_arguments(self.directory.path, self.recipe.args, self.recipe.provenance.command)
 
     def take_best_weights(self, state: TrainerState) -> str | None:
         """Give the model the weights of the best evaluation, where the run keeps these.
@@ -150,8 +164,12 @@ class Run:
 class RunCheckpoints:
     """The checkpoints of a run: written, the oldest deleted, and uploaded where the arguments ask for it."""
 
-    def __init__(self, recipe: Recipe, directory: RunDirectory, events: Events) -> None:
-        self._recipe, self._directory, self._events = recipe, directory, events
+    def __init__(self, run: Run, events: Events) -> None:
+        self._run, self._recipe, self._directory, self._events = run, run.recipe, run.directory, events
+
+    def begin(self) -> None:
+        """Let the output directory be this run's."""
+        self._run.begin()
 
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write the checkpoint of the present step. An upload that fails is a warning."""

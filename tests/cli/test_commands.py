@@ -251,7 +251,30 @@ def test_output_directory_with_a_run(
     assert run(capsys, *words, "--overwrite-output-dir", "--seed", "7")[0] == 0
     assert (out / "model.safetensors").read_bytes() != saved
     words[words.index(out)] = model_dir
-    assert "which this command reads" in error_of(capsys, *words, "--overwrite-output-dir")
+    assert f"and this command reads {model_dir}; choose another" in error_of(capsys, *words, "--overwrite-output-dir")
+
+
+def test_a_checkpoint_is_not_deleted_by_the_run_that_begins_with_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["finetune", "--model", model_dir, "--train", rows, "--output-dir", out, "--json", *QUICK]
+    assert run(capsys, *words)[0] == 0
+    checkpoint = min(out.glob("checkpoint-*"))
+    words[words.index(model_dir)] = checkpoint
+    assert f"and this command reads {checkpoint}; choose" in error_of(capsys, *words, "--overwrite-output-dir")
+    assert (checkpoint / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["rows.tsv", "link.tsv", "model/model.safetensors"])
+def test_predictions_do_not_replace_what_they_are_made_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path, name: str
+) -> None:
+    (tmp_path / "link.tsv").symlink_to(rows)
+    before = (tmp_path / name).read_bytes()
+    said = error_of(capsys, "predict", "--model", model_dir, "--data", rows, "--output", tmp_path / name)
+    assert f"--output is '{tmp_path / name}', which this command reads; choose another file" in said
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:

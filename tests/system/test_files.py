@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,10 +167,31 @@ def test_manifest_names_the_missing_file(checkpoint: Path) -> None:
     assert "events is missing" in (verify_manifest(checkpoint) or "")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": 3}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": 3}', b'{"files": {}}', b"[" * 100_000])
 def test_broken_manifest_is_damage_and_no_exception(checkpoint: Path, content: bytes) -> None:
     (checkpoint / "manifest.json").write_bytes(content)
     assert "manifest.json" in (verify_manifest(checkpoint) or "")
+
+
+def test_a_lock_on_a_full_disk_is_named_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(OSError, match=rf"No space left on device: '{re.escape(str(tmp_path))}/\.kdistill\.lock'"):
+            acquire(tmp_path)
+    acquire(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_damage_and_no_exception(checkpoint: Path) -> None:
+    """As on a failing disk: the best checkpoint of a run that has ended may be the one."""
+    files = json.loads((checkpoint / "manifest.json").read_text())["files"]
+    files["w" * 300] = files["model.safetensors"]  # a name that no disk takes
+    (checkpoint / "manifest.json").write_text(json.dumps({"files": files}))
+    assert "File name too long" in (verify_manifest(checkpoint) or "")
 
 
 def test_absent_manifest_is_damage(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class Saved:
         self.steps: list[int] = []
         self.weights: list[np.ndarray] = []
 
+    def begin(self) -> None:
+        pass
+
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         self.steps.append(state.global_step)
         self.weights.append(weights(optimizer.model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import decimal
+import functools
 import json
 import math
 from pathlib import Path
@@ -100,7 +101,31 @@ def test_what_is_no_number_is_kept_in_json_alone_and_said(tmp_path: Path) -> Non
     assert "per_class" not in card
 
 
-@pytest.mark.parametrize("value", [None, object(), {1, 2}, [object()], 1j, {"deep": [None]}])
+class Failing:
+    """A value whose own methods fail, as those of a tensor on a device that is gone."""
+
+    def tolist(self) -> Any:
+        raise RuntimeError("broken by the test")
+
+    def __float__(self) -> float:
+        raise RuntimeError("broken by the test")
+
+
+def holds_itself() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["itself"] = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, object(), {1, 2}, [object()], 1j, {"deep": [None]}),
+        *(Failing(), {"deep": Failing()}, holds_itself(), functools.reduce(lambda inner, _: [inner], range(900), 1.0)),
+        pytest.param(10**400, id="huge"),
+        [10**400],
+    ],
+)
 def test_what_json_cannot_hold_is_left_out_and_said(tmp_path: Path, value: Any) -> None:
     run = run_of(tmp_path, {"odd": value, "f1": 0.5})
     with pytest.warns(UserWarning, match="compute_metrics returned 'odd', which JSON cannot hold: it is left out"):

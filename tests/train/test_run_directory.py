@@ -12,6 +12,7 @@ import pytest
 from support.resumable_run import result, trainer
 from support.small_run import run_fields, small_dataset, small_model, write_model
 
+from kdistill.data.dataset import Dataset
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train import directory as run_directory
 from kdistill.train.arguments import TrainingArguments
@@ -72,7 +73,57 @@ def test_all_that_a_run_leaves_is_known_to_be_of_a_run(tmp_path: Path) -> None:
     assert left == set(run_directory._FILES)
     (out / "notes.txt").write_text("mine")
     with RunDirectory(out).claim(resume=False, overwrite=True):
+        RunDirectory(out).delete_run()
         assert {path.name for path in out.iterdir()} == {".kdistill.lock", "notes.txt", "runs"}
+
+
+def without_logs(directory: Path) -> dict[str, bytes]:
+    return {name: content for name, content in content_of(directory).items() if not name.startswith("runs/")}
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise OSError("broken by the test")
+
+
+class FailsAt(TrainerCallback):
+    def __init__(self, event: str) -> None:
+        setattr(self, event, fail)
+
+
+def no_labels() -> Dataset:
+    rows = small_dataset(16)
+    return dataclasses.replace(rows, labels=np.full_like(rows.labels, -100))
+
+
+@pytest.mark.parametrize(
+    ("changes", "given"),
+    [
+        ({"metric_for_best_model": "f2", "eval_strategy": "epoch"}, {}),
+        ({"eval_on_start": True}, {"compute_metrics": fail}),
+        ({"eval_on_start": True, "eval_strategy": "no"}, {"eval_dataset": None}),
+        ({}, {"train_dataset": None}),
+        ({}, {"train_dataset": no_labels()}),
+        ({}, {"callbacks": [FailsAt("on_train_begin")]}),
+    ],
+)
+def test_a_run_that_fails_before_its_first_step_costs_the_earlier_one_nothing(
+    tmp_path: Path, changes: dict[str, Any], given: dict[str, Any]
+) -> None:
+    small_trainer(tmp_path, save_strategy="epoch").train()
+    before = without_logs(tmp_path / "out")
+    rows: dict[str, Any] = {"train_dataset": small_dataset(16), "eval_dataset": small_dataset(8, seed=1)}
+    args = TrainingArguments(**run_fields(tmp_path, {"overwrite_output_dir": True, "seed": 7, **changes}))
+    with pytest.raises((ValueError, OSError)):
+        Trainer(small_model(), args, **(rows | given)).train()
+    assert without_logs(tmp_path / "out") == before
+
+
+def test_a_resumed_run_that_cannot_go_on_deletes_no_checkpoint(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    before = without_logs(tmp_path)
+    with pytest.raises(OSError, match="broken by the test"):
+        trainer(tmp_path, save_total_limit=1, callbacks=[FailsAt("on_train_begin")]).train(resume_from_checkpoint=True)
+    assert without_logs(tmp_path) == before
 
 
 def test_a_readme_written_after_the_run_is_not_overwritten(tmp_path: Path) -> None:
