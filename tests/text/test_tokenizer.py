@@ -217,7 +217,7 @@ def test_vocabulary_and_decoding(tokenizer: BertTokenizer) -> None:
     assert tokenizer.tokenize("The films!") == ["the", "film", "##s", "!"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "the", "film", "##s", "!", "[SEP]"]
     assert tokenizer.convert_tokens_to_ids(["film", "zebra"]) == [FILM, UNK]
-    with pytest.raises(ValueError, match="half of a surrogate pair, at character 1; expected text"):
+    with pytest.raises(ValueError, match="at character 1, half of a character"):
         tokenizer.convert_tokens_to_ids(["a\ud800"])
     assert tokenizer.decode(np.array(ids)) == "[CLS] the films! [SEP]"
     assert tokenizer.batch_decode([ids], skip_special_tokens=True) == ["the films!"]

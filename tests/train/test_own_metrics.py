@@ -169,7 +169,8 @@ def test_a_best_metric_that_is_no_number_is_one_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_has_not_are_null_and_read_as_nan(tmp_path: Path, value: float) -> None:
     run = run_of(tmp_path, {"own": value}, metric_for_best_model="own")
-    run.train()
+    with pytest.warns(UserWarning, match="no evaluation gave a finite 'own'"):
+        run.train()
     out = tmp_path / "out"
     for path in [*out.rglob("*.json"), out / "runs" / "logs" / "metrics.jsonl"]:
         for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:

@@ -80,7 +80,7 @@ def test_a_failure_of_the_card_does_not_keep_the_upload(tmp_path: Path, monkeypa
     """Whatever the failure is: here one that no code of ours raises."""
     uploaded = []
     monkeypatch.setattr("kdistill.trainers.check_publishing", lambda args: None)
-    monkeypatch.setattr("kdistill.trainers.upload_run", lambda args, state: uploaded.append(args) or "address")
+    monkeypatch.setattr("kdistill.trainers.upload_run", lambda args, *others: uploaded.append(args) or "address")
 
     class WithoutCard(Trainer):
         def create_model_card(self, *args: Any, **kwargs: Any) -> Any:

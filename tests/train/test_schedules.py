@@ -57,6 +57,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path: Path, scheduler: str)
     np.testing.assert_array_equal(weights(again.model), weights(whole.model))
 
 
+@pytest.mark.filterwarnings("ignore:the weights of the last step, 12, are kept")
 def test_a_resumed_run_goes_on_with_a_mean_that_is_no_number(tmp_path: Path) -> None:
     """A metric that is NaN stays in the running sum of "greedy", which the checkpoint must hold as it is."""
     others = {"metric_for_best_model": "own", "compute_metrics": lambda prediction: {"own": float("nan")}}
