@@ -9,15 +9,17 @@ the text ended there. That holds before a space between two letters or digits wh
 - no added token holds white space, so that none lies across the cut,
 - the model looks at one word at a time, and without chance (dropout).
 
-With BERT's own pipeline a cut may also stand between two Chinese characters, which are words of their own. Each word
-gives at least one token, so as many words as tokens are kept suffice; a row that comes out too short all the same is
-tokenised whole by the caller.
+With BERT's own pipeline a cut may also stand before other white space, between two Chinese characters, and beside
+ASCII's punctuation that no added token holds: such characters are words of their own. Each word gives at least one
+token, so as many words as tokens are kept suffice; a row that comes out too short all the same is tokenised whole by
+the caller.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,8 @@ class Shortener:
         added = content["added_tokens"]
         # Tokens that swallow the white space behind them would find none of it at the beginning of a part.
         self._has_parts = not any(token["rstrip"] for token in added)
-        places = _places(content) if _are_whole_words(backend, added) else None
+        texts = _added_texts(backend, added)
+        places = _places(content, texts) if _are_whole_words(texts) else None
         self._places = None if places is None or (from_end and not self._has_parts) else re.compile(places)
         self._long_word = None if places is None else _long_word(content)
 
@@ -110,15 +113,20 @@ class Shortener:
         yield text[start:]
 
 
-def _are_whole_words(backend: Tokenizer, added: list[Mapping[str, Any]]) -> bool:
-    """Return whether no added token can lie across a space, or across two Chinese characters."""
+def _added_texts(backend: Tokenizer, added: list[Mapping[str, Any]]) -> list[str]:
+    """Return the texts of the added tokens, as they are and as the normalizer leaves them."""
     texts = [token["content"] for token in added]
     if backend.normalizer is not None:
         texts += [backend.normalizer.normalize_str(text) for text in texts]
+    return texts
+
+
+def _are_whole_words(texts: list[str]) -> bool:
+    """Return whether no added token can lie across a space, or across two Chinese characters."""
     return not any(re.search(rf"\s|\u2581|{_CHINESE}", text) for text in texts)
 
 
-def _places(content: Mapping[str, Any]) -> str | None:
+def _places(content: Mapping[str, Any], added_texts: list[str]) -> str | None:
     """Return a pattern of the places at which a text may be cut, None if there are none."""
     normalizers = _stages(content["normalizer"], "normalizers")
     kinds = [stage["type"] for stage in normalizers]
@@ -132,7 +140,15 @@ def _places(content: Mapping[str, Any]) -> str | None:
     at_spaces = f"(?<={letter})(?= {letter})"
     words = [stage["type"] for stage in _stages(content["pre_tokenizer"], "pretokenizers")]
     is_bert = kinds == ["BertNormalizer"] and normalizers[0]["handle_chinese_chars"] and words == ["BertPreTokenizer"]
-    return f"{at_spaces}|(?<={_CHINESE})(?={_CHINESE})" if is_bert else at_spaces
+    return "|".join((at_spaces, *_places_of_bert(added_texts))) if is_bert else at_spaces
+
+
+def _places_of_bert(added_texts: list[str]) -> Iterator[str]:
+    """Yield patterns of further places, with BERT's own normalizer and pre-tokenizer."""
+    yield f"(?<={_CHINESE})(?={_CHINESE})"
+    yield r"(?<=[!-~])(?=[ \t\n\r]+[!-~])"
+    if free := "".join(sorted(set(string.punctuation).difference(*added_texts))):
+        yield rf"(?<=[!-~])(?=[{re.escape(free)}])|(?<=[{re.escape(free)}])(?=[!-~])"
 
 
 def _stages(stage: Any, name: str) -> list[Mapping[str, Any]]:

@@ -404,7 +404,7 @@ def test_wrong_roles(tmp_path: Path, teacher: BertForSequenceClassification) -> 
     with pytest.raises(ValueError, match="teacher_model and model are the same object"):
         DistillationTrainer(teacher, arguments(tmp_path), teacher_model=teacher)
     with pytest.raises(
-        TypeError, match="args is of type kdistill.TrainingArguments; expected .*DistillationTrainingArguments"
+        TypeError, match=r"args is of type kdistill\.TrainingArguments; expected .*DistillationTrainingArguments"
     ):
         DistillationTrainer(small_model(2), TrainingArguments(), teacher_model=teacher)
 
