@@ -28,8 +28,10 @@ from .tokenizer_files import files_of, read_backend
 from .tokenizer_settings import (
     DEFAULT_SPECIAL_TOKENS,
     EXTRA_SPECIAL_TOKENS,
+    GIVEN_SETTINGS,
     SETTINGS_FILES,
     SIDES,
+    check_settings,
     extra_special_tokens_of,
     read_settings,
     special_tokens_of,
@@ -158,8 +160,10 @@ class BertTokenizer:
             path_or_id: a directory or a hub id.
             do_lower_case: whether to lowercase text (default: from the files; True for vocab.txt alone).
             model_max_length: longest row in tokens (default: from the files).
-            keywords: where the files are (`token`, `revision`, `cache_dir`, `force_download`, `local_files_only`,
-                `subfolder`), see `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
+            keywords: settings of tokenizer_config.json in place of its own (`tokenizer_settings.GIVEN_SETTINGS`, such
+                as `padding_side`); where the files are (`token`, `revision`, `cache_dir`, `force_download`,
+                `local_files_only`, `subfolder`), see `hub.resolve`; those of transformers that are of no use here, see
+                `kdistill.keywords`.
 
         Raises:
             FileNotFoundError: the directory has neither file, or does not exist and cannot be downloaded.
@@ -167,9 +171,13 @@ class BertTokenizer:
             TypeError: a keyword is unknown; the message names the nearest one.
         """
         needed = [["tokenizer.json", "vocab.txt"]]
-        where = location(keywords, f"{cls.__name__}.from_pretrained", inspect.signature(cls.from_pretrained).parameters)
+        owner = f"{cls.__name__}.from_pretrained"
+        given = {name: keywords.pop(name) for name in GIVEN_SETTINGS if name in keywords}
+        check_settings(owner, given)
+        known = [*inspect.signature(cls.from_pretrained).parameters, *GIVEN_SETTINGS]
+        where = location(keywords, owner, known)
         directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, **where)
-        settings = read_settings(directory)
+        settings = read_settings(directory) | given
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case
         if model_max_length is not None:

@@ -32,6 +32,14 @@ NORMALIZER_SETTINGS = {
 _SWITCHES = ("do_lower_case", "tokenize_chinese_chars")
 _OPTIONAL_SWITCHES = ("strip_accents", "clean_up_tokenization_spaces", "do_basic_tokenize", "split_special_tokens")
 SIDES = ("right", "left")
+# Settings that may also be given when a tokenizer is loaded, beside do_lower_case and model_max_length.
+GIVEN_SETTINGS = (
+    "clean_up_tokenization_spaces",
+    "model_input_names",
+    "padding_side",
+    "split_special_tokens",
+    "truncation_side",
+)
 # Arguments of `AddedToken` that decide where it is found in a text.
 MATCHING_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 # The classes of transformers that read a vocab.txt as BERT does; each also with "Fast" at its end.
@@ -84,7 +92,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
             found[name] = read_json_object(directory / name)
     special_map, config, added, model = (found.get(name, {}) for name in SETTINGS_FILES)
     for name in SETTINGS_FILES[:2]:
-        _check_settings(directory / name, found.get(name, {}))
+        check_settings(directory / name, found.get(name, {}))
     has_decoder = bool(config.get("added_tokens_decoder"))
     settings = {**special_map, **config} if has_decoder else {**config, **special_map}
     settings.setdefault("tokenizer_class", model.get("tokenizer_class"))
@@ -111,7 +119,8 @@ def extra_special_tokens_of(settings: Mapping[str, Any]) -> list[Any]:
     return extra
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+def check_settings(path: Path | str, settings: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for the first malformed setting; `path` is where it stands, for the message."""
     for name, (is_one, expected) in _EXPECTED.items():
         if name in settings and not is_one(settings[name]):
             raise ValueError(f"{path}: {name} is {settings[name]!r}; expected {expected}")
@@ -162,7 +171,7 @@ def _is_token(value: Any) -> bool:
     return bool(value) and isinstance(value, str | Mapping)
 
 
-def _check_token(path: Path, name: str, token: Any) -> None:
+def _check_token(path: Path | str, name: str, token: Any) -> None:
     text = token.get("content") if isinstance(token, Mapping) else token
     if not isinstance(text, str | None) or (token is not None and text is None):
         raise ValueError(f"{path}: {name} is {token!r}; expected a token")
@@ -170,7 +179,7 @@ def _check_token(path: Path, name: str, token: Any) -> None:
         _flags_of(path, name, token)
 
 
-def _flags_of(path: Path, name: str, token: Mapping[str, Any]) -> dict[str, bool]:
+def _flags_of(path: Path | str, name: str, token: Mapping[str, Any]) -> dict[str, bool]:
     """Return the arguments of `AddedToken` that a token object has."""
     flags = {flag: token[flag] for flag in (*MATCHING_FLAGS, "special") if flag in token}
     if not all(isinstance(value, bool) for value in flags.values()):

@@ -65,6 +65,22 @@ def test_what_was_added_or_set_is_saved_and_copied(tokenizer: BertTokenizer, tmp
         assert again.content_hash == tokenizer.content_hash
 
 
+def test_settings_given_with_the_directory_are_used_and_saved(tokenizer: BertTokenizer, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    left = {"padding_side": "left", "truncation_side": "left"}
+    given = BertTokenizer.from_pretrained(tmp_path, **left)
+    given.save_pretrained(tmp_path / "left")
+    again = BertTokenizer.from_pretrained(tmp_path / "left")
+    for loaded in (given, again):
+        long, short = loaded(["good film good film", "film"], truncation=True, max_length=5, padding=True)["input_ids"]
+        assert loaded.decode(long, skip_special_tokens=True) == "film good film"
+        assert short[0] == loaded.pad_token_id
+    with pytest.raises(ValueError, match="from_pretrained: padding_side is 'middle'; expected 'right' or 'left'"):
+        BertTokenizer.from_pretrained(tmp_path, padding_side="middle")
+    with pytest.raises(TypeError, match="did you mean 'padding_side'"):
+        BertTokenizer.from_pretrained(tmp_path, padding_sides="left")
+
+
 @pytest.mark.parametrize("use", ["trainer", "rows", "pipeline"])
 def test_a_model_without_rows_for_added_tokens_names_the_remedy(
     tokenizer: BertTokenizer, tmp_path: Path, use: str
