@@ -1,4 +1,4 @@
-"""Long work takes no more memory than short work: 10,000 steps, 100 trainers, in a process of their own each."""
+"""Long work takes no more memory than short work: 10,000 steps, 300 trainers, in a process of their own each."""
 
 from __future__ import annotations
 
@@ -49,9 +49,12 @@ def trainers(n):
     gc.collect()
 
 trainers(100)  # until the heap has found its size
-before, objects = resident_bytes(), len(gc.get_objects())
-trainers(100)
-print(resident_bytes() - before)
+objects, grown = len(gc.get_objects()), []
+for _ in range(3):
+    before = resident_bytes()
+    trainers(100)
+    grown.append(resident_bytes() - before)
+print(min(grown))  # what is lost is lost each time, and the allocator's arenas come and go
 assert len(gc.get_objects()) - objects < 100, "objects stay behind: each trainer leaves at least one"
 """
 
@@ -67,7 +70,7 @@ def resident_bytes() -> int:
 def test_nothing_grows(work: str) -> None:
     """A hundred lost models with gradients and moments would be 8 MB, a lost array in each of 10,000 steps as much.
 
-    A few arenas of the allocator come and go.
+    A few arenas of the allocator come and go, so of trainers the least that a hundred took counts.
     """
     process = run_python(work)
     assert process.returncode == 0, process.stderr
