@@ -14,10 +14,11 @@ from ..models.classes import load_model
 from ..models.config import shape_of
 from ..system.files import read_json_object
 from ..text.tokenizer import AutoTokenizer
-from ..train.arguments import RECURRING, DistillationTrainingArguments, TrainingArguments
+from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of
 from ..train.recipe import Provenance
+from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import data_file

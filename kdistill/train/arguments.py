@@ -25,7 +25,7 @@ from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .schedules import SCHEDULES, check_scheduler_kwargs
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
-from .without_effect import warn_of_arguments_without_effect
+from .without_effect import RECURRING, warn_of_arguments_without_effect
 
 INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
@@ -33,7 +33,6 @@ SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 DEFAULT_STEPS = 500
-RECURRING = ("logging", "eval", "save")
 
 
 def greater_is_better(metric: str) -> bool:
@@ -416,28 +415,22 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             self._settle(steps, (self.logging_steps if what == "eval" else None) or DEFAULT_STEPS)
 
     def _settle_intervals(self) -> None:
-        """Let a given number decide the strategy. Raises `ValueError` for a number beside another strategy."""
+        """Let a given number of steps decide a strategy that is left open."""
         for what in RECURRING:
-            steps, strategy = f"{what}_steps", f"{what}_strategy"
-            number, when = getattr(self, steps), getattr(self, strategy)
-            if number is not None and strategy in self._left_open:
-                self._settle(strategy, "steps")
-            elif number is not None and when != "steps":
-                raise ValueError(
-                    f"{steps} is {number!r} and {strategy} is {when!r}; expected one of the two, or {strategy} 'steps'"
-                )
+            if getattr(self, f"{what}_steps") is not None and f"{what}_strategy" in self._left_open:
+                self._settle(f"{what}_strategy", "steps")
         for what in RECURRING:
             self._settle_steps(what)
 
     def __post_init__(self) -> None:
         self.output_dir = str(Path(self.output_dir).expanduser())
+        given = [field.name for field in fields(self) if self._was_chosen(field)]
         self._settle_intervals()
         self.reporters()
         self._check_schedule()
         if self.greater_is_better is None:
             self._settle("greater_is_better", greater_is_better(self.metric_for_best_model))
         self._settle_best_model()
-        given = [field.name for field in fields(self) if self._was_chosen(field)]
         warn_of_arguments_without_effect(self, given, stacklevel=4)
         object.__setattr__(self, "_settled", True)
 

@@ -24,7 +24,18 @@ class WithoutEffect(NamedTuple):
     reason: str
 
 
+RECURRING = ("logging", "eval", "save")
+"""What a run does at intervals, by a strategy and a number of steps."""
+
+
+def _interval(what: str) -> WithoutEffect:
+    strategy = f"{what}_strategy"
+    reason = f"{strategy} is given, and only 'steps' counts them"
+    return WithoutEffect((f"{what}_steps",), lambda args: getattr(args, strategy) != "steps", reason)
+
+
 _RULES = (
+    *map(_interval, RECURRING),
     WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps alone ends the run"),
     WithoutEffect(("warmup_ratio",), lambda args: args.warmup_steps > 0, "warmup_steps comes before it"),
     WithoutEffect(
