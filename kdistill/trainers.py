@@ -36,6 +36,7 @@ from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
+from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
@@ -167,6 +168,10 @@ class Trainer:
                 train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
             ),
         )
+        if recipe.train_dataset is not None:
+            chosen = choose_defaults(args, model, len(recipe.train_dataset))
+            if chosen is not None:
+                Progress("recipe", unit="rows", quiet=args.disable_tqdm).write(chosen)
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))

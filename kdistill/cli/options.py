@@ -45,6 +45,8 @@ class _Command:
     """... or only these of them."""
 
 
+RECIPE = "auto"
+"""The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
@@ -73,8 +75,7 @@ COMMANDS = (
         "train a small model to answer like a large one",
         "Train a small BERT, the student, on the labels and on the probabilities that a large fine-tuned BERT, the "
         "teacher, gives to every label. Rows without a label learn from the teacher alone.",
-        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
-        "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
+        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
         DistillationTrainingArguments,
     ),
     _Command(
@@ -172,7 +173,8 @@ SEARCH_OPTIONS = {
         str,
         "FILE",
         'a .toml or .json file of ranges, such as learning_rate = {type = "float", low = 1e-5, high = 1e-3, log = '
-        "true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30)",
+        "true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; "
+        "epochs and learning rate around what --recipe auto chooses, where it does)",
     ),
     "direction": SearchOption(
         str, "minimize|maximize", "what to do with --metric-for-best-model (default: what suits it)"
@@ -428,7 +430,7 @@ def _add_training_arguments(
 
 def _help(field: Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
-    default = field.metadata["default"]
+    default = RECIPE if field.name == "recipe" else field.metadata["default"]
     if default is None or default is False:
         return text
     return f"{text} (default: {'yes' if default is True else default})"
