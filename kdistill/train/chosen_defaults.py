@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from ..data.dataset import Dataset
 from ..models.model import Model
 from .arguments import TrainingArguments
 from .schedules import SCHEDULES
@@ -18,6 +21,7 @@ LEARNING_RATE = 1e-3
 WARMUP_RATIO = 0.1
 ROWS_OF_A_RUN = 200_000
 LEAST_EPOCHS, MOST_EPOCHS = 3, 40
+MANY_PAIRS = 50_000
 _MOST_SCALE = 2.0
 _CHOSEN = (
     "num_train_epochs",
@@ -29,31 +33,37 @@ _CHOSEN = (
 )
 
 
-def choose_defaults(args: TrainingArguments, model: Model, rows: int) -> str | None:
+def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> str | None:
     """Let `args.recipe` choose the arguments that nobody gave; those of an earlier choice do not hold any more.
 
     Args:
         args: the arguments of the run.
         model: the model to train.
-        rows: the training rows, without augmented copies.
+        dataset: the training rows, without augmented copies.
 
     Returns:
-        A sentence about what was chosen and why; None where the defaults of transformers hold.
+        Lines about what was chosen and why; None where the defaults of transformers hold.
     """
     if args.recipe != "auto" or not model.has_new_layers:
         args.choose({})
         return None
-    rows *= 1 + getattr(args, "augment", 0)
+    rows = len(dataset) * (1 + getattr(args, "augment", 0))
     args.choose(defaults_for_new_layers(args, rows))
-    if not args.chosen:
-        return None
-    listed = ", ".join(f"{name} {value:g}" for name, value in args.chosen.items())
-    given = [name for name in _CHOSEN if name not in args.chosen and args.is_given(name)]
-    stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
-    return (
-        f"recipe auto: the model's layers are new, made from a shape, so for {rows:,} training rows an epoch it is\n"
-        f"  trained with {listed}{stays} (recipe transformers: the defaults of fine-tuning)"
-    )
+    lines = []
+    if args.chosen:
+        listed = ", ".join(f"{name} {value:g}" for name, value in args.chosen.items())
+        given = [name for name in _CHOSEN if name not in args.chosen and args.is_given(name)]
+        stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
+        lines = [
+            f"recipe auto: the model's layers are new, made from a shape, so for {rows:,} training rows an epoch it is",
+            f"  trained with {listed}{stays} (recipe transformers: the defaults of fine-tuning)",
+        ]
+    if len(dataset) < MANY_PAIRS and np.any(dataset.types):
+        lines.append(
+            f"note: new layers learn to compare two texts only from many pairs, and {len(dataset):,} may be too few; a "
+            "pretrained model needs less"
+        )
+    return "\n".join(lines) or None
 
 
 def defaults_for_new_layers(args: TrainingArguments, rows: int) -> dict[str, Any]:
@@ -66,7 +76,7 @@ def defaults_for_new_layers(args: TrainingArguments, rows: int) -> dict[str, Any
     """
     values: dict[str, Any] = {}
     if args.max_steps <= 0:
-        values["num_train_epochs"] = float(min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(ROWS_OF_A_RUN / max(1, rows)))))
+        values["num_train_epochs"] = float(min(MOST_EPOCHS, max(LEAST_EPOCHS, round(ROWS_OF_A_RUN / max(1, rows)))))
     given = args.is_given("per_device_train_batch_size")
     batch = args.per_device_train_batch_size if given else ROWS_OF_A_BATCH
     values["per_device_train_batch_size"] = batch

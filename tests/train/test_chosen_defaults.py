@@ -12,6 +12,7 @@ import pytest
 from support.small_run import small_config, small_dataset, small_model, write_model
 
 import kdistill as kd
+from kdistill.data.dataset import Dataset
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.search.space import default_space
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -27,15 +28,19 @@ TRANSFORMERS = {
 }
 
 
+def dataset(rows: int, *, pairs: bool = False) -> Dataset:
+    return Dataset(np.full(rows, 5, np.int32), np.full(rows, pairs, np.int32), np.arange(rows + 1), np.zeros(rows, int))
+
+
 def chosen(rows: int, **given: Any) -> dict[str, Any]:
     args = TrainingArguments(recipe="auto", **given)
-    choose_defaults(args, small_model(), rows)
+    choose_defaults(args, small_model(), dataset(rows))
     return args.chosen
 
 
 # The sizes of SST-2, GoEmotions, CLINC150 and BANKING77 as docs/recipe.md measures them, and the bounds of the rule.
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(64_349, 4), (43_410, 5), (15_100, 14), (9_003, 23), (100, 40), (5_000, 40), (10**6, 3)]
+    ("rows", "epochs"), [(67_349, 3), (43_410, 5), (15_100, 13), (9_003, 22), (100, 40), (4_000, 40), (10**6, 3)]
 )
 def test_rows_decide_the_epochs(rows: int, epochs: int) -> None:
     assert chosen(rows) == {
@@ -49,7 +54,7 @@ def test_rows_decide_the_epochs(rows: int, epochs: int) -> None:
 @pytest.mark.parametrize(("name", "value"), [*TRANSFORMERS.items(), ("warmup_steps", 0), ("max_steps", 50)])
 def test_given_arguments_win_even_if_they_are_the_default(name: str, value: Any) -> None:
     args = TrainingArguments(recipe="auto", **{name: value})
-    sentence = choose_defaults(args, small_model(), 9_003)
+    sentence = choose_defaults(args, small_model(), dataset(9_003))
     assert getattr(args, name) == value
     assert name not in args.chosen
     assert sentence is not None
@@ -75,8 +80,8 @@ def test_schedules_without_a_warm_up_get_none(schedule: str) -> None:
 
 def test_augmented_copies_are_rows_too() -> None:
     args = DistillationTrainingArguments(recipe="auto", augment=4)
-    choose_defaults(args, small_model(), 9_003)
-    assert args.num_train_epochs == 5
+    choose_defaults(args, small_model(), dataset(9_003))
+    assert args.num_train_epochs == 4
 
 
 def test_trainer_chooses_for_new_layers_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +117,7 @@ def test_assignments_after_the_choice_are_given() -> None:
 
 def test_copies_know_what_was_given() -> None:
     args = TrainingArguments(recipe="auto", learning_rate=5e-5)
-    choose_defaults(args, small_model(), 40)
+    choose_defaults(args, small_model(), dataset(40))
     for other in (copy.copy(args), copy.deepcopy(args), pickle.loads(pickle.dumps(args))):
         assert (other.is_given("learning_rate"), other.is_given("warmup_ratio")) == (True, False)
         assert other.chosen == args.chosen
@@ -121,7 +126,7 @@ def test_copies_know_what_was_given() -> None:
 def test_scripts_of_transformers_give_what_stands_in_the_command_alone() -> None:
     words = ["--recipe", "auto", "--learning_rate", "5e-5"]
     (args,) = kd.HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(words)
-    choose_defaults(args, small_model(), 40)
+    choose_defaults(args, small_model(), dataset(40))
     assert (args.learning_rate, args.num_train_epochs) == (5e-5, 40)
 
 
@@ -143,6 +148,13 @@ def test_layers_are_new_until_they_are_trained_or_read(tmp_path: Path) -> None:
     model.backward(np.ones((1, 2), np.float32))
     AdamW(model, lr=0.1).step()
     assert not model.has_new_layers
+
+
+@pytest.mark.parametrize(("rows", "pairs", "note"), [(5_749, True, True), (5_749, False, False), (50_000, True, False)])
+def test_few_pairs_are_worth_a_note(rows: int, pairs: bool, note: bool) -> None:
+    sentence = choose_defaults(TrainingArguments(recipe="auto"), small_model(), dataset(rows, pairs=pairs))
+    assert sentence is not None
+    assert ("only from many pairs, and 5,749 may be too few" in sentence) == note
 
 
 def test_search_lies_around_what_was_chosen() -> None:
