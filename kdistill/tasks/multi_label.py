@@ -13,7 +13,7 @@ from ..data.labels import label_indicators
 from ..losses.labels import label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
-from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
+from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
 from ..metrics.ranking import roc_auc
 from .base import Task, in_words, of_decisions, of_scores, tsv_field, write_tsv
@@ -57,7 +57,7 @@ TASK = Task(
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={
-        **of_decisions(accuracy=exact_match, f1=f1_micro, f1_macro=f1_macro, f1_micro=f1_micro),
+        **of_decisions(accuracy=exact_match, **averages(micro)),
         **of_scores(roc_auc=roc_auc),
     },
     default_metrics=("accuracy", "f1"),

@@ -12,11 +12,10 @@ from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import (
     Classes,
+    averages,
     exact_match,
-    f1,
-    f1_macro,
-    f1_micro,
     matthews_correlation,
+    of_label_1,
     right_rows,
     softmax,
 )
@@ -47,13 +46,7 @@ TASK = Task(
     teacher_loss=partial(distillation_loss_parts, problem_type=SINGLE_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={
-        **of_decisions(
-            accuracy=exact_match,
-            f1=f1,
-            f1_macro=f1_macro,
-            f1_micro=f1_micro,
-            matthews_correlation=matthews_correlation,
-        ),
+        **of_decisions(accuracy=exact_match, **averages(of_label_1), matthews_correlation=matthews_correlation),
         **of_scores(roc_auc=roc_auc),
     },
     default_metrics=("accuracy",),

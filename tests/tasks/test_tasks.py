@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.labels import labelled_rows
-from kdistill.metrics.classification import Classes, f1_micro
+from kdistill.metrics.classification import Classes, micro
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.metrics.regression import pearson, spearmanr
 from kdistill.models.classes import BertForSequenceClassification
@@ -124,8 +124,8 @@ def test_metrics_from_their_definitions() -> None:
     assert spearmanr(x, y) == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert math.isnan(pearson(x, np.ones(4)))
     given, chosen = np.array([[1, 0], [1, 1]], bool), np.array([[1, 1], [0, 1]], bool)
-    assert f1_micro(chosen, given) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    assert f1_micro(~np.ones((2, 2), bool), ~np.ones((2, 2), bool)) == 0
+    assert micro("f1", chosen, given) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert micro("f1", ~np.ones((2, 2), bool), ~np.ones((2, 2), bool)) == 0
     logits = np.array([[1, -1], [2, 3], [1, 1]], np.float32)
     measured = TASKS[MULTI].evaluate(logits, np.array([[1, 0], [1, 0], [np.nan] * 2], np.float32))
     assert (measured["accuracy"], measured["f1"], measured["n"]) == (0.5, 0.8, 2)
@@ -231,9 +231,7 @@ def test_metrics_of_many_classes_take_memory_for_the_classes_alone() -> None:
     assert found == pytest.approx(
         {
             "accuracy": 0.5,
-            "f1": 0.5,
-            "f1_macro": 0.5,
-            "f1_micro": 0.5,
+            **{f"{score}{kind}": 0.5 for score in ("f1", "precision", "recall") for kind in ("", "_macro", "_micro")},
             "matthews_correlation": (0.5 - 1e-3) / (1 - 1e-3),
         }
     )
