@@ -387,7 +387,8 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
     group.add_argument(
         "--problem-type",
         choices=PROBLEM_TYPES,
-        help=f"type of the task (default: {whose} type, else derived from the labels)",
+        help="what a label is: one of several classes, a list of labels, or a number (default: "
+        f"{whose}, else derived from the labels)",
     )
     if command in ("finetune", "distill", "search"):
         default = "the teacher's; another is an error" if distills else "that of the model or the file"
