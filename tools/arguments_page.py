@@ -16,20 +16,19 @@ INTRODUCTION = """\
 
 <!-- Made by tools/arguments_page.py from the declarations in kdistill/; edit those and run `make docs`. -->
 
-Every name that `transformers.TrainingArguments` has (version 5, and what was in version 4) is understood: it is an
-argument here, it sets the argument that does the same, it is ignored with a warning, or it raises `ValueError` with the
-reason.
-An unknown name is an error that suggests the nearest one. Defaults are those of `transformers` unless the table gives
-another.
+Every argument of `transformers.TrainingArguments` (versions 4 and 5) is known: it exists here under the same name, sets
+the equivalent argument, is ignored with a warning, or raises `ValueError` with the reason. An unknown name raises an
+error that suggests the nearest one. Defaults are those of `transformers` unless the table shows both.
 
 The same arguments are the options of the [commands](commands.md) (`--learning-rate`, or `--learning_rate`) and the keys
 of a file given with `--config`. Values are checked when they are set, in the constructor and later.
 """
 FOREWORDS = {
-    "renamed": "## Older names\n\nThey set the argument under its present name.",
-    "without effect": "## Without effect\n\nAccepted in silence: they ask for what is always done, or are for scripts.",
-    "ignored": "## Ignored\n\nA warning gives the reason, unless the value is the default of `transformers`.",
-    "refused": "## Refused\n\n`ValueError` gives the reason, unless the value is the default of `transformers`.",
+    "renamed": "## Older names\n\nEach sets the argument under its current name.",
+    "without effect": "## Without effect\n\nAccepted without a warning: they request what is always done, or are read "
+    "by scripts only.",
+    "ignored": "## Ignored\n\nA warning gives the reason. The default of `transformers` gives no warning.",
+    "refused": "## Not supported\n\nThey raise `ValueError` with the reason. The default of `transformers` does not.",
 }
 
 
