@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
+from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
 from ..system.names import listing
 
@@ -22,7 +23,9 @@ _MOST_IN_WORDS = 50
 class LabelLoss(Protocol):
     """The mean loss of a batch against its labels and the gradient by the logits, see `losses.labels.label_loss`."""
 
-    def __call__(self, logits: Logits, labels: Labels, *, label_smoothing: float = ...) -> tuple[float, Logits]: ...
+    def __call__(
+        self, logits: Logits, labels: Labels, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
+    ) -> tuple[float, Logits]: ...
 
 
 class TeacherLoss(Protocol):
@@ -37,6 +40,7 @@ class TeacherLoss(Protocol):
         alpha: float,
         temperature: float,
         label_smoothing: float = ...,
+        label_weights: LabelWeights | None = ...,
     ) -> LossParts: ...
 
 
