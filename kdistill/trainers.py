@@ -650,8 +650,8 @@ class DistillationTrainer(Trainer):
     must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
     (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
 
-    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_accuracy`,
-    on the evaluation rows, once `train` has measured it.
+    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
+    on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
 
     Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
     LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
@@ -691,7 +691,12 @@ class DistillationTrainer(Trainer):
     @property
     def teacher_accuracy(self) -> float | None:
         """The teacher's accuracy on the evaluation rows; None where nothing has measured it."""
-        return self.objective.teacher.accuracy
+        return self.teacher_metrics.get("accuracy")
+
+    @property
+    def teacher_metrics(self) -> dict[str, Any]:
+        """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
+        return self.objective.teacher.metrics
 
 
 def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:

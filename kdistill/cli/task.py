@@ -9,9 +9,8 @@ from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..models.config import BertConfig
-from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
+from ..tasks.registry import ChosenMetrics, choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
-from ..train.own_metrics import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):
@@ -93,7 +92,7 @@ def labels_to_learn(
 
 def compute_metrics_of(
     config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
-) -> ComputeMetrics | None:
+) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 
     Raises:

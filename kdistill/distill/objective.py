@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
-from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
+from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .teachers import Teacher, read_as_teacher
 
@@ -82,28 +83,28 @@ class Distillation:
         return {"teacher": self.teacher.fingerprint()}
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
-        """Ask the teacher for its logits of all rows, and warn where it is no better than the most frequent label."""
+        """Ask the teacher for its logits of all rows, and measure it on those that have a label.
+
+        Warns of a teacher that is no better than always answering the most frequent label.
+        """
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:
             measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
         self.teacher.model.release()
         labels = measured_on.labels
-        if not task_for(config, labels).one_label or not labelled_rows(labels).any():
+        if not labelled_rows(labels).any():
             return
-        measured, majority = accuracy(logits, labels), majority_share(labels)
+        task = self.teacher.task(config, labels)
         if data.eval is not None:
-            self.teacher.accuracy = measured
-        if measured <= majority:
-            warnings.warn(
-                f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
-                f"({majority:.4f}): the student has nothing to learn from it",
-                stacklevel=4,
-            )
+            metrics = task.evaluate(logits, labels) | own_metrics(data.compute_metrics, logits, labels)
+            self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
+        if task.one_label:
+            _warn_of_poor_teacher(accuracy(logits, labels), majority_share(labels))
 
-    def figures(self) -> dict[str, float]:
-        """Return the teacher's accuracy on the evaluation rows, if it has been measured."""
-        return {} if self.teacher.accuracy is None else {"teacher_accuracy": self.teacher.accuracy}
+    def figures(self) -> dict[str, Any]:
+        """Return the teacher's metrics on the evaluation rows, as far as they have been measured."""
+        return {f"teacher_{name}": value for name, value in self.teacher.metrics.items()}
 
     def __call__(
         self,
@@ -125,6 +126,15 @@ class Distillation:
         )
         hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
         return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])
+
+
+def _warn_of_poor_teacher(measured: float, majority: float) -> None:
+    if measured <= majority:
+        warnings.warn(
+            f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
+            f"({majority:.4f}): the student has nothing to learn from it",
+            stacklevel=5,
+        )
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:

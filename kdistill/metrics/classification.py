@@ -30,7 +30,7 @@ class Classes(NamedTuple):
     labels: int
 
 
-Answers = Indicators | Classes
+RowLabels = Indicators | Classes
 """Labels of each row."""
 
 
@@ -42,7 +42,7 @@ class Counts(NamedTuple):
     both: NDArray[np.int64]
 
     @classmethod
-    def of(cls, predicted: Answers, true: Answers) -> Counts:
+    def of(cls, predicted: RowLabels, true: RowLabels) -> Counts:
         """Count the rows of two arrays of the same kind."""
         if isinstance(predicted, Classes) and isinstance(true, Classes):
             right = predicted.ids[predicted.ids == true.ids]
@@ -59,6 +59,15 @@ def softmax(logits: Logits) -> NDArray[np.float64]:
     return probabilities
 
 
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Return the logarithms of `softmax`, float64 (n, num_labels), which differ where probabilities round to 1."""
+    below = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    others = np.exp(below)
+    np.put_along_axis(others, logits.argmax(axis=1, keepdims=True), 0, axis=1)
+    logarithms: NDArray[np.float64] = below - np.log1p(others.sum(axis=1, keepdims=True))
+    return logarithms
+
+
 def accuracy(logits: Logits, labels: Labels) -> float:
     """Return the share of labelled rows whose largest logit is the label's; NaN when no row has a label."""
     labelled = labels != NO_LABEL
@@ -72,37 +81,37 @@ def majority_share(labels: Labels) -> float:
     return float(np.bincount(labelled).max() / len(labelled)) if labelled.size else math.nan
 
 
-def right_rows(predicted: Answers, true: Answers) -> NDArray[np.bool_]:
+def right_rows(predicted: RowLabels, true: RowLabels) -> NDArray[np.bool_]:
     """Return which rows have every label right, bool (n,)."""
     if isinstance(predicted, Classes) and isinstance(true, Classes):
         return np.asarray(predicted.ids == true.ids)
     return np.asarray((predicted == true).all(axis=1))  # type: ignore[union-attr]
 
 
-def exact_match(predicted: Answers, true: Answers) -> float:
+def exact_match(predicted: RowLabels, true: RowLabels) -> float:
     """Return the share of rows with every label right: the accuracy."""
     return float(right_rows(predicted, true).mean())
 
 
-def f1(predicted: Answers, true: Answers) -> float:
+def f1(predicted: RowLabels, true: RowLabels) -> float:
     """Return the F1 of class 1 where there are two classes, else `f1_micro`."""
     scores = f1_of_labels(predicted, true)
     return float(np.nan_to_num(scores[1])) if len(scores) == 2 else f1_micro(predicted, true)
 
 
-def f1_macro(predicted: Answers, true: Answers) -> float:
+def f1_macro(predicted: RowLabels, true: RowLabels) -> float:
     """Return the mean F1 over the labels; one that is neither given nor predicted is left out."""
     return float(np.nanmean(f1_of_labels(predicted, true)))
 
 
-def f1_micro(predicted: Answers, true: Answers) -> float:
+def f1_micro(predicted: RowLabels, true: RowLabels) -> float:
     """Return 2 TP / (2 TP + FP + FN) counted over all rows and labels; 0 where there are none."""
     counts = Counts.of(predicted, true)
     total = int(counts.predicted.sum() + counts.true.sum())
     return 2 * int(counts.both.sum()) / total if total else 0.0
 
 
-def f1_of_labels(predicted: Answers, true: Answers) -> NDArray[np.float64]:
+def f1_of_labels(predicted: RowLabels, true: RowLabels) -> NDArray[np.float64]:
     """Return the F1 of each label, float64 (labels,): 2 TP / (2 TP + FP + FN); NaN where there are none."""
     counts = Counts.of(predicted, true)
     total = counts.predicted + counts.true
@@ -110,7 +119,7 @@ def f1_of_labels(predicted: Answers, true: Answers) -> NDArray[np.float64]:
     return scores
 
 
-def matthews_correlation(predicted: Answers, true: Answers) -> float:
+def matthews_correlation(predicted: RowLabels, true: RowLabels) -> float:
     """Return the correlation of predicted and true classes; 0 where either is constant.
 
     The R_K of Gorodkin (2004, doi:10.1016/j.compbiolchem.2004.09.006), which is Matthews' for two classes.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from numpy.typing import NDArray
 
@@ -14,8 +15,41 @@ from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
 from ..system.names import listing
 
-Metric = Callable[[Any, Any], float]
-"""(predicted, true) -> a number; both as `Task.predicted_and_true` makes them."""
+
+class Answers(NamedTuple):
+    """A model's answers to labelled rows, of which a metric takes what it needs.
+
+    Attributes:
+        logits: float32 (n, num_labels).
+        predicted: what the model decides, and ...
+        true: ... the labels, both as `Task.predicted_and_true` makes them.
+    """
+
+    logits: Logits
+    predicted: Any
+    true: Any
+
+
+Metric = Callable[[Answers], float]
+
+
+def of_decisions(**metrics: Callable[[Any, Any], float]) -> dict[str, Metric]:
+    """Return the metrics of functions (predicted, true) -> a number, by name."""
+    return {name: partial(_of_decisions, metric) for name, metric in metrics.items()}
+
+
+def of_scores(**metrics: Callable[[Logits, Any], float]) -> dict[str, Metric]:
+    """Return the metrics of functions (logits, true) -> a number, by name."""
+    return {name: partial(_of_scores, metric) for name, metric in metrics.items()}
+
+
+def _of_decisions(metric: Callable[[Any, Any], float], answers: Answers) -> float:
+    return metric(answers.predicted, answers.true)
+
+
+def _of_scores(metric: Callable[[Logits, Any], float], answers: Answers) -> float:
+    return metric(answers.logits, answers.true)
+
 
 _MOST_IN_WORDS = 50
 
@@ -58,8 +92,8 @@ class Task:
             teacher, and the most frequent label is what a model must beat.
         label_loss: the loss against labels.
         teacher_loss: the loss against labels and a teacher.
-        predicted_and_true: (logits, labels of labelled rows) -> what metrics and `right_rows` compare, two of a kind.
-        metrics: all metrics, by name.
+        predicted_and_true: (logits, labels of labelled rows) -> what decisions are compared by, two of a kind.
+        metrics: all metrics, by name, see `of_decisions` and `of_scores`.
         default_metrics: names of the metrics that every evaluation measures, beside the loss and n.
         best_metric: the metric that chooses the best weights where the user names none, see
             `train.arguments.greater_is_better`.
@@ -101,8 +135,8 @@ class Task:
     def compute(self, names: Iterable[str], logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the metrics of these names; every row has a label. Raises ValueError for a name that is none."""
         self.check_metrics(names)
-        predicted, true = self.predicted_and_true(logits, labels)
-        return {name: self.metrics[name](predicted, true) for name in names}
+        answers = Answers(logits, *self.predicted_and_true(logits, labels))
+        return {name: self.metrics[name](answers) for name in names}
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise ValueError for the first name that is not one of the task's metrics."""

@@ -15,7 +15,8 @@ from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words, tsv_field, write_tsv
+from ..metrics.ranking import roc_auc
+from .base import Task, in_words, of_decisions, of_scores, tsv_field, write_tsv
 
 
 def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
@@ -55,7 +56,10 @@ TASK = Task(
     label_loss=partial(plain_label_loss, problem_type=MULTI_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
-    metrics={"accuracy": exact_match, "f1": f1_micro, "f1_macro": f1_macro, "f1_micro": f1_micro},
+    metrics={
+        **of_decisions(accuracy=exact_match, f1=f1_micro, f1_macro=f1_macro, f1_micro=f1_micro),
+        **of_scores(roc_auc=roc_auc),
+    },
     default_metrics=("accuracy", "f1"),
     best_metric="accuracy",
     card_metric="f1",

@@ -14,9 +14,9 @@ from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import Numbers, mse, pearson, spearmanr
-from .base import Task, write_tsv
+from .base import Task, of_decisions, write_tsv
 
-_METRICS = {"mse": mse, "pearson": pearson, "spearmanr": spearmanr}
+_METRICS = of_decisions(mse=mse, pearson=pearson, spearmanr=spearmanr)
 
 
 def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Numbers, Numbers]:

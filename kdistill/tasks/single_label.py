@@ -21,7 +21,8 @@ from ..metrics.classification import (
     softmax,
 )
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words, write_tsv
+from ..metrics.ranking import roc_auc
+from .base import Task, in_words, of_decisions, of_scores, write_tsv
 
 
 def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Classes, Classes]:
@@ -46,11 +47,14 @@ TASK = Task(
     teacher_loss=partial(distillation_loss_parts, problem_type=SINGLE_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={
-        "accuracy": exact_match,
-        "f1": f1,
-        "f1_macro": f1_macro,
-        "f1_micro": f1_micro,
-        "matthews_correlation": matthews_correlation,
+        **of_decisions(
+            accuracy=exact_match,
+            f1=f1,
+            f1_macro=f1_macro,
+            f1_micro=f1_micro,
+            matthews_correlation=matthews_correlation,
+        ),
+        **of_scores(roc_auc=roc_auc),
     },
     default_metrics=("accuracy",),
     best_metric="accuracy",

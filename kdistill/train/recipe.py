@@ -173,7 +173,8 @@ class Recipe:
 
     def prepare(self, dataset: Dataset) -> None:
         """Let the objective do what must be done once before the first step."""
-        self.objective.prepare(RunData(dataset, self.main_eval_dataset), self.args, self.model.config)
+        data = RunData(dataset, self.main_eval_dataset, self.compute_metrics)
+        self.objective.prepare(data, self.args, self.model.config)
 
     def new_state(self, dataset: Dataset) -> TrainerState:
         """Return the state with which a run on these rows begins."""
