@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TextIO
 
@@ -121,6 +121,14 @@ class Task:
     score_function: str
     write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
     at_threshold: Callable[[float], Task] | None = None
+
+    def weighted(self, label_weights: LabelWeights) -> Task:
+        """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
+        return replace(
+            self,
+            label_loss=partial(self.label_loss, label_weights=label_weights),
+            teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
+        )
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""
