@@ -13,6 +13,7 @@ from ..hub import public_name
 from ..models.classes import load_model
 from ..models.config import shape_of
 from ..system.files import read_json_object
+from ..tasks.registry import ChosenMetrics
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
@@ -22,9 +23,11 @@ from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import data_file
+from .task import TaskOptions, compute_metrics_of
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _FORMAT = ("delimiter", "quoted")
+_NAMED = ("metrics",)
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 
@@ -75,6 +78,12 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         file = data_file(inputs[name], inputs["delimiter"], inputs["quoted"])
         return encode_for(model.config, file, tokenizer, args, **{column: inputs[column] for column in _COLUMNS})
 
+    def chosen_metrics(train: Dataset | None) -> ChosenMetrics | None:
+        """Return what measures the metrics that the run's command named; None for a run that no command made."""
+        if train is None or not (directory / COMMAND_FILE).is_file():
+            return None
+        return compute_metrics_of(model.config, train, TaskOptions(metrics=inputs["metrics"]), args)
+
     start, teacher = inputs["student"], inputs["teacher"]
     provenance = Provenance(
         started_from=None if start is None or shape_of(start) else public_name(start),
@@ -85,21 +94,25 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         if teacher is None:
             raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
+        train = encoded("train")
         trainer: Trainer = DistillationTrainer(
             model,
             args,
             teacher_model=load_model(teacher),
-            train_dataset=encoded("train"),
+            train_dataset=train,
+            compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,
             provenance=provenance,
         )
     else:
         args = TrainingArguments(**saved)
+        train = encoded("train")
         trainer = Trainer(
             model,
             args,
-            train_dataset=encoded("train"),
+            train_dataset=train,
+            compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,
             provenance=provenance,
@@ -110,7 +123,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT, *_NAMED))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
@@ -121,5 +134,5 @@ def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
             if path is not None and (run_directory / path).exists():
                 inputs[name] = str(run_directory / path)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
-    inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
+    inputs |= {name: of for name in inputs if (of := getattr(options, name, None)) is not None}
     return inputs | {"holdout": options.holdout}

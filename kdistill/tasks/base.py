@@ -97,7 +97,7 @@ class Task:
         default_metrics: names of the metrics that every evaluation measures, beside the loss and n.
         best_metric: the metric that chooses the best weights where the user names none, see
             `train.arguments.greater_is_better`.
-        card_metric: the metric that the model card's metadata names.
+        card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         write_predictions: (file, logits, names of the labels) writes what `kdistill predict` answers.

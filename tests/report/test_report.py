@@ -220,7 +220,7 @@ def test_best_of_the_seeds_is_said_to_be_that(copy: Path, capsys: pytest.Capture
         others = [copy / other for other in names if other != name]
         report(capsys, "--model", copy / name, "--seed-runs", *others)
         is_best = right[name] > max(right[other] for other in names if other != name)
-        assert ("this is the best of 3 seeds" in (copy / name / "README.md").read_text()) == is_best
+        assert ("this is the best of 3 seeds by accuracy" in (copy / name / "README.md").read_text()) == is_best
 
 
 def test_a_run_that_kept_steps_beside_another_strategy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,3 +230,13 @@ def test_a_run_that_kept_steps_beside_another_strategy(copy: Path, capsys: pytes
     assert (saved["save_strategy"], saved["save_steps"]) == ("epoch", None)
     path.write_text(json.dumps(saved | {"save_steps": 500}))
     assert report(capsys, "--model", copy / "student")["n"] == 60
+
+
+def test_metrics_of_the_run_s_command_are_measured_again(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "student" / "command.txt"
+    path.write_text(path.read_text().rstrip("\n") + " --metrics f1_macro\n")
+    figures = report(capsys, "--model", copy / "student", "--holdout", copy / "new.tsv")
+    logits, labels = logits_of(copy / "teacher", copy / "new.tsv")
+    said = logits.argmax(axis=1)
+    f1 = [2 * ((said == k) & (labels == k)).sum() / ((said == k).sum() + (labels == k).sum()) for k in (0, 1)]
+    assert figures["holdout"]["teacher"]["f1_macro"] == pytest.approx(np.mean(f1))

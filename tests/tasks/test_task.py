@@ -201,7 +201,7 @@ def test_facts_for_cards_pipelines_and_the_best_weights() -> None:
         REGRESSION: "It gives a text a number.",
     }
     assert [task.score_function for task in TASKS.values()] == ["softmax", "sigmoid", "none"]
-    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "mse"]
+    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "pearson"]
     assert [task.best_metric for task in TASKS.values()] == ["accuracy", "accuracy", "loss"]
     assert {task.pipeline_tag for task in TASKS.values()} == {"text-classification"}
     assert [task.one_label for task in TASKS.values()] == [True, False, False]
