@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
+from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
 from .report.card import write_model_card
@@ -184,6 +185,7 @@ class Trainer:
         self.study: Any = None
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
+        self._label_weights: LabelWeights | None = None  # of the present step
 
     @property
     def recipe(self) -> Recipe:
@@ -274,7 +276,11 @@ class Trainer:
     def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
         """Do all steps that are left; finish the run, if there is one."""
         self.optimizer = optimizer
-        events = self._events()
+        events, weights = self._events(), self.recipe.label_weights(dataset)
+
+        def begin_step(rows: RowIndices) -> None:
+            self._label_weights = None if weights is None else weights.of_step(rows)
+
         training = Training(
             optimizer,
             dataset,
@@ -286,6 +292,7 @@ class Trainer:
             log=self.log,
             events=events,
             checkpoints=None if run is None else RunCheckpoints(run, events),
+            begin_step=begin_step,
         )
         try:
             events("on_train_begin")
@@ -329,7 +336,10 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        loss = self.objective(logits, labels, rows, args=self.args, task=task_for(self.model.config, labels))
+        task = task_for(self.model.config, labels)
+        if self._label_weights is not None:
+            task = task.weighted(self._label_weights)
+        loss = self.objective(logits, labels, rows, args=self.args, task=task)
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 

@@ -46,7 +46,7 @@ class _Command:
 
 
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
-_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
+_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
@@ -420,8 +420,8 @@ def _add_training_arguments(
         group = parser.add_argument_group(group_name) if members else parser
         for field in members:
             kind, _ = kinds[field.name]
-            # A mapping stays the text that it is: the class of arguments reads it.
-            keywords: dict[str, Any] = {"type": str if kind is dict else kind, "metavar": _METAVARS.get(kind)}
+            # A mapping or list stays the text that it is: the class of arguments reads it.
+            keywords: dict[str, Any] = {"type": str if kind in (dict, list) else kind, "metavar": _METAVARS.get(kind)}
             if field.metadata["several"]:
                 keywords = {"metavar": "A,B,..."}
             elif field.metadata["choices"] is not None:

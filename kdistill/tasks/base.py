@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TextIO
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
+from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
 from ..system.names import listing
 
@@ -56,7 +57,9 @@ _MOST_IN_WORDS = 50
 class LabelLoss(Protocol):
     """The mean loss of a batch against its labels and the gradient by the logits, see `losses.labels.label_loss`."""
 
-    def __call__(self, logits: Logits, labels: Labels, *, label_smoothing: float = ...) -> tuple[float, Logits]: ...
+    def __call__(
+        self, logits: Logits, labels: Labels, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
+    ) -> tuple[float, Logits]: ...
 
 
 class TeacherLoss(Protocol):
@@ -71,6 +74,7 @@ class TeacherLoss(Protocol):
         alpha: float,
         temperature: float,
         label_smoothing: float = ...,
+        label_weights: LabelWeights | None = ...,
     ) -> LossParts: ...
 
 
@@ -117,6 +121,14 @@ class Task:
     score_function: str
     write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
     at_threshold: Callable[[float], Task] | None = None
+
+    def weighted(self, label_weights: LabelWeights) -> Task:
+        """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
+        return replace(
+            self,
+            label_loss=partial(self.label_loss, label_weights=label_weights),
+            teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
+        )
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""

@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from ..data.labels import label_indicators
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
@@ -53,7 +53,7 @@ TASK = Task(
     read_labels=label_indicators,
     names_labels=True,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=MULTI_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=MULTI_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={

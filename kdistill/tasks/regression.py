@@ -9,7 +9,7 @@ from typing import TextIO
 import numpy as np
 
 from ..data.labels import label_numbers
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.prediction import Labels, Logits
@@ -36,7 +36,7 @@ TASK = Task(
     read_labels=label_numbers,
     names_labels=False,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=REGRESSION),
+    label_loss=partial(plain_label_loss, problem_type=REGRESSION),
     teacher_loss=partial(distillation_loss_parts, problem_type=REGRESSION),
     predicted_and_true=_predicted_and_true,
     metrics=_METRICS,

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TextIO
 
 from ..data.labels import label_ids
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import (
@@ -42,7 +42,7 @@ TASK = Task(
     read_labels=label_ids,
     names_labels=True,
     one_label=True,
-    label_loss=partial(label_loss, problem_type=SINGLE_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=SINGLE_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=SINGLE_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={

@@ -23,6 +23,7 @@ from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
+from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
 from .schedules import SCHEDULES, check_scheduler_kwargs
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
@@ -165,10 +166,28 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     label_smoothing_factor: float = argument(
         0.0,
-        "share of each label's probability that is spread evenly over all labels during training",
+        "share of each label's probability that is spread evenly over all labels during training; with several labels a "
+        "row, over yes and no of each",
         group="training",
         at_least=0,
         at_most=1,
+    )
+    class_weights: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009  # as the one below
+        None,
+        "weights of the classes in the loss of the labels, as torch's CrossEntropyLoss(weight=...): a number for each "
+        "label (0.3,2.0), a JSON object by name, or 'balanced', which is rows / (classes * rows of the class)",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
+    )
+    pos_weight: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009
+        None,
+        "with several labels a row, weights of those that are true, as torch's BCEWithLogitsLoss(pos_weight=...): a "
+        "number for each label, a JSON object by name, or 'balanced', which is rows without the label / rows with it, "
+        f"at most {MOST_BALANCED_POS_WEIGHT:g}",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
     )
     max_length: int | None = argument(
         None,
