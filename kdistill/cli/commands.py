@@ -101,7 +101,11 @@ def search(options: Namespace) -> Figures:
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
     args = read_arguments(DistillationTrainingArguments, options)
-    RunDirectory(args.output_dir).make_writable()  # before any work
+    with RunDirectory(args.output_dir).made():  # what cannot be written shows before any work
+        return _search(args, options)
+
+
+def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
         raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
