@@ -44,7 +44,7 @@ from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .data_files import data_file
-from .options import SEARCH_OPTIONS
+from .options import RECIPE, SEARCH_OPTIONS
 from .report import report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
 
@@ -237,6 +237,7 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
+    given.setdefault("recipe", RECIPE)
     args = cls(**given)
     warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
     return args

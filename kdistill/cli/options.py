@@ -45,6 +45,8 @@ class _Command:
     """... or only these of them."""
 
 
+RECIPE = "auto"
+"""The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
@@ -73,8 +75,7 @@ COMMANDS = (
         "train a small model to reproduce a large one",
         "Train a small BERT (the student) on the labels and on the label probabilities that a large fine-tuned BERT "
         "(the teacher) predicts. On rows without a label the student learns from the teacher only.",
-        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
-        "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
+        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
         DistillationTrainingArguments,
     ),
     _Command(
@@ -173,7 +174,8 @@ SEARCH_OPTIONS = {
         str,
         "FILE",
         'a .toml or .json file with the search space, such as learning_rate = {type = "float", low = 1e-5, high = '
-        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30)",
+        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; with "
+        "--recipe auto and a student made from a shape, epochs and learning rate around what it chooses)",
     ),
     "direction": SearchOption(
         str,
@@ -437,7 +439,7 @@ def _add_training_arguments(
 
 def _help(field: Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
-    default = field.metadata["default"]
+    default = RECIPE if field.name == "recipe" else field.metadata["default"]
     if default is None or default is False:
         return text
     return f"{text} (default: {'yes' if default is True else default})"

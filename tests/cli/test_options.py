@@ -94,6 +94,7 @@ def test_options_from_a_file(tmp_path: Path) -> None:
         teacher_cache=False,
         report_to="tensorboard",
         eval_strategy="steps",
+        recipe="auto",  # the default of commands
     )
     assert parse(["distill", f"--config={config}", "--no-resume"]).resume is False
 
