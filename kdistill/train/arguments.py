@@ -148,9 +148,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     recipe: str = argument(
         "transformers",
-        "source of the arguments that are not given: transformers for its defaults; auto for a learning rate, batch size, "
-        "warm-up and number of epochs that suit a model with new layers (a student made from a shape) and the number "
-        "of rows",
+        "source of the arguments that are not given: transformers for its defaults; auto for a learning rate, batch "
+        "size, warm-up and number of epochs that suit a model with new layers (a student made from a shape) and the "
+        "number of rows",
         group="training",
         choices=RECIPES,
         origin="kdistill",
@@ -177,8 +177,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     label_smoothing_factor: float = argument(
         0.0,
-        "share of each label's probability that is spread evenly over all labels during training; with several labels a "
-        "row, over yes and no of each",
+        "share of each label's probability that is spread evenly over all labels during training; with several "
+        "labels a row, over yes and no of each",
         group="training",
         at_least=0,
         at_most=1,
