@@ -9,7 +9,7 @@ import numpy as np
 from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..metrics.classification import accuracy, majority_share
+from ..metrics.classification import accuracy
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
@@ -19,6 +19,7 @@ from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.plan import RowIndices
+from .answers import answers_against_labels
 from .teachers import Teacher, read_as_teacher
 
 
@@ -82,7 +83,7 @@ class Distillation:
         return {"teacher": self.teacher.fingerprint()}
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
-        """Ask the teacher for its logits of all rows, and warn where it is no better than the most frequent label."""
+        """Ask the teacher for its logits of all rows, and warn where they do not fit the labels."""
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:
@@ -91,15 +92,11 @@ class Distillation:
         labels = measured_on.labels
         if not task_for(config, labels).one_label or not labelled_rows(labels).any():
             return
-        measured, majority = accuracy(logits, labels), majority_share(labels)
         if data.eval is not None:
-            self.teacher.accuracy = measured
-        if measured <= majority:
-            warnings.warn(
-                f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
-                f"({majority:.4f}): the student has nothing to learn from it",
-                stacklevel=4,
-            )
+            self.teacher.accuracy = accuracy(logits, labels)
+        numbered = measured_on.reading is not None and measured_on.reading.numbered
+        for finding in answers_against_labels(logits, labels, config, numbered=numbered):
+            warnings.warn(finding.sentence(), stacklevel=4)
 
     def figures(self) -> dict[str, float]:
         """Return the teacher's accuracy on the evaluation rows, if it has been measured."""
