@@ -56,18 +56,24 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
+    def check(self, *, resume: bool, overwrite: bool, create: bool = True) -> None:
         """Create the directory if it is missing, and check that a run may begin there.
 
         Args:
             resume: whether the run continues the one in the directory.
             overwrite: whether to delete the run in the directory.
+            create: whether to create the directory; without, one that is missing is checked by where it would be.
 
         Raises:
             FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
                 there and that this one would replace.
             OSError: it cannot be created or written.
         """
+        if not create and not self.path.exists():
+            there = nearest_directory(self.path)
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(f"output_dir {str(self.path)!r} cannot be created: {there} cannot be written")
+            return
         self.make_writable()
         self._refuse_loss(resume=resume, overwrite=overwrite)
 
@@ -208,6 +214,11 @@ class RunDirectory:
             self._delete_checkpoint(path)
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
+
+
+def nearest_directory(path: Path) -> Path:
+    """Return the path if it is a directory, else the nearest one above it."""
+    return next(there for there in (path.absolute(), *path.absolute().parents) if there.is_dir())
 
 
 def wanted_checkpoint(given: object) -> bool | Path:
