@@ -91,6 +91,10 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from ..bench.bench import table
 
         return table(figures) + "\n"
+    if options.command == "doctor":
+        from ..doctor.page import page
+
+        return page(figures)
     if options.command == "completion":
         return str(figures["script"])
     lines = dict(_flat(figures))

@@ -79,6 +79,17 @@ COMMANDS = (
         DistillationTrainingArguments,
     ),
     _Command(
+        "doctor",
+        "--teacher MODEL --student MODEL --train FILE [--eval FILE] [--output-dir DIR]",
+        "check a run of distill before it is made",
+        "Look at teacher, student, rows, arguments and machine as distill would take them, in seconds: what would make "
+        "the run fail or mislead, and what to do about it. The teacher answers sampled rows, a copy of the student "
+        "makes a few steps, and nothing is written. The exit status is 1 when there is an error.",
+        "kdistill doctor --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir student",
+        DistillationTrainingArguments,
+    ),
+    _Command(
         "search",
         "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
         "find the best hyperparameters for distill",
@@ -156,6 +167,7 @@ COMMANDS = (
     ),
 )
 
+_DISTILLING = ("distill", "doctor", "search")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -260,7 +272,7 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
-    if command in ("distill", "search"):
+    if command in _DISTILLING:
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
         group.add_argument(
             "--student",
@@ -273,13 +285,13 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
-    if command in ("finetune", "distill", "search"):
+    if command in ("finetune", *_DISTILLING):
         _add_training_inputs(group, command)
-    if command == "finetune":
+    if command in ("finetune", *_DISTILLING):
+        default = "the model's, or the file's" if command == "finetune" else "the teacher's"
+        whose = "" if command == "finetune" else " of the teacher, as the rows call them"
         group.add_argument(
-            "--label-names",
-            metavar="A,B,...",
-            help="names of the labels 0, 1, ... (default: those of the model or the file)",
+            "--label-names", metavar="A,B,...", help=f"names of the labels 0, 1, ...{whose} (default: {default})"
         )
     if command in ("evaluate", "predict"):
         labels = " and label" if command == "evaluate" else ""
@@ -384,7 +396,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
     """Add the options about the task: what is learned or measured."""
-    distills = command in ("distill", "search")
+    distills = command in _DISTILLING
     whose = "the teacher's" if distills else "the model's"
     group.add_argument(
         "--problem-type",
@@ -392,7 +404,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
         help="what a label is: one of several classes, a list of labels, or a number (default: "
         f"{whose}, else derived from the labels)",
     )
-    if command in ("finetune", "distill", "search"):
+    if command in ("finetune", *_DISTILLING):
         default = "the teacher's; another is an error" if distills else "that of the model or the file"
         group.add_argument(
             "--num-labels",

@@ -23,13 +23,14 @@ from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import data_file
-from .task import TaskOptions, compute_metrics_of
+from .task import TaskOptions, compute_metrics_of, names_by_id
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _FORMAT = ("delimiter", "quoted")
 _NAMED = ("metrics",)
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
+_LABELS = ("label_names",)
 
 
 def report(options: Namespace) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_model(teacher),
+            teacher_model=load_model(teacher, **_labels(inputs["label_names"])),
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
@@ -121,9 +122,13 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
+def _labels(names: str | None) -> dict[str, Any]:
+    return {} if names is None else {"id2label": names_by_id(names)}
+
+
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT, *_NAMED))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT, *_NAMED, *_LABELS))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])

@@ -42,6 +42,11 @@ def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> B
     return config.replace(problem_type=options.problem_type)
 
 
+def names_by_id(label_names: str) -> dict[int, str]:
+    """Return the label map that `--label-names` gives: the names of labels 0, 1, ..."""
+    return dict(enumerate(label_names.split(",")))
+
+
 def labels_to_learn(
     config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
 ) -> Mapping[int, str] | None:
@@ -66,7 +71,7 @@ def labels_to_learn(
         names = options.label_names.split(",")
         if wanted not in (None, len(names)):
             raise ValueError(f"--num-labels is {wanted}, and --label-names has {len(names)} names; expected as many")
-        return dict(enumerate(names))
+        return names_by_id(options.label_names)
     changes = {"problem_type": options.problem_type, "num_labels": wanted}
     asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
     if has_one_class(asked):

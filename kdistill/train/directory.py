@@ -63,6 +63,7 @@ class RunDirectory:
         Args:
             resume: whether the run continues the one in the directory.
             overwrite: whether to delete the run in the directory.
+            create: whether to create the directory; without, one that is missing is checked by where it would be.
 
         Raises:
             FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
@@ -216,6 +217,11 @@ class RunDirectory:
             self._delete_checkpoint(path)
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
+
+
+def nearest_directory(path: Path) -> Path:
+    """Return the path if it is a directory, else the nearest one above it."""
+    return next(there for there in (path.absolute(), *path.absolute().parents) if there.is_dir())
 
 
 def wanted_checkpoint(given: object) -> bool | Path:

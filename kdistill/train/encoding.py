@@ -61,7 +61,8 @@ def encode_for(
     if source is not dataset:
         _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
         _warn_of_unused_columns(dataset)
-        _warn_of_cut_rows(dataset, name_of(source))
+        if (cut := cut_rows_sentence(dataset, name_of(source))) is not None:
+            warnings.warn(cut, stacklevel=3)
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
@@ -90,15 +91,16 @@ def _warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -
             warnings.warn(f"{name} is {value!r}; the model was trained with {trained[name]!r}", stacklevel=4)
 
 
-def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
+def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
+    """Return the sentence that reports rows cut to the maximum length, None without any; `name` is the data's."""
     reading = dataset.reading
-    if reading is not None and reading.cut:
-        share = reading.cut / len(dataset)
-        warnings.warn(
-            f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
-            "tokens and cut there (max_length)",
-            stacklevel=4,
-        )
+    if reading is None or not reading.cut:
+        return None
+    share = reading.cut / len(dataset)
+    return (
+        f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
+        "tokens and cut there (max_length)"
+    )
 
 
 def _check_fits(dataset: Dataset, config: BertConfig) -> None:

@@ -26,6 +26,7 @@ from .plan import EpochPlan
 from .state import TrainerState
 
 ModelInit = Callable[..., Model]
+NO_EVALUATION = "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept"
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,7 @@ class Recipe:
             )
         if self.args.eval_strategy != "no":
             if not evaluations:
-                warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=4,
-                )
+                warnings.warn(NO_EVALUATION, stacklevel=4)
             check_main_set(evaluations, self.args.metric_for_best_model)
             for name, rows in evaluations.items():
                 require_labels(rows, name)

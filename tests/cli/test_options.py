@@ -56,7 +56,7 @@ def test_misspelt_command(capsys: pytest.CaptureFixture[str], misspelt: str, nea
 
 
 def test_command_that_is_like_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no command 'qqq'; expected one of finetune, distill, search" in error_of(capsys, "qqq")
+    assert "there is no command 'qqq'; expected one of finetune, distill, doctor, search" in error_of(capsys, "qqq")
     assert "invalid choice: 'cler'" in error_of(capsys, "cache", "cler")
 
 
