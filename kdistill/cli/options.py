@@ -244,7 +244,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
     _add_switch(group, "--json", "no progress; one line of JSON last on standard output")
-    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False, quoted=None)
+    parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -279,6 +279,8 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in ("evaluate", "predict"):
         labels = " and label" if command == "evaluate" else ""
         group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP}{labels}")
+    if command == "evaluate":
+        _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
