@@ -47,7 +47,7 @@ from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .data_files import data_file
 from .options import SEARCH_OPTIONS
-from .report import report
+from .report import names_in, report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
 
 __all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
@@ -344,6 +344,8 @@ def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
         teacher=None if teacher is None else public_name(teacher),
         train=name_of(options.train),
         eval=name_of(options.eval),
+        dataset=getattr(options, "dataset_name", None),
+        dataset_tags=names_in(getattr(options, "dataset_tags", None)),
         command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
     )
 

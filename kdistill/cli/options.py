@@ -324,6 +324,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
         "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
     )
     if command != "search":
+        _add_dataset(group)
         _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
     _add_switch(
         group,
@@ -374,7 +375,17 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     card.add_argument("--language", metavar="A,B,...", help="languages of the text, such as en")
     card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
     card.add_argument("--tags", metavar="A,B,...", help="further tags")
-    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+    _add_dataset(card)
+
+
+def _add_dataset(group: _ArgumentGroup) -> None:
+    """Add the options that name the data set in the model card."""
+    group.add_argument(
+        "--dataset-tags", metavar="A,B,...", help="hub ids of the data for the model card, such as stanfordnlp/sst2"
+    )
+    group.add_argument(
+        "--dataset-name", metavar="NAME", help="what people call the data set, such as SST-2 (default: its hub id)"
+    )
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
