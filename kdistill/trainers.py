@@ -603,9 +603,10 @@ class Trainer:
     ) -> dict[str, Any]:
         """Measure the finished run, write the model card README.md into the output directory, return the figures.
 
-        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
-            of the data sets on the hub that the rows are from.
-        finetuned_from, tasks, dataset, dataset_args: ignored with a warning: the run knows checkpoint, task and data.
+        language, license, tags, dataset_tags, dataset: for the card's metadata, as in `transformers`; dataset_tags are
+            the ids of the data sets on the hub that the rows are from, and dataset their names (default: those of the
+            `provenance`; without either, there is no model-index).
+        finetuned_from, tasks, dataset_args: ignored with a warning: the run knows checkpoint, task and rows.
         model_name: default the run's name, or the model's on the hub, or the output directory's.
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
@@ -616,9 +617,9 @@ class Trainer:
 
         Raises what `report.measure.make_report` raises, and warns as it does.
         """
-        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}
+        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
-            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and data", stacklevel=2)
+            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
         directory = Path(self.args.output_dir)
         rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
@@ -630,7 +631,8 @@ class Trainer:
         )
         name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
         subject = Subject.of_run(name, self.recipe, self.state, self.results)
-        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, dataset_tags))
+        ids, names = dataset_tags or self.provenance.dataset_tags, dataset or self.provenance.dataset
+        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, ids, names))
 
     def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **card: Any) -> str:
         """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).

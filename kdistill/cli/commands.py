@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, shape_of
 from ..models.model import Model
+from ..report.per_class import PerClass, class_rows, confused_rows
 from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write
 from ..system.output import check_output, open_output
@@ -39,14 +41,14 @@ from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
-from ..train.recipe import Provenance
+from ..train.recipe import Provenance, require_labels
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
 from .data_files import data_file
 from .options import RECIPE, SEARCH_OPTIONS
-from .report import report
+from .report import names_in, report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, names_by_id, with_problem_type
 
 __all__ = [
@@ -245,10 +247,28 @@ def doctor(options: Namespace) -> Figures:
 
 
 def evaluate(options: Namespace) -> Figures:
-    """Measure `--model` on labelled rows."""
+    """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
     trainer, dataset = _ready(options)
     trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
-    metrics = trainer.evaluate(dataset)
+    if options.per_class:
+        return _evaluate_per_class(trainer, dataset)
+    return _without_prefix(trainer.evaluate(dataset))
+
+
+def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
+    require_labels(dataset)
+    config = trainer.model.config
+    task = task_for(config, dataset.labels)
+    if not task.names_labels:
+        raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
+    output = trainer.predict(dataset, metric_key_prefix="eval")
+    classes = PerClass.of(task, output.predictions, dataset.labels)
+    assert classes is not None
+    rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
+    return _without_prefix(output.metrics) | rows
+
+
+def _without_prefix(metrics: Mapping[str, float]) -> Figures:
     return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
 
 
@@ -415,6 +435,8 @@ def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
         teacher=None if teacher is None else public_name(teacher),
         train=name_of(options.train),
         eval=name_of(options.eval),
+        dataset=getattr(options, "dataset_name", None),
+        dataset_tags=names_in(getattr(options, "dataset_tags", None)),
         command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
     )
 

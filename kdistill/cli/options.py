@@ -259,7 +259,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
     _add_switch(group, "--json", "do not show progress, and print the results as one last line of JSON")
-    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False, quoted=None)
+    parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -296,6 +296,8 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in ("evaluate", "predict"):
         labels = " and label" if command == "evaluate" else ""
         group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP}{labels}")
+    if command == "evaluate":
+        _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
@@ -337,6 +339,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
         "--eval", required=command == "search", metavar="FILE", help="labelled rows to evaluate the model on"
     )
     if command != "search":
+        _add_dataset(group)
         _add_switch(group, "--resume", "continue from the newest checkpoint in the output directory, if any")
     _add_switch(
         group,
@@ -391,7 +394,17 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     card.add_argument("--language", metavar="A,B,...", help="languages of the texts, such as en")
     card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
     card.add_argument("--tags", metavar="A,B,...", help="additional tags")
-    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+    _add_dataset(card)
+
+
+def _add_dataset(group: _ArgumentGroup) -> None:
+    """Add the options that name the data set in the model card."""
+    group.add_argument(
+        "--dataset-tags", metavar="A,B,...", help="hub ids of the data for the model card, such as stanfordnlp/sst2"
+    )
+    group.add_argument(
+        "--dataset-name", metavar="NAME", help="what people call the data set, such as SST-2 (default: its hub id)"
+    )
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:

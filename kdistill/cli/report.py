@@ -27,7 +27,7 @@ from .task import TaskOptions, compute_metrics_of, names_by_id
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _FORMAT = ("delimiter", "quoted")
-_NAMED = ("metrics",)
+_NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 _LABELS = ("label_names",)
@@ -40,17 +40,17 @@ def report(options: Namespace) -> dict[str, Any]:
     """
     trainer, holdout = _trainer_of_run(options)
     return trainer.create_model_card(
-        _names(options.language),
+        names_in(options.language),
         options.license,
-        _names(options.tags),
-        dataset_tags=_names(options.dataset_tags),
+        names_in(options.tags),
         without_teacher=options.without_teacher or (),
         seed_runs=options.seed_runs or (),
         holdout=holdout,
     )
 
 
-def _names(value: str | None) -> list[str]:
+def names_in(value: str | None) -> list[str]:
+    """Return the names in a list with commas."""
     return [] if value is None else [name.strip() for name in value.split(",")]
 
 
@@ -90,6 +90,8 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         started_from=None if start is None or shape_of(start) else public_name(start),
         teacher=None if teacher is None else public_name(teacher),
         **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
+        dataset=inputs["dataset_name"],
+        dataset_tags=names_in(inputs["dataset_tags"]),
     )
     if "alpha" in saved:
         if teacher is None:

@@ -134,6 +134,17 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return np.asarray(part / np.maximum(whole, 1))
 
 
+def confusions(predicted: Classes, true: Classes) -> NDArray[np.int64]:
+    """Return the classes that are taken for others, int64 (pairs, 3): the true one, the predicted one and the rows.
+
+    The most frequent pair comes first, and of equally frequent ones the pair of the smaller ids.
+    """
+    wrong = predicted.ids != true.ids
+    pairs, rows = np.unique(true.ids[wrong] * true.labels + predicted.ids[wrong], return_counts=True)
+    order = np.argsort(-rows, kind="stable")
+    return np.stack([*np.divmod(pairs, true.labels), rows], axis=1)[order]
+
+
 def of_label_1(score: str, predicted: RowLabels, true: RowLabels) -> float:
     """Return a score, by its name in `LabelScores`, of label 1 where there are two, else that of all as one."""
     found: NDArray[np.float64] = getattr(LabelScores.of(predicted, true), score)

@@ -40,9 +40,22 @@ ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 CARD_FILE = "README.md"
+CLASSES_FILE = "per_class.tsv"
+CONFUSIONS_FILE = "confusions.tsv"
 OPTIMIZER_FILE = "optimizer.safetensors"
 # All that a run writes beside checkpoints and logs, in the order of deletion: the mark of a run's directory comes last.
-_FILES = (STATE_FILE, RESULTS_FILE, COMMAND_FILE, WEIGHTS_FILE, CONFIG_FILE, *TOKENIZER_FILES, CARD_FILE, ARGS_FILE)
+_FILES = (
+    STATE_FILE,
+    RESULTS_FILE,
+    COMMAND_FILE,
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    *TOKENIZER_FILES,
+    CLASSES_FILE,
+    CONFUSIONS_FILE,
+    CARD_FILE,
+    ARGS_FILE,
+)
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # A checkpoint of a run has all of these, a damaged one some, one of transformers none.
 _OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)

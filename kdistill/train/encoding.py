@@ -139,6 +139,9 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
             )
 
 
+IN_MEMORY = "rows in memory"
+
+
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
-    return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"
+    return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY

@@ -24,6 +24,7 @@ from kdistill.models.config import BertConfig
 from kdistill.tasks.base import Answers
 from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.recipe import Provenance
 from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
@@ -158,7 +159,7 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
     def run(directory: str) -> Trainer:
         arguments = TrainingArguments(**run_fields(tmp_path / directory, {"num_train_epochs": 1}))
         data = {"train_dataset": small_dataset(8), "eval_dataset": small_dataset(8, seed=1)}
-        trainer = Trainer(small_model(), arguments, **data)
+        trainer = Trainer(small_model(), arguments, **data, provenance=Provenance(dataset="small"))
         trainer.train()
         return trainer
 
