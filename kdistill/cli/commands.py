@@ -43,7 +43,7 @@ from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
-from .data_files import data_file
+from .data_files import FORMAT, data_file
 from .options import SEARCH_OPTIONS
 from .report import report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
@@ -302,7 +302,7 @@ def _dataset(
 
 
 def _data_file(path: str, options: Namespace) -> DataFile:
-    return data_file(path, options.delimiter, options.quoted)
+    return data_file(path, {name: getattr(options, name) for name in FORMAT})
 
 
 def _ready(options: Namespace) -> tuple[Trainer, Dataset]:

@@ -249,7 +249,10 @@ def _add_inputs(parser: _Parser, command: str) -> None:
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
-_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
+_ROWS_HELP = (
+    "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
+    "with a text a line, or a folder of texts, DIR/label/*.txt"
+)
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -274,7 +277,9 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         _add_training_inputs(group, command)
     if command == "finetune":
         group.add_argument(
-            "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
+            "--label-names",
+            metavar="A,B,...|FILE",
+            help="names of labels 0, 1, ..., or a file with a name a line (default: the model's, or those of the rows)",
         )
     if command in ("evaluate", "predict"):
         labels = " and label" if command == "evaluate" else ""
@@ -307,10 +312,16 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
 def _add_format(group: _ArgumentGroup) -> None:
     """Add the options about how files of rows are written."""
     group.add_argument(
+        "--columns",
+        metavar="A,B,...",
+        help="names of the columns of a file without a header, such as text,label or sentence1,sentence2,label",
+    )
+    group.add_argument(
         "--delimiter",
         metavar="CHAR",
         help="what separates columns, such as ';' or tab (default: , in .csv, tab in .tsv)",
     )
+    group.add_argument("--encoding", metavar="NAME", help="encoding of files of text, such as cp1252 (default: utf-8)")
     _add_switch(
         group, "--quoted", "fields may stand in quotes, as pandas writes them (default: yes in .csv, no in .tsv)"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.files import file_and_field
 from ..hub import public_name
 from ..models.classes import load_model
 from ..models.config import shape_of
@@ -21,10 +22,9 @@ from ..train.recipe import Provenance
 from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
-from .data_files import data_file
+from .data_files import FORMAT, data_file
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
-_FORMAT = ("delimiter", "quoted")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 
@@ -72,8 +72,13 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     def encoded(name: str) -> Dataset | None:
         if inputs[name] is None:
             return None
-        file = data_file(inputs[name], inputs["delimiter"], inputs["quoted"])
-        return encode_for(model.config, file, tokenizer, args, **{column: inputs[column] for column in _COLUMNS})
+        return encode_for(
+            model.config,
+            data_file(inputs[name], inputs),
+            tokenizer,
+            args,
+            **{column: inputs[column] for column in _COLUMNS},
+        )
 
     start, teacher = inputs["student"], inputs["teacher"]
     provenance = Provenance(
@@ -110,7 +115,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
@@ -118,7 +123,7 @@ def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
         for name in _INPUTS:
             path = inputs[name]
-            if path is not None and (run_directory / path).exists():
+            if path is not None and file_and_field(run_directory / path)[0].exists():
                 inputs[name] = str(run_directory / path)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
     inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
