@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
+from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 
@@ -103,10 +104,11 @@ COMMANDS = (
     ),
     _Command(
         "predict",
-        "--model MODEL --data FILE [--output FILE]",
+        "--model MODEL [--data FILE | --text TEXT ...] [--output FILE]",
         "label rows of text",
-        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
-        "label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number), the probability of each label "
+        "or of the best (--top-k), and the text, separated by tabs. Rows are those of --data or --text, or a text a "
+        "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -281,9 +283,8 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             metavar="A,B,...|FILE",
             help="names of labels 0, 1, ..., or a file with a name a line (default: the model's, or those of the rows)",
         )
-    if command in ("evaluate", "predict"):
-        labels = " and label" if command == "evaluate" else ""
-        group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP}{labels}")
+    if command == "evaluate":
+        group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP} and label")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
@@ -291,7 +292,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             "--batch-size", type=int, default=128, metavar="N", help="rows of a batch, for all programs (default: 128)"
         )
     if command == "predict":
-        group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
+        _add_predictions(group)
     group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument(
@@ -306,6 +307,39 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         "--config",
         metavar="FILE",
         help="a TOML file of these options, such as seed = 33; the command line wins",
+    )
+
+
+def _add_predictions(group: _ArgumentGroup) -> None:
+    """Add what `predict` reads, and how it writes."""
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help=f"the rows: {_ROWS_HELP}; - is standard input, with a text a line (the default where it is piped in)",
+    )
+    for option, what in (("--text", "a text to label"), ("--text-pair", "the second text of a pair, beside each text")):
+        group.add_argument(
+            option, nargs="+", action="extend", metavar="TEXT", help=f"{what}; may be given several times"
+        )
+    group.add_argument(
+        "--output", metavar="FILE", help="file to write: JSON lines if it ends in .jsonl, else TSV (default: to stdout)"
+    )
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
+        "of one label the best, or none (default: always the best)",
+    )
+    group.add_argument(
+        "--digits",
+        type=int,
+        default=DIGITS,
+        metavar="N",
+        help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
     )
 
 
