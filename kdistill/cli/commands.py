@@ -29,6 +29,7 @@ from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, shape_of
 from ..models.model import Model
+from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write
@@ -36,6 +37,7 @@ from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
+from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -46,7 +48,7 @@ from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
-from .data_files import data_file
+from .data_files import FORMAT, data_file, rows_to_predict, texts_of
 from .options import RECIPE, SEARCH_OPTIONS
 from .report import names_in, report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, names_by_id, with_problem_type
@@ -248,8 +250,10 @@ def doctor(options: Namespace) -> Figures:
 
 def evaluate(options: Namespace) -> Figures:
     """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
-    trainer, dataset = _ready(options)
-    trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
+    trainer = _measuring_trainer(options)
+    config, rows = trainer.model.config, _data_file(options.data, options)
+    dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **_columns(options))
+    trainer.compute_metrics = compute_metrics_of(config, dataset, _task(options))
     if options.per_class:
         return _evaluate_per_class(trainer, dataset)
     return _without_prefix(trainer.evaluate(dataset))
@@ -273,20 +277,39 @@ def _without_prefix(metrics: Mapping[str, float]) -> Figures:
 
 
 def predict(options: Namespace) -> Figures:
-    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number.
+
+    With `--json`, texts that are typed or piped in have their predictions among the figures instead.
+    """
+    for option, value, most in (("--top-k", options.top_k, None), ("--digits", options.digits, ALL_DIGITS)):
+        if value is not None and not 1 <= value <= (most or value):
+            expected = "at least 1" if most is None else f"1 to {most}"
+            raise ValueError(f"{option} is {value}; expected {expected}")
+    threshold = None if options.threshold is None else check_threshold("--threshold", options.threshold)
     if options.output is not None:
-        check_output("--output", options.output, inputs=(options.data, options.model))
-    trainer, dataset = _ready(options)
-    output = trainer.predict(dataset)
+        inputs = [path for path in (options.data, options.model) if path is not None]
+        check_output("--output", options.output, inputs=inputs)
+    trainer = _measuring_trainer(options)
     config = trainer.model.config
-    write = task_for(config).write_predictions
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    if options.output is None:
-        write(sys.stdout, output.predictions, names)
-    else:
+    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
+    answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
+    source = rows_to_predict(options, config.trained_with)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **_columns(options))
+    output = trainer.predict(dataset)
+    predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
+    figures: Figures = {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+    if options.output is not None:
         with open_output(options.output) as file:
-            write(file, output.predictions, names)
-    return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+            if options.output.endswith(".jsonl"):
+                predictions.write_json_lines(file)
+            else:
+                predictions.write_tsv(file, options.digits)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = predictions.as_pipeline()
+    else:
+        predictions.write_tsv(sys.stdout, options.digits)
+    return figures
 
 
 def bench(options: Namespace) -> Figures:
@@ -413,18 +436,17 @@ def _dataset(
 
 
 def _data_file(path: str, options: Namespace) -> DataFile:
-    return data_file(path, options.delimiter, options.quoted)
+    return data_file(path, {name: getattr(options, name) for name in FORMAT})
 
 
-def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
-    """Return a trainer that only measures, and the encoded rows of `--data`."""
+def _measuring_trainer(options: Namespace) -> Trainer:
+    """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = load_model(options.model)
     model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
-    trainer = Trainer(model, args, processing_class=tokenizer)
-    return trainer, _dataset(options.data, tokenizer, model.config, args, options)
+    return Trainer(model, args, processing_class=tokenizer)
 
 
 def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:

@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
+from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 
@@ -115,10 +116,11 @@ COMMANDS = (
     ),
     _Command(
         "predict",
-        "--model MODEL --data FILE [--output FILE]",
+        "--model MODEL [--data FILE | --text TEXT ...] [--output FILE]",
         "predict labels of texts",
-        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
-        "label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number), the probability of each label "
+        "or of the best (--top-k), and the text, separated by tabs. Rows are those of --data or --text, or a text a "
+        "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -264,7 +266,10 @@ def _add_inputs(parser: _Parser, command: str) -> None:
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
-_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
+_ROWS_HELP = (
+    "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
+    "with a text a line, or a folder of texts, DIR/label/*.txt"
+)
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -291,12 +296,12 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         default = "the model's, or the file's" if command == "finetune" else "the teacher's"
         whose = "" if command == "finetune" else " of the teacher, as the rows call them"
         group.add_argument(
-            "--label-names", metavar="A,B,...", help=f"names of the labels 0, 1, ...{whose} (default: {default})"
+            "--label-names",
+            metavar="A,B,...|FILE",
+            help=f"names of the labels 0, 1, ...{whose}, or a file with one name per line (default: {default})",
         )
-    if command in ("evaluate", "predict"):
-        labels = " and label" if command == "evaluate" else ""
-        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP}{labels}")
     if command == "evaluate":
+        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label")
         _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
@@ -305,7 +310,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
         )
     if command == "predict":
-        group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
+        _add_predictions(group)
     group.add_argument("--text-column", metavar="NAME", help="column of the text (default: text, sentence, ...)")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument(
@@ -323,13 +328,52 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     )
 
 
+def _add_predictions(group: _ArgumentGroup) -> None:
+    """Add what `predict` reads, and how it writes."""
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help=f"the rows: {_ROWS_HELP}; - is standard input, with a text a line (the default where it is piped in)",
+    )
+    for option, what in (("--text", "a text to label"), ("--text-pair", "the second text of a pair, beside each text")):
+        group.add_argument(
+            option, nargs="+", action="extend", metavar="TEXT", help=f"{what}; may be given several times"
+        )
+    group.add_argument(
+        "--output", metavar="FILE", help="file to write: JSON lines if it ends in .jsonl, else TSV (default: to stdout)"
+    )
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
+        "of one label the best, or none (default: always the best)",
+    )
+    group.add_argument(
+        "--digits",
+        type=int,
+        default=DIGITS,
+        metavar="N",
+        help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
+    )
+
+
 def _add_format(group: _ArgumentGroup) -> None:
     """Add the options about how files of rows are written."""
+    group.add_argument(
+        "--columns",
+        metavar="A,B,...",
+        help="names of the columns of a file without a header, such as text,label or sentence1,sentence2,label",
+    )
     group.add_argument(
         "--delimiter",
         metavar="CHAR",
         help="column separator, such as ';' or tab (default: , in .csv, tab in .tsv)",
     )
+    group.add_argument("--encoding", metavar="NAME", help="encoding of text files, such as cp1252 (default: utf-8)")
     _add_switch(group, "--quoted", "fields may be quoted, as pandas writes them (default: yes in .csv, no in .tsv)")
 
 
