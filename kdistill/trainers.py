@@ -348,6 +348,7 @@ class Trainer:
             metrics,
             teacher_accuracy=self.results.get("teacher_accuracy"),
             new_layers=new_layers,
+            recipe=self.args.recipe,
         )
         if sentence is not None:
             self._show(sentence)

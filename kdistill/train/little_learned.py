@@ -17,7 +17,13 @@ LEAST_SHARE = 0.1
 
 
 def little_learned(
-    task: Task, rows: Dataset, metrics: Mapping[str, float], *, teacher_accuracy: float | None, new_layers: bool
+    task: Task,
+    rows: Dataset,
+    metrics: Mapping[str, float],
+    *,
+    teacher_accuracy: float | None,
+    new_layers: bool,
+    recipe: str,
 ) -> str | None:
     """Return a sentence for a model that has learned little, with a remedy; None for others.
 
@@ -29,6 +35,7 @@ def little_learned(
         metrics: its metrics there, by their names without a prefix.
         teacher_accuracy: that of its teacher on these rows, if known.
         new_layers: whether its layers were new before the run.
+        recipe: where the arguments came from that nobody gave.
     """
     labels = rows.labels[labelled_rows(rows.labels)]
     if task.one_label:
@@ -43,12 +50,14 @@ def little_learned(
         what = f"its mean squared error is {found:.4f}, and that of always answering the mean {constant:.4f}"
     else:
         return None
-    return f"the model has learned little: {what}; {_remedy(rows, new_layers=new_layers)}"
+    return f"the model has learned little: {what}; {_remedy(rows, new_layers=new_layers, recipe=recipe)}"
 
 
-def _remedy(rows: Dataset, *, new_layers: bool) -> str:
+def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:
     if not new_layers:
         return "look at the labels, or train longer or with a higher learning rate"
     if np.any(rows.types):
         return "new layers learn to compare two texts only from many rows; begin with a pretrained model, or give more"
-    return "give more rows or epochs (--recipe auto chooses for new layers), or begin with a pretrained model"
+    if recipe != "auto":
+        return "its layers were new, and recipe auto chooses learning rate and epochs for such"
+    return "give more rows or epochs, or begin with a pretrained model"

@@ -33,7 +33,12 @@ def test_accuracy_is_measured_from_the_most_frequent_label(
     accuracy: float, teacher: float | None, little: bool
 ) -> None:
     sentence = little_learned(
-        SINGLE, rows([1] * 6 + [0] * 4), {"accuracy": accuracy}, teacher_accuracy=teacher, new_layers=True
+        SINGLE,
+        rows([1] * 6 + [0] * 4),
+        {"accuracy": accuracy},
+        teacher_accuracy=teacher,
+        new_layers=True,
+        recipe="auto",
     )
     assert (sentence is not None) == little
     if sentence is not None:
@@ -45,9 +50,19 @@ def test_accuracy_is_measured_from_the_most_frequent_label(
 @pytest.mark.parametrize(("mse", "little"), [(2.0, True), (1.81, True), (1.7, False)])
 def test_numbers_are_measured_from_their_mean(mse: float, little: bool) -> None:
     labels = [1.0, 2.0, 3.0, 4.0, 5.0]  # of the variance 2
-    for pairs, new_layers, remedy in ((True, True, "compare two texts"), (False, True, "--recipe auto")):
+    for pairs, new_layers, recipe, remedy in (
+        (True, True, "auto", "compare two texts"),
+        (False, True, "auto", "more rows or epochs"),
+        (False, True, "transformers", "recipe auto chooses"),
+        (True, False, "auto", "look at the labels"),
+    ):
         sentence = little_learned(
-            REGRESSION, rows(labels, pairs=pairs), {"mse": mse}, teacher_accuracy=None, new_layers=new_layers
+            REGRESSION,
+            rows(labels, pairs=pairs),
+            {"mse": mse},
+            teacher_accuracy=None,
+            new_layers=new_layers,
+            recipe=recipe,
         )
         assert (sentence is not None) == little
         assert sentence is None or remedy in sentence
@@ -55,7 +70,7 @@ def test_numbers_are_measured_from_their_mean(mse: float, little: bool) -> None:
 
 def test_missing_labels_do_not_count() -> None:
     sentence = little_learned(
-        REGRESSION, rows([1.0, np.nan, 3.0]), {"mse": 0.95}, teacher_accuracy=None, new_layers=False
+        REGRESSION, rows([1.0, np.nan, 3.0]), {"mse": 0.95}, teacher_accuracy=None, new_layers=False, recipe="auto"
     )
     assert sentence is not None
     assert "always answering the mean 1.0000; look at the labels" in sentence
