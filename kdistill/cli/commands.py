@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,10 +241,11 @@ class _Distillation:
 
 def doctor(options: Namespace) -> Figures:
     """Look at a run of `distill` before it is made: what would fail or mislead, and what to do about it."""
-    examination = Examination()
-    quiet = DistillationTrainingArguments(disable_tqdm=True)
+    examination, options.disable_tqdm = Examination(), True
     args = examination.attempt("arguments", lambda: read_arguments(DistillationTrainingArguments, options))
-    examine(examination, _Distillation(options, quiet if args is None else replace(args, disable_tqdm=True)))
+    if args is None:
+        args = DistillationTrainingArguments(disable_tqdm=True)
+    examine(examination, _Distillation(options, args))
     return examination.figures()
 
 
