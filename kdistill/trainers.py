@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
+from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
 from .report.card import write_model_card
@@ -190,6 +191,7 @@ class Trainer:
         self.study: Any = None
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
+        self._label_weights: LabelWeights | None = None  # of the present step
 
     @property
     def recipe(self) -> Recipe:
@@ -281,7 +283,11 @@ class Trainer:
     def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
         """Do all steps that are left; finish the run, if there is one."""
         self.optimizer = optimizer
-        events = self._events()
+        events, weights = self._events(), self.recipe.label_weights(dataset)
+
+        def begin_step(rows: RowIndices) -> None:
+            self._label_weights = None if weights is None else weights.of_step(rows)
+
         training = Training(
             optimizer,
             dataset,
@@ -293,6 +299,7 @@ class Trainer:
             log=self.log,
             events=events,
             checkpoints=None if run is None else RunCheckpoints(run, events),
+            begin_step=begin_step,
         )
         try:
             events("on_train_begin")
@@ -358,7 +365,10 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        loss = self.objective(logits, labels, rows, args=self.args, task=task_for(self.model.config, labels))
+        task = task_for(self.model.config, labels)
+        if self._label_weights is not None:
+            task = task.weighted(self._label_weights)
+        loss = self.objective(logits, labels, rows, args=self.args, task=task)
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
@@ -594,9 +604,10 @@ class Trainer:
     ) -> dict[str, Any]:
         """Measure the finished run, write the model card README.md into the output directory, return the figures.
 
-        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
-            of the data sets on the hub that the rows are from.
-        finetuned_from, tasks, dataset, dataset_args: ignored with a warning: the run knows checkpoint, task and data.
+        language, license, tags, dataset_tags, dataset: for the card's metadata, as in `transformers`; dataset_tags are
+            the ids of the data sets on the hub that the rows are from, and dataset their names (default: those of the
+            `provenance`; without either, there is no model-index).
+        finetuned_from, tasks, dataset_args: ignored with a warning: the run knows checkpoint, task and rows.
         model_name: default the run's name, or the model's on the hub, or the output directory's.
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
@@ -607,9 +618,9 @@ class Trainer:
 
         Raises what `report.measure.make_report` raises, and warns as it does.
         """
-        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}
+        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
-            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and data", stacklevel=2)
+            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
         directory = Path(self.args.output_dir)
         rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
@@ -621,7 +632,8 @@ class Trainer:
         )
         name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
         subject = Subject.of_run(name, self.recipe, self.state, self.results)
-        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, dataset_tags))
+        ids, names = dataset_tags or self.provenance.dataset_tags, dataset or self.provenance.dataset
+        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, ids, names))
 
     def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **card: Any) -> str:
         """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).
@@ -679,8 +691,8 @@ class DistillationTrainer(Trainer):
     must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
     (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
 
-    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_accuracy`,
-    on the evaluation rows, once `train` has measured it.
+    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
+    on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
 
     Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
     LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
@@ -720,7 +732,12 @@ class DistillationTrainer(Trainer):
     @property
     def teacher_accuracy(self) -> float | None:
         """The teacher's accuracy on the evaluation rows; None where nothing has measured it."""
-        return self.objective.teacher.accuracy
+        return self.teacher_metrics.get("accuracy")
+
+    @property
+    def teacher_metrics(self) -> dict[str, Any]:
+        """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
+        return self.objective.teacher.metrics
 
 
 def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:

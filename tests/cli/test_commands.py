@@ -16,12 +16,11 @@ import pytest
 from support.small_run import LABELS, sentences, write_model, write_rows
 
 from kdistill import __version__
-from kdistill.cli import commands
 from kdistill.cli import main as cli
 from kdistill.cli.commands import read_arguments
 from kdistill.cli.options import COMMANDS
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.tasks.registry import TASKS
+from kdistill.tasks.predictions import Predictions
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
@@ -141,20 +140,23 @@ def test_finetune_evaluate_predict(
     assert {"accuracy", "loss", "n", "runtime", "samples_per_second"} == set(measured)
     assert (measured["accuracy"], measured["loss"]) == (figures["eval_accuracy"], figures["eval_loss"])
 
-    status, output, _ = run(capsys, "predict", "--model", out, "--data", dev, "--output", predictions, "--json")
+    status, output, _ = run(
+        capsys, "predict", *("--model", out, "--data", dev), *("--output", predictions, "--digits", 17, "--json")
+    )
     assert json.loads(output)["n"] == 21
     header, *lines = [line.split("\t") for line in predictions.read_text().splitlines()]
-    assert header == ["index", "prediction", "score_negative", "score_positive"]
+    assert header == ["index", "prediction", "score_negative", "score_positive", "text"]
+    assert [line[-1] for line in lines] == [text for text, _ in sentences(21, seed=1)]
     assert [line[0] for line in lines] == [str(index) for index in range(21)]
     model, tokenizer = BertForSequenceClassification.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     logits = model(**tokenizer([text for text, _ in sentences(21, seed=1)])).logits.astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose([[float(score) for score in line[2:]] for line in lines], probabilities, rtol=1e-6)
+    np.testing.assert_allclose([[float(score) for score in line[2:4]] for line in lines], probabilities, rtol=1e-6)
     assert [line[1] for line in lines] == [LABELS[index] for index in logits.argmax(axis=1)]
     hits = [line[1] == LABELS[label] for line, (_, label) in zip(lines, sentences(21, seed=1), strict=True)]
     assert np.mean(hits) == measured["accuracy"]
 
-    status, output, errors = run(capsys, "predict", "--model", out, "--data", dev)
+    status, output, errors = run(capsys, "predict", "--model", out, "--data", dev, "--digits", 17)
     assert output == predictions.read_text()
     assert "n " in errors
 
@@ -333,12 +335,11 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
 def test_predictions_are_written_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_dir: Path, rows: Path
 ) -> None:
-    def fail_midway(file: TextIO, *_: object) -> None:
+    def fail_midway(self: Predictions, file: TextIO, *_: object) -> None:
         file.write("index\tprediction\n")
         raise OSError("disk full")
 
-    task = dataclasses.replace(TASKS["single_label_classification"], write_predictions=fail_midway)
-    monkeypatch.setattr(commands, "task_for", lambda config: task)
+    monkeypatch.setattr(Predictions, "write_tsv", fail_midway)
     (tmp_path / "predictions").write_text("earlier")
     words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
     assert cli.main([str(word) for word in words]) == 2
