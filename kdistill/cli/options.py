@@ -47,7 +47,7 @@ class _Command:
 
 _OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+_MEASURING = ("max_length", "per_device_eval_batch_size", "threshold", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
@@ -95,8 +95,8 @@ COMMANDS = (
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
         "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
-        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
-        "for a regression. --metrics adds others.",
+        "type: accuracy; accuracy of whole rows, micro f1, average precision and top-1 for several labels at once; "
+        "mse, pearson and spearmanr for a regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -357,6 +357,12 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         "--seed-runs", nargs="+", metavar="DIR", help="output directories of the same run with other seeds"
     )
     group.add_argument("--holdout", metavar="FILE", help=f"rows with labels that chose nothing: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="with several labels a row, measure at this threshold and not at the run's",
+    )
     group.add_argument(
         "--search-trials",
         type=int,

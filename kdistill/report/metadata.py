@@ -74,7 +74,9 @@ def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]
             "task": task,
             "dataset": {"type": metadata.datasets[0] if metadata.datasets else data.name, "name": data.name},
             "metrics": [
-                {"type": name, "value": value, "name": name} for name, value in (*of.scores.items(), ("loss", of.loss))
+                {"type": name, "value": value, "name": name}
+                for name, value in of.scores_and_loss.items()
+                if name != "threshold"  # which is no metric
             ],
         }
         for data, of in measured

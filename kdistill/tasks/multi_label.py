@@ -15,7 +15,7 @@ from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from ..metrics.ranking import roc_auc
+from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
 from .base import Task, in_words, of_decisions, of_scores, tsv_field, write_tsv
 
 
@@ -37,10 +37,15 @@ def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str], thres
     write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
 
 
+def _best_threshold(logits: Logits, labels: Labels) -> float:
+    return best_threshold(logits, labels > 0.5)
+
+
 @cache
 def _at_threshold(threshold: float) -> Task:
     return replace(
         TASK,
+        threshold=threshold,
         predicted_and_true=partial(_predicted_and_true, threshold=threshold),
         write_predictions=partial(_write_predictions, threshold=threshold),
     )
@@ -58,13 +63,20 @@ TASK = Task(
     predicted_and_true=_predicted_and_true,
     metrics={
         **of_decisions(accuracy=exact_match, f1=f1_micro, f1_macro=f1_macro, f1_micro=f1_micro),
-        **of_scores(roc_auc=roc_auc),
+        **of_scores(
+            average_precision=average_precision,
+            average_precision_macro=average_precision_macro,
+            top_1=top_1,
+            roc_auc=roc_auc,
+        ),
     },
-    default_metrics=("accuracy", "f1"),
-    best_metric="accuracy",
+    default_metrics=("accuracy", "f1", "average_precision", "top_1"),
+    best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
     score_function="sigmoid",
     write_predictions=_write_predictions,
+    threshold=0.5,
     at_threshold=_at_threshold,
+    best_threshold=_best_threshold,
 )

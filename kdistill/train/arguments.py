@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from ..models.trained_with import check_threshold
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
@@ -292,11 +293,21 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     metric_for_best_model: str = argument(
         "accuracy",
-        "metric that names the best model; left to its default, that of a regression is loss; with several evaluation "
-        "sets one is named before it, such as hard_accuracy (default: the first)",
+        "metric that names the best model; left to its default, that of several labels a row is average_precision and "
+        "that of a regression is loss; with several evaluation sets one is named before it, such as hard_accuracy "
+        "(default: the first)",
         group="evaluation",
         left_open=True,
         theirs=None,
+    )
+    threshold: float | None = argument(
+        None,
+        "with several labels a row, the probability above which a label is predicted, kept with the model (default: "
+        "training chooses the one with the best micro F1 on the evaluation rows, or without any on the training rows; "
+        "else that of the model, or 0.5)",
+        group="evaluation",
+        origin="kdistill",
+        reads=check_threshold,
     )
     greater_is_better: bool | None = argument(
         None,
