@@ -101,7 +101,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
     """Each option changes its argument and no other; without any the defaults of commands hold."""
     of_commands: dict[str, Any] = {"recipe": "auto"}
     assert read_arguments(cls, cli.parse(inputs)) == cls(**of_commands)
-    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}"}
+    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}", list: "1.0,2.0"}
     for field in dataclasses.fields(cls):
         kind, _ = argument_types(cls)[field.name]
         value = other[kind]
