@@ -93,6 +93,10 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from ..bench.bench import table
 
         return table(figures) + "\n"
+    if options.command == "doctor":
+        from ..doctor.page import page
+
+        return page(figures)
     if options.command == "completion":
         return str(figures["script"])
     lines = dict(_flat({name: value for name, value in figures.items() if name not in _TABLES}))
@@ -139,6 +143,9 @@ def _report(error: BaseException, status: int) -> int:
 
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
+    if command == "search" and not Path(getattr(options, "output_dir", TrainingArguments.output_dir)).is_dir():
+        say("kdistill: interrupted before the first trial. To start again, repeat the command")
+        return
     if command == "search":
         say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
         return
@@ -148,7 +155,10 @@ def _report_interrupt(options: Namespace) -> None:
     from ..train.directory import RunDirectory
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
-    checkpoints = RunDirectory(output_dir).checkpoints() if Path(output_dir).is_dir() else []
+    if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
+        say("kdistill: interrupted before the first step. To start again, repeat the command")
+        return
+    checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
     say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
 

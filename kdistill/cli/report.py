@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.files import file_and_field
 from ..hub import public_name
 from ..models.classes import load_model
 from ..models.config import shape_of
@@ -22,14 +23,14 @@ from ..train.recipe import Provenance
 from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
-from .data_files import data_file
-from .task import TaskOptions, compute_metrics_of
+from .data_files import FORMAT, data_file
+from .task import TaskOptions, compute_metrics_of, names_by_id
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
-_FORMAT = ("delimiter", "quoted")
 _NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
+_LABELS = ("label_names",)
 
 
 def report(options: Namespace) -> dict[str, Any]:
@@ -75,8 +76,13 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     def encoded(name: str) -> Dataset | None:
         if inputs[name] is None:
             return None
-        file = data_file(inputs[name], inputs["delimiter"], inputs["quoted"])
-        return encode_for(model.config, file, tokenizer, args, **{column: inputs[column] for column in _COLUMNS})
+        return encode_for(
+            model.config,
+            data_file(inputs[name], inputs),
+            tokenizer,
+            args,
+            **{column: inputs[column] for column in _COLUMNS},
+        )
 
     def chosen_metrics(train: Dataset | None) -> ChosenMetrics | None:
         """Return what measures the metrics that the run's command named; None for a run that no command made."""
@@ -100,7 +106,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_model(teacher),
+            teacher_model=load_model(teacher, **_labels(inputs["label_names"])),
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
@@ -123,17 +129,21 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
+def _labels(names: str | None) -> dict[str, Any]:
+    return {} if names is None else {"id2label": names_by_id(names)}
+
+
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT, *_NAMED))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
-        for name in _INPUTS:
+        for name in (*_INPUTS, *_LABELS):
             path = inputs[name]
-            if path is not None and (run_directory / path).exists():
+            if path is not None and file_and_field(run_directory / path)[0].exists():
                 inputs[name] = str(run_directory / path)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
     inputs |= {name: of for name in inputs if (of := getattr(options, name, None)) is not None}

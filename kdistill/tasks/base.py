@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TextIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
+from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
 from ..system.names import listing
 
@@ -56,7 +58,9 @@ _MOST_IN_WORDS = 50
 class LabelLoss(Protocol):
     """The mean loss of a batch against its labels and the gradient by the logits, see `losses.labels.label_loss`."""
 
-    def __call__(self, logits: Logits, labels: Labels, *, label_smoothing: float = ...) -> tuple[float, Logits]: ...
+    def __call__(
+        self, logits: Logits, labels: Labels, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
+    ) -> tuple[float, Logits]: ...
 
 
 class TeacherLoss(Protocol):
@@ -71,6 +75,7 @@ class TeacherLoss(Protocol):
         alpha: float,
         temperature: float,
         label_smoothing: float = ...,
+        label_weights: LabelWeights | None = ...,
     ) -> LossParts: ...
 
 
@@ -96,7 +101,8 @@ class Task:
         card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
-        write_predictions: (file, logits, names of the labels) writes what `kdistill predict` answers.
+        answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
+            the scores are the answer.
         at_threshold: (probability) -> the task that predicts a label above it; None where there is nothing to exceed.
     """
 
@@ -115,8 +121,16 @@ class Task:
     card_metric: str
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
     score_function: str
-    write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
+    answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     at_threshold: Callable[[float], Task] | None = None
+
+    def weighted(self, label_weights: LabelWeights) -> Task:
+        """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
+        return replace(
+            self,
+            label_loss=partial(self.label_loss, label_weights=label_weights),
+            teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
+        )
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""

@@ -17,6 +17,7 @@ from .arguments import TrainingArguments
 from .encoding import name_of
 from .evaluate import metric_names
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
+from .label_weights import RunWeights, run_weights
 from .loop import best_metric
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
@@ -25,6 +26,7 @@ from .plan import EpochPlan
 from .state import TrainerState
 
 ModelInit = Callable[..., Model]
+NO_EVALUATION = "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept"
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,7 @@ class Recipe:
             )
         if self.args.eval_strategy != "no":
             if not evaluations:
-                warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=4,
-                )
+                warnings.warn(NO_EVALUATION, stacklevel=4)
             check_main_set(evaluations, self.args.metric_for_best_model)
             for name, rows in evaluations.items():
                 require_labels(rows, name)
@@ -170,6 +169,11 @@ class Recipe:
         text, pair, label = reading.columns
         label = label or former.label_column
         return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
+
+    def label_weights(self, dataset: Dataset) -> RunWeights | None:
+        """Return the weights of the labels in the loss of a run on these rows. Raises ValueError if they do not fit."""
+        task = task_for(self.model.config, dataset.labels)
+        return run_weights(self.args, task.name, self.model.config, dataset.labels)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""

@@ -22,6 +22,7 @@ from kdistill.metrics.regression import pearson, spearmanr
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.tasks.base import Answers
+from kdistill.tasks.predictions import ALL_DIGITS, predictions_of
 from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.recipe import Provenance
@@ -114,8 +115,8 @@ def test_labels_of_several_at_once() -> None:
     ):
         with pytest.raises(ValueError, match=f"row 1: .*{message}"):
             label_array([[0], wrong], NAMES, MULTI)
-    with pytest.raises(TypeError, match="row 0: label 'blame' is not a list"):
-        label_array(["blame"], NAMES, MULTI)
+    with pytest.raises(TypeError, match="row 0: label 1 is not a list"):
+        label_array([1], NAMES, MULTI)
 
 
 def test_metrics_from_their_definitions() -> None:
@@ -183,15 +184,16 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
         assert words not in card
 
 
-def predictions_of(logits: list[list[float]], config: BertConfig) -> str:
+def table_of(logits: list[list[float]], config: BertConfig) -> str:
     file = io.StringIO()
-    task_for(config).write_predictions(file, np.array(logits, np.float32), list(config.id2label.values()))
+    names = list(config.id2label.values())
+    predictions_of(task_for(config), np.array(logits, np.float32), names).write_tsv(file, ALL_DIGITS)
     return file.getvalue()
 
 
 def test_columns_of_predictions() -> None:
-    assert predictions_of([[0.5], [2]], BertConfig(num_labels=1)) == "index\tprediction\n0\t0.5\n1\t2.0\n"
-    written = predictions_of([[9, -9, 0.1], [-9, -9, 0]], BertConfig(id2label=NAMES, problem_type=MULTI))
+    assert table_of([[0.5], [2]], BertConfig(num_labels=1)) == "index\tprediction\n0\t0.5\n1\t2.0\n"
+    written = table_of([[9, -9, 0.1], [-9, -9, 0]], BertConfig(id2label=NAMES, problem_type=MULTI))
     lines = [line.split("\t") for line in written.splitlines()]
     assert lines[0] == ["index", "prediction", "score_praise", "score_blame", "score_long"]
     assert [line[1] for line in lines[1:]] == ["praise,long", ""]
@@ -205,7 +207,7 @@ AWKWARD = {0: "tab\there", 1: "two\nlines", 2: '"quoted"', 3: 'half "quoted"', 4
 def test_any_name_of_a_label_keeps_predictions_a_table(problem_type: str) -> None:
     """Read with quotes, as pandas and the csv module read, every name is what it was."""
     logits = np.where(np.eye(6) > 0, 9.0, -9.0).tolist()
-    written = predictions_of(logits, BertConfig(id2label=AWKWARD, problem_type=problem_type))
+    written = table_of(logits, BertConfig(id2label=AWKWARD, problem_type=problem_type))
     header, *rows = csv.reader(io.StringIO(written, newline=""), delimiter="\t", strict=True)
     prefix = "prediction_" if problem_type == REGRESSION else "score_"
     assert [name.removeprefix(prefix) for name in header[-6:]] == list(AWKWARD.values())
