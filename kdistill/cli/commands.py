@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,25 +29,28 @@ from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, shape_of
 from ..models.model import Model
+from ..models.trained_with import check_threshold
+from ..report.per_class import PerClass, class_rows, confused_rows
 from ..search.study import BestRun, import_optuna, outcomes
 from ..system.files import atomic_write
 from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
+from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
-from ..train.recipe import Provenance
+from ..train.recipe import Provenance, require_labels
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .completion import script
-from .data_files import data_file
-from .options import SEARCH_OPTIONS
-from .report import report
+from .data_files import FORMAT, data_file, rows_to_predict, texts_of
+from .options import RECIPE, SEARCH_OPTIONS
+from .report import names_in, report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, names_by_id, with_problem_type
 
 __all__ = [
@@ -117,7 +121,11 @@ def search(options: Namespace) -> Figures:
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the command shows the trials itself
     args = read_arguments(DistillationTrainingArguments, options)
-    RunDirectory(args.output_dir).make_writable()  # before any work
+    with RunDirectory(args.output_dir).made():  # what cannot be written shows before any work
+        return _search(args, options)
+
+
+def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
         raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
@@ -206,7 +214,7 @@ class _Distillation:
     def check_output_dir(self) -> None:
         """Raise what the run would for its output directory, without creating it."""
         sources = [self._options.teacher, self._options.student]
-        _check_output_dir(self.args, self._options, sources=sources, create=False)
+        _check_output_dir(self.args, self._options, sources=sources)
 
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""
@@ -242,28 +250,67 @@ def doctor(options: Namespace) -> Figures:
 
 
 def evaluate(options: Namespace) -> Figures:
-    """Measure `--model` on labelled rows."""
-    trainer, dataset = _ready(options)
-    trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
-    metrics = trainer.evaluate(dataset)
+    """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
+    trainer = _measuring_trainer(options)
+    config, rows = trainer.model.config, _data_file(options.data, options)
+    dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **_columns(options))
+    trainer.compute_metrics = compute_metrics_of(config, dataset, _task(options))
+    if options.per_class:
+        return _evaluate_per_class(trainer, dataset)
+    return _without_prefix(trainer.evaluate(dataset))
+
+
+def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
+    require_labels(dataset)
+    config = trainer.model.config
+    task = task_for(config, dataset.labels)
+    if not task.names_labels:
+        raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
+    output = trainer.predict(dataset, metric_key_prefix="eval")
+    classes = PerClass.of(task, output.predictions, dataset.labels)
+    assert classes is not None
+    rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
+    return _without_prefix(output.metrics) | rows
+
+
+def _without_prefix(metrics: Mapping[str, float]) -> Figures:
     return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
 
 
 def predict(options: Namespace) -> Figures:
-    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number.
+
+    With `--json`, texts that are typed or piped in have their predictions among the figures instead.
+    """
+    for option, value, most in (("--top-k", options.top_k, None), ("--digits", options.digits, ALL_DIGITS)):
+        if value is not None and not 1 <= value <= (most or value):
+            expected = "at least 1" if most is None else f"1 to {most}"
+            raise ValueError(f"{option} is {value}; expected {expected}")
+    threshold = None if options.threshold is None else check_threshold("--threshold", options.threshold)
     if options.output is not None:
-        check_output("--output", options.output, inputs=(options.data, options.model))
-    trainer, dataset = _ready(options)
-    output = trainer.predict(dataset)
+        inputs = [path for path in (options.data, options.model) if path is not None]
+        check_output("--output", options.output, inputs=inputs)
+    trainer = _measuring_trainer(options)
     config = trainer.model.config
-    write = task_for(config).write_predictions
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    if options.output is None:
-        write(sys.stdout, output.predictions, names)
-    else:
+    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
+    answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
+    source = rows_to_predict(options, config.trained_with)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **_columns(options))
+    output = trainer.predict(dataset)
+    predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
+    figures: Figures = {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+    if options.output is not None:
         with open_output(options.output) as file:
-            write(file, output.predictions, names)
-    return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+            if options.output.endswith(".jsonl"):
+                predictions.write_json_lines(file)
+            else:
+                predictions.write_tsv(file, options.digits)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = predictions.as_pipeline()
+    else:
+        predictions.write_tsv(sys.stdout, options.digits)
+    return figures
 
 
 def bench(options: Namespace) -> Figures:
@@ -320,6 +367,7 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
+    given.setdefault("recipe", RECIPE)
     args = cls(**given)
     warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
     return args
@@ -335,7 +383,7 @@ def _cache_figures() -> Figures:
     }
 
 
-def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str], *, create: bool = True) -> None:
+def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
     """Raise, before any work, for an output directory that holds a run or model, or an input of this command.
 
     A checkpoint of a run is deleted with the run that is overwritten, or later, when newer ones are kept.
@@ -347,7 +395,7 @@ def _check_output_dir(args: TrainingArguments, options: Namespace, sources: list
             raise ValueError(
                 f"--output-dir is {args.output_dir!r}, and this command reads {source}; choose another directory"
             )
-    RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir, create=create)
+    RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
 
 
 def _load_student(
@@ -389,18 +437,17 @@ def _dataset(
 
 
 def _data_file(path: str, options: Namespace) -> DataFile:
-    return data_file(path, options.delimiter, options.quoted)
+    return data_file(path, {name: getattr(options, name) for name in FORMAT})
 
 
-def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
-    """Return a trainer that only measures, and the encoded rows of `--data`."""
+def _measuring_trainer(options: Namespace) -> Trainer:
+    """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = load_model(options.model)
     model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
-    trainer = Trainer(model, args, processing_class=tokenizer)
-    return trainer, _dataset(options.data, tokenizer, model.config, args, options)
+    return Trainer(model, args, processing_class=tokenizer)
 
 
 def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
@@ -411,6 +458,8 @@ def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
         teacher=None if teacher is None else public_name(teacher),
         train=name_of(options.train),
         eval=name_of(options.eval),
+        dataset=getattr(options, "dataset_name", None),
+        dataset_tags=names_in(getattr(options, "dataset_tags", None)),
         command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Iterable
@@ -44,6 +45,20 @@ def is_missing_mark(label: Any) -> bool:
 def is_list(label: Any) -> bool:
     """Return whether a row's label is a list of labels or numbers."""
     return isinstance(label, (list, tuple, np.ndarray))
+
+
+def split_at_commas(label: Any) -> Any:
+    """Return the list of labels that a text spells with commas between them, as `27,4` or `joy,"a, b"`.
+
+    What is empty, or no text, is returned as it is. Quotes keep the commas of a name, as in what `predict` writes.
+    """
+    if not isinstance(label, str) or is_missing(label) or is_missing_mark(label):
+        return label
+    try:
+        (fields,) = csv.reader([label], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):  # a quote that is part of a name, or line ends
+        fields = label.split(",")
+    return [field.strip(" ") for field in fields]
 
 
 def as_integer(label: Any) -> int | None:

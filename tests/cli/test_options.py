@@ -94,6 +94,7 @@ def test_options_from_a_file(tmp_path: Path) -> None:
         teacher_cache=False,
         report_to="tensorboard",
         eval_strategy="steps",
+        recipe="auto",  # the default of commands
     )
     assert parse(["distill", f"--config={config}", "--no-resume"]).resume is False
 
@@ -141,7 +142,7 @@ def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
         ('resume = "yes"', "run.toml: resume is 'yes'; expected true or false"),
         ("alpha = 1.5", "alpha is 1.5; expected"),
         ('config = "other.toml"', "there is no option 'config'"),
-        ('optim = "adafactor"', "optim is 'adafactor', which kdistill cannot do: the optimiser is AdamW"),
+        ('optim = "adafactor"', "optim is 'adafactor', which kdistill does not support: the optimiser is AdamW"),
     ],
 )
 def test_file_with_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, message: str) -> None:
