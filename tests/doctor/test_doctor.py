@@ -403,6 +403,11 @@ def test_upload_without_a_token_and_without_a_hub(
     status, figures = examine(capsys, command, "--push-to-hub")
     assert status == 1
     assert "uploading needs a token of the hub" in found(figures, "hub", "error")
+    with monkeypatch.context() as patched:
+        patched.setattr("huggingface_hub.HfApi.whoami", lambda _: {"name": "me"})
+        status, figures = examine(capsys, command, "--push-to-hub", "--hub-token", "hf_x")
+    assert (status, figures["errors"]) == (0, 0)
+    assert "the hub knows the token as that of 'me'" in found(figures, "hub", "ok")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", NOWHERE)
     status, figures = examine(capsys, command, "--push-to-hub", "--hub-token", "hf_x")
     assert status == 1
