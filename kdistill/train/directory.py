@@ -76,7 +76,6 @@ class RunDirectory:
         Args:
             resume: whether the run continues the one in the directory.
             overwrite: whether to delete the run in the directory.
-            create: whether to create the directory; without, one that is missing is checked by where it would be.
 
         Raises:
             FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
