@@ -20,6 +20,7 @@ from .subject import Subject
 _RARE = 5  # rows of a label from which hardly anything can be learned
 _MAJORITY = 0.8  # share of one label above which accuracy hides the others
 _SHARED = 0.1  # share of evaluation rows that training rows hold, above which an evaluation misleads
+_EQUAL = 0.01  # share of equal rows, which short texts alone seldom make
 _CUT = 0.05  # share of cut rows that is more than a few long texts
 _CONTRADICTING = 0.01
 _FEW = 100
@@ -192,7 +193,7 @@ def shared_texts(subject: Subject) -> Iterator[Finding]:
             f"{text}; the figures will look better than the student is",
             "take evaluation rows whose texts are in no training row, or delete those from the training rows",
         )
-    elif overlap.equal.any():
+    elif overlap.equal.mean() >= _EQUAL:
         yield Finding("shared texts", "warning", text, "leave the equal rows out of either file")
     else:
         yield Finding("shared texts", "ok", text)
@@ -200,7 +201,7 @@ def shared_texts(subject: Subject) -> Iterator[Finding]:
 
 def evaluation(subject: Subject) -> Iterator[Finding]:
     """Check that there are rows to measure the student on."""
-    if subject.eval is None and subject.args.eval_strategy != "no":
+    if "eval" not in subject.names and subject.args.eval_strategy != "no":
         yield Finding("evaluation", "warning", NO_EVALUATION, "give labelled rows as --eval")
 
 

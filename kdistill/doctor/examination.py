@@ -26,7 +26,7 @@ from ..train.recipe import Recipe
 from ..train.run import Run
 from ..trainers import DistillationTrainer
 from . import data_checks, machine_checks, model_checks
-from .plain import withheld, words_of
+from .plain import implied_config, withheld, words_of
 from .subject import Subject
 
 _Part = TypeVar("_Part")
@@ -96,7 +96,7 @@ RUN_CHECKS = (
     Check("evaluation", (), data_checks.evaluation),
     Check("evaluation", (), data_checks.evaluation_size, at_start=True),
     Check("student", ("recipe", "teacher"), model_checks.student, at_start=True),
-    Check("teacher cache", ("teacher",), machine_checks.cache),
+    Check("teacher cache", ("teacher", "train"), machine_checks.cache),
     Check("disk", _RUN, machine_checks.disk, at_start=True),
     Check("memory", (*_RUN, "rows_to_learn_from"), machine_checks.memory),
     Check("time", (*_RUN, "rows_to_learn_from"), machine_checks.duration),
@@ -231,8 +231,7 @@ def _in_words(examination: Examination, parts: Parts, subject: Subject) -> Subje
                 Finding("labels", "error", text, "leave these labels empty, or take rows whose labels are known")
             )
         if subject.teacher is None and config is subject.config and rows.labels:
-            implied = examination.attempt(which, rows.id2label)
-            config = config if implied is None else config.replace(id2label=implied)
+            config = implied_config(config, rows)
         sets[which] = words_of(rows, config.id2label, label_reader(config))
     return replace(subject, config=config, train=sets.get("train"), eval=sets.get("eval"), tokenizer=None)
 

@@ -115,7 +115,7 @@ def duration(subject: Subject) -> Iterator[Finding]:
     total = math.fsum((teacher, training, evaluating))
     text = (
         f"{format_duration(epoch)} an epoch and {format_duration(total)} in all ({', '.join(parts)}), measured on "
-        f"{steps.done} steps"
+        f"{steps.done} step{'s' * (steps.done != 1)}"
     )
     yield Finding("time", "ok", text)
 

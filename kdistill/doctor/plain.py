@@ -11,16 +11,18 @@ from ..data.columns import Rows
 from ..data.dataset import Dataset, Reading
 from ..data.label_values import are_numbered, as_integer
 from ..data.labels import LabelReader, label_ids
+from ..losses.problem_types import REGRESSION
+from ..models.config import BertConfig
 
 _BEGIN = 0  # a row has at least one token
 
 
-def words_of(rows: Rows, id2label: Mapping[int, str] | None, reader: LabelReader = label_ids) -> Dataset:
+def words_of(rows: Rows, id2label: Mapping[int, str], reader: LabelReader) -> Dataset:
     """Return rows whose tokens are hashes of their words in lower case; labels that nobody can read are missing.
 
     Args:
         rows: the rows.
-        id2label: the model's label map; None takes what the labels imply.
+        id2label: the model's label map.
         reader: reads the labels.
     """
     pairs = rows.pairs or [""] * len(rows)
@@ -33,10 +35,18 @@ def words_of(rows: Rows, id2label: Mapping[int, str] | None, reader: LabelReader
     reading = Reading(rows.columns, None, 0, are_numbered(rows.labels or ()))
     given = [None if as_integer(label) == -1 else label for label in rows.labels or [None] * len(rows)]
     try:
-        labels = reader(given, id2label or rows.id2label(), rows.table.where, rows.class_names)
+        labels = reader(given, id2label, rows.table.where, rows.class_names)
     except (TypeError, ValueError):
         labels = label_ids([None] * len(rows), None, rows.table.where)
     return Dataset(ids, np.zeros_like(ids), starts, labels, reading, rows.column_use)
+
+
+def implied_config(config: BertConfig, rows: Rows) -> BertConfig:
+    """Return the config with the labels that rows imply, for a model of which nothing is known; numbers without."""
+    try:
+        return config.replace(id2label=rows.id2label())
+    except ValueError:
+        return config.replace(num_labels=1, problem_type=REGRESSION)
 
 
 def withheld(rows: Rows) -> int:

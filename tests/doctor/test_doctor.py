@@ -214,8 +214,21 @@ def test_what_can_be_checked_without_the_teacher_is_checked(
     assert "there is no directory" in found(figures, "teacher", "error")
     assert "20 of 120 rows of some.csv (16.7%) share text" in found(figures, "shared texts", "error")
     assert "train.csv has 240 rows of 3 labels, 80 to 80 rows each" in found(figures, "labels", "ok")
+    assert found(figures, "evaluation", "warning") == ""
     note = found(figures, "doctor", "note")
     assert all(check in note for check in ("teacher", "student", "disk", "memory", "time"))
+
+
+def test_numbers_are_read_without_a_teacher(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str]
+) -> None:
+    command["--teacher"] = str(tmp_path / "nowhere")
+    for which, content in (("--train", TRAIN), ("--eval", EVAL)):
+        numbers = [(text, str(len(label) / 4)) for text, label in content]
+        command[which] = str(write(tmp_path / f"{which[2:]}.csv", numbers))
+    _, figures = examine(capsys, command)
+    assert figures["failed"] == ["teacher"]
+    assert "240 labels from 0.75 to 1" in found(figures, "labels", "ok")
 
 
 def test_labels_that_are_withheld(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str]) -> None:
