@@ -38,12 +38,14 @@ from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
+from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
 from .train.evaluate import PredictionOutput, predict, refuse_threshold, rows_for_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
+from .train.little_learned import little_learned
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
@@ -169,6 +171,10 @@ class Trainer:
                 train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
             ),
         )
+        if recipe.train_dataset is not None:
+            chosen = choose_defaults(args, model, recipe.train_dataset)
+            if chosen is not None:
+                Progress("train", unit="steps", quiet=args.disable_tqdm).write(chosen)
         if args.threshold is not None:
             recipe.set_threshold(args.threshold)
         callbacks = callbacks if callbacks is not None else []
@@ -247,7 +253,7 @@ class Trainer:
         with directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
-            run = Run(self.recipe)
+            run, new_layers = Run(self.recipe), self.model.has_new_layers
             if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
@@ -255,6 +261,7 @@ class Trainer:
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
+                self._show_little_learned(new_layers=new_layers)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
                 self.failed.attempt("model_card", self._write_first_card, kept_in=args.output_dir, again=again)
         if args.push_to_hub:
@@ -335,6 +342,28 @@ class Trainer:
             self.save_model()
             run.write_results(self.results)
             self.state.save(run.directory.path)
+
+    def _show_little_learned(self, *, new_layers: bool) -> None:
+        """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""
+        recipe = self.recipe
+        rows, prefix = recipe.main_eval_dataset, metric_prefix("eval", recipe.main_eval_set)
+        metrics = {name.removeprefix(f"{prefix}_"): value for name, value in self.results.items()}
+        if rows is None or f"{prefix}_loss" not in self.results:
+            return
+        sentence = little_learned(
+            task_for(self.model.config, rows.labels),
+            rows,
+            metrics,
+            teacher_accuracy=self.results.get("teacher_accuracy"),
+            new_layers=new_layers,
+            recipe=self.args.recipe,
+        )
+        if sentence is not None:
+            self._show(sentence)
+
+    def _show(self, line: str) -> None:
+        """Print a line where progress is shown."""
+        Progress("train", unit="steps", quiet=self.args.disable_tqdm).write(line)
 
     def _keep_threshold(self, run: Run) -> None:
         """Let the model keep the threshold of its weights: that of their evaluation, else one of the training rows."""
@@ -619,9 +648,10 @@ class Trainer:
     ) -> dict[str, Any]:
         """Measure the finished run, write the model card README.md into the output directory, return the figures.
 
-        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
-            of the data sets on the hub that the rows are from.
-        finetuned_from, tasks, dataset, dataset_args: ignored with a warning: the run knows checkpoint, task and data.
+        language, license, tags, dataset_tags, dataset: for the card's metadata, as in `transformers`; dataset_tags are
+            the ids of the data sets on the hub that the rows are from, and dataset their names (default: those of the
+            `provenance`; without either, there is no model-index).
+        finetuned_from, tasks, dataset_args: ignored with a warning: the run knows checkpoint, task and rows.
         model_name: default the run's name, or the model's on the hub, or the output directory's.
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
@@ -632,9 +662,9 @@ class Trainer:
 
         Raises what `report.measure.make_report` raises, and warns as it does.
         """
-        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}
+        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
-            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and data", stacklevel=2)
+            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
         directory = Path(self.args.output_dir)
         rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
@@ -646,7 +676,8 @@ class Trainer:
         )
         name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
         subject = Subject.of_run(name, self.recipe, self.state, self.results)
-        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, dataset_tags))
+        ids, names = dataset_tags or self.provenance.dataset_tags, dataset or self.provenance.dataset
+        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, ids, names))
 
     def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **card: Any) -> str:
         """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).

@@ -29,6 +29,14 @@ _ALSO_CALLED = {
     "tune": "'search'",
     "hyperparameter-search": "'search'",
 }
+# Options of other programs -> why there is none of them.
+_NOT_NEEDED = {
+    "--tokenizer": "the tokenizer is read with the model",
+    "--tokenizer-name": "the tokenizer is read with the model",
+    "--device": "kdistill computes on the CPU",
+    "--header": "a file without a header has the names of its columns in --columns",
+    "--no-header": "a file without a header has the names of its columns in --columns",
+}
 # Options that `command.txt` leaves out, because they concern one call alone.
 _NOT_REPEATED = ("resume", "json", "config", "help")
 
@@ -86,6 +94,8 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
             option = f"--{other.becomes.replace('_', '-')}"
         elif other is not None:
             reason = f": {other.reason}"
+        elif option in _NOT_NEEDED:
+            reason = f": {_NOT_NEEDED[option]}"
         if option not in known:
             command.error(f"there is no option {word.split('=')[0]}{reason}")
     return "=".join([option, *value])
@@ -115,5 +125,8 @@ def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
         if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
             continue
         option = action.option_strings[0]
-        words += [option if value else f"--no-{option[2:]}"] if isinstance(value, bool) else [option, str(value)]
+        if isinstance(value, bool):
+            words += [option if value else f"--no-{option[2:]}"]
+        else:
+            words += [option, *map(str, value)] if isinstance(value, list) else [option, str(value)]
     return shlex.join(words)

@@ -10,7 +10,6 @@ import numpy as np
 from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
@@ -20,6 +19,7 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
+from .answers import answers_against_labels
 from .teachers import Teacher, read_as_teacher
 
 
@@ -83,10 +83,7 @@ class Distillation:
         return {"teacher": self.teacher.fingerprint()}
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
-        """Ask the teacher for its logits of all rows, and measure it on those that have a label.
-
-        Warns of a teacher that is no better than always answering the most frequent label.
-        """
+        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:
@@ -103,8 +100,9 @@ class Distillation:
             metrics |= own_metrics(data.compute_metrics, logits, labels, task.threshold)
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
-        if task.one_label:
-            _warn_of_poor_teacher(accuracy(logits, labels), majority_share(labels))
+        numbered = measured_on.reading is not None and measured_on.reading.numbered
+        for finding in answers_against_labels(logits, labels, config, numbered=numbered):
+            warnings.warn(finding.sentence(), stacklevel=4)
 
     def figures(self) -> dict[str, Any]:
         """Return the teacher's metrics on the evaluation rows, as far as they have been measured."""
@@ -130,15 +128,6 @@ class Distillation:
         )
         hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
         return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])
-
-
-def _warn_of_poor_teacher(measured: float, majority: float) -> None:
-    if measured <= majority:
-        warnings.warn(
-            f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
-            f"({majority:.4f}): the student has nothing to learn from it",
-            stacklevel=5,
-        )
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:

@@ -15,11 +15,12 @@ from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
 from ..train.arguments import greater_is_better
-from ..train.directory import CARD_FILE, may_replace
+from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
+from .per_class import tsv_of, worst
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
@@ -27,11 +28,14 @@ _INTERVALS = {
     "pearson": "Fisher's (1921) of Pearson's correlation",
     "spearmanr": "Bonett and Wright's (2000) of Spearman's",
 }
+_MOST_CLASSES = 10
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 
 def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
     """Measure the subject, write its model card README.md into `directory` and return the figures.
+
+    Where there are classes, per_class.tsv and confusions.tsv hold all of those that the card shows the worst of.
 
     Raises what `measure.make_report` raises, and warns as it does; `FileExistsError` for a README.md that is no card.
     """
@@ -40,6 +44,9 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
         raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
     write_text(path, model_card(report, metadata))
+    for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):
+        if rows:
+            write_text(directory / name, tsv_of(rows))
     return report.figures() | {"model_card": str(path)}
 
 
@@ -104,6 +111,7 @@ def _results(report: Report) -> Iterator[str]:
             yield _without_teacher(comparison)
         if report.seeds or len(report.without_teacher) > 1:
             yield _seeds(report)
+        yield from _classes(report)
         if report.subject.state.log_history:
             yield f"### Course of the training\n\n{_history(report)}"
 
@@ -249,6 +257,31 @@ def _tested(test: McNemar) -> str:
         f"{kind}, taken for {'fewer than' if test.exact else 'at least'} {FEW_DISCORDANT_PAIRS} such rows) gives "
         f"p = {test.p_value:.4g}, {verdict}."
     )
+
+
+def _classes(report: Report) -> Iterator[str]:
+    """Write the classes, or the worst of many, and the pairs that are confused most."""
+    rows = report.class_rows
+    if not rows:
+        return
+    shown: Sequence[Mapping[str, Any]] = rows
+    text = "Support is the number of rows that have the label."
+    if len(rows) > _MOST_CLASSES:
+        shown = worst(rows, _MOST_CLASSES)
+        text = f"The {len(shown)} of {len(rows)} labels with the lowest F1; `{CLASSES_FILE}` holds all. {text}"
+    yield f"### Each label\n\n{text}\n\n{_table_of([_figures_of(row) for row in shown])}"
+    pairs = report.confused_rows
+    if pairs:
+        few = _table_of([_figures_of(row) for row in pairs[:_MOST_CLASSES]])
+        rest = "" if len(pairs) <= _MOST_CLASSES else f" `{CONFUSIONS_FILE}` holds all {len(pairs)} pairs."
+        yield f"The share is that of the label's rows which got the predicted label instead.{rest}\n\n{few}"
+
+
+def _figures_of(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name.replace("_", " "): f"{value:.4f}" if isinstance(value, float) else str(value)
+        for name, value in row.items()
+    }
 
 
 def _seeds(report: Report) -> str:

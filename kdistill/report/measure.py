@@ -36,6 +36,7 @@ from .assessment import (
     mcnemar,
 )
 from .finished import check_comparable, differences, load_run
+from .per_class import PerClass
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 
 # Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
@@ -137,6 +138,7 @@ def _measured(
         ece=expected_calibration_error(calibration_bins(logits, labels)) if task.one_label else None,
         agreement=agreement(logits, taught) if task.one_label and taught is not None else None,
         right=task.right(logits, labels),
+        per_class=PerClass.of(task, logits, labels),
     )
 
 

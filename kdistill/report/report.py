@@ -27,6 +27,7 @@ from ..train.evaluation_sets import evaluation_sets
 from ..train.recipe import Recipe
 from ..train.state import TrainerState
 from .assessment import Interval, McNemar, Spread, spread
+from .per_class import PerClass, class_rows, confused_rows
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Measured:
         ece: expected calibration error, where each row has one label.
         agreement: share of all rows that get the teacher's label, where each row has one label and there is a teacher.
         right: which rows are right, bool (n,); None where nothing is right or wrong.
+        per_class: each class by itself; None where there are none.
     """
 
     n: int
@@ -159,6 +161,7 @@ class Measured:
     ece: float | None
     agreement: float | None
     right: NDArray[np.bool_] | None = field(repr=False)
+    per_class: PerClass | None = field(repr=False)
 
     @property
     def scores_and_loss(self) -> dict[str, float]:
@@ -256,6 +259,21 @@ class Report:
     speed: Speed | None
     search_trials: int | None
 
+    @property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """Each class on the evaluation rows, beside the teacher's, see `per_class.class_rows`."""
+        if self.measured is None or self.measured.per_class is None:
+            return []
+        teacher = None if self.teacher is None else self.teacher.per_class
+        return class_rows(self.subject.model.config.id2label, self.measured.per_class, teacher)
+
+    @property
+    def confused_rows(self) -> list[dict[str, Any]]:
+        """The pairs of classes that are confused on the evaluation rows, see `per_class.confused_rows`."""
+        if self.measured is None or self.measured.per_class is None:
+            return []
+        return confused_rows(self.subject.model.config.id2label, self.measured.per_class)
+
     def figures(self) -> dict[str, Any]:
         """Return the report, JSON-ready: this model's figures on top, the others' in nested dictionaries."""
         subject, speed = self.subject, self.speed
@@ -279,6 +297,8 @@ class Report:
             found["holdout"] = self.holdout.figures()
         if self.search_trials:
             found["search_trials"] = self.search_trials
+        for name, rows in (("per_class", self.class_rows), ("confusions", self.confused_rows)):
+            found |= {name: rows} if rows else {}
         return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TextIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data.labels import LabelReader, labelled_rows
@@ -100,7 +101,8 @@ class Task:
         card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
-        write_predictions: (file, logits, names of the labels) writes what `kdistill predict` answers.
+        answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
+            the scores are the answer.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
@@ -121,7 +123,7 @@ class Task:
     card_metric: str
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
     score_function: str
-    write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
+    answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     threshold: float | None = None
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None

@@ -104,12 +104,12 @@ class ChosenMetrics:
 def choose_metrics(*names: str, problem_type: str | None = None, threshold: float | None = None) -> ChosenMetrics:
     """Return a `compute_metrics` that measures the metrics of these names.
 
-    Classification: accuracy, f1 (of label 1, where there are two; of several labels at once: micro), f1_macro (the mean
-    over labels; a class that is neither given nor predicted is left out), f1_micro, matthews_correlation (single
-    label), and roc_auc (the mean over labels, each against the rest; a label that no row has, or every row, is left
-    out, and the value is NaN when none remains). Several labels at once also have average_precision (of all rows and
-    labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share of rows
-    whose most probable label is theirs). Regression: mse, pearson, spearmanr.
+    Classification: accuracy; f1, precision and recall (of label 1, where there are two; else micro), each also as
+    _macro (the mean over labels; a class that is neither given nor predicted is left out) and _micro; roc_auc (the mean
+    over labels, each against the rest; a label that no row has, or every row, is left out, and the value is NaN when
+    none remains); and matthews_correlation (single label). Several labels at once also have average_precision (of all
+    rows and labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share
+    of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr.
 
     Args:
         names: one metric or more.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import Numbers, mse, pearson, spearmanr
-from .base import Task, of_decisions, write_tsv
+from .base import Task, of_decisions
 
 _METRICS = of_decisions(mse=mse, pearson=pearson, spearmanr=spearmanr)
 
@@ -23,10 +21,8 @@ def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Numbers, Number
     return logits.astype(np.float64).ravel(), labels.astype(np.float64).ravel()
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
-    """Write the number of each output."""
-    columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
-    write_tsv(file, columns, (values.tolist() for values in logits))
+def _answers(logits: Logits) -> tuple[Numbers, None]:
+    return logits.astype(np.float64), None
 
 
 TASK = Task(
@@ -45,5 +41,5 @@ TASK = Task(
     card_metric="pearson",
     right_rows=None,
     score_function="none",
-    write_predictions=_write_predictions,
+    answers=_answers,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from .plan import EpochPlan
 from .state import TrainerState
 
 ModelInit = Callable[..., Model]
+NO_EVALUATION = "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Provenance:
         started_from: the checkpoint that training began with; None for new weights.
         teacher: the teacher.
         train, eval, holdout: the rows; None is the name of their file, or that they were given in memory.
+        dataset: what people call the data set that the rows are from.
+        dataset_tags: its id on the hub, or the ids of several.
         command: the command line that `train` leaves in the output directory as command.txt.
     """
 
@@ -44,6 +47,8 @@ class Provenance:
     train: str | None = None
     eval: str | None = None
     holdout: str | None = None
+    dataset: str | Sequence[str] | None = None
+    dataset_tags: str | Sequence[str] | None = None
     command: str | None = None
 
     def with_names(self, **sources: Any) -> Provenance:
@@ -123,10 +128,7 @@ class Recipe:
             )
         if self.args.eval_strategy != "no":
             if not evaluations:
-                warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=4,
-                )
+                warnings.warn(NO_EVALUATION, stacklevel=4)
             check_main_set(evaluations, self.args.metric_for_best_model)
             for name, rows in evaluations.items():
                 require_labels(rows, name)

@@ -48,13 +48,19 @@ class Run:
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
         """Give the model weights and threshold of the finished run in the directory; return its state and results.
 
-        Returns None when no finished run is there. Raises ValueError for a run on other rows or by another teacher.
+        Returns None when no finished run is there. Raises ValueError for a run on other rows or by another teacher,
+        and FileNotFoundError for one without its results.
         """
         recipe, directory = self.recipe, self.directory.path
         max_steps = recipe.max_steps(self.plan)
         state = load_finished_run(directory, recipe.model, recipe.args, max_steps, self._new_state)
         if state is None:
             return None
+        if not (directory / RESULTS_FILE).is_file():
+            raise FileNotFoundError(
+                f"{directory} holds a finished run, but not its {RESULTS_FILE}; put the file back, or train anew with "
+                "overwrite_output_dir (--overwrite-output-dir)"
+            )
         kept = BertConfig.from_pretrained(directory).trained_with
         recipe.set_threshold(kept.threshold, kept.threshold_rows)
         return state, read_figures(directory / RESULTS_FILE)

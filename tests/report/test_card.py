@@ -178,6 +178,12 @@ def test_metadata_and_metrics_of_ones_own(tmp_path: Path) -> None:
     assert 'datasets: ["x/y"]' in header
     assert "# my/model\n" in card
     assert 'from_pretrained("my/model")' in card
+    assert '"dataset": {"type": "x/y", "name": "x/y"}' in header  # rows in memory have no split
+    trainer.create_model_card(dataset="The Y of X", dataset_tags=["x/y", "x/z"], measure_speed=False)
+    assert '"dataset": {"type": "x/y", "name": "The Y of X"}' in card_in(tmp_path)
+    trainer.provenance = dataclasses.replace(trainer.provenance, dataset="Ours")
+    trainer.create_model_card(measure_speed=False)
+    assert '"dataset": {"type": "Ours", "name": "Ours"}' in card_in(tmp_path)
 
 
 def test_teacher_is_not_run_for_the_card_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdistill.models.config import BertConfig
 from kdistill.tasks.base import Task
+from kdistill.tasks.predictions import ALL_DIGITS, predictions_of
 from kdistill.tasks.registry import ALL_METRICS, TASKS, label_reader, task_for
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -72,7 +73,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 def test_the_tasks_and_their_metrics_by_name() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in (SINGLE, MULTI, REGRESSION)}
     assert {name for task in TASKS.values() for name in task.metrics} == set(ALL_METRICS)
-    assert len(ALL_METRICS) == 12
+    assert len(ALL_METRICS) == 18
     for task in TASKS.values():
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
@@ -183,7 +184,7 @@ def test_rows_that_are_right(task: Task) -> None:
 
 def test_predictions_as_a_table(task: Task) -> None:
     file = io.StringIO()
-    task.write_predictions(file, LOGITS, list(NAMES.values()))
+    predictions_of(task, LOGITS, list(NAMES.values())).write_tsv(file, ALL_DIGITS)
     header, *lines = [line.split("\t") for line in file.getvalue().splitlines()]
     assert [line[0] for line in lines] == ["0", "1", "2", "3"]
     if task.name == REGRESSION:
