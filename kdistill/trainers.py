@@ -511,7 +511,8 @@ class Trainer:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
         Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
-        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
+        of the task and those of `compute_metrics`, eval_threshold with several labels a row while training chooses it
+        (see `TrainingArguments.threshold`), eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
         of data sets they are those of each set, eval_<name>_loss and so on; the set's name alone means one of the
         trainer's.
         """

@@ -196,6 +196,7 @@ def test_runs_of_older_versions_without_a_problem_type_are_resumed(tmp_path: Pat
         ({"max_length": True}, "'max_length' under 'kdistill' is True"),
         ({"text_column": 3}, "'text_column' under 'kdistill' is 3; expected the name of a column"),
         ({"label_column": ""}, "'label_column' under"),
+        ({"threshold_rows": "x"}, "'threshold_rows' under 'kdistill' is 'x'; expected 'evaluation' or 'training'"),
         ({"threshold": 1}, "'threshold' under 'kdistill' is 1; expected a probability between 0 and 1"),
     ],
 )
