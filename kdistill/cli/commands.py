@@ -104,7 +104,7 @@ def search(options: Namespace) -> Figures:
     RunDirectory(args.output_dir).make_writable()  # before any work
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
-        raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
+        raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
     trainer = _distillation_trainer(options, args, for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its words, without the program's name (default: those of the process).
 
     Returns:
-        The exit status: 0, 1 (failed, wholly or in part, or the figures could not be written), 2 (bad input), 130
+        The exit status: 0, 1 (failed, wholly or in part, or the results could not be written), 2 (bad input), 130
         (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -79,7 +79,7 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        say(f"kdistill: error: the figures could not be written: {error.strerror}")
+        say(f"kdistill: error: the results could not be written: {error.strerror}")
         return 1
     return 1 if figures.get("failed") else 0
 
@@ -124,7 +124,7 @@ def _report(error: BaseException, status: int) -> int:
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
     if command == "search":
-        say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
+        say("kdistill: interrupted; finished trials are kept. Repeat the command to continue")
         return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
@@ -134,7 +134,7 @@ def _report_interrupt(options: Namespace) -> None:
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
     checkpoints = RunDirectory(output_dir).checkpoints() if Path(output_dir).is_dir() else []
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
-    say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
+    say(f"kdistill: interrupted; {kept}. Repeat the command with --resume to continue")
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
     named = "json" if suffix in _ROW_A_LINE else suffix
     kind = named if named in _KINDS else how.kind
     if kind is None or kind not in _KINDS:
-        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
+        raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
@@ -122,7 +122,7 @@ def _check_format(path: Path, kind: str, how: FileFormat) -> None:
         wrong = {**of_fields, **wrong}
     for name, value in wrong.items():
         if value is not None:
-            raise ValueError(f"{name} is {value!r}, which has no meaning for {path}, a {kind} file; leave it out")
+            raise ValueError(f"{name} is {value!r}, which does not apply to {path}, a {kind} file; leave it out")
 
 
 def _decoded(path: Path, content: bytes, encoding: str) -> str:
@@ -153,7 +153,9 @@ def _decompressed(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if len(content) > most:
-        raise ValueError(f"{path} holds more than {most} bytes in {path.stat().st_size}: no text compresses so well")
+        raise ValueError(
+            f"{path} holds more than {most} bytes in {path.stat().st_size}: text does not compress that well"
+        )
     return content
 
 

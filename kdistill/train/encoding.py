@@ -66,7 +66,7 @@ def encode_for(
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
             f"{longer:,} of {len(dataset):,} rows ({name_of(source)}) are longer than max_length {asked}: rows that "
-            "are tokenized already are not cut",
+            "are already tokenized are not truncated",
             stacklevel=3,
         )
     return dataset
@@ -96,7 +96,7 @@ def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
         share = reading.cut / len(dataset)
         warnings.warn(
             f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
-            "tokens and cut there (max_length)",
+            "tokens and truncated (max_length)",
             stacklevel=4,
         )
 

@@ -123,7 +123,7 @@ class Recipe:
         if self.args.eval_strategy != "no":
             if not evaluations:
                 warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
+                    "no eval_dataset is given: the run is not evaluated, and the weights of the last step are kept",
                     stacklevel=4,
                 )
             check_main_set(evaluations, self.args.metric_for_best_model)
