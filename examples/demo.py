@@ -42,7 +42,10 @@ COMMON = shlex.split("--warmup-ratio 0.1 --weight-decay 0.01 --save-strategy no 
 TEACHER_RUN = shlex.split(
     "--label-names negative,positive --num-train-epochs 3 --per-device-train-batch-size 32 --learning-rate 1e-4"
 )
-DISTILLED_RUN = shlex.split("--num-train-epochs 8 --learning-rate 5e-4 --alpha 0.5 --temperature 4")
+# The batch of the runs without a teacher, so that nothing but the teacher differs.
+DISTILLED_RUN = shlex.split(
+    "--num-train-epochs 8 --per-device-train-batch-size 128 --learning-rate 5e-4 --alpha 0.5 --temperature 4"
+)
 ALONE_RUN = shlex.split("--num-train-epochs 8 --learning-rate 5e-4")
 
 

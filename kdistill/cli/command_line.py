@@ -115,5 +115,8 @@ def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
         if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
             continue
         option = action.option_strings[0]
-        words += [option if value else f"--no-{option[2:]}"] if isinstance(value, bool) else [option, str(value)]
+        if isinstance(value, bool):
+            words += [option if value else f"--no-{option[2:]}"]
+        else:
+            words += [option, *map(str, value)] if isinstance(value, list) else [option, str(value)]
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The commands and their options, with the help of both."""
+"""The commands and their options, with the help of both: one list, hence more than 500 lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
+from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 
@@ -45,8 +46,10 @@ class _Command:
     """... or only these of them."""
 
 
+RECIPE = "auto"
+"""The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
-_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
+_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
@@ -73,8 +76,18 @@ COMMANDS = (
         "train a small model to reproduce a large one",
         "Train a small BERT (the student) on the labels and on the label probabilities that a large fine-tuned BERT "
         "(the teacher) predicts. On rows without a label the student learns from the teacher only.",
-        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
-        "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
+        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
+        DistillationTrainingArguments,
+    ),
+    _Command(
+        "doctor",
+        "--teacher MODEL --student MODEL --train FILE [--eval FILE] [--output-dir DIR]",
+        "check a run of distill before it is made",
+        "Look at teacher, student, rows, arguments and machine as distill would take them, in seconds: what would make "
+        "the run fail or mislead, and what to do about it. The teacher answers sampled rows, a copy of the student "
+        "makes a few steps, and nothing is written. The exit status is 1 when there is an error.",
+        "kdistill doctor --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir student",
         DistillationTrainingArguments,
     ),
     _Command(
@@ -103,10 +116,11 @@ COMMANDS = (
     ),
     _Command(
         "predict",
-        "--model MODEL --data FILE [--output FILE]",
+        "--model MODEL [--data FILE | --text TEXT ...] [--output FILE]",
         "predict labels of texts",
-        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
-        "label, separated by tabs.",
+        "Write one line per row: its index, the predicted label (or labels, or number), the probability of each label "
+        "or of the best (--top-k), and the text, separated by tabs. Rows are those of --data or --text, or a text a "
+        "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -155,6 +169,7 @@ COMMANDS = (
     ),
 )
 
+_DISTILLING = ("distill", "doctor", "search")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -173,7 +188,8 @@ SEARCH_OPTIONS = {
         str,
         "FILE",
         'a .toml or .json file with the search space, such as learning_rate = {type = "float", low = 1e-5, high = '
-        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30)",
+        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; with "
+        "--recipe auto and a student made from a shape, epochs and learning rate around what it chooses)",
     ),
     "direction": SearchOption(
         str,
@@ -245,12 +261,15 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
     _add_switch(group, "--json", "do not show progress, and print the results as one last line of JSON")
-    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False, quoted=None)
+    parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
-_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
+_ROWS_HELP = (
+    "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
+    "with a text a line, or a folder of texts, DIR/label/*.txt"
+)
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -258,7 +277,7 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
-    if command in ("distill", "search"):
+    if command in _DISTILLING:
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
         group.add_argument(
             "--student",
@@ -271,17 +290,19 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
-    if command in ("finetune", "distill", "search"):
+    if command in ("finetune", *_DISTILLING):
         _add_training_inputs(group, command)
-    if command == "finetune":
+    if command in ("finetune", *_DISTILLING):
+        default = "the model's, or the file's" if command == "finetune" else "the teacher's"
+        whose = "" if command == "finetune" else " of the teacher, as the rows call them"
         group.add_argument(
             "--label-names",
-            metavar="A,B,...",
-            help="names of the labels 0, 1, ... (default: those of the model or the file)",
+            metavar="A,B,...|FILE",
+            help=f"names of the labels 0, 1, ...{whose}, or a file with one name per line (default: {default})",
         )
-    if command in ("evaluate", "predict"):
-        labels = " and label" if command == "evaluate" else ""
-        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP}{labels}")
+    if command == "evaluate":
+        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label")
+        _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
@@ -289,7 +310,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
         )
     if command == "predict":
-        group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
+        _add_predictions(group)
     group.add_argument("--text-column", metavar="NAME", help="column of the text (default: text, sentence, ...)")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument(
@@ -307,13 +328,52 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     )
 
 
+def _add_predictions(group: _ArgumentGroup) -> None:
+    """Add what `predict` reads, and how it writes."""
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help=f"the rows: {_ROWS_HELP}; - is standard input, with a text a line (the default where it is piped in)",
+    )
+    for option, what in (("--text", "a text to label"), ("--text-pair", "the second text of a pair, beside each text")):
+        group.add_argument(
+            option, nargs="+", action="extend", metavar="TEXT", help=f"{what}; may be given several times"
+        )
+    group.add_argument(
+        "--output", metavar="FILE", help="file to write: JSON lines if it ends in .jsonl, else TSV (default: to stdout)"
+    )
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
+        "of one label the best, or none (default: always the best)",
+    )
+    group.add_argument(
+        "--digits",
+        type=int,
+        default=DIGITS,
+        metavar="N",
+        help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
+    )
+
+
 def _add_format(group: _ArgumentGroup) -> None:
     """Add the options about how files of rows are written."""
+    group.add_argument(
+        "--columns",
+        metavar="A,B,...",
+        help="names of the columns of a file without a header, such as text,label or sentence1,sentence2,label",
+    )
     group.add_argument(
         "--delimiter",
         metavar="CHAR",
         help="column separator, such as ';' or tab (default: , in .csv, tab in .tsv)",
     )
+    group.add_argument("--encoding", metavar="NAME", help="encoding of text files, such as cp1252 (default: utf-8)")
     _add_switch(group, "--quoted", "fields may be quoted, as pandas writes them (default: yes in .csv, no in .tsv)")
 
 
@@ -323,6 +383,7 @@ def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
         "--eval", required=command == "search", metavar="FILE", help="labelled rows to evaluate the model on"
     )
     if command != "search":
+        _add_dataset(group)
         _add_switch(group, "--resume", "continue from the newest checkpoint in the output directory, if any")
     _add_switch(
         group,
@@ -377,12 +438,22 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     card.add_argument("--language", metavar="A,B,...", help="languages of the texts, such as en")
     card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
     card.add_argument("--tags", metavar="A,B,...", help="additional tags")
-    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+    _add_dataset(card)
+
+
+def _add_dataset(group: _ArgumentGroup) -> None:
+    """Add the options that name the data set in the model card."""
+    group.add_argument(
+        "--dataset-tags", metavar="A,B,...", help="hub ids of the data for the model card, such as stanfordnlp/sst2"
+    )
+    group.add_argument(
+        "--dataset-name", metavar="NAME", help="what people call the data set, such as SST-2 (default: its hub id)"
+    )
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
     """Add the options about the task: what is learned or measured."""
-    distills = command in ("distill", "search")
+    distills = command in _DISTILLING
     whose = "the teacher's" if distills else "the model's"
     group.add_argument(
         "--problem-type",
@@ -390,7 +461,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
         help="what a label is: one of several classes, a list of labels, or a number (default: "
         f"{whose}, else derived from the labels)",
     )
-    if command in ("finetune", "distill", "search"):
+    if command in ("finetune", *_DISTILLING):
         default = "the teacher's; another is an error" if distills else "that of the model or the file"
         group.add_argument(
             "--num-labels",
@@ -420,8 +491,8 @@ def _add_training_arguments(
         group = parser.add_argument_group(group_name) if members else parser
         for field in members:
             kind, _ = kinds[field.name]
-            # A mapping stays the text that it is: the class of arguments reads it.
-            keywords: dict[str, Any] = {"type": str if kind is dict else kind, "metavar": _METAVARS.get(kind)}
+            # A mapping or list stays the text that it is: the class of arguments reads it.
+            keywords: dict[str, Any] = {"type": str if kind in (dict, list) else kind, "metavar": _METAVARS.get(kind)}
             if field.metadata["several"]:
                 keywords = {"metavar": "A,B,..."}
             elif field.metadata["choices"] is not None:
@@ -437,7 +508,7 @@ def _add_training_arguments(
 
 def _help(field: Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
-    default = field.metadata["default"]
+    default = RECIPE if field.name == "recipe" else field.metadata["default"]
     if default is None or default is False:
         return text
     return f"{text} (default: {'yes' if default is True else default})"

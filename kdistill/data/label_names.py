@@ -18,6 +18,7 @@ from .label_values import (
     is_list,
     is_missing,
     is_missing_mark,
+    split_at_commas,
 )
 from .table import Table
 
@@ -26,6 +27,10 @@ Where = Callable[[int], str]
 
 HOW_TO_LEARN_NUMBERS = (
     'to learn numbers, load the model with num_labels=1, problem_type="regression" (--problem-type regression)'
+)
+HOW_TO_LEARN_SEVERAL = (
+    "to learn several labels a row, give --problem-type multi_label_classification (in Python problem_type= of the "
+    "model)"
 )
 # Whole numbers are ids while there are at most so many places from 0 to the largest for each one that occurs.
 PLACES_FOR_EACH_ID = 4
@@ -100,6 +105,9 @@ class LabelMatcher:
             raise ValueError(f"{where(row)}: {self._why_no_label(label, number)}")
         return found
 
+    def _is_known(self, label: Any) -> bool:
+        return label in self._by_name or as_integer(label) in (self._id2label or {})
+
     def _of_boolean(self, label: Any) -> int | None:
         """Return the id of false or true: that of the label of this name, else 0 or 1 where there are two labels."""
         truth = as_boolean(label)
@@ -136,6 +144,9 @@ class LabelMatcher:
             )
         if self._id2label is None:
             return f"label {label!r} is not an id of 0 or more; give id2label= when labels are names"
+        parts = split_at_commas(label)
+        if is_list(parts) and len(parts) > 1 and all(self._is_known(part) for part in parts):
+            return f"label {label!r} is several of the model's labels; {HOW_TO_LEARN_SEVERAL}"
         if number is None and as_number(label) is not None:
             return f"label {label!r} is {self._not_one_of_the_models(HOW_TO_LEARN_NUMBERS)}"
         return f"label {label!r} is {self._not_one_of_the_models()}"
@@ -241,6 +252,13 @@ def implied_label_map(labels: Sequence[Any], table: Table, num_labels: int = 0) 
     names = sorted({_name(label) for label in given})
     if len(names) == 1 and not lists:
         _refuse_one_name(names[0], table)
+    joined = [name for name in names if "," in name and set(split_at_commas(name)) <= set(names)]
+    if joined:
+        warnings.warn(
+            f"{table.source} has labels such as {joined[0]!r} beside {split_at_commas(joined[0])[0]!r}, and each is a "
+            f"label of its own; {HOW_TO_LEARN_SEVERAL}",
+            stacklevel=3,
+        )
     return dict(enumerate(names))
 
 

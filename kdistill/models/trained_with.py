@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -76,8 +77,15 @@ def _fault_of_column(value: Any) -> str:
     return "" if isinstance(value, str) and value else "the name of a column"
 
 
+def check_threshold(name: str, value: Any) -> float:
+    """Return a threshold as float. Raises ValueError, which calls it `name`, if it is not strictly between 0 and 1."""
+    if fault := _fault_of_threshold(value):
+        raise ValueError(f"{name} is {value!r}; expected {fault}")
+    return float(value)
+
+
 def _fault_of_threshold(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return "" if number and 0 < value < 1 else "a probability between 0 and 1"
 
 

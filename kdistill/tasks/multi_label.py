@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.labels import label_indicators
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
-from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
+from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words, tsv_field, write_tsv
+from ..metrics.ranking import roc_auc
+from .base import Task, in_words, of_decisions, of_scores
 
 
 def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
     return logits > np.log(threshold / (1 - threshold)), labels > 0.5
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str], threshold: float = 0.5) -> None:
-    """Write all labels above the threshold, separated by commas, and the probability of each label.
-
-    A name with a comma is quoted in that list.
-    """
-    listed = [tsv_field(name, ",") for name in names]
-    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-    rows = (
-        [",".join(listed[int(index)] for index in np.flatnonzero(scores > threshold)), *scores.tolist()]
-        for scores in probabilities
-    )
-    write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
+def _answers(logits: Logits, threshold: float = 0.5) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    scores = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+    return scores, scores > threshold
 
 
 @cache
@@ -41,7 +32,7 @@ def _at_threshold(threshold: float) -> Task:
     return replace(
         TASK,
         predicted_and_true=partial(_predicted_and_true, threshold=threshold),
-        write_predictions=partial(_write_predictions, threshold=threshold),
+        answers=partial(_answers, threshold=threshold),
     )
 
 
@@ -52,15 +43,18 @@ TASK = Task(
     read_labels=label_indicators,
     names_labels=True,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=MULTI_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=MULTI_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
-    metrics={"accuracy": exact_match, "f1": f1_micro, "f1_macro": f1_macro, "f1_micro": f1_micro},
+    metrics={
+        **of_decisions(accuracy=exact_match, **averages(micro)),
+        **of_scores(roc_auc=roc_auc),
+    },
     default_metrics=("accuracy", "f1"),
     best_metric="accuracy",
     card_metric="f1",
     right_rows=right_rows,
     score_function="sigmoid",
-    write_predictions=_write_predictions,
+    answers=_answers,
     at_threshold=_at_threshold,
 )

@@ -13,7 +13,7 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
+from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
 from .schedules import SCHEDULES, check_scheduler_kwargs
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
@@ -31,6 +32,7 @@ INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
+RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 DEFAULT_STEPS = 500
 
@@ -64,6 +66,7 @@ class _TakesNamesOfTransformers(type):
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
             values |= [translated] if translated is not None else []
         made = super().__call__(*args, **values)
+        made._leave_open(set(known[len(args) :]) - set(values))
         for name in given.keys() - set(known):
             made._keep(name, given[name])
         return made
@@ -143,6 +146,15 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         secret=True,
     )
 
+    recipe: str = argument(
+        "transformers",
+        "source of the arguments that are not given: transformers for its defaults; auto for a learning rate, batch "
+        "size, warm-up and number of epochs that suit a model with new layers (a student made from a shape) and the "
+        "number of rows",
+        group="training",
+        choices=RECIPES,
+        origin="kdistill",
+    )
     num_train_epochs: float = argument(3.0, "number of passes over the training rows", group="training", above=0)
     max_steps: int = argument(
         -1,
@@ -165,10 +177,28 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     label_smoothing_factor: float = argument(
         0.0,
-        "share of each label's probability that is spread evenly over all labels during training",
+        "share of each label's probability that is spread evenly over all labels during training; with several "
+        "labels a row, over yes and no of each",
         group="training",
         at_least=0,
         at_most=1,
+    )
+    class_weights: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009  # as the one below
+        None,
+        "weights of the classes in the loss of the labels, as torch's CrossEntropyLoss(weight=...): a number for each "
+        "label (0.3,2.0), a JSON object by name, or 'balanced', which is rows / (classes * rows of the class)",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
+    )
+    pos_weight: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009
+        None,
+        "with several labels a row, weights of those that are true, as torch's BCEWithLogitsLoss(pos_weight=...): a "
+        "number for each label, a JSON object by name, or 'balanced', which is rows without the label / rows with it, "
+        f"at most {MOST_BALANCED_POS_WEIGHT:g}",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
     )
     max_length: int | None = argument(
         None,
@@ -363,7 +393,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
 
     _left_open = frozenset[str]()
-    """The arguments whose latest value was None: their defaults hold, and may depend on other arguments."""
+    """The arguments that nobody gave, or gave None for: their defaults hold, and may depend on other arguments."""
+    _chosen = MappingProxyType[str, Any]({})
+    """The values that `choose` has set in place of defaults."""
     _settled = False
     _kept = MappingProxyType[str, Any]({})
     """What was given for arguments of `OTHER_ARGUMENTS` that scripts may read."""
@@ -380,8 +412,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
         kind, optional = argument_types(type(self))[name]
         self._settle(name, checked(known[name], kind, optional, value))
-        left_open = self._left_open | {name} if value is None else self._left_open - {name}
-        object.__setattr__(self, "_left_open", left_open)
+        object.__setattr__(self, "_left_open", self._left_open - {name})
+        if value is None:
+            self._leave_open([name])
         if self._settled:
             self._follow_assignment(name, value)
 
@@ -408,6 +441,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         rest = {other: old for other, old in self._kept.items() if other != name}
         kept = {name: value} if OTHER_ARGUMENTS[name].is_kept(value) else {}
         object.__setattr__(self, "_kept", rest | kept)
+
+    def _leave_open(self, names: Iterable[str]) -> None:
+        """Remember that nobody gave these arguments."""
+        object.__setattr__(self, "_left_open", self._left_open.union(names))
 
     def _settle(self, name: str, value: Any) -> None:
         """Set a value that was checked, or that follows from other arguments."""
@@ -482,8 +519,27 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             )
 
     def is_given(self, name: str) -> bool:
-        """Return whether an argument that is declared as left open has been set, to whatever value."""
+        """Return whether an argument has been set by someone, to whatever value but None.
+
+        `dataclasses.replace` gives them all; a copy with assignments keeps the difference.
+        """
         return name not in self._left_open
+
+    def choose(self, values: Mapping[str, Any]) -> None:
+        """Set arguments that nobody has given; those of an earlier choice that are not in `values` get their defaults.
+
+        They count as not given: the next call may choose anew.
+        """
+        defaults = {field.name: field.metadata["default"] for field in fields(self) if field.name in self._chosen}
+        for name, value in {**defaults, **values}.items():
+            if not self.is_given(name):
+                self._settle(name, value)
+        object.__setattr__(self, "_chosen", dict(values))
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The values that were chosen in place of defaults, by name, without those that have been set since."""
+        return {name: value for name, value in self._chosen.items() if not self.is_given(name)}
 
     def get_data_seed(self) -> int:
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""

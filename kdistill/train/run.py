@@ -37,6 +37,7 @@ class Run:
         self.recipe = recipe
         self.dataset = recipe.rows_to_learn_from()
         recipe.settle_config(self.dataset)
+        recipe.label_weights(self.dataset)  # raises before any work
         self.plan = recipe.new_plan(self.dataset)
         self.directory = RunDirectory(recipe.args.output_dir)
         self._new_state = recipe.new_state(self.dataset)

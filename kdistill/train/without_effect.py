@@ -59,7 +59,7 @@ _RULES = (
         "with alpha 1 the teacher has no weight in the loss of labelled rows",
     ),
     WithoutEffect(
-        ("label_smoothing_factor",),
+        ("label_smoothing_factor", "class_weights", "pos_weight"),
         lambda args: getattr(args, "alpha", 1.0) == 0,
         "with alpha 0 the labels have no weight in the loss",
     ),

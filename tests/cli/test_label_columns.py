@@ -101,10 +101,10 @@ def test_evaluation_rows_without_a_label_name_the_column_that_was_meant(
 def test_a_prediction_needs_no_labels_and_suggests_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, teacher: Path
 ) -> None:
-    path = write(tmp_path / "a.csv", "text,index")
+    path = write(tmp_path / "a.csv", "text,topic")
     assert cli.main(["predict", "--model", str(teacher), "--data", str(path), "--json"]) == 0
     said = capsys.readouterr().err
-    assert "the column 'index' is not used" in said
+    assert "the column 'topic' is not used" in said
     assert "did you mean" not in said
 
 

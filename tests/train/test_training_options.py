@@ -250,7 +250,7 @@ def test_progress_is_shown_unless_disabled(tmp_path: Path, capsys: pytest.Captur
     run(tmp_path, disable_tqdm=quiet, logging_strategy="epoch")
     shown = capsys.readouterr().err
     assert (shown == "") == quiet
-    assert ("epoch 1.00, step 4: loss" in shown) == (not quiet)
+    assert ("epoch 1 of 2: loss" in shown) == (not quiet)
 
 
 def test_nothing_is_done_twice_when_an_evaluation_stops_the_training(tmp_path: Path) -> None:
