@@ -68,7 +68,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         words = [*_words_of_config(known, words), *words]
     options, left_over = parser.parse_known_args([name, *words])
     if left_over:
-        command.error(f"{left_over[0]!r} is neither an option nor the value of one")
+        command.error(f"{left_over[0]!r} is an unexpected argument")
     options.command_line = _command_line(options, known)
     return options
 

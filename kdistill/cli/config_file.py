@@ -34,7 +34,7 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"--config is {path!r}; there is no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
     switches = {option[2:].replace("-", "_"): is_switch for option, is_switch in known.items()}
     words: list[str] = []
     for key, value in content.items():

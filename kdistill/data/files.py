@@ -119,7 +119,7 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
     by_name = named in _KINDS and not (named == "txt" and how.kind is not None)  # .txt may be a CSV
     kind = named if by_name else how.kind
     if kind is None or kind not in _KINDS:
-        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
+        raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
@@ -174,7 +174,7 @@ def _check_format(path: Path, kind: str, how: FileFormat) -> None:
             shown = listing(value) if name == "column_names" else repr(value)
             called = {"column_names": "column_names (--columns)"}.get(name, name)
             what = "folder" if kind == "folder" else f"{kind} file"
-            raise ValueError(f"{called} is {shown}, which has no meaning for {path}, a {what}; leave it out")
+            raise ValueError(f"{called} is {shown}, which does not apply to {path}, a {what}; leave it out")
 
 
 def _decompressed(path: Path) -> bytes:
@@ -189,7 +189,9 @@ def _decompressed(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if len(content) > most:
-        raise ValueError(f"{path} holds more than {most} bytes in {path.stat().st_size}: no text compresses so well")
+        raise ValueError(
+            f"{path} holds more than {most} bytes in {path.stat().st_size}: text does not compress that well"
+        )
     return content
 
 

@@ -277,7 +277,7 @@ def test_texts_that_are_empty_or_cut(
     said = found(figures, "texts", "warning")
     assert status == 0
     assert "2 of 302 rows of x.csv have no text -> leave them out" in said
-    assert "60 of 302 rows (19.9% of x.csv) were longer than 16 tokens and cut there (max_length) -> the model" in said
+    assert "60 of 302 rows (19.9% of x.csv) were longer than 16 tokens and truncated (max_length) -> the model" in said
     _, figures = examine(capsys, command, "--max-length", "8")
     assert "raise --max-length; the model reads up to 16 tokens" in found(figures, "texts", "warning")
 
