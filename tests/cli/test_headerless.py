@@ -21,9 +21,10 @@ def figures(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[dict[st
 
 
 def test_a_run_on_files_without_a_header_and_everything_after_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The report reads the run's rows again, by the options in its command.txt."""
+    """The report, called elsewhere, reads the run's rows again, by the options in its command.txt."""
+    monkeypatch.chdir(tmp_path)
     teacher = write_model(tmp_path / "teacher")
     parts = {"train": sentences(16), "dev": sentences(9, seed=1)}
     (tmp_path / "parts.json").write_text(json.dumps(parts))
@@ -31,12 +32,13 @@ def test_a_run_on_files_without_a_header_and_everything_after_it(
     run = figures(
         capsys,
         *("distill", "--teacher", teacher, "--student", "L1-H8-A2", *columns, *QUICK),
-        *("--train", tmp_path / "parts.json#train", "--eval", rows, "--output-dir", tmp_path / "out"),
+        *("--train", "parts.json#train", "--eval", "parts.json#dev", "--output-dir", tmp_path / "out"),
     )[0]
     assert run["eval_n"] == 9
     model = ["--model", tmp_path / "out"]
     measured, said = figures(capsys, "evaluate", *model, "--data", rows, *columns[:2], "--json")
     assert (measured["accuracy"], said) == (run["eval_accuracy"], "")
+    monkeypatch.chdir("/")
     report, _ = figures(capsys, "report", *model, "--json")
     assert report["n"] == 9
     assert figures(capsys, "predict", *model, "--data", rows, *columns[:2], "--json")[0]["n"] == 9
