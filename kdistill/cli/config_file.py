@@ -61,8 +61,10 @@ def _word(path: str, key: str, name: str, value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     kind, _ = argument_types(DistillationTrainingArguments).get(name, (str, False))
-    if isinstance(value, dict) and kind is dict:
+    if isinstance(value, dict) and kind in (dict, list):
         value = json.dumps(value)
+    if isinstance(value, list) and kind is list:
+        value = ",".join(map(str, value))
     if not isinstance(value, str | int | float):
         raise TypeError(f"{path}: {key} is {_found(name, value)}; expected a string, a number or a list of strings")
     return f"--{option}={value}"

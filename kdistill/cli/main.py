@@ -20,6 +20,8 @@ from .command_line import parse
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
+_TABLES = ("per_class", "confusions")
+_MOST_CONFUSIONS = 10
 _ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
 
 
@@ -91,11 +93,29 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from ..bench.bench import table
 
         return table(figures) + "\n"
+    if options.command == "doctor":
+        from ..doctor.page import page
+
+        return page(figures)
     if options.command == "completion":
         return str(figures["script"])
-    lines = dict(_flat(figures))
+    lines = dict(_flat({name: value for name, value in figures.items() if name not in _TABLES}))
     width = max(map(len, lines))
-    return "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
+    text = "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
+    return text + _tables_of(figures) if options.command == "evaluate" else text  # a report has them in its card
+
+
+def _tables_of(figures: dict[str, Any]) -> str:
+    """Return the figures that are rows of a table, aligned; of the confused classes the first pairs."""
+    tables = [(name, figures[name]) for name in _TABLES if figures.get(name)]
+    if not tables:
+        return ""
+    from ..report.per_class import text_of
+
+    shown = {name: rows[:_MOST_CONFUSIONS] if name == "confusions" else rows for name, rows in tables}
+    text = "".join(f"\n{text_of(rows)}" for rows in shown.values())
+    left = len(figures["confusions"]) - _MOST_CONFUSIONS if "confusions" in shown else 0
+    return f"{text}and {left} more pairs, which --json lists\n" if left > 0 else text
 
 
 def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -123,6 +143,9 @@ def _report(error: BaseException, status: int) -> int:
 
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
+    if command == "search" and not Path(getattr(options, "output_dir", TrainingArguments.output_dir)).is_dir():
+        say("kdistill: interrupted before the first trial. To start again, repeat the command")
+        return
     if command == "search":
         say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
         return
@@ -132,7 +155,10 @@ def _report_interrupt(options: Namespace) -> None:
     from ..train.directory import RunDirectory
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
-    checkpoints = RunDirectory(output_dir).checkpoints() if Path(output_dir).is_dir() else []
+    if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
+        say("kdistill: interrupted before the first step. To start again, repeat the command")
+        return
+    checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
     say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
 

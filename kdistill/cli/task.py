@@ -14,9 +14,8 @@ from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
 from ..data.text_files import decoded, lines_of
 from ..models.config import BertConfig
-from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
+from ..tasks.registry import ChosenMetrics, choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
-from ..train.own_metrics import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):
@@ -48,6 +47,11 @@ def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> B
     return config.replace(problem_type=options.problem_type)
 
 
+def names_by_id(label_names: str) -> dict[int, str]:
+    """Return the label map that `--label-names` gives, see `read_label_names`: the names of labels 0, 1, ..."""
+    return dict(enumerate(read_label_names(label_names)))
+
+
 def labels_to_learn(
     config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
 ) -> Mapping[int, str] | None:
@@ -69,10 +73,10 @@ def labels_to_learn(
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
     if options.label_names is not None:
-        names = read_label_names(options.label_names)
+        names = names_by_id(options.label_names)
         if wanted not in (None, len(names)):
             raise ValueError(f"--num-labels is {wanted}, and --label-names has {len(names)} names; expected as many")
-        return dict(enumerate(names))
+        return names
     changes = {"problem_type": options.problem_type, "num_labels": wanted}
     asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
     if has_one_class(asked):
@@ -130,7 +134,7 @@ def read_label_names(given: str) -> Sequence[str]:
 
 def compute_metrics_of(
     config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
-) -> ComputeMetrics | None:
+) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 
     Raises:
@@ -148,4 +152,4 @@ def compute_metrics_of(
             names.append(best)
     if not names:
         return None
-    return choose_metrics(*dict.fromkeys(names), problem_type=task.name, threshold=config.trained_with.threshold)
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,13 @@ def as_integer(label: Any) -> int | None:
     if isinstance(label, (float, np.floating)) and math.isfinite(label) and float(label).is_integer():
         return int(label)
     return None
+
+
+def are_numbered(labels: Iterable[Any]) -> bool:
+    """Return whether labels are whole numbers, apart from those that are missing; False without any."""
+    different = {label for label in labels if not is_list(label)}
+    given = [label for label in different if not is_missing(label)]
+    return bool(given) and all(as_integer(label) is not None for label in given)
 
 
 def as_number(label: Any) -> float | None:

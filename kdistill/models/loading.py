@@ -18,6 +18,10 @@ from .parameters import Flat, TensorViews, is_constant
 _LISTED = 8  # names in a warning
 
 
+class RandomWeights(UserWarning):
+    """The warning that a checkpoint lacks weights, which are initialised at random."""
+
+
 def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Collection[str]) -> None:
     """Raise ValueError for a changed size that makes other weights of a checkpoint, other than fewer layers.
 
@@ -80,11 +84,13 @@ def load_parameters(
         )
     if weights.missing:
         names = ", ".join(weights.missing)
-        warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
+        warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", RandomWeights, stacklevel=3)
     if weights.mismatched:
         misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
         warnings.warn(
-            f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
+            f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained",
+            RandomWeights,
+            stacklevel=3,
         )
     generator = np.random.Generator(np.random.Philox(seed))
     for tensor in views.layout:

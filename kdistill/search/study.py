@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..system.files import close_lockable, file_lock, is_locked, open_lockable
+from ..system.files import close_lockable, delete_empty, file_lock, is_locked, missing_directories, open_lockable
 from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
@@ -182,8 +182,11 @@ class SharedStudy:
                 "direction alone"
             )
         journal, self._where = Path(args.output_dir, JOURNAL_FILE), ""
+        self._made: list[Path] = []  # the journal and its directories, where this process makes them
         if storage is None or isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage):
             journal = journal if storage is None else Path(storage)
+            if not journal.exists():
+                self._made = [journal, *missing_directories(journal.parent)]
             storage, self._where = open_journal(journal), f" in {journal}"
         elif isinstance(storage, str):
             storage = _open_url(optuna, storage)
@@ -243,6 +246,13 @@ class SharedStudy:
                     f"{whose}{self._where} has {name} {attributes[name]!r}; expected a {kind.__name__}: the study was "
                     "edited; choose another study_name"
                 )
+
+    def discard_if_unused(self) -> None:
+        """Delete the journal if this process made it and no trial has begun: a start that fails leaves nothing."""
+        if self._made and not self.trials() and self.study.user_attrs["workers"] == 1:
+            journal, *directories = self._made
+            journal.unlink(missing_ok=True)
+            delete_empty([self._directory, *directories])
 
     @contextmanager
     def as_worker(self) -> Iterator[None]:

@@ -120,17 +120,21 @@ class HyperparameterSearch:
             args=args,
         )
         self.study = self._study.study
-        self._search = Search(
-            self._study,
-            space,
-            self._run_trial,
-            n_trials=n_trials,
-            n_jobs=n_jobs,
-            timeout=timeout,
-            prepare=lambda: recipe.prepare(self._dataset),
-            catch=catch,
-            progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
-        )
+        try:
+            self._search = Search(
+                self._study,
+                space,
+                self._run_trial,
+                n_trials=n_trials,
+                n_jobs=n_jobs,
+                timeout=timeout,
+                prepare=lambda: recipe.prepare(self._dataset),
+                catch=catch,
+                progress=Progress("search", unit="trials", quiet=args.disable_tqdm),
+            )
+        except BaseException:
+            self._study.discard_if_unused()
+            raise
 
     def run(self) -> BestRun | list[BestRun]:
         """Work until the study is complete; return the best trial, or trials.
@@ -142,6 +146,7 @@ class HyperparameterSearch:
         finally:
             # What is trained from now on is chosen by these rows.
             self._recipe.args.search_trials = self._study.num_scored() or None
+            self._study.discard_if_unused()
 
     def _run_trial(self, trial: Any, hyperparameters: dict[str, Any], stop: threading.Event) -> Objectives:
         """Train as `train` does, without files; return the objective of the weights that `train` would keep."""

@@ -13,7 +13,7 @@ import shutil
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,37 @@ def _mode_of_new_file(path: Path) -> int:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def made_directory(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make a directory for the block, with its parents, and delete those made here that are empty when it ends.
+
+    So a start that fails leaves nothing behind. A directory that was there before stays.
+    """
+    made = missing_directories(path)
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        delete_empty(made)
+
+
+def missing_directories(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the directories that `mkdir -p path` would make, the innermost first."""
+    path = Path(path).absolute()
+    return [directory for directory in (path, *path.parents) if not directory.exists()]
+
+
+def delete_empty(directories: Iterable[Path]) -> None:
+    """Delete directories, the innermost first, up to the first that holds something or cannot be deleted."""
+    for directory in directories:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
 
 
 @contextmanager

@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from .notebook import JupyterBar, ShowsItself, in_jupyter
+from .terminal import BOTTOM_LINE, can_redraw
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_BARS = 0.1
 SHORTEST_SUMMED_UP = 1.0
 
 
@@ -21,6 +23,11 @@ def format_duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def few_digits(value: float) -> str:
+    """Return a figure as people read it in passing: three decimal places, or three digits where these do not fit."""
+    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.3g}"
 
 
 class Progress:
@@ -41,7 +48,7 @@ class Progress:
         self.description, self.unit, self.quiet = description, unit, quiet
         self._display = None if quiet else _display(description, unit)
         self._first: int | None = None
-        self._done = 0
+        self._done = self._total = 0
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -55,16 +62,23 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         if self._first is None:
             self._first, self._started = done, time.monotonic()
-        self._done = done
-        self._on_display(lambda display: display.show(done, total, lambda: self._where(total)))
+        self._done, self._total = done, total
+        self._on_display(lambda display: display.show(done, total, self._where))
 
-    def _where(self, total: int) -> str:
-        done = self._done
+    def _per_second(self) -> float:
         elapsed = time.monotonic() - self._started
-        per_second = (done - (self._first or 0)) / elapsed if elapsed else 0.0
-        left = f", {format_duration((total - done) / per_second)} left" if per_second else ""
+        return (self._done - (self._first or 0)) / elapsed if elapsed else 0.0
+
+    def time_left(self) -> str:
+        """Return how long the rest takes at the speed so far, such as "1:05 left"; "" where none is known."""
+        per_second, rest = self._per_second(), self._total - self._done
+        return f"{format_duration(rest / per_second)} left" if per_second and rest else ""
+
+    def _where(self) -> str:
+        done, total = self._done, self._total
         share = f" ({done / total:.0%})" if total else ""
-        return f"{self.description}: {done} of {total} {self.unit}{share}, {per_second:.1f}/s{left}"
+        where = f"{self.description}: {done} of {total} {self.unit}{share}, {self._per_second():.1f}/s"
+        return ", ".join(filter(None, (where, self.time_left())))
 
     def write(self, line: str, table: ShowsItself | None = None) -> None:
         """Print a line without breaking the bar. In Jupyter, show the present state of `table` instead of the lines."""
@@ -106,7 +120,7 @@ def _display(description: str, unit: str) -> Display | None:
         return JupyterBar()
     if sys.stderr is None or sys.stderr.closed:  # the process was started without one, as daemons are
         return None
-    return TerminalBar(description, unit) if sys.stderr.isatty() else LogLines()
+    return TerminalBar(description, unit) if can_redraw(sys.stderr) else LogLines()
 
 
 def say(line: str) -> None:
@@ -117,39 +131,51 @@ def say(line: str) -> None:
 
 
 class TerminalBar:
-    """A tqdm bar on stderr, removed when the work is done."""
+    """A bar at the bottom of the terminal on stderr, removed when the work is done."""
 
     def __init__(self, description: str, unit: str) -> None:
-        self._description, self._unit = description, unit
-        self._bar: Any = None
+        self._description, self._unit = "".join(c if c.isprintable() else " " for c in description), unit
+        self._first: int | None = None
+        self._done = self._total = 0
+        self._started = self._due = 0.0
 
     def show(self, done: int, total: int, where: Callable[[], str]) -> None:
-        """Move the bar."""
-        if self._bar is None:
-            from tqdm import tqdm
+        """Move the bar, unless it was moved a moment ago."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._started = done, now
+        self._done, self._total = done, total
+        if now >= self._due:
+            self._due = now + SECONDS_BETWEEN_BARS
+            BOTTOM_LINE.show(self._draw)
 
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=self._description,
+    def _draw(self, columns: int) -> str:
+        """Return the bar as tqdm draws it, with a description of at most a third of the line."""
+        from tqdm import tqdm
+        from tqdm.utils import disp_len, disp_trim
+
+        description, most = self._description, max(columns // 3, 1)
+        if disp_len(description) > most:
+            description = disp_trim(description, most - 1) + "…"
+        return str(
+            tqdm.format_meter(
+                self._done,
+                self._total,
+                time.monotonic() - self._started,
+                ncols=columns,
+                prefix=description,
                 unit=f" {self._unit}",
-                dynamic_ncols=True,
-                leave=False,
+                initial=self._first or 0,
             )
-        self._bar.update(done - self._bar.n)
+        )
 
     def write(self, line: str, table: ShowsItself | None) -> None:
         """Print above the bar."""
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     def close(self, summary: str | None) -> None:
         """Remove the bar and print the summary."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        BOTTOM_LINE.remove(self._draw)
         if summary is not None:
             self.write(summary, None)
 

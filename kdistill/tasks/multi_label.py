@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.labels import label_indicators
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
-from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
+from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words
+from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
+from .base import Task, in_words, of_decisions, of_scores
 
 
 def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
@@ -26,10 +27,15 @@ def _answers(logits: Logits, threshold: float = 0.5) -> tuple[NDArray[np.float64
     return scores, scores > threshold
 
 
+def _best_threshold(logits: Logits, labels: Labels) -> float:
+    return best_threshold(logits, labels > 0.5)
+
+
 @cache
 def _at_threshold(threshold: float) -> Task:
     return replace(
         TASK,
+        threshold=threshold,
         predicted_and_true=partial(_predicted_and_true, threshold=threshold),
         answers=partial(_answers, threshold=threshold),
     )
@@ -42,15 +48,25 @@ TASK = Task(
     read_labels=label_indicators,
     names_labels=True,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=MULTI_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=MULTI_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
-    metrics={"accuracy": exact_match, "f1": f1_micro, "f1_macro": f1_macro, "f1_micro": f1_micro},
-    default_metrics=("accuracy", "f1"),
-    best_metric="accuracy",
+    metrics={
+        **of_decisions(accuracy=exact_match, **averages(micro)),
+        **of_scores(
+            average_precision=average_precision,
+            average_precision_macro=average_precision_macro,
+            top_1=top_1,
+            roc_auc=roc_auc,
+        ),
+    },
+    default_metrics=("accuracy", "f1", "average_precision", "top_1"),
+    best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
     score_function="sigmoid",
     answers=_answers,
+    threshold=0.5,
     at_threshold=_at_threshold,
+    best_threshold=_best_threshold,
 )

@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 
 from ..data.labels import label_numbers
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import Numbers, mse, pearson, spearmanr
-from .base import Task
+from .base import Task, of_decisions
 
-_METRICS = {"mse": mse, "pearson": pearson, "spearmanr": spearmanr}
+_METRICS = of_decisions(mse=mse, pearson=pearson, spearmanr=spearmanr)
 
 
 def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Numbers, Numbers]:
@@ -32,13 +32,13 @@ TASK = Task(
     read_labels=label_numbers,
     names_labels=False,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=REGRESSION),
+    label_loss=partial(plain_label_loss, problem_type=REGRESSION),
     teacher_loss=partial(distillation_loss_parts, problem_type=REGRESSION),
     predicted_and_true=_predicted_and_true,
     metrics=_METRICS,
     default_metrics=tuple(_METRICS),
     best_metric="loss",
-    card_metric="mse",
+    card_metric="pearson",
     right_rows=None,
     score_function="none",
     answers=_answers,

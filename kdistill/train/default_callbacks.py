@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
-from ..system.progress import Progress
+from ..system.progress import Progress, few_digits
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .run_logs import MetricsCallback, TensorBoardCallback
@@ -15,16 +16,26 @@ from .trackers import TRACKERS
 
 
 class ProgressCallback(TrainerCallback):
-    """A callback that shows the steps done, the time left and every log entry, on stderr or in Jupyter."""
+    """A callback that shows the steps done, the time left and the log, on stderr or in Jupyter.
+
+    A line has the training loss since the line before and the evaluation of the same step. It leaves out what changes
+    in every step (learning rate and the gradient's norm), which the log files have.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._logged: dict[str, float] = {}  # since the last line, all of one step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._progress = Progress("train", unit="steps")
+        self._progress, self._logged = Progress("train", unit="steps"), {}
         self._progress(state.global_step, state.max_steps)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._write(args, state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
@@ -32,16 +43,53 @@ class ProgressCallback(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
-            logs: dict[str, float] = kwargs["logs"]
-            shown = (f"{name} {value:.4g}" for name, value in numbers_of(logs).items() if is_curve(name))
-            self._progress.write(f"epoch {logs['epoch']:.2f}, step {logs['step']}: {', '.join(shown)}", state)
+            self._logged |= kwargs["logs"]
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._progress is not None:
+            self._write(args, state)
             self._progress.close(finished=state.global_step >= state.max_steps)
             self._progress = None
+
+    def _write(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Write the line of what was logged, if anything was."""
+        logged, self._logged = numbers_of(self._logged), {}
+        if self._progress is None or not any(map(_is_shown, logged)):
+            return
+        figures = [*_losses(logged), *_evaluation(logged, args.metric_for_best_model)]
+        left = self._progress.time_left()
+        self._progress.write(f"{_place(logged, state)}: {', '.join([*figures, *([left] if left else [])])}", state)
+
+
+def _is_shown(name: str) -> bool:
+    return is_curve(name) and name not in ("grad_norm", "learning_rate", "train_loss")
+
+
+def _place(logged: dict[str, float], state: TrainerState) -> str:
+    """Return the epochs done, of all of them, and inside of an epoch the step."""
+    epoch, step = logged["epoch"], f", step {logged['step']}"
+    return f"epoch {epoch:.4g} of {state.num_train_epochs}{'' if epoch == int(epoch) else step}"
+
+
+def _losses(logged: dict[str, float]) -> Iterator[str]:
+    """Yield the training loss with its parts, such as hard_loss, in brackets."""
+    parts = [
+        f"{name.removesuffix('_loss')} {few_digits(value)}"
+        for name, value in logged.items()
+        if name.endswith("_loss") and not name.startswith("eval_") and _is_shown(name)
+    ]
+    if "loss" in logged:
+        yield f"loss {few_digits(logged['loss'])}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _evaluation(logged: dict[str, float], best: str) -> Iterator[str]:
+    """Yield the other figures, the metric that chooses the best weights first."""
+    first = f"eval_{best.removeprefix('eval_')}"
+    others = [name for name in logged if _is_shown(name) and (name.startswith("eval_") or not name.endswith("loss"))]
+    for name in sorted(others, key=lambda name: name != first):
+        yield f"{name} {few_digits(logged[name])}"
 
 
 def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..models.config import CONFIG_FILE
 from ..system.files import (
     MANIFEST_FILE,
     delete_leftovers,
+    made_directory,
     read_json_object,
     run_lock,
     sync_directory,
@@ -39,9 +40,22 @@ ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 CARD_FILE = "README.md"
+CLASSES_FILE = "per_class.tsv"
+CONFUSIONS_FILE = "confusions.tsv"
 OPTIMIZER_FILE = "optimizer.safetensors"
 # All that a run writes beside checkpoints and logs, in the order of deletion: the mark of a run's directory comes last.
-_FILES = (STATE_FILE, RESULTS_FILE, COMMAND_FILE, WEIGHTS_FILE, CONFIG_FILE, *TOKENIZER_FILES, CARD_FILE, ARGS_FILE)
+_FILES = (
+    STATE_FILE,
+    RESULTS_FILE,
+    COMMAND_FILE,
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    *TOKENIZER_FILES,
+    CLASSES_FILE,
+    CONFUSIONS_FILE,
+    CARD_FILE,
+    ARGS_FILE,
+)
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # A checkpoint of a run has all of these, a damaged one some, one of transformers none.
 _OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)
@@ -57,30 +71,37 @@ class RunDirectory:
         self.path = Path(path)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Create the directory if it is missing, and check that a run may begin there.
+        """Check that a run may begin in the directory, which is made only by `claim`.
 
         Args:
             resume: whether the run continues the one in the directory.
             overwrite: whether to delete the run in the directory.
+            create: whether to create the directory; without, one that is missing is checked by where it would be.
 
         Raises:
             FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
                 there and that this one would replace.
             OSError: it cannot be created or written.
         """
-        self.make_writable()
-        self._refuse_loss(resume=resume, overwrite=overwrite)
+        with self.made():
+            self._refuse_loss(resume=resume, overwrite=overwrite)
 
-    def make_writable(self) -> None:
-        """Create the directory if it is missing. Raises `OSError` when it cannot be created or written."""
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Let the directory be there and be writable inside the block; made here, it stays if the block fills it.
+
+        Raises `OSError` when it cannot be created or written.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"output_dir {str(self.path)!r} is a file; expected a directory")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise type(error)(f"output_dir {str(self.path)!r} cannot be written: {error.strerror}") from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(made_directory(self.path))
+                with tempfile.TemporaryFile(dir=self.path):
+                    pass
+            except OSError as error:
+                raise type(error)(f"output_dir {str(self.path)!r} cannot be written: {error.strerror}") from error
+            yield
 
     def _refuse_loss(self, *, resume: bool, overwrite: bool) -> None:
         foreign = self._foreign()
@@ -97,13 +118,14 @@ class RunDirectory:
 
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Lock the directory for one run inside the block, check it as `check` does, and delete leftovers in it.
+        """Make and lock the directory for one run inside the block, check it as `check` does, and delete leftovers.
+
+        A directory that is made here and that the block leaves empty, because the run could not begin, is deleted.
 
         The run that it holds stays: what may fail before the new one has anything to keep must not cost it, see
         `delete_run`. Raises `BlockingIOError` when another process holds the lock, and otherwise as `check`.
         """
-        self.make_writable()
-        with run_lock(self.path):
+        with self.made(), run_lock(self.path):
             self._refuse_loss(resume=resume, overwrite=overwrite)
             for leftover in self.path.glob(f"{_PARTIAL_PREFIX}*"):
                 shutil.rmtree(leftover)
@@ -208,6 +230,11 @@ class RunDirectory:
             self._delete_checkpoint(path)
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
+
+
+def nearest_directory(path: Path) -> Path:
+    """Return the path if it is a directory, else the nearest one above it."""
+    return next(there for there in (path.absolute(), *path.absolute().parents) if there.is_dir())
 
 
 def wanted_checkpoint(given: object) -> bool | Path:

@@ -62,7 +62,8 @@ def encode_for(
     if source is not dataset:
         _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
         _warn_of_unused_columns(dataset)
-        _warn_of_cut_rows(dataset, _shown(source))
+        if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
+            warnings.warn(cut, stacklevel=3)
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
@@ -92,15 +93,16 @@ def _warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -
             warnings.warn(f"{name} is {value!r}; the model was trained with {trained[name]!r}", stacklevel=4)
 
 
-def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
+def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
+    """Return the sentence that reports rows cut to the maximum length, None without any; `name` is the data's."""
     reading = dataset.reading
-    if reading is not None and reading.cut:
-        share = reading.cut / len(dataset)
-        warnings.warn(
-            f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
-            "tokens and cut there (max_length)",
-            stacklevel=4,
-        )
+    if reading is None or not reading.cut:
+        return None
+    share = reading.cut / len(dataset)
+    return (
+        f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
+        "tokens and cut there (max_length)"
+    )
 
 
 def _check_fits(dataset: Dataset, config: BertConfig) -> None:
@@ -139,6 +141,9 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
             )
 
 
+IN_MEMORY = "rows in memory"
+
+
 def _shown(source: Any) -> str:
     """Return how messages call a data set."""
     return source.source if isinstance(source, Table) else name_of(source)
@@ -146,4 +151,4 @@ def _shown(source: Any) -> str:
 
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
-    return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"
+    return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY

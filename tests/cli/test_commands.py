@@ -98,16 +98,18 @@ FOR_AN_EFFECT: dict[str, dict[str, Any]] = {
     ],
 )
 def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[str]) -> None:
-    """Each option changes its argument and no other; without any the defaults hold."""
-    assert read_arguments(cls, cli.parse(inputs)) == cls()
-    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}"}
+    """Each option changes its argument and no other; without any the defaults of commands hold."""
+    of_commands: dict[str, Any] = {"recipe": "auto"}
+    assert read_arguments(cls, cli.parse(inputs)) == cls(**of_commands)
+    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}", list: "1.0,2.0"}
     for field in dataclasses.fields(cls):
         kind, _ = argument_types(cls)[field.name]
         value = other[kind]
         option = f"--{field.name.replace('_', '-')}"
         words = [option, str(value)]
         if field.metadata["choices"]:
-            value = words[1] = next(c for c in field.metadata["choices"] if c != field.metadata["default"])
+            default = of_commands.get(field.name, field.metadata["default"])
+            value = words[1] = next(c for c in field.metadata["choices"] if c != default)
         if kind is bool:
             value = field.default is not True
             words = [option if value else f"--no-{option[2:]}"]
@@ -115,7 +117,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
         words += [
             word for name, of in needed.items() for word in (f"--{name.replace('_', '-')}", str(of))[: 2 - (of is True)]
         ]
-        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**{field.name: value}, **needed)
+        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**(of_commands | {field.name: value}), **needed)
 
 
 def test_finetune_evaluate_predict(
@@ -410,3 +412,34 @@ def test_python_m_and_a_reader_who_has_seen_enough(model_dir: Path, rows: Path) 
     process = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (process.returncode, process.stderr) == (141, "")
+
+
+def test_student_made_from_a_shape_gets_arguments_chosen_for_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path
+) -> None:
+    """The choice is printed and kept with the run; what is given wins; a resumed run chooses the same."""
+    words = ["distill", "--teacher", model_dir, "--train", rows, "--eval", rows, "--output-dir", tmp_path / "out"]
+    words += ["--num-train-epochs", "1"]
+    status, _, printed = run(capsys, *words, "--student", "L1-H8-A2")
+    assert status == 0
+    assert "recipe auto: the model's layers are new" in printed
+    assert "trained with per_device_train_batch_size 32, learning_rate 0.001, warmup_ratio 0.1" in printed
+    assert "; given: num_train_epochs 1 (recipe transformers:" in printed
+    kept = json.loads((tmp_path / "out" / "training_args.json").read_text())
+    chosen = {"num_train_epochs": 1, "learning_rate": 1e-3, "per_device_train_batch_size": 32, "warmup_ratio": 0.1}
+    assert kept | chosen | {"recipe": "auto"} == kept
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| `recipe` | auto |" in card
+    assert "| `learning_rate` | 0.001 |" in card
+    status, _, printed = run(capsys, *words, "--student", "L1-H8-A2", "--num-train-epochs", "2", "--resume")
+    assert status == 0
+    assert "other arguments than it began with: num_train_epochs was 1.0 and is now 2.0" in " ".join(printed.split())
+    assert "learning_rate was" not in printed
+    for student, recipe in (("L1-H8-A2", "transformers"), (model_dir, "auto")):
+        out = tmp_path / f"{recipe}"
+        status, _, printed = run(
+            capsys, *words[:-4], "--output-dir", out, *words[-2:], "--student", student, "--recipe", recipe
+        )
+        assert status == 0
+        assert "recipe auto:" not in printed
+        assert json.loads((out / "training_args.json").read_text())["learning_rate"] == 5e-5

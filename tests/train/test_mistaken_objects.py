@@ -88,7 +88,7 @@ def test_a_class_with_methods_that_would_never_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Mine\.compute_loss has the arguments of transformers; expected compute_loss"):
         type("Mine", (Trainer,), {"compute_loss": weighted_loss})
     for name, remedy in {
-        "get_train_dataloader": "change these",
+        "get_train_dataloader": "change those",
         "create_optimizer": "lr_scheduler_type",
         "training_step": "loop",
         "prediction_step": "override evaluate or predict",

@@ -68,7 +68,7 @@ def test_a_run_that_ends_inside_of_an_epoch(tmp_path: Path) -> None:
 
 
 def test_max_steps_goes_over_the_rows_as_often_as_it_takes(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="^num_train_epochs has no effect here: max_steps alone ends the run$"):
+    with pytest.warns(UserWarning, match="^num_train_epochs has no effect here: max_steps takes precedence$"):
         trainer = run(tmp_path, max_steps=11, num_train_epochs=1)
     assert (trainer.state.global_step, trainer.state.epoch) == (11, 2.75)
 
@@ -250,7 +250,7 @@ def test_progress_is_shown_unless_disabled(tmp_path: Path, capsys: pytest.Captur
     run(tmp_path, disable_tqdm=quiet, logging_strategy="epoch")
     shown = capsys.readouterr().err
     assert (shown == "") == quiet
-    assert ("epoch 1.00, step 4: loss" in shown) == (not quiet)
+    assert ("epoch 1 of 2: loss" in shown) == (not quiet)
 
 
 def test_nothing_is_done_twice_when_an_evaluation_stops_the_training(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""A command that cannot begin, or is interrupted before its first step, leaves no directory behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_run import small_dataset, small_model, write_model, write_rows
+
+from kdistill.cli import main as cli
+from kdistill.distill.teachers import Teacher
+
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+STARTS = {
+    "finetune": ["finetune", "--model", "teacher"],
+    "distill": ["distill", "--teacher", "teacher", "--student", "L1-H16-A2"],
+    "search": ["search", "--teacher", "teacher", "--student", "L1-H16-A2", "--n-trials", "1"],
+}
+ROWS = ["--train", "train.tsv", "--eval", "dev.tsv"]
+MISTAKES = {
+    "no such rows": ["--train", "nowhere.tsv"],
+    "rows without labels": ["--train", "unlabelled.tsv", "--label-column", "nothing"],
+    "an argument out of range": ["--learning-rate", "-1"],
+    "an unknown metric": ["--metric-for-best-model", "luck"],
+    "no evaluation rows with labels": ["--eval", "unlabelled.tsv"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("teacher"), 1)
+    write_rows(Path("train.tsv"), 16)
+    write_rows(Path("dev.tsv"), 8, seed=1)
+    Path("unlabelled.tsv").write_text("sentence\ngood film\n")
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("command", STARTS)
+def test_a_mistake_leaves_no_directory(command: str, mistake: str) -> None:
+    if command == "search":
+        pytest.importorskip("optuna")
+    words = [*STARTS[command], *ROWS, *MISTAKES[mistake], "--output-dir", "new/nested/out"]
+    assert cli.main(words) == 2
+    assert not Path("new").exists()
+
+
+def test_a_missing_model_leaves_no_directory() -> None:
+    for words in (["finetune", "--model", "gone"], ["distill", "--teacher", "gone", "--student", "L1-H16-A2"]):
+        assert cli.main([*words, *ROWS, "--output-dir", "new/out"]) == 2
+        assert not Path("new").exists()
+
+
+def test_a_directory_that_was_there_stays_though_it_is_empty() -> None:
+    Path("old").mkdir()
+    assert cli.main([*STARTS["distill"], *ROWS, "--learning-rate", "-1", "--output-dir", "old/out"]) == 2
+    assert list(Path("old").iterdir()) == []
+    Path("old/out").mkdir()
+    assert cli.main([*STARTS["distill"], *ROWS, "--metric-for-best-model", "luck", "--output-dir", "old/out"]) == 2
+    assert list(Path("old").iterdir()) == [Path("old/out")]
+
+
+@pytest.mark.parametrize("command", ["distill", "search"])
+def test_ctrl_c_while_the_teacher_reads_leaves_no_directory(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "search":
+        pytest.importorskip("optuna")
+    monkeypatch.setattr(Teacher, "logits", interrupt)
+    storage = ["--storage", "elsewhere/study/of.journal"] if command == "search" else []
+    assert cli.main([*STARTS[command], *ROWS, *storage, "--output-dir", "new/out"]) == 130
+    assert not Path("new").exists()
+    assert not Path("elsewhere").exists()
+    assert "interrupted before the first" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("wrong", [["--n-trials", "0"], ["--n-jobs", "0"], ["--timeout", "-1"], ["--sampler", "luck"]])
+def test_a_wrong_option_of_a_search_leaves_no_journal(wrong: list[str]) -> None:
+    pytest.importorskip("optuna")
+    assert cli.main([*STARTS["search"], *ROWS, *wrong, "--output-dir", "new/out"]) == 2
+    assert not Path("new").exists()
+
+
+def test_a_trainer_that_cannot_begin_leaves_no_directory(tmp_path: Path) -> None:
+    from kdistill.train.arguments import TrainingArguments
+    from kdistill.trainers import Trainer
+
+    args = TrainingArguments(str(tmp_path / "new/out"), disable_tqdm=True, metric_for_best_model="luck")
+    trainer = Trainer(small_model(), args, train_dataset=small_dataset(8), eval_dataset=small_dataset(8))
+    with pytest.raises(ValueError, match="luck"):
+        trainer.train()
+    assert not (tmp_path / "new").exists()

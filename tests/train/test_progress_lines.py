@@ -1,0 +1,67 @@
+"""The lines about a run while it trains: short, one for an epoch, with the time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdistill.system import progress
+from kdistill.train.arguments import TrainingArguments
+from kdistill.train.callbacks import TrainerControl
+from kdistill.train.default_callbacks import ProgressCallback
+from kdistill.train.state import TrainerState
+
+LOSSES = {"loss": 1.45512, "hard_loss": 0.62212, "soft_loss": 2.28812, "grad_norm": 1.19, "learning_rate": 3.375e-4}
+EVALUATION = {"eval_loss": 0.4921, "eval_accuracy": 0.80276, "eval_n": 872, "eval_runtime": 0.29}
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def lines_of(clock: Clock, capsys: pytest.CaptureFixture[str], *entries: dict[str, float], stop: int = 40) -> list[str]:
+    """What is on stderr of a run of 3 epochs of 40 steps that takes a second a step and logs `entries` at `stop`."""
+    args = TrainingArguments(eval_strategy="epoch", metric_for_best_model="accuracy")
+    state = TrainerState(max_steps=120, num_train_epochs=3)
+    control, callback = TrainerControl(), ProgressCallback()
+    callback.on_train_begin(args, state, control)
+    for step in range(1, stop + 1):
+        callback.on_step_begin(args, state, control)
+        clock.now += 1
+        state.global_step, state.epoch = step, step / 40
+        callback.on_step_end(args, state, control)
+    for entry in entries:
+        callback.on_log(args, state, control, logs={**entry, "epoch": state.epoch, "step": state.global_step})
+    callback.on_train_end(args, state, control)
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+
+
+def test_an_epoch_is_one_line_with_few_digits_and_the_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = lines_of(clock, capsys, LOSSES, EVALUATION)
+    figures = "loss 1.455 (hard 0.622, soft 2.288), eval_accuracy 0.803, eval_loss 0.492"
+    assert line == f"epoch 1 of 3: {figures}, 1:20 left"
+    assert len(line) <= 100
+
+
+def test_a_line_inside_of_an_epoch_names_the_step(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines_of(clock, capsys, {"loss": 2.0}, stop=50) == ["epoch 1.25 of 3, step 50: loss 2.000, 1:10 left"]
+
+
+def test_a_users_metric_is_shown_and_a_run_that_only_ends_logs_no_line(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines_of(clock, capsys, {"eval_loss": 1e-5, "eval_mine": 12345.678}) == [
+        "epoch 1 of 3: eval_loss 1e-05, eval_mine 1.23e+04, 1:20 left"
+    ]
+    assert lines_of(clock, capsys, {"train_loss": 0.9, "train_runtime": 3.0}, stop=120) == []
