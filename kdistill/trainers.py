@@ -21,6 +21,7 @@ from .distill.teachers import Teacher
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
+from .models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from .report.card import write_model_card
 from .report.metadata import CardMetadata
 from .report.report import Questions, Subject
@@ -41,7 +42,7 @@ from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
-from .train.evaluate import PredictionOutput, predict
+from .train.evaluate import PredictionOutput, predict, refuse_threshold, rows_for_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
 from .train.little_learned import little_learned
@@ -174,6 +175,8 @@ class Trainer:
             chosen = choose_defaults(args, model, recipe.train_dataset)
             if chosen is not None:
                 Progress("train", unit="steps", quiet=args.disable_tqdm).write(chosen)
+        if args.threshold is not None:
+            recipe.set_threshold(args.threshold)
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))
@@ -192,6 +195,7 @@ class Trainer:
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
         self._label_weights: LabelWeights | None = None  # of the present step
+        self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
     @property
     def recipe(self) -> Recipe:
@@ -284,6 +288,8 @@ class Trainer:
         """Do all steps that are left; finish the run, if there is one."""
         self.optimizer = optimizer
         events, weights = self._events(), self.recipe.label_weights(dataset)
+        self.recipe.set_threshold(self.args.threshold)  # an earlier one fits the weights that training began with
+        self._chooses_threshold = self.args.threshold is None
 
         def begin_step(rows: RowIndices) -> None:
             self._label_weights = None if weights is None else weights.of_step(rows)
@@ -307,6 +313,7 @@ class Trainer:
             if run is not None:
                 self._finish(run)
         except BaseException as error:
+            self._chooses_threshold = False
             try:
                 self._end(events)
             except Exception as another:  # noqa: BLE001  # the first error is the one to know
@@ -327,10 +334,11 @@ class Trainer:
         lost = run.take_best_weights(self.state)
         if lost is not None:
             self.failed.note("best_model", lost)
+        self._keep_threshold(run)
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
-            self.results = run.results(self.state)
+            self.results = run.results(self.state) | self._threshold_figures()
             self.save_model()
             run.write_results(self.results)
             self.state.save(run.directory.path)
@@ -356,6 +364,28 @@ class Trainer:
     def _show(self, line: str) -> None:
         """Print a line where progress is shown."""
         Progress("train", unit="steps", quiet=self.args.disable_tqdm).write(line)
+
+    def _keep_threshold(self, run: Run) -> None:
+        """Let the model keep the threshold of its weights: that of their evaluation, else one of the training rows."""
+        self._chooses_threshold = False
+        if self.args.threshold is not None or task_for(self.model.config, run.dataset.labels).threshold is None:
+            return
+        prefix = metric_prefix("eval", self.recipe.main_eval_set)
+        threshold, chosen_on = run.results(self.state).get(f"{prefix}_threshold"), EVALUATION_ROWS
+        if threshold is None:
+            rows = self.recipe.main_eval_dataset
+            if rows is None or not rows.labelled:
+                rows, chosen_on = rows_for_threshold(run.dataset), TRAINING_ROWS
+            if rows is None:
+                return
+            metrics = self._predict(rows, prefix, "choose a threshold", choose_threshold=True).metrics
+            threshold = metrics[f"{prefix}_threshold"]
+        self.recipe.set_threshold(threshold, chosen_on)
+
+    def _threshold_figures(self) -> dict[str, Any]:
+        trained_with = self.model.config.trained_with
+        kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}
+        return {name: value for name, value in kept.items() if value is not None}
 
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=False)
@@ -491,20 +521,26 @@ class Trainer:
             and eval_dataset in self.eval_dataset
         ):
             eval_dataset = self.eval_dataset[eval_dataset]
-        rows_to_measure = self.eval_dataset if eval_dataset is None else encoded_sets(eval_dataset, self._encoded)
-        sets = evaluation_sets(rows_to_measure)
+        own = eval_dataset is None
+        sets = evaluation_sets(self.eval_dataset if own else encoded_sets(eval_dataset, self._encoded))
         if not sets:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
         for name, rows in sets.items():
             require_labels(rows, name)
         metrics: dict[str, float] = {}
+        main = self.recipe.main_eval_set
+        if own and self._chooses_threshold:  # those of the main set are for the others as well
+            sets = {main: sets[main], **sets}
         for name, rows in sets.items():
-            metrics |= self._evaluate(rows, metric_prefix(metric_key_prefix, name))
+            chooses = own and self._chooses_threshold and name == main
+            metrics |= self._evaluate(rows, metric_prefix(metric_key_prefix, name), choose_threshold=chooses)
         return Metrics(metrics)
 
-    def _evaluate(self, rows: Dataset, prefix: str) -> dict[str, float]:
+    def _evaluate(self, rows: Dataset, prefix: str, *, choose_threshold: bool) -> dict[str, float]:
         """Measure the model on one set of rows; log the metrics and show them to the callbacks."""
-        metrics = self._predict(rows, prefix, "evaluate").metrics
+        metrics = self._predict(rows, prefix, "evaluate", choose_threshold=choose_threshold).metrics
+        if f"{prefix}_threshold" in metrics and choose_threshold:
+            self.recipe.set_threshold(metrics[f"{prefix}_threshold"], EVALUATION_ROWS)
         self.log(metrics)
         metrics = {**metrics, "epoch": self.state.epoch}
         self.callback_handler.control.should_evaluate = False
@@ -524,7 +560,10 @@ class Trainer:
         self._call("on_predict", metrics=output.metrics)
         return output
 
-    def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
+    def _predict(
+        self, dataset: Dataset, prefix: str, description: str, *, choose_threshold: bool = False
+    ) -> PredictionOutput:
+        refuse_threshold(self.args.threshold, task_for(self.model.config, dataset.labels))
         with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
 
             def on_batch(done: int, total: int) -> None:
@@ -532,14 +571,18 @@ class Trainer:
                 if done:
                     self._call("on_prediction_step")
 
-            return predict(
+            output = predict(
                 self.model,
                 dataset,
                 batch_size=self.args.per_device_eval_batch_size,
                 compute_metrics=self.compute_metrics,
                 prefix=prefix,
                 progress=on_batch,
+                choose_threshold=choose_threshold,
             )
+        if not choose_threshold:
+            warn_of_empty_predictions(self.model, output)
+        return output
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks.

@@ -51,8 +51,8 @@ def _group(group: str) -> str:
         for field in fields(DistillationTrainingArguments)
         if field.metadata["group"] == group
     ]
-    only = " (`DistillationTrainingArguments` only)" if group == "distillation" else ""
-    return f"## {group.capitalize()}{only}\n\n{_table(('argument', 'default', 'meaning and values'), rows)}"
+    only = "Only in `DistillationTrainingArguments`.\n\n" if group == "distillation" else ""
+    return f"## {group.capitalize()}\n\n{only}{_table(('argument', 'default', 'meaning and values'), rows)}"
 
 
 def _values(field: Field[Any], kind: type, optional: bool) -> str:

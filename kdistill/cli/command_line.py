@@ -29,6 +29,14 @@ _ALSO_CALLED = {
     "tune": "'search'",
     "hyperparameter-search": "'search'",
 }
+# Options of other programs -> why there is none of them.
+_NOT_NEEDED = {
+    "--tokenizer": "the tokenizer is read with the model",
+    "--tokenizer-name": "the tokenizer is read with the model",
+    "--device": "kdistill computes on the CPU",
+    "--header": "a file without a header has the names of its columns in --columns",
+    "--no-header": "a file without a header has the names of its columns in --columns",
+}
 # Options that `command.txt` leaves out, because they concern one call alone.
 _NOT_REPEATED = ("resume", "json", "config", "help")
 
@@ -86,6 +94,8 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
             option = f"--{other.becomes.replace('_', '-')}"
         elif other is not None:
             reason = f": {other.reason}"
+        elif option in _NOT_NEEDED:
+            reason = f": {_NOT_NEEDED[option]}"
         if option not in known:
             command.error(f"there is no option {word.split('=')[0]}{reason}")
     return "=".join([option, *value])

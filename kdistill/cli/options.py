@@ -50,7 +50,7 @@ RECIPE = "auto"
 """The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+_MEASURING = ("max_length", "per_device_eval_batch_size", "threshold", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
@@ -108,8 +108,8 @@ COMMANDS = (
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
         "Print the loss, n (the number of labelled rows) and the metrics of the model's problem type: accuracy for "
-        "single-label classification; accuracy (all labels of a row right) and micro f1 for multi-label "
-        "classification; mse, pearson and spearmanr for regression. --metrics adds others.",
+        "single-label classification; accuracy (all labels of a row right), micro f1, average precision and top-1 for "
+        "multi-label classification; mse, pearson and spearmanr for regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -422,6 +422,12 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         "--holdout",
         metavar="FILE",
         help=f"labelled rows used neither in training nor in choosing the model: {_ROWS_HELP} and label",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="with several labels a row, measure at this threshold and not at the run's",
     )
     group.add_argument(
         "--search-trials",

@@ -13,12 +13,14 @@ from ..data.files import file_and_field
 from ..hub import public_name
 from ..models.classes import load_model
 from ..models.config import shape_of
+from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
-from ..tasks.registry import ChosenMetrics
+from ..tasks.registry import ChosenMetrics, task_for
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of
+from ..train.evaluate import refuse_threshold
 from ..train.recipe import Provenance
 from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
@@ -126,6 +128,10 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
             provenance=provenance,
         )
     trainer.load_finished_run()
+    if options.threshold is not None:
+        threshold = check_threshold("--threshold", options.threshold)
+        refuse_threshold(threshold, task_for(model.config))
+        trainer.recipe.set_threshold(threshold)
     return trainer, encoded("holdout")
 
 

@@ -152,4 +152,4 @@ def compute_metrics_of(
             names.append(best)
     if not names:
         return None
-    return choose_metrics(*dict.fromkeys(names), problem_type=task.name, threshold=config.trained_with.threshold)
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name)

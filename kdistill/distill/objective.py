@@ -94,7 +94,11 @@ class Distillation:
             return
         task = self.teacher.task(config, labels)
         if data.eval is not None:
-            metrics = task.evaluate(logits, labels) | own_metrics(data.compute_metrics, logits, labels)
+            if args.threshold is None:
+                task = self.teacher.task_suited_to(config, logits, labels)
+            metrics = task.evaluate(logits, labels)
+            metrics |= own_metrics(data.compute_metrics, logits, labels, task.threshold)
+            metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
         numbered = measured_on.reading is not None and measured_on.reading.numbered
         for finding in answers_against_labels(logits, labels, config, numbered=numbered):

@@ -69,6 +69,14 @@ class Teacher:
         config = self.model.config
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
 
+    def task_suited_to(self, student: BertConfig, logits: Logits, labels: Labels) -> Task:
+        """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
+
+        So it is compared with a student whose threshold was chosen on the same rows.
+        """
+        task = self.task(student, labels)
+        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, labels)
+
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
         return hashlib.sha256(self.model.flat_parameters.data).hexdigest()
@@ -106,7 +114,7 @@ def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
 
 def _reading(config: BertConfig) -> dict[str, Any]:
     """Return how rows were read for the model, by argument."""
-    return {name: value for name, value in config.trained_with.given().items() if name != "threshold"}
+    return {name: value for name, value in config.trained_with.given().items() if "threshold" not in name}
 
 
 def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:

@@ -5,7 +5,6 @@ More than 500 lines, since a class is whole in one file.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
@@ -209,7 +208,7 @@ class Model:
         """
         check_model("teacher", teacher)
         check_config("config", config)
-        trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
+        trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)

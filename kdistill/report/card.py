@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
@@ -90,7 +91,8 @@ def _introduction(report: Report) -> str:
 def _results(report: Report) -> Iterator[str]:
     data, measured = report.eval, report.measured
     if data is None or measured is None:
-        yield "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
+        text = "The model was not evaluated: nothing is known of how good it is."
+        yield f"## Results\n\n{text}{_threshold_of_training_rows(report)}"
         if report.speed is not None:
             yield _models(report, None)
     else:
@@ -181,14 +183,35 @@ def _choice(report: Report) -> str:
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
             f"{evaluations} evaluations"
         )
+    if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
+        chosen.append(
+            "the threshold, above which a label is predicted, has the best micro F1 on them, which flatters accuracy "
+            "and F1 slightly"
+            + (", and the teacher's is chosen likewise" if _teachers_threshold_is_chosen(report) else "")
+        )
     if report.search_trials:
         trials = f"{report.search_trials} trial{'s' * (report.search_trials > 1)}"
         chosen.append(f"a hyperparameter search scored {trials} on them")
     chosen += _best_of_seeds(report)
     if not chosen:
-        return "The weights are those of the last step; the evaluation rows had no part in choosing them."
+        return (
+            "The weights are those of the last step; the evaluation rows had no part in choosing them."
+            f"{_threshold_of_training_rows(report)}"
+        )
     below = "" if report.holdout is None else f", as on those of {_code(report.holdout.data.name)} below"
-    return f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
+    text = f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
+    return text + _threshold_of_training_rows(report)
+
+
+def _teachers_threshold_is_chosen(report: Report) -> bool:
+    teacher = report.subject.teacher
+    return teacher is not None and teacher.model.config.trained_with.threshold is None
+
+
+def _threshold_of_training_rows(report: Report) -> str:
+    if report.subject.model.config.trained_with.threshold_rows != TRAINING_ROWS:
+        return ""
+    return " The threshold, above which a label is predicted, has the best micro F1 on training rows."
 
 
 def _best_of_seeds(report: Report) -> list[str]:

@@ -19,9 +19,10 @@ from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..metrics.prediction import Labels, Logits
 from ..models.model import Model
+from ..models.trained_with import EVALUATION_ROWS
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
-from ..tasks.registry import ChosenMetrics
+from ..tasks.registry import ChosenMetrics, task_for
 from ..train.evaluate import predict
 from ..train.evaluation_sets import metric_prefix
 from ..train.own_metrics import own_metrics
@@ -108,21 +109,27 @@ def _teachers_own_scores(subject: Subject, teacher: Measured) -> dict[str, float
 def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:
     size = subject.args.per_device_eval_batch_size
     logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
-    return _measured(logits, rows.labels, subject.task, subject.chosen_metrics, taught)
+    return _measured(logits, rows.labels, task_for(model.config, rows.labels), subject.chosen_metrics, taught)
 
 
 def _measured_teacher(subject: Subject, rows: Dataset, taught: Logits | None) -> Measured | None:
     if taught is None or subject.teacher is None:
         return None
-    task = subject.teacher.task(subject.model.config, rows.labels)
+    config = subject.model.config
+    task = subject.teacher.task(config, rows.labels)
+    chosen_on = subject.eval if config.trained_with.threshold_rows == EVALUATION_ROWS else None
+    logits = None if chosen_on is None else subject.teacher_logits(chosen_on)
+    if chosen_on is not None and logits is not None:
+        task = subject.teacher.task_suited_to(config, logits, chosen_on.labels)
     return _measured(taught, rows.labels, task, subject.chosen_metrics)
 
 
 def _measured(
     logits: Logits, labels: Labels, task: Task, chosen: ChosenMetrics | None, taught: Logits | None = None
 ) -> Measured:
-    scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels)
+    scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels, task.threshold)
     loss, n = scores.pop("loss"), int(scores.pop("n"))
+    scores |= {} if task.threshold is None else {"threshold": task.threshold}
     return Measured(
         n=n,
         loss=loss,

@@ -95,7 +95,9 @@ def _model_index(report: Report, metadata: CardMetadata) -> list[dict[str, Any]]
             "task": task,
             "dataset": dataset | ({} if data.name == IN_MEMORY else {"split": PurePath(data.name).stem}),
             "metrics": [
-                {"type": name, "value": value, "name": name} for name, value in (*of.scores.items(), ("loss", of.loss))
+                {"type": name, "value": value, "name": name}
+                for name, value in of.scores_and_loss.items()
+                if name != "threshold"  # which is no metric
             ],
         }
         for data, of in measured

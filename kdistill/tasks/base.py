@@ -103,7 +103,9 @@ class Task:
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
             the scores are the answer.
-        at_threshold: (probability) -> the task that predicts a label above it; None where there is nothing to exceed.
+        threshold: the probability above which a label is predicted; None where there is nothing to exceed.
+        at_threshold: (probability) -> the task with this threshold; None likewise.
+        best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
     """
 
     name: str
@@ -122,7 +124,9 @@ class Task:
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
+    threshold: float | None = None
     at_threshold: Callable[[float], Task] | None = None
+    best_threshold: Callable[[Logits, Labels], float] | None = None
 
     def weighted(self, label_weights: LabelWeights) -> Task:
         """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
@@ -131,6 +135,13 @@ class Task:
             label_loss=partial(self.label_loss, label_weights=label_weights),
             teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
         )
+
+    def suited_to(self, logits: Logits, labels: Labels) -> Task:
+        """Return the task at the threshold that suits the labelled rows best; itself where there is none to choose."""
+        labelled = labelled_rows(labels)
+        if self.best_threshold is None or self.at_threshold is None or not labelled.any():
+            return self
+        return self.at_threshold(self.best_threshold(logits[labelled], labels[labelled]))
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""

@@ -14,7 +14,7 @@ from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from ..metrics.ranking import roc_auc
+from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
 from .base import Task, in_words, of_decisions, of_scores
 
 
@@ -27,10 +27,15 @@ def _answers(logits: Logits, threshold: float = 0.5) -> tuple[NDArray[np.float64
     return scores, scores > threshold
 
 
+def _best_threshold(logits: Logits, labels: Labels) -> float:
+    return best_threshold(logits, labels > 0.5)
+
+
 @cache
 def _at_threshold(threshold: float) -> Task:
     return replace(
         TASK,
+        threshold=threshold,
         predicted_and_true=partial(_predicted_and_true, threshold=threshold),
         answers=partial(_answers, threshold=threshold),
     )
@@ -48,13 +53,20 @@ TASK = Task(
     predicted_and_true=_predicted_and_true,
     metrics={
         **of_decisions(accuracy=exact_match, **averages(micro)),
-        **of_scores(roc_auc=roc_auc),
+        **of_scores(
+            average_precision=average_precision,
+            average_precision_macro=average_precision_macro,
+            top_1=top_1,
+            roc_auc=roc_auc,
+        ),
     },
-    default_metrics=("accuracy", "f1"),
-    best_metric="accuracy",
+    default_metrics=("accuracy", "f1", "average_precision", "top_1"),
+    best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
     score_function="sigmoid",
     answers=_answers,
+    threshold=0.5,
     at_threshold=_at_threshold,
+    best_threshold=_best_threshold,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
@@ -96,6 +96,10 @@ class ChosenMetrics:
         name = self.problem_type or deduced_problem_type(logits.shape[1], labels)
         return _task(name, self.threshold).compute(self.names, logits, labels)
 
+    def at_threshold(self, threshold: float | None) -> ChosenMetrics:
+        """Return these metrics at the threshold that an evaluation uses, where none was given for them."""
+        return self if self.threshold is not None else replace(self, threshold=threshold)
+
 
 def choose_metrics(*names: str, problem_type: str | None = None, threshold: float | None = None) -> ChosenMetrics:
     """Return a `compute_metrics` that measures the metrics of these names.
@@ -103,13 +107,16 @@ def choose_metrics(*names: str, problem_type: str | None = None, threshold: floa
     Classification: accuracy; f1, precision and recall (of label 1, where there are two; else micro), each also as
     _macro (the mean over labels; a class that is neither given nor predicted is left out) and _micro; roc_auc (the mean
     over labels, each against the rest; a label that no row has, or every row, is left out, and the value is NaN when
-    none remains); and matthews_correlation (single label). Regression: mse, pearson, spearmanr.
+    none remains); and matthews_correlation (single label). Several labels at once also have average_precision (of all
+    rows and labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share
+    of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr.
 
     Args:
         names: one metric or more.
         problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that
             are floating-point numbers are several at once.
-        threshold: the probability above which one of several labels is predicted (default: 0.5).
+        threshold: the probability above which one of several labels is predicted (default: that of the evaluation,
+            and 0.5 where none calls the function).
 
     Raises:
         ValueError: a name is none of these, or the problem type does not have it; without `problem_type`, the returned

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from ..models.trained_with import check_threshold
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
@@ -316,11 +317,21 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     metric_for_best_model: str = argument(
         "accuracy",
-        "metric that selects the best model (default for regression: loss); with several evaluation sets, prefixed by "
-        "the name of one, as in hard_accuracy (default: the first set)",
+        "metric that selects the best model (default for several labels a row: average_precision; for regression: "
+        "loss); with several evaluation sets, prefixed by the name of one, as in hard_accuracy (default: the first "
+        "set)",
         group="evaluation",
         left_open=True,
         theirs=None,
+    )
+    threshold: float | None = argument(
+        None,
+        "with several labels a row, the probability above which a label is predicted, kept with the model (default: "
+        "training chooses the one with the best micro F1 on the evaluation rows, or without any on the training rows; "
+        "else that of the model, or 0.5)",
+        group="evaluation",
+        origin="kdistill",
+        reads=check_threshold,
     )
     greater_is_better: bool | None = argument(
         None,

@@ -15,7 +15,7 @@ from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .encoding import name_of
-from .evaluate import metric_names
+from .evaluate import metric_names, refuse_threshold
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
 from .label_weights import RunWeights, run_weights
 from .loop import best_metric
@@ -151,6 +151,7 @@ class Recipe:
         config = self.model.config
         if dataset.labelled:
             config = config.replace(problem_type=task_for(config, dataset.labels).name)
+        refuse_threshold(self.args.threshold, task_for(config, dataset.labels))
         self.model.config = config.with_trained(self._trained_with())
 
     def _trained_with(self) -> TrainedWith:
@@ -169,6 +170,11 @@ class Recipe:
         text, pair, label = reading.columns
         label = label or former.label_column
         return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
+
+    def set_threshold(self, threshold: float | None, rows: str | None = None) -> None:
+        """Let the model's config hold a threshold, None for none, and the rows that it was chosen on."""
+        config = self.model.config
+        self.model.config = config.with_trained(config.trained_with.at_threshold(threshold, rows))
 
     def label_weights(self, dataset: Dataset) -> RunWeights | None:
         """Return the weights of the labels in the loss of a run on these rows. Raises ValueError if they do not fit."""

@@ -353,7 +353,8 @@ def check_overrides(cls: type) -> None:
     if callable(compute_loss) and {"model", "inputs"} & inspect.signature(compute_loss).parameters.keys():
         raise TypeError(
             f"{cls.__name__}.compute_loss has the arguments of transformers; expected compute_loss(self, logits, "
-            "labels, rows), which returns the mean loss of a batch and its gradient with respect to the logits"
+            "labels, rows), which returns the mean loss of a batch and its gradient with respect to the logits; to "
+            "weigh labels give the argument class_weights, or pos_weight with several labels a row"
         )
 
 

@@ -101,7 +101,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
     """Each option changes its argument and no other; without any the defaults of commands hold."""
     of_commands: dict[str, Any] = {"recipe": "auto"}
     assert read_arguments(cls, cli.parse(inputs)) == cls(**of_commands)
-    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}"}
+    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}", list: "1.0,2.0"}
     for field in dataclasses.fields(cls):
         kind, _ = argument_types(cls)[field.name]
         value = other[kind]
@@ -252,6 +252,10 @@ def test_output_directory_with_a_run(
     assert status == 0
     assert json.loads(output)["eval_n"] == 40
     assert (out / "model.safetensors").read_bytes() == saved
+    (out / "all_results.json").unlink()
+    assert "out holds a finished run, but not its all_results.json; put the file back, or train anew" in error_of(
+        capsys, *words, "--resume"
+    )
     assert run(capsys, *words, "--overwrite-output-dir", "--seed", "7")[0] == 0
     assert (out / "model.safetensors").read_bytes() != saved
     words[words.index(out)] = model_dir
@@ -300,6 +304,9 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "info", "more"
     )
     assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
+    assert "no option --tokenizer: the tokenizer is read with the model (see" in error_of(
+        capsys, *distill, "--tokenizer"
+    )
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kdistill.metrics.prediction import EvalPrediction
+from kdistill.metrics.ranking import best_threshold
 from kdistill.tasks.registry import choose_metrics
 
 
@@ -64,3 +66,72 @@ def test_a_label_without_both_kinds_of_rows_has_no_area() -> None:
     assert roc_auc(logits, labels) == pytest.approx(expected, abs=1e-12)
     assert math.isnan(roc_auc(logits[:, :2], np.zeros(30, np.int64)))
     assert math.isnan(roc_auc(logits[:, :2], np.tile(np.array([1, 0], np.float32), (30, 1))))
+
+
+def figures(logits: NDArray[Any], labels: NDArray[Any], *names: str) -> list[float]:
+    found = choose_metrics(*names)(EvalPrediction(logits.astype(np.float32), labels.astype(np.float32)))
+    return [found[name] for name in names]
+
+
+def precision_at_each_recall(score: NDArray[Any], has: NDArray[Any]) -> float:
+    """The sum of scikit-learn's documentation of average_precision_score, one distinct score after another."""
+    area, before = 0.0, 0.0
+    for least in sorted(set(score.tolist()), reverse=True):
+        chosen = score >= least
+        recall = (chosen & has).sum() / has.sum()
+        area += (recall - before) * (chosen & has).sum() / chosen.sum()
+        before = recall
+    return area
+
+
+def test_average_precision() -> None:
+    logits, labels = rounded_logits(90, 3), np.random.default_rng(2).integers(0, 4, (90, 3)) == 0
+    micro, macro = figures(logits, labels, "average_precision", "average_precision_macro")
+    assert micro == pytest.approx(precision_at_each_recall(logits.ravel(), labels.ravel()), abs=1e-12)
+    each = [precision_at_each_recall(logits[:, k], labels[:, k]) for k in range(3)]
+    assert macro == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_average_precision_of_the_example_of_scikit_learn() -> None:
+    """average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) is 0.83, as its documentation has it."""
+    (found,) = figures(np.array([[0.1, 0.4], [0.35, 0.8]]), np.array([[0, 0], [1, 1]]), "average_precision")
+    assert found == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_labels_that_no_row_has() -> None:
+    logits, labels = rounded_logits(20, 2), np.zeros((20, 2))
+    assert all(map(math.isnan, figures(logits, labels, "average_precision", "average_precision_macro")))
+    labels[::3, 1] = 1
+    (macro,) = figures(logits, labels, "average_precision_macro")
+    assert macro == pytest.approx(precision_at_each_recall(logits[:, 1], labels[:, 1] == 1))
+
+
+def test_top_1_counts_rows_whose_most_probable_label_is_theirs() -> None:
+    logits = np.array([[3, 1, 2], [0, -1, -2], [1, 2, 0], [5, 0, 0]])
+    assert figures(logits, np.array([[1, 0, 1], [0, 1, 1], [0, 1, 0], [0, 0, 0]]), "top_1") == [2 / 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_threshold_has_a_better_f1(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random((40, 5)) < 0.1
+    logits = (rng.normal(-4, 1, (40, 5)) + labels).round(1).astype(np.float32)
+    chosen = best_threshold(logits, labels)
+    scores = sorted(set(logits.ravel().tolist()))
+    tried = [1 / (1 + math.exp(-t)) for t in [scores[0] - 1, *((a + b) / 2 for a, b in itertools.pairwise(scores))]]
+
+    def f1(threshold: float) -> float:
+        said = 1 / (1 + np.exp(-logits.astype(np.float64))) > threshold
+        return float(2 * (said & labels).sum() / (said.sum() + labels.sum()))
+
+    assert f1(chosen) == max(map(f1, tried))
+    assert chosen == pytest.approx(max(t for t in tried if f1(t) == f1(chosen)))
+
+
+def test_thresholds_at_the_ends() -> None:
+    """All labels true, none true, and probabilities that round to 0 and 1."""
+    logits = np.array([[-100.0, 100.0]], np.float32)
+    assert 0 < best_threshold(logits, np.array([[True, True]])) < 1e-40
+    assert best_threshold(logits, np.array([[False, False]])) == 0.5
+    assert best_threshold(logits, np.array([[False, True]])) == 0.5
+    assert best_threshold(logits + 200, np.array([[False, True]])) < 1

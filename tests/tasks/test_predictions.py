@@ -41,6 +41,7 @@ def test_all_digits_are_the_number_itself() -> None:
     shifted = [np.exp(np.float64(np.float32(x)) - np.float64(np.float32(2.5))) for x in logits[0]]
     assert [float(score) for score in first] == pytest.approx(exact[0] / exact[0].sum(), rel=1e-15)
     assert [float(score) for score in first] == [x / sum(shifted) for x in shifted]
+    assert first == [repr(float(score)) for score in first]
     assert float(second[0]) < 1
 
 

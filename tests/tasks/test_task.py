@@ -73,7 +73,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 def test_the_tasks_and_their_metrics_by_name() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in (SINGLE, MULTI, REGRESSION)}
     assert {name for task in TASKS.values() for name in task.metrics} == set(ALL_METRICS)
-    assert len(ALL_METRICS) == 15
+    assert len(ALL_METRICS) == 18
     for task in TASKS.values():
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
@@ -150,7 +150,13 @@ def test_evaluation_of_the_labelled_rows(task: Task) -> None:
     expected = {
         SINGLE: {"accuracy": 2 / 3},
         # Predicted are [1, 0, 1], [1, 1, 0], [0, 1, 1]: one row is right, and 5 of 6 predicted and 6 true labels.
-        MULTI: {"accuracy": 1 / 3, "f1": 2 * 5 / (6 + 6)},
+        # The true ones have the places 1, 2, 4, 5, 6 and 7 among all logits, and one of each row the row's first.
+        MULTI: {
+            "accuracy": 1 / 3,
+            "f1": 2 * 5 / (6 + 6),
+            "average_precision": (1 / 1 + 2 / 2 + 3 / 4 + 4 / 5 + 5 / 6 + 6 / 7) / 6,
+            "top_1": 1.0,
+        },
         REGRESSION: {
             "mse": np.square(z - y).mean(),
             "pearson": np.corrcoef(z, y)[0, 1],
@@ -203,6 +209,6 @@ def test_facts_for_cards_pipelines_and_the_best_weights() -> None:
     }
     assert [task.score_function for task in TASKS.values()] == ["softmax", "sigmoid", "none"]
     assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "pearson"]
-    assert [task.best_metric for task in TASKS.values()] == ["accuracy", "accuracy", "loss"]
+    assert [task.best_metric for task in TASKS.values()] == ["accuracy", "average_precision", "loss"]
     assert {task.pipeline_tag for task in TASKS.values()} == {"text-classification"}
     assert [task.one_label for task in TASKS.values()] == [True, False, False]
