@@ -123,7 +123,7 @@ COMMANDS = (
         "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
-        _MEASURING,
+        tuple(name for name in _MEASURING if name != "threshold"),  # its own is for one label, too
     ),
     _Command(
         "report",
@@ -347,6 +347,7 @@ def _add_predictions(group: _ArgumentGroup) -> None:
     )
     group.add_argument(
         "--threshold",
+        dest="predict_above",
         type=float,
         metavar="P",
         help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
