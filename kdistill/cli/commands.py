@@ -291,6 +291,8 @@ def predict(options: Namespace) -> Figures:
         inputs = [path for path in (options.data, options.model) if path is not None]
         check_output("--output", options.output, inputs=inputs)
     trainer = _measuring_trainer(options)
+    if task_for(trainer.model.config).threshold is not None and threshold is not None:
+        trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
