@@ -242,8 +242,8 @@ class Trainer:
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
         if resume_from_checkpoint is None and args.resume_from_checkpoint:
             warnings.warn(
-                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r} and this run starts anew, as in "
-                "transformers; to resume pass it to train(resume_from_checkpoint=...)",
+                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r}, but train() does not use it, as in "
+                "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
         self.failed = Failures()
@@ -416,7 +416,7 @@ class Trainer:
         run = Run(self.recipe)
         if not self._take_finished(run):
             path = run.directory.path
-            raise FileNotFoundError(f"{path} holds no finished run; expected one that ended (see --resume)")
+            raise FileNotFoundError(f"{path} contains no finished run; finish it first (see --resume)")
 
     def _take_finished(self, run: Run) -> bool:
         finished = run.load_finished()
@@ -691,7 +691,7 @@ class Trainer:
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
         if not blocking:
-            warnings.warn("blocking is ignored: an upload is waited for", stacklevel=2)
+            warnings.warn("blocking is ignored: training waits for each upload", stacklevel=2)
         if card:
             self.create_model_card(**{"measure_speed": False, **card})
         self._call("on_push_begin")

@@ -128,7 +128,7 @@ def search(options: Namespace) -> Figures:
 def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
-        raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
+        raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
     trainer = _Distillation(options, args).trainer(for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     best = trainer.hyperparameter_search(**given)

@@ -24,9 +24,9 @@ from .per_class import tsv_of, worst
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
-    "accuracy": "Wilson's (1927) of the accuracy",
-    "pearson": "Fisher's (1921) of Pearson's correlation",
-    "spearmanr": "Bonett and Wright's (2000) of Spearman's",
+    "accuracy": "Wilson's (1927) for the accuracy",
+    "pearson": "Fisher's (1921) for Pearson's correlation",
+    "spearmanr": "Bonett and Wright's (2000) for Spearman's",
 }
 _MOST_CLASSES = 10
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
@@ -41,7 +41,7 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
     """
     path = directory / CARD_FILE
     if not may_replace(path):
-        raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+        raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
     write_text(path, model_card(report, metadata))
     for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):
@@ -96,7 +96,7 @@ def _results(report: Report) -> Iterator[str]:
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n} labelled rows of {_code(data.name)}:"
+        yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
         yield _models(report, data)
         yield _reading(measured)
     if report.speed is not None:
@@ -160,7 +160,7 @@ def _reading(measured: Measured) -> str:
     parts = ["The loss is against the labels."]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
-        parts.insert(0, f"The intervals hold with a confidence of 95 % on {measured.n} rows: {sources}.")
+        parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
     if measured.ece is not None:
         parts.append(
             f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "
@@ -269,6 +269,9 @@ def _classes(report: Report) -> Iterator[str]:
     if len(rows) > _MOST_CLASSES:
         shown = worst(rows, _MOST_CLASSES)
         text = f"The {len(shown)} of {len(rows)} labels with the lowest F1; `{CLASSES_FILE}` holds all. {text}"
+    missed = sum(row["support"] > 0 and not row["predicted"] for row in rows)
+    if missed:
+        text += f" **The model predicts {missed:,} of the labels for no row.**"
     yield f"### Each label\n\n{text}\n\n{_table_of([_figures_of(row) for row in shown])}"
     pairs = report.confused_rows
     if pairs:
@@ -327,7 +330,7 @@ def _history(report: Report) -> str:
 def _holdout(holdout: Holdout | None) -> Iterator[str]:
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n} labelled rows of {_code(holdout.data.name)}:"
+    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n:,} labelled rows of {_code(holdout.data.name)}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])

@@ -14,6 +14,7 @@ from ..data.labels import LabelReader
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
 from ..models.config import BertConfig
+from ..system.names import did_you_mean
 from . import multi_label, regression, single_label
 from .base import Task
 
@@ -123,7 +124,10 @@ def choose_metrics(*names: str, problem_type: str | None = None, threshold: floa
             function raises the latter.
     """
     if unknown := [name for name in names if name not in ALL_METRICS]:
-        raise ValueError(f"there is no metric {unknown[0]!r}; expected names among {', '.join(ALL_METRICS)}")
+        raise ValueError(
+            f"there is no metric {unknown[0]!r}; expected names among {', '.join(ALL_METRICS)}"
+            f"{did_you_mean(unknown[0], ALL_METRICS)}"
+        )
     if problem_type is not None:
         if problem_type not in TASKS:
             raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(TASKS)}")

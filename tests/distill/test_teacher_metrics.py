@@ -20,7 +20,7 @@ from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.trainers import DistillationTrainer
 
 MULTI = "multi_label_classification"
-pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher.s (accuracy|loss)")
 
 
 def teacher_figures(

@@ -25,7 +25,7 @@ TRUE = [0, 0, 0, 1, 1, 2, 2, 2, 2, -100]
 SAID = [0, 1, 1, 1, 0, 2, 1, 2, 2, 3]
 LOGITS = np.eye(4, dtype=np.float32)[SAID]
 
-pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher.s (accuracy|loss)")
 
 
 def test_classes_of_rows_counted_by_eye() -> None:
@@ -115,6 +115,8 @@ def test_a_card_of_many_classes_shows_the_worst_and_the_files_hold_all(tmp_path:
     assert len(shown) == 10
     assert "teacher f1" in shown[0]
     assert f"10 of {len(held)} labels with the lowest F1; `per_class.tsv` holds all" in card
+    missed = sum(row["support"] > 0 and row["predicted"] == 0 for row in figures["per_class"])
+    assert f"**The model predicts {missed} of the labels for no row.**" in card
     (pairs,) = (table for table in tables(card) if "share" in table[0])
     assert [row["rows"] for row in pairs] == [str(row["rows"]) for row in figures["confusions"][:10]]
     assert f"`confusions.tsv` holds all {len(figures['confusions'])} pairs" in card
