@@ -290,7 +290,10 @@ def predict(options: Namespace) -> Figures:
     if options.output is not None:
         inputs = [path for path in (options.data, options.model) if path is not None]
         check_output("--output", options.output, inputs=inputs)
-    trainer = _measuring_trainer(options)
+    # Training arguments have a threshold of several labels alone, predictions one of a single label too.
+    trainer = _measuring_trainer(Namespace(**{**vars(options), "threshold": None}))
+    if threshold is not None and task_for(trainer.model.config).threshold is not None:
+        trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)

@@ -50,7 +50,8 @@ RECIPE = "auto"
 """The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_MEASURING = ("max_length", "per_device_eval_batch_size", "threshold", "disable_tqdm")
+_PREDICTING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+_MEASURING = (*_PREDICTING, "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
@@ -123,7 +124,7 @@ COMMANDS = (
         "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
-        _MEASURING,
+        _PREDICTING,
     ),
     _Command(
         "report",

@@ -22,6 +22,7 @@ from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI = "multi_label_classification"
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's")
 
 
 def rare_labels(rows: int = 48, seed: int = 0) -> Dataset:
