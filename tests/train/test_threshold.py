@@ -15,7 +15,6 @@ from support.small_run import LABELS, run_fields, small_dataset, small_model, wr
 import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
-from kdistill.metrics.classification import f1_micro
 from kdistill.models.config import BertConfig
 from kdistill.models.trained_with import TrainedWith
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -23,6 +22,7 @@ from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI = "multi_label_classification"
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's")
 
 
 def rare_labels(rows: int = 48, seed: int = 0) -> Dataset:
@@ -44,6 +44,10 @@ def run(directory: Path, evaluated: bool = True, callbacks: Any = None, **change
     )
     trainer.train()
     return trainer
+
+
+def f1_micro(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    return float(2 * (said & true).sum() / (said.sum() + true.sum()))
 
 
 def best_f1(trainer: Trainer, rows: Dataset) -> tuple[float, float]:
