@@ -2,7 +2,8 @@
 
 Runs `kdistill distill --teacher T --student S --train F --eval F --output-dir D` for each data set, student and number
 of rows (the first of the training file, shuffled with a fixed seed), one after the other, and prints for each the
-metric of the best evaluation beside that of the teacher and of a constant answer, minutes and size.
+metric of the kept weights beside that of the teacher and of a constant answer, minutes, minutes of CPU time (which
+other work on the machine changes little) and size.
 
     python -m benchmarks.first_hour --data DIR --set sst2=DIR/teacher [--set banking77=DIR/teacher ...]
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -78,11 +80,11 @@ def measure(options: argparse.Namespace, name: str, teacher: Path, metric: str) 
             directory = options.output_dir / f"{name}-{shown(student)}-{count}"
             shutil.rmtree(directory, ignore_errors=True)
             files = ("--train", str(train), "--eval", str(evaluation), "--output-dir", str(directory))
-            start = time.monotonic()
+            start, cpu = time.monotonic(), cpu_minutes()
             figures = run("distill", "--teacher", str(teacher), "--student", student, *files)
             minutes = (time.monotonic() - start) / 60
             row = {"student": shown(student), "rows": count, "metric": figures[f"eval_{metric}"], "minutes": minutes}
-            rows.append(row | {"MB": megabytes(directory)})
+            rows.append(row | {"CPU minutes": cpu_minutes() - cpu, "MB": megabytes(directory)})
             results.write_text(json.dumps(rows, indent=1))
             print(f"{name}: {rows[-1]}", file=sys.stderr, flush=True)
     return rows
@@ -92,14 +94,20 @@ def shown(student: str) -> str:
     return Path(student).name
 
 
+def cpu_minutes() -> float:
+    """Return the CPU time of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) / 60
+
+
 def megabytes(model: Path) -> float:
     return sum(path.stat().st_size for path in model.glob("*.safetensors")) / 1e6
 
 
 def table(rows: list[dict[str, Any]], metric: str) -> str:
-    header = ("model", "rows", metric, "minutes", "MB")
-    formats = ("{}", "{}", "{:.4f}", "{:.1f}", "{:.0f}")
-    keys = ("student", "rows", "metric", "minutes", "MB")
+    header = ("model", "rows", metric, "minutes", "CPU minutes", "MB")
+    formats = ("{}", "{}", "{:.4f}", "{:.1f}", "{:.1f}", "{:.0f}")
+    keys = ("student", "rows", "metric", "minutes", "CPU minutes", "MB")
     lines = [header, ("---",) * len(header)]
     lines += [
         tuple(

@@ -242,8 +242,8 @@ class Trainer:
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
         if resume_from_checkpoint is None and args.resume_from_checkpoint:
             warnings.warn(
-                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r} and this run starts anew, as in "
-                "transformers; to resume pass it to train(resume_from_checkpoint=...)",
+                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r}, but train() does not use it, as in "
+                "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
         self.failed = Failures()
@@ -416,7 +416,7 @@ class Trainer:
         run = Run(self.recipe)
         if not self._take_finished(run):
             path = run.directory.path
-            raise FileNotFoundError(f"{path} holds no finished run; expected one that ended (see --resume)")
+            raise FileNotFoundError(f"{path} contains no finished run; finish it first (see --resume)")
 
     def _take_finished(self, run: Run) -> bool:
         finished = run.load_finished()
@@ -511,7 +511,8 @@ class Trainer:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
         Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
-        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
+        of the task and those of `compute_metrics`, eval_threshold with several labels a row while training chooses it
+        (see `TrainingArguments.threshold`), eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
         of data sets they are those of each set, eval_<name>_loss and so on; the set's name alone means one of the
         trainer's.
         """
@@ -690,7 +691,7 @@ class Trainer:
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
         if not blocking:
-            warnings.warn("blocking is ignored: an upload is waited for", stacklevel=2)
+            warnings.warn("blocking is ignored: training waits for each upload", stacklevel=2)
         if card:
             self.create_model_card(**{"measure_speed": False, **card})
         self._call("on_push_begin")

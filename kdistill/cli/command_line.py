@@ -68,7 +68,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         words = [*_words_of_config(known, words), *words]
     options, left_over = parser.parse_known_args([name, *words])
     if left_over:
-        command.error(f"{left_over[0]!r} is neither an option nor the value of one")
+        command.error(f"{left_over[0]!r} is an unexpected argument")
     options.command_line = _command_line(options, known)
     return options
 
@@ -81,7 +81,7 @@ def _meant_command(name: str, known: Mapping[str, Any]) -> str:
 
 def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
     """Return an option under its name here, for a name with underscores or an older name of transformers."""
-    if not word.startswith("--") or word == "--":
+    if not word.startswith("--") or word == "--" or " " in word.partition("=")[0]:  # a text, as argparse sees it too
         return word
     option, *value = word.split("=", 1)
     option = option.replace("_", "-")
@@ -113,7 +113,8 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
         for name, action in known.items()
         if name not in ("--config", "--help") and not name.startswith("--no-")
     }
-    return read_config_file(path, options) if path else []
+    several = [name for name, action in known.items() if action.nargs == "+"]
+    return read_config_file(path, options, several) if path else []
 
 
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:

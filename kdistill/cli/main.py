@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its words, without the program's name (default: those of the process).
 
     Returns:
-        The exit status: 0, 1 (failed, wholly or in part, or the figures could not be written), 2 (bad input), 130
+        The exit status: 0, 1 (failed, wholly or in part, or the results could not be written), 2 (bad input), 130
         (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -81,7 +81,7 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        say(f"kdistill: error: the figures could not be written: {error.strerror}")
+        say(f"kdistill: error: the results could not be written: {error.strerror}")
         return 1
     return 1 if figures.get("failed") else 0
 
@@ -147,7 +147,7 @@ def _report_interrupt(options: Namespace) -> None:
         say("kdistill: interrupted before the first trial. To start again, repeat the command")
         return
     if command == "search":
-        say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
+        say("kdistill: interrupted; finished trials are kept. Repeat the command to continue")
         return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
@@ -160,7 +160,7 @@ def _report_interrupt(options: Namespace) -> None:
         return
     checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
-    say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
+    say(f"kdistill: interrupted; {kept}. Repeat the command with --resume to continue")
 
 
 @contextmanager

@@ -60,7 +60,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     """Return the trainer as it was at the end of the run, and the encoded rows of `--holdout`."""
     directory = Path(options.model)
     if not (directory / ARGS_FILE).is_file():
-        raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
+        raise FileNotFoundError(
+            f"--model is {options.model!r}, which has no {ARGS_FILE}; expected the output directory of a run"
+        )
     saved = read_json_object(directory / ARGS_FILE)
     saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
     for what in RECURRING:  # older runs kept the default number of steps beside another strategy

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..system.names import listing
 from .class_names import class_names_of_schema
-from .folders import HOW_A_FOLDER_LIES, read_folder
+from .folders import read_folder
 from .headers import header_that_is_a_row
 from .json_rows import read_json
 from .table import Table
@@ -113,13 +113,13 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
         path, how = file, replace(how, field=field_name)
     if not path.is_file():
         found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
-        raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file, or {HOW_A_FOLDER_LIES}")
+        raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
     suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
     named = "json" if suffix in _ROW_A_LINE else suffix
     by_name = named in _KINDS and not (named == "txt" and how.kind is not None)  # .txt may be a CSV
     kind = named if by_name else how.kind
     if kind is None or kind not in _KINDS:
-        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
+        raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
@@ -174,7 +174,7 @@ def _check_format(path: Path, kind: str, how: FileFormat) -> None:
             shown = listing(value) if name == "column_names" else repr(value)
             called = {"column_names": "column_names (--columns)"}.get(name, name)
             what = "folder" if kind == "folder" else f"{kind} file"
-            raise ValueError(f"{called} is {shown}, which has no meaning for {path}, a {what}; leave it out")
+            raise ValueError(f"{called} is {shown}, which does not apply to {path}, a {what}; leave it out")
 
 
 def _decompressed(path: Path) -> bytes:
@@ -189,7 +189,9 @@ def _decompressed(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if len(content) > most:
-        raise ValueError(f"{path} holds more than {most} bytes in {path.stat().st_size}: no text compresses so well")
+        raise ValueError(
+            f"{path} holds more than {most} bytes in {path.stat().st_size}: text does not compress that well"
+        )
     return content
 
 
@@ -253,9 +255,11 @@ def _fields_table(path: str, records: _Records, delimiter: str, quoted: bool, ho
         if named and not rows and fields == header:
             continue  # the file has a header all the same
         if len(fields) != len(header):
+            hint = _HOW_TO_READ_QUOTES if not quoted and any(map(_begins_quoted, fields)) else ""
+            if len(fields) == 1 and delimiter == "," and ";" in fields[0]:
+                hint = "; separated by semicolons? Then give --delimiter ';'"
             raise ValueError(
-                f"{path}:{line}: {len(fields)} fields; {whose} {len(header)} columns ({listing(header)})"
-                f"{'' if quoted or not any(map(_begins_quoted, fields)) else _HOW_TO_READ_QUOTES}"
+                f"{path}:{line}: {len(fields)} fields; {whose} {len(header)} columns ({listing(header)}){hint}"
             )
         places.append(f"{path}:{line}")
         rows.append(fields)

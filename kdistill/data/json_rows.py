@@ -28,7 +28,7 @@ def read_json(
     They are an object a line (JSON Lines), objects that span lines, one list of objects, or an object that holds them:
     as columns of lists, `{"text": [...], "label": [...]}`; as pandas writes a frame, `{"text": {"0": ...}}` or
     `{"columns": [...], "data": [[...]]}`; or as its only list of objects, `{"version": 1, "data": [{...}]}`. With
-    `column_names` they are lists of values, `[["one", "a"], ["two", "b"]]`.
+    `column_names` they are lists of values, `[["one", "a"], ["two", "b"]]`, or values alone, of one column.
 
     Args:
         path: the file, for messages.
@@ -85,20 +85,29 @@ def _of_list(path: Path, values: Sequence[Any], column_names: Sequence[str] | No
 
 
 def _rows(source: str, values: Sequence[Any], places: Sequence[str] | None, names: Sequence[str] | None) -> Table:
-    """Return the rows that are objects, or with `names` lists of as many values."""
+    """Return the rows that are objects, or with `names` lists of as many values; with one name values alone."""
+    if names is not None and len(names) == 1:
+        values = [value if isinstance(value, list | dict) else [value] for value in values]
     for row, value in enumerate(values):
         if isinstance(value, dict) if names is None else isinstance(value, list) and len(value) == len(names):
             continue
-        found = f"a list of {len(value)} values" if isinstance(value, list) else type(value).__name__
-        expected = "a JSON object" if names is None else f"a list of {len(names)} values ({listing(names)})"
-        hint = "; name the values, as in --columns text,label (in Python load_dataset(..., column_names=[...]))"
-        raise ValueError(
-            f"{f'row {row} of {source}' if places is None else places[row]}: expected {expected}, found {found}"
-            f"{hint if names is None and isinstance(value, list) else ''}"
-        )
+        where = f"row {row} of {source}" if places is None else places[row]
+        raise ValueError(f"{where}: {_wrong_row(value, names)}")
     if names is None:
         return Table.from_records(values, source, places)
     return Table(source, {name: [value[place] for value in values] for place, name in enumerate(names)}, places)
+
+
+def _wrong_row(value: Any, names: Sequence[str] | None) -> str:
+    """Return what is wrong with a row that is neither an object nor, with `names`, a list of as many values."""
+    found = f"a list of {len(value)} values" if isinstance(value, list) else type(value).__name__
+    if names is not None and isinstance(value, dict):
+        return "the row is an object, which names its values itself; leave --columns (column_names) out"
+    if names is not None:
+        return f"expected a list of {len(names)} values ({listing(names)}), found {found}"
+    columns = "text,label" if isinstance(value, list) else "text" if isinstance(value, str) else None
+    hint = f"; name the values, as in --columns {columns} (in Python load_dataset(..., column_names=[...]))"
+    return f"expected a JSON object, found {found}{hint if columns else ''}"
 
 
 def _is_list_of_rows(value: Any) -> bool:

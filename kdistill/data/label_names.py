@@ -125,8 +125,8 @@ class LabelMatcher:
             return {}
         if numbers <= (self._id2label or {}).keys() and all(as_integer(label) is not None for label in present):
             warnings.warn(
-                f"the labels {listing(map(str, sorted(numbers)[:_MOST_SHOWN]))} are names of the model's labels, and "
-                "ids of others of them; they are read as names",
+                f"the labels {listing(map(str, sorted(numbers)[:_MOST_SHOWN]))} are names of the model's labels and "
+                "also ids of its other labels; they are read as names",
                 stacklevel=5,
             )
         return names
@@ -179,9 +179,9 @@ def ids_by_class(class_names: Sequence[str], id2label: Mapping[int, str]) -> dic
     if not matched and len(class_names) != len(id2label):
         raise ValueError(
             f"the data has {len(class_names)} classes ({listing(class_names, _MOST_SHOWN)}) and the model "
-            f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or as "
-            "many. Rename the data's, or to train on them load the model with ignore_mismatched_sizes=True "
-            "(--ignore-mismatched-sizes)"
+            f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or the "
+            "same number. Rename those of the data, or load the model with ignore_mismatched_sizes=True "
+            "(--ignore-mismatched-sizes) to train it on them"
         )
     return matched
 
@@ -192,8 +192,7 @@ def warn_of_other_names(source: str, class_names: Sequence[str], id2label: Mappi
     if class_names and id2label and not unnamed and not ids_by_class(class_names, id2label):
         warnings.warn(
             f"{source} calls its labels {listing(class_names, _MOST_SHOWN)}, the model "
-            f"{listing(id2label.values(), _MOST_SHOWN)}: no name is the same, so label 0 is taken for label 0, and so "
-            "on",
+            f"{listing(id2label.values(), _MOST_SHOWN)}: no name matches, so the labels are matched by position",
             stacklevel=3,
         )
 
@@ -205,8 +204,8 @@ def warn_of_missing_marks(source: str, labels: Sequence[Any], names: Iterable[st
     if marks:
         warnings.warn(
             f"{len(marks)} of {len(labels)} rows of {source} have the label {listing(map(repr, sorted(set(marks))))}, "
-            "which is read as no label; to make a label of it, name it among the model's (--label-names, in Python "
-            "id2label=)",
+            "which is read as a missing label; to use it as a label, add it to the model's labels (--label-names, in "
+            "Python id2label=)",
             stacklevel=3,
         )
 
@@ -268,17 +267,16 @@ def _of_whole_numbers(numbers: Sequence[int], table: Table, num_labels: int, *, 
     lowest, largest = numbers[0], numbers[-1]
     if lowest == -1:
         raise ValueError(
-            f"{table.source}: label -1 is how GLUE marks rows whose label is withheld (its test sets); leave the label "
-            "empty for rows without one, or name the labels (--label-names=-1,0,1, in Python id2label=) where it is one"
+            f"{table.source}: label -1 marks rows without a label in GLUE (its test sets); leave their label empty, or "
+            "name the labels if -1 is one of them (--label-names=-1,0,1, in Python id2label=)"
         )
     if lowest >= 0 and largest < max(PLACES_FOR_EACH_ID * len(numbers), num_labels):
         return default_label_map(largest + 1)
     if len(numbers) == 1 and not many:
         _refuse_one_name(str(lowest), table)
     warnings.warn(
-        f"{table.source} has {len(numbers)} different labels from {lowest} to {largest}: each is a label of its own, "
-        "called by its number; where they are ids, say how many labels there are with --num-labels (in Python "
-        "num_labels=)",
+        f"{table.source} has {len(numbers)} different labels from {lowest} to {largest}: each number is the name of a "
+        "label; if they are ids, give the number of labels with --num-labels (in Python num_labels=)",
         stacklevel=3,
     )
     return {index: str(number) for index, number in enumerate(numbers)}

@@ -16,12 +16,14 @@ from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..system.findings import Finding
+from ..system.names import listing
 from ..tasks.base import Task
 from ..tasks.registry import task_for
 
 CHECK = "teacher"
 # Rows won by other names must be so many times the deviation that chance would give them, and this share of all.
 _DEVIATIONS, _SHARE = 4, 0.01
+_LISTED = 10
 _CHECK_IT = "check with `kdistill evaluate` that it was fine-tuned for this task"
 
 
@@ -47,7 +49,11 @@ def answers_against_labels(
     if order is not None:
         reached = float((order[logits.argmax(axis=1)] == labels).mean())
         text = f"the teacher's accuracy is {measured:.4f}, and {reached:.4f} with its labels in another order"
-        return [Finding(CHECK, "error", text, _names_in_order(order, config.id2label, numbered))]
+        remedy = _names_in_order(order, config.id2label, numbered)
+        unsure = np.flatnonzero(_confusion(logits.argmax(axis=1), labels, len(order))[order, np.arange(len(order))] < 2)
+        if len(unsure):
+            remedy += f"; check the names of outputs {listing(map(str, unsure), _LISTED)}, which few rows show"
+        return [Finding(CHECK, "error", text, remedy)]
     if measured > majority:
         return []
     text = (

@@ -374,4 +374,4 @@ def _write_all(file: int, content: bytes) -> None:
 
 
 def _warn_unusable(error: OSError) -> None:
-    warnings.warn(f"the teacher cache cannot be used ({error}); going on without it", stacklevel=3)
+    warnings.warn(f"the teacher cache cannot be used ({error}); continuing without it", stacklevel=3)

@@ -137,16 +137,18 @@ def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None
         return
     if missing < len(dataset):
         warnings.warn(
-            f"{missing} of {len(dataset)} training rows have no label and learn from the teacher alone", stacklevel=5
+            f"{missing} of {len(dataset)} training rows have no label; on these the student learns from the teacher "
+            "only",
+            stacklevel=5,
         )
     elif args.is_given("alpha"):
         raise ValueError(
-            f"alpha is {args.alpha}, and no training row has a label; expected labels, or alpha 0 to learn from the "
-            f"teacher alone{dataset.why_no_labels()}"
+            f"alpha is {args.alpha}, but no training row has a label; expected labels, or alpha 0 to learn from the "
+            f"teacher only{dataset.why_no_labels()}"
         )
     else:
         warnings.warn(
-            "no training row has a label, so the student learns from the teacher alone (alpha 0 asks for this without "
-            f"a warning){dataset.why_no_labels()}",
+            "no training row has a label, so the student learns from the teacher only (alpha 0 does the same without "
+            f"this warning){dataset.why_no_labels()}",
             stacklevel=5,
         )

@@ -93,6 +93,7 @@ DATA_CHECKS = (
 )
 RUN_CHECKS = (
     Check("teacher", ("teacher", "judged_on"), model_checks.teacher),
+    Check("arguments", ("recipe", "train"), model_checks.chosen_defaults),
     Check("evaluation", (), data_checks.evaluation),
     Check("evaluation", (), data_checks.evaluation_size, at_start=True),
     Check("student", ("recipe", "teacher"), model_checks.student, at_start=True),

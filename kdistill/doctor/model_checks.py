@@ -10,6 +10,7 @@ from ..distill.answers import CHECK, answers_against_labels
 from ..metrics.classification import accuracy, majority_share
 from ..system.findings import Finding
 from ..tasks.registry import task_for
+from ..train.chosen_defaults import choose_defaults
 from .subject import Subject
 
 
@@ -30,6 +31,10 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         return
     numbered = rows.reading is not None and rows.reading.numbered
     found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
+    if found and task_for(subject.config, labels).one_label:
+        answers = subject.more_answers  # names for all labels take more rows than to see that they are wrong
+        logits, labels = answers.logits, rows.labels[answers.rows]
+        found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
     for finding in found:
         yield finding._replace(text=f"{finding.text} ({len(labels):,} rows of {name})")
     task = task_for(subject.config, labels)
@@ -55,3 +60,15 @@ def student(subject: Subject) -> Iterator[Finding]:
         yield Finding("student", "warning", text, "take a smaller --student, such as L2-H128-A2")
     else:
         yield Finding("student", "ok", f"{text}; they read the same tokens and have the same labels")
+
+
+def chosen_defaults(subject: Subject) -> Iterator[Finding]:
+    """Report which arguments are chosen for a student with new layers, and where these learn little."""
+    assert subject.recipe is not None
+    assert subject.train is not None
+    lines = choose_defaults(subject.args, subject.recipe.model, subject.train) or ""
+    chosen, _, pairs = (" ".join(part.split()) for part in lines.partition("note: "))
+    if chosen:
+        yield Finding("arguments", "ok", chosen)
+    if pairs:
+        yield Finding.of_message("arguments", "warning", pairs)

@@ -73,13 +73,12 @@ def load_parameters(
     if unread:
         warnings.warn(
             f"{directory} has {stored_layers} layers and num_hidden_layers is {config.num_hidden_layers}: "
-            f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are left unread",
+            f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are not loaded",
             stacklevel=3,
         )
     if unused := [name for name in weights.ignored if not is_constant(name)]:
         warnings.warn(
-            f"{directory} has {len(unused)} tensors that this model has no use for and does without: "
-            f"{listing(unused, _LISTED)}",
+            f"{directory} has {len(unused)} tensors that this model does not use: {listing(unused, _LISTED)}",
             stacklevel=3,
         )
     if weights.missing:

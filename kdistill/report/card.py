@@ -41,7 +41,7 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
     """
     path = directory / CARD_FILE
     if not may_replace(path):
-        raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+        raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
     write_text(path, model_card(report, metadata))
     for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):

@@ -76,7 +76,6 @@ class RunDirectory:
         Args:
             resume: whether the run continues the one in the directory.
             overwrite: whether to delete the run in the directory.
-            create: whether to create the directory; without, one that is missing is checked by where it would be.
 
         Raises:
             FileExistsError: it holds a run and neither argument is true, or files or checkpoints that no run left
@@ -107,13 +106,13 @@ class RunDirectory:
         foreign = self._foreign()
         if foreign:
             raise FileExistsError(
-                f"output_dir {str(self.path)!r} holds {', '.join(foreign)}, which no run of kdistill left there and "
-                "this one would replace; move what you need elsewhere, or choose another directory"
+                f"output_dir {str(self.path)!r} contains {', '.join(foreign)}, which no run of kdistill wrote and this "
+                "run would replace; move what you need elsewhere, or choose another directory"
             )
         if self.holds_run() and not resume and not overwrite:
             raise FileExistsError(
-                f"output_dir {str(self.path)!r} holds a run; resume it (--resume, resume_from_checkpoint=True), delete "
-                "it (--overwrite-output-dir, overwrite_output_dir=True) or choose another directory"
+                f"output_dir {str(self.path)!r} contains a run; resume it (--resume, resume_from_checkpoint=True), "
+                "delete it (--overwrite-output-dir, overwrite_output_dir=True) or choose another directory"
             )
 
     @contextmanager
@@ -158,7 +157,7 @@ class RunDirectory:
             damage = verify_manifest(path)
             if damage is None:
                 return path
-            warnings.warn(f"{path} is damaged and passed over: {damage}", stacklevel=2)
+            warnings.warn(f"{path} is damaged and skipped: {damage}", stacklevel=2)
         return None
 
     def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
@@ -178,7 +177,7 @@ class RunDirectory:
             write_manifest(partial)
             if path.exists():  # a damaged one, or one of a run that was resumed from an earlier checkpoint
                 if not _is_checkpoint_of_ours(path):
-                    raise FileExistsError(f"{path} is there, and no run of kdistill wrote it; move it elsewhere")
+                    raise FileExistsError(f"{path} exists, and no run of kdistill wrote it; move it elsewhere")
                 self._delete_checkpoint(path)
             partial.rename(path)
         finally:
@@ -262,8 +261,8 @@ def wanted_checkpoint(given: object) -> bool | Path:
         raise ValueError(f"resume_from_checkpoint is {str(given)!r}, a run's output directory; {expected}")
     if not _is_checkpoint_of_ours(path):
         raise ValueError(
-            f"resume_from_checkpoint is {str(given)!r}, which is no checkpoint that kdistill wrote; a run goes on from "
-            "its own checkpoints alone. To begin with the weights of another model, load it and start a new run"
+            f"resume_from_checkpoint is {str(given)!r}, which is not a checkpoint written by kdistill; a run continues "
+            "only from its own checkpoints. To start from the weights of another model, load it and start a new run"
         )
     return path
 

@@ -68,7 +68,7 @@ def encode_for(
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
             f"{longer:,} of {len(dataset):,} rows ({_shown(source)}) are longer than max_length {asked}: rows that "
-            "are tokenized already are not cut",
+            "are already tokenized are not truncated",
             stacklevel=3,
         )
     return dataset
@@ -101,7 +101,7 @@ def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
     share = reading.cut / len(dataset)
     return (
         f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
-        "tokens and cut there (max_length)"
+        "tokens and truncated (max_length)"
     )
 
 

@@ -16,11 +16,13 @@ from ..losses.problem_types import SINGLE_LABEL
 from ..losses.weights import LabelWeights, argument_of, check_argument, checked_weights, scaled_to_rows
 from ..metrics.prediction import Labels
 from ..models.config import BertConfig
+from ..system.names import listing
 from .plan import RowIndices
 
 BALANCED = "balanced"
 MOST_BALANCED_POS_WEIGHT = 10.0
 """The largest `pos_weight` that "balanced" gives: one row of a rare label shall not outweigh all others of a batch."""
+_MOST_LISTED = 20
 _NAMES = ("class_weights", "pos_weight")
 _EXPECTED = "'balanced', a number >= 0 for each label such as 0.3,2.0, or an object {label: number}"
 
@@ -104,19 +106,23 @@ def run_weights(args: Any, problem_type: str, config: BertConfig, labels: Labels
     elif isinstance(asked, Mapping):
         values = _by_name(name, asked, names)
     elif len(asked) != len(names):
-        raise ValueError(f"{name} has {len(asked)} numbers; expected {len(names)}, one for each of {', '.join(names)}")
+        raise ValueError(f"{name} has {len(asked)} numbers; expected {len(names)}, one for each of {_listed(names)}")
     else:
         values = asked
     return RunWeights(checked_weights(name, values, len(names)), labels if one_label else None)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return listing(names, _MOST_LISTED)
 
 
 def _by_name(name: str, asked: Mapping[str, float], names: list[str]) -> list[float]:
     unknown = [label for label in asked if label not in names]
     missing = [label for label in names if label not in asked]
     if unknown:
-        raise ValueError(f"{name} has {unknown[0]!r}, which is no label; expected one of {', '.join(names)}")
+        raise ValueError(f"{name} has {unknown[0]!r}, which is no label; expected one of {_listed(names)}")
     if missing:
-        raise ValueError(f"{name} has no number for {', '.join(map(repr, missing))}; expected one for every label")
+        raise ValueError(f"{name} has no number for {_listed(map(repr, missing))}; expected one for every label")
     return [asked[label] for label in names]
 
 
@@ -127,7 +133,7 @@ def _balanced(name: str, labels: Labels, names: list[str], *, one_label: bool) -
     absent = [label for label, count in zip(names, rows, strict=True) if not count]
     if absent:
         raise ValueError(
-            f"{name} is 'balanced', and no training row has the label {', '.join(map(repr, absent))}; expected rows of "
+            f"{name} is 'balanced', and no training row has the label {_listed(map(repr, absent))}; expected rows of "
             "every label, or the numbers themselves"
         )
     if one_label:  # as sklearn's compute_class_weight

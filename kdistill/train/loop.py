@@ -176,7 +176,7 @@ def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
         )
     if not isinstance(metrics[name], int | float):
         raise ValueError(
-            f"metric_for_best_model is {args.metric_for_best_model!r}, which is no number: {metrics[name]!r}"
+            f"metric_for_best_model is {args.metric_for_best_model!r}, which is not a number: {metrics[name]!r}"
         )
     return float(metrics[name])
 

@@ -50,8 +50,8 @@ def plain_metrics(metrics: Any) -> dict[str, Any]:
     others = [name for name, value in plain.items() if not isinstance(value, int | float)]
     if others:
         warnings.warn(
-            f"compute_metrics returned {', '.join(map(repr, others))}, which is no number: only files of JSON get it, "
-            "neither metrics.csv nor TensorBoard",
+            f"compute_metrics returned {', '.join(map(repr, others))}, which is not a number: it is written "
+            "to JSON files only, not to metrics.csv or TensorBoard",
             stacklevel=5,
         )
     return plain

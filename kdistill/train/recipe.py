@@ -26,7 +26,7 @@ from .plan import EpochPlan
 from .state import TrainerState
 
 ModelInit = Callable[..., Model]
-NO_EVALUATION = "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept"
+NO_EVALUATION = "no eval_dataset is given: the run is not evaluated, and the weights of the last step are kept"
 
 
 @dataclass(frozen=True)

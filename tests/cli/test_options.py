@@ -132,7 +132,7 @@ def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("alhpa = 0.5", "there is no option 'alhpa'; did you mean 'alpha'?"),
-        ("alpha = ", "is not TOML: Invalid value (at end of document)"),
+        ("alpha = ", "is not valid TOML: Invalid value (at end of document)"),
         ("[training]\nseed = 3", "there is no option 'training'"),
         ("[seed]\nx = 3", "seed is a table; expected a string, a number"),
         ("seed = 2020-01-01", "seed is datetime.date(2020, 1, 1); expected a string"),
@@ -154,7 +154,7 @@ def test_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "no.toml'; there is no such file" in error_of(capsys, *DISTILL, "--config", tmp_path / "no.toml")
     assert "argument --config: expected one argument" in error_of(capsys, *DISTILL, "--config")
     (tmp_path / "latin.toml").write_bytes(b'train = "\xe4"')
-    assert "is not TOML" in error_of(capsys, *DISTILL, "--config", tmp_path / "latin.toml")
+    assert "is not valid TOML" in error_of(capsys, *DISTILL, "--config", tmp_path / "latin.toml")
 
 
 def test_what_is_ignored_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

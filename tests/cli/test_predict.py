@@ -57,6 +57,9 @@ def test_typed_texts_have_the_predictions_of_a_file(
     assert [line[-1] for line in lines] == TEXTS
     assert run(capsys, "--model", model, "--text", *TEXTS[:2], "--text", *TEXTS[2:])[1] == of_file
     assert run(capsys, "--model", model, "--data", tmp_path / "lines.txt")[1] == of_file
+    assert run(capsys, "--model", model, "--text", "--good film", "-- bad plot")[0] == 0
+    (tmp_path / "predict.toml").write_text(f"text = {json.dumps(TEXTS)}\n")
+    assert run(capsys, "--model", model, "--config", tmp_path / "predict.toml")[1] == of_file
     for words in (["--data", "-"], []):
         pipe(monkeypatch, "\n".join(TEXTS) + "\n")
         assert run(capsys, "--model", model, *words)[1] == of_file

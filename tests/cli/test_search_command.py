@@ -56,7 +56,7 @@ def test_a_best_run_that_no_search_wrote_stays(capsys: pytest.CaptureFixture[str
     Path("out/best_run.toml").write_text("mine = 1\n")
     status, _, errors = run(capsys, "--n-trials", "1")
     assert status == 2
-    assert "out/best_run.toml is there, and no search wrote it" in errors
+    assert "out/best_run.toml exists, and no search wrote it" in errors
     assert [(path.name, path.read_text()) for path in Path("out").iterdir()] == [("best_run.toml", "mine = 1\n")]
 
 
@@ -154,8 +154,6 @@ def test_ctrl_c_and_sigterm_keep_the_trials(
         command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
     )
     assert process.returncode == status, process.stderr
-    assert process.stderr.endswith(
-        "kdistill: interrupted; the trials that ended are kept. To go on, repeat the command\n"
-    )
+    assert process.stderr.endswith("kdistill: interrupted; finished trials are kept. Repeat the command to continue\n")
     status, output, _ = run(capsys, "--n-trials", "4", "--json")
     assert (status, json.loads(output)["trials"]) == (0, {"complete": 4, "interrupted": 1})

@@ -238,7 +238,7 @@ def test_a_kind_is_for_names_that_do_not_tell(tmp_path: Path) -> None:
     (tmp_path / "rows.tsv").write_text("text\tlabel\ngood\t1\n")
     for name in ("rows.data", "rows.tsv"):
         assert read_file(tmp_path / name, "csv")["label"] == ["1"]
-    with pytest.raises(ValueError, match=r"rows\.data: unknown kind of file"):
+    with pytest.raises(ValueError, match=r"rows\.data: unknown file type"):
         read_file(tmp_path / "rows.data")
 
 

@@ -66,6 +66,18 @@ def test_names_to_give_are_the_remedy(names: dict[int, str], numbered: bool, opt
     assert option in finding.remedy + " "
 
 
+def test_names_that_few_rows_show_are_to_be_checked() -> None:
+    labels = labels_of(4, 400)
+    labels[labels == 1] = 0
+    labels[0] = 1
+    config = small_config(id2label=dict(enumerate("abcd")))
+    (finding,) = answers_against_labels(answers(labels, np.array([3, 2, 1, 0]), right=1.0), labels, config)
+    assert "check the names of outputs 2, which few rows show" in finding.remedy
+    labels = labels_of(4, 400)
+    (finding,) = answers_against_labels(answers(labels, np.array([3, 2, 1, 0])), labels, config)
+    assert "few rows" not in finding.remedy
+
+
 def test_teacher_that_is_no_better_than_the_majority() -> None:
     labels = np.array([0] * 70 + [1] * 30)
     logits = np.tile(np.float32([2, 1]), (100, 1))

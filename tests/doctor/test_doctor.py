@@ -123,7 +123,7 @@ def test_run_that_nothing_speaks_against(
     assert (status, figures["errors"], figures["warnings"]) == (0, 0, 0), figures["findings"]
     assert {f["level"] for f in figures["findings"]} == {"ok"}
     checks = {f["check"] for f in figures["findings"]}
-    expected = "teacher labels texts columns evaluation student disk memory time"
+    expected = "arguments teacher labels texts columns evaluation student disk memory time"
     assert checks == {*expected.split(), "shared texts", "repeated texts", "teacher cache"}
     assert "failed" not in figures
     assert files_below(tmp_path) == before
@@ -277,7 +277,7 @@ def test_texts_that_are_empty_or_cut(
     said = found(figures, "texts", "warning")
     assert status == 0
     assert "2 of 302 rows of x.csv have no text -> leave them out" in said
-    assert "60 of 302 rows (19.9% of x.csv) were longer than 16 tokens and cut there (max_length) -> the model" in said
+    assert "60 of 302 rows (19.9% of x.csv) were longer than 16 tokens and truncated (max_length) -> the model" in said
     _, figures = examine(capsys, command, "--max-length", "8")
     assert "raise --max-length; the model reads up to 16 tokens" in found(figures, "texts", "warning")
 
@@ -330,10 +330,26 @@ def test_evaluation_that_is_missing_small_or_without_labels(
     assert full
 
 
+def test_arguments_that_are_chosen_for_new_layers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str]
+) -> None:
+    _, figures = examine(capsys, command)
+    assert "num_train_epochs 40" in found(figures, "arguments", "ok")
+    _, figures = examine(capsys, command, "--recipe", "transformers")
+    assert found(figures, "arguments", "ok") == ""
+    for which in ("--train", "--eval"):
+        content = [(text, "w1 w2", label) for text, label in (TRAIN if which == "--train" else EVAL)]
+        path = write(tmp_path / f"{which[2:]}.csv", content, header="sentence1,sentence2,label")  # type: ignore[arg-type]
+        command[which] = str(path)
+    status, figures = examine(capsys, command)
+    assert status == 0
+    assert "only from many pairs" in found(figures, "arguments", "warning")
+
+
 def test_arguments_without_effect_and_wrong_ones(capsys: pytest.CaptureFixture[str], command: dict[str, str]) -> None:
     status, figures = examine(capsys, command, "--num-train-epochs", "4", "--max-steps", "9")
     assert status == 0
-    assert "num_train_epochs has no effect here: max_steps alone" in found(figures, "arguments", "warning")
+    assert "num_train_epochs has no effect here: max_steps takes" in found(figures, "arguments", "warning")
     status, figures = examine(capsys, command, "--alpha", "2")
     assert status == 1
     assert "alpha is 2" in found(figures, "arguments", "error")
@@ -387,6 +403,11 @@ def test_upload_without_a_token_and_without_a_hub(
     status, figures = examine(capsys, command, "--push-to-hub")
     assert status == 1
     assert "uploading needs a token of the hub" in found(figures, "hub", "error")
+    with monkeypatch.context() as patched:
+        patched.setattr("huggingface_hub.HfApi.whoami", lambda _: {"name": "me"})
+        status, figures = examine(capsys, command, "--push-to-hub", "--hub-token", "hf_x")
+    assert (status, figures["errors"]) == (0, 0)
+    assert "the hub knows the token as that of 'me'" in found(figures, "hub", "ok")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", NOWHERE)
     status, figures = examine(capsys, command, "--push-to-hub", "--hub-token", "hf_x")
     assert status == 1

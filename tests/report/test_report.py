@@ -201,8 +201,8 @@ def test_holdout_that_shares_text_with_the_training_rows(copy: Path, capsys: pyt
         (["--seed-runs", "teacher"], "num_hidden_layers is 2 in the run 'teacher' and 1"),
         (["--without-teacher", "base"], r"base has no trainer_state.json; expected the output directory"),
         (["--train", "dev.tsv"], "trained on other rows"),
-        (["--teacher", "base"], "by another teacher"),
-        (["--eval", "new.tsv"], "evaluated on other rows than these, which chose its best weights"),
+        (["--teacher", "base"], "with another teacher"),
+        (["--eval", "new.tsv"], "evaluated on other rows, which selected its best weights"),
     ],
 )
 def test_runs_that_cannot_be_compared(

@@ -70,7 +70,7 @@ def test_length_and_columns_are_kept_and_used_by_every_command(
     assert record(model) == {"max_length": 5, "text_column": "review", "label_column": "stars"}
     found, said = figures(capsys, "evaluate", "--model", model, "--data", rows, "--json")
     assert (found["loss"], found["accuracy"]) == (own["eval_loss"], own["eval_accuracy"])
-    assert said.count("were longer than 5 tokens and cut there") == 1
+    assert said.count("were longer than 5 tokens and truncated") == 1
     out = ["--output", tmp_path / "out.tsv", "--digits", 17]
     figures(capsys, "predict", "--model", model, "--data", rows, *out, "--json")
     classify = kd.pipeline(model=model, truncation=True)
@@ -162,7 +162,9 @@ def test_tokenized_rows_are_not_cut_and_this_is_said(tmp_path: Path) -> None:
     rows = small_dataset(20)
     longer = int((rows.lengths > 5).sum())
     args = kd.TrainingArguments(**run_fields(tmp_path, {"max_length": 5, "num_train_epochs": 1, "eval_strategy": "no"}))
-    with pytest.warns(UserWarning, match=rf"{longer} of 20 rows .* longer than max_length 5: rows that are tokenized"):
+    with pytest.warns(
+        UserWarning, match=rf"{longer} of 20 rows .* longer than max_length 5: rows that are already tokenized"
+    ):
         trainer = kd.Trainer(small_model(), args, train_dataset=rows)
     trainer.train()
     assert "kdistill" not in trainer.model.config.extra
@@ -196,6 +198,7 @@ def test_runs_of_older_versions_without_a_problem_type_are_resumed(tmp_path: Pat
         ({"max_length": True}, "'max_length' under 'kdistill' is True"),
         ({"text_column": 3}, "'text_column' under 'kdistill' is 3; expected the name of a column"),
         ({"label_column": ""}, "'label_column' under"),
+        ({"threshold_rows": "x"}, "'threshold_rows' under 'kdistill' is 'x'; expected 'evaluation' or 'training'"),
         ({"threshold": 1}, "'threshold' under 'kdistill' is 1; expected a probability between 0 and 1"),
     ],
 )

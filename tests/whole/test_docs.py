@@ -170,7 +170,8 @@ def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pyt
             for words in commands(block.content, "kdistill"):
                 without_output_of(" ".join(words))
                 status = cli.main(words[1:])
-                assert status == 0, f"{shlex.join(words)}: {capsys.readouterr().err}"
+                as_expected = (0, 1) if words[1] == "doctor" else (0,)  # models of random weights are a finding
+                assert status in as_expected, f"{shlex.join(words)}: {capsys.readouterr().err}"
         printed = None
     if skipped and not scope.keys() - {"__name__"}:
         pytest.skip(f"needs {', '.join(sorted(skipped))}")
