@@ -27,6 +27,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT = 300  # seconds for all pages
 SCRIPT = """
 const found = [];
+let seen = 0;
 const name = (element) => element.tagName.toLowerCase() + " " + JSON.stringify(element.textContent.trim().slice(0, 60));
 const scrolls = (element, article, page) => {
   for (; element !== article; element = element.parentElement)
@@ -42,7 +43,9 @@ function measure(page, width, path) {
     const beyond = box.width && box.right > width + 1;
     if (beyond && !scrolls(element, article, page)) note("wider than the page", name(element));
   }
-  for (const block of article.querySelectorAll(".language-sh pre > code"))
+  const commands = article.querySelectorAll(".language-sh pre > code");
+  seen += commands.length;
+  for (const block of commands)
     if (block.scrollWidth > block.clientWidth + 1) note("command hidden at the right edge", name(block));
   for (const code of article.querySelectorAll("code")) {
     if (code.closest("pre")) continue;
@@ -76,6 +79,7 @@ async function all() {
       measure(frame.contentWindow, width, path);
       frame.remove();
     }
+  if (!seen) found.push([0, "", "no command on any page", ".language-sh"]);
   await fetch("report", { method: "POST", body: JSON.stringify(found) });
 }
 all().catch((error) => fetch("report", { method: "POST", body: JSON.stringify([[0, "", "failed", String(error)]]) }));
@@ -108,6 +112,11 @@ class _Site(http.server.SimpleHTTPRequestHandler):
         """Print nothing."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: the browser leaves a page before all its files are sent."""
+
+
 def measure(site: Path, browser: str) -> list[list[object]]:
     """Return [width, page, kind, element] of everything found. Raises `TimeoutError` if the browser does not answer."""
     pages = sorted(str(page.relative_to(site)) for page in site.rglob("*.html") if "assets" not in page.parts)
@@ -118,7 +127,7 @@ def measure(site: Path, browser: str) -> list[list[object]]:
     handler = type("Handler", (_Site,), {"measuring": measuring, "found": found, "done": done})
     with (
         tempfile.TemporaryDirectory() as profile,
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: handler(*args, directory=str(site))) as server,
+        _Server(("127.0.0.1", 0), lambda *args: handler(*args, directory=str(site))) as server,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         options = [
