@@ -135,7 +135,7 @@ def test_a_run_in_the_same_directory_deletes_the_files(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "per_class.tsv").is_file()
     trainer.args.overwrite_output_dir = True
     trainer.eval_dataset = None
-    with pytest.warns(UserWarning, match="there is no eval_dataset"):
+    with pytest.warns(UserWarning, match="no eval_dataset is given"):
         trainer.train()
     assert not (tmp_path / "out" / "per_class.tsv").exists()
     assert not (tmp_path / "out" / "confusions.tsv").exists()
