@@ -43,7 +43,7 @@ def test_labels_that_are_not_found_end_a_run_that_wants_them(
     status, said = run(capsys, teacher, write(tmp_path / "a.csv", header), "--alpha", alpha)
     assert status == 2
     (error,) = (line for line in said.splitlines() if "error" in line)
-    assert f"alpha is {float(alpha)}, and no training row has a label" in error
+    assert f"alpha is {float(alpha)}, but no training row has a label" in error
     assert f"did you mean --label-column {column} " in error
     assert error.endswith(" (in Python: rename the column to 'label')?")
     assert not (tmp_path / "a" / "config.json").exists()
