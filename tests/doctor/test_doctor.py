@@ -317,7 +317,7 @@ def test_evaluation_that_is_missing_small_or_without_labels(
 ) -> None:
     full = command.pop("--eval")
     _, figures = examine(capsys, command)
-    assert "there is no eval_dataset" in found(figures, "evaluation", "warning")
+    assert "no eval_dataset is given" in found(figures, "evaluation", "warning")
     _, figures = examine(capsys, command, "--eval-strategy", "no")
     assert found(figures, "evaluation", "warning") == ""
     command["--eval"] = str(write(tmp_path / "few.csv", EVAL[:30]))
@@ -334,7 +334,7 @@ def test_arguments_that_are_chosen_for_new_layers(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str]
 ) -> None:
     _, figures = examine(capsys, command)
-    assert "num_train_epochs 40" in found(figures, "arguments", "ok")
+    assert "learning_rate 0.001, warmup_ratio 0.1" in found(figures, "arguments", "ok")
     _, figures = examine(capsys, command, "--recipe", "transformers")
     assert found(figures, "arguments", "ok") == ""
     for which in ("--train", "--eval"):
@@ -364,7 +364,7 @@ def test_output_directory_that_holds_a_run_or_cannot_be_made(
     capsys.readouterr()
     status, figures = examine(capsys, command)
     assert status == 1
-    assert "holds a run -> resume it (--resume" in found(figures, "output directory", "error")
+    assert "contains a run -> resume it (--resume" in found(figures, "output directory", "error")
     assert "360 of 360 rows are in the teacher cache" in found(figures, "teacher cache", "ok")
     status, _ = examine(capsys, command, "--overwrite-output-dir")
     assert status == 0
