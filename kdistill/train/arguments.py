@@ -1,7 +1,8 @@
 """`TrainingArguments` and `DistillationTrainingArguments`: all settings of a training run, checked on assignment.
 
 Names and defaults are those of `transformers.TrainingArguments`, with these exceptions: batch size 128; evaluation,
-saving and logging once per epoch; logs below `runs/`; the best model by accuracy at the end. This is the only list of
+saving and logging once per epoch; the newest and the best checkpoint kept; logs below `runs/`; the best model by
+accuracy at the end. This is the only list of
 the arguments: the command line's options and their help texts are made from these dataclass fields. It has more than
 500 lines because one list is not cut in two.
 """
@@ -303,10 +304,12 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         theirs=500,
     )
     save_total_limit: int | None = argument(
-        None,
-        "keep at most this many checkpoints, always the best and the newest (default: all)",
+        1,
+        "keep at most this many checkpoints, always the newest and the best, so that 1 keeps these two (0, or None in "
+        "Python: all)",
         group="checkpoints and logs",
-        at_least=1,
+        at_least=0,
+        theirs=None,
     )
     logging_strategy: str = argument(
         "epoch",

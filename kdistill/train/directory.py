@@ -174,10 +174,10 @@ class RunDirectory:
         return path
 
     def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
-        """Delete the oldest checkpoints until `limit` are left (None: all stay), except those of `keep`."""
+        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`."""
         paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
         spare = [path for path in paths if path not in kept]
-        for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
+        for path in spare[: max(0, len(paths) - limit)] if limit else []:
             self._delete_checkpoint(path)
 
     def holds_run(self) -> bool:
