@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _standard_streams(), _warnings_in_one_line(), _sigterm_as_interrupt():
         options = Namespace()
         try:
+            started = time.monotonic()
             options = parse(argv)
+            options.started = started
             figures = _run(options)
             sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
             return _print_figures(figures, options)
@@ -93,6 +96,10 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         return table(figures) + "\n"
     if options.command == "completion":
         return str(figures["script"])
+    if "summary" in figures:
+        from .ending import run_text, search_text
+
+        return search_text(figures) if options.command == "search" else run_text(figures)
     lines = dict(_flat(figures))
     width = max(map(len, lines))
     return "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
@@ -127,7 +134,7 @@ def _report_interrupt(options: Namespace) -> None:
         say("kdistill: interrupted before the first trial. To start again, repeat the command")
         return
     if command == "search":
-        say("kdistill: interrupted; the trials that ended are kept. To go on, repeat the command")
+        say(f"kdistill: interrupted; {_kept_of_search(getattr(options, 'interrupted', {}))}")
         return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
@@ -141,6 +148,15 @@ def _report_interrupt(options: Namespace) -> None:
     checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
     say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
+
+
+def _kept_of_search(interrupted: dict[str, Any]) -> str:
+    from .ending import outcomes_text
+
+    trials = interrupted.get("trials", {})
+    counts = f" ({outcomes_text(trials)})" if trials else ""
+    best = f"; the best so far is in {interrupted['best_run']}" if "best_run" in interrupted else ""
+    return f"the trials that ended are kept{counts}{best}. To go on, repeat the command"
 
 
 @contextmanager

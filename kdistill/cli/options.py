@@ -50,7 +50,7 @@ _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
 _MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
-    *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
+    *("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"),
     *(
         field.name
         for field in fields(DistillationTrainingArguments)
@@ -363,6 +363,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         metavar="N",
         help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
     )
+    _add_switch(group, "--plots", "also write pictures into DIR/plots, which the card shows (default: as the run did)")
     moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
 from ..system.files import json_text, write_text
@@ -18,13 +17,16 @@ from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
+from .pictures import draw_report
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 
-def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
-    """Measure the subject, write its model card README.md into `directory` and return the figures.
+def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> Report:
+    """Measure the subject, write its model card README.md into `directory` and return the report.
+
+    With `args.plots` the pictures are written too, and the card shows them.
 
     Raises what `measure.make_report` raises, and warns as it does; `FileExistsError` for a README.md that is no card.
     """
@@ -32,17 +34,22 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
     if not may_replace(path):
         raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
-    write_text(path, model_card(report, metadata))
-    return report.figures() | {"model_card": str(path)}
+    pictures = draw_report(directory, report) if subject.args.plots else []
+    write_text(path, model_card(report, metadata, pictures))
+    return report
 
 
-def model_card(report: Report, metadata: CardMetadata) -> str:
-    """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards)."""
+def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] = ()) -> str:
+    """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards).
+
+    `pictures` are the paths of those to show, relative to the card.
+    """
     sections = [
         header(report, metadata),
         _introduction(report),
         *_results(report),
         *_holdout(report.holdout),
+        *_pictures(pictures),
         _data(report),
         _training(report),
         _environment(report),
@@ -267,6 +274,12 @@ def _holdout(holdout: Holdout | None) -> Iterator[str]:
             )
         else:
             yield f"No row shares text with the {what} rows."
+
+
+def _pictures(pictures: Sequence[str]) -> Iterator[str]:
+    if pictures:
+        shown = (f"![{Path(path).stem.replace('_', ' ')}]({path})" for path in pictures)
+        yield "\n\n".join(["## Pictures", *shown])
 
 
 # How it was made

@@ -23,6 +23,11 @@ def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Numbers, Number
     return logits.astype(np.float64).ravel(), labels.astype(np.float64).ravel()
 
 
+def _constant(labels: Labels, num_labels: int) -> Logits:
+    mean: Logits = labels.reshape(len(labels), num_labels).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
 def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
     """Write the number of each output."""
     columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
@@ -44,6 +49,7 @@ TASK = Task(
     best_metric="loss",
     card_metric="mse",
     right_rows=None,
+    constant=_constant,
     score_function="none",
     write_predictions=_write_predictions,
 )

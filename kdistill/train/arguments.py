@@ -117,6 +117,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_least=0,
         origin="kdistill",
     )
+    plots: bool = argument(
+        False,
+        "also write pictures into plots/ in the output directory, which the model card shows: the course of the "
+        "training, reliability, accuracy against speed (needs the extra kdistill[plots])",
+        group="output",
+        origin="kdistill",
+    )
     push_to_hub: bool = argument(
         False, "upload the finished model to the Hugging Face hub (needs the extra kdistill[hub])", group="hub"
     )
