@@ -100,8 +100,9 @@ fuzz: $(VENV)/test.stamp $(VENV)/fuzz.stamp  ## let atheris damage files for FUZ
 
 mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (20 minutes)
 	$(VENV)/bin/python tools/mutants.py
-site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning or a broken link fails
+site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning, a broken link or a page that does not fit fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+	$(VENV)/bin/python tools/check_site.py build/site
 
 bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, ONNX Runtime, OpenVINO (hours)
 	$(ORACLE_VENV)/bin/python -m benchmarks

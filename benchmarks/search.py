@@ -25,7 +25,7 @@ from kdistill.search.study import JOURNAL_FILE, open_journal
 from . import accuracy, common, whole_job
 
 BATCH = ("--per-device-train-batch-size", "128")
-STUDENT = ("--student", "L2-H128-A2")
+STUDENT = ("--student", "L2-H128-A2", "--recipe", "transformers")  # the notebook's space has no warm-up
 DEFAULT_RECIPE = ("--num-train-epochs", "7", "--learning-rate", "6e-5", "--alpha", "0.5", "--temperature", "4")
 
 

@@ -127,7 +127,8 @@ def whole_command(options: argparse.Namespace, output: Path) -> list[str]:
     return [
         sys.executable, "-m", "kdistill", "distill", "--teacher", str(options.teacher), "--student", "L2-H128-A2",
         "--train", str(options.train), "--eval", str(options.eval), "--output-dir", str(output), "--json",
-        "--num-train-epochs", "1", "--learning-rate", "6e-5", "--threads", str(options.threads),
+        "--num-train-epochs", "1", "--learning-rate", "6e-5", "--recipe", "transformers",
+        "--threads", str(options.threads),
     ]  # fmt: skip
 
 

@@ -61,11 +61,42 @@ _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
+_AUTO = "kd.AutoModelForSequenceClassification, the only kind of model here"
+_STRATEGY = 'the strategy as text: "no", "steps" or "epoch"'
+_SCHEDULE = "lr_scheduler_type= of the training arguments"
+# Names of transformers that are not here -> what to use.
+_INSTEAD = {
+    **dict.fromkeys(("AutoModel", "BertModel", "PreTrainedModel", "BertPreTrainedModel"), _AUTO),
+    **dict.fromkeys(
+        ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering", "AutoModelForMaskedLM"), _AUTO
+    ),
+    **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
+    **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
+    "SchedulerType": f"the schedule as text in {_SCHEDULE}",
+    **dict.fromkeys(
+        ("get_scheduler", "get_cosine_schedule_with_warmup", "get_constant_schedule"),
+        f"{_SCHEDULE}, or kd.get_linear_schedule_with_warmup",
+    ),
+    **dict.fromkeys(
+        ("DataCollator", "default_data_collator", "DataCollatorForTokenClassification"),
+        "no collator: a trainer packs rows itself, and kd.DataCollatorWithPadding pads them for others",
+    ),
+    "PretrainedConfig": "kd.BertConfig or kd.AutoConfig",
+    "Seq2SeqTrainer": "kd.Trainer",
+    "PrinterCallback": "kd.ProgressCallback",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         value: Any = importlib.import_module(f"kdistill.{_MODULES[name]}")
     elif name in _EXPORTS:
         value = getattr(importlib.import_module(f"kdistill.{_EXPORTS[name]}"), name)
+    elif name in _INSTEAD:
+        sentence = f"kdistill has no {name}; use {_INSTEAD[name]}"
+        # `from kdistill import name` drops the message of an AttributeError.
+        imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        raise ImportError(sentence, name=__name__) if imported else AttributeError(sentence)
     else:
         # Python suggests the nearest name of this object.
         raise AttributeError(f"module 'kdistill' has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -178,6 +178,27 @@ def check_upload(repo_id: str, token: str | None) -> None:
         )
 
 
+def check_account(token: str | None) -> str:
+    """Ask the hub whose token it is, and return the account's name.
+
+    Raises:
+        ImportError: huggingface_hub is not installed.
+        PermissionError: the hub does not know the token.
+        ConnectionError: the hub cannot be reached.
+        OSError: the hub refuses for another reason.
+    """
+    api, client_error = _hub_api(token)
+    try:
+        return str(api.whoami()["name"])
+    except (OSError, RuntimeError, json.JSONDecodeError, client_error) as error:
+        if _status(error) in (401, 403):
+            raise PermissionError(
+                "the hub does not know this token; log in with `hf auth login`, or set HF_TOKEN or hub_token to one "
+                "that may write"
+            ) from error
+        raise _explained(error, "", 1) from error
+
+
 def check_token(token: object) -> None:
     """Raise TypeError or ValueError, which do not show it, for a token that cannot be one.
 

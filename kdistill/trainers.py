@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.dataset import Dataset
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
+from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
+from .models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from .report.card import write_model_card
 from .report.figures import check_pictures
 from .report.measure import make_report
@@ -40,12 +42,14 @@ from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
+from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import CARD_FILE, RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
-from .train.evaluate import PredictionOutput, predict
+from .train.evaluate import PredictionOutput, predict, refuse_threshold, rows_for_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
+from .train.little_learned import little_learned
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
@@ -173,6 +177,12 @@ class Trainer:
                 train=train_dataset, eval=sets[main_set(sets, args.metric_for_best_model)]
             ),
         )
+        if recipe.train_dataset is not None:
+            chosen = choose_defaults(args, model, recipe.train_dataset)
+            if chosen is not None:
+                Progress("train", unit="steps", quiet=args.disable_tqdm).write(chosen)
+        if args.threshold is not None:
+            recipe.set_threshold(args.threshold)
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))
@@ -191,6 +201,8 @@ class Trainer:
         self.study: Any = None
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
+        self._label_weights: LabelWeights | None = None  # of the present step
+        self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
     @property
     def recipe(self) -> Recipe:
@@ -237,8 +249,8 @@ class Trainer:
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
         if resume_from_checkpoint is None and args.resume_from_checkpoint:
             warnings.warn(
-                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r} and this run starts anew, as in "
-                "transformers; to resume pass it to train(resume_from_checkpoint=...)",
+                f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r}, but train() does not use it, as in "
+                "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
         self.failed, self.report = Failures(), None
@@ -248,7 +260,7 @@ class Trainer:
         with directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir):
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
-            run = Run(self.recipe)
+            run, new_layers = Run(self.recipe), self.model.has_new_layers
             if resume is not True or not self._take_finished(run):
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
@@ -256,6 +268,7 @@ class Trainer:
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
+                self._show_little_learned(new_layers=new_layers)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
                 self.failed.attempt("model_card", self._write_first_card, kept_in=args.output_dir, again=again)
         if args.push_to_hub:
@@ -281,7 +294,13 @@ class Trainer:
     def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
         """Do all steps that are left; finish the run, if there is one."""
         self.optimizer = optimizer
-        events = self._events()
+        events, weights = self._events(), self.recipe.label_weights(dataset)
+        self.recipe.set_threshold(self.args.threshold)  # an earlier one fits the weights that training began with
+        self._chooses_threshold = self.args.threshold is None
+
+        def begin_step(rows: RowIndices) -> None:
+            self._label_weights = None if weights is None else weights.of_step(rows)
+
         training = Training(
             optimizer,
             dataset,
@@ -293,6 +312,7 @@ class Trainer:
             log=self.log,
             events=events,
             checkpoints=None if run is None else RunCheckpoints(run, events),
+            begin_step=begin_step,
         )
         try:
             events("on_train_begin")
@@ -300,6 +320,7 @@ class Trainer:
             if run is not None:
                 self._finish(run)
         except BaseException as error:
+            self._chooses_threshold = False
             try:
                 self._end(events)
             except Exception as another:  # noqa: BLE001  # the first error is the one to know
@@ -320,13 +341,58 @@ class Trainer:
         lost = run.take_best_weights(self.state)
         if lost is not None:
             self.failed.note("best_model", lost)
+        self._keep_threshold(run)
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
-            self.results = run.results(self.state)
+            self.results = run.results(self.state) | self._threshold_figures()
             self.save_model()
             run.write_results(self.results)
             self.state.save(run.directory.path)
+
+    def _show_little_learned(self, *, new_layers: bool) -> None:
+        """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""
+        recipe = self.recipe
+        rows, prefix = recipe.main_eval_dataset, metric_prefix("eval", recipe.main_eval_set)
+        metrics = {name.removeprefix(f"{prefix}_"): value for name, value in self.results.items()}
+        if rows is None or f"{prefix}_loss" not in self.results:
+            return
+        sentence = little_learned(
+            task_for(self.model.config, rows.labels),
+            rows,
+            metrics,
+            teacher_accuracy=self.results.get("teacher_accuracy"),
+            new_layers=new_layers,
+            recipe=self.args.recipe,
+        )
+        if sentence is not None:
+            self._show(sentence)
+
+    def _show(self, line: str) -> None:
+        """Print a line where progress is shown."""
+        Progress("train", unit="steps", quiet=self.args.disable_tqdm).write(line)
+
+    def _keep_threshold(self, run: Run) -> None:
+        """Let the model keep the threshold of its weights: that of their evaluation, else one of the training rows."""
+        self._chooses_threshold = False
+        if self.args.threshold is not None or task_for(self.model.config, run.dataset.labels).threshold is None:
+            return
+        prefix = metric_prefix("eval", self.recipe.main_eval_set)
+        threshold, chosen_on = run.results(self.state).get(f"{prefix}_threshold"), EVALUATION_ROWS
+        if threshold is None:
+            rows = self.recipe.main_eval_dataset
+            if rows is None or not rows.labelled:
+                rows, chosen_on = rows_for_threshold(run.dataset), TRAINING_ROWS
+            if rows is None:
+                return
+            metrics = self._predict(rows, prefix, "choose a threshold", choose_threshold=True).metrics
+            threshold = metrics[f"{prefix}_threshold"]
+        self.recipe.set_threshold(threshold, chosen_on)
+
+    def _threshold_figures(self) -> dict[str, Any]:
+        trained_with = self.model.config.trained_with
+        kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}
+        return {name: value for name, value in kept.items() if value is not None}
 
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=self.args.plots)
@@ -336,7 +402,10 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Override it to train on another loss.
         """
-        loss = self.objective(logits, labels, rows, args=self.args, task=task_for(self.model.config, labels))
+        task = task_for(self.model.config, labels)
+        if self._label_weights is not None:
+            task = task.weighted(self._label_weights)
+        loss = self.objective(logits, labels, rows, args=self.args, task=task)
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
@@ -354,7 +423,7 @@ class Trainer:
         run = Run(self.recipe)
         if not self._take_finished(run):
             path = run.directory.path
-            raise FileNotFoundError(f"{path} holds no finished run; expected one that ended (see --resume)")
+            raise FileNotFoundError(f"{path} contains no finished run; finish it first (see --resume)")
 
     def _take_finished(self, run: Run) -> bool:
         finished = run.load_finished()
@@ -452,7 +521,8 @@ class Trainer:
         """Measure the model on `eval_dataset` (default: the trainer's), log the metrics and return them.
 
         Keys: eval_loss (against the labels, whatever the training loss), eval_n (labelled rows), the default metrics
-        of the task and those of `compute_metrics`, eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
+        of the task and those of `compute_metrics`, eval_threshold with several labels a row while training chooses it
+        (see `TrainingArguments.threshold`), eval_runtime (seconds), eval_samples_per_second, epoch. With a dict
         of data sets they are those of each set, eval_<name>_loss and so on; the set's name alone means one of the
         trainer's.
         """
@@ -462,20 +532,26 @@ class Trainer:
             and eval_dataset in self.eval_dataset
         ):
             eval_dataset = self.eval_dataset[eval_dataset]
-        rows_to_measure = self.eval_dataset if eval_dataset is None else encoded_sets(eval_dataset, self._encoded)
-        sets = evaluation_sets(rows_to_measure)
+        own = eval_dataset is None
+        sets = evaluation_sets(self.eval_dataset if own else encoded_sets(eval_dataset, self._encoded))
         if not sets:
             raise ValueError("eval_dataset is None; expected rows to evaluate on")
         for name, rows in sets.items():
             require_labels(rows, name)
         metrics: dict[str, float] = {}
+        main = self.recipe.main_eval_set
+        if own and self._chooses_threshold:  # those of the main set are for the others as well
+            sets = {main: sets[main], **sets}
         for name, rows in sets.items():
-            metrics |= self._evaluate(rows, metric_prefix(metric_key_prefix, name))
+            chooses = own and self._chooses_threshold and name == main
+            metrics |= self._evaluate(rows, metric_prefix(metric_key_prefix, name), choose_threshold=chooses)
         return Metrics(metrics)
 
-    def _evaluate(self, rows: Dataset, prefix: str) -> dict[str, float]:
+    def _evaluate(self, rows: Dataset, prefix: str, *, choose_threshold: bool) -> dict[str, float]:
         """Measure the model on one set of rows; log the metrics and show them to the callbacks."""
-        metrics = self._predict(rows, prefix, "evaluate").metrics
+        metrics = self._predict(rows, prefix, "evaluate", choose_threshold=choose_threshold).metrics
+        if f"{prefix}_threshold" in metrics and choose_threshold:
+            self.recipe.set_threshold(metrics[f"{prefix}_threshold"], EVALUATION_ROWS)
         self.log(metrics)
         metrics = {**metrics, "epoch": self.state.epoch}
         self.callback_handler.control.should_evaluate = False
@@ -495,7 +571,10 @@ class Trainer:
         self._call("on_predict", metrics=output.metrics)
         return output
 
-    def _predict(self, dataset: Dataset, prefix: str, description: str) -> PredictionOutput:
+    def _predict(
+        self, dataset: Dataset, prefix: str, description: str, *, choose_threshold: bool = False
+    ) -> PredictionOutput:
+        refuse_threshold(self.args.threshold, task_for(self.model.config, dataset.labels))
         with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
 
             def on_batch(done: int, total: int) -> None:
@@ -503,14 +582,18 @@ class Trainer:
                 if done:
                     self._call("on_prediction_step")
 
-            return predict(
+            output = predict(
                 self.model,
                 dataset,
                 batch_size=self.args.per_device_eval_batch_size,
                 compute_metrics=self.compute_metrics,
                 prefix=prefix,
                 progress=on_batch,
+                choose_threshold=choose_threshold,
             )
+        if not choose_threshold:
+            warn_of_empty_predictions(self.model, output)
+        return output
 
     def log(self, logs: dict[str, float]) -> None:
         """Add an entry, with epoch and step, to `state.log_history` and show it to the callbacks.
@@ -575,9 +658,10 @@ class Trainer:
     ) -> dict[str, Any]:
         """Measure the finished run, write the model card README.md into the output directory, return the figures.
 
-        language, license, tags, dataset_tags: for the card's metadata, as in `transformers`; dataset_tags are the ids
-            of the data sets on the hub that the rows are from.
-        finetuned_from, tasks, dataset, dataset_args: ignored with a warning: the run knows checkpoint, task and data.
+        language, license, tags, dataset_tags, dataset: for the card's metadata, as in `transformers`; dataset_tags are
+            the ids of the data sets on the hub that the rows are from, and dataset their names (default: those of the
+            `provenance`; without either, there is no model-index).
+        finetuned_from, tasks, dataset_args: ignored with a warning: the run knows checkpoint, task and rows.
         model_name: default the run's name, or the model's on the hub, or the output directory's.
         without_teacher: output directories of the same run without a teacher (alpha 1), to compare with.
         seed_runs: those of the same run with other seeds.
@@ -588,9 +672,9 @@ class Trainer:
 
         Raises what `report.measure.make_report` raises, and warns as it does.
         """
-        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}
+        known = {"finetuned_from": finetuned_from, "tasks": tasks, "dataset_args": dataset_args}
         if ignored := [name for name, value in known.items() if value]:
-            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and data", stacklevel=2)
+            warnings.warn(f"{', '.join(ignored)} ignored: the run knows its checkpoint, task and rows", stacklevel=2)
         directory = Path(self.args.output_dir)
         rows = None if holdout is None else self._encoded(holdout)
         questions = Questions(
@@ -602,7 +686,8 @@ class Trainer:
         )
         name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
         subject = self._subject(name)
-        metadata = CardMetadata.of(language, license, tags, dataset_tags)
+        ids, names = dataset_tags or self.provenance.dataset_tags, dataset or self.provenance.dataset
+        metadata = CardMetadata.of(language, license, tags, ids, names)
         self.report = write_model_card(directory, subject, questions, metadata)
         return self.report.figures() | {"model_card": str(directory / CARD_FILE)}
 
@@ -629,7 +714,7 @@ class Trainer:
         reached or goes on failing; the output directory stays as it is, and a later call does all of it.
         """
         if not blocking:
-            warnings.warn("blocking is ignored: an upload is waited for", stacklevel=2)
+            warnings.warn("blocking is ignored: training waits for each upload", stacklevel=2)
         if card:
             self.create_model_card(**{"measure_speed": False, **card})
         self._call("on_push_begin")
@@ -673,8 +758,8 @@ class DistillationTrainer(Trainer):
     must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
     (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
 
-    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_accuracy`,
-    on the evaluation rows, once `train` has measured it.
+    Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
+    on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
 
     Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
     LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
@@ -714,7 +799,12 @@ class DistillationTrainer(Trainer):
     @property
     def teacher_accuracy(self) -> float | None:
         """The teacher's accuracy on the evaluation rows; None where nothing has measured it."""
-        return self.objective.teacher.accuracy
+        return self.teacher_metrics.get("accuracy")
+
+    @property
+    def teacher_metrics(self) -> dict[str, Any]:
+        """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
+        return self.objective.teacher.metrics
 
 
 def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:

@@ -16,20 +16,19 @@ INTRODUCTION = """\
 
 <!-- Made by tools/arguments_page.py from the declarations in kdistill/; edit those and run `make docs`. -->
 
-Every name that `transformers.TrainingArguments` has (version 5, and what was in version 4) is understood: it is an
-argument here, it sets the argument that does the same, it is ignored with a warning, or it raises `ValueError` with the
-reason.
-An unknown name is an error that suggests the nearest one. Defaults are those of `transformers` unless the table gives
-another.
+Every argument of `transformers.TrainingArguments` (versions 4 and 5) is known: it exists here under the same name, sets
+the equivalent argument, is ignored with a warning, or raises `ValueError` with the reason. An unknown name raises an
+error that suggests the nearest one. Defaults are those of `transformers` unless the table gives both.
 
 The same arguments are the options of the [commands](commands.md) (`--learning-rate`, or `--learning_rate`) and the keys
 of a file given with `--config`. Values are checked when they are set, in the constructor and later.
 """
 FOREWORDS = {
-    "renamed": "## Older names\n\nThey set the argument under its present name.",
-    "without effect": "## Without effect\n\nAccepted in silence: they ask for what is always done, or are for scripts.",
-    "ignored": "## Ignored\n\nA warning gives the reason, unless the value is the default of `transformers`.",
-    "refused": "## Refused\n\n`ValueError` gives the reason, unless the value is the default of `transformers`.",
+    "renamed": "## Older names\n\nEach sets the argument under its current name.",
+    "without effect": "## Without effect\n\nAccepted without a warning: they request what is always done, or are read "
+    "by scripts only.",
+    "ignored": "## Ignored\n\nA warning gives the reason. The default of `transformers` gives no warning.",
+    "refused": "## Not supported\n\nThey raise `ValueError` with the reason. The default of `transformers` does not.",
 }
 
 
@@ -44,27 +43,30 @@ def page() -> str:
 def _group(group: str) -> str:
     kinds = argument_types(DistillationTrainingArguments)
     rows = [
-        (f"`{field.name}`", _kind(field, *kinds[field.name]), _default(field), field.metadata["help"])
+        (
+            f"`{field.name}`",
+            f"`{field.metadata['default']!r}`",
+            f"{field.metadata['help']}<br>{_values(field, *kinds[field.name])}",
+        )
         for field in fields(DistillationTrainingArguments)
         if field.metadata["group"] == group
     ]
-    only = " (`DistillationTrainingArguments` alone)" if group == "distillation" else ""
-    return f"## {group.capitalize()}{only}\n\n{_table(('argument', 'type', 'default', 'meaning'), rows)}"
+    only = "Only in `DistillationTrainingArguments`.\n\n" if group == "distillation" else ""
+    return f"## {group.capitalize()}\n\n{only}{_table(('argument', 'default', 'meaning and values'), rows)}"
 
 
-def _kind(field: Field[Any], kind: type, optional: bool) -> str:
+def _values(field: Field[Any], kind: type, optional: bool) -> str:
+    """Return the values that an argument may have, and how it differs from that of transformers."""
     if field.metadata["choices"] is not None:
-        listed = " ".join(f"`{choice}`" for choice in field.metadata["choices"])
-        return f"{listed}, several as `A,B`" if field.metadata["several"] else listed
-    limits = [f"{sign} {limit}" for sign, limit in field.metadata["limits"].items()]
-    return f"{kind.__name__}{' or None' if optional else ''}{', '.join(['', *limits]) if limits else ''}"
-
-
-def _default(field: Field[Any]) -> str:
+        listed = ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
+        values = f"{'any of' if field.metadata['several'] else 'one of'} {listed}"
+    else:
+        limits = [f"{sign} {limit}" for sign, limit in field.metadata["limits"].items()]
+        values = ", ".join([f"{kind.__name__}{' or None' if optional else ''}", *limits])
     ours, theirs, origin = (field.metadata[name] for name in ("default", "theirs", "origin"))
     if origin != "transformers":
-        return f"`{ours!r}` ({'version 4' if origin == 'transformers 4' else 'kdistill alone'})"
-    return f"`{ours!r}`" if theirs == ours else f"`{ours!r}` (transformers: `{theirs!r}`)"
+        return f"{values}; {'transformers 4' if origin == 'transformers 4' else 'kdistill only'}"
+    return values if theirs == ours else f"{values}; default in transformers: `{theirs!r}`"
 
 
 def _others(verdict: str) -> str:

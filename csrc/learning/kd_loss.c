@@ -8,6 +8,7 @@ typedef struct loss_row {
     int64_t label;
     double alpha, temperature;
     double smoothing, even; /* even = smoothing / K, every label's share of it */
+    const double *weights;  /* (K), or NULL: all 1 */
     double mean;            /* 1 / B, which every gradient is multiplied by */
     ptrdiff_t K;
     double hard, soft; /* the result */
@@ -24,22 +25,36 @@ static double log_sum_exp(const float *logits, double temperature, ptrdiff_t K)
     return top / temperature + log(sum);
 }
 
-/* With p = softmax(t / T), q = softmax(z / T), s the smoothing and o = (1 - s) onehot(label) + s / K:
- *   hard = lse(z) - sum o z           d hard / dz = softmax(z) - o
+static double weight_of(const loss_row *row, ptrdiff_t i) { return row->weights ? row->weights[i] : 1; }
+
+/* The sum of w o below, for a row with a label. It is 1 without weights, and not what the sum would round to. */
+static double weight_of_row(const loss_row *row)
+{
+    double sum = 0;
+    if (!row->weights)
+        return 1;
+    for (ptrdiff_t i = 0; i < row->K; i++)
+        sum += row->even * row->weights[i];
+    return sum + (1 - row->smoothing) * row->weights[row->label];
+}
+
+/* With p = softmax(t / T), q = softmax(z / T), s the smoothing, w the weights and o = (1 - s) onehot(label) + s / K:
+ *   hard = -sum w o log softmax(z)    d hard / dz = sum(w o) softmax(z) - w o
  *   soft = T^2 sum p (log p - log q)  d soft / dz = T (q - p) */
 static void single_label_row(loss_row *row, float *dlogits)
 {
     const float *z = row->z, *t = row->t;
-    double T = row->temperature, alpha = row->alpha, even = row->even;
+    const int labelled = row->label != KD_LOSS_NO_LABEL;
+    double T = row->temperature, alpha = row->alpha, even = row->even, whole = labelled ? weight_of_row(row) : 0;
     double lse = log_sum_exp(z, 1, row->K), lse_student = t ? log_sum_exp(z, T, row->K) : 0;
     double lse_teacher = t ? log_sum_exp(t, T, row->K) : 0;
-    if (row->label != KD_LOSS_NO_LABEL)
-        row->hard = lse - (1 - row->smoothing) * z[row->label];
+    if (labelled)
+        row->hard = whole * lse - (1 - row->smoothing) * weight_of(row, row->label) * z[row->label];
     for (ptrdiff_t i = 0; i < row->K; i++) {
-        double onehot = even + (i == row->label ? 1 - row->smoothing : 0);
-        double slope = alpha == 0 ? 0 : alpha * (exp(z[i] - lse) - onehot);
-        if (row->label != KD_LOSS_NO_LABEL)
-            row->hard -= even * z[i];
+        double w = weight_of(row, i), onehot = w * (even + (i == row->label ? 1 - row->smoothing : 0));
+        double slope = alpha == 0 ? 0 : alpha * (whole * exp(z[i] - lse) - onehot);
+        if (labelled)
+            row->hard -= w * even * z[i];
         if (t) {
             double log_p = t[i] / T - lse_teacher, log_q = z[i] / T - lse_student, p = exp(log_p);
             row->soft += T * T * p * (log_p - log_q);
@@ -54,8 +69,10 @@ static double softplus(double x, double small) { return (x > 0 ? x : 0) + log1p(
 
 static double sigmoid(double x, double small) { return (x >= 0 ? 1 : small) / (1 + small); }
 
-/* With p = sigmoid(t / T), q = sigmoid(z / T), and means over the K labels:
- *   hard = mean of softplus(z) - y z  d hard / dz = (sigmoid(z) - y) / K
+/* With p = sigmoid(t / T), q = sigmoid(z / T), s the smoothing, o = (1 - s) y + s / 2, w the weights of what is true,
+ * and means over the K labels:
+ *   hard = mean of w o softplus(-z) + (1 - o) softplus(z), in which softplus(-z) = softplus(z) - z
+ *   d hard / dz = (sigmoid(z) - o - (w - 1) o sigmoid(-z)) / K
  *   soft = T^2 mean of p (log p - log q) + (1 - p) (log (1 - p) - log (1 - q))  d soft / dz = T (q - p) / K */
 static void multi_label_row(loss_row *row, float *dlogits)
 {
@@ -63,9 +80,15 @@ static void multi_label_row(loss_row *row, float *dlogits)
     for (ptrdiff_t i = 0; i < row->K; i++) {
         double z = row->z[i], slope = 0;
         if (row->y) {
-            double small = exp(-fabs(z));
-            row->hard += share * (softplus(z, small) - row->y[i] * z);
-            slope = row->alpha * (sigmoid(z, small) - row->y[i]);
+            double small = exp(-fabs(z)), target = (1 - row->smoothing) * row->y[i] + row->smoothing / 2;
+            row->hard += share * (softplus(z, small) - target * z);
+            slope = sigmoid(z, small) - target;
+            if (row->weights) {
+                double more = (row->weights[i] - 1) * target;
+                row->hard += share * more * softplus(-z, small);
+                slope -= more * sigmoid(-z, small);
+            }
+            slope *= row->alpha;
         }
         if (row->t) {
             double a = row->t[i] / T, b = z / T, small_a = exp(-fabs(a)), small_b = exp(-fabs(b));
@@ -109,6 +132,7 @@ static loss_row common_row(const kd_loss *in)
     return (loss_row){.temperature = in->temperature,
                       .smoothing = in->smoothing,
                       .even = in->smoothing / (double)in->K,
+                      .weights = in->weights,
                       .mean = 1.0 / (double)in->B,
                       .K = in->K};
 }

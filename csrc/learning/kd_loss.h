@@ -11,6 +11,11 @@
  *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
  *
+ * Weights w act on hard alone, smoothing before them. Of a single label they are those of the classes, and a row's loss
+ * is the sum over the labels of w times the smoothed label times -log softmax(z), as torch's CrossEntropyLoss(weight=w)
+ * has it; to divide by the sum of the rows' weights, as its mean does, the caller scales w. Of several labels w
+ * multiplies what belongs to a label that is true, as BCEWithLogitsLoss(pos_weight=w) has it.
+ *
  * Logits are few beside the products of a step, so all of it runs in double, with maxima taken out of the
  * exponentials: finite for any finite logits and 1e-5 <= T <= 1e5, but for a gradient beyond float. At a higher T, T^2
  * times the rounding of KL would show in the loss; at a lower one, logits / T would lose the digits in which they differ.
@@ -33,7 +38,8 @@ typedef enum kd_loss_kind { KD_LOSS_SINGLE_LABEL, KD_LOSS_MULTI_LABEL, KD_LOSS_R
 typedef struct kd_loss {
     kd_loss_kind kind;
     double alpha, temperature;
-    double smoothing;       /* share of a label's probability spread evenly over all K; single label only */
+    double smoothing;       /* share of a label spread evenly: over all K of one label, over yes and no of several */
+    const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression */
     const float *student;   /* (B, K) */
     const float *teacher;   /* (B, K), or NULL, which means alpha = 1 */
     const int64_t *classes; /* (B), single label; NULL: no row has a label */

@@ -35,7 +35,20 @@ static int check_targets(const float *targets, npy_intp B, npy_intp K)
     return 0;
 }
 
-static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyArrayObject *labels)
+static int check_weights(const double *weights, npy_intp K)
+{
+    for (npy_intp k = 0; k < K; k++)
+        if (!isfinite(weights[k]) || weights[k] < 0) {
+            char found[32];
+            snprintf(found, sizeof found, "%g", weights[k]);
+            PyErr_Format(PyExc_ValueError, "weights[%zd] is %s; expected a finite number >= 0", (Py_ssize_t)k, found);
+            return -1;
+        }
+    return 0;
+}
+
+static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyArrayObject *labels,
+                             PyArrayObject *weights)
 {
     const Py_ssize_t B = PyArray_DIM(logits, 0), K = PyArray_DIM(logits, 1);
     if (B < 1 || K < 1)
@@ -49,14 +62,17 @@ static int check_loss_shapes(PyArrayObject *logits, PyArrayObject *teacher, PyAr
     else if (labels && PyArray_NDIM(labels) == 2 && PyArray_DIM(labels, 1) != K)
         PyErr_Format(PyExc_ValueError, "labels has %zd numbers in a row; expected %zd, as logits has",
                      (Py_ssize_t)PyArray_DIM(labels, 1), K);
+    else if (weights && PyArray_DIM(weights, 0) != K)
+        PyErr_Format(PyExc_ValueError, "weights has %zd numbers; expected %zd, one for each label",
+                     (Py_ssize_t)PyArray_DIM(weights, 0), K);
     else
         return 0;
     return -1;
 }
 
-/* Copies of the arrays of a loss; teacher and labels may be NULL. */
+/* Copies of the arrays of a loss; all but the student may be NULL. */
 typedef struct loss_arrays {
-    PyArrayObject *student, *teacher, *labels;
+    PyArrayObject *student, *teacher, *labels, *weights;
 } loss_arrays;
 
 static void drop_loss_arrays(loss_arrays *arrays)
@@ -64,17 +80,20 @@ static void drop_loss_arrays(loss_arrays *arrays)
     Py_CLEAR(arrays->student);
     Py_CLEAR(arrays->teacher);
     Py_CLEAR(arrays->labels);
+    Py_CLEAR(arrays->weights);
 }
 
 /* Copies the arrays, of which None stays NULL; -1 with an exception. */
-static int copy_loss_arrays(loss_arrays *arrays, int single, PyObject *student, PyObject *teacher, PyObject *labels)
+static int copy_loss_arrays(loss_arrays *arrays, int single, PyObject *student, PyObject *teacher, PyObject *labels,
+                            PyObject *weights)
 {
     if (!(arrays->student = kd_array_copy(student, "logits", NPY_FLOAT, 2)) ||
         (teacher != Py_None && !(arrays->teacher = kd_array_copy(teacher, "teacher_logits", NPY_FLOAT, 2))) ||
         (labels != Py_None &&
-         !(arrays->labels = kd_array_copy(labels, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2))))
+         !(arrays->labels = kd_array_copy(labels, "labels", single ? NPY_INT64 : NPY_FLOAT, single ? 1 : 2))) ||
+        (weights != Py_None && !(arrays->weights = kd_array_copy(weights, "weights", NPY_DOUBLE, 1))))
         return -1;
-    return check_loss_shapes(arrays->student, arrays->teacher, arrays->labels);
+    return check_loss_shapes(arrays->student, arrays->teacher, arrays->labels, arrays->weights);
 }
 
 /* Fills in the arrays of `loss`, whose kind is set, after checking them; -1 with an exception. */
@@ -87,8 +106,11 @@ static int set_loss_arrays(kd_loss *loss, const loss_arrays *arrays)
     loss->teacher = teacher ? kd_floats(teacher) : NULL;
     loss->classes = labels && single ? PyArray_DATA(labels) : NULL;
     loss->targets = labels && !single ? kd_floats(labels) : NULL;
+    loss->weights = arrays->weights ? PyArray_DATA(arrays->weights) : NULL;
     loss->B = B;
     loss->K = K;
+    if (loss->weights && check_weights(loss->weights, K) < 0)
+        return -1;
     return loss->classes ? check_classes(loss->classes, B, K) : loss->targets ? check_targets(loss->targets, B, K) : 0;
 }
 
@@ -153,13 +175,13 @@ static PyObject *loss_with_gradient(loss_work *work, const npy_intp *shape, int 
 
 static PyObject *py_loss(PyObject *module, PyObject *args)
 {
-    PyObject *student, *teacher, *labels;
+    PyObject *student, *teacher, *labels, *weights = Py_None;
     loss_work work = {0};
     kd_loss *loss = &work.loss;
     int kind, threads;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iOOOdddi:loss", &kind, &student, &teacher, &labels, &loss->alpha, &loss->temperature,
-                          &loss->smoothing, &threads) ||
+    if (!PyArg_ParseTuple(args, "iOOOdddi|O:loss", &kind, &student, &teacher, &labels, &loss->alpha, &loss->temperature,
+                          &loss->smoothing, &threads, &weights) ||
         kd_check_threads(threads) < 0)
         return NULL;
     if (kind < 0 || kind >= KD_LOSS_KINDS) {
@@ -169,7 +191,7 @@ static PyObject *py_loss(PyObject *module, PyObject *args)
     loss->kind = (kd_loss_kind)kind;
     loss_arrays arrays = {0};
     PyObject *result = NULL;
-    if (copy_loss_arrays(&arrays, kind == KD_LOSS_SINGLE_LABEL, student, teacher, labels) == 0 &&
+    if (copy_loss_arrays(&arrays, kind == KD_LOSS_SINGLE_LABEL, student, teacher, labels, weights) == 0 &&
         set_loss_arrays(loss, &arrays) == 0)
         result = loss_with_gradient(&work, PyArray_DIMS(arrays.student), threads);
     drop_loss_arrays(&arrays);
@@ -178,11 +200,12 @@ static PyObject *py_loss(PyObject *module, PyObject *args)
 
 PyMethodDef kd_loss_methods[] = {
     {"loss", py_loss, METH_VARARGS,
-     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, threads, /)\n--\n\n"
+     "loss($module, kind, logits, teacher_logits, labels, alpha, temperature, smoothing, threads, weights=None, /)\n"
+     "--\n\n"
      "Return (loss, dlogits, hard, soft, not_finite, rows): the means over the rows of the loss and of its parts, the\n"
      "float32 (B, K) gradient of the mean loss, how many rows have a loss or logits that are not finite, and the "
      "first\n"
      "of them. teacher_logits and labels may be None. Labels are int64 (B,) for LOSS_SINGLE_LABEL, float32 (B, K) for\n"
-     "LOSS_MULTI_LABEL and LOSS_REGRESSION."},
+     "LOSS_MULTI_LABEL and LOSS_REGRESSION. weights: float64 (K,), of the labels' part; LOSS_REGRESSION has none."},
     {NULL, NULL, 0, NULL},
 };

@@ -29,6 +29,14 @@ _ALSO_CALLED = {
     "tune": "'search'",
     "hyperparameter-search": "'search'",
 }
+# Options of other programs -> why there is none of them.
+_NOT_NEEDED = {
+    "--tokenizer": "the tokenizer is read with the model",
+    "--tokenizer-name": "the tokenizer is read with the model",
+    "--device": "kdistill computes on the CPU",
+    "--header": "a file without a header has the names of its columns in --columns",
+    "--no-header": "a file without a header has the names of its columns in --columns",
+}
 # Options that `command.txt` leaves out, because they concern one call alone.
 _NOT_REPEATED = ("resume", "json", "config", "help")
 
@@ -60,7 +68,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         words = [*_words_of_config(known, words), *words]
     options, left_over = parser.parse_known_args([name, *words])
     if left_over:
-        command.error(f"{left_over[0]!r} is neither an option nor the value of one")
+        command.error(f"{left_over[0]!r} is an unexpected argument")
     options.command_line = _command_line(options, known)
     return options
 
@@ -73,7 +81,7 @@ def _meant_command(name: str, known: Mapping[str, Any]) -> str:
 
 def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: str) -> str:
     """Return an option under its name here, for a name with underscores or an older name of transformers."""
-    if not word.startswith("--") or word == "--":
+    if not word.startswith("--") or word == "--" or " " in word.partition("=")[0]:  # a text, as argparse sees it too
         return word
     option, *value = word.split("=", 1)
     option = option.replace("_", "-")
@@ -86,6 +94,8 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
             option = f"--{other.becomes.replace('_', '-')}"
         elif other is not None:
             reason = f": {other.reason}"
+        elif option in _NOT_NEEDED:
+            reason = f": {_NOT_NEEDED[option]}"
         if option not in known:
             command.error(f"there is no option {word.split('=')[0]}{reason}")
     return "=".join([option, *value])
@@ -103,7 +113,8 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
         for name, action in known.items()
         if name not in ("--config", "--help") and not name.startswith("--no-")
     }
-    return read_config_file(path, options) if path else []
+    several = [name for name, action in known.items() if action.nargs == "+"]
+    return read_config_file(path, options, several) if path else []
 
 
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
@@ -121,7 +132,9 @@ def _words_given(options: Namespace, known: Mapping[str, Action]) -> list[str]:
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         else:  # a value that begins with a dash would be taken for an option
-            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
+            several = isinstance(value, list)
+            dashed = not several and str(value).startswith("-")
+            words += [f"{option}={value}"] if dashed else [option, *map(str, value if several else [value])]
     return words
 
 

@@ -8,8 +8,9 @@ import os
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,17 +19,20 @@ import numpy as np
 from .. import __version__
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import read_rows
+from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.label_names import is_unnamed
 from ..distill import cache as teacher_cache
 from ..distill.teachers import read_as_teacher
+from ..doctor.examination import Examination, examine, warn_at_start
 from ..hub import public_name
 from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, shape_of
 from ..models.model import Model
+from ..models.trained_with import check_threshold
 from ..report.figures import check_pictures
+from ..report.per_class import PerClass, class_rows, confused_rows
 from ..report.report import Subject
 from ..report.summary import compare_search
 from ..search.study import BestRun, best_run_of, import_optuna, outcomes
@@ -37,24 +41,37 @@ from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
+from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.encoding import encode_for, name_of, trained_on
-from ..train.recipe import Provenance
+from ..train.recipe import Provenance, require_labels
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import words_for
 from .completion import script
-from .data_files import data_file
+from .data_files import FORMAT, data_file, rows_to_predict, texts_of
 from .ending import as_value, next_of_run
-from .options import SEARCH_OPTIONS
-from .report import report
-from .task import TaskOptions, compute_metrics_of, labels_to_learn, with_problem_type
+from .options import RECIPE, SEARCH_OPTIONS
+from .report import names_in, report
+from .task import TaskOptions, compute_metrics_of, labels_to_learn, names_by_id, with_problem_type
 
-__all__ = ["bench", "cache", "completion", "distill", "evaluate", "finetune", "info", "predict", "report", "search"]
+__all__ = [
+    "bench",
+    "cache",
+    "completion",
+    "distill",
+    "doctor",
+    "evaluate",
+    "finetune",
+    "info",
+    "predict",
+    "report",
+    "search",
+]
 
 Figures = dict[str, Any]
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
@@ -99,7 +116,10 @@ def distill(options: Namespace) -> Figures:
     """Train `--student` on the labels and on the probabilities that `--teacher` gives to them."""
     args = read_arguments(DistillationTrainingArguments, options)
     _check_output_dir(args, options, sources=[options.teacher, options.student])
-    return _train(_distillation_trainer(options, args), options)
+    trainer = _Distillation(options, args).trainer()
+    if not options.resume:
+        warn_at_start(trainer)
+    return _train(trainer, options)
 
 
 def search(options: Namespace) -> Figures:
@@ -114,8 +134,8 @@ def search(options: Namespace) -> Figures:
 def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
-        raise FileExistsError(f"{path} is there, and no search wrote it; move it, or choose another --output-dir")
-    trainer = _distillation_trainer(options, args, for_search=True)
+        raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
+    trainer = _Distillation(options, args).trainer(for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     try:
         best = trainer.hyperparameter_search(**given)
@@ -163,62 +183,172 @@ def _is_best_run(path: Path) -> bool:
     return path.is_file() and path.read_bytes().startswith(_BEST_RUN_MARK.encode())
 
 
-def _distillation_trainer(
-    options: Namespace, args: DistillationTrainingArguments, *, for_search: bool = False
-) -> DistillationTrainer:
-    """Return the trainer of `--student` and `--teacher`; for a search, one that copies the student for each trial."""
-    teacher = load_model(options.teacher)
-    teacher.config = with_problem_type(teacher.config, _task(options), "the teacher")
-    teacher.freeze()
-    teacher_tokenizer = AutoTokenizer.from_pretrained(options.teacher)
-    shape = shape_of(options.student)
-    if shape is None:
-        student, tokenizer = _load_student(options, teacher, teacher_tokenizer, args.seed)
-        student.config = read_as_teacher(student.config, teacher.config)
-        train = _dataset(options.train, tokenizer, student.config, args, options)
-    else:
-        config = teacher.config.replace(**shape, **_dropout(options))
-        tokenizer = teacher_tokenizer
-        train = _dataset(options.train, tokenizer, config, args, options)
-        token_counts = np.bincount(train.ids, minlength=config.vocab_size)
-        student = type(teacher).from_teacher(teacher, config, token_counts=token_counts, seed=args.seed)
-    return DistillationTrainer(
-        None if for_search else student,
-        args,
-        model_init=partial(copy.deepcopy, student) if for_search else None,
-        teacher_model=teacher,
-        teacher_processing_class=teacher_tokenizer,
-        train_dataset=train,
-        compute_metrics=compute_metrics_of(teacher.config, train, _task(options), args),
-        eval_dataset=None if options.eval is None else _dataset(options.eval, tokenizer, student.config, args, options),
-        processing_class=tokenizer,
-        provenance=_provenance(options, started_from=options.student if shape is None else None),
-    )
+class _Distillation:
+    """The parts of a distillation, each made when it is first asked for, so that a doctor can look at every one."""
+
+    def __init__(self, options: Namespace, args: DistillationTrainingArguments) -> None:
+        self.args = args
+        self._options = options
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files of rows, by "train" and "eval"."""
+        files = {"train": self._options.train, "eval": self._options.eval}
+        return {which: path for which, path in files.items() if path is not None}
+
+    @cached_property
+    def teacher(self) -> Model:
+        """The teacher, frozen, with the names of its labels that `--label-names` gives."""
+        options = self._options
+        names = options.label_names
+        teacher = load_model(options.teacher, **({} if names is None else {"id2label": names_by_id(names)}))
+        teacher.config = with_problem_type(teacher.config, _task(options), "the teacher")
+        return teacher.freeze()
+
+    @cached_property
+    def teacher_tokenizer(self) -> BertTokenizer:
+        """The teacher's tokenizer."""
+        return AutoTokenizer.from_pretrained(self._options.teacher)
+
+    @cached_property
+    def _loaded_student(self) -> tuple[Model, BertTokenizer] | None:
+        """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
+        if shape_of(self._options.student) is not None:
+            return None
+        student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizer, self.args.seed)
+        student.config = read_as_teacher(student.config, self.teacher.config)
+        return student, tokenizer
+
+    @property
+    def tokenizer(self) -> BertTokenizer:
+        """The student's tokenizer."""
+        return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
+
+    @cached_property
+    def config(self) -> BertConfig:
+        """The student's configuration."""
+        if self._loaded_student is not None:
+            return self._loaded_student[0].config
+        shape = shape_of(self._options.student)
+        assert shape is not None
+        return self.teacher.config.replace(**shape, **_dropout(self._options))
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The encoded rows to train on."""
+        return _dataset(self._options.train, self.tokenizer, self.config, self.args, self._options)
+
+    @cached_property
+    def eval(self) -> Dataset | None:
+        """The encoded rows to measure on."""
+        path = self._options.eval
+        return None if path is None else _dataset(path, self.tokenizer, self.config, self.args, self._options)
+
+    def read(self, which: str) -> Rows:
+        """Return the rows of "train" or "eval" as they are in the file."""
+        columns = _columns(self._options)
+        return read_rows(_data_file(self.paths[which], self._options), **columns, trained_on=NO_COLUMNS)
+
+    def check_output_dir(self) -> None:
+        """Raise what the run would for its output directory, without creating it."""
+        sources = [self._options.teacher, self._options.student]
+        _check_output_dir(self.args, self._options, sources=sources)
+
+    def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
+        """Return the trainer; for a search, one that copies the student for each trial."""
+        options, args, teacher = self._options, self.args, self.teacher
+        _ = self.teacher_tokenizer, self.config, self.train
+        if self._loaded_student is not None:
+            student = self._loaded_student[0]
+        else:
+            token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
+            student = type(teacher).from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
+        return DistillationTrainer(
+            None if for_search else student,
+            args,
+            model_init=partial(copy.deepcopy, student) if for_search else None,
+            teacher_model=teacher,
+            teacher_processing_class=self.teacher_tokenizer,
+            train_dataset=self.train,
+            compute_metrics=compute_metrics_of(teacher.config, self.train, _task(options), args),
+            eval_dataset=self.eval,
+            processing_class=self.tokenizer,
+            provenance=_provenance(options, started_from=None if self._loaded_student is None else options.student),
+        )
+
+
+def doctor(options: Namespace) -> Figures:
+    """Look at a run of `distill` before it is made: what would fail or mislead, and what to do about it."""
+    examination, options.disable_tqdm = Examination(), True
+    args = examination.attempt("arguments", lambda: read_arguments(DistillationTrainingArguments, options))
+    if args is None:
+        args = DistillationTrainingArguments(disable_tqdm=True)
+    examine(examination, _Distillation(options, args))
+    return examination.figures()
 
 
 def evaluate(options: Namespace) -> Figures:
-    """Measure `--model` on labelled rows."""
-    trainer, dataset = _ready(options)
-    trainer.compute_metrics = compute_metrics_of(trainer.model.config, dataset, _task(options))
-    metrics = trainer.evaluate(dataset)
+    """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
+    trainer = _measuring_trainer(options)
+    config, rows = trainer.model.config, _data_file(options.data, options)
+    dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **_columns(options))
+    trainer.compute_metrics = compute_metrics_of(config, dataset, _task(options))
+    if options.per_class:
+        return _evaluate_per_class(trainer, dataset)
+    return _without_prefix(trainer.evaluate(dataset))
+
+
+def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
+    require_labels(dataset)
+    config = trainer.model.config
+    task = task_for(config, dataset.labels)
+    if not task.names_labels:
+        raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
+    output = trainer.predict(dataset, metric_key_prefix="eval")
+    classes = PerClass.of(task, output.predictions, dataset.labels)
+    assert classes is not None
+    rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
+    return _without_prefix(output.metrics) | rows
+
+
+def _without_prefix(metrics: Mapping[str, float]) -> Figures:
     return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
 
 
 def predict(options: Namespace) -> Figures:
-    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number."""
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number.
+
+    With `--json`, texts that are typed or piped in have their predictions among the figures instead.
+    """
+    for option, value, most in (("--top-k", options.top_k, None), ("--digits", options.digits, ALL_DIGITS)):
+        if value is not None and not 1 <= value <= (most or value):
+            expected = "at least 1" if most is None else f"1 to {most}"
+            raise ValueError(f"{option} is {value}; expected {expected}")
+    threshold = None if options.threshold is None else check_threshold("--threshold", options.threshold)
     if options.output is not None:
-        check_output("--output", options.output, inputs=(options.data, options.model))
-    trainer, dataset = _ready(options)
-    output = trainer.predict(dataset)
+        inputs = [path for path in (options.data, options.model) if path is not None]
+        check_output("--output", options.output, inputs=inputs)
+    trainer = _measuring_trainer(options)
     config = trainer.model.config
-    write = task_for(config).write_predictions
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    if options.output is None:
-        write(sys.stdout, output.predictions, names)
-    else:
+    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
+    answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
+    source = rows_to_predict(options, config.trained_with)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **_columns(options))
+    output = trainer.predict(dataset)
+    predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
+    figures: Figures = {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+    if options.output is not None:
         with open_output(options.output) as file:
-            write(file, output.predictions, names)
-    return {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+            if options.output.endswith(".jsonl"):
+                predictions.write_json_lines(file)
+            else:
+                predictions.write_tsv(file, options.digits)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = predictions.as_pipeline()
+    else:
+        predictions.write_tsv(sys.stdout, options.digits)
+    return figures
 
 
 def bench(options: Namespace) -> Figures:
@@ -275,6 +405,7 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
     if options.json:
         given["disable_tqdm"] = True
+    given.setdefault("recipe", RECIPE)
     args = cls(**given)
     warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
     if args.plots:
@@ -346,18 +477,17 @@ def _dataset(
 
 
 def _data_file(path: str, options: Namespace) -> DataFile:
-    return data_file(path, options.delimiter, options.quoted)
+    return data_file(path, {name: getattr(options, name) for name in FORMAT})
 
 
-def _ready(options: Namespace) -> tuple[Trainer, Dataset]:
-    """Return a trainer that only measures, and the encoded rows of `--data`."""
+def _measuring_trainer(options: Namespace) -> Trainer:
+    """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = load_model(options.model)
     model.config = with_problem_type(model.config, _task(options), "the model")
     model.freeze()
-    trainer = Trainer(model, args, processing_class=tokenizer)
-    return trainer, _dataset(options.data, tokenizer, model.config, args, options)
+    return Trainer(model, args, processing_class=tokenizer)
 
 
 def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
@@ -368,6 +498,8 @@ def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
         teacher=None if teacher is None else public_name(teacher),
         train=name_of(options.train),
         eval=name_of(options.eval),
+        dataset=getattr(options, "dataset_name", None),
+        dataset_tags=names_in(getattr(options, "dataset_tags", None)),
         command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
     )
 

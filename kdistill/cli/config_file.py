@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..train.fields import argument_types, did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
-def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
+def read_config_file(path: str, known: Mapping[str, bool], several: Collection[str] = ()) -> list[str]:
     """Return the content of the file as words of a command line.
 
     The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
@@ -23,6 +23,7 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     Args:
         path: the TOML file.
         known: the command's options -> whether it is a switch.
+        several: those that may be given several times, as a list in the file.
 
     Raises:
         OSError: the file cannot be read.
@@ -34,7 +35,7 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"--config is {path!r}; there is no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
     switches = {option[2:].replace("-", "_"): is_switch for option, is_switch in known.items()}
     words: list[str] = []
     for key, value in content.items():
@@ -47,7 +48,8 @@ def read_config_file(path: str, known: Mapping[str, bool]) -> list[str]:
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_found(translated[0], value)}; expected {expected}")
-        words.append(_word(path, key, *translated))
+        repeated = f"--{translated[0].replace('_', '-')}" in several and isinstance(translated[1], list)
+        words += [_word(path, key, translated[0], one) for one in (translated[1] if repeated else [translated[1]])]
     return words
 
 
@@ -59,8 +61,10 @@ def _word(path: str, key: str, name: str, value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     kind, _ = argument_types(DistillationTrainingArguments).get(name, (str, False))
-    if isinstance(value, dict) and kind is dict:
+    if isinstance(value, dict) and kind in (dict, list):
         value = json.dumps(value)
+    if isinstance(value, list) and kind is list:
+        value = ",".join(map(str, value))
     if not isinstance(value, str | int | float):
         raise TypeError(f"{path}: {key} is {_found(name, value)}; expected a string, a number or a list of strings")
     return f"--{option}={value}"

@@ -1,12 +1,90 @@
-"""The files of rows that a command's options name, with `--delimiter` and `--quoted`."""
+"""The rows that a command's options name: files with `--columns`, `--delimiter`, `--quoted` and `--encoding`."""
 
 from __future__ import annotations
 
-from ..data.files import DataFile, FileFormat
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ..data.dataset import Dataset
+from ..data.files import DataFile, FileFormat, read_content
+from ..data.table import Table
+from ..data.text_files import PLAIN_TEXT_COLUMN
+from ..models.trained_with import TrainedWith
+
+STANDARD_INPUT = "-"
+TEXT_PAIR_COLUMN = "text_pair"
 _TABS = ("tab", "\\t")
+FORMAT = ("columns", "delimiter", "quoted", "encoding")
+"""Options about how files of rows are written."""
 
 
-def data_file(path: str, delimiter: str | None, quoted: bool | None) -> DataFile:
-    """Return the file at `path`, written as the options say; None where they were not given."""
-    return DataFile(path, FileFormat(delimiter="\t" if delimiter in _TABS else delimiter, quoted=quoted))
+def data_file(path: str, options: Mapping[str, Any]) -> DataFile:
+    """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given."""
+    return DataFile(path, file_format(options))
+
+
+def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileFormat:
+    """Return the format that the options of `FORMAT` describe, for a name without an ending of this kind.
+
+    Raises:
+        ValueError: `--columns` names a column twice or not at all, or `--delimiter` is no character.
+    """
+    columns, delimiter = options["columns"], options["delimiter"]
+    return FileFormat(
+        kind,
+        delimiter="\t" if delimiter in _TABS else delimiter,
+        quoted=options["quoted"],
+        column_names=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+        encoding=options["encoding"] or "utf-8",
+    )
+
+
+def rows_to_predict(options: Namespace, trained: TrainedWith) -> DataFile | Table:
+    """Return the rows of `--data`, of `--text`, or of standard input, with a text a line (`--columns`: a TSV).
+
+    Args:
+        options: those of `predict`.
+        trained: what the model was trained with.
+
+    Raises:
+        ValueError: there are no rows, more than one kind of them, or texts without the second ones of pairs.
+    """
+    texts, pairs = options.text, options.text_pair
+    if texts is not None and options.data is not None:
+        raise ValueError("--data and --text are given; expected one of the two")
+    if pairs is not None and len(pairs) != len(texts or ()):
+        raise ValueError(f"--text-pair is given {len(pairs)} times and --text {len(texts or ())}; expected as often")
+    if texts is not None:
+        return _typed(texts, pairs, trained)
+    if options.data not in (None, STANDARD_INPUT):
+        return data_file(options.data, vars(options))
+    if options.data is None and sys.stdin.isatty():
+        raise ValueError(
+            'predict has no rows: expected --data FILE, --text "...", or a text a line on standard input, as in '
+            "kdistill predict --model MODEL < texts.txt"
+        )
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise ValueError('standard input is empty; expected a text a line, or --data FILE or --text "..."')
+    return read_content("standard input", content, file_format(vars(options), "txt"))
+
+
+def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWith) -> Table:
+    """Return the rows of `--text` and `--text-pair`, in the columns that the model was trained on."""
+    if pairs is None and trained.text_pair_column is not None:
+        raise ValueError("the model was trained on pairs of texts; expected --text-pair beside each --text")
+    columns = {trained.text_column or PLAIN_TEXT_COLUMN: texts}
+    if pairs is not None:
+        columns[trained.text_pair_column or TEXT_PAIR_COLUMN] = pairs
+    return Table("--text", columns)
+
+
+def texts_of(source: DataFile | Table, dataset: Dataset) -> dict[str, Sequence[str]]:
+    """Return the texts that a data set was made of, as columns `text` and, of pairs, `text_pair`; {} for token ids."""
+    if dataset.reading is None:
+        return {}
+    table = source.table if isinstance(source, DataFile) else source
+    named = zip((PLAIN_TEXT_COLUMN, TEXT_PAIR_COLUMN), dataset.reading.columns[:2], strict=True)
+    return {name: table.columns[column] for name, column in named if column is not None}

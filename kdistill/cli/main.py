@@ -21,6 +21,8 @@ from .command_line import parse
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
+_TABLES = ("per_class", "confusions")
+_MOST_CONFUSIONS = 10
 _ONE_LINE = str.maketrans("\t\n\r", "   ")  # a label's name may hold any of them
 
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its words, without the program's name (default: those of the process).
 
     Returns:
-        The exit status: 0, 1 (failed, wholly or in part, or the figures could not be written), 2 (bad input), 130
+        The exit status: 0, 1 (failed, wholly or in part, or the results could not be written), 2 (bad input), 130
         (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -82,7 +84,7 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        say(f"kdistill: error: the figures could not be written: {error.strerror}")
+        say(f"kdistill: error: the results could not be written: {error.strerror}")
         return 1
     return 1 if figures.get("failed") else 0
 
@@ -94,15 +96,33 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from ..bench.bench import table
 
         return table(figures) + "\n"
+    if options.command == "doctor":
+        from ..doctor.page import page
+
+        return page(figures)
     if options.command == "completion":
         return str(figures["script"])
     if "summary" in figures:
         from .ending import run_text, search_text
 
         return search_text(figures) if options.command == "search" else run_text(figures)
-    lines = dict(_flat(figures))
+    lines = dict(_flat({name: value for name, value in figures.items() if name not in _TABLES}))
     width = max(map(len, lines))
-    return "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
+    text = "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
+    return text + _tables_of(figures) if options.command == "evaluate" else text  # a report has them in its card
+
+
+def _tables_of(figures: dict[str, Any]) -> str:
+    """Return the figures that are rows of a table, aligned; of the confused classes the first pairs."""
+    tables = [(name, figures[name]) for name in _TABLES if figures.get(name)]
+    if not tables:
+        return ""
+    from ..report.per_class import text_of
+
+    shown = {name: rows[:_MOST_CONFUSIONS] if name == "confusions" else rows for name, rows in tables}
+    text = "".join(f"\n{text_of(rows)}" for rows in shown.values())
+    left = len(figures["confusions"]) - _MOST_CONFUSIONS if "confusions" in shown else 0
+    return f"{text}and {left} more pairs, which --json lists\n" if left > 0 else text
 
 
 def _flat(figures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -131,7 +151,7 @@ def _report(error: BaseException, status: int) -> int:
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
     if command == "search" and not Path(getattr(options, "output_dir", TrainingArguments.output_dir)).is_dir():
-        say("kdistill: interrupted before the first trial. To start again, repeat the command")
+        say("kdistill: interrupted before the first trial. Repeat the command to start again")
         return
     if command == "search":
         say(f"kdistill: interrupted; {_kept_of_search(getattr(options, 'interrupted', {}))}")
@@ -143,11 +163,11 @@ def _report_interrupt(options: Namespace) -> None:
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
     if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
-        say("kdistill: interrupted before the first step. To start again, repeat the command")
+        say("kdistill: interrupted before the first step. Repeat the command to start again")
         return
     checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
-    say(f"kdistill: interrupted; {kept}. To go on, repeat the command with --resume")
+    say(f"kdistill: interrupted; {kept}. Repeat the command with --resume to continue")
 
 
 def _kept_of_search(interrupted: dict[str, Any]) -> str:
@@ -156,7 +176,7 @@ def _kept_of_search(interrupted: dict[str, Any]) -> str:
     trials = interrupted.get("trials", {})
     counts = f" ({outcomes_text(trials)})" if trials else ""
     best = f"; the best so far is in {interrupted['best_run']}" if "best_run" in interrupted else ""
-    return f"the trials that ended are kept{counts}{best}. To go on, repeat the command"
+    return f"finished trials are kept{counts}{best}. Repeat the command to continue"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The commands and their options, with the help of both."""
+"""The commands and their options, with the help of both: one list, hence more than 500 lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
+from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 
@@ -45,9 +46,11 @@ class _Command:
     """... or only these of them."""
 
 
-_OUTPUT_OF_SEARCH = "directory that receives the study, the best hyperparameters and the trials' logs"
-_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON"}
-_MEASURING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+RECIPE = "auto"
+"""The default of `--recipe`, which in Python is that of transformers."""
+_OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
+_METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
+_MEASURING = ("max_length", "per_device_eval_batch_size", "threshold", "disable_tqdm")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"),
@@ -62,29 +65,39 @@ COMMANDS = (
         "finetune",
         "--model MODEL --train FILE [--eval FILE] --output-dir DIR",
         "train a model on labelled rows",
-        "Train a pretrained BERT on rows of text with labels, for example to make a teacher. The output directory "
-        "receives a model that `transformers` opens too, a model card and the results.",
+        "Train a pretrained BERT on labelled texts, for example to make a teacher. The output directory receives the "
+        "model, which `transformers` can load, a model card and the results.",
         "kdistill finetune --model bert-base-uncased --train train.tsv --eval dev.tsv --output-dir teacher",
         TrainingArguments,
     ),
     _Command(
         "distill",
         "--teacher MODEL --student MODEL --train FILE [--eval FILE] --output-dir DIR",
-        "train a small model to answer like a large one",
-        "Train a small BERT, the student, on the labels and on the probabilities that a large fine-tuned BERT, the "
-        "teacher, gives to every label. Rows without a label learn from the teacher alone.",
-        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
-        "      --output-dir student --num-train-epochs 7 --learning-rate 5e-4",
+        "train a small model to reproduce a large one",
+        "Train a small BERT (the student) on the labels and on the label probabilities that a large fine-tuned BERT "
+        "(the teacher) predicts. On rows without a label the student learns from the teacher only.",
+        "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
+        DistillationTrainingArguments,
+    ),
+    _Command(
+        "doctor",
+        "--teacher MODEL --student MODEL --train FILE [--eval FILE] [--output-dir DIR]",
+        "check a run of distill before it is made",
+        "Look at teacher, student, rows, arguments and machine as distill would take them, in seconds: what would make "
+        "the run fail or mislead, and what to do about it. The teacher answers sampled rows, a copy of the student "
+        "makes a few steps, and nothing is written. The exit status is 1 when there is an error.",
+        "kdistill doctor --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
+        "      --output-dir student",
         DistillationTrainingArguments,
     ),
     _Command(
         "search",
         "--teacher MODEL --student MODEL --train FILE --eval FILE --output-dir DIR",
         "find the best hyperparameters for distill",
-        "Distil the student again and again, each time from the same start, with hyperparameters that Optuna chooses "
-        "by the results of earlier trials on the rows of --eval. The study is kept in the output directory: the same "
-        "command continues it, and several processes may work on it at once. distill --config takes the best_run.toml "
-        "that it writes.",
+        "Distil the student repeatedly from the same initial weights, with hyperparameters that Optuna chooses from "
+        "the results of earlier trials on the --eval rows. The study is stored in the output directory: running the "
+        "same command again continues it, and several processes can work on it at once. The best hyperparameters are "
+        "written to best_run.toml, which distill --config reads.",
         "kdistill search --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv \\\n"
         "      --output-dir search --n-trials 50 --n-jobs 2",
         DistillationTrainingArguments,
@@ -94,19 +107,20 @@ COMMANDS = (
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
-        "Print the loss against the labels, n (the number of labelled rows) and the metrics of the model's problem "
-        "type: accuracy; accuracy of whole rows and micro f1 for several labels at once; mse, pearson and spearmanr "
-        "for a regression. --metrics adds others.",
+        "Print the loss, n (the number of labelled rows) and the metrics of the model's problem type: accuracy for "
+        "single-label classification; accuracy (all labels of a row right), micro f1, average precision and top-1 for "
+        "multi-label classification; mse, pearson and spearmanr for regression. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
     ),
     _Command(
         "predict",
-        "--model MODEL --data FILE [--output FILE]",
-        "label rows of text",
-        "Write one line per row: its index, the predicted label (or labels, or number) and the probability of each "
-        "label, separated by tabs.",
+        "--model MODEL [--data FILE | --text TEXT ...] [--output FILE]",
+        "predict labels of texts",
+        "Write one line per row: its index, the predicted label (or labels, or number), the probability of each label "
+        "or of the best (--top-k), and the text, separated by tabs. Rows are those of --data or --text, or a text a "
+        "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _MEASURING,
@@ -114,46 +128,48 @@ COMMANDS = (
     _Command(
         "report",
         "--model DIR [--without-teacher DIR ...] [--seed-runs DIR ...] [--holdout FILE]",
-        "measure a finished run, beside others, for its model card",
-        "Measure the run in DIR on its evaluation rows: accuracy with its interval, calibration, agreement with the "
-        "teacher, speed of both; the same student without a teacher, other seeds and held-out rows where they are "
-        "given. Write it into the model card, DIR/README.md. The run's inputs are found through its command.txt.",
+        "measure a finished run and complete its model card",
+        "Measure the run in DIR on its evaluation rows: accuracy with a confidence interval, calibration, agreement "
+        "with the teacher, and the speed of both models. Compare it with the same student trained without a teacher, "
+        "with other seeds and on held-out rows, if they are given. Write the results to the model card, DIR/README.md. "
+        "The inputs of the run are read from DIR/command.txt.",
         "kdistill report --model student --without-teacher student-alone --seed-runs student-34 student-35 \\\n"
         "      --holdout test.tsv",
     ),
     _Command(
         "bench",
         "--model MODEL [--data FILE]",
-        "measure how fast a model is on this machine",
-        "Show how many sentences a second a model takes in batches, how long one sentence alone takes, and what part "
-        "of the machine's measured peak that is; the same for PyTorch and ONNX Runtime when they are installed.",
+        "measure the speed of a model on this machine",
+        "Measure sentences per second in batches, the latency of a single sentence, and the share of the machine's "
+        "measured peak that this reaches. PyTorch and ONNX Runtime are measured as well if they are installed.",
         "kdistill bench --model L2-H128-A2 --threads 2",
     ),
     _Command(
         "info",
         "[--model MODEL]",
         "show versions, CPU, threads and the teacher cache",
-        "Show what kdistill runs on: versions, the CPU's instruction set, threads, and the teacher cache.",
+        "Show versions, the instruction set of the CPU, the number of threads and the teacher cache.",
         "kdistill info --model student",
     ),
     _Command(
         "cache",
         "info|clear",
         "show or empty the teacher cache",
-        "The teacher cache keeps the logits that teachers gave, so that later runs on the same rows skip the teacher. "
-        "It is in $KDISTILL_CACHE, or in the user's cache directory, and may be cleared at any time.",
+        "The teacher cache stores the logits of teachers, so that later runs on the same rows need not run the "
+        "teacher. It is in $KDISTILL_CACHE or in the user's cache directory, and can be cleared at any time.",
         "kdistill cache info",
     ),
     _Command(
         "completion",
         "bash|zsh|fish",
-        "print a script that lets a shell complete commands and options",
-        'Print a script for a shell to read: eval "$(kdistill completion bash)" in ~/.bashrc (zsh likewise), or '
-        "kdistill completion fish | source in fish's configuration.",
+        "print a shell script that completes commands and options",
+        'Print a completion script. Put eval "$(kdistill completion bash)" into ~/.bashrc (the same with zsh in '
+        "~/.zshrc), or kdistill completion fish | source into the configuration of fish.",
         "kdistill completion bash",
     ),
 )
 
+_DISTILLING = ("distill", "doctor", "search")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -167,24 +183,27 @@ class SearchOption(NamedTuple):
 
 # Arguments of `Trainer.hyperparameter_search`, under its names.
 SEARCH_OPTIONS = {
-    "n_trials": SearchOption(int, "N", "trials of the study in all, over every process and repetition (default: 20)"),
+    "n_trials": SearchOption(int, "N", "total number of trials, over all processes and repeated runs (default: 20)"),
     "hp_space": SearchOption(
         str,
         "FILE",
-        'a .toml or .json file of ranges, such as learning_rate = {type = "float", low = 1e-5, high = 1e-3, log = '
-        "true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30)",
+        'a .toml or .json file with the search space, such as learning_rate = {type = "float", low = 1e-5, high = '
+        "1e-3, log = true} (default: epochs 2-10, learning rate 1e-5..1e-3, alpha 0..1, temperature 2..30; with "
+        "--recipe auto and a student made from a shape, epochs and learning rate around what it chooses)",
     ),
     "direction": SearchOption(
-        str, "minimize|maximize", "what to do with --metric-for-best-model (default: what suits it)"
+        str,
+        "minimize|maximize",
+        "whether to minimize or maximize --metric-for-best-model (default: follows the metric)",
     ),
     "storage": SearchOption(
-        str, "FILE", "the study's journal, or a URL that Optuna knows (default: study.journal in the output directory)"
+        str, "FILE", "journal file or Optuna storage URL of the study (default: study.journal in the output directory)"
     ),
-    "study_name": SearchOption(str, "NAME", "the study in that storage (default: search)"),
-    "n_jobs": SearchOption(int, "N", "trials at once, which share the threads (default: 1; -1: one a thread)"),
-    "pruner": SearchOption(str, "median|hyperband|none", "what ends unpromising trials early (default: median)"),
-    "sampler": SearchOption(str, "tpe|random", "what chooses hyperparameters, from --seed on (default: tpe)"),
-    "timeout": SearchOption(float, "SECONDS", "begin no trial after this time (default: never)"),
+    "study_name": SearchOption(str, "NAME", "name of the study in the storage (default: search)"),
+    "n_jobs": SearchOption(int, "N", "trials run in parallel; they share the threads (default: 1; -1: one per thread)"),
+    "pruner": SearchOption(str, "median|hyperband|none", "how to stop unpromising trials early (default: median)"),
+    "sampler": SearchOption(str, "tpe|random", "how to choose hyperparameters; seeded by --seed (default: tpe)"),
+    "timeout": SearchOption(float, "SECONDS", "start no new trial after this time (default: no limit)"),
 }
 
 
@@ -199,7 +218,7 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = _Parser(
         prog="kdistill",
         description="Distil BERT classifiers on a CPU, without PyTorch.",
-        epilog="kdistill COMMAND --help explains a command's options.",
+        epilog="Run kdistill COMMAND --help for the options of a command.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -230,26 +249,27 @@ def _add_inputs(parser: _Parser, command: str) -> None:
             "action",
             metavar="info|clear",
             choices=("info", "clear"),
-            help="show what the cache holds, or delete its files",
+            help="show the contents of the cache, or delete its files",
         )
     elif command == "completion":
-        group.add_argument(
-            "shell", metavar="|".join(SHELLS), choices=SHELLS, help="the shell that is to read the script"
-        )
+        group.add_argument("shell", metavar="|".join(SHELLS), choices=SHELLS, help="shell to print the script for")
     elif command == "info":
         group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
     elif command == "report":
         _add_report_options(parser, group)
     else:
         _add_models_and_rows(group, command)
-    group.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: the CPUs allowed)")
-    _add_switch(group, "--json", "no progress; one line of JSON last on standard output")
-    parser.set_defaults(json=False, resume=False, ignore_mismatched_sizes=False, quoted=None)
+    group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
+    _add_switch(group, "--json", "do not show progress, and print the results as one last line of JSON")
+    parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
-_ROWS_HELP = "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns)"
+_ROWS_HELP = (
+    "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
+    "with a text a line, or a folder of texts, DIR/label/*.txt"
+)
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -257,42 +277,46 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
-    if command in ("distill", "search"):
+    if command in _DISTILLING:
         group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
         group.add_argument(
             "--student",
             required=True,
             metavar="MODEL",
-            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}, with the teacher's vocabulary and labels, and its word "
-            "embeddings as far as they fit",
+            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}; a shape takes the vocabulary, the labels and, as far as they "
+            "fit, the embeddings and layers from the teacher",
         )
     elif command == "bench":
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
     else:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
-    if command in ("finetune", "distill", "search"):
+    if command in ("finetune", *_DISTILLING):
         _add_training_inputs(group, command)
-    if command == "finetune":
+    if command in ("finetune", *_DISTILLING):
+        default = "the model's, or the file's" if command == "finetune" else "the teacher's"
+        whose = "" if command == "finetune" else " of the teacher, as the rows call them"
         group.add_argument(
-            "--label-names", metavar="A,B,...", help="names of labels 0, 1, ... (default: the model's, or the file's)"
+            "--label-names",
+            metavar="A,B,...|FILE",
+            help=f"names of the labels 0, 1, ...{whose}, or a file with one name per line (default: {default})",
         )
-    if command in ("evaluate", "predict"):
-        labels = " and label" if command == "evaluate" else ""
-        group.add_argument("--data", required=True, metavar="FILE", help=f"the rows: {_ROWS_HELP}{labels}")
+    if command == "evaluate":
+        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label")
+        _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
-        group.add_argument("--rows", type=int, default=2000, metavar="N", help="how many rows to take (default: 2000)")
+        group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
         group.add_argument(
-            "--batch-size", type=int, default=128, metavar="N", help="rows of a batch, for all programs (default: 128)"
+            "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
         )
     if command == "predict":
-        group.add_argument("--output", metavar="FILE", help="file to write (default: standard output)")
-    group.add_argument("--text-column", metavar="NAME", help="column of the text, if it has another name")
+        _add_predictions(group)
+    group.add_argument("--text-column", metavar="NAME", help="column of the text (default: text, sentence, ...)")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument(
         "--label-column",
         metavar="NAME",
-        help="column of the label, if it has another name; A,B,... for columns of 0 and 1",
+        help="column of the label (default: label, labels, ...); A,B,... for one column of 0 and 1 per label",
     )
     _add_format(group)
     if command != "bench":
@@ -300,41 +324,79 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     group.add_argument(
         "--config",
         metavar="FILE",
-        help="a TOML file of these options, such as seed = 33; the command line wins",
+        help="TOML file of options, such as seed = 33; options on the command line take precedence",
+    )
+
+
+def _add_predictions(group: _ArgumentGroup) -> None:
+    """Add what `predict` reads, and how it writes."""
+    group.add_argument(
+        "--data",
+        metavar="FILE",
+        help=f"the rows: {_ROWS_HELP}; - is standard input, with a text a line (the default where it is piped in)",
+    )
+    for option, what in (("--text", "a text to label"), ("--text-pair", "the second text of a pair, beside each text")):
+        group.add_argument(
+            option, nargs="+", action="extend", metavar="TEXT", help=f"{what}; may be given several times"
+        )
+    group.add_argument(
+        "--output", metavar="FILE", help="file to write: JSON lines if it ends in .jsonl, else TSV (default: to stdout)"
+    )
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
+        "of one label the best, or none (default: always the best)",
+    )
+    group.add_argument(
+        "--digits",
+        type=int,
+        default=DIGITS,
+        metavar="N",
+        help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
     )
 
 
 def _add_format(group: _ArgumentGroup) -> None:
     """Add the options about how files of rows are written."""
     group.add_argument(
+        "--columns",
+        metavar="A,B,...",
+        help="names of the columns of a file without a header, such as text,label or sentence1,sentence2,label",
+    )
+    group.add_argument(
         "--delimiter",
         metavar="CHAR",
-        help="what separates columns, such as ';' or tab (default: , in .csv, tab in .tsv)",
+        help="column separator, such as ';' or tab (default: , in .csv, tab in .tsv)",
     )
-    _add_switch(
-        group, "--quoted", "fields may stand in quotes, as pandas writes them (default: yes in .csv, no in .tsv)"
-    )
+    group.add_argument("--encoding", metavar="NAME", help="encoding of text files, such as cp1252 (default: utf-8)")
+    _add_switch(group, "--quoted", "fields may be quoted, as pandas writes them (default: yes in .csv, no in .tsv)")
 
 
 def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
     group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
     group.add_argument(
-        "--eval", required=command == "search", metavar="FILE", help="rows with labels to measure the model on"
+        "--eval", required=command == "search", metavar="FILE", help="labelled rows to evaluate the model on"
     )
     if command != "search":
-        _add_switch(group, "--resume", "go on from the newest checkpoint in the output directory, if any")
+        _add_dataset(group)
+        _add_switch(group, "--resume", "continue from the newest checkpoint in the output directory, if any")
     _add_switch(
         group,
         "--ignore-mismatched-sizes",
-        "begin with a new classifier where the checkpoint's has another number of labels",
+        "replace the classifier if its number of labels differs",
     )
-    origin = "the model's config" if command == "finetune" else "the student's config, for a shape the teacher's"
+    origin = "the model's config" if command == "finetune" else "the student's config, or the teacher's for a shape"
     for name, dropped in (("hidden", "embeddings and layers"), ("attention-probs", "attention")):
         group.add_argument(
             f"--{name}-dropout-prob",
             type=float,
             metavar="P",
-            help=f"dropout of {dropped} in training (default: that of {origin})",
+            help=f"dropout probability of {dropped} in training (default: from {origin})",
         )
 
 
@@ -351,50 +413,74 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         "--without-teacher",
         nargs="+",
         metavar="DIR",
-        help="output directories of the same run without a teacher: the same command with --alpha 1",
+        help="output directories of the same run without a teacher (the same command with --alpha 1)",
     )
     group.add_argument(
         "--seed-runs", nargs="+", metavar="DIR", help="output directories of the same run with other seeds"
     )
-    group.add_argument("--holdout", metavar="FILE", help=f"rows with labels that chose nothing: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--holdout",
+        metavar="FILE",
+        help=f"labelled rows used neither in training nor in choosing the model: {_ROWS_HELP} and label",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="with several labels a row, measure at this threshold and not at the run's",
+    )
     group.add_argument(
         "--search-trials",
         type=int,
         metavar="N",
-        help="a hyperparameter search scored N trials on the evaluation rows (default: as the run knows)",
+        help="number of hyperparameter search trials scored on the evaluation rows (default: as recorded by the run)",
     )
     _add_switch(group, "--plots", "also write pictures into DIR/plots, which the card shows (default: as the run did)")
     moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
-    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} that it learned from")
-    moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that it began with")
-    moved.add_argument("--train", metavar="FILE", help="the rows that it was trained on")
-    moved.add_argument("--eval", metavar="FILE", help="the rows that it was evaluated on")
+    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher")
+    moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that the student started from")
+    moved.add_argument("--train", metavar="FILE", help="training rows of the run")
+    moved.add_argument("--eval", metavar="FILE", help="evaluation rows of the run")
     card = parser.add_argument_group("metadata of the model card")
-    card.add_argument("--language", metavar="A,B,...", help="languages of the text, such as en")
+    card.add_argument("--language", metavar="A,B,...", help="languages of the texts, such as en")
     card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
-    card.add_argument("--tags", metavar="A,B,...", help="further tags")
-    card.add_argument("--dataset-tags", metavar="A,B,...", help="hub ids of the data, such as stanfordnlp/sst2")
+    card.add_argument("--tags", metavar="A,B,...", help="additional tags")
+    _add_dataset(card)
+
+
+def _add_dataset(group: _ArgumentGroup) -> None:
+    """Add the options that name the data set in the model card."""
+    group.add_argument(
+        "--dataset-tags", metavar="A,B,...", help="hub ids of the data for the model card, such as stanfordnlp/sst2"
+    )
+    group.add_argument(
+        "--dataset-name", metavar="NAME", help="what people call the data set, such as SST-2 (default: its hub id)"
+    )
 
 
 def _add_task(group: _ArgumentGroup, command: str) -> None:
     """Add the options about the task: what is learned or measured."""
-    distills = command in ("distill", "search")
+    distills = command in _DISTILLING
     whose = "the teacher's" if distills else "the model's"
     group.add_argument(
         "--problem-type",
         choices=PROBLEM_TYPES,
-        help=f"what a label is: one of several, a list of them, or a number (default: {whose}, or as the labels are)",
+        help="what a label is: one of several classes, a list of labels, or a number (default: "
+        f"{whose}, else derived from the labels)",
     )
-    if command in ("finetune", "distill", "search"):
-        default = "the teacher's, which it must be" if distills else "those of the model or the file"
+    if command in ("finetune", *_DISTILLING):
+        default = "the teacher's; another is an error" if distills else "that of the model or the file"
         group.add_argument(
-            "--num-labels", type=int, metavar="N", help=f"how many labels there are, or numbers (default: {default})"
+            "--num-labels",
+            type=int,
+            metavar="N",
+            help=f"number of labels, or of outputs of a regression (default: {default})",
         )
     if command != "predict":
         group.add_argument(
             "--metrics",
             metavar="A,B,...",
-            help="metrics to measure beside the usual ones, such as f1_macro or matthews_correlation",
+            help="additional metrics, such as f1_macro or matthews_correlation",
         )
 
 
@@ -412,8 +498,8 @@ def _add_training_arguments(
         group = parser.add_argument_group(group_name) if members else parser
         for field in members:
             kind, _ = kinds[field.name]
-            # A mapping stays the text that it is: the class of arguments reads it.
-            keywords: dict[str, Any] = {"type": str if kind is dict else kind, "metavar": _METAVARS.get(kind)}
+            # A mapping or list stays the text that it is: the class of arguments reads it.
+            keywords: dict[str, Any] = {"type": str if kind in (dict, list) else kind, "metavar": _METAVARS.get(kind)}
             if field.metadata["several"]:
                 keywords = {"metavar": "A,B,..."}
             elif field.metadata["choices"] is not None:
@@ -429,7 +515,7 @@ def _add_training_arguments(
 
 def _help(field: Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
-    default = field.metadata["default"]
+    default = RECIPE if field.name == "recipe" else field.metadata["default"]
     if default is None or default is False:
         return text
     return f"{text} (default: {'yes' if default is True else default})"

@@ -9,24 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.files import file_and_field
 from ..hub import public_name
 from ..models.classes import load_model
 from ..models.config import shape_of
+from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
+from ..tasks.registry import ChosenMetrics, task_for
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of
+from ..train.evaluate import refuse_threshold
 from ..train.recipe import Provenance
 from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
-from .data_files import data_file
+from .data_files import FORMAT, data_file
+from .task import TaskOptions, compute_metrics_of, names_by_id
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
-_FORMAT = ("delimiter", "quoted")
+_NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
+_LABELS = ("label_names",)
 
 
 def report(options: Namespace) -> dict[str, Any]:
@@ -36,17 +42,17 @@ def report(options: Namespace) -> dict[str, Any]:
     """
     trainer, holdout = _trainer_of_run(options)
     return trainer.create_model_card(
-        _names(options.language),
+        names_in(options.language),
         options.license,
-        _names(options.tags),
-        dataset_tags=_names(options.dataset_tags),
+        names_in(options.tags),
         without_teacher=options.without_teacher or (),
         seed_runs=options.seed_runs or (),
         holdout=holdout,
     )
 
 
-def _names(value: str | None) -> list[str]:
+def names_in(value: str | None) -> list[str]:
+    """Return the names in a list with commas."""
     return [] if value is None else [name.strip() for name in value.split(",")]
 
 
@@ -54,7 +60,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     """Return the trainer as it was at the end of the run, and the encoded rows of `--holdout`."""
     directory = Path(options.model)
     if not (directory / ARGS_FILE).is_file():
-        raise FileNotFoundError(f"--model is {options.model!r}, which has no {ARGS_FILE}; expected a run's directory")
+        raise FileNotFoundError(
+            f"--model is {options.model!r}, which has no {ARGS_FILE}; expected the output directory of a run"
+        )
     saved = read_json_object(directory / ARGS_FILE)
     saved |= {"output_dir": str(directory), "disable_tqdm": options.json, "report_to": "none", "push_to_hub": False}
     for what in RECURRING:  # older runs kept the default number of steps beside another strategy
@@ -74,54 +82,79 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     def encoded(name: str) -> Dataset | None:
         if inputs[name] is None:
             return None
-        file = data_file(inputs[name], inputs["delimiter"], inputs["quoted"])
-        return encode_for(model.config, file, tokenizer, args, **{column: inputs[column] for column in _COLUMNS})
+        return encode_for(
+            model.config,
+            data_file(inputs[name], inputs),
+            tokenizer,
+            args,
+            **{column: inputs[column] for column in _COLUMNS},
+        )
+
+    def chosen_metrics(train: Dataset | None) -> ChosenMetrics | None:
+        """Return what measures the metrics that the run's command named; None for a run that no command made."""
+        if train is None or not (directory / COMMAND_FILE).is_file():
+            return None
+        return compute_metrics_of(model.config, train, TaskOptions(metrics=inputs["metrics"]), args)
 
     start, teacher = inputs["student"], inputs["teacher"]
     provenance = Provenance(
         started_from=None if start is None or shape_of(start) else public_name(start),
         teacher=None if teacher is None else public_name(teacher),
         **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
+        dataset=inputs["dataset_name"],
+        dataset_tags=names_in(inputs["dataset_tags"]),
     )
     if "alpha" in saved:
         if teacher is None:
             raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
+        train = encoded("train")
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_model(teacher),
-            train_dataset=encoded("train"),
+            teacher_model=load_model(teacher, **_labels(inputs["label_names"])),
+            train_dataset=train,
+            compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,
             provenance=provenance,
         )
     else:
         args = TrainingArguments(**saved)
+        train = encoded("train")
         trainer = Trainer(
             model,
             args,
-            train_dataset=encoded("train"),
+            train_dataset=train,
+            compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
             processing_class=tokenizer,
             provenance=provenance,
         )
     trainer.load_finished_run()
+    if options.threshold is not None:
+        threshold = check_threshold("--threshold", options.threshold)
+        refuse_threshold(threshold, task_for(model.config))
+        trainer.recipe.set_threshold(threshold)
     return trainer, encoded("holdout")
+
+
+def _labels(names: str | None) -> dict[str, Any]:
+    return {} if names is None else {"id2label": names_by_id(names)}
 
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *_FORMAT))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
-        for name in _INPUTS:
+        for name in (*_INPUTS, *_LABELS):
             path = inputs[name]
-            if path is not None and (run_directory / path).exists():
+            if path is not None and file_and_field(run_directory / path)[0].exists():
                 inputs[name] = str(run_directory / path)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
-    inputs |= {name: getattr(options, name) for name in inputs if getattr(options, name, None) is not None}
+    inputs |= {name: of for name in inputs if (of := getattr(options, name, None)) is not None}
     return inputs | {"holdout": options.holdout}

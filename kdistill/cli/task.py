@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
+from ..data.label_values import split_at_commas
+from ..data.text_files import decoded, lines_of
 from ..models.config import BertConfig
-from ..tasks.registry import choose_metrics, has_one_class, refuse_one_class, task_for
+from ..tasks.registry import ChosenMetrics, choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
-from ..train.own_metrics import ComputeMetrics
 
 
 class TaskOptions(NamedTuple):
@@ -43,6 +47,11 @@ def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> B
     return config.replace(problem_type=options.problem_type)
 
 
+def names_by_id(label_names: str) -> dict[int, str]:
+    """Return the label map that `--label-names` gives, see `read_label_names`: the names of labels 0, 1, ..."""
+    return dict(enumerate(read_label_names(label_names)))
+
+
 def labels_to_learn(
     config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
 ) -> Mapping[int, str] | None:
@@ -64,10 +73,10 @@ def labels_to_learn(
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
     if options.label_names is not None:
-        names = options.label_names.split(",")
+        names = names_by_id(options.label_names)
         if wanted not in (None, len(names)):
             raise ValueError(f"--num-labels is {wanted}, and --label-names has {len(names)} names; expected as many")
-        return dict(enumerate(names))
+        return names
     changes = {"problem_type": options.problem_type, "num_labels": wanted}
     asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
     if has_one_class(asked):
@@ -78,6 +87,8 @@ def labels_to_learn(
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
         return None
     rows = read()
+    if not task_for(asked).one_label and rows.labels is not None:
+        rows = dataclasses.replace(rows, labels=[split_at_commas(label) for label in rows.labels])
     implied = rows.id2label(wanted or config.num_labels)
     if wanted is None:
         return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
@@ -91,9 +102,39 @@ def labels_to_learn(
     return implied
 
 
+def read_label_names(given: str) -> Sequence[str]:
+    """Return the names that `--label-names` lists, or that stand in the file which it names.
+
+    The file has a name a line; or ends in .json and holds the list of them.
+
+    Raises:
+        FileNotFoundError: it looks like a file, and there is none.
+        ValueError: the file is empty or no such list, or a name occurs twice.
+    """
+    path = Path(given)
+    if "," in given or not (path.is_file() or path.suffix in (".txt", ".json")):
+        names: Any = [name.strip() for name in given.split(",")]
+    elif not path.is_file():
+        raise FileNotFoundError(
+            f"--label-names is {given!r}, and there is no such file; expected names with commas between them, or a "
+            "file with a name a line"
+        )
+    else:
+        text = decoded(path, path.read_bytes())
+        names = (
+            json.loads(text) if path.suffix == ".json" else [name.strip() for name in lines_of(text) if name.strip()]
+        )
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"--label-names is {given!r}, which holds no list of names; expected a name a line")
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"--label-names has {twice!r} twice; expected different names")
+    return names
+
+
 def compute_metrics_of(
     config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
-) -> ComputeMetrics | None:
+) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 
     Raises:
@@ -111,4 +152,4 @@ def compute_metrics_of(
             names.append(best)
     if not names:
         return None
-    return choose_metrics(*dict.fromkeys(names), problem_type=task.name, threshold=config.trained_with.threshold)
+    return choose_metrics(*dict.fromkeys(names), problem_type=task.name)

@@ -68,7 +68,9 @@ def without_padding(batch: Batch, pad_token_id: int) -> Batch:
     last = np.maximum.accumulate(np.where(batch.ids == pad_token_id, -1, places))[batch.starts[1:] - 1]
     empty = last < batch.starts[:-1]
     if empty.any():
-        raise ValueError(f"input_ids[{int(np.argmax(empty))}] is nothing but padding; every row needs a token")
+        raise ValueError(
+            f"input_ids[{int(np.argmax(empty))}] contains only padding; every row needs at least one token"
+        )
     keep = places <= np.repeat(last, np.diff(batch.starts))
     return _select_tokens(batch, keep)
 

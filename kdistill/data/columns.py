@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..system.names import did_you_mean, listing
 from ..system.unicode import check_characters
+from .headers import header_that_is_a_row
 from .label_names import implied_label_map, warn_of_missing_marks, warn_of_other_names
 from .label_values import as_boolean, as_integer, is_missing
 from .labels import LabelReader, label_ids
@@ -48,6 +49,8 @@ _ALSO_LABELS = (
     "score",
     "y",
 )
+# Names of columns that number rows: nobody expects them to be read.
+_ROW_NUMBERS = ("idx", "id", "index", "guid")
 _ALSO_TEXTS = ("sentence1", "content", "review", "comment", "document", "tweet", "body", "utterance", "message", "x")
 
 
@@ -84,11 +87,14 @@ class ColumnUse:
         return cls(table.source, read, labels, unused)
 
     def unused_sentence(self) -> str:
-        """Return the sentence that lists the unused columns."""
+        """Return the sentence that lists the unused columns; "" where there are none but numbers of rows."""
+        unused = [name for name in self.unused if name.lower() not in _ROW_NUMBERS]
+        if not unused:
+            return ""
         labels = f"labels are in {listing(self.labels)}" if self.labels else "there is no label column"
-        columns = "the column {} is" if len(self.unused) == 1 else "the columns {} are"
+        columns = "the column {} is" if len(unused) == 1 else "the columns {} are"
         return (
-            f"{self.source}: {columns.format(listing(map(repr, self.unused)))} not used (texts are in "
+            f"{self.source}: {columns.format(listing(map(repr, unused)))} not used (texts are in "
             f"{listing(self.texts)}, {labels})"
         )
 
@@ -210,6 +216,8 @@ def rows_of(
     if text_column is None and text_pair_column is None:
         text_column, text_pair_column = _text_columns(table, trained_on)
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
+    if text_column is None and (hint := header_that_is_a_row(list(table.columns))):
+        raise ValueError(f"{table.source} has no text column: {hint}")
     if text_column is None:
         meant = _nearest(table.columns, (*TEXT_COLUMNS, *_ALSO_TEXTS))
         raise ValueError(
@@ -240,7 +248,8 @@ def _text_columns(table: Table, trained_on: Columns) -> tuple[str | None, str | 
     found = next((pair for pair in TEXT_PAIR_COLUMNS if set(pair) <= set(table.columns)), (single, None))
     conventional = {*TEXT_COLUMNS, *chain.from_iterable(TEXT_PAIR_COLUMNS)}
     same_kind = (trained_on.text_pair is None) == (found[1] is None)
-    if theirs and found != (None, None) and not (same_kind and conventional.issuperset(theirs)):
+    no_choice = len(table.columns) == 1  # plain text, for example, whose column nobody named
+    if theirs and found != (None, None) and not (same_kind and (no_choice or conventional.issuperset(theirs))):
         _warn_of_other_columns(table, theirs, [name for name in found if name is not None])
     return found
 

@@ -25,6 +25,7 @@ from .columns import (
     read_label_column,
     rows_of,
 )
+from .label_values import are_numbered
 from .labels import LabelReader, label_ids, labelled_rows
 from .sources import read_table
 from .table import Table
@@ -40,11 +41,13 @@ class Reading(NamedTuple):
         columns: where texts, pairs and labels were found.
         max_length: tokens that rows were cut to; None: any length.
         cut: how many rows were longer.
+        numbered: whether all labels are whole numbers, instead of names or lists.
     """
 
     columns: Columns
     max_length: int | None
     cut: int
+    numbered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +168,7 @@ def encode(
         progress(len(inputs), len(inputs))
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
-    reading = Reading(rows.columns, limit, cut)
+    reading = Reading(rows.columns, limit, cut, are_numbered(rows.labels or ()))
     tokens_of_all = np.concatenate(ids_of), np.concatenate(types_of)
     return Dataset(*tokens_of_all, starts, labels, reading, rows.column_use)
 

@@ -1,10 +1,11 @@
-"""Read files of rows into columns: TSV, CSV, JSON and Parquet."""
+"""Read files of rows into columns: TSV, CSV, plain text, JSON and Parquet."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import os
 import re
 import sys
 import threading
@@ -12,23 +13,27 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..system.names import listing
 from .class_names import class_names_of_schema
+from .folders import read_folder
+from .headers import header_that_is_a_row
 from .json_rows import read_json
 from .table import Table
+from .text_files import decoded, lines_of, read_lines
 
 COMPRESSED = (".gz", ".xz")
 # A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.
 GREATEST_RATIO = 100
 LEAST_LIMIT_BYTES = 16 << 20
-KINDS = ".tsv, .csv, .jsonl or .json (each also with .gz or .xz) or .parquet"
-_DELIMITERS = {"tsv": "\t", "csv": ","}
+KINDS = ".tsv, .csv, .txt, .jsonl or .json (each also with .gz or .xz) or .parquet"
+_DELIMITERS = {"tsv": "\t", "csv": ",", "txt": "\t"}
 _ROW_A_LINE = ("jsonl", "ndjson")
-_KINDS = ("tsv", "csv", "json", "parquet")
+_KINDS = ("tsv", "csv", "txt", "json", "parquet")
 # A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _FIELD_LIMIT = threading.Lock()
@@ -39,11 +44,13 @@ class FileFormat:
     """How a file of rows is written, as far as that does not follow from its name.
 
     Attributes:
-        kind: "tsv", "csv", "json" or "parquet", for a name with another ending.
-        delimiter: the character between the columns of a TSV (default: a tab) or CSV (a comma).
-        quoted: whether fields may stand in quotes, with quotes in them doubled (default: in a CSV, not in a TSV).
-        column_names: names of the columns of a TSV or CSV without a header line.
-        field: where the rows of a JSON file are: the name in the object that the file consists of.
+        kind: "tsv", "csv", "txt", "json" or "parquet", for a name with another ending.
+        delimiter: the character between the columns of a TSV or .txt (default: a tab) or CSV (a comma).
+        quoted: whether fields may stand in quotes, with quotes in them doubled (default: in a CSV alone).
+        column_names: names of the columns of a TSV, CSV or .txt without a header line, or of the values in the lists
+            that the rows of a JSON file are.
+        field: where the rows of a JSON file are: the name in the object that the file consists of. The path may name it
+            too, as in `rows.json#train`.
         encoding: of the text.
     """
 
@@ -57,6 +64,9 @@ class FileFormat:
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError(f"delimiter is {self.delimiter!r}; expected one character, such as ';' or a tab")
+        names = self.column_names
+        if names is not None and (not names or not all(names) or len(set(names)) < len(names)):
+            raise ValueError(f"the column names are {listing(map(repr, names))}; expected different names")
 
 
 @dataclass(frozen=True)
@@ -69,20 +79,23 @@ class DataFile:
     def __fspath__(self) -> str:
         return self.path
 
-    def read(self) -> Table:
-        """Read the columns, see `read_file`."""
+    @cached_property
+    def table(self) -> Table:
+        """The columns, which are read when first asked for, see `read_file`."""
         return read_file(Path(self.path), self.format)
 
 
 def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
-    """Read the columns of a file, by default in UTF-8.
+    """Read the columns of a file, by default in UTF-8, or of a folder of texts.
 
     A TSV is read as GLUE writes it: a header line, no quoting, a tab between columns. A CSV has a header and quotes
-    fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. JSON is read
-    as `json_rows.read_json` describes.
+    fields with commas, quotes (doubled) or newlines in them, after RFC 4180. All values of both are text. A .txt file
+    holds a text a line, unless its delimiter or its columns are given: then it is read as a TSV. JSON is read as
+    `json_rows.read_json` describes, a folder as `folders.read_folder` does.
 
     Args:
-        path: the file; its name ends with its kind.
+        path: the file; its name ends with its kind. `rows.json#train` are the rows under that name in the object that a
+            JSON file consists of.
         how: its format, or the kind alone.
 
     Raises:
@@ -91,54 +104,77 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
         ValueError: the kind is unknown, an option does not belong to it, or a row is broken or ragged (with file and
             line number).
     """
-    if not path.is_file():
-        found = "is a directory; name a file in it" if path.is_dir() else "does not exist"
-        if path.exists() and not path.is_dir():
-            found = "is a pipe or device; save its content as a file"
-        raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file")
     how = FileFormat(how) if how is None or isinstance(how, str) else how
+    if path.is_dir():
+        _check_format(path, "folder", how)
+        return read_folder(path, how.encoding)
+    file, field_name = file_and_field(path)
+    if field_name is not None:
+        path, how = file, replace(how, field=field_name)
+    if not path.is_file():
+        found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
     suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
     named = "json" if suffix in _ROW_A_LINE else suffix
-    kind = named if named in _KINDS else how.kind
+    by_name = named in _KINDS and not (named == "txt" and how.kind is not None)  # .txt may be a CSV
+    kind = named if by_name else how.kind
     if kind is None or kind not in _KINDS:
-        raise ValueError(f"{path}: unknown kind of file; expected a {KINDS} file")
+        raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
     _check_format(path, kind, how)
     if kind == "parquet":
         return _read_parquet(path)
-    text = _decoded(path, _decompressed(path), how.encoding)
-    if kind == "json":
-        return read_json(path, text, how.field, row_a_line=suffix in _ROW_A_LINE)
-    quoted = kind == "csv" if how.quoted is None else how.quoted
-    delimiter = how.delimiter or _DELIMITERS[kind]
+    return read_content(path, _decompressed(path), replace(how, kind=kind), row_a_line=suffix in _ROW_A_LINE)
+
+
+def file_and_field(path: Path) -> tuple[Path, str | None]:
+    """Return the file that a path names, and the name behind its `#`, or None where the path itself is there."""
+    file, sign, name = str(path).rpartition("#")
+    return (Path(file), name) if sign and not path.exists() and Path(file).is_file() else (path, None)
+
+
+def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, *, row_a_line: bool = False) -> Table:
+    """Return the columns of the content of a text file, whose kind `how` gives.
+
+    Args:
+        path: the file, for messages.
+        content: its content, decompressed.
+        how: its format.
+        row_a_line: as in `json_rows.read_json`.
+
+    Raises:
+        ValueError: a row is broken or ragged, as in `read_file`.
+    """
+    if not content:
+        raise ValueError(f"{os.fspath(path)} is empty; expected rows")
+    text = decoded(path, content, how.encoding)
+    assert how.kind is not None
+    if how.kind == "json":
+        return read_json(Path(path), text, how.field, row_a_line=row_a_line, column_names=how.column_names)
+    if how.kind == "txt" and how.delimiter is None and how.column_names is None:
+        return read_lines(path, text)
+    quoted = how.kind == "csv" if how.quoted is None else how.quoted
+    delimiter = how.delimiter or _DELIMITERS[how.kind]
     records = _quoted_records(path, text, delimiter) if quoted else _plain_records(text, delimiter)
-    return _fields_table(path, records, delimiter, quoted, how)
+    return _fields_table(os.fspath(path), records, delimiter, quoted, how)
+
+
+# Options of a format that files of a kind have no use for.
+_WITHOUT_USE = {
+    **dict.fromkeys(("tsv", "csv", "txt"), ("field",)),
+    "json": ("delimiter", "quoted"),
+    **dict.fromkeys(("parquet", "folder"), ("delimiter", "quoted", "column_names", "field")),
+}
 
 
 def _check_format(path: Path, kind: str, how: FileFormat) -> None:
     """Raise ValueError for an option of another kind of file, which would have no effect."""
-    of_fields = {"delimiter": how.delimiter, "quoted": how.quoted, "column_names": how.column_names}
-    wrong = {"field": how.field} if kind != "json" else of_fields
-    if kind == "parquet":
-        wrong = {**of_fields, **wrong}
-    for name, value in wrong.items():
+    for name in _WITHOUT_USE[kind]:
+        value = getattr(how, name)
         if value is not None:
-            raise ValueError(f"{name} is {value!r}, which has no meaning for {path}, a {kind} file; leave it out")
-
-
-def _decoded(path: Path, content: bytes, encoding: str) -> str:
-    if not content:
-        raise ValueError(f"{path} is empty; expected rows")
-    try:
-        # With a byte order mark or without.
-        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        name = "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
-        raise ValueError(f"{path}:{line}: not {name} ({error.reason}); convert the file, e.g. with iconv") from error
-    except LookupError as error:
-        raise ValueError(
-            f"encoding is {encoding!r}; expected one that Python knows, such as utf-8 or latin-1"
-        ) from error
+            shown = listing(value) if name == "column_names" else repr(value)
+            called = {"column_names": "column_names (--columns)"}.get(name, name)
+            what = "folder" if kind == "folder" else f"{kind} file"
+            raise ValueError(f"{called} is {shown}, which does not apply to {path}, a {what}; leave it out")
 
 
 def _decompressed(path: Path) -> bytes:
@@ -153,7 +189,9 @@ def _decompressed(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if len(content) > most:
-        raise ValueError(f"{path} holds more than {most} bytes in {path.stat().st_size}: no text compresses so well")
+        raise ValueError(
+            f"{path} holds more than {most} bytes in {path.stat().st_size}: text does not compress that well"
+        )
     return content
 
 
@@ -162,18 +200,14 @@ _Records = Iterator[tuple[int, list[str]]]
 
 
 def _plain_records(text: str, delimiter: str) -> _Records:
-    # Not str.splitlines: sentences may hold U+0085 or U+2028, which it takes for line ends. Old Macs end lines with \r.
-    lines = text.split("\n") if "\n" in text else text.split("\r")
-    lines = [line.removesuffix("\r") for line in lines]
-    # Nothing follows the last line end, and an empty line can only be a row where there is one column.
-    if not lines[-1]:
-        lines.pop()
+    lines = lines_of(text)
+    # An empty line can only be a row where there is one column.
     while delimiter in lines[0] and not lines[-1]:
         lines.pop()
     return ((number, line.split(delimiter)) for number, line in enumerate(lines, start=1))
 
 
-def _quoted_records(path: Path, text: str, delimiter: str) -> _Records:
+def _quoted_records(path: str | os.PathLike[str], text: str, delimiter: str) -> _Records:
     records: list[tuple[int, list[str]]] = []
     with _fields_of_any_length():
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -182,7 +216,7 @@ def _quoted_records(path: Path, text: str, delimiter: str) -> _Records:
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                raise ValueError(f"{path}:{first_line}: {error}") from error
+                raise ValueError(f"{os.fspath(path)}:{first_line}: {error}") from error
             if fields is None:
                 return iter(records)
             if fields:
@@ -200,29 +234,39 @@ def _fields_of_any_length() -> Iterator[None]:
             csv.field_size_limit(limit)
 
 
-def _fields_table(path: Path, records: _Records, delimiter: str, quoted: bool, how: FileFormat) -> Table:
-    """Make a table of records; every one must have as many fields as the header."""
-    header = list(how.column_names) if how.column_names is not None else next(records, (1, [""]))[1]
-    if how.delimiter is None and delimiter == "," and len(header) == 1 and ";" in header[0]:
+def _fields_table(path: str, records: _Records, delimiter: str, quoted: bool, how: FileFormat) -> Table:
+    """Make a table of records; every one must have as many fields as there are columns."""
+    named = how.column_names is not None
+    header = list(how.column_names or next(records, (1, [""]))[1])
+    if how.delimiter is None and delimiter == "," and len(header) == 1 and ";" in header[0] and not named:
         raise ValueError(
             f"{path}:1: one column {header[0]!r}: separated by semicolons? Expected commas; give --delimiter ';' (in "
             "Python load_dataset(..., delimiter=';')), or save it with commas"
         )
     if not any(header) or len(set(header)) < len(header):
-        raise ValueError(f"{path}:1: expected a header line of different column names, found {header!r}")
-    places, rows = [], []
+        hint = header_that_is_a_row(header)
+        raise ValueError(
+            f"{path}:1: expected a header line of different column names, found {header!r}{hint and f'; {hint}'}"
+        )
+    whose = "--columns (column_names) names" if named else "the header names"
+    places: list[str] = []
+    rows: list[list[str]] = []
     for line, fields in records:
+        if named and not rows and fields == header:
+            continue  # the file has a header all the same
         if len(fields) != len(header):
+            hint = _HOW_TO_READ_QUOTES if not quoted and any(map(_begins_quoted, fields)) else ""
+            if len(fields) == 1 and delimiter == "," and ";" in fields[0]:
+                hint = "; separated by semicolons? Then give --delimiter ';'"
             raise ValueError(
-                f"{path}:{line}: {len(fields)} fields; the header names {len(header)} columns ({listing(header)})"
-                f"{'' if quoted or not any(map(_begins_quoted, fields)) else _HOW_TO_READ_QUOTES}"
+                f"{path}:{line}: {len(fields)} fields; {whose} {len(header)} columns ({listing(header)}){hint}"
             )
         places.append(f"{path}:{line}")
         rows.append(fields)
     if not quoted and how.quoted is None:
         _warn_of_quotes(path, rows)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return Table(str(path), dict(zip(header, columns, strict=True)), places)
+    return Table(path, dict(zip(header, columns, strict=True)), places)
 
 
 _HOW_TO_READ_QUOTES = (
@@ -234,7 +278,7 @@ def _begins_quoted(field: str) -> bool:
     return field.startswith('"') and (field.count('"') % 2 == 1)
 
 
-def _warn_of_quotes(path: Path, rows: Iterable[Sequence[str]]) -> None:
+def _warn_of_quotes(path: str, rows: Iterable[Sequence[str]]) -> None:
     """Warn of a TSV whose fields a program has quoted: all that begin with a quote are, and quotes in them doubled."""
     suspects = [field for fields in rows for field in fields if field.startswith('"')]
     quoted = sum(_QUOTED_FIELD.fullmatch(field) is not None for field in suspects)

@@ -15,18 +15,27 @@ from .table import Table
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_json(path: Path, text: str, field: str | None = None, *, row_a_line: bool = False) -> Table:
+def read_json(
+    path: Path,
+    text: str,
+    field: str | None = None,
+    *,
+    row_a_line: bool = False,
+    column_names: Sequence[str] | None = None,
+) -> Table:
     """Read rows of JSON.
 
     They are an object a line (JSON Lines), objects that span lines, one list of objects, or an object that holds them:
     as columns of lists, `{"text": [...], "label": [...]}`; as pandas writes a frame, `{"text": {"0": ...}}` or
-    `{"columns": [...], "data": [[...]]}`; or as its only list of objects, `{"version": 1, "data": [{...}]}`.
+    `{"columns": [...], "data": [[...]]}`; or as its only list of objects, `{"version": 1, "data": [{...}]}`. With
+    `column_names` they are lists of values, `[["one", "a"], ["two", "b"]]`, or values alone, of one column.
 
     Args:
         path: the file, for messages.
         text: its content.
         field: the name of the list of objects, or of the object of columns, in the object that the file consists of.
         row_a_line: whether a single object is a row, as in .jsonl, whatever it holds.
+        column_names: names of the values in the lists that the rows are.
 
     Raises:
         ValueError: it is not JSON, or does not hold rows; with file and line or row.
@@ -39,14 +48,14 @@ def read_json(path: Path, text: str, field: str | None = None, *, row_a_line: bo
                 names = listing(value) if isinstance(value, dict) else f"a {type(value).__name__}"
                 raise ValueError(f"field is {field!r}; {path} holds {names}")
             value = value[field]
-        if isinstance(value, list):
-            return _of_list(path, value)
+        if isinstance(value, list) and not (row_a_line and column_names is not None and not _is_list_of_rows(value)):
+            return _of_list(path, value, column_names)
         if isinstance(value, dict) and (field is not None or not row_a_line):
-            return _of_object(path, value, place)
+            return _of_object(path, value, place, column_names)
     elif field is not None:
         raise ValueError(f"field is {field!r}; {path} holds {len(values)} objects; expected one that holds all rows")
     places = [place for place, _ in values]
-    return Table.from_records([_object(value, place) for place, value in values], str(path), places)
+    return _rows(str(path), [value for _, value in values], places, column_names)
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:
@@ -71,11 +80,42 @@ def _after_space(text: str, start: int) -> int:
     return match.end()
 
 
-def _of_list(path: Path, values: Sequence[Any]) -> Table:
-    return Table.from_records([_object(value, f"row {row} of {path}") for row, value in enumerate(values)], str(path))
+def _of_list(path: Path, values: Sequence[Any], column_names: Sequence[str] | None) -> Table:
+    return _rows(str(path), values, None, column_names)
 
 
-def _of_object(path: Path, value: Mapping[str, Any], place: str) -> Table:
+def _rows(source: str, values: Sequence[Any], places: Sequence[str] | None, names: Sequence[str] | None) -> Table:
+    """Return the rows that are objects, or with `names` lists of as many values; with one name values alone."""
+    if names is not None and len(names) == 1:
+        values = [value if isinstance(value, list | dict) else [value] for value in values]
+    for row, value in enumerate(values):
+        if isinstance(value, dict) if names is None else isinstance(value, list) and len(value) == len(names):
+            continue
+        where = f"row {row} of {source}" if places is None else places[row]
+        raise ValueError(f"{where}: {_wrong_row(value, names)}")
+    if names is None:
+        return Table.from_records(values, source, places)
+    return Table(source, {name: [value[place] for value in values] for place, name in enumerate(names)}, places)
+
+
+def _wrong_row(value: Any, names: Sequence[str] | None) -> str:
+    """Return what is wrong with a row that is neither an object nor, with `names`, a list of as many values."""
+    found = f"a list of {len(value)} values" if isinstance(value, list) else type(value).__name__
+    if names is not None and isinstance(value, dict):
+        return "the row is an object, which names its values itself; leave --columns (column_names) out"
+    if names is not None:
+        return f"expected a list of {len(names)} values ({listing(names)}), found {found}"
+    columns = "text,label" if isinstance(value, list) else "text" if isinstance(value, str) else None
+    hint = f"; name the values, as in --columns {columns} (in Python load_dataset(..., column_names=[...]))"
+    return f"expected a JSON object, found {found}{hint if columns else ''}"
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    """Return whether a value is a list of objects or of lists."""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict | list) for row in value)
+
+
+def _of_object(path: Path, value: Mapping[str, Any], place: str, column_names: Sequence[str] | None) -> Table:
     """Return the rows that one object holds, or the row that it is."""
     content = list(value.values())
     names, rows = value.get("columns"), value.get("data")
@@ -92,7 +132,13 @@ def _of_object(path: Path, value: Mapping[str, Any], place: str) -> Table:
     if len(lists_of_rows) == 1 and not any(
         isinstance(of, list) for name, of in value.items() if name not in lists_of_rows
     ):
-        return _of_list(path, value[lists_of_rows[0]])
+        return _of_list(path, value[lists_of_rows[0]], column_names)
+    if len(content) > 1 and all(map(_is_list_of_rows, content)) and _are_parts(content):
+        raise ValueError(
+            f"{path} holds {len(content)} lists of rows ({listing(value)}): name one as in {path}#{next(iter(value))}"
+        )
+    if column_names is not None and len(content) == 1 and isinstance(content[0], list):
+        return _of_list(path, content[0], column_names)
     if content and all(isinstance(of, list) for of in content):
         return Table(str(path), value)
     if content and all(isinstance(of, dict) and of.keys() == content[0].keys() for of in content):
@@ -100,7 +146,6 @@ def _of_object(path: Path, value: Mapping[str, Any], place: str) -> Table:
     return Table.from_records([value], str(path), [place])
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
+def _are_parts(lists: Sequence[Any]) -> bool:
+    """Return whether lists are parts of a data set: lists of objects, or of lists that differ in their number."""
+    return isinstance(lists[0][0], dict) or len(set(map(len, lists))) > 1

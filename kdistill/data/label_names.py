@@ -18,6 +18,7 @@ from .label_values import (
     is_list,
     is_missing,
     is_missing_mark,
+    split_at_commas,
 )
 from .table import Table
 
@@ -26,6 +27,10 @@ Where = Callable[[int], str]
 
 HOW_TO_LEARN_NUMBERS = (
     'to learn numbers, load the model with num_labels=1, problem_type="regression" (--problem-type regression)'
+)
+HOW_TO_LEARN_SEVERAL = (
+    "to learn several labels a row, give --problem-type multi_label_classification (in Python problem_type= of the "
+    "model)"
 )
 # Whole numbers are ids while there are at most so many places from 0 to the largest for each one that occurs.
 PLACES_FOR_EACH_ID = 4
@@ -100,6 +105,9 @@ class LabelMatcher:
             raise ValueError(f"{where(row)}: {self._why_no_label(label, number)}")
         return found
 
+    def _is_known(self, label: Any) -> bool:
+        return label in self._by_name or as_integer(label) in (self._id2label or {})
+
     def _of_boolean(self, label: Any) -> int | None:
         """Return the id of false or true: that of the label of this name, else 0 or 1 where there are two labels."""
         truth = as_boolean(label)
@@ -117,8 +125,8 @@ class LabelMatcher:
             return {}
         if numbers <= (self._id2label or {}).keys() and all(as_integer(label) is not None for label in present):
             warnings.warn(
-                f"the labels {listing(map(str, sorted(numbers)[:_MOST_SHOWN]))} are names of the model's labels, and "
-                "ids of others of them; they are read as names",
+                f"the labels {listing(map(str, sorted(numbers)[:_MOST_SHOWN]))} are names of the model's labels and "
+                "also ids of its other labels; they are read as names",
                 stacklevel=5,
             )
         return names
@@ -136,6 +144,9 @@ class LabelMatcher:
             )
         if self._id2label is None:
             return f"label {label!r} is not an id of 0 or more; give id2label= when labels are names"
+        parts = split_at_commas(label)
+        if is_list(parts) and len(parts) > 1 and all(self._is_known(part) for part in parts):
+            return f"label {label!r} is several of the model's labels; {HOW_TO_LEARN_SEVERAL}"
         if number is None and as_number(label) is not None:
             return f"label {label!r} is {self._not_one_of_the_models(HOW_TO_LEARN_NUMBERS)}"
         return f"label {label!r} is {self._not_one_of_the_models()}"
@@ -168,9 +179,9 @@ def ids_by_class(class_names: Sequence[str], id2label: Mapping[int, str]) -> dic
     if not matched and len(class_names) != len(id2label):
         raise ValueError(
             f"the data has {len(class_names)} classes ({listing(class_names, _MOST_SHOWN)}) and the model "
-            f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or as "
-            "many. Rename the data's, or to train on them load the model with ignore_mismatched_sizes=True "
-            "(--ignore-mismatched-sizes)"
+            f"{len(id2label)} others ({listing(id2label.values(), _MOST_SHOWN)}); expected the same names, or the "
+            "same number. Rename those of the data, or load the model with ignore_mismatched_sizes=True "
+            "(--ignore-mismatched-sizes) to train it on them"
         )
     return matched
 
@@ -181,8 +192,7 @@ def warn_of_other_names(source: str, class_names: Sequence[str], id2label: Mappi
     if class_names and id2label and not unnamed and not ids_by_class(class_names, id2label):
         warnings.warn(
             f"{source} calls its labels {listing(class_names, _MOST_SHOWN)}, the model "
-            f"{listing(id2label.values(), _MOST_SHOWN)}: no name is the same, so label 0 is taken for label 0, and so "
-            "on",
+            f"{listing(id2label.values(), _MOST_SHOWN)}: no name matches, so the labels are matched by position",
             stacklevel=3,
         )
 
@@ -194,8 +204,8 @@ def warn_of_missing_marks(source: str, labels: Sequence[Any], names: Iterable[st
     if marks:
         warnings.warn(
             f"{len(marks)} of {len(labels)} rows of {source} have the label {listing(map(repr, sorted(set(marks))))}, "
-            "which is read as no label; to make a label of it, name it among the model's (--label-names, in Python "
-            "id2label=)",
+            "which is read as a missing label; to use it as a label, add it to the model's labels (--label-names, in "
+            "Python id2label=)",
             stacklevel=3,
         )
 
@@ -242,6 +252,13 @@ def implied_label_map(labels: Sequence[Any], table: Table, num_labels: int = 0) 
     names = sorted({_name(label) for label in given})
     if len(names) == 1 and not lists:
         _refuse_one_name(names[0], table)
+    joined = [name for name in names if "," in name and set(split_at_commas(name)) <= set(names)]
+    if joined:
+        warnings.warn(
+            f"{table.source} has labels such as {joined[0]!r} beside {split_at_commas(joined[0])[0]!r}, and each is a "
+            f"label of its own; {HOW_TO_LEARN_SEVERAL}",
+            stacklevel=3,
+        )
     return dict(enumerate(names))
 
 
@@ -250,17 +267,16 @@ def _of_whole_numbers(numbers: Sequence[int], table: Table, num_labels: int, *, 
     lowest, largest = numbers[0], numbers[-1]
     if lowest == -1:
         raise ValueError(
-            f"{table.source}: label -1 is how GLUE marks rows whose label is withheld (its test sets); leave the label "
-            "empty for rows without one, or name the labels (--label-names=-1,0,1, in Python id2label=) where it is one"
+            f"{table.source}: label -1 marks rows without a label in GLUE (its test sets); leave their label empty, or "
+            "name the labels if -1 is one of them (--label-names=-1,0,1, in Python id2label=)"
         )
     if lowest >= 0 and largest < max(PLACES_FOR_EACH_ID * len(numbers), num_labels):
         return default_label_map(largest + 1)
     if len(numbers) == 1 and not many:
         _refuse_one_name(str(lowest), table)
     warnings.warn(
-        f"{table.source} has {len(numbers)} different labels from {lowest} to {largest}: each is a label of its own, "
-        "called by its number; where they are ids, say how many labels there are with --num-labels (in Python "
-        "num_labels=)",
+        f"{table.source} has {len(numbers)} different labels from {lowest} to {largest}: each number is the name of a "
+        "label; if they are ids, give the number of labels with --num-labels (in Python num_labels=)",
         stacklevel=3,
     )
     return {index: str(number) for index, number in enumerate(numbers)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,20 @@ def is_list(label: Any) -> bool:
     return isinstance(label, (list, tuple, np.ndarray))
 
 
+def split_at_commas(label: Any) -> Any:
+    """Return the list of labels that a text spells with commas between them, as `27,4` or `joy,"a, b"`.
+
+    What is empty, or no text, is returned as it is. Quotes keep the commas of a name, as in what `predict` writes.
+    """
+    if not isinstance(label, str) or is_missing(label) or is_missing_mark(label):
+        return label
+    try:
+        (fields,) = csv.reader([label], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):  # a quote that is part of a name, or line ends
+        fields = label.split(",")
+    return [field.strip(" ") for field in fields]
+
+
 def as_integer(label: Any) -> int | None:
     """Return the whole number that a label is, or None.
 
@@ -59,6 +75,13 @@ def as_integer(label: Any) -> int | None:
     if isinstance(label, (float, np.floating)) and math.isfinite(label) and float(label).is_integer():
         return int(label)
     return None
+
+
+def are_numbered(labels: Iterable[Any]) -> bool:
+    """Return whether labels are whole numbers, apart from those that are missing; False without any."""
+    different = {label for label in labels if not is_list(label)}
+    given = [label for label in different if not is_missing(label)]
+    return bool(given) and all(as_integer(label) is not None for label in given)
 
 
 def as_number(label: Any) -> float | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .label_names import LabelMatcher, Where, are_multi_hot, is_indicator
 from .label_values import NO_LABEL as NO_LABEL
-from .label_values import as_number, is_empty, is_list, is_missing_mark
+from .label_values import as_number, is_empty, is_list, is_missing_mark, split_at_commas
 
 LabelReader = Callable[[Sequence[Any], Mapping[int, str] | None, Where, Sequence[str]], NDArray[Any]]
 """(labels, id2label, where, class_names) -> array with an entry for each row; `label_ids` explains the arguments."""
@@ -86,6 +86,8 @@ def label_indicators(
 ) -> NDArray[np.float32]:
     """Read labels that are lists: the ids or names of all labels of a row, or 0.0 or 1.0 for each label.
 
+    A text is a list, too: `27,4` or `joy,love`, or one label, see `split_at_commas`.
+
     Whole numbers are ids, unless all rows have one for each label and a row repeats one: then they are 0 or 1 for each.
 
     Returns:
@@ -94,9 +96,11 @@ def label_indicators(
     Raises:
         ValueError: a list names a label twice or one that the model does not have, or holds other floats; or lists of 0
             and 1 can be read in both ways.
-        TypeError: a label is not a list.
+        TypeError: a label is neither a list nor a text.
     """
     id2label = id2label or {}
+    names = set(id2label.values())
+    labels = [[label] if isinstance(label, str) and label in names else split_at_commas(label) for label in labels]
     values = np.full((len(labels), len(id2label)), np.nan, dtype=np.float32)
     lists = {row: label for row, label in enumerate(labels) if is_list(label)}
     matcher = LabelMatcher(chain.from_iterable(lists.values()), id2label, class_names)

@@ -21,9 +21,9 @@ def read_table(source: Any) -> Table:
     """Read columns from a file or from objects. Values that a data frame misses become None.
 
     Args:
-        source: the path of a file, see `files.read_file`, or a `DataFile`; a list of texts; a list of dicts; a dict of
-            columns; a `datasets.Dataset` in any format or IterableDataset; a pandas (or polars) frame; a pyarrow table;
-            any object with a length that gives dicts by row number, as a PyTorch data set does; a table.
+        source: the path of a file or folder, see `files.read_file`, or a `DataFile`; a list of texts; a list of dicts;
+            a dict of columns; a `datasets.Dataset` in any format or IterableDataset; a pandas (or polars) frame; a
+            pyarrow table; any object with a length that gives dicts by row number, as a PyTorch data set does; a table.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -33,7 +33,7 @@ def read_table(source: Any) -> Table:
     if isinstance(source, Table):
         return source
     if isinstance(source, DataFile):
-        return source.read()
+        return source.table
     if isinstance(source, (str, os.PathLike)):
         return read_file(Path(source))
     if isinstance(source, Mapping):

@@ -16,15 +16,15 @@ from .split_slices import parse_split
 from .table import DatasetDict, Table
 
 # Names of `datasets` for readers of files.
-BUILDERS = ("csv", "tsv", "json", "parquet")
+BUILDERS = ("csv", "tsv", "json", "parquet", "text")
 # Words at the beginning of a file's name, and the split that they mean.
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
 DataFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Options of `datasets` about how files are read, and about how it works, which a local file has no use for.
 _OF_FILES = (
-    "sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "field", "encoding", "features",
-    "data_dir",
+    "sep", "delimiter", "quoting", "quotechar", "header", "names", "column_names", "columns", "field", "encoding",
+    "features", "data_dir",
 )  # fmt: skip
 _IGNORED = (
     "cache_dir", "download_config", "download_mode", "verification_mode", "ignore_verifications", "keep_in_memory",
@@ -46,8 +46,9 @@ def load_dataset(
 
     Args:
         path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation
-            (valid, dev) or test; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as
-            "glue", for which the package `datasets` is needed (extra `[datasets]`).
+            (valid, dev) or test; a folder of texts, see `folders.read_folder`, or one that holds such folders called
+            so; "csv", "tsv", "text", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
+            which the package `datasets` is needed (extra `[datasets]`).
         name: configuration of a data set of the hub, such as "sst2".
         data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these
             by split; without a dict the split is "train". Files whose names do not end in their kind are of the kind
@@ -56,9 +57,9 @@ def load_dataset(
             "train[:50]+test"; or a list of these, for a list of results.
         options: passed on to `datasets.load_dataset`. Local files take those about files: `sep` or `delimiter`,
             `quoting` (3, csv.QUOTE_NONE, is the default of a TSV, 0 that of a CSV and where a delimiter is given),
-            `column_names` (for a file without a header), `field` (of a JSON object), `encoding`, `data_dir` and
-            `features` (of which the names of class labels are used). Those about caches and downloads are ignored with
-            a warning.
+            `column_names` or `columns` (for a file without a header, or a JSON file of lists), `field` (of a JSON
+            object), `encoding`, `data_dir` and `features` (of which the names of class labels are used). Those about
+            caches and downloads are ignored with a warning.
 
     Returns:
         For local files a DatasetDict, or with `split` a Table; for the hub the result of `datasets.load_dataset`.
@@ -83,7 +84,8 @@ def load_dataset(
     ignored = [option for option in given if option in _IGNORED and given[option] is not False]
     if ignored:
         warnings.warn(f"load_dataset reads local files whole and ignores {listing(ignored)}", stacklevel=2)
-    how = _format(str(path) if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
+    kind = "txt" if path == "text" else str(path)
+    how = _format(kind if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
     splits = _LocalSplits(files, how, class_names_of_features(given.get("features")))
     if isinstance(split, (list, tuple)):
         return [splits.part(one) for one in split]
@@ -132,7 +134,7 @@ class _LocalSplits:
 def _format(kind: str | None, given: Mapping[str, Any]) -> FileFormat:
     """Return the format that options of `datasets` describe. Raises ValueError for what no file is read with here."""
     delimiter = given.get("delimiter", given.get("sep"))
-    names = given.get("column_names", given.get("names"))
+    names = given.get("column_names", given.get("names", given.get("columns")))
     quoting = given.get("quoting", 0 if delimiter is not None else None)
     if given.get("quotechar", '"') != '"':
         raise ValueError(f"quotechar is {given['quotechar']!r}; expected '\"', the only one that is read")
@@ -175,8 +177,10 @@ def _splits_in(directory: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {split: [] for split in SPLIT_WORDS.values()}
     for file in sorted([*directory.iterdir(), *(directory / "data").glob("*")]):
         word = _SPLIT_OF_NAME.match(file.name)
-        if word and file.is_file():
+        if word and (file.is_file() or word[1] == file.name):
             files[SPLIT_WORDS[word[1].lower()]].append(file)
+    if not any(files.values()) and any(directory.glob("*/*.txt")):
+        return {"train": [directory]}  # a folder of texts
     if not any(files.values()):
         raise FileNotFoundError(
             f"{directory} has no file whose name begins with {listing(SPLIT_WORDS)}; name files with data_files="

@@ -85,12 +85,13 @@ class TeacherCache:
         directory: where the file lies, created if missing.
         weights_hash: of everything the logits depend on besides the row.
         num_labels: logits per row.
+        create: whether to create the file if it is missing; without, it is only read.
 
     Raises:
         OSError: the file cannot be created or written.
     """
 
-    def __init__(self, directory: Path, weights_hash: str, num_labels: int) -> None:
+    def __init__(self, directory: Path, weights_hash: str, num_labels: int, *, create: bool = True) -> None:
         self._key = hashlib.sha256(f"kdistill teacher logits {FORMAT_VERSION}\n{weights_hash}".encode()).digest()
         self._num_labels = num_labels
         self._record = _record_type(num_labels)
@@ -99,9 +100,10 @@ class TeacherCache:
         stream = hashlib.shake_256(self._key).digest(8 * (words + 1))
         self._factors = np.frombuffer(stream, dtype="<u8") | np.uint64(1)
         self.path = directory / f"{self._key.hex()[:32]}{SUFFIX}"
-        directory.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            pass
+        if create:
+            directory.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                pass
 
     def lookup(self, keys: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Look up rows, including those that other processes have appended by now.
@@ -264,6 +266,12 @@ def teacher_logits(
     return logits
 
 
+def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
+    cache = TeacherCache(cache_directory(), teacher.weights_hash(), int(teacher.config.num_labels), create=False)
+    return cache.lookup(row_keys(dataset))[0]
+
+
 def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
     """Return blocks of about `batch_tokens` tokens, each of rows of similar length.
 
@@ -339,6 +347,11 @@ def _files(cache_dir: str | os.PathLike[str] | None, suffix: str) -> list[Path]:
     return sorted((cache_directory() if cache_dir is None else Path(cache_dir)).glob(f"*{suffix}"))
 
 
+def record_bytes(num_labels: int) -> int:
+    """Return the bytes that a row takes in the cache."""
+    return _record_type(num_labels).itemsize
+
+
 def _record_type(num_labels: int) -> np.dtype[np.void]:
     return np.dtype([("key", f"V{KEY_BYTES}"), ("logits", "<f4", (num_labels,)), ("checksum", "<u8")])
 
@@ -361,4 +374,4 @@ def _write_all(file: int, content: bytes) -> None:
 
 
 def _warn_unusable(error: OSError) -> None:
-    warnings.warn(f"the teacher cache cannot be used ({error}); going on without it", stacklevel=3)
+    warnings.warn(f"the teacher cache cannot be used ({error}); continuing without it", stacklevel=3)

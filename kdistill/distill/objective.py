@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
 from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
-from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
+from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
+from .answers import answers_against_labels
 from .teachers import Teacher, read_as_teacher
 
 
@@ -82,28 +83,30 @@ class Distillation:
         return {"teacher": self.teacher.fingerprint()}
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
-        """Ask the teacher for its logits of all rows, and warn where it is no better than the most frequent label."""
+        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:
             measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
         self.teacher.model.release()
         labels = measured_on.labels
-        if not task_for(config, labels).one_label or not labelled_rows(labels).any():
+        if not labelled_rows(labels).any():
             return
-        measured, majority = accuracy(logits, labels), majority_share(labels)
+        task = self.teacher.task(config, labels)
         if data.eval is not None:
-            self.teacher.accuracy = measured
-        if measured <= majority:
-            warnings.warn(
-                f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
-                f"({majority:.4f}): the student has nothing to learn from it",
-                stacklevel=4,
-            )
+            if args.threshold is None:
+                task = self.teacher.task_suited_to(config, logits, labels)
+            metrics = task.evaluate(logits, labels)
+            metrics |= own_metrics(data.compute_metrics, logits, labels, task.threshold)
+            metrics |= {} if task.threshold is None else {"threshold": task.threshold}
+            self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
+        numbered = measured_on.reading is not None and measured_on.reading.numbered
+        for finding in answers_against_labels(logits, labels, config, numbered=numbered):
+            warnings.warn(finding.sentence(), stacklevel=4)
 
-    def figures(self) -> dict[str, float]:
-        """Return the teacher's accuracy on the evaluation rows, if it has been measured."""
-        return {} if self.teacher.accuracy is None else {"teacher_accuracy": self.teacher.accuracy}
+    def figures(self) -> dict[str, Any]:
+        """Return the teacher's metrics on the evaluation rows, as far as they have been measured."""
+        return {f"teacher_{name}": value for name, value in self.teacher.metrics.items()}
 
     def __call__(
         self,
@@ -134,16 +137,18 @@ def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None
         return
     if missing < len(dataset):
         warnings.warn(
-            f"{missing} of {len(dataset)} training rows have no label and learn from the teacher alone", stacklevel=5
+            f"{missing} of {len(dataset)} training rows have no label; on these the student learns from the teacher "
+            "only",
+            stacklevel=5,
         )
     elif args.is_given("alpha"):
         raise ValueError(
-            f"alpha is {args.alpha}, and no training row has a label; expected labels, or alpha 0 to learn from the "
-            f"teacher alone{dataset.why_no_labels()}"
+            f"alpha is {args.alpha}, but no training row has a label; expected labels, or alpha 0 to learn from the "
+            f"teacher only{dataset.why_no_labels()}"
         )
     else:
         warnings.warn(
-            "no training row has a label, so the student learns from the teacher alone (alpha 0 asks for this without "
-            f"a warning){dataset.why_no_labels()}",
+            "no training row has a label, so the student learns from the teacher only (alpha 0 does the same without "
+            f"this warning){dataset.why_no_labels()}",
             stacklevel=5,
         )

@@ -8,11 +8,13 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..metrics.prediction import Logits
+from ..metrics.prediction import Labels, Logits
 from ..models.config import BertConfig, same_but_for_padding
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
+from ..tasks.base import Task
+from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from .cache import teacher_logits
@@ -24,14 +26,15 @@ class Teacher:
     Attributes:
         model: the teacher, which `check_student` freezes.
         name: what a model card calls it.
-        accuracy: on the evaluation rows; None where nothing has measured it.
+        metrics: on the evaluation rows, as an evaluation of the student names them; empty where nothing has measured
+            them.
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
         check_model("teacher_model", model)
         self.model = model
         self.name = "the teacher" if name is None else name
-        self.accuracy: float | None = None
+        self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Logits] | None = None
 
     def logits(
@@ -60,6 +63,19 @@ class Teacher:
         if keep:
             self._kept = rows, logits
         return logits
+
+    def task(self, student: BertConfig, labels: Labels) -> Task:
+        """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
+        config = self.model.config
+        return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
+
+    def task_suited_to(self, student: BertConfig, logits: Logits, labels: Labels) -> Task:
+        """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
+
+        So it is compared with a student whose threshold was chosen on the same rows.
+        """
+        task = self.task(student, labels)
+        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, labels)
 
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
@@ -98,7 +114,7 @@ def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
 
 def _reading(config: BertConfig) -> dict[str, Any]:
     """Return how rows were read for the model, by argument."""
-    return {name: value for name, value in config.trained_with.given().items() if name != "threshold"}
+    return {name: value for name, value in config.trained_with.given().items() if "threshold" not in name}
 
 
 def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:

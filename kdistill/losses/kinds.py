@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..system.threads import get_num_threads
 from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from .weights import LabelWeights
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-5, 1e5
 """Beyond these, rounding in double would show in the loss (see `kd_loss.h`)."""
@@ -57,8 +58,11 @@ def compute_loss(
     alpha: float,
     temperature: float,
     label_smoothing: float,
+    label_weights: LabelWeights | None = None,
 ) -> LossParts:
     """Return alpha * hard + (1 - alpha) * soft and its gradient, computed in double; `kd_loss.h` holds the formulas.
+
+    `label_weights` are multiplied with as they are: nothing divides by their sum.
 
     Raises:
         ValueError: an argument is out of range, or shapes differ.
@@ -74,9 +78,12 @@ def compute_loss(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 (none) to 1")
     if label_smoothing and not kind.smooths:
-        raise ValueError(f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0")
+        raise ValueError(
+            f"label_smoothing is {label_smoothing} and problem_type {problem_type!r}; expected 0: a number has no "
+            "other labels to share with"
+        )
     loss, dlogits, hard, soft, not_finite, rows = _core.loss(
-        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing, get_num_threads()
+        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing, get_num_threads(), label_weights
     )
     if not_finite:
         _refuse(not_finite, rows, len(logits))
@@ -130,6 +137,6 @@ def _refuse(not_finite: int, rows: tuple[int, ...], count: int) -> NoReturn:
 
 _KINDS = {
     SINGLE_LABEL: LossKind(_core.LOSS_SINGLE_LABEL, _classes, smooths=True),
-    MULTI_LABEL: LossKind(_core.LOSS_MULTI_LABEL, _numbers, smooths=False),
+    MULTI_LABEL: LossKind(_core.LOSS_MULTI_LABEL, _numbers, smooths=True),
     REGRESSION: LossKind(_core.LOSS_REGRESSION, _numbers, smooths=False),
 }

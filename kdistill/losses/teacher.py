@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .kinds import LossParts, checked_logits, compute_loss, loss_kind
 from .problem_types import SINGLE_LABEL
+from .weights import LabelWeights, weights_of_batch
 
 
 def distillation_loss(
@@ -17,6 +18,8 @@ def distillation_loss(
     temperature: float = 4.0,
     label_smoothing: float = 0.0,
     problem_type: str = SINGLE_LABEL,
+    class_weights: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
 ) -> tuple[float, NDArray[np.float32]]:
     """Return the distillation loss and its gradient: alpha * hard + (1 - alpha) * soft, averaged over the rows.
 
@@ -39,16 +42,26 @@ def distillation_loss(
         temperature: T, 1e-5 to 1e5.
         label_smoothing: as in `label_loss`, for the labels' part alone.
         problem_type: one of the above.
+        class_weights, pos_weight: as in `label_loss`, for the labels' part alone. The sum that class_weights are
+            divided by is over the rows with a label, and so their rows weigh as many in the mean over all B rows.
 
     Returns:
         (loss, dlogits), dlogits float32 (B, K).
 
     Raises:
-        ValueError: shapes differ, or alpha, temperature, label_smoothing, problem_type or a label is out of range.
+        ValueError: shapes differ, or alpha, temperature, label_smoothing, problem_type, a weight or a label is out of
+            range.
         TypeError: labels are not numbers of the problem type's kind.
         FloatingPointError: a row's loss is not finite; names the rows.
     """
-    parts = distillation_loss_parts(logits, teacher_logits, labels, alpha, temperature, label_smoothing, problem_type)
+    weights = None
+    if class_weights is not None or pos_weight is not None:
+        student = checked_logits("logits", logits)
+        checked = None if labels is None else loss_kind(problem_type).checked_labels(np.asarray(labels), student)
+        weights = weights_of_batch(problem_type, checked, student.shape[1], class_weights, pos_weight)
+    parts = distillation_loss_parts(
+        logits, teacher_logits, labels, alpha, temperature, label_smoothing, problem_type, weights
+    )
     return parts.loss, parts.dlogits
 
 
@@ -60,8 +73,12 @@ def distillation_loss_parts(
     temperature: float = 4.0,
     label_smoothing: float = 0.0,
     problem_type: str = SINGLE_LABEL,
+    label_weights: LabelWeights | None = None,
 ) -> LossParts:
-    """Return `distillation_loss` with both of its parts; same arguments, same errors."""
+    """Return `distillation_loss` with both of its parts, and with weights that are multiplied with as they are.
+
+    The other arguments and the errors are the same.
+    """
     student, teacher = checked_logits("logits", logits), checked_logits("teacher_logits", teacher_logits)
     checked = None if labels is None else loss_kind(problem_type).checked_labels(np.asarray(labels), student)
     return compute_loss(
@@ -72,4 +89,5 @@ def distillation_loss_parts(
         alpha=alpha,
         temperature=temperature,
         label_smoothing=label_smoothing,
+        label_weights=label_weights,
     )

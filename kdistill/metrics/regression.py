@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .ranking import ranks
+
 Numbers = NDArray[np.float64]
 """Numbers, float64 (n,)."""
 
@@ -27,11 +29,4 @@ def pearson(x: Numbers, y: Numbers) -> float:
 
 def spearmanr(x: Numbers, y: Numbers) -> float:
     """Return Spearman's correlation: Pearson's of the ranks, equal values sharing the mean of theirs."""
-    return pearson(_ranks(x), _ranks(y))
-
-
-def _ranks(x: Numbers) -> Numbers:
-    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Numbers = (last - (counts - 1) / 2)[place]
-    return ranks
+    return pearson(ranks(x), ranks(y))

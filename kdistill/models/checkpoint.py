@@ -111,7 +111,8 @@ def read_weights(
     extra_layers = [name for name in of_layers if name not in left_out]
     if extra_layers:
         raise ValueError(
-            f"{path} has {extra_layers[0]!r}, which the configuration has no place for; do they belong together?"
+            f"{path} has {extra_layers[0]!r}, for which the configuration has no place; check that both are of one "
+            "model"
         )
     missing = [name for name in shapes if name not in found]
     head = architecture.stored_prefixes("head.")

@@ -302,11 +302,14 @@ def _warn_of_another_order(label2id: Any, labels: Mapping[int, str]) -> None:
         found = theirs.pop(label, None)
         if str(found) != str(index):
             warnings.warn(
-                f"label2id gives {label!r} the id {found!r} and id2label {index}; id2label decides", stacklevel=5
+                f"label2id gives {label!r} the id {found!r} and id2label {index}; id2label takes precedence",
+                stacklevel=5,
             )
             return
     if theirs:
-        warnings.warn(f"label2id has {next(iter(theirs))!r}, which id2label lacks; id2label decides", stacklevel=5)
+        warnings.warn(
+            f"label2id has {next(iter(theirs))!r}, which id2label lacks; id2label takes precedence", stacklevel=5
+        )
 
 
 def _pairs(name: str, mapping: Any) -> dict[int, str]:

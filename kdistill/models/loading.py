@@ -18,6 +18,10 @@ from .parameters import Flat, TensorViews, is_constant
 _LISTED = 8  # names in a warning
 
 
+class RandomWeights(UserWarning):
+    """The warning that a checkpoint lacks weights, which are initialised at random."""
+
+
 def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Collection[str]) -> None:
     """Raise ValueError for a changed size that makes other weights of a checkpoint, other than fewer layers.
 
@@ -69,22 +73,23 @@ def load_parameters(
     if unread:
         warnings.warn(
             f"{directory} has {stored_layers} layers and num_hidden_layers is {config.num_hidden_layers}: "
-            f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are left unread",
+            f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are not loaded",
             stacklevel=3,
         )
     if unused := [name for name in weights.ignored if not is_constant(name)]:
         warnings.warn(
-            f"{directory} has {len(unused)} tensors that this model has no use for and does without: "
-            f"{listing(unused, _LISTED)}",
+            f"{directory} has {len(unused)} tensors that this model does not use: {listing(unused, _LISTED)}",
             stacklevel=3,
         )
     if weights.missing:
         names = ", ".join(weights.missing)
-        warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", stacklevel=3)
+        warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", RandomWeights, stacklevel=3)
     if weights.mismatched:
         misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
         warnings.warn(
-            f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained", stacklevel=3
+            f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained",
+            RandomWeights,
+            stacklevel=3,
         )
     generator = np.random.Generator(np.random.Philox(seed))
     for tensor in views.layout:

@@ -5,7 +5,6 @@ More than 500 lines, since a class is whole in one file.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
@@ -64,15 +63,19 @@ class Model:
             pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
             to that count; `AdamW.step` goes on to the next step.
         frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
+        has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
+            nor copied from a teacher.
     """
 
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
+    has_new_layers = False
 
     def __init__(self, config: BertConfig, seed: int | None = None) -> None:
         check_config("config", config)
         seed = chosen_seed(seed)
         self._allocate(config, seed)
+        self.has_new_layers = True
         generator = np.random.Generator(np.random.Philox(seed))
         views = TensorViews(self._parameters, self.layout)
         for tensor in self.layout:
@@ -205,7 +208,7 @@ class Model:
         """
         check_model("teacher", teacher)
         check_config("config", config)
-        trained_with = dataclasses.replace(config.trained_with, threshold=None)  # it fits another model's probabilities
+        trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
         given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
@@ -213,6 +216,7 @@ class Model:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
                 views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+        student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
 
     def __getstate__(self) -> dict[str, Any]:
@@ -233,6 +237,7 @@ class Model:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
+        model.has_new_layers = self.has_new_layers
         model._parameters[:] = self.flat_parameters
         return model
 
@@ -303,6 +308,7 @@ class Model:
             views = TensorViews(flat, self.layout)
             for name, array in arrays.items():
                 views[name][...] = array
+        self.has_new_layers = False
         return keys
 
     def resize_token_embeddings(
@@ -398,6 +404,7 @@ class Model:
             raise ValueError(f"values have shape {values.shape}; this model's parameters {self._parameters.shape}")
         with self.writing() as parameters:
             parameters[:] = values
+        self.has_new_layers = False
 
     def zero_grad(self) -> None:
         """Set the gradients to zero and begin a new effective batch of dropout."""

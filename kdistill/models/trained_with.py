@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 KEY = "kdistill"
+EVALUATION_ROWS, TRAINING_ROWS = "evaluation", "training"
 _SHORTEST = 3  # tokens: [CLS], one more, [SEP]
 
 
@@ -20,7 +22,8 @@ class TrainedWith:
         text_column: the column of texts.
         text_pair_column: the column of second texts.
         label_column: the column of labels, or several, separated by commas.
-        threshold: the probability above which a label of several is predicted (default: 0.5).
+        threshold: the probability above which a label of several is predicted (default: 0.5), ...
+        threshold_rows: ... and the rows it was chosen on, "evaluation" or "training"; None: somebody gave it.
     """
 
     max_length: int | None = None
@@ -28,6 +31,11 @@ class TrainedWith:
     text_pair_column: str | None = None
     label_column: str | None = None
     threshold: float | None = None
+    threshold_rows: str | None = None
+
+    def at_threshold(self, threshold: float | None, rows: str | None = None) -> Self:
+        """Return a copy with another threshold, None for none, and the rows that it was chosen on."""
+        return replace(self, threshold=threshold, threshold_rows=rows)
 
     def given(self) -> dict[str, Any]:
         """Return the attributes that are not None."""
@@ -76,9 +84,20 @@ def _fault_of_column(value: Any) -> str:
     return "" if isinstance(value, str) and value else "the name of a column"
 
 
+def check_threshold(name: str, value: Any) -> float:
+    """Return a threshold as float. Raises ValueError, which calls it `name`, if it is not strictly between 0 and 1."""
+    if fault := _fault_of_threshold(value):
+        raise ValueError(f"{name} is {value!r}; expected {fault}")
+    return float(value)
+
+
 def _fault_of_threshold(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return "" if number and 0 < value < 1 else "a probability between 0 and 1"
+
+
+def _fault_of_rows(value: Any) -> str:
+    return "" if value in (EVALUATION_ROWS, TRAINING_ROWS) else f"{EVALUATION_ROWS!r} or {TRAINING_ROWS!r}"
 
 
 _FAULTS = {
@@ -87,6 +106,7 @@ _FAULTS = {
     "text_pair_column": _fault_of_column,
     "label_column": _fault_of_column,
     "threshold": _fault_of_threshold,
+    "threshold_rows": _fault_of_rows,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,35 @@ def wilson_interval(share: float, n: int) -> Interval:
     centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def pearson_interval(correlation: float, n: int) -> Interval | None:
+    """Return the 95 % confidence interval of Pearson's correlation of n pairs (Fisher, 1921, Metron 1, 3-32).
+
+    None where it does not exist: below four pairs, and for a correlation of 1, -1 or NaN.
+    """
+    return _correlation_interval(correlation, n, 1.0)
+
+
+def spearman_interval(correlation: float, n: int) -> Interval | None:
+    """Return that of Spearman's correlation (Bonett and Wright, 2000, doi:10.1007/BF02294183); None likewise."""
+    return _correlation_interval(correlation, n, 1 + correlation**2 / 2)
+
+
+def _correlation_interval(correlation: float, n: int, variance: float) -> Interval | None:
+    """Return tanh(atanh(correlation) +- z sqrt(variance / (n - 3)))."""
+    if n < 4 or not abs(correlation) < 1:
+        return None
+    centre, half = math.atanh(correlation), Z_95 * math.sqrt(variance / (n - 3))
+    return Interval(math.tanh(centre - half), math.tanh(centre + half))
+
+
+# By the metric whose interval each returns, of its value and the number of rows.
+INTERVALS: Mapping[str, Callable[[float, int], Interval | None]] = {
+    "accuracy": wilson_interval,
+    "pearson": pearson_interval,
+    "spearmanr": spearman_interval,
+}
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:

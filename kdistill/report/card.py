@@ -7,19 +7,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
-from ..train.directory import CARD_FILE, may_replace
+from ..train.arguments import greater_is_better
+from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
+from .per_class import tsv_of, worst
 from .pictures import draw_report
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
+_INTERVALS = {
+    "accuracy": "Wilson's (1927) for the accuracy",
+    "pearson": "Fisher's (1921) for Pearson's correlation",
+    "spearmanr": "Bonett and Wright's (2000) for Spearman's",
+}
+_MOST_CLASSES = 10
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 
@@ -28,14 +38,19 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
 
     With `args.plots` the pictures are written too, and the card shows them.
 
+    Where there are classes, per_class.tsv and confusions.tsv hold all of those that the card shows the worst of.
+
     Raises what `measure.make_report` raises, and warns as it does; `FileExistsError` for a README.md that is no card.
     """
     path = directory / CARD_FILE
     if not may_replace(path):
-        raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+        raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
     pictures = draw_report(directory, report) if subject.args.plots else []
     write_text(path, model_card(report, metadata, pictures))
+    for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):
+        if rows:
+            write_text(directory / name, tsv_of(rows))
     return report
 
 
@@ -84,11 +99,12 @@ def _introduction(report: Report) -> str:
 def _results(report: Report) -> Iterator[str]:
     data, measured = report.eval, report.measured
     if data is None or measured is None:
-        yield "## Results\n\nThe model was not evaluated: nothing is known of how good it is."
+        text = "The model was not evaluated: nothing is known of how good it is."
+        yield f"## Results\n\n{text}{_threshold_of_training_rows(report)}"
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n} labelled rows of {_code(data.name)}:"
+        yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
         yield _models(report, data)
         yield _reading(measured)
     if report.speed is not None:
@@ -103,6 +119,7 @@ def _results(report: Report) -> Iterator[str]:
             yield _without_teacher(comparison)
         if report.seeds or len(report.without_teacher) > 1:
             yield _seeds(report)
+        yield from _classes(report)
         if report.subject.state.log_history:
             yield f"### Course of the training\n\n{_history(report)}"
 
@@ -135,9 +152,12 @@ def _sizes(name: str, num_parameters: int, file_bytes: int | None, speed: float 
 def _columns(measured: Measured | None) -> dict[str, str]:
     if measured is None:
         return {}
-    row = {name: f"{value:.4f}" for name, value in measured.scores.items()}
-    if measured.interval is not None:
-        row["95 % interval"] = f"{measured.interval.low:.4f} to {measured.interval.high:.4f}"
+    row = {}
+    for name, value in measured.scores.items():
+        row[name] = f"{value:.4f}"
+        if name in measured.intervals:
+            low, high = measured.intervals[name]
+            row[f"95 % interval of {name}"] = f"{low:.4f} to {high:.4f}"
     row["loss"] = f"{measured.loss:.4f}"
     row |= {} if measured.ece is None else {"ECE": f"{measured.ece:.4f}"}
     return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
@@ -146,8 +166,9 @@ def _columns(measured: Measured | None) -> dict[str, str]:
 def _reading(measured: Measured) -> str:
     """Explain the columns."""
     parts = ["The loss is against the labels."]
-    if measured.interval is not None:
-        parts.insert(0, f"The interval is Wilson's (1927) for the accuracy on {measured.n} rows.")
+    sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
+    if sources:
+        parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
     if measured.ece is not None:
         parts.append(
             f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "
@@ -170,23 +191,54 @@ def _choice(report: Report) -> str:
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
             f"{evaluations} evaluations"
         )
+    if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
+        chosen.append(
+            "the threshold, above which a label is predicted, has the best micro F1 on them, which flatters accuracy "
+            "and F1 slightly"
+            + (", and the teacher's is chosen likewise" if _teachers_threshold_is_chosen(report) else "")
+        )
     if report.search_trials:
         trials = f"{report.search_trials} trial{'s' * (report.search_trials > 1)}"
         chosen.append(f"a hyperparameter search scored {trials} on them")
-    mean = spreads(report.seeds.values()).get("accuracy")
-    if mean is not None and report.measured is not None and _is_the_best(report.measured, report.seeds):
-        chosen.append(
-            f"this is the best of {len(report.seeds)} seeds, whose mean of {mean.mean:.4f} is what the recipe gives"
-        )
+    chosen += _best_of_seeds(report)
     if not chosen:
-        return "The weights are those of the last step; the evaluation rows had no part in choosing them."
+        return (
+            "The weights are those of the last step; the evaluation rows had no part in choosing them."
+            f"{_threshold_of_training_rows(report)}"
+        )
     below = "" if report.holdout is None else f", as on those of {_code(report.holdout.data.name)} below"
-    return f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
+    text = f"**These rows chose the model**: {'; '.join(chosen)}. So expect less on new rows{below}."
+    return text + _threshold_of_training_rows(report)
 
 
-def _is_the_best(measured: Measured, seeds: Mapping[int, Measured]) -> bool:
-    others = [of.scores["accuracy"] for of in seeds.values() if of is not measured]
-    return bool(others) and measured.scores["accuracy"] > max(others)
+def _teachers_threshold_is_chosen(report: Report) -> bool:
+    teacher = report.subject.teacher
+    return teacher is not None and teacher.model.config.trained_with.threshold is None
+
+
+def _threshold_of_training_rows(report: Report) -> str:
+    if report.subject.model.config.trained_with.threshold_rows != TRAINING_ROWS:
+        return ""
+    return " The threshold, above which a label is predicted, has the best micro F1 on training rows."
+
+
+def _best_of_seeds(report: Report) -> list[str]:
+    """Return a clause about a model that is better than all other seeds' by the metric that chooses weights."""
+    subject, measured = report.subject, report.measured
+    over = spreads(report.seeds.values())
+    name, largest = subject.best_metric, subject.args.greater_is_better
+    if name not in over:
+        name, largest = subject.task.best_metric, greater_is_better(subject.task.best_metric)
+    others = [of.scores_and_loss[name] for of in report.seeds.values() if of is not measured]
+    if measured is None or not others:
+        return []
+    ours = measured.scores_and_loss[name]
+    if not (ours > max(others) if largest else ours < min(others)):
+        return []
+    return [
+        f"this is the best of {len(report.seeds)} seeds by {name}, and their mean of {over[name].mean:.4f} is what "
+        "the recipe gives"
+    ]
 
 
 def _without_teacher(other: Comparison) -> str:
@@ -215,6 +267,34 @@ def _tested(test: McNemar) -> str:
     )
 
 
+def _classes(report: Report) -> Iterator[str]:
+    """Write the classes, or the worst of many, and the pairs that are confused most."""
+    rows = report.class_rows
+    if not rows:
+        return
+    shown: Sequence[Mapping[str, Any]] = rows
+    text = "Support is the number of rows that have the label."
+    if len(rows) > _MOST_CLASSES:
+        shown = worst(rows, _MOST_CLASSES)
+        text = f"The {len(shown)} of {len(rows)} labels with the lowest F1; `{CLASSES_FILE}` holds all. {text}"
+    missed = sum(row["support"] > 0 and not row["predicted"] for row in rows)
+    if missed:
+        text += f" **The model predicts {missed:,} of the labels for no row.**"
+    yield f"### Each label\n\n{text}\n\n{_table_of([_figures_of(row) for row in shown])}"
+    pairs = report.confused_rows
+    if pairs:
+        few = _table_of([_figures_of(row) for row in pairs[:_MOST_CLASSES]])
+        rest = "" if len(pairs) <= _MOST_CLASSES else f" `{CONFUSIONS_FILE}` holds all {len(pairs)} pairs."
+        yield f"The share is that of the label's rows which got the predicted label instead.{rest}\n\n{few}"
+
+
+def _figures_of(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name.replace("_", " "): f"{value:.4f}" if isinstance(value, float) else str(value)
+        for name, value in row.items()
+    }
+
+
 def _seeds(report: Report) -> str:
     """Write mean and deviation over seeds, of this recipe and of the one without a teacher."""
     alone = {comparison.seed: comparison.measured for comparison in report.without_teacher}
@@ -235,12 +315,13 @@ def _spread(of: Spread) -> str:
 
 
 def _history(report: Report) -> str:
-    best = report.subject.task.best_metric
+    task = report.subject.task
     shown = {"loss": "training loss"}
     for name in report.subject.eval_sets or ("",):
         prefix, of = metric_prefix("eval", name), f"{name} " if name else ""
         shown[f"{prefix}_loss"] = f"{of}evaluation loss"
-        shown.setdefault(f"{prefix}_{best}", f"{of}{best}")
+        for metric in (task.best_metric, task.card_metric, report.subject.best_metric):
+            shown.setdefault(f"{prefix}_{metric}", f"{of}{metric}")
     return _table(
         ["epoch", "step", *shown.values()],
         (
@@ -257,7 +338,7 @@ def _history(report: Report) -> str:
 def _holdout(holdout: Holdout | None) -> Iterator[str]:
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n} labelled rows of {_code(holdout.data.name)}:"
+    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n:,} labelled rows of {_code(holdout.data.name)}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
@@ -338,8 +419,11 @@ logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.su
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    columns = list(columns)
-    lines = [list(map(_cell, columns)), ["---"] * len(columns), *(map(_cell, row) for row in rows)]
+    """Write a table, without the columns in which no row has anything."""
+    header, *lines = [list(map(_cell, line)) for line in (columns, *rows)]
+    kept = [place for place in range(len(header)) if not lines or any(line[place] for line in lines)]
+    lines = [[line[place] for place in kept] for line in (header, *lines)]
+    lines.insert(1, ["---"] * len(kept))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

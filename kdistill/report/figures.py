@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.labels import labelled_rows
 from ..metrics.prediction import Labels, Logits
 from ..search.study import import_optuna
 from ..train.state import TrainerState
 from .assessment import Interval, calibration_bins, expected_calibration_error
 
 _COLOURS = ("#0b63a5", "#d9730d", "#5f6b76", "#2f855a", "#9b3fa3")
+_MOST_NUMBERED, _LONGEST_NAME = 15, 30  # classes of a confusion matrix with numbers, letters of a name beside it
 _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -137,6 +139,56 @@ def reliability_diagram(models: Mapping[str, Logits], labels: Labels) -> Any:
     return figure
 
 
+def confusion_matrix(logits: Logits, labels: Labels, names: Sequence[str]) -> Any:
+    """Plot which class the rows of each class are taken for, as shares of the class's rows.
+
+    A row of the picture is a true class, a column a predicted one, so the diagonal is the recall. Up to 15 classes
+    have the number of rows in each cell; of more, the picture grows and its letters shrink.
+
+    Args:
+        logits: of a model whose rows have one label each, (n, num_labels).
+        labels: the labels of the same rows, int64 (n,); -100: none.
+        names: of the labels, in their order.
+    """
+    labelled = labelled_rows(labels)
+    counts = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(counts, (labels[labelled], logits[labelled].argmax(axis=1)), 1)
+    few = len(names) <= _MOST_NUMBERED
+    side = max(3.2, (0.55 if few else 0.14) * len(names))
+    longest = 0.09 * min(max(map(len, names)), _LONGEST_NAME) * (1 if few else 0.6)
+    figure, (axes,) = _figure(1, height=side + longest, width=side + longest + 0.6)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", norm=_colours_of_shares())
+    size = "small" if few else 5
+    if few:
+        for (true, predicted), rows in np.ndenumerate(counts):
+            colour = "white" if shares[true, predicted] > 0.3 else "black"
+            axes.text(predicted, true, f"{rows:,}", ha="center", va="center", color=colour, fontsize=size)
+    shown = [_shortened(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), shown, fontsize=size)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.set(title="share of each class's rows", xlabel="predicted", ylabel="true")
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=15, fraction=0.05, pad=0.02)
+    bar.ax.tick_params(labelsize="small")
+    return figure
+
+
+def _colours_of_shares() -> Any:
+    """Return a scale of the root of a share: what few rows are taken for would be too pale to see."""
+    from matplotlib.colors import PowerNorm
+
+    return PowerNorm(0.5, 0, 1)
+
+
+def _shortened(name: str) -> str:
+    """Return a name in one line, the middle left out of a long one: beginnings and ends tell classes apart."""
+    name = " ".join(name.split()).replace("$", r"\$")
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
 def accuracy_against_speed(models: Mapping[str, ModelPoint]) -> Any:
     """Plot accuracy, with its 95 % interval, over sentences per second on a logarithmic scale, for models by name."""
     figure, (axes,) = _figure(1)
@@ -197,13 +249,13 @@ def _legend(axes: Any, **options: Any) -> None:
     axes.legend(fontsize="small", frameon=False, **options)
 
 
-def _figure(columns: int, height: float = 3.0) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, side by side; `height` is in inches."""
+def _figure(columns: int, height: float = 3.0, width: float | None = None) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels, side by side; `height` and `width` are in inches."""
     picture = _picture()
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        figure = picture(figsize=(6.4 if columns == 1 else 8.4, height), layout="constrained")
+        figure = picture(figsize=(width or (6.4 if columns == 1 else 8.4), height), layout="constrained")
         panels = figure.subplots(1, columns, squeeze=False)
     return figure, list(panels[0])
 

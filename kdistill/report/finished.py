@@ -54,7 +54,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
 def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
     """Raise `ValueError` unless `run` has the training rows of `state` and a model of the shape of `config`."""
     if run.state.trained_on.get("data") != state.trained_on.get("data"):
-        raise ValueError(f"the run {run.name!r} was trained on other rows than this one; only like can be compared")
+        raise ValueError(f"the run {run.name!r} was trained on other rows; expected the rows of this run")
     for field in _SHAPE:
         theirs, ours = getattr(run.model.config, field), getattr(config, field)
         if theirs != ours:

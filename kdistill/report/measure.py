@@ -7,6 +7,7 @@ import re
 import statistics
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +19,24 @@ from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..metrics.prediction import Labels, Logits
 from ..models.model import Model
+from ..models.trained_with import EVALUATION_ROWS
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
+from ..tasks.registry import ChosenMetrics, task_for
 from ..train.evaluate import predict
 from ..train.evaluation_sets import metric_prefix
+from ..train.own_metrics import own_metrics
 from ..train.state import numbers_of
 from .assessment import (
+    INTERVALS,
+    Interval,
     agreement,
     calibration_bins,
     expected_calibration_error,
     mcnemar,
-    wilson_interval,
 )
 from .finished import check_comparable, differences, load_run
+from .per_class import PerClass
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 
 # Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
@@ -60,7 +66,9 @@ def make_report(subject: Subject, questions: Questions) -> Report:
         taught = subject.teacher_logits(rows)
         measured = _measured_run(subject, subject.model, rows, taught)
         measured = replace(measured, scores=measured.scores | _own_scores(subject, measured))
-        teacher = None if taught is None else _measured(taught, rows.labels, subject.task)
+        teacher = _measured_teacher(subject, rows, taught)
+        if teacher is not None:
+            teacher = replace(teacher, scores=teacher.scores | _teachers_own_scores(subject, teacher))
         without_teacher = _without_teacher(subject, questions, rows, taught, measured)
         seeds = _seeds(subject, questions, rows, taught, measured)
     return Report(
@@ -93,24 +101,54 @@ def _own_scores(subject: Subject, measured: Measured) -> dict[str, float]:
     return {name: value for name, value in numbers_of(named).items() if name not in known}
 
 
+def _teachers_own_scores(subject: Subject, teacher: Measured) -> dict[str, float]:
+    """Return what `compute_metrics` made of the teacher in the run."""
+    named = {
+        name.removeprefix("teacher_"): value for name, value in subject.results.items() if name.startswith("teacher_")
+    }
+    return {name: value for name, value in numbers_of(named).items() if name not in teacher.scores_and_loss}
+
+
 def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:
     size = subject.args.per_device_eval_batch_size
     logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
-    return _measured(logits, rows.labels, subject.task, taught)
+    return _measured(logits, rows.labels, task_for(model.config, rows.labels), subject.chosen_metrics, taught)
 
 
-def _measured(logits: Logits, labels: Labels, task: Task, taught: Logits | None = None) -> Measured:
-    scores = task.evaluate(logits, labels)
+def _measured_teacher(subject: Subject, rows: Dataset, taught: Logits | None) -> Measured | None:
+    if taught is None or subject.teacher is None:
+        return None
+    config = subject.model.config
+    task = subject.teacher.task(config, rows.labels)
+    chosen_on = subject.eval if config.trained_with.threshold_rows == EVALUATION_ROWS else None
+    logits = None if chosen_on is None else subject.teacher_logits(chosen_on)
+    if chosen_on is not None and logits is not None:
+        task = subject.teacher.task_suited_to(config, logits, chosen_on.labels)
+    return _measured(taught, rows.labels, task, subject.chosen_metrics)
+
+
+def _measured(
+    logits: Logits, labels: Labels, task: Task, chosen: ChosenMetrics | None, taught: Logits | None = None
+) -> Measured:
+    scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels, task.threshold)
     loss, n = scores.pop("loss"), int(scores.pop("n"))
+    scores |= {} if task.threshold is None else {"threshold": task.threshold}
     return Measured(
         n=n,
         loss=loss,
         scores=scores,
-        interval=wilson_interval(scores["accuracy"], n) if "accuracy" in scores else None,
+        intervals=_intervals(scores, n) if task.right_rows is not None or labels.ndim == 1 else {},
         ece=expected_calibration_error(calibration_bins(logits, labels)) if task.one_label else None,
         agreement=agreement(logits, taught) if task.one_label and taught is not None else None,
         right=task.right(logits, labels),
+        per_class=PerClass.of(task, logits, labels),
     )
+
+
+def _intervals(scores: Mapping[str, float], n: int) -> dict[str, Interval]:
+    """Return the intervals of those scores that have one on n rows, each with one answer."""
+    found = {name: INTERVALS[name](value, n) for name, value in scores.items() if name in INTERVALS}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def _without_teacher(
@@ -184,7 +222,7 @@ def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
     return Holdout(
         data=DataFacts.of(name, rows, subject.task),
         measured=_measured_run(subject, subject.model, rows, taught),
-        teacher=None if taught is None else _measured(taught, rows.labels, subject.task),
+        teacher=_measured_teacher(subject, rows, taught),
         training=training,
         evaluation=evaluation,
         apart=apart,

@@ -14,6 +14,7 @@ from ..train.evaluate import predict
 from .figures import (
     ModelPoint,
     accuracy_against_speed,
+    confusion_matrix,
     parameter_importance,
     reliability_diagram,
     search_history,
@@ -65,19 +66,25 @@ def _reliability(material: Material) -> Any:
     return reliability_diagram(material.logits, material.labels)
 
 
+def _confusions(material: Material) -> Any:
+    subject, labels = material.report.subject, material.labels
+    if labels is None or not subject.task.one_label:
+        return None
+    return confusion_matrix(material.logits[subject.name], labels, list(subject.model.config.id2label.values()))
+
+
 def _speed(material: Material) -> Any:
     report = material.report
     subject, speed = report.subject, report.speed
-    if speed is None or report.measured is None or report.measured.interval is None:
+    if speed is None or report.measured is None or report.measured.intervals.get("accuracy") is None:
         return None
     measured = [(subject.name, subject.model, report.measured, speed.model)]
     if subject.teacher is not None and report.teacher is not None and speed.teacher is not None:
         measured.append((f"teacher {subject.teacher.name}", subject.teacher.model, report.teacher, speed.teacher))
     return accuracy_against_speed(
         {
-            name: ModelPoint(per_second, of.scores["accuracy"], of.interval, model.num_parameters())
+            name: ModelPoint(per_second, of.scores["accuracy"], of.intervals["accuracy"], model.num_parameters())
             for name, model, of, per_second in measured
-            if of.interval is not None
         }
     )
 
@@ -91,6 +98,7 @@ def _importance(study: Any) -> Any:
 OF_A_REPORT: dict[str, Callable[[Material], Any]] = {
     "training_curves": _curves,
     "reliability": _reliability,
+    "confusion_matrix": _confusions,
     "accuracy_against_speed": _speed,
 }
 OF_A_SEARCH: dict[str, Callable[[Any], Any]] = {"search_history": search_history, "parameter_importance": _importance}

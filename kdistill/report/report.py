@@ -21,12 +21,13 @@ from ..metrics.prediction import Logits
 from ..models.checkpoint import WEIGHTS_FILES
 from ..models.model import Model
 from ..tasks.base import Task
-from ..tasks.registry import task_for
+from ..tasks.registry import ChosenMetrics, task_for
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.evaluation_sets import evaluation_sets
 from ..train.recipe import Recipe
 from ..train.state import TrainerState
 from .assessment import Interval, McNemar, Spread, spread
+from .per_class import PerClass, class_rows, confused_rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Subject:
         eval_sets: the names of the sets (an empty one for the only set), ...
         main_eval_set: ... and that of `eval` among them.
         results: the content of the run's all_results.json.
+        chosen_metrics: measures the metrics that were chosen by name, of every model of the report; None: there are
+            none, and those of a user's function are known from `results` alone.
         file_bytes: size of the file of its weights (None: not written).
     """
 
@@ -53,6 +56,7 @@ class Subject:
     data_names: Mapping[str, str]
     teacher: Teacher | None
     results: Mapping[str, float]
+    chosen_metrics: ChosenMetrics | None
     file_bytes: int | None
 
     @classmethod
@@ -72,6 +76,7 @@ class Subject:
             data_names=recipe.provenance.data_names(),
             teacher=recipe.objective.teacher if isinstance(recipe.objective, Distillation) else None,
             results=results,
+            chosen_metrics=recipe.compute_metrics if isinstance(recipe.compute_metrics, ChosenMetrics) else None,
             file_bytes=weights.stat().st_size if weights.is_file() else None,
         )
 
@@ -80,6 +85,12 @@ class Subject:
         """The task of the model on its evaluation rows, or else its training rows."""
         rows = self.eval if self.eval is not None else self.train
         return task_for(self.model.config, None if rows is None else rows.labels)
+
+    @property
+    def best_metric(self) -> str:
+        """The metric that chooses the best weights, without the name of its evaluation set."""
+        name = self.args.metric_for_best_model.removeprefix("eval_")
+        return name.removeprefix(f"{self.main_eval_set}_") if self.main_eval_set else name
 
     def teacher_logits(self, rows: Dataset) -> Logits | None:
         """Return the teacher's logits for the rows, float32 (rows, labels); None without a teacher."""
@@ -134,25 +145,34 @@ class Measured:
     Attributes:
         n: the labelled rows.
         loss: against the labels.
-        scores: metrics of the task by name; those of the model reported on include what its run measured besides.
-        interval: of the accuracy, 95 % (None: there is no accuracy).
+        scores: metrics of the task by name; those of the model reported on and its teacher include what the run
+            measured besides.
+        intervals: 95 % confidence intervals, by the score that has one.
         ece: expected calibration error, where each row has one label.
         agreement: share of all rows that get the teacher's label, where each row has one label and there is a teacher.
         right: which rows are right, bool (n,); None where nothing is right or wrong.
+        per_class: each class by itself; None where there are none.
     """
 
     n: int
     loss: float
     scores: dict[str, float]
-    interval: Interval | None
+    intervals: dict[str, Interval]
     ece: float | None
     agreement: float | None
     right: NDArray[np.bool_] | None = field(repr=False)
+    per_class: PerClass | None = field(repr=False)
+
+    @property
+    def scores_and_loss(self) -> dict[str, float]:
+        """The scores, and the loss as the last of them."""
+        return {**self.scores, "loss": self.loss}
 
     def figures(self) -> dict[str, Any]:
         """Return the figures, JSON-ready, without the single rows."""
-        low, high = self.interval or (None, None)
-        found = {"n": self.n, "loss": self.loss, **self.scores, "accuracy_low": low, "accuracy_high": high}
+        found: dict[str, Any] = {"n": self.n, "loss": self.loss, **self.scores}
+        for name, (low, high) in self.intervals.items():
+            found |= {f"{name}_low": low, f"{name}_high": high}
         found |= {"ece": self.ece, "agreement": self.agreement}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -239,6 +259,21 @@ class Report:
     speed: Speed | None
     search_trials: int | None
 
+    @property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """Each class on the evaluation rows, beside the teacher's, see `per_class.class_rows`."""
+        if self.measured is None or self.measured.per_class is None:
+            return []
+        teacher = None if self.teacher is None else self.teacher.per_class
+        return class_rows(self.subject.model.config.id2label, self.measured.per_class, teacher)
+
+    @property
+    def confused_rows(self) -> list[dict[str, Any]]:
+        """The pairs of classes that are confused on the evaluation rows, see `per_class.confused_rows`."""
+        if self.measured is None or self.measured.per_class is None:
+            return []
+        return confused_rows(self.subject.model.config.id2label, self.measured.per_class)
+
     def figures(self) -> dict[str, Any]:
         """Return the report, JSON-ready: this model's figures on top, the others' in nested dictionaries."""
         subject, speed = self.subject, self.speed
@@ -262,11 +297,13 @@ class Report:
             found["holdout"] = self.holdout.figures()
         if self.search_trials:
             found["search_trials"] = self.search_trials
+        for name, rows in (("per_class", self.class_rows), ("confusions", self.confused_rows)):
+            found |= {name: rows} if rows else {}
         return found
 
 
 def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:
-    """Return mean and standard deviation over runs of each score that all have, by name."""
-    scores = [run.scores for run in runs]
+    """Return mean and standard deviation over runs of each score that all have, and of the loss, by name."""
+    scores = [run.scores_and_loss for run in runs]
     common = [name for name in scores[0] if all(name in of for of in scores)] if scores else []
     return {name: spread([of[name] for of in scores]) for name in common}

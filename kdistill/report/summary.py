@@ -145,22 +145,14 @@ def _cells(of: Mapping[str, Any], metrics: Iterable[str], sizes: Iterable[str]) 
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Return what the table of `summarize` was measured on, how long the training took, and whether it was in vain."""
+    """Return what the table of `summarize` was measured on, how long the training took."""
     lines = []
     if "eval" in summary:
         lines.append(f"measured on the {summary['rows']:,} labelled rows of {summary['eval']}")
     of = f" on the {summary['train_rows']:,} rows of {summary['train']}" if "train" in summary else ""
     best = f"; weights of epoch {summary['best_epoch']:.4g}, the best" if "best_epoch" in summary else ""
     lines.append(f"trained for {duration(summary['train_seconds'])}{of}{best}")
-    metrics, majority = summary["metrics"], summary.get("majority", {})
-    if metrics and metrics[0] in majority and _is_no_better(metrics[0], summary["model"], majority):
-        lines.append("The model is no better than an answer that does not look at the text: it has learned nothing.")
     return lines
-
-
-def _is_no_better(metric: str, model: Mapping[str, Any], majority: Mapping[str, Any]) -> bool:
-    sign = -1 if metric.endswith(("loss", "mse")) else 1
-    return bool(sign * model[metric] <= sign * majority[metric])
 
 
 def duration(seconds: float) -> str:

@@ -33,7 +33,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, number, f"it is not JSON ({error})") from error
     if not isinstance(record, dict):
-        raise _damaged(path, number, "it is no JSON object")
+        raise _damaged(path, number, "it is not a JSON object")
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,10 +27,11 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
     "temperature": {"type": "int", "low": 2, "high": 30},
 }
 """The space that the PyTorch notebook searches whose recipe README.md gives."""
+_AROUND_LEARNING_RATE, _AROUND_EPOCHS = 4.0, 0.5
 
 _GROUPS = ("distillation", "training", "optimiser")
 # All trials share the tokenised rows and the teacher's logits, which these arguments determine.
-_SHARED = ("augment", "data_seed", "max_length", "teacher_cache")
+_SHARED = ("augment", "data_seed", "max_length", "recipe", "teacher_cache")
 _KEYS = {
     "int": ("type", "low", "high", "step", "log"),
     "float": ("type", "low", "high", "step", "log"),
@@ -121,7 +123,7 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
 
     Args:
         source: a function (trial) -> dict; a mapping from names to ranges (see `Range`); the path of a .toml or .json
-            file with such a mapping; or None for those parts of `DEFAULT_SPACE` that `args` has.
+            file with such a mapping; or None for `default_space`.
         args: the arguments that all trials begin with.
 
     Raises:
@@ -130,9 +132,8 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
     """
     if callable(source):
         return lambda trial: _checked_result(source(trial), args)
-    known = searched_arguments(args)
     if source is None:
-        source = {name: range_ for name, range_ in DEFAULT_SPACE.items() if name in known}
+        source = default_space(args)
     elif isinstance(source, str | os.PathLike):
         source = _read(Path(source))
     if not isinstance(source, Mapping) or not source:
@@ -142,6 +143,24 @@ def hyperparameter_space(source: Any, args: TrainingArguments) -> Hyperparameter
     _check_names(source, args)
     ranges = {name: _checked_range(name, range_, args) for name, range_ in source.items()}
     return lambda trial: {name: range_.suggest(trial, name) for name, range_ in ranges.items()}
+
+
+def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
+    """Return those parts of `DEFAULT_SPACE` that `args` has, around the values that its recipe has chosen.
+
+    The ranges of the notebook are for a pretrained student: one made from a shape learns little in any of them.
+    """
+    chosen, known = args.chosen, searched_arguments(args)
+    around: dict[str, Mapping[str, Any]] = {}
+    if "learning_rate" in chosen:
+        rate = chosen["learning_rate"]
+        limits = {"low": rate / _AROUND_LEARNING_RATE, "high": rate * _AROUND_LEARNING_RATE}
+        around["learning_rate"] = {"type": "float", **limits, "log": True}
+    if "num_train_epochs" in chosen:
+        epochs = chosen["num_train_epochs"]
+        limits = {"low": max(1, int(epochs * (1 - _AROUND_EPOCHS))), "high": math.ceil(epochs * (1 + _AROUND_EPOCHS))}
+        around["num_train_epochs"] = {"type": "int", **limits}
+    return {name: around.get(name, range_) for name, range_ in DEFAULT_SPACE.items() if name in known}
 
 
 def searched_arguments(args: TrainingArguments) -> list[str]:
@@ -193,4 +212,4 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+        raise ValueError(f"{path} is not valid TOML: {error}") from error

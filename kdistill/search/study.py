@@ -241,7 +241,7 @@ class SharedStudy:
         changed = [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences.items()]
         if changed:
             warnings.warn(
-                f"the study {study.study_name!r} goes on with other arguments than it began with: {'; '.join(changed)}",
+                f"the study {study.study_name!r} continues with changed arguments: {'; '.join(changed)}",
                 stacklevel=4,
             )
 

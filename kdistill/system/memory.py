@@ -59,7 +59,7 @@ def require_memory(size: int, what: str, remedy: str) -> None:
     available = available_memory()
     if available is not None and size > available:
         raise MemoryError(
-            f"{what} needs {_readable(size)} of memory and {_readable(available)} are available; {remedy}"
+            f"{what} needs {readable_size(size)} of memory and {readable_size(available)} are available; {remedy}"
         )
 
 
@@ -92,5 +92,6 @@ def _pairs(path: Path, separator: str) -> Iterator[tuple[str, str]]:
         yield name, value.strip()
 
 
-def _readable(size: int) -> str:
+def readable_size(size: int) -> str:
+    """Return bytes as MiB, or as GiB from one on."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

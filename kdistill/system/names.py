@@ -11,9 +11,13 @@ from .unicode import encodable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near."""
-    nearest = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string when none is near.
+
+    Dashes before an option are left out of the comparison, as they would make any two options alike.
+    """
+    plain = {other.lstrip("-"): other for other in known}
+    nearest = get_close_matches(name.lstrip("-"), plain, n=1)
+    return f"; did you mean {plain[nearest[0]]!r}?" if nearest else ""
 
 
 def listing(names: Iterable[str], most: int | None = None) -> str:

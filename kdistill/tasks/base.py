@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TextIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
+from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
 from ..system.names import listing
 
-Metric = Callable[[Any, Any], float]
-"""(predicted, true) -> a number; both as `Task.predicted_and_true` makes them."""
+
+class Answers(NamedTuple):
+    """A model's answers to labelled rows, of which a metric takes what it needs.
+
+    Attributes:
+        logits: float32 (n, num_labels).
+        predicted: what the model decides, and ...
+        true: ... the labels, both as `Task.predicted_and_true` makes them.
+    """
+
+    logits: Logits
+    predicted: Any
+    true: Any
+
+
+Metric = Callable[[Answers], float]
+
+
+def of_decisions(**metrics: Callable[[Any, Any], float]) -> dict[str, Metric]:
+    """Return the metrics of functions (predicted, true) -> a number, by name."""
+    return {name: partial(_of_decisions, metric) for name, metric in metrics.items()}
+
+
+def of_scores(**metrics: Callable[[Logits, Any], float]) -> dict[str, Metric]:
+    """Return the metrics of functions (logits, true) -> a number, by name."""
+    return {name: partial(_of_scores, metric) for name, metric in metrics.items()}
+
+
+def _of_decisions(metric: Callable[[Any, Any], float], answers: Answers) -> float:
+    return metric(answers.predicted, answers.true)
+
+
+def _of_scores(metric: Callable[[Logits, Any], float], answers: Answers) -> float:
+    return metric(answers.logits, answers.true)
+
 
 _MOST_IN_WORDS = 50
 
@@ -22,7 +58,9 @@ _MOST_IN_WORDS = 50
 class LabelLoss(Protocol):
     """The mean loss of a batch against its labels and the gradient by the logits, see `losses.labels.label_loss`."""
 
-    def __call__(self, logits: Logits, labels: Labels, *, label_smoothing: float = ...) -> tuple[float, Logits]: ...
+    def __call__(
+        self, logits: Logits, labels: Labels, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
+    ) -> tuple[float, Logits]: ...
 
 
 class TeacherLoss(Protocol):
@@ -37,6 +75,7 @@ class TeacherLoss(Protocol):
         alpha: float,
         temperature: float,
         label_smoothing: float = ...,
+        label_weights: LabelWeights | None = ...,
     ) -> LossParts: ...
 
 
@@ -54,19 +93,22 @@ class Task:
             teacher.
         label_loss: the loss against labels.
         teacher_loss: the loss against labels and a teacher.
-        predicted_and_true: (logits, labels of labelled rows) -> what metrics and `right_rows` compare, two of a kind.
-        metrics: all metrics, by name.
+        predicted_and_true: (logits, labels of labelled rows) -> what decisions are compared by, two of a kind.
+        metrics: all metrics, by name, see `of_decisions` and `of_scores`.
         default_metrics: names of the metrics that every evaluation measures, beside the loss and n.
         best_metric: the metric that chooses the best weights where the user names none, see
             `train.arguments.greater_is_better`.
-        card_metric: the metric that the model card's metadata names.
+        card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         constant: (labels of labelled rows, number of labels) -> the logits, float32 (labels,), of the best answer that
             does not look at the text: the label or set of labels that most rows have, or the mean. A model must beat
             it.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
-        write_predictions: (file, logits, names of the labels) writes what `kdistill predict` answers.
-        at_threshold: (probability) -> the task that predicts a label above it; None where there is nothing to exceed.
+        answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
+            the scores are the answer.
+        threshold: the probability above which a label is predicted; None where there is nothing to exceed.
+        at_threshold: (probability) -> the task with this threshold; None likewise.
+        best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
     """
 
     name: str
@@ -85,8 +127,25 @@ class Task:
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
     constant: Callable[[Labels, int], Logits]
     score_function: str
-    write_predictions: Callable[[TextIO, Logits, Sequence[str]], None]
+    answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
+    threshold: float | None = None
     at_threshold: Callable[[float], Task] | None = None
+    best_threshold: Callable[[Logits, Labels], float] | None = None
+
+    def weighted(self, label_weights: LabelWeights) -> Task:
+        """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
+        return replace(
+            self,
+            label_loss=partial(self.label_loss, label_weights=label_weights),
+            teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
+        )
+
+    def suited_to(self, logits: Logits, labels: Labels) -> Task:
+        """Return the task at the threshold that suits the labelled rows best; itself where there is none to choose."""
+        labelled = labelled_rows(labels)
+        if self.best_threshold is None or self.at_threshold is None or not labelled.any():
+            return self
+        return self.at_threshold(self.best_threshold(logits[labelled], labels[labelled]))
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""
@@ -101,8 +160,8 @@ class Task:
     def compute(self, names: Iterable[str], logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the metrics of these names; every row has a label. Raises ValueError for a name that is none."""
         self.check_metrics(names)
-        predicted, true = self.predicted_and_true(logits, labels)
-        return {name: self.metrics[name](predicted, true) for name in names}
+        answers = Answers(logits, *self.predicted_and_true(logits, labels))
+        return {name: self.metrics[name](answers) for name in names}
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise ValueError for the first name that is not one of the task's metrics."""

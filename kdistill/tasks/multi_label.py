@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.labels import label_indicators
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
-from ..metrics.classification import Indicators, exact_match, f1_macro, f1_micro, right_rows
+from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words, tsv_field, write_tsv
+from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
+from .base import Task, in_words, of_decisions, of_scores
 
 SURE = 100.0
 """A logit whose probability is 1 in float32."""
@@ -31,26 +31,22 @@ def _constant(labels: Labels, num_labels: int) -> Logits:
     return np.where(sets[counts.argmax()], SURE, -SURE).astype(np.float32)
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str], threshold: float = 0.5) -> None:
-    """Write all labels above the threshold, separated by commas, and the probability of each label.
+def _answers(logits: Logits, threshold: float = 0.5) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    scores = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+    return scores, scores > threshold
 
-    A name with a comma is quoted in that list.
-    """
-    listed = [tsv_field(name, ",") for name in names]
-    probabilities = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-    rows = (
-        [",".join(listed[int(index)] for index in np.flatnonzero(scores > threshold)), *scores.tolist()]
-        for scores in probabilities
-    )
-    write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
+
+def _best_threshold(logits: Logits, labels: Labels) -> float:
+    return best_threshold(logits, labels > 0.5)
 
 
 @cache
 def _at_threshold(threshold: float) -> Task:
     return replace(
         TASK,
+        threshold=threshold,
         predicted_and_true=partial(_predicted_and_true, threshold=threshold),
-        write_predictions=partial(_write_predictions, threshold=threshold),
+        answers=partial(_answers, threshold=threshold),
     )
 
 
@@ -61,16 +57,26 @@ TASK = Task(
     read_labels=label_indicators,
     names_labels=True,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=MULTI_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=MULTI_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=MULTI_LABEL),
     predicted_and_true=_predicted_and_true,
-    metrics={"accuracy": exact_match, "f1": f1_micro, "f1_macro": f1_macro, "f1_micro": f1_micro},
-    default_metrics=("accuracy", "f1"),
-    best_metric="accuracy",
+    metrics={
+        **of_decisions(accuracy=exact_match, **averages(micro)),
+        **of_scores(
+            average_precision=average_precision,
+            average_precision_macro=average_precision_macro,
+            top_1=top_1,
+            roc_auc=roc_auc,
+        ),
+    },
+    default_metrics=("accuracy", "f1", "average_precision", "top_1"),
+    best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
     constant=_constant,
     score_function="sigmoid",
-    write_predictions=_write_predictions,
+    answers=_answers,
+    threshold=0.5,
     at_threshold=_at_threshold,
+    best_threshold=_best_threshold,
 )

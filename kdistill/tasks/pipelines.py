@@ -166,7 +166,7 @@ class TextClassificationPipeline:
             self._said_cut = True
             warnings.warn(
                 f"{cut:,} of {len(rows):,} texts ({cut / len(rows):.1%}) were longer than {defaults['max_length']} "
-                "tokens and cut there; truncation=True accepts that in silence, max_length=... sets another length",
+                "tokens and truncated; truncation=True avoids this warning, max_length=... sets another length",
                 stacklevel=4,
             )
         return logits

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from ..data.labels import LabelReader
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
 from ..models.config import BertConfig
+from ..system.names import did_you_mean
 from . import multi_label, regression, single_label
 from .base import Task
 
@@ -82,38 +83,53 @@ def _read_any_labels(
     return task.read_labels(labels, id2label, where, class_names)
 
 
-def choose_metrics(
-    *names: str, problem_type: str | None = None, threshold: float | None = None
-) -> Callable[[EvalPrediction], dict[str, float]]:
+@dataclass(frozen=True)
+class ChosenMetrics:
+    """A `compute_metrics` of metrics by name, see `choose_metrics`."""
+
+    names: tuple[str, ...]
+    problem_type: str | None = None
+    threshold: float | None = None
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the metrics; raise ValueError where the problem type, once known, does not have one."""
+        logits, labels = prediction
+        name = self.problem_type or deduced_problem_type(logits.shape[1], labels)
+        return _task(name, self.threshold).compute(self.names, logits, labels)
+
+    def at_threshold(self, threshold: float | None) -> ChosenMetrics:
+        """Return these metrics at the threshold that an evaluation uses, where none was given for them."""
+        return self if self.threshold is not None else replace(self, threshold=threshold)
+
+
+def choose_metrics(*names: str, problem_type: str | None = None, threshold: float | None = None) -> ChosenMetrics:
     """Return a `compute_metrics` that measures the metrics of these names.
 
-    Classification: accuracy, f1 (of label 1, where there are two; of several labels at once: micro), f1_macro (the mean
-    over labels; a class that is neither given nor predicted is left out), f1_micro, and matthews_correlation (single
-    label). Regression: mse, pearson, spearmanr.
+    Classification: accuracy; f1, precision and recall (of label 1, where there are two; else micro), each also as
+    _macro (the mean over labels; a class that is neither given nor predicted is left out) and _micro; roc_auc (the mean
+    over labels, each against the rest; a label that no row has, or every row, is left out, and the value is NaN when
+    none remains); and matthews_correlation (single label). Several labels at once also have average_precision (of all
+    rows and labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share
+    of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr.
 
     Args:
         names: one metric or more.
         problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that
             are floating-point numbers are several at once.
-        threshold: the probability above which one of several labels is predicted (default: 0.5).
+        threshold: the probability above which one of several labels is predicted (default: that of the evaluation,
+            and 0.5 where none calls the function).
 
     Raises:
         ValueError: a name is none of these, or the problem type does not have it; without `problem_type`, the returned
             function raises the latter.
     """
     if unknown := [name for name in names if name not in ALL_METRICS]:
-        raise ValueError(f"there is no metric {unknown[0]!r}; expected names among {', '.join(ALL_METRICS)}")
+        raise ValueError(
+            f"there is no metric {unknown[0]!r}; expected names among {', '.join(ALL_METRICS)}"
+            f"{did_you_mean(unknown[0], ALL_METRICS)}"
+        )
     if problem_type is not None:
         if problem_type not in TASKS:
             raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(TASKS)}")
         TASKS[problem_type].check_metrics(names)
-
-    return partial(_compute_metrics, names, problem_type, threshold)
-
-
-def _compute_metrics(
-    names: tuple[str, ...], problem_type: str | None, threshold: float | None, prediction: EvalPrediction
-) -> dict[str, float]:
-    logits, labels = prediction
-    name = problem_type or deduced_problem_type(logits.shape[1], labels)
-    return _task(name, threshold).compute(names, logits, labels)
+    return ChosenMetrics(names, problem_type, threshold)

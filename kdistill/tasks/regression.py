@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
 
 import numpy as np
 
 from ..data.labels import label_numbers
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import Numbers, mse, pearson, spearmanr
-from .base import Task, write_tsv
+from .base import Task, of_decisions
 
-_METRICS = {"mse": mse, "pearson": pearson, "spearmanr": spearmanr}
+_METRICS = of_decisions(mse=mse, pearson=pearson, spearmanr=spearmanr)
 
 
 def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Numbers, Numbers]:
@@ -28,10 +26,8 @@ def _constant(labels: Labels, num_labels: int) -> Logits:
     return mean
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
-    """Write the number of each output."""
-    columns = ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
-    write_tsv(file, columns, (values.tolist() for values in logits))
+def _answers(logits: Logits) -> tuple[Numbers, None]:
+    return logits.astype(np.float64), None
 
 
 TASK = Task(
@@ -41,15 +37,15 @@ TASK = Task(
     read_labels=label_numbers,
     names_labels=False,
     one_label=False,
-    label_loss=partial(label_loss, problem_type=REGRESSION),
+    label_loss=partial(plain_label_loss, problem_type=REGRESSION),
     teacher_loss=partial(distillation_loss_parts, problem_type=REGRESSION),
     predicted_and_true=_predicted_and_true,
     metrics=_METRICS,
     default_metrics=tuple(_METRICS),
     best_metric="loss",
-    card_metric="mse",
+    card_metric="pearson",
     right_rows=None,
     constant=_constant,
     score_function="none",
-    write_predictions=_write_predictions,
+    answers=_answers,
 )

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.labels import label_ids
-from ..losses.labels import label_loss
+from ..losses.labels import plain_label_loss
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics.classification import (
     Classes,
+    averages,
     exact_match,
-    f1,
-    f1_macro,
-    f1_micro,
     matthews_correlation,
+    of_label_1,
     right_rows,
     softmax,
 )
 from ..metrics.prediction import Labels, Logits
-from .base import Task, in_words, write_tsv
+from ..metrics.ranking import roc_auc
+from .base import Task, in_words, of_decisions, of_scores
 
 
 def _predicted_and_true(logits: Logits, labels: Labels) -> tuple[Classes, Classes]:
@@ -37,10 +36,9 @@ def _constant(labels: Labels, num_labels: int) -> Logits:
     return logits
 
 
-def _write_predictions(file: TextIO, logits: Logits, names: Sequence[str]) -> None:
-    """Write the most probable label of each row, and the probability of each label."""
-    rows = ([names[scores.argmax()], *scores.tolist()] for scores in softmax(logits))
-    write_tsv(file, ["prediction", *(f"score_{name}" for name in names)], rows)
+def _answers(logits: Logits) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    scores = softmax(logits)
+    return scores, np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
 
 
 TASK = Task(
@@ -50,15 +48,12 @@ TASK = Task(
     read_labels=label_ids,
     names_labels=True,
     one_label=True,
-    label_loss=partial(label_loss, problem_type=SINGLE_LABEL),
+    label_loss=partial(plain_label_loss, problem_type=SINGLE_LABEL),
     teacher_loss=partial(distillation_loss_parts, problem_type=SINGLE_LABEL),
     predicted_and_true=_predicted_and_true,
     metrics={
-        "accuracy": exact_match,
-        "f1": f1,
-        "f1_macro": f1_macro,
-        "f1_micro": f1_micro,
-        "matthews_correlation": matthews_correlation,
+        **of_decisions(accuracy=exact_match, **averages(of_label_1), matthews_correlation=matthews_correlation),
+        **of_scores(roc_auc=roc_auc),
     },
     default_metrics=("accuracy",),
     best_metric="accuracy",
@@ -66,5 +61,5 @@ TASK = Task(
     right_rows=right_rows,
     constant=_constant,
     score_function="softmax",
-    write_predictions=_write_predictions,
+    answers=_answers,
 )

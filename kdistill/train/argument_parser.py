@@ -45,6 +45,9 @@ class HfArgumentParser(ArgumentParser):
             owner = next((kind for kind in self.dataclass_types if _takes(kind, other.name)), None)
             if owner is not None and all(f"--{other.name}" not in action.option_strings for action in self._actions):
                 self._add_other(other, owner)
+        for action in self._actions:
+            if any(issubclass(kind, TrainingArguments) and _takes(kind, action.dest) for kind in self.dataclass_types):
+                action.default = SUPPRESS  # their own defaults hold, and they know that nobody gave them
 
     def _add_field(self, field: dataclasses.Field[Any], hint: Any) -> None:
         names = dict.fromkeys([f"--{field.name}", f"--{field.name.replace('_', '-')}"])

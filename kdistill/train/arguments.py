@@ -14,16 +14,18 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from ..models.trained_with import check_threshold
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
+from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
 from .schedules import SCHEDULES, check_scheduler_kwargs
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
@@ -32,6 +34,7 @@ INTERVALS = ("no", "steps", "epoch")
 SAVE_INTERVALS = (*INTERVALS, "best")
 SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
+RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 DEFAULT_STEPS = 500
 
@@ -65,6 +68,7 @@ class _TakesNamesOfTransformers(type):
                 raise TypeError(f"{translated[0]} is given twice, once under an older name; expected one of the two")
             values |= [translated] if translated is not None else []
         made = super().__call__(*args, **values)
+        made._leave_open(set(known[len(args) :]) - set(values))
         for name in given.keys() - set(known):
             made._keep(name, given[name])
         return made
@@ -93,14 +97,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     output_dir: str = argument(
         "trainer_output",
-        "directory that receives the model, its model card, the results and the checkpoints",
+        "directory for the model, the model card, the results and the checkpoints",
         group="output",
         none_is_default=True,
         theirs=None,
     )
     overwrite_output_dir: bool = argument(
         False,
-        "delete the run that the output directory holds and start anew",
+        "delete an earlier run in the output directory and start again",
         group="output",
         origin="transformers 4",
     )
@@ -111,8 +115,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     search_trials: int | None = argument(
         None,
-        "trials of a hyperparameter search that were scored on the evaluation rows before this run, for its model card "
-        "to say so; best_run.toml and a search by the same trainer set it",
+        "number of hyperparameter search trials scored on the evaluation rows before this run; reported in the model "
+        "card, and set by best_run.toml or by a search with the same trainer",
         group="output",
         at_least=0,
         origin="kdistill",
@@ -131,27 +135,36 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         None, "repository on the hub, such as user/name (default: the output directory's name)", group="hub"
     )
     hub_private_repo: bool | None = argument(
-        None, "whether a repository made on the hub is private (default: the account's setting)", group="hub"
+        None, "make a newly created hub repository private (default: the account's setting)", group="hub"
     )
     hub_strategy: str = argument(
         "end",
-        "what to upload: the finished model alone, also the model of every checkpoint, or with it the whole newest "
-        "checkpoint (as last-checkpoint) or all of them",
+        "what to upload: only the finished model (end), also the model at every save (every_save), and with it the "
+        "newest checkpoint as last-checkpoint (checkpoint) or all checkpoints (all_checkpoints)",
         group="hub",
         choices=HUB_STRATEGIES,
         theirs="every_save",
     )
     hub_revision: str | None = argument(
-        None, "branch to upload to, made if missing (default: the main one)", group="hub"
+        None, "branch to upload to, created if it does not exist (default: the main branch)", group="hub"
     )
     hub_token: str | None = argument(
         None,
-        "the hub's access token, never written to a file (default: that of hf auth login)",
+        "access token for the hub, never written to a file (default: the token stored by hf auth login)",
         group="hub",
         secret=True,
     )
 
-    num_train_epochs: float = argument(3.0, "how often to go over the training rows", group="training", above=0)
+    recipe: str = argument(
+        "transformers",
+        "source of the arguments that are not given: transformers for its defaults; auto for a learning rate, batch "
+        "size, warm-up and number of epochs that suit a model with new layers (a student made from a shape) and the "
+        "number of rows",
+        group="training",
+        choices=RECIPES,
+        origin="kdistill",
+    )
+    num_train_epochs: float = argument(3.0, "number of passes over the training rows", group="training", above=0)
     max_steps: int = argument(
         -1,
         "stop after this many optimiser steps instead of num_train_epochs (-1: no limit)",
@@ -159,64 +172,82 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_least=-1,
     )
     per_device_train_batch_size: int = argument(
-        128, "training rows computed together; less needs less memory", group="training", at_least=1, theirs=8
+        128, "training rows per batch; a smaller batch needs less memory", group="training", at_least=1, theirs=8
     )
     gradient_accumulation_steps: int = argument(
         1,
-        "batches whose gradients are added up before each optimiser step: the same update as a batch that many times "
-        "larger, in the memory of one",
+        "number of batches whose gradients are summed before each optimiser step: the same update as one batch that "
+        "many times larger, with the memory of a single batch",
         group="training",
         at_least=1,
     )
     dataloader_drop_last: bool = argument(
-        False, "leave out the last batch of an epoch when fewer rows are left than a batch has", group="training"
+        False, "drop the last batch of an epoch if it is incomplete", group="training"
     )
     label_smoothing_factor: float = argument(
         0.0,
-        "share of a label's probability that is spread evenly over all labels, in training",
+        "share of each label's probability that is spread evenly over all labels during training; with several "
+        "labels a row, over yes and no of each",
         group="training",
         at_least=0,
         at_most=1,
     )
+    class_weights: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009  # as the one below
+        None,
+        "weights of the classes in the loss of the labels, as torch's CrossEntropyLoss(weight=...): a number for each "
+        "label (0.3,2.0), a JSON object by name, or 'balanced', which is rows / (classes * rows of the class)",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
+    )
+    pos_weight: list[float] | str | dict[str, float] | None = argument(  # noqa: RUF009
+        None,
+        "with several labels a row, weights of those that are true, as torch's BCEWithLogitsLoss(pos_weight=...): a "
+        "number for each label, a JSON object by name, or 'balanced', which is rows without the label / rows with it, "
+        f"at most {MOST_BALANCED_POS_WEIGHT:g}",
+        group="training",
+        origin="kdistill",
+        reads=read_weights,
+    )
     max_length: int | None = argument(
         None,
-        "cut sentences to this many tokens (default: as many as the model has positions)",
+        "truncate texts to this many tokens (default: the number of positions of the model)",
         group="training",
         at_least=3,
         origin="kdistill",
     )
     seed: int = argument(
         42,
-        "seed of all randomness: order of the rows, dropout, new weights",
+        "random seed for the order of the rows, dropout and new weights",
         group="training",
         at_least=0,
         at_most=2**32 - 1,
     )
     data_seed: int | None = argument(
         None,
-        "seed of the order of the rows and of their augmented copies alone (default: seed)",
+        "random seed for the order of the rows and their augmented copies only (default: seed)",
         group="training",
         at_least=0,
         at_most=2**32 - 1,
     )
 
-    learning_rate: float = argument(5e-5, "AdamW's highest learning rate", group="optimiser", at_least=0)
+    learning_rate: float = argument(5e-5, "peak learning rate of AdamW", group="optimiser", at_least=0)
     lr_scheduler_type: str = argument(
         "linear",
-        "how the learning rate falls after the warm-up (reduce_lr_on_plateau and greedy have none: they follow "
-        "metric_for_best_model at each evaluation)",
+        "schedule of the learning rate after the warm-up; reduce_lr_on_plateau and greedy have no warm-up and follow "
+        "metric_for_best_model at each evaluation",
         group="optimiser",
         choices=SCHEDULERS,
     )
     lr_scheduler_kwargs: dict[str, Any] | str | None = argument(  # noqa: RUF009  # a dataclass field, as all of them
         None,
-        "settings of the schedule, such as num_cycles, power, min_lr or num_decay_steps, as in transformers; on the "
-        "command line as JSON",
+        "settings of the schedule as in transformers, such as num_cycles, power, min_lr or num_decay_steps; JSON on "
+        "the command line",
         group="optimiser",
     )
     warmup_ratio: float = argument(
         0.0,
-        "share of all steps in which the learning rate rises from 0",
+        "share of all steps during which the learning rate rises from 0",
         group="optimiser",
         at_least=0,
         at_most=1,
@@ -224,26 +255,34 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     warmup_steps: float = argument(
         0,
-        "steps in which the learning rate rises from 0, below 1 a share of all steps; comes before warmup_ratio",
+        "number of steps during which the learning rate rises from 0; a value below 1 is a share of all steps; "
+        "overrides warmup_ratio",
         group="optimiser",
         at_least=0,
         steps=True,
     )
     weight_decay: float = argument(
-        0.0, "AdamW's decoupled weight decay (never on biases and LayerNorm)", group="optimiser", at_least=0
+        0.0,
+        "decoupled weight decay of AdamW, not applied to biases and LayerNorm",
+        group="optimiser",
+        at_least=0,
     )
-    adam_beta1: float = argument(0.9, "AdamW's decay of the mean of gradients", group="optimiser", at_least=0, below=1)
+    adam_beta1: float = argument(
+        0.9, "decay rate of AdamW's running mean of the gradients", group="optimiser", at_least=0, below=1
+    )
     adam_beta2: float = argument(
-        0.999, "AdamW's decay of the mean of squared gradients", group="optimiser", at_least=0, below=1
+        0.999, "decay rate of AdamW's running mean of the squared gradients", group="optimiser", at_least=0, below=1
     )
-    adam_epsilon: float = argument(1e-8, "AdamW's term against division by zero", group="optimiser", at_least=0)
+    adam_epsilon: float = argument(
+        1e-8, "term added to AdamW's denominator to avoid division by zero", group="optimiser", at_least=0
+    )
     max_grad_norm: float = argument(
-        1.0, "scale gradients down to this norm when theirs is larger (0: never)", group="optimiser", at_least=0
+        1.0, "clip the gradients to this norm (0: no clipping)", group="optimiser", at_least=0
     )
     ema_decay: float = argument(
         0.0,
-        "evaluate and keep an exponential moving average of the weights with this decay a step, not the last ones "
-        "(0: no average)",
+        "decay per step of an exponential moving average of the weights, which is evaluated and saved instead of the "
+        "current weights (0: no average)",
         group="optimiser",
         at_least=0,
         below=1,
@@ -252,7 +291,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
 
     eval_strategy: str = argument(
         "epoch",
-        "when to evaluate: never, every eval_steps or every epoch (eval_steps alone means steps)",
+        "when to evaluate: never (no), every eval_steps (steps) or after every epoch (epoch); giving eval_steps alone "
+        "selects steps",
         group="evaluation",
         choices=INTERVALS,
         left_open=True,
@@ -260,43 +300,58 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     eval_steps: float | None = argument(
         None,
-        "steps between evaluations, below 1 a share of all steps (default: logging_steps, or else 500)",
+        "steps between evaluations; a value below 1 is a share of all steps (default: logging_steps if given, else "
+        "500)",
         group="evaluation",
         above=0,
         steps=True,
     )
     eval_delay: float = argument(
-        0.0, "epochs, or steps with eval_strategy steps, before the first evaluation", group="evaluation", at_least=0
+        0.0,
+        "epochs to wait before the first evaluation (steps, if eval_strategy is steps)",
+        group="evaluation",
+        at_least=0,
     )
-    eval_on_start: bool = argument(False, "evaluate before the first step as well", group="evaluation")
+    eval_on_start: bool = argument(False, "also evaluate before the first step", group="evaluation")
     per_device_eval_batch_size: int = argument(
-        128, "rows computed together in evaluation", group="evaluation", at_least=1, theirs=8
+        128, "rows per batch in evaluation", group="evaluation", at_least=1, theirs=8
     )
     load_best_model_at_end: bool | None = argument(
         None,
-        "keep the weights of the best evaluation, not the last ones (default: yes, when the run both evaluates and "
-        "saves)",
+        "keep the weights of the best evaluation instead of the last weights (default: yes, if the run evaluates and "
+        "saves checkpoints)",
         group="evaluation",
         theirs=False,
     )
     metric_for_best_model: str = argument(
         "accuracy",
-        "metric that names the best model; left to its default, that of a regression is loss; with several evaluation "
-        "sets one is named before it, such as hard_accuracy (default: the first)",
+        "metric that selects the best model (default for several labels a row: average_precision; for regression: "
+        "loss); with several evaluation sets, prefixed by the name of one, as in hard_accuracy (default: the first "
+        "set)",
         group="evaluation",
         left_open=True,
         theirs=None,
     )
+    threshold: float | None = argument(
+        None,
+        "with several labels a row, the probability above which a label is predicted, kept with the model (default: "
+        "training chooses the one with the best micro F1 on the evaluation rows, or without any on the training rows; "
+        "else that of the model, or 0.5)",
+        group="evaluation",
+        origin="kdistill",
+        reads=check_threshold,
+    )
     greater_is_better: bool | None = argument(
         None,
-        "whether a greater metric is better (default: no for names that end in loss or mse)",
+        "whether a larger value of the metric is better (default: no for names ending in loss or mse, else yes)",
         group="evaluation",
     )
 
     save_strategy: str = argument(
         "epoch",
-        "when to write a checkpoint: never, every save_steps (which alone means steps), every epoch or at a new best "
-        "evaluation (which is saved at once in any case when it is to be loaded at the end)",
+        "when to write a checkpoint: never (no), every save_steps (steps), after every epoch (epoch) or at each new "
+        "best evaluation (best); giving save_steps alone selects steps; with load_best_model_at_end, a new best is "
+        "always saved at once",
         group="checkpoints and logs",
         choices=SAVE_INTERVALS,
         left_open=True,
@@ -304,7 +359,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     save_steps: float | None = argument(
         None,
-        "steps between checkpoints, below 1 a share of all steps (default: 500)",
+        "steps between checkpoints; a value below 1 is a share of all steps (default: 500)",
         group="checkpoints and logs",
         above=0,
         steps=True,
@@ -312,15 +367,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     save_total_limit: int | None = argument(
         1,
-        "keep at most this many checkpoints, always the newest and the best, so that 1 keeps these two (0, or None in "
-        "Python: all)",
+        "maximum number of checkpoints to keep; the best and the newest are never deleted, so 1 keeps these two (0, or "
+        "None in Python: keep all)",
         group="checkpoints and logs",
         at_least=0,
         theirs=None,
     )
     logging_strategy: str = argument(
         "epoch",
-        "when to log the training loss: never, every logging_steps (which alone means steps) or every epoch",
+        "when to log the training loss: never (no), every logging_steps (steps) or after every epoch (epoch); giving "
+        "logging_steps alone selects steps",
         group="checkpoints and logs",
         choices=INTERVALS,
         left_open=True,
@@ -328,24 +384,25 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     logging_steps: float | None = argument(
         None,
-        "steps between logs, below 1 a share of all steps; the last step is logged too (default: 500)",
+        "steps between logs; a value below 1 is a share of all steps; the last step is always logged (default: 500)",
         group="checkpoints and logs",
         above=0,
         steps=True,
         theirs=500,
     )
-    logging_first_step: bool = argument(False, "log the first step as well", group="checkpoints and logs")
+    logging_first_step: bool = argument(False, "also log the first step", group="checkpoints and logs")
     logging_dir: str | None = argument(
         None,
-        "directory of what report_to asks for (default: one per run under runs/ in the output directory)",
+        "directory for the logs that report_to selects (default: a new one per run under runs/ in the output "
+        "directory)",
         group="checkpoints and logs",
         origin="transformers 4",
     )
     report_to: str = argument(
         "local",
-        "also log into a directory per run below runs/: files means CSV and JSON lines, tensorboard these and events "
-        "for TensorBoard, local the latter where it is installed; wandb and mlflow log through these packages (extras "
-        "of the same names), all through whatever is installed; several as A,B",
+        "where to log, in addition to the console: files (CSV and JSON lines), tensorboard (files and TensorBoard "
+        "events), local (tensorboard if installed, else files), wandb or mlflow (each needs the extra of its name), "
+        "all (everything installed) or none; several as A,B",
         group="checkpoints and logs",
         choices=REPORTERS,
         several=True,
@@ -353,11 +410,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         theirs="none",
     )
     disable_tqdm: bool = argument(
-        False, "show no progress", group="checkpoints and logs", none_is_default=True, theirs=None
+        False, "do not show progress", group="checkpoints and logs", none_is_default=True, theirs=None
     )
 
     _left_open = frozenset[str]()
-    """The arguments whose latest value was None: their defaults hold, and may depend on other arguments."""
+    """The arguments that nobody gave, or gave None for: their defaults hold, and may depend on other arguments."""
+    _chosen = MappingProxyType[str, Any]({})
+    """The values that `choose` has set in place of defaults."""
     _settled = False
     _kept = MappingProxyType[str, Any]({})
     """What was given for arguments of `OTHER_ARGUMENTS` that scripts may read."""
@@ -374,8 +433,9 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}{did_you_mean_argument(name, known)}")
         kind, optional = argument_types(type(self))[name]
         self._settle(name, checked(known[name], kind, optional, value))
-        left_open = self._left_open | {name} if value is None else self._left_open - {name}
-        object.__setattr__(self, "_left_open", left_open)
+        object.__setattr__(self, "_left_open", self._left_open - {name})
+        if value is None:
+            self._leave_open([name])
         if self._settled:
             self._follow_assignment(name, value)
 
@@ -402,6 +462,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         rest = {other: old for other, old in self._kept.items() if other != name}
         kept = {name: value} if OTHER_ARGUMENTS[name].is_kept(value) else {}
         object.__setattr__(self, "_kept", rest | kept)
+
+    def _leave_open(self, names: Iterable[str]) -> None:
+        """Remember that nobody gave these arguments."""
+        object.__setattr__(self, "_left_open", self._left_open.union(names))
 
     def _settle(self, name: str, value: Any) -> None:
         """Set a value that was checked, or that follows from other arguments."""
@@ -476,8 +540,27 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
             )
 
     def is_given(self, name: str) -> bool:
-        """Return whether an argument that is declared as left open has been set, to whatever value."""
+        """Return whether an argument has been set by someone, to whatever value but None.
+
+        `dataclasses.replace` gives them all; a copy with assignments keeps the difference.
+        """
         return name not in self._left_open
+
+    def choose(self, values: Mapping[str, Any]) -> None:
+        """Set arguments that nobody has given; those of an earlier choice that are not in `values` get their defaults.
+
+        They count as not given: the next call may choose anew.
+        """
+        defaults = {field.name: field.metadata["default"] for field in fields(self) if field.name in self._chosen}
+        for name, value in {**defaults, **values}.items():
+            if not self.is_given(name):
+                self._settle(name, value)
+        object.__setattr__(self, "_chosen", dict(values))
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The values that were chosen in place of defaults, by name, without those that have been set since."""
+        return {name: value for name, value in self._chosen.items() if not self.is_given(name)}
 
     def get_data_seed(self) -> int:
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
@@ -575,8 +658,7 @@ class DistillationTrainingArguments(TrainingArguments):
 
     alpha: float = argument(
         0.5,
-        "weight of the labels in the loss; the teacher has weight 1 - alpha (rows without a label learn from the "
-        "teacher alone)",
+        "weight of the label loss; the teacher's loss has weight 1 - alpha, and full weight on rows without a label",
         group="distillation",
         origin="kdistill",
         at_least=0,
@@ -585,8 +667,8 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     temperature: float = argument(
         4.0,
-        "softens the teacher's and the student's probabilities: higher shows more of how the teacher ranks the wrong "
-        "labels",
+        "divides the logits of teacher and student before the softmax; a higher temperature gives more weight to how "
+        "the teacher ranks the wrong labels",
         group="distillation",
         origin="kdistill",
         at_least=LEAST_TEMPERATURE,
@@ -594,16 +676,16 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     augment: int = argument(
         0,
-        "augmented copies of each training row to learn from besides it, with words replaced by their neighbours in "
-        "the teacher's embedding matrix, some cut to a span; labelled by the teacher alone",
+        "number of augmented copies per training row, labelled by the teacher only: words are replaced by neighbours "
+        "in the teacher's embedding matrix, and some copies are cut to a span",
         group="distillation",
         origin="kdistill",
         at_least=0,
     )
     teacher_cache: bool = argument(
         True,
-        "keep the teacher's logits on disk (KDISTILL_CACHE or the user's cache directory), so that later runs skip "
-        "the teacher",
+        "store the teacher's logits on disk ($KDISTILL_CACHE or the user's cache directory), so that later runs need "
+        "not run the teacher",
         group="distillation",
         origin="kdistill",
     )

@@ -130,7 +130,7 @@ def load_weights(directory: Path, model: Model) -> None:
     if saved.config.problem_type is None:  # older versions did not write that rows have one label
         config = config.replace(problem_type=None)
     if saved.config != config:
-        raise ValueError(f"{directory} holds a model of another configuration than the one being trained")
+        raise ValueError(f"{directory} contains a model with another configuration than the one being trained")
     model.load_flat(saved.flat_parameters)
 
 
@@ -149,19 +149,19 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
     """
     if saved.trained_on != initial.trained_on:
         raise ValueError(
-            "the run in output_dir was trained on other rows, or by another teacher, than these; resume it with the "
-            "same ones or start anew in another output_dir"
+            "the run in output_dir was trained on other rows or with another teacher; resume it with the same ones, or "
+            "start a new run in another output_dir"
         )
     if saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on:
         raise ValueError(
-            "the run in output_dir was evaluated on other rows than these, which chose its best weights; give it the "
-            "same ones (others may be held out of a report, or be given to evaluate)"
+            "the run in output_dir was evaluated on other rows, which selected its best weights; pass the same rows "
+            "again (other rows can be measured with report --holdout or with evaluate)"
         )
     changed = [
         f"{name} was {old!r} and is now {new!r}" for name, (old, new) in changed_arguments(saved.args, args).items()
     ]
     if changed:
-        warnings.warn(f"the run goes on with other arguments than it began with: {'; '.join(changed)}", stacklevel=4)
+        warnings.warn(f"the run continues with changed arguments: {'; '.join(changed)}", stacklevel=4)
 
 
 def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:

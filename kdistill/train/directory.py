@@ -41,9 +41,22 @@ ARGS_FILE = "training_args.json"
 RESULTS_FILE = "all_results.json"
 COMMAND_FILE = "command.txt"
 CARD_FILE = "README.md"
+CLASSES_FILE = "per_class.tsv"
+CONFUSIONS_FILE = "confusions.tsv"
 OPTIMIZER_FILE = "optimizer.safetensors"
 # All that a run writes beside checkpoints and logs, in the order of deletion: the mark of a run's directory comes last.
-_FILES = (STATE_FILE, RESULTS_FILE, COMMAND_FILE, WEIGHTS_FILE, CONFIG_FILE, *TOKENIZER_FILES, CARD_FILE, ARGS_FILE)
+_FILES = (
+    STATE_FILE,
+    RESULTS_FILE,
+    COMMAND_FILE,
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    *TOKENIZER_FILES,
+    CLASSES_FILE,
+    CONFUSIONS_FILE,
+    CARD_FILE,
+    ARGS_FILE,
+)
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # A checkpoint of a run has all of these, a damaged one some, one of transformers none.
 _OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)
@@ -96,13 +109,13 @@ class RunDirectory:
         foreign = self._foreign()
         if foreign:
             raise FileExistsError(
-                f"output_dir {str(self.path)!r} holds {', '.join(foreign)}, which no run of kdistill left there and "
-                "this one would replace; move what you need elsewhere, or choose another directory"
+                f"output_dir {str(self.path)!r} contains {', '.join(foreign)}, which no run of kdistill wrote and this "
+                "run would replace; move what you need elsewhere, or choose another directory"
             )
         if self.holds_run() and not resume and not overwrite:
             raise FileExistsError(
-                f"output_dir {str(self.path)!r} holds a run; resume it (--resume, resume_from_checkpoint=True), delete "
-                "it (--overwrite-output-dir, overwrite_output_dir=True) or choose another directory"
+                f"output_dir {str(self.path)!r} contains a run; resume it (--resume, resume_from_checkpoint=True), "
+                "delete it (--overwrite-output-dir, overwrite_output_dir=True) or choose another directory"
             )
 
     @contextmanager
@@ -147,7 +160,7 @@ class RunDirectory:
             damage = verify_manifest(path)
             if damage is None:
                 return path
-            warnings.warn(f"{path} is damaged and passed over: {damage}", stacklevel=2)
+            warnings.warn(f"{path} is damaged and skipped: {damage}", stacklevel=2)
         return None
 
     def write_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
@@ -167,7 +180,7 @@ class RunDirectory:
             write_manifest(partial)
             if path.exists():  # a damaged one, or one of a run that was resumed from an earlier checkpoint
                 if not _is_checkpoint_of_ours(path):
-                    raise FileExistsError(f"{path} is there, and no run of kdistill wrote it; move it elsewhere")
+                    raise FileExistsError(f"{path} exists, and no run of kdistill wrote it; move it elsewhere")
                 self._delete_checkpoint(path)
             partial.rename(path)
         finally:
@@ -231,6 +244,11 @@ class RunDirectory:
             delete_empty([plots])
 
 
+def nearest_directory(path: Path) -> Path:
+    """Return the path if it is a directory, else the nearest one above it."""
+    return next(there for there in (path.absolute(), *path.absolute().parents) if there.is_dir())
+
+
 def wanted_checkpoint(given: object) -> bool | Path:
     """Return what `resume_from_checkpoint` asks for: a checkpoint's directory, or whether to resume the newest one.
 
@@ -256,8 +274,8 @@ def wanted_checkpoint(given: object) -> bool | Path:
         raise ValueError(f"resume_from_checkpoint is {str(given)!r}, a run's output directory; {expected}")
     if not _is_checkpoint_of_ours(path):
         raise ValueError(
-            f"resume_from_checkpoint is {str(given)!r}, which is no checkpoint that kdistill wrote; a run goes on from "
-            "its own checkpoints alone. To begin with the weights of another model, load it and start a new run"
+            f"resume_from_checkpoint is {str(given)!r}, which is not a checkpoint written by kdistill; a run continues "
+            "only from its own checkpoints. To start from the weights of another model, load it and start a new run"
         )
     return path
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..data.columns import Columns
 from ..data.dataset import Dataset, as_dataset
 from ..data.labels import labelled_rows
+from ..data.table import Table
 from ..models.config import BertConfig
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
@@ -45,7 +46,7 @@ def encode_for(
     trained = config.trained_with
     asked = trained.max_length if args.max_length is None else args.max_length
     limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
-    with Progress(f"tokenize {name_of(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
+    with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         dataset = as_dataset(
             source,
             tokenizer,
@@ -61,20 +62,22 @@ def encode_for(
     if source is not dataset:
         _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
         _warn_of_unused_columns(dataset)
-        _warn_of_cut_rows(dataset, name_of(source))
+        if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
+            warnings.warn(cut, stacklevel=3)
     if asked is not None and dataset.lengths.max() > asked:
         longer = int((dataset.lengths > asked).sum())
         warnings.warn(
-            f"{longer:,} of {len(dataset):,} rows ({name_of(source)}) are longer than max_length {asked}: rows that "
-            "are tokenized already are not cut",
+            f"{longer:,} of {len(dataset):,} rows ({_shown(source)}) are longer than max_length {asked}: rows that "
+            "are already tokenized are not truncated",
             stacklevel=3,
         )
     return dataset
 
 
 def _warn_of_unused_columns(dataset: Dataset) -> None:
-    if dataset.column_use is not None and dataset.column_use.unused:
-        warnings.warn(dataset.column_use.unused_sentence(), stacklevel=4)
+    unused = "" if dataset.column_use is None else dataset.column_use.unused_sentence()
+    if unused:
+        warnings.warn(unused, stacklevel=4)
 
 
 def trained_on(config: BertConfig) -> Columns:
@@ -90,15 +93,16 @@ def _warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -
             warnings.warn(f"{name} is {value!r}; the model was trained with {trained[name]!r}", stacklevel=4)
 
 
-def _warn_of_cut_rows(dataset: Dataset, name: str) -> None:
+def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
+    """Return the sentence that reports rows cut to the maximum length, None without any; `name` is the data's."""
     reading = dataset.reading
-    if reading is not None and reading.cut:
-        share = reading.cut / len(dataset)
-        warnings.warn(
-            f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
-            "tokens and cut there (max_length)",
-            stacklevel=4,
-        )
+    if reading is None or not reading.cut:
+        return None
+    share = reading.cut / len(dataset)
+    return (
+        f"{reading.cut:,} of {len(dataset):,} rows ({share:.1%} of {name}) were longer than {reading.max_length} "
+        "tokens and truncated (max_length)"
+    )
 
 
 def _check_fits(dataset: Dataset, config: BertConfig) -> None:
@@ -137,6 +141,14 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
             )
 
 
+IN_MEMORY = "rows in memory"
+
+
+def _shown(source: Any) -> str:
+    """Return how messages call a data set."""
+    return source.source if isinstance(source, Table) else name_of(source)
+
+
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
-    return Path(source).name if isinstance(source, str | os.PathLike) else "rows in memory"
+    return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY

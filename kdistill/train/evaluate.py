@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data.dataset import Dataset, OnProgress
+from ..data.labels import labelled_rows
 from ..metrics.prediction import Labels, Logits
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
@@ -16,6 +18,7 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from .own_metrics import ComputeMetrics, own_metrics
 
+_MOST_ROWS_FOR_THRESHOLD = 10_000
 _SPEED = ("runtime", "samples_per_second")
 
 
@@ -39,11 +42,13 @@ def predict(
     compute_metrics: ComputeMetrics | None = None,
     prefix: str,
     progress: OnProgress,
+    choose_threshold: bool = False,
 ) -> PredictionOutput:
     """Return the model's logits for all rows, in order, and metrics named `<prefix>_...`.
 
     Metrics: those of the labelled rows (see `Task.evaluate`, and `own_metrics` for what `compute_metrics` adds),
-    runtime in seconds, samples_per_second.
+    runtime in seconds, samples_per_second. They are at the threshold of the model, or with `choose_threshold` at the
+    one that suits these rows best, which is among them.
     """
     logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
     started = time.monotonic()
@@ -54,11 +59,51 @@ def predict(
         logits[rows] = model.forward(batch)
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
-    metrics = task_for(model.config, dataset.labels).evaluate(logits, dataset.labels)
+    task = task_for(model.config, dataset.labels)
+    if choose_threshold:
+        task = task.suited_to(logits, dataset.labels)
+    metrics: dict[str, Any] = dict(task.evaluate(logits, dataset.labels))
     if metrics:
-        metrics |= own_metrics(compute_metrics, logits, dataset.labels)
+        metrics |= own_metrics(compute_metrics, logits, dataset.labels, task.threshold)
+    if metrics and choose_threshold and task.threshold is not None:
+        metrics["threshold"] = task.threshold
     metrics |= dict(zip(_SPEED, (runtime, len(dataset) / runtime), strict=True))
     return PredictionOutput(logits, dataset.labels, Metrics(_named(metrics, prefix)))
+
+
+def rows_for_threshold(dataset: Dataset) -> Dataset | None:
+    """Return rows that a threshold can be chosen on: those with a label, or evenly spread ones of many; None: none."""
+    places = np.flatnonzero(labelled_rows(dataset.labels))
+    if not places.size:
+        return None
+    spread = np.linspace(0, len(places) - 1, min(_MOST_ROWS_FOR_THRESHOLD, len(places))).astype(np.int64)
+    batch, labels = dataset.batch(places[spread])
+    return Dataset(*batch, labels)
+
+
+def refuse_threshold(threshold: float | None, task: Task) -> None:
+    """Raise ValueError for a threshold that was given for a task without one."""
+    if threshold is not None and task.threshold is None:
+        raise ValueError(
+            f"threshold is {threshold} for a model for {task.name}; expected None: only of several labels a row is "
+            "each predicted above a threshold"
+        )
+
+
+def warn_of_empty_predictions(model: Model, output: PredictionOutput) -> None:
+    """Warn where the model, which may predict any number of labels, predicts none for every row."""
+    threshold = task_for(model.config, output.label_ids).threshold
+    if threshold is None or not output.predictions.size:
+        return
+    highest = float(1 / (1 + np.exp(-output.predictions.max().astype(np.float64))))
+    if highest <= threshold:
+        rows = len(output.predictions)
+        warnings.warn(
+            f"all {rows:,} predictions are empty: the highest probability is {highest:.4g}, and a label needs more "
+            f"than the threshold, {threshold:.4g}; choose another with --threshold (threshold=), or train with none "
+            "given, which chooses one",
+            stacklevel=4,
+        )
 
 
 def metric_names(task: Task, prefix: str) -> list[str]:

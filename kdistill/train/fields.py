@@ -10,7 +10,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import Field, field
 from typing import Any, Literal, TypeVar, cast
 
@@ -28,6 +28,7 @@ _CALLED_ELSEWHERE = {
     "train_batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
     "bs": "per_device_train_batch_size",
+    "epoch": "num_train_epochs",
     "epochs": "num_train_epochs",
     "num_epochs": "num_train_epochs",
     "n_epochs": "num_train_epochs",
@@ -48,6 +49,13 @@ _CALLED_ELSEWHERE = {
     "validation_file": "eval",
     "eval_dataset": "eval",
     "test_file": "data",
+    "dev": "eval",
+    "validation": "eval",
+    "test": "data",
+    "input": "data",
+    "file": "data",
+    "dropout": "hidden_dropout_prob",
+    "k": "top_k",
     "model_name_or_path": "model",
     "teacher_model": "teacher",
     "student_model": "student",
@@ -98,6 +106,7 @@ def argument(
     theirs: Any = _SAME,
     origin: Origin = "transformers",
     secret: bool = False,
+    reads: Callable[[str, Any], Any] | None = None,
 ) -> _T:
     """Declare one argument as a dataclass field.
 
@@ -118,6 +127,7 @@ def argument(
         theirs: the default of transformers, if it differs.
         origin: where its name comes from.
         secret: whether it must never be shown or written. It has no choices and no limits, whose messages show a value.
+        reads: (name, value) -> the value to keep, for an argument that has several forms; it raises for any other.
     """
     limits = {">=": at_least, ">": above, "<=": at_most, "<": below}
     declaration = _Declaration(
@@ -133,6 +143,7 @@ def argument(
         theirs=default if theirs is _SAME else theirs,
         origin=origin,
         secret=secret,
+        reads=reads,
     )
     return field(default=cast(_T, None) if left_open else default, repr=not secret, metadata=declaration)
 
@@ -168,7 +179,7 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
 
     Args:
         argument: the argument's field.
-        kind: bool, int, float, str or dict.
+        kind: bool, int, float, str or dict; any other where the argument is read by a function.
         optional: whether None is allowed.
         value: the value to check. An enum, such as those of transformers, stands for its value.
 
@@ -181,6 +192,8 @@ def checked(argument: Field[Any], kind: type, optional: bool, value: Any) -> Any
             return None
         if argument.metadata["none_is_default"]:
             return argument.metadata["default"]
+    if argument.metadata["reads"] is not None:
+        return argument.metadata["reads"](argument.name, value)
     if argument.metadata["several"]:
         value = _in_one_text(value)
     value = value.value if isinstance(value, enum.Enum) else value

@@ -49,6 +49,7 @@ class Training:
         log: adds an entry to the log.
         events: calls the callbacks, whose `control` decides what is due.
         checkpoints: None saves nothing, even when a callback asks for it.
+        begin_step: called with the rows of each step before it.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Training:
         log: Callable[[dict[str, float]], None],
         events: Events,
         checkpoints: Checkpoints | None = None,
+        begin_step: Callable[[RowIndices], object] = lambda rows: None,
     ) -> None:
         self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
-        self._checkpoints = checkpoints
+        self._checkpoints, self._begin_step = checkpoints, begin_step
         self._rate: LearningRate
 
     def run(self) -> None:
@@ -110,6 +112,7 @@ class Training:
     def _step(self, rows: RowIndices) -> float:
         """Do one step and count it. Returns the gradient's norm before clipping."""
         self._events("on_step_begin")
+        self._begin_step(rows)
         try:
             step = training_step(
                 self._optimizer,
@@ -173,7 +176,7 @@ def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
         )
     if not isinstance(metrics[name], int | float):
         raise ValueError(
-            f"metric_for_best_model is {args.metric_for_best_model!r}, which is no number: {metrics[name]!r}"
+            f"metric_for_best_model is {args.metric_for_best_model!r}, which is not a number: {metrics[name]!r}"
         )
     return float(metrics[name])
 

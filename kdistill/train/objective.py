@@ -10,6 +10,7 @@ from ..models.config import BertConfig
 from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
+from .own_metrics import ComputeMetrics
 from .plan import RowIndices
 
 
@@ -30,10 +31,11 @@ class BatchLoss(NamedTuple):
 
 
 class RunData(NamedTuple):
-    """The rows of a run: those that its steps read, and those that it is evaluated on."""
+    """The rows of a run: those that its steps read, those that it is evaluated on, and what measures more on these."""
 
     train: Dataset
     eval: Dataset | None
+    compute_metrics: ComputeMetrics | None = None
 
 
 class Objective(Protocol):

@@ -118,6 +118,7 @@ class AdamW:
         t, position = self._t + 1, (model.optimizer_step, model.tokens_in_step)
         state, threads = self._state(t), get_num_threads()
         model.optimizer_step, model.tokens_in_step = model.optimizer_step + 1, 0
+        model.has_new_layers = False
         try:
             core.adamw_step(state, constants, threads)
         except BaseException:

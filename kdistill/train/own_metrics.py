@@ -10,16 +10,24 @@ from typing import Any
 
 from ..data.labels import labelled_rows
 from ..metrics.prediction import EvalPrediction, Labels, Logits
+from ..tasks.registry import ChosenMetrics
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
 """Measures the labelled rows of an evaluation, beside the metrics of the task."""
 _DEEPEST = 50  # lists inside of lists that files of JSON get; some readers follow no more than a hundred
 
 
-def own_metrics(compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels) -> dict[str, Any]:
-    """Return what a user's function measures on the labelled rows, in values that JSON has."""
+def own_metrics(
+    compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels, threshold: float | None
+) -> dict[str, Any]:
+    """Return what a user's function measures on the labelled rows, in values that JSON has.
+
+    Metrics that were chosen by name are measured at `threshold`, which the metrics beside them have.
+    """
     if compute_metrics is None:
         return {}
+    if isinstance(compute_metrics, ChosenMetrics):
+        compute_metrics = compute_metrics.at_threshold(threshold)
     labelled = labelled_rows(labels)
     return plain_metrics(compute_metrics(EvalPrediction(logits[labelled], labels[labelled])))
 
@@ -42,8 +50,8 @@ def plain_metrics(metrics: Any) -> dict[str, Any]:
     others = [name for name, value in plain.items() if not isinstance(value, int | float)]
     if others:
         warnings.warn(
-            f"compute_metrics returned {', '.join(map(repr, others))}, which is no number: only files of JSON get it, "
-            "neither metrics.csv nor TensorBoard",
+            f"compute_metrics returned {', '.join(map(repr, others))}, which is not a number: it is written "
+            "to JSON files only, not to metrics.csv or TensorBoard",
             stacklevel=5,
         )
     return plain

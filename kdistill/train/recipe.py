@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +15,9 @@ from ..tasks.registry import has_one_class, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
 from .encoding import name_of
-from .evaluate import metric_names
+from .evaluate import metric_names, refuse_threshold
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
+from .label_weights import RunWeights, run_weights
 from .loop import best_metric
 from .objective import Objective, RunData, Supervised
 from .optim import AdamW
@@ -25,6 +26,7 @@ from .plan import EpochPlan
 from .state import TrainerState
 
 ModelInit = Callable[..., Model]
+NO_EVALUATION = "no eval_dataset is given: the run is not evaluated, and the weights of the last step are kept"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Provenance:
         started_from: the checkpoint that training began with; None for new weights.
         teacher: the teacher.
         train, eval, holdout: the rows; None is the name of their file, or that they were given in memory.
+        dataset: what people call the data set that the rows are from.
+        dataset_tags: its id on the hub, or the ids of several.
         command: the command line that `train` leaves in the output directory as command.txt.
     """
 
@@ -43,6 +47,8 @@ class Provenance:
     train: str | None = None
     eval: str | None = None
     holdout: str | None = None
+    dataset: str | Sequence[str] | None = None
+    dataset_tags: str | Sequence[str] | None = None
     command: str | None = None
 
     def with_names(self, **sources: Any) -> Provenance:
@@ -122,10 +128,7 @@ class Recipe:
             )
         if self.args.eval_strategy != "no":
             if not evaluations:
-                warnings.warn(
-                    "there is no eval_dataset: nothing is evaluated, and the weights of the last step are kept",
-                    stacklevel=4,
-                )
+                warnings.warn(NO_EVALUATION, stacklevel=4)
             check_main_set(evaluations, self.args.metric_for_best_model)
             for name, rows in evaluations.items():
                 require_labels(rows, name)
@@ -148,6 +151,7 @@ class Recipe:
         config = self.model.config
         if dataset.labelled:
             config = config.replace(problem_type=task_for(config, dataset.labels).name)
+        refuse_threshold(self.args.threshold, task_for(config, dataset.labels))
         self.model.config = config.with_trained(self._trained_with())
 
     def _trained_with(self) -> TrainedWith:
@@ -167,13 +171,24 @@ class Recipe:
         label = label or former.label_column
         return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
 
+    def set_threshold(self, threshold: float | None, rows: str | None = None) -> None:
+        """Let the model's config hold a threshold, None for none, and the rows that it was chosen on."""
+        config = self.model.config
+        self.model.config = config.with_trained(config.trained_with.at_threshold(threshold, rows))
+
+    def label_weights(self, dataset: Dataset) -> RunWeights | None:
+        """Return the weights of the labels in the loss of a run on these rows. Raises ValueError if they do not fit."""
+        task = task_for(self.model.config, dataset.labels)
+        return run_weights(self.args, task.name, self.model.config, dataset.labels)
+
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""
         return {"data": dataset.fingerprint(), **self.objective.fingerprint()}
 
     def prepare(self, dataset: Dataset) -> None:
         """Let the objective do what must be done once before the first step."""
-        self.objective.prepare(RunData(dataset, self.main_eval_dataset), self.args, self.model.config)
+        data = RunData(dataset, self.main_eval_dataset, self.compute_metrics)
+        self.objective.prepare(data, self.args, self.model.config)
 
     def new_state(self, dataset: Dataset) -> TrainerState:
         """Return the state with which a run on these rows begins."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from ..models.config import BertConfig
 from ..system.files import verify_manifest, write_json
 from .callbacks import Events
 from .checkpoint import (
@@ -37,6 +38,7 @@ class Run:
         self.recipe = recipe
         self.dataset = recipe.rows_to_learn_from()
         recipe.settle_config(self.dataset)
+        recipe.label_weights(self.dataset)  # raises before any work
         self.plan = recipe.new_plan(self.dataset)
         self.directory = RunDirectory(recipe.args.output_dir)
         self._new_state = recipe.new_state(self.dataset)
@@ -44,14 +46,24 @@ class Run:
         self._kept_at_start: tuple[Path | str | None, ...] = ()
 
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
-        """Give the model the weights of the finished run in the directory; return its state and its results.
+        """Give the model weights and threshold of the finished run in the directory; return its state and results.
 
-        Returns None when no finished run is there. Raises ValueError for a run on other rows or by another teacher.
+        Returns None when no finished run is there. Raises ValueError for a run on other rows or by another teacher,
+        and FileNotFoundError for one without its results.
         """
         recipe, directory = self.recipe, self.directory.path
         max_steps = recipe.max_steps(self.plan)
         state = load_finished_run(directory, recipe.model, recipe.args, max_steps, self._new_state)
-        return None if state is None else (state, read_figures(directory / RESULTS_FILE))
+        if state is None:
+            return None
+        if not (directory / RESULTS_FILE).is_file():
+            raise FileNotFoundError(
+                f"{directory} holds a finished run, but not its {RESULTS_FILE}; put the file back, or train anew with "
+                "overwrite_output_dir (--overwrite-output-dir)"
+            )
+        kept = BertConfig.from_pretrained(directory).trained_with
+        recipe.set_threshold(kept.threshold, kept.threshold_rows)
+        return state, read_figures(directory / RESULTS_FILE)
 
     def start(self, resume: bool | Path, optimizer: AdamW) -> TrainerState:
         """Set model and optimiser to the checkpoint that `resume` names, or to the beginning; return the state there.

@@ -71,7 +71,8 @@ class Tracker(TrainerCallback):
         except Exception as error:  # noqa: BLE001  # whatever a tracker raises, it must not end the run
             self._run = None
             warnings.warn(
-                f"report_to: {self.package} failed and logs no more of this run: {type(error).__name__}: {error}",
+                f"report_to: {self.package} failed and receives no more logs of this run: {type(error).__name__}: "
+                f"{error}",
                 stacklevel=3,
             )
 

@@ -67,19 +67,19 @@ def _renamed(name: str, becomes: str) -> OtherArgument:
 _OLD: Origin = "transformers 4"
 _FLOAT32 = "all arithmetic is float32 and the model is saved in float32"
 _RECOMPUTING = (
-    "the activations of one batch are kept; for less memory lower per_device_train_batch_size and raise "
+    "activations are always kept for one batch; to save memory, lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps, which gives the same updates"
 )
 _ONE_PROCESS = "training runs in one process; kdistill.set_num_threads or --threads sets the number of threads"
-_SHARDING = "the whole model is in the memory of one process; give the batch size and the optimiser as arguments here"
-_COMPILED = "all arithmetic is compiled C already"
-_NO_LOADER = "rows are encoded once and batches are cut from memory; there are no loading processes"
-_NO_PADDING = "nothing is ever padded, so rows of like length need not be grouped"
+_SHARDING = "the whole model fits into one process; set the batch size and the optimiser with the training arguments"
+_COMPILED = "all arithmetic already runs in compiled C"
+_NO_LOADER = "rows are encoded once and batches are taken from memory, without worker processes"
+_NO_PADDING = "batches are never padded, so rows of similar length need not be grouped"
 _ADAMW_ALONE = "the optimiser is AdamW (learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon)"
 _ADAMW_NAMES = ("adamw_torch", "adamw_hf", "adamw_apex_fused", "adamw_torch_xla", "adamw_torch_npu_fused")
-_WHOLE_EVALUATION = "the logits of all rows are kept in memory; they are few numbers a row"
-_NOT_COUNTED = "tokens are not counted; the results hold rows and steps per second"
-_FOR_SCRIPTS = "Trainer does not read it, here as in transformers; it is for scripts, which find it in the arguments"
+_WHOLE_EVALUATION = "the logits of all rows are kept in memory; they need only a few numbers per row"
+_NOT_COUNTED = "tokens are not counted; the results contain rows and steps per second"
+_FOR_SCRIPTS = "as in transformers, Trainer does not use it; scripts can read it from the arguments"
 
 OTHER_ARGUMENTS = {
     row.name: row
@@ -97,7 +97,7 @@ OTHER_ARGUMENTS = {
         *_group("refused", "no noise is added to embeddings; use hidden_dropout_prob", neftune_noise_alpha=None),
         *_group(
             "ignored",
-            "a process that runs out of memory ends; lower per_device_train_batch_size and raise "
+            "a process that runs out of memory is ended by the system; lower per_device_train_batch_size and raise "
             "gradient_accumulation_steps, which gives the same updates",
             auto_find_batch_size=False,
         ),
@@ -105,7 +105,7 @@ OTHER_ARGUMENTS = {
             "train_sampling_strategy",
             "random",
             "refused",
-            "rows come in a new random order each epoch; " + _NO_PADDING,
+            "rows are shuffled anew in each epoch; " + _NO_PADDING,
             harmless=("group_by_length", "batch_rebalance"),
         ),
         *_group("ignored", _NO_PADDING, length_column_name="length"),
@@ -121,8 +121,8 @@ OTHER_ARGUMENTS = {
             gradient_checkpointing=None,
             gradient_checkpointing_kwargs=None,
         ),
-        *_group("ignored", "there is no device whose cache could be emptied", torch_empty_cache_steps=None),
-        *_group("ignored", "a classifier reads each row once; there are no keys and values to keep", use_cache=False),
+        *_group("ignored", "there is no device cache to empty on the CPU", torch_empty_cache_steps=None),
+        *_group("ignored", "a classifier reads each row once, so there is no key-value cache", use_cache=False),
         *_group(
             "ignored",
             _COMPILED,
@@ -155,7 +155,7 @@ OTHER_ARGUMENTS = {
             save_on_each_node=False,
             eval_use_gather_object=False,
         ),
-        *_group("without effect", "there is one device", average_tokens_across_devices=True),
+        *_group("without effect", "there is only one device", average_tokens_across_devices=True),
         *_group(
             "ignored",
             _ONE_PROCESS,
@@ -177,17 +177,17 @@ OTHER_ARGUMENTS = {
             dataloader_multiprocessing_context=None,
             dataloader_in_order=True,
         ),
-        *_group("ignored", "columns other than text and label are never read", remove_unused_columns=True),
+        *_group("ignored", "only the text and label columns are read", remove_unused_columns=True),
         OtherArgument(
             "label_names",
             None,
             "refused",
-            "the labels are the column label or labels; rename yours, or name it with --label-column",
+            "labels are read from the column label or labels; rename your column, or name it with --label-column",
             harmless=(["labels"], ["label"]),
         ),
         *_group(
             "ignored",
-            "the position in the data follows from the step, so a resumed run has no rows to skip",
+            "the position in the data is computed from the step, so a resumed run skips rows at no cost",
             ignore_data_skip=False,
         ),
         # Evaluation
@@ -202,56 +202,60 @@ OTHER_ARGUMENTS = {
             "include_for_metrics",
             [],
             "refused",
-            "compute_metrics is given logits and labels; the rows and the loss are yours and in the metrics already",
+            "compute_metrics receives logits and labels only; your script has the rows, and the metrics contain the "
+            "loss",
         ),
         *_group(
             "refused",
-            "compute_metrics is given logits and labels; the rows are yours already",
+            "compute_metrics receives logits and labels only; your script has the rows",
             _OLD,
             include_inputs_for_metrics=False,
         ),
-        *_group("ignored", "nothing carries over from row to row", _OLD, past_index=-1),
-        *_group("ignored", "there is one loop of prediction", _OLD, use_legacy_prediction_loop=False),
+        *_group("ignored", "rows are independent and share no state", _OLD, past_index=-1),
+        *_group("ignored", "there is only one prediction loop", _OLD, use_legacy_prediction_loop=False),
         # Logs and checkpoints
         *_group(
             "ignored",
-            "a loss that is not finite ends the run with an error that names the rows",
+            "a loss of NaN or infinity stops the run with an error that names the rows",
             logging_nan_inf_filter=True,
         ),
         OtherArgument("include_num_input_tokens_seen", "no", "ignored", _NOT_COUNTED, harmless=(False,)),
         *_group("ignored", _NOT_COUNTED, _OLD, include_tokens_per_second=False),
-        *_group("ignored", "set the levels of Python's logging yourself", log_level="passive"),
-        OtherArgument("log_level_replica", "warning", "ignored", "there is one process", harmless=("passive",)),
+        *_group("ignored", "set log levels with Python's logging module", log_level="passive"),
+        OtherArgument("log_level_replica", "warning", "ignored", "there is only one process", harmless=("passive",)),
         *_group(
             "ignored",
-            "name it in the environment: WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME (report_to names the trackers)",
+            "set the environment variable WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME instead; report_to selects the "
+            "tracker",
             project="huggingface",
             trackio_space_id=None,
             trackio_bucket_id=None,
             trackio_static_space_id=None,
         ),
         *_group("ignored", "memory is not measured", skip_memory_metrics=True),
-        *_group("ignored", "a loss that is not finite ends the run with an error anyway", debug=""),
+        *_group("ignored", "a loss of NaN or infinity always stops the run with an error", debug=""),
         *_group(
-            "ignored", "a checkpoint always holds all that a resumed run needs; it is small", save_only_model=False
+            "ignored",
+            "a checkpoint always contains everything that a resumed run needs, which is small",
+            save_only_model=False,
         ),
-        *_group("ignored", "a checkpoint is written before the next step begins", enable_jit_checkpoint=False),
+        *_group("ignored", "a checkpoint is always complete before the next step begins", enable_jit_checkpoint=False),
         *_group("ignored", "weights are always written as safetensors", _OLD, save_safetensors=True),
         *_group(
             "without effect",
-            "a resumed run always gives callbacks their state back",
+            "a resumed run always restores the state of its callbacks",
             restore_callback_states_from_checkpoint=False,
         ),
         *_group("without effect", "runs are always deterministic, bit for bit", full_determinism=False),
-        *_group("ignored", "an upload is waited for, so none is ever skipped", hub_always_push=False),
+        *_group("ignored", "training waits for each upload, so no upload is skipped", hub_always_push=False),
         *_group(
-            "refused", "write the organisation into hub_model_id: its-name/model", _OLD, push_to_hub_organization=None
+            "refused", "put the organisation into hub_model_id, as in name/model", _OLD, push_to_hub_organization=None
         ),
         # Scripts
         *_group("without effect", _FOR_SCRIPTS, do_train=False, do_eval=False, do_predict=False),
         *_group(
             "without effect",
-            _FOR_SCRIPTS + "; pass it to Trainer.train, or --resume to the command",
+            _FOR_SCRIPTS + "; to resume, pass it to Trainer.train, or give the command --resume",
             resume_from_checkpoint=None,
         ),
     )
@@ -299,22 +303,25 @@ def instead_of_method(name: str) -> str:
 
 
 _OPTIMIZERS = (
-    f"{_ADAMW_ALONE}, its schedule lr_scheduler_type with warmup_steps, all set in the training arguments; for another "
-    "one write the loop yourself (forward, distillation_loss, backward, step)"
+    f"{_ADAMW_ALONE} with the schedule lr_scheduler_type and warmup_steps, all set in the training arguments; to use "
+    "another, write your own loop with forward, distillation_loss, backward and step"
 )
 # Arguments of transformers' Trainer that a trainer here lacks -> what to do instead.
 _TRAINER_ARGUMENTS = {
     "optimizers": _OPTIMIZERS,
     "optimizer_cls_and_kwargs": _OPTIMIZERS,
-    "compute_loss_func": "a loss here returns its gradient too: derive a class from the trainer and override "
-    "compute_loss(logits, labels, rows), which returns the mean loss and its gradient by the logits",
-    "preprocess_logits_for_metrics": "compute_metrics is given the logits of all rows as one NumPy array; change them "
-    "there",
+    "compute_loss_func": "kdistill needs the gradient of a loss too: subclass the trainer and override "
+    "compute_loss(logits, labels, rows), which returns the mean loss and its gradient with respect to the logits",
+    "preprocess_logits_for_metrics": "compute_metrics receives the logits of all rows as one NumPy array; preprocess "
+    "them there",
 }
 
-_LOOP = "the loop is kdistill's own; write yours with forward, distillation_loss, backward and step, or use callbacks"
-_NO_BATCHES = "batches are cut from the encoded rows train_dataset and eval_dataset; change these instead"
-_ONE_EVALUATION = "override evaluate or predict, or give compute_metrics"
+_LOOP = (
+    "the training loop cannot be overridden; use callbacks, or write your own loop with forward, distillation_loss, "
+    "backward and step"
+)
+_NO_BATCHES = "batches are taken from the encoded rows in train_dataset and eval_dataset; change those instead"
+_ONE_EVALUATION = "override evaluate or predict, or pass compute_metrics"
 # Methods of transformers' Trainer that a trainer here lacks -> what to do instead.
 TRAINER_METHODS = {
     **dict.fromkeys(("training_step", "get_batch_samples", "autocast_smart_context_manager", "num_tokens"), _LOOP),
@@ -323,14 +330,14 @@ TRAINER_METHODS = {
     **dict.fromkeys(("get_train_dataloader", "get_eval_dataloader", "get_test_dataloader"), _NO_BATCHES),
     **dict.fromkeys(("_get_train_sampler", "_get_eval_sampler", "_prepare_inputs", "num_examples"), _NO_BATCHES),
     **dict.fromkeys(("prediction_step", "evaluation_loop", "prediction_loop"), _ONE_EVALUATION),
-    "call_model_init": "model_init itself makes a model",
-    "init_hf_repo": "push_to_hub makes the repository",
+    "call_model_init": "call model_init directly",
+    "init_hf_repo": "push_to_hub creates the repository",
     "store_flos": "operations are not counted",
     "floating_point_ops": "operations are not counted",
     "metrics_format": "log_metrics prints them",
-    "get_learning_rates": "state.log_history has the learning rates",
+    "get_learning_rates": "read the learning rates from state.log_history",
     "get_num_trainable_parameters": "use model.num_parameters()",
-    "accelerator": "there is one process on the CPU",
+    "accelerator": "there is only one process, on the CPU",
 }
 
 
@@ -346,16 +353,17 @@ def check_overrides(cls: type) -> None:
     if callable(compute_loss) and {"model", "inputs"} & inspect.signature(compute_loss).parameters.keys():
         raise TypeError(
             f"{cls.__name__}.compute_loss has the arguments of transformers; expected compute_loss(self, logits, "
-            "labels, rows), which returns the mean loss of a batch and its gradient by the logits"
+            "labels, rows), which returns the mean loss of a batch and its gradient with respect to the logits; to "
+            "weigh labels give the argument class_weights, or pos_weight with several labels a row"
         )
 
 
 # Arguments of Optuna's create_study and Study.optimize that a search here lacks -> what to do instead.
 _SEARCH_ARGUMENTS = {
-    "directions": "give the list as direction",
-    "callbacks": "the callbacks of the trainer see every trial; the study is trainer.study",
-    "show_progress_bar": "the trials are shown unless the training argument disable_tqdm is True",
-    "resources_per_trial": "n_jobs trials share the threads (it is of another backend)",
+    "directions": "pass the list as direction",
+    "callbacks": "use the callbacks of the trainer, which are called in every trial; the study is trainer.study",
+    "show_progress_bar": "progress is shown unless the training argument disable_tqdm is True",
+    "resources_per_trial": "n_jobs trials share the threads (this argument belongs to another backend)",
 }
 
 
@@ -409,6 +417,6 @@ def translate(name: str, value: Any, stacklevel: int) -> tuple[str, Any] | None:
     if other.becomes is not None:
         return other.becomes, value
     if other.verdict == "refused":
-        raise ValueError(f"{name} is {value!r}, which kdistill cannot do: {other.reason}")
+        raise ValueError(f"{name} is {value!r}, which kdistill does not support: {other.reason}")
     warnings.warn(f"{name} is ignored: {other.reason}", stacklevel=stacklevel + 1)
     return None

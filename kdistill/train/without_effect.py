@@ -30,14 +30,14 @@ RECURRING = ("logging", "eval", "save")
 
 def _interval(what: str) -> WithoutEffect:
     strategy = f"{what}_strategy"
-    reason = f"{strategy} is given, and only 'steps' counts them"
+    reason = f"{strategy} is given, and only 'steps' uses it"
     return WithoutEffect((f"{what}_steps",), lambda args: getattr(args, strategy) != "steps", reason)
 
 
 _RULES = (
     *map(_interval, RECURRING),
-    WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps alone ends the run"),
-    WithoutEffect(("warmup_ratio",), lambda args: args.warmup_steps > 0, "warmup_steps comes before it"),
+    WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps takes precedence"),
+    WithoutEffect(("warmup_ratio",), lambda args: args.warmup_steps > 0, "warmup_steps takes precedence"),
     WithoutEffect(
         ("warmup_ratio", "warmup_steps"),
         lambda args: not SCHEDULES[args.lr_scheduler_type].warms_up,
@@ -46,20 +46,20 @@ _RULES = (
     WithoutEffect(
         ("eval_delay", "metric_for_best_model", "greater_is_better"),
         lambda args: args.eval_strategy == "no",
-        "with eval_strategy 'no' a run evaluates only where a callback asks for it",
+        "with eval_strategy 'no' the run evaluates only when a callback requests it",
     ),
-    WithoutEffect(("save_total_limit",), lambda args: args.save_strategy == "no", "save_strategy 'no' saves none"),
     WithoutEffect(
-        ("logging_dir",), lambda args: args.report_to == "none", "report_to 'none' writes no logs into a directory"
+        ("save_total_limit",), lambda args: args.save_strategy == "no", "save_strategy 'no' saves no checkpoints"
     ),
-    WithoutEffect(("hub_strategy",), lambda args: not args.push_to_hub, "without push_to_hub no run uploads anything"),
+    WithoutEffect(("logging_dir",), lambda args: args.report_to == "none", "report_to 'none' writes no log files"),
+    WithoutEffect(("hub_strategy",), lambda args: not args.push_to_hub, "nothing is uploaded without push_to_hub"),
     WithoutEffect(
         ("temperature",),
         lambda args: args.alpha == 1 and not args.augment,
-        "with alpha 1 the teacher has no weight in the loss of a row with a label",
+        "with alpha 1 the teacher has no weight in the loss of labelled rows",
     ),
     WithoutEffect(
-        ("label_smoothing_factor",),
+        ("label_smoothing_factor", "class_weights", "pos_weight"),
         lambda args: getattr(args, "alpha", 1.0) == 0,
         "with alpha 0 the labels have no weight in the loss",
     ),
@@ -70,7 +70,7 @@ _RULES_OF_COMMANDS = (
     WithoutEffect(
         ("hub_model_id", "hub_private_repo", "hub_revision", "hub_token"),
         lambda args: not args.push_to_hub,
-        "without --push-to-hub nothing is uploaded",
+        "nothing is uploaded without --push-to-hub",
     ),
 )
 

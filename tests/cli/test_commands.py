@@ -16,12 +16,11 @@ import pytest
 from support.small_run import LABELS, sentences, write_model, write_rows
 
 from kdistill import __version__
-from kdistill.cli import commands
 from kdistill.cli import main as cli
 from kdistill.cli.commands import read_arguments
 from kdistill.cli.options import COMMANDS
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.tasks.registry import TASKS
+from kdistill.tasks.predictions import Predictions
 from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
@@ -99,16 +98,18 @@ FOR_AN_EFFECT: dict[str, dict[str, Any]] = {
     ],
 )
 def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[str]) -> None:
-    """Each option changes its argument and no other; without any the defaults hold."""
-    assert read_arguments(cls, cli.parse(inputs)) == cls()
-    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}"}
+    """Each option changes its argument and no other; without any the defaults of commands hold."""
+    of_commands: dict[str, Any] = {"recipe": "auto"}
+    assert read_arguments(cls, cli.parse(inputs)) == cls(**of_commands)
+    other: dict[type, Any] = {bool: True, int: 5, float: 0.125, str: "other", dict: "{}", list: "1.0,2.0"}
     for field in dataclasses.fields(cls):
         kind, _ = argument_types(cls)[field.name]
         value = other[kind]
         option = f"--{field.name.replace('_', '-')}"
         words = [option, str(value)]
         if field.metadata["choices"]:
-            value = words[1] = next(c for c in field.metadata["choices"] if c != field.metadata["default"])
+            default = of_commands.get(field.name, field.metadata["default"])
+            value = words[1] = next(c for c in field.metadata["choices"] if c != default)
         if kind is bool:
             value = field.default is not True
             words = [option if value else f"--no-{option[2:]}"]
@@ -116,7 +117,7 @@ def test_every_argument_is_an_option(cls: type[TrainingArguments], inputs: list[
         words += [
             word for name, of in needed.items() for word in (f"--{name.replace('_', '-')}", str(of))[: 2 - (of is True)]
         ]
-        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**{field.name: value}, **needed)
+        assert read_arguments(cls, cli.parse([*inputs, *words])) == cls(**(of_commands | {field.name: value}), **needed)
 
 
 def test_finetune_evaluate_predict(
@@ -146,20 +147,23 @@ def test_finetune_evaluate_predict(
     assert {"accuracy", "loss", "n", "runtime", "samples_per_second"} == set(measured)
     assert (measured["accuracy"], measured["loss"]) == (figures["eval_accuracy"], figures["eval_loss"])
 
-    status, output, _ = run(capsys, "predict", "--model", out, "--data", dev, "--output", predictions, "--json")
+    status, output, _ = run(
+        capsys, "predict", *("--model", out, "--data", dev), *("--output", predictions, "--digits", 17, "--json")
+    )
     assert json.loads(output)["n"] == 21
     header, *lines = [line.split("\t") for line in predictions.read_text().splitlines()]
-    assert header == ["index", "prediction", "score_negative", "score_positive"]
+    assert header == ["index", "prediction", "score_negative", "score_positive", "text"]
+    assert [line[-1] for line in lines] == [text for text, _ in sentences(21, seed=1)]
     assert [line[0] for line in lines] == [str(index) for index in range(21)]
     model, tokenizer = BertForSequenceClassification.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     logits = model(**tokenizer([text for text, _ in sentences(21, seed=1)])).logits.astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose([[float(score) for score in line[2:]] for line in lines], probabilities, rtol=1e-6)
+    np.testing.assert_allclose([[float(score) for score in line[2:4]] for line in lines], probabilities, rtol=1e-6)
     assert [line[1] for line in lines] == [LABELS[index] for index in logits.argmax(axis=1)]
     hits = [line[1] == LABELS[label] for line, (_, label) in zip(lines, sentences(21, seed=1), strict=True)]
     assert np.mean(hits) == measured["accuracy"]
 
-    status, output, errors = run(capsys, "predict", "--model", out, "--data", dev)
+    status, output, errors = run(capsys, "predict", "--model", out, "--data", dev, "--digits", 17)
     assert output == predictions.read_text()
     assert "n " in errors
 
@@ -250,11 +254,15 @@ def test_output_directory_with_a_run(
     words = ["finetune", "--model", model_dir, "--train", rows, "--eval", rows, "--output-dir", out, "--json", *QUICK]
     assert run(capsys, *words)[0] == 0
     saved = (out / "model.safetensors").read_bytes()
-    assert "holds a run; resume it (--resume" in error_of(capsys, *words)
+    assert "contains a run; resume it (--resume" in error_of(capsys, *words)
     status, output, _ = run(capsys, *words, "--resume")
     assert status == 0
     assert json.loads(output)["eval_n"] == 40
     assert (out / "model.safetensors").read_bytes() == saved
+    (out / "all_results.json").unlink()
+    assert "out holds a finished run, but not its all_results.json; put the file back, or train anew" in error_of(
+        capsys, *words, "--resume"
+    )
     assert run(capsys, *words, "--overwrite-output-dir", "--seed", "7")[0] == 0
     assert (out / "model.safetensors").read_bytes() != saved
     words[words.index(out)] = model_dir
@@ -299,10 +307,11 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "alpha is 1.5; expected" in error_of(capsys, *distill, "--alpha", "1.5")
     assert "temperature is 0.0; expected" in error_of(capsys, *distill, "--temperature", "0")
     assert "the number of threads is 0; expected" in error_of(capsys, *distill, "--threads", "0")
-    assert "'more' is neither an option nor the value of one (see kdistill info --help)" in error_of(
-        capsys, "info", "more"
-    )
+    assert "'more' is an unexpected argument (see kdistill info --help)" in error_of(capsys, "info", "more")
     assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
+    assert "no option --tokenizer: the tokenizer is read with the model (see" in error_of(
+        capsys, *distill, "--tokenizer"
+    )
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
 
@@ -338,12 +347,11 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir
 def test_predictions_are_written_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_dir: Path, rows: Path
 ) -> None:
-    def fail_midway(file: TextIO, *_: object) -> None:
+    def fail_midway(self: Predictions, file: TextIO, *_: object) -> None:
         file.write("index\tprediction\n")
         raise OSError("disk full")
 
-    task = dataclasses.replace(TASKS["single_label_classification"], write_predictions=fail_midway)
-    monkeypatch.setattr(commands, "task_for", lambda config: task)
+    monkeypatch.setattr(Predictions, "write_tsv", fail_midway)
     (tmp_path / "predictions").write_text("earlier")
     words = ["predict", "--model", model_dir, "--data", rows, "--output", tmp_path / "predictions"]
     assert cli.main([str(word) for word in words]) == 2
@@ -409,3 +417,34 @@ def test_python_m_and_a_reader_who_has_seen_enough(model_dir: Path, rows: Path) 
     process = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (process.returncode, process.stderr) == (141, "")
+
+
+def test_student_made_from_a_shape_gets_arguments_chosen_for_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model_dir: Path, rows: Path
+) -> None:
+    """The choice is printed and kept with the run; what is given wins; a resumed run chooses the same."""
+    words = ["distill", "--teacher", model_dir, "--train", rows, "--eval", rows, "--output-dir", tmp_path / "out"]
+    words += ["--num-train-epochs", "1"]
+    status, _, printed = run(capsys, *words, "--student", "L1-H8-A2")
+    assert status == 0
+    assert "recipe auto: the model's layers are new" in printed
+    assert "trained with per_device_train_batch_size 32, learning_rate 0.001, warmup_ratio 0.1" in printed
+    assert "; given: num_train_epochs 1 (recipe transformers:" in printed
+    kept = json.loads((tmp_path / "out" / "training_args.json").read_text())
+    chosen = {"num_train_epochs": 1, "learning_rate": 1e-3, "per_device_train_batch_size": 32, "warmup_ratio": 0.1}
+    assert kept | chosen | {"recipe": "auto"} == kept
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| `recipe` | auto |" in card
+    assert "| `learning_rate` | 0.001 |" in card
+    status, _, printed = run(capsys, *words, "--student", "L1-H8-A2", "--num-train-epochs", "2", "--resume")
+    assert status == 0
+    assert "other arguments than it began with: num_train_epochs was 1.0 and is now 2.0" in " ".join(printed.split())
+    assert "learning_rate was" not in printed
+    for student, recipe in (("L1-H8-A2", "transformers"), (model_dir, "auto")):
+        out = tmp_path / f"{recipe}"
+        status, _, printed = run(
+            capsys, *words[:-4], "--output-dir", out, *words[-2:], "--student", student, "--recipe", recipe
+        )
+        assert status == 0
+        assert "recipe auto:" not in printed
+        assert json.loads((out / "training_args.json").read_text())["learning_rate"] == 5e-5

@@ -69,12 +69,12 @@ def test_rows_without_a_label_are_counted(capsys: pytest.CaptureFixture[str], tm
     path = write(tmp_path / "a.csv", "text,label", ["0", "-", "", "1"] * 3)
     status, said = run(capsys, teacher, path)
     assert status == 0
-    assert f"3 of 12 rows of {path} have the label '-', which is read as no label" in said
-    assert "6 of 12 training rows have no label and learn from the teacher alone" in said
+    assert f"3 of 12 rows of {path} have the label '-', which is read as a missing label" in said
+    assert "6 of 12 training rows have no label; on these the student learns from the teacher only" in said
     status, said = run(capsys, teacher, write(tmp_path / "b.csv", "text,label", [""] * 12), "--alpha", "1")
     assert status == 2
     assert said.endswith(
-        "alpha is 1.0, and no training row has a label; expected labels, or alpha 0 to learn from the teacher alone; "
+        "alpha is 1.0, but no training row has a label; expected labels, or alpha 0 to learn from the teacher only; "
         f"label of {tmp_path / 'b.csv'} is empty in every row\n"
     )
 
@@ -101,10 +101,10 @@ def test_evaluation_rows_without_a_label_name_the_column_that_was_meant(
 def test_a_prediction_needs_no_labels_and_suggests_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, teacher: Path
 ) -> None:
-    path = write(tmp_path / "a.csv", "text,index")
+    path = write(tmp_path / "a.csv", "text,topic")
     assert cli.main(["predict", "--model", str(teacher), "--data", str(path), "--json"]) == 0
     said = capsys.readouterr().err
-    assert "the column 'index' is not used" in said
+    assert "the column 'topic' is not used" in said
     assert "did you mean" not in said
 
 

@@ -56,7 +56,7 @@ def test_misspelt_command(capsys: pytest.CaptureFixture[str], misspelt: str, nea
 
 
 def test_command_that_is_like_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no command 'qqq'; expected one of finetune, distill, search" in error_of(capsys, "qqq")
+    assert "there is no command 'qqq'; expected one of finetune, distill, doctor, search" in error_of(capsys, "qqq")
     assert "invalid choice: 'cler'" in error_of(capsys, "cache", "cler")
 
 
@@ -94,6 +94,7 @@ def test_options_from_a_file(tmp_path: Path) -> None:
         teacher_cache=False,
         report_to="tensorboard",
         eval_strategy="steps",
+        recipe="auto",  # the default of commands
     )
     assert parse(["distill", f"--config={config}", "--no-resume"]).resume is False
 
@@ -131,7 +132,7 @@ def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("alhpa = 0.5", "there is no option 'alhpa'; did you mean 'alpha'?"),
-        ("alpha = ", "is not TOML: Invalid value (at end of document)"),
+        ("alpha = ", "is not valid TOML: Invalid value (at end of document)"),
         ("[training]\nseed = 3", "there is no option 'training'"),
         ("[seed]\nx = 3", "seed is a table; expected a string, a number"),
         ("seed = 2020-01-01", "seed is datetime.date(2020, 1, 1); expected a string"),
@@ -141,7 +142,7 @@ def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
         ('resume = "yes"', "run.toml: resume is 'yes'; expected true or false"),
         ("alpha = 1.5", "alpha is 1.5; expected"),
         ('config = "other.toml"', "there is no option 'config'"),
-        ('optim = "adafactor"', "optim is 'adafactor', which kdistill cannot do: the optimiser is AdamW"),
+        ('optim = "adafactor"', "optim is 'adafactor', which kdistill does not support: the optimiser is AdamW"),
     ],
 )
 def test_file_with_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, message: str) -> None:
@@ -153,7 +154,7 @@ def test_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "no.toml'; there is no such file" in error_of(capsys, *DISTILL, "--config", tmp_path / "no.toml")
     assert "argument --config: expected one argument" in error_of(capsys, *DISTILL, "--config")
     (tmp_path / "latin.toml").write_bytes(b'train = "\xe4"')
-    assert "is not TOML" in error_of(capsys, *DISTILL, "--config", tmp_path / "latin.toml")
+    assert "is not valid TOML" in error_of(capsys, *DISTILL, "--config", tmp_path / "latin.toml")
 
 
 def test_what_is_ignored_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_best_run_that_no_search_wrote_stays(capsys: pytest.CaptureFixture[str
     Path("out/best_run.toml").write_text("mine = 1\n")
     status, _, errors = run(capsys, "--n-trials", "1")
     assert status == 2
-    assert "out/best_run.toml is there, and no search wrote it" in errors
+    assert "out/best_run.toml exists, and no search wrote it" in errors
     assert [(path.name, path.read_text()) for path in Path("out").iterdir()] == [("best_run.toml", "mine = 1\n")]
 
 
@@ -162,8 +162,8 @@ def test_ctrl_c_and_sigterm_keep_the_trials(
     )
     assert process.returncode == status, process.stderr
     assert process.stderr.endswith(
-        "kdistill: interrupted; the trials that ended are kept (1 complete, 1 interrupted, 1 queued again); the best "
-        "so far is in out/best_run.toml. To go on, repeat the command\n"
+        "kdistill: interrupted; finished trials are kept (1 complete, 1 interrupted, 1 queued again); the best "
+        "so far is in out/best_run.toml. Repeat the command to continue\n"
     )
     study = optuna.load_study(study_name="search", storage=open_journal("out/study.journal"))
     assert [trial.user_attrs.get("interrupted") for trial in study.trials] == [None, True, None]

@@ -176,7 +176,7 @@ def test_arguments_of_transformers_trainer_that_are_none_here() -> None:
         ("optimizers", (object(), None), "weight_decay, adam_beta1, adam_beta2, adam_epsilon.*lr_scheduler_type"),
         ("optimizer_cls_and_kwargs", (object, {}), "the optimiser is AdamW"),
         ("compute_loss_func", loss, r"override compute_loss\(logits, labels, rows\)"),
-        ("preprocess_logits_for_metrics", loss, "compute_metrics is given the logits of all rows"),
+        ("preprocess_logits_for_metrics", loss, "compute_metrics receives the logits of all rows"),
         ("evaldataset", [], "no argument 'evaldataset'; did you mean 'eval_dataset'"),
     ):
         for trainer in (Trainer, kd.DistillationTrainer):

@@ -283,7 +283,11 @@ def test_one_output_takes_one_number_a_row() -> None:
         ({"labels": [["a", "b"]] * 3}, TypeError, "labels are <U1; expected numbers"),
         ({"labels": [[0, 1], [0, np.inf], [0, 0]]}, ValueError, "labels[1][1] is inf; expected finite numbers"),
         ({"labels": [[0, 1], [0, np.nan], [0, 0]]}, ValueError, "labels[1][1] is nan; expected finite numbers"),
-        ({"label_smoothing": 0.1}, ValueError, "label_smoothing is 0.1 and problem_type 'multi_label_classification'"),
+        (
+            {"label_smoothing": 0.1, "problem_type": REGRESSION},
+            ValueError,
+            "label_smoothing is 0.1 and problem_type 'regression'; expected 0",
+        ),
     ],
 )
 def test_refused_labels_of_other_problem_types(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -316,6 +320,120 @@ def test_label_smoothing_is_cross_entropy_with_the_mixed_target(shape: tuple[int
     np.testing.assert_allclose(gradient, (np.exp(log_p) - target) / shape[0], rtol=1e-6, atol=1e-7 / shape[0])
     # Without a teacher's part the distillation loss is the same.
     assert distillation_loss(z, -z, y, alpha=1.0, label_smoothing=0.1)[0] == pytest.approx(loss)
+
+
+def weighted_rows(
+    problem_type: str, z: reference.Array, y: NDArray[Any], weights: reference.Array, smoothing: float
+) -> reference.Array:
+    """Weighted and smoothed hard loss of each row in float64, from the formulas in kd_loss.h."""
+    count = z.shape[1]
+    if problem_type == SINGLE:
+        target = np.full(z.shape, smoothing / count)
+        target[np.arange(len(z)), y] += 1 - smoothing
+        log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        return -(weights * target * log_p).sum(axis=1)
+    target = (1 - smoothing) * y.astype(np.float64) + smoothing / 2
+    yes, no = -np.logaddexp(0, -z), -np.logaddexp(0, z)
+    return -(weights * target * yes + (1 - target) * no).mean(axis=1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("problem_type", [SINGLE, MULTI])
+def test_weights_of_labels_in_value_and_gradient(problem_type: str, shape: tuple[int, int], smoothing: float) -> None:
+    z, weights = logits(shape, 1), np.random.default_rng(shape[1]).uniform(0.1, 9, shape[1])
+    y: NDArray[Any] = labels(shape) if problem_type == SINGLE else targets(problem_type, shape)
+    total = weights[y].sum() if problem_type == SINGLE else len(z)
+    argument = {"class_weights" if problem_type == SINGLE else "pos_weight": weights.tolist()}
+
+    def mean_loss(x: reference.Array) -> float:
+        return float(weighted_rows(problem_type, x, y, weights, smoothing).sum() / total)
+
+    loss, gradient = label_loss(z, y, problem_type, smoothing, **argument)
+    assert loss == pytest.approx(mean_loss(z.astype(np.float64)), rel=VALUE, abs=VALUE)
+    expected = reference.finite_difference(mean_loss, z.astype(np.float64), step=1e-4)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE, MULTI])
+def test_weights_act_on_the_labels_alone(problem_type: str) -> None:
+    """A row without a label counts as before, and the others' weights are divided by their mean."""
+    z, t, weights = logits((6, 3), 1), logits((6, 3), 2), np.array([0.5, 2.0, 4.0])
+    y: NDArray[Any] = labels((6, 3)) if problem_type == SINGLE else targets(problem_type, (6, 3))
+    y[[0, 4]] = -100 if problem_type == SINGLE else np.nan
+    known = np.array([False, True, True, True, False, True])
+    hard = np.zeros(6)
+    hard[known] = weighted_rows(problem_type, z[known].astype(np.float64), y[known], weights, 0.0)
+    if problem_type == SINGLE:
+        hard /= weights[y[known]].mean()
+    argument = {"class_weights" if problem_type == SINGLE else "pos_weight": weights}
+    soft = distillation_loss(z, t, None, problem_type=problem_type, temperature=2.0)[0] * 6
+    of_unlabelled = distillation_loss(z[~known], t[~known], None, problem_type=problem_type, temperature=2.0)[0] * 2
+    expected = (0.3 * hard.sum() + 0.7 * (soft - of_unlabelled) + of_unlabelled) / 6
+    found = distillation_loss(z, t, y, 0.3, 2.0, problem_type=problem_type, **argument)
+    assert found[0] == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_array_equal(
+        found[1][~known], distillation_loss(z, t, y, 0.3, 2.0, problem_type=problem_type)[1][~known]
+    )
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE, MULTI])
+def test_weights_of_one_change_nothing(problem_type: str) -> None:
+    z, t = logits((64, 5), 1), logits((64, 5), 2)
+    y: NDArray[Any] = labels((64, 5)) if problem_type == SINGLE else targets(problem_type, (64, 5))
+    expected = distillation_loss(z, t, y, problem_type=problem_type)
+    argument = {"class_weights" if problem_type == SINGLE else "pos_weight": np.ones(5)}
+    found = distillation_loss(z, t, y, problem_type=problem_type, **argument)
+    assert found[0] == pytest.approx(expected[0], rel=1e-15)
+    np.testing.assert_allclose(found[1], expected[1], rtol=GRADIENT, atol=1e-12)
+
+
+def test_a_batch_of_classes_that_weigh_nothing_has_no_loss() -> None:
+    loss, gradient = cross_entropy(logits((4, 3), 1), [1, 1, 1, 1], class_weights=[1, 0, 1])
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "arguments", "message"),
+    [
+        (
+            SINGLE,
+            {"class_weights": [1, 2, 3]},
+            "class_weights has shape (3,); expected (2,), one number for each label",
+        ),
+        (SINGLE, {"class_weights": [1, np.nan]}, "class_weights[1] is nan; expected a finite number >= 0"),
+        (SINGLE, {"class_weights": [-1, 2]}, "class_weights[0] is -1.0; expected a finite number >= 0"),
+        (SINGLE, {"class_weights": [0, 0]}, "class_weights is 0 for every label"),
+        (SINGLE, {"pos_weight": [1, 1]}, "pos_weight is given with problem_type 'single_label_classification'; expect"),
+        (MULTI, {"class_weights": [1, 1]}, "expected pos_weight instead"),
+        (MULTI, {"pos_weight": [1, np.inf]}, "pos_weight[1] is inf; expected a finite number >= 0"),
+        (REGRESSION, {"pos_weight": [1, 1]}, "pos_weight is given with problem_type 'regression'; expected none"),
+    ],
+)
+def test_weights_that_are_refused(problem_type: str, arguments: dict[str, Any], message: str) -> None:
+    y = labels((3, 2)) if problem_type == SINGLE else targets(problem_type, (3, 2))
+    for call in (
+        lambda: label_loss(GOOD, y, problem_type, **arguments),
+        lambda: distillation_loss(GOOD, GOOD, y, problem_type=problem_type, **arguments),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (np.ones(3), ValueError, "weights has 3 numbers; expected 2, one for each label"),
+        (np.array([1, np.inf]), ValueError, "weights[1] is inf; expected a finite number >= 0"),
+        (np.array([-1.0, 1]), ValueError, "weights[0] is -1; expected a finite number >= 0"),
+        (np.ones(2, np.float32), TypeError, "weights must be an array of float64"),
+        (np.ones((2, 1)), ValueError, "weights must be a C-contiguous array with 1 dimension(s)"),
+    ],
+)
+def test_weights_that_the_core_refuses(weights: NDArray[Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        _core.loss(_core.LOSS_SINGLE_LABEL, GOOD, None, np.zeros(3, np.int64), 1.0, 1.0, 0.0, 1, weights)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

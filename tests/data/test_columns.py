@@ -263,7 +263,7 @@ def test_sources_that_are_refused(tmp_path: Path) -> None:
         read_rows(tmp_path / "none.tsv")
     with pytest.raises(FileNotFoundError, match="is a directory"):
         read_rows(str(tmp_path))
-    with pytest.raises(ValueError, match=r"a\.xlsx: unknown kind of file"):
+    with pytest.raises(ValueError, match=r"a\.xlsx: unknown file type"):
         read_rows(write(tmp_path / "a.xlsx", "x"))
     with pytest.raises(ValueError, match=r"a\.tsv is empty; expected rows"):
         read_rows(write(tmp_path / "a.tsv", ""))

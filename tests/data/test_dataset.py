@@ -252,7 +252,7 @@ def test_as_dataset_of_padded_token_ids() -> None:
     masked = as_dataset({"input_ids": padded, "attention_mask": [[1] * 5] * 3}, None, pad_token_id=0)
     assert masked.lengths.tolist() == [5, 5, 5]
     assert as_dataset({"input_ids": padded}, None).lengths.tolist() == [5, 5, 5]
-    with pytest.raises(ValueError, match=r"input_ids\[1\] is nothing but padding"):
+    with pytest.raises(ValueError, match=r"input_ids\[1\] contains only padding"):
         as_dataset({"input_ids": [[2, 0], [0, 0], [0, 0]]}, None, pad_token_id=0)
 
 

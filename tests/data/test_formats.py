@@ -88,9 +88,9 @@ def test_rows_in_a_field_of_an_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("a.jsonl", "{}", {"delimiter": ";"}, r"delimiter is ';', which has no meaning for .*a\.jsonl, a json file"),
-        ("a.csv", "text\n", {"field": "x"}, r"field is 'x', which has no meaning for .*a\.csv, a csv file"),
-        ("a.parquet", "", {"quoted": True}, r"quoted is True, which has no meaning for .*a\.parquet, a parquet file"),
+        ("a.jsonl", "{}", {"delimiter": ";"}, r"delimiter is ';', which does not apply to .*a\.jsonl, a json file"),
+        ("a.csv", "text\n", {"field": "x"}, r"field is 'x', which does not apply to .*a\.csv, a csv file"),
+        ("a.parquet", "", {"quoted": True}, r"quoted is True, which does not apply to .*a\.parquet, a parquet file"),
         ("a.csv", "text\n", {"delimiter": "::"}, "delimiter is '::'; expected one character"),
     ],
 )

@@ -234,12 +234,12 @@ def test_json_as_a_list_and_as_lines(tmp_path: Path) -> None:
 
 
 def test_a_kind_is_for_names_that_do_not_tell(tmp_path: Path) -> None:
-    (tmp_path / "rows.txt").write_text("text,label\ngood,1\n")
+    (tmp_path / "rows.data").write_text("text,label\ngood,1\n")
     (tmp_path / "rows.tsv").write_text("text\tlabel\ngood\t1\n")
-    for name in ("rows.txt", "rows.tsv"):
+    for name in ("rows.data", "rows.tsv"):
         assert read_file(tmp_path / name, "csv")["label"] == ["1"]
-    with pytest.raises(ValueError, match=r"rows\.txt: unknown kind of file"):
-        read_file(tmp_path / "rows.txt")
+    with pytest.raises(ValueError, match=r"rows\.data: unknown file type"):
+        read_file(tmp_path / "rows.data")
 
 
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_cache_that_cannot_be_made_is_a_warning(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    with pytest.warns(UserWarning, match=r"the teacher cache cannot be used \(.*file.*\); going on without it"):
+    with pytest.warns(UserWarning, match=r"the teacher cache cannot be used \(.*file.*\); continuing without it"):
         logits = teacher_logits(FormulaTeacher(), dataset, cache_dir=blocked)
     np.testing.assert_array_equal(logits, expected)
     assert blocked.read_text() == "in the way"

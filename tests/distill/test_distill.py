@@ -104,7 +104,7 @@ def test_student_learns_without_any_label(tmp_path: Path, teacher: BertForSequen
         train_dataset=with_labels(rows, [NO_LABEL] * 96),
         eval_dataset=small_dataset(50, seed=1),
     )
-    with pytest.warns(UserWarning, match="^no training row has a label, so the student learns from the teacher alone"):
+    with pytest.warns(UserWarning, match="^no training row has a label, so the student learns from the teacher only"):
         trainer.train()
     results = json.loads((tmp_path / "out" / "all_results.json").read_text())
     assert results["eval_accuracy"] > 0.9
@@ -168,7 +168,10 @@ def test_the_texts_that_token_ids_were_made_of_are_no_unused_columns() -> None:
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 def test_rows_without_a_label_among_others_are_counted(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
     rows = with_labels(small_dataset(16), [NO_LABEL] * 3 + [1] * 13)
-    for alpha, said in ((0.5, ["3 of 16 training rows have no label and learn from the teacher alone"]), (0.0, [])):
+    for alpha, said in (
+        (0.5, ["3 of 16 training rows have no label; on these the student learns from the teacher only"]),
+        (0.0, []),
+    ):
         trainer = DistillationTrainer(
             small_model(2),
             arguments(tmp_path / str(alpha), alpha=alpha, eval_strategy="no"),
@@ -413,5 +416,5 @@ def test_resuming_with_another_teacher(tmp_path: Path, teacher: BertForSequenceC
     args = arguments(tmp_path, eval_strategy="no")
     DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(8)).train()
     other = DistillationTrainer(small_model(2), args, teacher_model=small_model(5), train_dataset=small_dataset(8))
-    with pytest.raises(ValueError, match="trained on other rows, or by another teacher"):
+    with pytest.raises(ValueError, match="trained on other rows or with another teacher"):
         other.train(resume_from_checkpoint=True)

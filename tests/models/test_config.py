@@ -166,7 +166,7 @@ def test_saved_config_comes_back_with_what_it_does_not_know(tmp_path: Path) -> N
 )
 def test_id2label_decides_where_label2id_disagrees(label2id: dict[str, Any], said: str) -> None:
     """As in transformers, which reads the names of predictions from id2label."""
-    with pytest.warns(UserWarning, match=f"{said}; id2label decides"):
+    with pytest.warns(UserWarning, match=f"{said}; id2label takes precedence"):
         config = BertConfig(id2label={0: "a", 1: "b"}, label2id=label2id)
     assert config.label2id == {"a": 0, "b": 1}
 

@@ -165,7 +165,7 @@ def test_layers_that_neither_the_file_nor_the_argument_knows(tmp_path: Path) -> 
     small_model(num_hidden_layers=3).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 2}))
-    with pytest.raises(ValueError, match=r"encoder\.layer\.2.*do they belong together"):
+    with pytest.raises(ValueError, match=r"encoder\.layer\.2.*check that both are of one model"):
         BertForSequenceClassification.from_pretrained(tmp_path, num_hidden_layers=1)
 
 

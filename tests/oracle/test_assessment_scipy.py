@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdistill.report.assessment import mcnemar, wilson_interval
+from kdistill.report.assessment import mcnemar, pearson_interval, wilson_interval
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -23,3 +23,11 @@ def test_mcnemar(b: int, c: int) -> None:
     chi_square = (abs(b - c) - 1) ** 2 / (b + c)
     expected = stats.binomtest(b, b + c).pvalue if b + c < 25 else stats.chi2.sf(chi_square, 1)
     assert test.p_value == pytest.approx(expected, rel=1e-10)
+
+
+def test_interval_of_pearson_s_correlation() -> None:
+    x, noise = np.random.default_rng(0).normal(size=(2, 40))
+    for weight in (0.1, 1, 10):
+        expected = stats.pearsonr(x, x + weight * noise)
+        found = pearson_interval(float(expected.statistic), 40)
+        assert found == pytest.approx(expected.confidence_interval(0.95), rel=1e-9)

@@ -131,6 +131,43 @@ def test_sigmoid_losses(scale: float, temperature: float, alpha: float, labels: 
     np.testing.assert_allclose(dlogits, x.grad.numpy(), **GRADIENT)
 
 
+@pytest.mark.parametrize("labels", [2, 17])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("scale", [1e-3, 3.0, 1e4])
+def test_class_weights_and_smoothing_as_in_cross_entropy_loss(scale: float, smoothing: float, labels: int) -> None:
+    student, _, targets = draw(scale, labels)
+    weights = np.random.default_rng(labels).uniform(0.1, 9, labels)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    loss_of_torch = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights), label_smoothing=smoothing)
+    expected = loss_of_torch(x, torch.tensor(targets))
+    expected.backward()
+    loss, dlogits = kd.cross_entropy(student, targets, smoothing, class_weights=weights)
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), rtol=1e-6, atol=1e-8)
+    # Rows without a label, as torch's ignore_index.
+    targets[::3] = -100
+    expected = loss_of_torch(x, torch.tensor(targets))
+    parts = kd.distillation_loss(student, student, targets, 1.0, 1.0, smoothing, class_weights=weights)
+    assert parts[0] * ROWS / (targets >= 0).sum() == pytest.approx(expected.item(), **LOSS)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("labels", [1, 5])
+@pytest.mark.parametrize("scale", [1e-3, 3.0, 1e4])
+def test_pos_weight_and_smoothing_as_in_bce_with_logits_loss(scale: float, labels: int, smoothing: float) -> None:
+    rng = np.random.default_rng(11)
+    student = rng.uniform(-scale, scale, (ROWS, labels)).astype(np.float32)
+    targets = rng.integers(0, 2, (ROWS, labels)).astype(np.float32)
+    weights = rng.uniform(0.1, 9, labels)
+    x = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    smoothed = torch.tensor(targets, dtype=torch.float64) * (1 - smoothing) + smoothing / 2
+    expected = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights))(x, smoothed)
+    expected.backward()
+    loss, dlogits = kd.label_loss(student, targets, "multi_label_classification", smoothing, pos_weight=weights)
+    assert loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(dlogits, x.grad.numpy(), rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("labels", [1, 3])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_squared_errors(alpha: float, labels: int) -> None:

@@ -15,6 +15,8 @@ from kdistill.report.assessment import (
     calibration_bins,
     expected_calibration_error,
     mcnemar,
+    pearson_interval,
+    spearman_interval,
     spread,
     wilson_interval,
 )
@@ -35,6 +37,18 @@ def test_wilson_interval_of_published_examples() -> None:
     assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson_interval(0 / 20, 20) == pytest.approx((0.0000, 0.1611), abs=5e-5)
     assert wilson_interval(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+def test_intervals_of_correlations_of_published_examples() -> None:
+    # Fisher's z of r = 0.6 with 28 pairs has the deviation 1/5: 0.6931 +- 0.3920 (tables of the transformation).
+    assert pearson_interval(0.6, 28) == pytest.approx((0.2924, 0.7951), abs=5e-5)
+    # Bonett and Wright (2000): the variance of Spearman's is (1 + r^2 / 2) / (n - 3).
+    half = 1.959964 * math.sqrt(1.18 / 25)
+    expected = math.tanh(math.atanh(0.6) - half), math.tanh(math.atanh(0.6) + half)
+    assert spearman_interval(0.6, 28) == pytest.approx(expected, abs=1e-6)
+    for value, n in ((0.6, 3), (1.0, 50), (-1.0, 50), (math.nan, 50)):
+        assert pearson_interval(value, n) is None
+        assert spearman_interval(value, n) is None
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.card_reading import row_of
+from support.card_reading import row_of, tables
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.dataset import Dataset
 from kdistill.metrics.prediction import EvalPrediction
+from kdistill.tasks.registry import choose_metrics
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.trainers import DistillationTrainer, Trainer
 
 TRAIN, EVAL = small_dataset(48), small_dataset(20, seed=1)
-pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher.s (accuracy|loss)")
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,84 @@ def test_other_problem_types(tmp_path: Path, kind: str) -> None:
     assert row_of(card, "this model")[name] == f"{figures[name]:.4f}"
     assert row_of(card, "the same without a teacher, `out`")[name]
     assert ("gives a text a number" in card) == (kind == "regression")
+    assert list(empty_columns(card)) == []
+    losses = [measured["eval_loss"], second.evaluate()["eval_loss"]]
+    assert figures["over_seeds"]["loss"]["mean"] == pytest.approx(np.mean(losses))
+    assert (f"the best of 2 seeds by loss, and their mean of {np.mean(losses):.4f}" in card) == (losses[0] < losses[1])
+
+
+def empty_columns(card: str) -> Iterator[str]:
+    """The columns of a card's tables in which no row has anything."""
+    for table in tables(card):
+        for column in table[0]:
+            if not any(row[column] for row in table):
+                yield column
+
+
+@pytest.mark.parametrize("best", ["pearson", "eval_spearmanr"])
+def test_a_regression_has_the_teacher_s_correlations_and_their_intervals(tmp_path: Path, best: str) -> None:
+    labels = np.random.default_rng(0).normal(size=20).astype(np.float32)
+    rows = dataclasses.replace(EVAL, labels=labels)
+    config = {"problem_type": "regression", "id2label": {0: "score"}}
+    trainer = DistillationTrainer(
+        small_model(2, **config),
+        DistillationTrainingArguments(**run_fields(tmp_path, {"metric_for_best_model": best})),
+        teacher_model=small_model(5, **config),
+        train_dataset=rows,
+        eval_dataset=rows,
+    )
+    trainer.train()
+    figures = trainer.create_model_card(measure_speed=False)
+    card = card_in(tmp_path)
+    said = trainer.teacher_model.forward(rows.batch(np.arange(20))[0])[:, 0].astype(np.float64)
+    r = np.corrcoef(said, labels)[0, 1]
+    assert figures["teacher"]["pearson"] == pytest.approx(r)
+    low, high = (np.tanh(np.arctanh(r) + sign * 1.959963985 / np.sqrt(17)) for sign in (-1, 1))
+    assert (figures["teacher"]["pearson_low"], figures["teacher"]["pearson_high"]) == pytest.approx((low, high))
+    told = row_of(card, "teacher `the teacher`")
+    assert (told["pearson"], told["95 % interval of pearson"]) == (f"{r:.4f}", f"{low:.4f} to {high:.4f}")
+    assert row_of(card, "this model")["95 % interval of spearmanr"]
+    assert (
+        "Fisher's (1921) for Pearson's correlation and Bonett and Wright's (2000) for Spearman's, on 20 rows." in card
+    )
+    (course,) = (table for table in tables(card) if "evaluation loss" in table[0])
+    assert all(row["pearson"] for row in course)
+    assert ("spearmanr" in course[0]) == (best == "eval_spearmanr")
+    assert list(empty_columns(card)) == []
+
+
+@pytest.mark.filterwarnings("ignore:.* share text with")
+def test_chosen_metrics_are_measured_of_every_model_and_set_of_rows(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**run_fields(tmp_path, {"metric_for_best_model": "f1_macro"})),
+        teacher_model=small_model(5),
+        train_dataset=TRAIN,
+        eval_dataset=EVAL,
+        compute_metrics=choose_metrics("f1_macro"),
+    )
+    trainer.train()
+    figures = trainer.create_model_card(holdout=small_dataset(30, seed=9), measure_speed=False)
+    for found in (figures, figures["teacher"], figures["holdout"], figures["holdout"]["teacher"]):
+        assert 0 <= found["f1_macro"] <= 1
+    assert figures["teacher"]["f1_macro"] == trainer.results["teacher_f1_macro"]
+    assert row_of(card_in(tmp_path), "teacher `the teacher`")["f1_macro"] == f"{figures['teacher']['f1_macro']:.4f}"
+
+
+def test_a_teacher_s_metrics_of_a_user_s_function_are_those_of_the_run(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**run_fields(tmp_path, {})),
+        teacher_model=small_model(5),
+        train_dataset=TRAIN,
+        eval_dataset=EVAL,
+        compute_metrics=lambda prediction: {"largest": float(prediction.predictions.max())},
+    )
+    trainer.train()
+    figures = trainer.create_model_card(measure_speed=False)
+    largest = trainer.teacher_model.forward(EVAL.batch(np.arange(20))[0]).max()
+    assert figures["teacher"]["largest"] == largest != figures["largest"]
+    assert row_of(card_in(tmp_path), "teacher `the teacher`")["largest"] == f"{largest:.4f}"
 
 
 def test_metadata_and_metrics_of_ones_own(tmp_path: Path) -> None:
@@ -100,6 +180,12 @@ def test_metadata_and_metrics_of_ones_own(tmp_path: Path) -> None:
     assert 'datasets: ["x/y"]' in header
     assert "# my/model\n" in card
     assert 'from_pretrained("my/model")' in card
+    assert '"dataset": {"type": "x/y", "name": "x/y"}' in header  # rows in memory have no split
+    trainer.create_model_card(dataset="The Y of X", dataset_tags=["x/y", "x/z"], measure_speed=False)
+    assert '"dataset": {"type": "x/y", "name": "The Y of X"}' in card_in(tmp_path)
+    trainer.provenance = dataclasses.replace(trainer.provenance, dataset="Ours")
+    trainer.create_model_card(measure_speed=False)
+    assert '"dataset": {"type": "Ours", "name": "Ours"}' in card_in(tmp_path)
 
 
 def test_teacher_is_not_run_for_the_card_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,30 @@ def test_gradient_norms() -> None:
     (axes,) = figures.gradient_norms(gradients).axes
     assert [bar.get_width() for bar in axes.patches] == [2, 5]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["second", "first"]
+
+
+CLASSES = ["joy", "an $odd_name$", "a name of more letters than an axis has room for"]
+
+
+def test_confusion_matrix() -> None:
+    logits = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 0]]
+    figure = figures.confusion_matrix(logits, np.array([0, 0, 1, 0, 2, -100]), CLASSES)
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 1]])
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {
+        (predicted, true): str(((2, 1, 0), (0, 1, 0), (0, 0, 1))[true][predicted])
+        for true in range(3)
+        for predicted in range(3)
+    }
+    joy, odd, long = (label.get_text() for label in axes.get_yticklabels())
+    assert (joy, odd, len(long)) == ("joy", r"an \$odd_name\$", 31)
+    assert "joy</text>" in figure._repr_svg_()[0]
+
+
+def test_confusion_matrix_of_many_classes_grows_and_has_no_numbers() -> None:
+    names = [f"class {k}" for k in range(77)]
+    figure = figures.confusion_matrix(np.eye(77, dtype=np.float32), np.arange(77), names)
+    axes = figure.axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert min(figure.get_size_inches()) > 77 * 5 / 72  # room for letters of five points in each row

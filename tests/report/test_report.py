@@ -140,16 +140,39 @@ def test_card_is_what_the_hub_takes(runs: Path, copy: Path, capsys: pytest.Captu
     assert (told["library_name"], told["pipeline_tag"]) == ("transformers", "text-classification")
     assert {"kdistill", "knowledge-distillation", "tiny"} <= set(told["tags"])
     assert data.model_name == "student"
-    values = {(result.dataset_name, result.metric_type): result.metric_value for result in data.eval_results}
-    assert values[("dev.tsv", "accuracy")] == figures["accuracy"]
-    assert values[("dev.tsv", "loss")] == figures["loss"]
-    assert values[("new.tsv", "accuracy")] == figures["holdout"]["accuracy"]
-    assert {(result.task_type, result.dataset_type) for result in data.eval_results} == {
-        ("text-classification", "stanfordnlp/sst2")
+    values = {(result.dataset_split, result.metric_type): result.metric_value for result in data.eval_results}
+    assert values[("dev", "accuracy")] == figures["accuracy"]
+    assert values[("dev", "loss")] == figures["loss"]
+    assert values[("new", "accuracy")] == figures["holdout"]["accuracy"]
+    assert {(result.task_type, result.dataset_type, result.dataset_name) for result in data.eval_results} == {
+        ("text-classification", "stanfordnlp/sst2", "stanfordnlp/sst2")
     }
-    # Without anything that only a person knows, it is a valid card too; the run wrote it.
-    plain = huggingface_hub.ModelCard.load(runs / "student-2" / "README.md").data
-    assert {result.metric_type for result in plain.eval_results} == {"accuracy", "loss"}
+    # Without anything that only a person knows, it is a valid card too, which has no data set to tell results of.
+    path = runs / "student-2" / "README.md"
+    plain = huggingface_hub.ModelCard.load(path).data
+    assert plain.eval_results is None
+    assert "model-index" not in plain.to_dict()
+    assert "name it with --dataset-tags or --dataset-name" in path.read_text().split("---\n")[1]
+
+
+def test_a_run_s_command_names_the_data_set_of_its_cards(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def told(*words: object) -> set[tuple[str, str]]:
+        assert command(*words, "--json") == 0
+        data = huggingface_hub.ModelCard.load(copy / "named" / "README.md").data
+        return {(of.dataset_type, of.dataset_name) for of in data.eval_results}
+
+    monkeypatch.chdir(copy)
+    rows = ["--train", "train.tsv", "--eval", "dev.tsv", "--output-dir", "named", "--num-train-epochs", 1]
+    made = ["finetune", "--model", "base", *rows, "--dataset-name", "Reviews, short ones"]
+    assert told(*made) == {("Reviews, short ones", "Reviews, short ones")}
+    assert told("report", "--model", "named") == {("Reviews, short ones", "Reviews, short ones")}
+    assert told("report", "--model", "named", "--dataset-tags", "me/reviews,me/more") == {
+        ("me/reviews", "Reviews, short ones")
+    }
 
 
 def test_holdout_that_shares_text_with_the_training_rows(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,8 +201,8 @@ def test_holdout_that_shares_text_with_the_training_rows(copy: Path, capsys: pyt
         (["--seed-runs", "teacher"], "num_hidden_layers is 2 in the run 'teacher' and 1"),
         (["--without-teacher", "base"], r"base has no trainer_state.json; expected the output directory"),
         (["--train", "dev.tsv"], "trained on other rows"),
-        (["--teacher", "base"], "by another teacher"),
-        (["--eval", "new.tsv"], "evaluated on other rows than these, which chose its best weights"),
+        (["--teacher", "base"], "with another teacher"),
+        (["--eval", "new.tsv"], "evaluated on other rows, which selected its best weights"),
     ],
 )
 def test_runs_that_cannot_be_compared(
@@ -220,7 +243,7 @@ def test_best_of_the_seeds_is_said_to_be_that(copy: Path, capsys: pytest.Capture
         others = [copy / other for other in names if other != name]
         report(capsys, "--model", copy / name, "--seed-runs", *others)
         is_best = right[name] > max(right[other] for other in names if other != name)
-        assert ("this is the best of 3 seeds" in (copy / name / "README.md").read_text()) == is_best
+        assert ("this is the best of 3 seeds by accuracy" in (copy / name / "README.md").read_text()) == is_best
 
 
 def test_a_run_that_kept_steps_beside_another_strategy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,3 +253,13 @@ def test_a_run_that_kept_steps_beside_another_strategy(copy: Path, capsys: pytes
     assert (saved["save_strategy"], saved["save_steps"]) == ("epoch", None)
     path.write_text(json.dumps(saved | {"save_steps": 500}))
     assert report(capsys, "--model", copy / "student")["n"] == 60
+
+
+def test_metrics_of_the_run_s_command_are_measured_again(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "student" / "command.txt"
+    path.write_text(path.read_text().rstrip("\n") + " --metrics f1_macro\n")
+    figures = report(capsys, "--model", copy / "student", "--holdout", copy / "new.tsv")
+    logits, labels = logits_of(copy / "teacher", copy / "new.tsv")
+    said = logits.argmax(axis=1)
+    f1 = [2 * ((said == k) & (labels == k)).sum() / ((said == k).sum() + (labels == k).sum()) for k in (0, 1)]
+    assert figures["holdout"]["teacher"]["f1_macro"] == pytest.approx(np.mean(f1))

@@ -140,17 +140,6 @@ def test_no_name_makes_the_table_wider_than_a_terminal_or_breaks_a_line(name: st
     assert shortened("x" * 100, 40).count("x") == 37
 
 
-def test_a_student_that_has_learned_nothing_is_told_of() -> None:
-    for metric, values, told in (
-        ("accuracy", (0.5, 0.5), True),
-        ("accuracy", (0.51, 0.5), False),
-        ("mse", (2, 1), True),
-    ):
-        model, majority = ({metric: value} for value in values)
-        said = sentences(SUMMARY | {"metrics": [metric], "model": model, "majority": majority | {"answer": "x"}})
-        assert any("it has learned nothing" in line for line in said) == told
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.31, "0.3 seconds"), (17.4, "17 seconds"), (210, "3.5 minutes"), (3725, "1:02:05")]
 )

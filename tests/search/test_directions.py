@@ -106,8 +106,8 @@ def test_a_study_is_continued_unless_load_if_exists_is_false(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("directions", "does not take directions: give the list as direction"),
-        ("show_progress_bar", "does not take show_progress_bar: the trials are shown"),
+        ("directions", "does not take directions: pass the list as direction"),
+        ("show_progress_bar", "does not take show_progress_bar: progress is shown"),
         ("n_trails", "has no argument 'n_trails'; did you mean 'n_trials'"),
     ],
 )

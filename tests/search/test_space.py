@@ -139,7 +139,7 @@ def test_what_is_no_space(tmp_path: Path) -> None:
     for source, message in (
         ({}, "hp_space is {}; expected a function"),
         (7, "hp_space is 7"),
-        (tmp_path / "bad.toml", "is not TOML"),
+        (tmp_path / "bad.toml", "is not valid TOML"),
         (tmp_path / "space.yaml", "expected a .toml or a .json file"),
         (lambda trial: [1], "hp_space returned"),
     ):

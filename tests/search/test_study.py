@@ -159,7 +159,7 @@ def test_another_study_under_the_same_name(tmp_path: Path, changes: Any, given: 
 
 def test_other_arguments_in_the_same_study(tmp_path: Path) -> None:
     search(distillation_trainer(tmp_path), n_trials=1)
-    with pytest.warns(UserWarning, match=r"'search' goes on with other arguments than it began with: weight_decay was"):
+    with pytest.warns(UserWarning, match=r"'search' continues with changed arguments: weight_decay was"):
         search(distillation_trainer(tmp_path, weight_decay=0.1), n_trials=2)
 
 

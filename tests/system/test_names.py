@@ -4,16 +4,57 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from support.small_run import VOCABULARY, small_model
 
+import kdistill
 from kdistill.data.table import Table
 from kdistill.models import transformers_names as of_models
+from kdistill.system.names import did_you_mean
 from kdistill.text import transformers_names as of_tokenizers
 from kdistill.text.tokenizer import BertTokenizer
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("AutoModel", "kd.AutoModelForSequenceClassification"),
+        ("BertTokenizerFast", "kd.AutoTokenizer"),
+        ("IntervalStrategy", '"no", "steps" or "epoch"'),
+        ("get_scheduler", "lr_scheduler_type="),
+    ],
+)
+def test_names_of_transformers_name_what_to_import(name: str, instead: str) -> None:
+    with pytest.raises(ImportError, match=rf"kdistill has no {name}; use .*{re.escape(instead)}"):
+        exec(f"from kdistill import {name}")
+    with pytest.raises(AttributeError, match=rf"kdistill has no {name}; use .*{re.escape(instead)}"):
+        getattr(kdistill, name)
+    assert not hasattr(kdistill, name)
+
+
+def test_what_to_use_exists_and_what_not_does_not() -> None:
+    for name, instead in kdistill._INSTEAD.items():
+        assert name not in kdistill.__all__
+        for named in re.findall(r"kd\.(\w+)", instead):
+            assert hasattr(kdistill, named)
+
+
+def test_suggestions_are_near() -> None:
+    options = ["--hub-token", "--teacher", "--temperature", "--alpha", "--model", "--label-names", "--delimiter"]
+    near = {
+        "--temparature": "--temperature",
+        "--alhpa": "--alpha",
+        "--model-name": "--model",
+        "--labels": "--label-names",
+    }
+    for name, meant in near.items():
+        assert did_you_mean(name, options) == f"; did you mean {meant!r}?"
+    for name in ("--tokenizer", "--epoch", "--device", "--test"):
+        assert did_you_mean(name, options) == ""
 
 
 @pytest.fixture

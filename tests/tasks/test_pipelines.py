@@ -90,7 +90,7 @@ def test_scores_by_problem_type(tmp_path: Path, changes: dict[str, Any], functio
 
 def test_long_texts_are_cut_to_what_the_model_reads(model_dir: Path) -> None:
     classify = kd.pipeline(model=model_dir)
-    with pytest.warns(UserWarning, match=r"1 of 2 texts \(50.0%\) were longer than 16 tokens and cut there"):
+    with pytest.warns(UserWarning, match=r"1 of 2 texts \(50.0%\) were longer than 16 tokens and truncated"):
         long, short = classify(["good " * 40, "good " * 14])
     assert long == short
     assert classify("good " * 40) == classify("good " * 14)  # said once

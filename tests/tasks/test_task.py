@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdistill.models.config import BertConfig
 from kdistill.tasks.base import Task
+from kdistill.tasks.predictions import ALL_DIGITS, predictions_of
 from kdistill.tasks.registry import ALL_METRICS, TASKS, label_reader, task_for
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -72,7 +73,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 def test_the_tasks_and_their_metrics_by_name() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in (SINGLE, MULTI, REGRESSION)}
     assert {name for task in TASKS.values() for name in task.metrics} == set(ALL_METRICS)
-    assert len(ALL_METRICS) == 8
+    assert len(ALL_METRICS) == 18
     for task in TASKS.values():
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
@@ -133,9 +134,9 @@ def test_losses(task: Task) -> None:
     assert parts.loss == pytest.approx(rows.mean(), rel=1e-6)
 
 
-def test_only_a_single_label_can_be_smoothed(task: Task) -> None:
+def test_labels_can_be_smoothed_and_numbers_cannot(task: Task) -> None:
     labels = LABELS[task.name][LABELLED]
-    if task.name == SINGLE:
+    if task.name != REGRESSION:
         assert task.label_loss(LOGITS[LABELLED], labels, label_smoothing=0.1) != task.label_loss(
             LOGITS[LABELLED], labels
         )
@@ -149,7 +150,13 @@ def test_evaluation_of_the_labelled_rows(task: Task) -> None:
     expected = {
         SINGLE: {"accuracy": 2 / 3},
         # Predicted are [1, 0, 1], [1, 1, 0], [0, 1, 1]: one row is right, and 5 of 6 predicted and 6 true labels.
-        MULTI: {"accuracy": 1 / 3, "f1": 2 * 5 / (6 + 6)},
+        # The true ones have the places 1, 2, 4, 5, 6 and 7 among all logits, and one of each row the row's first.
+        MULTI: {
+            "accuracy": 1 / 3,
+            "f1": 2 * 5 / (6 + 6),
+            "average_precision": (1 / 1 + 2 / 2 + 3 / 4 + 4 / 5 + 5 / 6 + 6 / 7) / 6,
+            "top_1": 1.0,
+        },
         REGRESSION: {
             "mse": np.square(z - y).mean(),
             "pearson": np.corrcoef(z, y)[0, 1],
@@ -177,7 +184,7 @@ def test_rows_that_are_right(task: Task) -> None:
 
 def test_predictions_as_a_table(task: Task) -> None:
     file = io.StringIO()
-    task.write_predictions(file, LOGITS, list(NAMES.values()))
+    predictions_of(task, LOGITS, list(NAMES.values())).write_tsv(file, ALL_DIGITS)
     header, *lines = [line.split("\t") for line in file.getvalue().splitlines()]
     assert [line[0] for line in lines] == ["0", "1", "2", "3"]
     if task.name == REGRESSION:
@@ -201,7 +208,7 @@ def test_facts_for_cards_pipelines_and_the_best_weights() -> None:
         REGRESSION: "It gives a text a number.",
     }
     assert [task.score_function for task in TASKS.values()] == ["softmax", "sigmoid", "none"]
-    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "mse"]
-    assert [task.best_metric for task in TASKS.values()] == ["accuracy", "accuracy", "loss"]
+    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "pearson"]
+    assert [task.best_metric for task in TASKS.values()] == ["accuracy", "average_precision", "loss"]
     assert {task.pipeline_tag for task in TASKS.values()} == {"text-classification"}
     assert [task.one_label for task in TASKS.values()] == [True, False, False]

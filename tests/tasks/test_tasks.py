@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from support.small_run import run_fields, small_dataset, small_model
 
 from kdistill.data.labels import labelled_rows
-from kdistill.metrics.classification import Classes, f1_micro
+from kdistill.metrics.classification import Classes, micro
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.metrics.regression import pearson, spearmanr
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
+from kdistill.tasks.base import Answers
+from kdistill.tasks.predictions import ALL_DIGITS, predictions_of
 from kdistill.tasks.registry import TASKS, choose_metrics, label_reader, task_for
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.recipe import Provenance
 from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
@@ -112,8 +115,8 @@ def test_labels_of_several_at_once() -> None:
     ):
         with pytest.raises(ValueError, match=f"row 1: .*{message}"):
             label_array([[0], wrong], NAMES, MULTI)
-    with pytest.raises(TypeError, match="row 0: label 'blame' is not a list"):
-        label_array(["blame"], NAMES, MULTI)
+    with pytest.raises(TypeError, match="row 0: label 1 is not a list"):
+        label_array([1], NAMES, MULTI)
 
 
 def test_metrics_from_their_definitions() -> None:
@@ -123,8 +126,8 @@ def test_metrics_from_their_definitions() -> None:
     assert spearmanr(x, y) == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert math.isnan(pearson(x, np.ones(4)))
     given, chosen = np.array([[1, 0], [1, 1]], bool), np.array([[1, 1], [0, 1]], bool)
-    assert f1_micro(chosen, given) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    assert f1_micro(~np.ones((2, 2), bool), ~np.ones((2, 2), bool)) == 0
+    assert micro("f1", chosen, given) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert micro("f1", ~np.ones((2, 2), bool), ~np.ones((2, 2), bool)) == 0
     logits = np.array([[1, -1], [2, 3], [1, 1]], np.float32)
     measured = TASKS[MULTI].evaluate(logits, np.array([[1, 0], [1, 0], [np.nan] * 2], np.float32))
     assert (measured["accuracy"], measured["f1"], measured["n"]) == (0.5, 0.8, 2)
@@ -146,7 +149,7 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
         pipeline_tag="parity-classification",
         description=lambda names: f"It weighs {' against '.join(names)}.",
         label_loss=label_loss,
-        metrics={"parity": lambda predicted, true: 0.25},
+        metrics={"parity": lambda answers: 0.25},
         default_metrics=("parity",),
         best_metric="parity",
         card_metric="parity",
@@ -157,7 +160,7 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
     def run(directory: str) -> Trainer:
         arguments = TrainingArguments(**run_fields(tmp_path / directory, {"num_train_epochs": 1}))
         data = {"train_dataset": small_dataset(8), "eval_dataset": small_dataset(8, seed=1)}
-        trainer = Trainer(small_model(), arguments, **data)
+        trainer = Trainer(small_model(), arguments, **data, provenance=Provenance(dataset="small"))
         trainer.train()
         return trainer
 
@@ -181,15 +184,16 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
         assert words not in card
 
 
-def predictions_of(logits: list[list[float]], config: BertConfig) -> str:
+def table_of(logits: list[list[float]], config: BertConfig) -> str:
     file = io.StringIO()
-    task_for(config).write_predictions(file, np.array(logits, np.float32), list(config.id2label.values()))
+    names = list(config.id2label.values())
+    predictions_of(task_for(config), np.array(logits, np.float32), names).write_tsv(file, ALL_DIGITS)
     return file.getvalue()
 
 
 def test_columns_of_predictions() -> None:
-    assert predictions_of([[0.5], [2]], BertConfig(num_labels=1)) == "index\tprediction\n0\t0.5\n1\t2.0\n"
-    written = predictions_of([[9, -9, 0.1], [-9, -9, 0]], BertConfig(id2label=NAMES, problem_type=MULTI))
+    assert table_of([[0.5], [2]], BertConfig(num_labels=1)) == "index\tprediction\n0\t0.5\n1\t2.0\n"
+    written = table_of([[9, -9, 0.1], [-9, -9, 0]], BertConfig(id2label=NAMES, problem_type=MULTI))
     lines = [line.split("\t") for line in written.splitlines()]
     assert lines[0] == ["index", "prediction", "score_praise", "score_blame", "score_long"]
     assert [line[1] for line in lines[1:]] == ["praise,long", ""]
@@ -203,7 +207,7 @@ AWKWARD = {0: "tab\there", 1: "two\nlines", 2: '"quoted"', 3: 'half "quoted"', 4
 def test_any_name_of_a_label_keeps_predictions_a_table(problem_type: str) -> None:
     """Read with quotes, as pandas and the csv module read, every name is what it was."""
     logits = np.where(np.eye(6) > 0, 9.0, -9.0).tolist()
-    written = predictions_of(logits, BertConfig(id2label=AWKWARD, problem_type=problem_type))
+    written = table_of(logits, BertConfig(id2label=AWKWARD, problem_type=problem_type))
     header, *rows = csv.reader(io.StringIO(written, newline=""), delimiter="\t", strict=True)
     prefix = "prediction_" if problem_type == REGRESSION else "score_"
     assert [name.removeprefix(prefix) for name in header[-6:]] == list(AWKWARD.values())
@@ -221,16 +225,16 @@ def test_metrics_of_many_classes_take_memory_for_the_classes_alone() -> None:
     chosen = np.where(np.arange(rows) < 1_000, true, (true + 1) % 1_000)
     predicted, given = Classes(chosen, classes), Classes(true, classes)
     tracemalloc.start()
-    found = {name: metric(predicted, given) for name, metric in TASKS["single_label_classification"].metrics.items()}
+    answers = Answers(np.empty((0, 0), np.float32), predicted, given)
+    metrics = TASKS["single_label_classification"].metrics
+    found = {name: metric(answers) for name, metric in metrics.items() if name != "roc_auc"}
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100 * classes
     assert found == pytest.approx(
         {
             "accuracy": 0.5,
-            "f1": 0.5,
-            "f1_macro": 0.5,
-            "f1_micro": 0.5,
+            **{f"{score}{kind}": 0.5 for score in ("f1", "precision", "recall") for kind in ("", "_macro", "_micro")},
             "matthews_correlation": (0.5 - 1e-3) / (1 - 1e-3),
         }
     )
@@ -264,6 +268,8 @@ def test_metrics_by_name() -> None:
     assert choose_metrics("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
     with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model for multi_label_classification"):
         choose_metrics("matthews_correlation")(several)
+    with pytest.raises(ValueError, match="no metric 'roc-auc'; expected names among .*; did you mean 'roc_auc'"):
+        choose_metrics("roc-auc")
     with pytest.raises(ValueError, match="there is no metric 'auc'; expected names among accuracy"):
         choose_metrics("auc")
 

@@ -94,7 +94,7 @@ def test_arguments_of_transformers_that_are_not_here_are_options_too(tmp_path: P
     with pytest.warns(UserWarning, match="fp16 is ignored"):
         _, args = PARSER.parse_args_into_dataclasses(["--student", "s", "--fp16"])
     assert args.fp16 is False
-    with pytest.raises(ValueError, match="adafactor is True, which kdistill cannot do"):
+    with pytest.raises(ValueError, match="adafactor is True, which kdistill does not support"):
         PARSER.parse_args_into_dataclasses(["--student", "s", "--adafactor"])
     (tmp_path / "args.json").write_text('{"student": "s", "do_train": true, "evaluation_strategy": "no"}')
     _, args = PARSER.parse_json_file(tmp_path / "args.json")

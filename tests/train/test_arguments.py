@@ -195,7 +195,7 @@ def test_an_enum_stands_for_its_value() -> None:
 
 def test_warmup_steps_go_before_the_ratio() -> None:
     assert TrainingArguments(warmup_ratio=0.06).get_warmup_steps(101) == 7  # rounded up
-    with pytest.warns(UserWarning, match="^warmup_ratio has no effect here: warmup_steps comes before it$"):
+    with pytest.warns(UserWarning, match="^warmup_ratio has no effect here: warmup_steps takes precedence$"):
         assert TrainingArguments(warmup_ratio=0.5, warmup_steps=3).get_warmup_steps(100) == 3
     assert TrainingArguments().get_warmup_steps(100) == 0
 
@@ -267,9 +267,9 @@ def test_ignored_argument_says_why(row: OtherArgument) -> None:
 
 @pytest.mark.parametrize("row", others("refused"), ids=lambda row: row.name)
 def test_refused_argument_says_why(row: OtherArgument) -> None:
-    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill cannot do: ."):
+    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill does not support: ."):
         TrainingArguments(**{row.name: "other"})
-    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill cannot do: ."):
+    with pytest.raises(ValueError, match=f"^{row.name} is 'other', which kdistill does not support: ."):
         setattr(TrainingArguments(), row.name, "other")
     assert getattr(TrainingArguments(), row.name) == row.default
 

@@ -144,7 +144,7 @@ def test_callbacks_ask_for_logs_evaluations_and_checkpoints(tmp_path: Path) -> N
 
     recorder = Recorder()
     never = {"logging_strategy": "no", "save_strategy": "no", "eval_strategy": "no"}
-    with pytest.warns(UserWarning, match="metric_for_best_model has no effect here.*only where a callback asks"):
+    with pytest.warns(UserWarning, match="metric_for_best_model has no effect here.*only when a callback requests"):
         trainer = run(tmp_path, Ask, recorder, metric=scripted(1), num_train_epochs=1, **never)
     trainer.train()
     seen = [(event, step) for event, step in recorder.events if event in ("log", "evaluate", "save")]

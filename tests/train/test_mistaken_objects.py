@@ -88,7 +88,7 @@ def test_a_class_with_methods_that_would_never_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Mine\.compute_loss has the arguments of transformers; expected compute_loss"):
         type("Mine", (Trainer,), {"compute_loss": weighted_loss})
     for name, remedy in {
-        "get_train_dataloader": "change these",
+        "get_train_dataloader": "change those",
         "create_optimizer": "lr_scheduler_type",
         "training_step": "loop",
         "prediction_step": "override evaluate or predict",
@@ -111,7 +111,9 @@ def test_a_class_with_methods_that_would_never_be_called_is_refused() -> None:
 def test_a_run_that_the_arguments_want_resumed_and_train_does_not(tmp_path: Path) -> None:
     args = TrainingArguments(**run_fields(tmp_path, {"resume_from_checkpoint": "checkpoint-4"}))
     rows = small_dataset(8)
-    with pytest.warns(UserWarning, match=r"args.resume_from_checkpoint is 'checkpoint-4' and this run starts anew"):
+    with pytest.warns(
+        UserWarning, match=r"args.resume_from_checkpoint is 'checkpoint-4', but train\(\) does not use it"
+    ):
         Trainer(small_model(), args, train_dataset=rows, eval_dataset=rows).train()
 
 

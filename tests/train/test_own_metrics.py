@@ -81,7 +81,7 @@ def test_numbers_of_any_kind_are_numbers_in_every_file(tmp_path: Path, value: An
 def test_what_is_no_number_is_kept_in_json_alone_and_said(tmp_path: Path) -> None:
     metrics = {"report": REPORT, "per_class": np.array([0.5, 0.25]), "note": "fine", "f1": 0.5}
     run = run_of(tmp_path, metrics)
-    with pytest.warns(UserWarning, match=r"returned 'report', 'per_class', 'note', which is no number") as warned:
+    with pytest.warns(UserWarning, match=r"returned 'report', 'per_class', 'note', which is not a number") as warned:
         run.train()
     assert len({str(warning.message) for warning in warned}) == 1
     kept = {"negative": {"f1": 0.5, "support": 4}, "macro": [0.25, 1]}
@@ -162,7 +162,7 @@ def test_a_best_metric_that_no_evaluation_gives_is_said_before_the_first_step(tm
 @pytest.mark.filterwarnings("ignore:compute_metrics returned")
 def test_a_best_metric_that_is_no_number_is_one_error(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"f1": [0.5, 0.5]}, metric_for_best_model="f1")
-    with pytest.raises(ValueError, match=r"metric_for_best_model is 'f1', which is no number: \[0\.5, 0\.5\]"):
+    with pytest.raises(ValueError, match=r"metric_for_best_model is 'f1', which is not a number: \[0\.5, 0\.5\]"):
         run.train()
 
 

@@ -56,7 +56,7 @@ def test_a_file_of_somebody_else_is_refused_before_the_run_and_stays(
     (out / name).write_text("mine")
     for resume in (None, True):
         run = small_trainer(tmp_path, overwrite_output_dir=overwrite)
-        with pytest.raises(FileExistsError, match=f"holds {name}, which no run of kdistill left there"):
+        with pytest.raises(FileExistsError, match=f"contains {name}, which no run of kdistill wrote"):
             run.train(resume_from_checkpoint=resume)
     assert content_of(out) == {name: b"mine"}
 
@@ -134,7 +134,7 @@ def test_a_readme_written_after_the_run_is_not_overwritten(tmp_path: Path) -> No
     with pytest.raises(FileExistsError, match=r"holds README\.md"):
         again.train()
     again.load_finished_run()
-    with pytest.raises(FileExistsError, match=r"README\.md is there, and kdistill did not write it"):
+    with pytest.raises(FileExistsError, match=r"README\.md exists, and kdistill did not write it"):
         again.create_model_card(measure_speed=False)
     assert content_of(tmp_path / "out") == before
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_transformers_is_refused_and_stays(
     checkpoint_of_transformers(tmp_path / "out" / "checkpoint-2")
     before = content_of(tmp_path / "out")
     run = small_trainer(tmp_path, overwrite_output_dir=overwrite, save_total_limit=1)
-    with pytest.raises(FileExistsError, match="holds checkpoint-2, which no run of kdistill left there"):
+    with pytest.raises(FileExistsError, match="contains checkpoint-2, which no run of kdistill wrote"):
         run.train(resume_from_checkpoint=resume)
     assert content_of(tmp_path / "out") == before
 
@@ -168,7 +168,7 @@ def test_what_comes_during_the_run_under_a_checkpoints_name_stays(tmp_path: Path
 
     run = small_trainer(tmp_path, save_total_limit=1)
     run.add_callback(Put())
-    with pytest.raises(FileExistsError, match="checkpoint-4 is there, and no run of kdistill wrote it"):
+    with pytest.raises(FileExistsError, match="checkpoint-4 exists, and no run of kdistill wrote it"):
         run.train()
     assert (tmp_path / "out" / "checkpoint-4").read_text() == "mine"
     assert (tmp_path / "out" / "checkpoint-1" / "optimizer.pt").read_bytes() == b"theirs"
@@ -179,7 +179,7 @@ def test_a_checkpoint_that_lost_files_is_still_ours(tmp_path: Path, resumable_re
     interrupted(tmp_path)
     for name in ("manifest.json", "trainer_state.json", "model.safetensors"):
         (tmp_path / "checkpoint-8" / name).unlink()
-    with pytest.warns(UserWarning, match=r"checkpoint-8 is damaged and passed over: .*manifest\.json is missing"):
+    with pytest.warns(UserWarning, match=r"checkpoint-8 is damaged and skipped: .*manifest\.json is missing"):
         trainer(tmp_path).train(resume_from_checkpoint=True)
     assert result(tmp_path) == resumable_result
 
@@ -220,12 +220,12 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (
             "EMPTY",
             ValueError,
-            "which is no checkpoint that kdistill wrote; a run goes on from its own checkpoints alone",
+            "which is not a checkpoint written by kdistill; a run continues only from its own checkpoints",
         ),
         (
             "THEIRS",
             ValueError,
-            "which is no checkpoint that kdistill wrote; a run goes on from its own checkpoints alone",
+            "which is not a checkpoint written by kdistill; a run continues only from its own checkpoints",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_card_that_cannot_be_written_is_a_warning_that_says_how_to_repeat_it(t
     run = run_of(tmp_path, callbacks=[MakeReadme()])
     out = tmp_path / "out"
     sentence = (
-        rf"model card: .*README\.md is there, and kdistill did not write it; .*the finished model is in {out}; "
+        rf"model card: .*README\.md exists, and kdistill did not write it; .*the finished model is in {out}; "
         r"write it with `kdistill report --model .*` or trainer\.create_model_card\(\)"
     )
     with pytest.warns(UserWarning, match=sentence):

@@ -72,7 +72,7 @@ class Broken(Tracker):
 def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path, where: str) -> None:
     trainer = run(tmp_path, "none", Broken(where))
     with pytest.warns(
-        UserWarning, match="broken failed and logs no more of this run: ConnectionError: no net"
+        UserWarning, match="broken failed and receives no more logs of this run: ConnectionError: no net"
     ) as caught:
         trainer.train()
     assert len(caught) == 1

@@ -24,6 +24,7 @@ from support.small_run import (
 import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.models.config import BertConfig
+from kdistill.tasks.predictions import predictions_of
 from kdistill.tasks.registry import task_for
 
 QUICK = ["--num-train-epochs", "1", "--per-device-train-batch-size", "8", "--learning-rate", "0.01", "--json"]
@@ -69,14 +70,15 @@ def test_length_and_columns_are_kept_and_used_by_every_command(
     assert record(model) == {"max_length": 5, "text_column": "review", "label_column": "stars"}
     found, said = figures(capsys, "evaluate", "--model", model, "--data", rows, "--json")
     assert (found["loss"], found["accuracy"]) == (own["eval_loss"], own["eval_accuracy"])
-    assert said.count("were longer than 5 tokens and cut there") == 1
-    figures(capsys, "predict", "--model", model, "--data", rows, "--output", tmp_path / "out.tsv", "--json")
+    assert said.count("were longer than 5 tokens and truncated") == 1
+    out = ["--output", tmp_path / "out.tsv", "--digits", 17]
+    figures(capsys, "predict", "--model", model, "--data", rows, *out, "--json")
     classify = kd.pipeline(model=model, truncation=True)
     texts = [line.split(",")[0] for line in rows.read_text().splitlines()[1:]]
     lines = (tmp_path / "out.tsv").read_text().splitlines()[1:]
     predicted = [line.split("\t")[1] for line in lines]
     assert predicted == [result["label"] for result in classify(texts)]
-    best = [max(map(float, line.split("\t")[2:])) for line in lines]
+    best = [max(map(float, line.split("\t")[2:4])) for line in lines]
     assert [result["score"] for result in classify(texts)] == pytest.approx(best, rel=1e-6)
     assert "of 30 rows" in figures(capsys, "bench", "--model", model, "--data", rows, "--rows", 8, "--json")[1]
     report, _ = figures(capsys, "report", "--model", model, "--holdout", rows, "--json")
@@ -160,7 +162,9 @@ def test_tokenized_rows_are_not_cut_and_this_is_said(tmp_path: Path) -> None:
     rows = small_dataset(20)
     longer = int((rows.lengths > 5).sum())
     args = kd.TrainingArguments(**run_fields(tmp_path, {"max_length": 5, "num_train_epochs": 1, "eval_strategy": "no"}))
-    with pytest.warns(UserWarning, match=rf"{longer} of 20 rows .* longer than max_length 5: rows that are tokenized"):
+    with pytest.warns(
+        UserWarning, match=rf"{longer} of 20 rows .* longer than max_length 5: rows that are already tokenized"
+    ):
         trainer = kd.Trainer(small_model(), args, train_dataset=rows)
     trainer.train()
     assert "kdistill" not in trainer.model.config.extra
@@ -194,6 +198,7 @@ def test_runs_of_older_versions_without_a_problem_type_are_resumed(tmp_path: Pat
         ({"max_length": True}, "'max_length' under 'kdistill' is True"),
         ({"text_column": 3}, "'text_column' under 'kdistill' is 3; expected the name of a column"),
         ({"label_column": ""}, "'label_column' under"),
+        ({"threshold_rows": "x"}, "'threshold_rows' under 'kdistill' is 'x'; expected 'evaluation' or 'training'"),
         ({"threshold": 1}, "'threshold' under 'kdistill' is 1; expected a probability between 0 and 1"),
     ],
 )
@@ -227,7 +232,7 @@ def test_a_threshold_decides_which_labels_are_predicted(tmp_path: Path) -> None:
     model.config = model.config.replace(extra={"kdistill": {"threshold": threshold}})
     assert trainer.evaluate(labelled)["eval_accuracy"] == 1
     with (tmp_path / "out.tsv").open("w") as file:
-        task_for(model.config).write_predictions(file, trainer.predict(rows).predictions, ["a", "b"])
+        predictions_of(task_for(model.config), trainer.predict(rows).predictions, ["a", "b"]).write_tsv(file)
     predicted = [line.split("\t")[1] for line in (tmp_path / "out.tsv").read_text().splitlines()[1:]]
     named = [",".join(name for name, p in zip("ab", of, strict=True) if p > threshold) for of in probabilities]
     assert predicted == named

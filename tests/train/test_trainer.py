@@ -355,7 +355,7 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
     Trainer(small_model(), args, train_dataset=small_dataset(8)).train()
     saved = (tmp_path / "out" / "model.safetensors").read_bytes()
     again = Trainer(small_model(2), args, train_dataset=small_dataset(8))
-    with pytest.raises(FileExistsError, match="holds a run; resume it"):
+    with pytest.raises(FileExistsError, match="contains a run; resume it"):
         again.train()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == saved
 
@@ -363,7 +363,7 @@ def test_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
     args = arguments(tmp_path, eval_strategy="no", output_dir=str(tmp_path / "teacher"))
     for resume, args.overwrite_output_dir in ((None, False), (True, False), (None, True)):
         with pytest.raises(
-            FileExistsError, match=r"holds config\.json, model\.safetensors, which no run of kdistill left"
+            FileExistsError, match=r"contains config\.json, model\.safetensors, which no run of kdistill wrote"
         ):
             Trainer(small_model(2), args, train_dataset=small_dataset(8)).train(resume_from_checkpoint=resume)
     assert sorted(path.name for path in (tmp_path / "teacher").iterdir()) == ["config.json", "model.safetensors"]
@@ -393,7 +393,7 @@ def test_state_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "trainer_state.json").write_text('{"global_step": 3, "is_world_process_zero": true}')
     trainer = Trainer(small_model(), arguments(tmp_path, eval_strategy="no"), train_dataset=small_dataset(8))
-    with pytest.raises(FileExistsError, match=r"holds trainer_state\.json, which no run of kdistill left there"):
+    with pytest.raises(FileExistsError, match=r"contains trainer_state\.json, which no run of kdistill wrote"):
         trainer.train(resume_from_checkpoint=True)
     with pytest.raises(ValueError, match=r"trainer_state\.json is of another program .*is_world_process_zero"):
         TrainerState.load(tmp_path / "out")

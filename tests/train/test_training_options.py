@@ -68,7 +68,7 @@ def test_a_run_that_ends_inside_of_an_epoch(tmp_path: Path) -> None:
 
 
 def test_max_steps_goes_over_the_rows_as_often_as_it_takes(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="^num_train_epochs has no effect here: max_steps alone ends the run$"):
+    with pytest.warns(UserWarning, match="^num_train_epochs has no effect here: max_steps takes precedence$"):
         trainer = run(tmp_path, max_steps=11, num_train_epochs=1)
     assert (trainer.state.global_step, trainer.state.epoch) == (11, 2.75)
 

@@ -24,7 +24,7 @@ IDLE = [
     ),
     ({"save_total_limit": 2, "save_strategy": "no"}, "save_total_limit has no effect here: save_strategy 'no'"),
     ({"logging_dir": "logs", "report_to": "none"}, "logging_dir has no effect here: report_to 'none'"),
-    ({"hub_strategy": "checkpoint"}, "hub_strategy has no effect here: without push_to_hub"),
+    ({"hub_strategy": "checkpoint"}, "hub_strategy has no effect here: nothing is uploaded without push_to_hub"),
     ({"temperature": 2, "alpha": 1}, "temperature has no effect here: with alpha 1"),
     ({"label_smoothing_factor": 0.1, "alpha": 0}, "label_smoothing_factor has no effect here: with alpha 0"),
 ]
@@ -60,6 +60,6 @@ def test_an_argument_with_an_effect_is_taken_in_silence(given: dict[str, Any]) -
 def test_the_command_line_also_says_that_nothing_is_uploaded() -> None:
     options = cli.parse(["finetune", "--model", "m", "--train", "t", "--hub-model-id", "me/mine"])
     with pytest.warns(
-        UserWarning, match="^hub_model_id has no effect here: without --push-to-hub nothing is uploaded$"
+        UserWarning, match="^hub_model_id has no effect here: nothing is uploaded without --push-to-hub$"
     ):
         read_arguments(TrainingArguments, options)

@@ -64,7 +64,7 @@ def test_without_stdout_the_run_ends_and_one_line_says_that_the_figures_are_lost
     done = in_a_shell([*command, "--json"], redirection)
     assert done.returncode == 1
     why = {">&-": "Bad file descriptor", ">/dev/full": "No space left on device"}[redirection]
-    assert done.stderr == f"kdistill: error: the figures could not be written: {why}\n"
+    assert done.stderr == f"kdistill: error: the results could not be written: {why}\n"
     assert_finished(tmp_path / "out")
 
 

@@ -121,7 +121,7 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, uninterrupted: dict[s
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    with pytest.warns(UserWarning, match="checkpoint-8 is damaged and passed over"):
+    with pytest.warns(UserWarning, match="checkpoint-8 is damaged and skipped"):
         finish(tmp_path)
     assert result(tmp_path) == uninterrupted
 
@@ -173,13 +173,13 @@ def test_resuming_with_other_evaluation_rows(tmp_path: Path) -> None:
     killed(tmp_path, "step 6")
     other = trainer(tmp_path)
     other.eval_dataset = small_dataset(21, seed=1)
-    with pytest.raises(ValueError, match="evaluated on other rows than these"):
+    with pytest.raises(ValueError, match="evaluated on other rows"):
         other.train(resume_from_checkpoint=True)
     without = trainer(tmp_path, eval_strategy="no", eval_steps=None, load_best_model_at_end=False)
     without.eval_dataset = None
     with pytest.warns(UserWarning, match="eval_strategy was 'steps' and is now 'no'"):
         without.train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match="evaluated on other rows than these"):
+    with pytest.raises(ValueError, match="evaluated on other rows"):
         other.train(resume_from_checkpoint=True)
 
 
@@ -213,7 +213,7 @@ def test_ctrl_c_and_sigterm_keep_the_last_checkpoint(
     assert process.returncode == status, process.stderr
     assert sorted(path.name for path in out.glob("*checkpoint*")) == ["checkpoint-16", "checkpoint-8"]
     assert process.stderr == (
-        f"kdistill: interrupted; {out}/checkpoint-16 is kept. To go on, repeat the command with --resume\n"
+        f"kdistill: interrupted; {out}/checkpoint-16 is kept. Repeat the command with --resume to continue\n"
     )
     assert cli.main([*options, str(out), "--resume"]) == 0
     assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
@@ -235,7 +235,7 @@ def test_ctrl_c_and_sigterm_keep_what_the_teacher_has_done(
     code = f"import test_resume; test_resume.signalled_while_teaching({[*options, str(out)]!r}, {int(number)})"
     process = run_python(code)
     assert process.returncode == status, process.stderr
-    assert process.stderr == "kdistill: interrupted before the first step. To start again, repeat the command\n"
+    assert process.stderr == "kdistill: interrupted before the first step. Repeat the command to start again\n"
     (kept,) = cache.info()
     assert 0 < kept.rows < whole.rows
     assert cli.main([*options, str(out), "--resume"]) == 0

@@ -1,0 +1,223 @@
+"""Checks of the rows: labels, texts, and what training and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
+from ..data.overlap import find_overlap
+from ..distill.cache import row_keys
+from ..system.findings import Finding
+from ..system.names import listing
+from ..tasks.registry import task_for
+from ..train.encoding import cut_rows_sentence
+from ..train.recipe import NO_EVALUATION
+from .subject import Subject
+
+_RARE = 5  # rows of a label from which hardly anything can be learned
+_MAJORITY = 0.8  # share of one label above which accuracy hides the others
+_SHARED = 0.1  # share of evaluation rows that training rows hold, above which an evaluation misleads
+_EQUAL = 0.01  # share of equal rows, which short texts alone seldom make
+_CUT = 0.05  # share of cut rows that is more than a few long texts
+_CONTRADICTING = 0.01
+_FEW = 100
+_WIDE = 20.0  # mean or deviation of numbers that a new classifier takes long to reach
+_LISTED = 5
+
+
+def labels(subject: Subject) -> Iterator[Finding]:
+    """Check which labels occur how often in the rows."""
+    for name, rows in subject.sets().items():
+        labelled = labelled_rows(rows.labels)
+        missing = len(rows) - int(labelled.sum())
+        if rows is subject.eval and 0 < missing < len(rows):
+            text = f"{missing:,} of {len(rows):,} rows of {name} have no label and are not measured"
+            yield Finding("labels", "note", text)
+        if labelled.any():
+            task = task_for(subject.config, rows.labels)
+            of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
+            yield from of(subject, name, rows, rows.labels[labelled])
+
+
+def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
+    names, counts = subject.config.id2label, np.bincount(given, minlength=subject.config.num_labels)
+    there = np.flatnonzero(counts)
+    most = int(counts.argmax())
+    share = counts[most] / len(given)
+    if len(there) == 1:
+        lost = "its metrics measure nothing" if rows is subject.eval else "there is nothing to tell apart"
+        text = f"all {len(given):,} rows with a label in {name} have the label {names[most]!r}: {lost}"
+        yield Finding("labels", "error", text, "take a sample of rows of all labels")
+        return
+    if rows is subject.eval and subject.train is not None and subject.train.labelled:
+        known = np.bincount(subject.train.labels[labelled_rows(subject.train.labels)], minlength=len(counts))
+        unseen = [names[int(label)] for label in there if not known[label]]
+        if unseen:
+            text = (
+                f"{len(unseen)} labels of {name} occur in no row of {subject.names['train']}: "
+                f"{listing(map(repr, unseen), _LISTED)}"
+            )
+            yield Finding("labels", "warning", text, "add training rows with them; both files should be of one source")
+    if share >= _MAJORITY:
+        text = f"{share:.1%} of the labels of {name} are {names[most]!r}: accuracy hides how the others are learned"
+        yield Finding("labels", "warning", text, "choose by another metric: --metric-for-best-model f1_macro")
+    rare = [f"{names[int(label)]!r} ({counts[label]})" for label in there if counts[label] < _RARE]
+    if rare and rows is subject.train:
+        text = f"{len(rare)} labels of {name} have fewer than {_RARE} rows: {listing(rare, _LISTED)}"
+        yield Finding("labels", "warning", text, "add rows of them, with or without labels")
+    absent = [repr(names[int(label)]) for label in np.flatnonzero(counts == 0)]
+    if absent and rows is subject.train:
+        text = f"{len(absent)} of the teacher's labels occur in no row of {name}: {listing(absent, _LISTED)}"
+        yield Finding("labels", "note", text)
+    text = (
+        f"{name} has {len(given):,} rows of {len(there)} labels, {counts[there].min():,} to {counts.max():,} rows each"
+    )
+    yield Finding("labels", "ok", text)
+
+
+def _of_several(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
+    names, counts = subject.config.id2label, given.sum(axis=0)
+    none = float((given.sum(axis=1) == 0).mean())
+    if none == 1:
+        text = f"no row of {name} has any of the {len(names)} labels"
+        yield Finding("labels", "error", text, "check --label-column")
+        return
+    never = [repr(names[int(label)]) for label in np.flatnonzero(counts == 0)]
+    if never and rows is subject.train:
+        text = f"{len(never)} of {len(names)} labels occur in no row of {name}: {listing(never, _LISTED)}"
+        yield Finding("labels", "warning", text, "add training rows with them")
+    text = (
+        f"{name} has {len(given):,} rows with {given.sum(axis=1).mean():.2f} of {len(names)} labels on average, "
+        f"{none:.1%} with none; a label is in {int(counts.min()):,} to {int(counts.max()):,} rows"
+    )
+    yield Finding("labels", "ok", text)
+
+
+def _of_numbers(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
+    mean, deviation = float(given.mean()), float(given.std())
+    if deviation == 0:
+        text = f"all {len(given):,} labels of {name} are {mean:g}: there is nothing to learn or to measure"
+        yield Finding("labels", "error", text, "take a sample of rows with other numbers")
+    elif max(abs(mean), deviation) > _WIDE:
+        text = f"the labels of {name} have a mean of {mean:.4g} and a deviation of {deviation:.4g}"
+        yield Finding("labels", "warning", text, "scale them to about 0 to 1, which a new classifier reaches at once")
+    else:
+        text = f"{name} has {len(given):,} labels from {given.min():.4g} to {given.max():.4g}, on average {mean:.4g}"
+        yield Finding("labels", "ok", text)
+
+
+def texts(subject: Subject) -> Iterator[Finding]:
+    """Check for rows that hold no text, and for those that are cut."""
+    for name, rows in subject.sets().items():
+        empty = int((rows.lengths <= subject.special_tokens(rows)).sum())
+        if empty:
+            text = f"{empty:,} of {len(rows):,} rows of {name} have no text"
+            yield Finding("texts", "warning", text, "leave them out, or name the right column with --text-column")
+        cut = cut_rows_sentence(rows, name)
+        if cut is not None:
+            assert rows.reading is not None
+            many = rows.reading.cut > _CUT * len(rows)
+            yield Finding("texts", "warning" if many else "note", cut, _remedy_for_cut(subject, rows))
+        if subject.tokenizer is None:
+            continue
+        text = (
+            f"{name} has {len(rows):,} rows of {int(np.median(rows.lengths))} tokens (median), at most "
+            f"{int(rows.lengths.max())}"
+        )
+        yield Finding("texts", "ok", text)
+
+
+def _remedy_for_cut(subject: Subject, rows: Dataset) -> str:
+    assert rows.reading is not None
+    positions = subject.config.max_position_embeddings
+    if rows.reading.max_length is not None and rows.reading.max_length < positions:
+        return f"raise --max-length; the model reads up to {positions} tokens"
+    return "the model reads no more; put what decides at the beginning, or split these texts"
+
+
+def columns(subject: Subject) -> Iterator[Finding]:
+    """Check which columns are read."""
+    for rows in subject.sets().values():
+        use = rows.column_use
+        if use is not None and use.unused:
+            remedy = "if they hold text or label, name them: --text-column, --text-pair-column, --label-column"
+            yield Finding("columns", "note", use.unused_sentence(), remedy)
+        elif use is not None:
+            label = f"the label in {listing(use.labels)}" if use.labels else "no label"
+            yield Finding("columns", "ok", f"{use.source}: texts are in {listing(use.texts)}, {label}")
+
+
+def repeated_texts(subject: Subject) -> Iterator[Finding]:
+    """Check for training rows with the same text."""
+    rows = subject.train
+    if rows is None:
+        return
+    name = subject.names["train"]
+    _, first, of = np.unique(row_keys(rows), return_index=True, return_inverse=True)
+    repeated = len(rows) - len(first)
+    labelled = labelled_rows(rows.labels)
+    differs = (
+        labelled & labelled[first][of] & (rows.labels != rows.labels[first][of]).reshape(len(rows), -1).any(axis=1)
+    )
+    contradicting = len(np.unique(of[differs]))
+    if contradicting:
+        text = f"{contradicting:,} of {len(first):,} texts of {name} occur with different labels"
+        level = "warning" if contradicting > _CONTRADICTING * len(first) else "note"
+        yield Finding("repeated texts", level, text, "keep one label of each")
+    elif repeated > len(rows) / 2:
+        text = f"{repeated:,} of {len(rows):,} rows of {name} repeat an earlier one"
+        yield Finding("repeated texts", "warning", text, "keep each once; more epochs do the same")
+    else:
+        yield Finding("repeated texts", "ok", f"{repeated:,} of {len(rows):,} rows of {name} repeat an earlier one")
+
+
+def shared_texts(subject: Subject) -> Iterator[Finding]:
+    """Check for evaluation rows that training rows hold too."""
+    if subject.train is None or subject.eval is None:
+        return
+    overlap = find_overlap(subject.eval, subject.train)
+    total, share = int(overlap.shared.sum()), float(overlap.shared.mean())
+    train, name = subject.names["train"], subject.names["eval"]
+    text = (
+        f"{total:,} of {len(subject.eval):,} rows of {name} ({share:.1%}) share text with {train}: "
+        f"{int(overlap.equal.sum()):,} are equal to a row, {int(overlap.inside.sum()):,} are a phrase of one and "
+        f"{int(overlap.around.sum()):,} hold one"
+    )
+    if share >= _SHARED:
+        yield Finding(
+            "shared texts",
+            "error",
+            f"{text}; the figures will look better than the student is",
+            "take evaluation rows whose texts are in no training row, or delete those from the training rows",
+        )
+    elif overlap.equal.mean() >= _EQUAL:
+        yield Finding("shared texts", "warning", text, "leave the equal rows out of either file")
+    else:
+        yield Finding("shared texts", "ok", text)
+
+
+def evaluation(subject: Subject) -> Iterator[Finding]:
+    """Check that there are rows to measure the student on."""
+    if "eval" not in subject.names and subject.args.eval_strategy != "no":
+        yield Finding("evaluation", "warning", NO_EVALUATION, "give labelled rows as --eval")
+
+
+def evaluation_size(subject: Subject) -> Iterator[Finding]:
+    """Check that there are rows enough to measure the student on."""
+    if subject.eval is None or not subject.eval.labelled:
+        return
+    count = subject.eval.labelled
+    text = f"the student is measured on {count:,} rows of {subject.names['eval']}"
+    if count < _FEW:
+        accuracy = f"{text}: an accuracy of 0.9 is one of {0.9 - 1.96 * _deviation(count):.2f} to 1 with other rows"
+        yield Finding("evaluation", "warning", accuracy, "give more rows as --eval")
+    else:
+        yield Finding("evaluation", "ok", f"{text}: an accuracy of 0.9 is right within {1.96 * _deviation(count):.3f}")
+
+
+def _deviation(count: int) -> float:
+    """Return the standard deviation of an accuracy of 0.9 on so many rows."""
+    return float(np.sqrt(0.9 * 0.1 / count))

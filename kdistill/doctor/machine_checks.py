@@ -1,0 +1,136 @@
+"""Checks of what a run takes: disk, memory, time."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..distill.cache import cache_directory, record_bytes
+from ..system.findings import Finding
+from ..system.memory import available_memory, readable_size
+from ..system.progress import format_duration
+from ..train.directory import nearest_directory
+from ..train.state import TrainerState
+from .subject import Subject
+
+_NEARLY = 0.8  # share of what is free above which a run may not find it free later
+
+
+def disk(subject: Subject) -> Iterator[Finding]:
+    """Compare what checkpoints, model and teacher cache take with what is free."""
+    recipe = subject.recipe
+    assert recipe is not None
+    weights = 4 * recipe.model.num_flat
+    count = _most_checkpoints(subject)
+    averages = 0 if recipe.args.ema_decay in (None, 0) else 1
+    needed = {Path(recipe.args.output_dir): weights + count * (3 + averages) * weights}
+    parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
+    if subject.args.teacher_cache:
+        size = sum(subject.rows_to_ask.values()) * record_bytes(recipe.model.config.num_labels)
+        needed[cache_directory()] = size
+        parts.append(f"the teacher cache {readable_size(size)}")
+    of_disk: dict[int, int] = {}
+    free: dict[int, int] = {}
+    for path, size in needed.items():
+        there = nearest_directory(path)
+        device = there.stat().st_dev
+        of_disk[device] = of_disk.get(device, 0) + size
+        free[device] = shutil.disk_usage(there).free
+    fullest = max(of_disk, key=lambda device: of_disk[device] / max(free[device], 1))
+    share = of_disk[fullest] / max(free[fullest], 1)
+    text = f"the run writes {' and '.join(parts)}, {readable_size(free[fullest])} are free"
+    remedy = (
+        "keep fewer checkpoints (--save-total-limit 1), write elsewhere (--output-dir, KDISTILL_CACHE) or make room"
+    )
+    level = "error" if share > 1 else "warning" if share > _NEARLY else "ok"
+    yield Finding("disk", level, text, remedy if level != "ok" else "")
+
+
+def _most_checkpoints(subject: Subject) -> int:
+    """Return how many checkpoints are there at a time, with the one being written."""
+    args, state = subject.args, _length(subject)
+    saves = {
+        "no": 0,
+        "epoch": state.num_train_epochs,
+        "steps": state.max_steps // max(state.save_steps, 1),
+        "best": _evaluations(subject, state),
+    }
+    written = saves[args.save_strategy]
+    return written if args.save_total_limit is None else min(written, args.save_total_limit + 1)
+
+
+def _evaluations(subject: Subject, state: TrainerState) -> int:
+    if subject.eval is None:
+        return 0
+    strategies = {"no": 0, "epoch": state.num_train_epochs, "steps": state.max_steps // max(state.eval_steps, 1)}
+    return strategies[subject.args.eval_strategy]
+
+
+def _length(subject: Subject) -> TrainerState:
+    assert subject.recipe is not None
+    assert subject.plan is not None
+    state = TrainerState()
+    state.set_length(subject.args, subject.recipe.max_steps(subject.plan), subject.plan.steps_per_epoch)
+    return state
+
+
+def memory(subject: Subject) -> Iterator[Finding]:
+    """Train the longest rows on a copy of the student, which takes what the run takes."""
+    try:
+        _ = subject.steps
+    except MemoryError as error:
+        yield Finding.of_message("memory", "error", str(error))
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    available = available_memory()
+    left = "" if available is None else f", {readable_size(available)} more are free"
+    yield Finding("memory", "ok", f"the run takes {readable_size(peak)}, measured on its longest rows{left}")
+
+
+def duration(subject: Subject) -> Iterator[Finding]:
+    """Estimate how long the run takes from steps and rows that were measured."""
+    assert subject.recipe is not None
+    state, steps = _length(subject), subject.steps
+    assert subject.plan is not None
+    training = steps.seconds_per_step * state.max_steps
+    epoch = steps.seconds_per_step * subject.plan.steps_per_epoch
+    asked, per_row = subject.rows_to_ask, subject.answers.seconds_per_token
+    sets = {"train": subject.rows_to_learn_from, "eval": subject.eval}
+    teacher = sum(
+        count * per_row * float(rows.lengths.mean()) for which, count in asked.items() if (rows := sets[which])
+    )
+    evaluations = _evaluations(subject, state)
+    evaluating = 0.0
+    if subject.eval is not None and evaluations:
+        evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
+    parts = [
+        f"teacher {format_duration(teacher)} for {sum(asked.values()):,} rows that its cache lacks",
+        f"training {format_duration(training)} for {state.max_steps:,} steps",
+        f"{evaluations} evaluations {format_duration(evaluating)}",
+    ]
+    total = math.fsum((teacher, training, evaluating))
+    text = (
+        f"{format_duration(epoch)} an epoch and {format_duration(total)} in all ({', '.join(parts)}), measured on "
+        f"{steps.done} step{'s' * (steps.done != 1)}"
+    )
+    yield Finding("time", "ok", text)
+
+
+def cache(subject: Subject) -> Iterator[Finding]:
+    """Check that the teacher cache can be written."""
+    if not subject.args.teacher_cache:
+        text = "--no-teacher-cache: every run asks the teacher again"
+        yield Finding("teacher cache", "note", text)
+        return
+    there = nearest_directory(cache_directory())
+    if not os.access(there, os.W_OK | os.X_OK):
+        text = f"the teacher cache {cache_directory()} cannot be written: every run asks the teacher again"
+        yield Finding("teacher cache", "warning", text, "set KDISTILL_CACHE to a directory that can")
+        return
+    asked = subject.rows_to_ask
+    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None)
+    yield Finding("teacher cache", "ok", f"{total - sum(asked.values()):,} of {total:,} rows are in the teacher cache")

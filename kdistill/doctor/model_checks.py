@@ -1,0 +1,74 @@
+"""Checks of teacher and student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..distill.answers import CHECK, answers_against_labels
+from ..metrics.classification import accuracy, majority_share
+from ..system.findings import Finding
+from ..tasks.registry import task_for
+from ..train.chosen_defaults import choose_defaults
+from .subject import Subject
+
+
+def teacher(subject: Subject) -> Iterator[Finding]:
+    """Check the teacher's answers for sampled rows against their labels."""
+    assert subject.judged_on is not None
+    name, rows = subject.judged_on
+    answers = subject.answers
+    logits, labels = answers.logits, rows.labels[answers.rows]
+    bad = int((~np.isfinite(logits).all(axis=1)).sum())
+    if bad:
+        text = f"the teacher's logits are not finite for {bad} of {len(logits)} rows of {name}"
+        yield Finding(CHECK, "error", text, "train it again, or take an earlier checkpoint: its weights have diverged")
+        return
+    if not rows.labelled:
+        text = f"no row of {name} has a label, so nothing shows how good the teacher is"
+        yield Finding(CHECK, "warning", text, "give labelled rows as --eval")
+        return
+    numbered = rows.reading is not None and rows.reading.numbered
+    found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
+    if found and task_for(subject.config, labels).one_label:
+        answers = subject.more_answers  # names for all labels take more rows than to see that they are wrong
+        logits, labels = answers.logits, rows.labels[answers.rows]
+        found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
+    for finding in found:
+        yield finding._replace(text=f"{finding.text} ({len(labels):,} rows of {name})")
+    task = task_for(subject.config, labels)
+    if not found and task.one_label:
+        text = (
+            f"the teacher's accuracy is {accuracy(logits, labels):.4f} on {len(labels):,} rows of {name}; always "
+            f"answering the most frequent label gives {majority_share(labels):.4f}"
+        )
+        yield Finding(CHECK, "ok", text)
+    elif not found:
+        metrics = task.evaluate(logits, labels)
+        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics)
+        yield Finding(CHECK, "ok", f"the teacher has {shown} on {len(labels):,} rows of {name}")
+
+
+def student(subject: Subject) -> Iterator[Finding]:
+    """Compare the sizes of student and teacher."""
+    assert subject.recipe is not None
+    assert subject.teacher is not None
+    ours, theirs = subject.recipe.model.num_parameters(), subject.teacher.num_parameters()
+    text = f"the student has {ours:,} parameters and the teacher {theirs:,}"
+    if ours >= theirs:
+        yield Finding("student", "warning", text, "take a smaller --student, such as L2-H128-A2")
+    else:
+        yield Finding("student", "ok", f"{text}; they read the same tokens and have the same labels")
+
+
+def chosen_defaults(subject: Subject) -> Iterator[Finding]:
+    """Report which arguments are chosen for a student with new layers, and where these learn little."""
+    assert subject.recipe is not None
+    assert subject.train is not None
+    lines = choose_defaults(subject.args, subject.recipe.model, subject.train) or ""
+    chosen, _, pairs = (" ".join(part.split()) for part in lines.partition("note: "))
+    if chosen:
+        yield Finding("arguments", "ok", chosen)
+    if pairs:
+        yield Finding.of_message("arguments", "warning", pairs)

@@ -1,0 +1,63 @@
+"""A sentence at the end of a run: the model answers hardly better than one that always gives the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
+from ..losses.problem_types import REGRESSION
+from ..metrics.classification import majority_share
+from ..tasks.base import Task
+
+LEAST_SHARE = 0.1
+"""Of the way from the best constant answer to the teacher, or without one to a model that is always right."""
+
+
+def little_learned(
+    task: Task,
+    rows: Dataset,
+    metrics: Mapping[str, float],
+    *,
+    teacher_accuracy: float | None,
+    new_layers: bool,
+    recipe: str,
+) -> str | None:
+    """Return a sentence for a model that has learned little, with a remedy; None for others.
+
+    Several labels at once have no answer that one could call the constant one, and get no sentence.
+
+    Args:
+        task: the model's.
+        rows: what it was measured on.
+        metrics: its metrics there, by their names without a prefix.
+        teacher_accuracy: that of its teacher on these rows, if known.
+        new_layers: whether its layers were new before the run.
+        recipe: where the arguments came from that nobody gave.
+    """
+    labels = rows.labels[labelled_rows(rows.labels)]
+    if task.one_label:
+        found, constant, best = metrics["accuracy"], majority_share(labels), teacher_accuracy or 1.0
+        if found > constant + LEAST_SHARE * max(0.0, best - constant):
+            return None
+        what = f"its accuracy is {found:.4f}, and that of always answering the most frequent label {constant:.4f}"
+    elif task.name == REGRESSION:
+        found, constant = metrics["mse"], float(((labels - labels.mean(axis=0)) ** 2).mean())
+        if found < (1 - LEAST_SHARE) * constant:
+            return None
+        what = f"its mean squared error is {found:.4f}, and that of always answering the mean {constant:.4f}"
+    else:
+        return None
+    return f"the model has learned little: {what}; {_remedy(rows, new_layers=new_layers, recipe=recipe)}"
+
+
+def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:
+    if not new_layers:
+        return "look at the labels, or train longer or with a higher learning rate"
+    if np.any(rows.types):
+        return "new layers learn to compare two texts only from many rows; begin with a pretrained model, or give more"
+    if recipe != "auto":
+        return "its layers were new, and recipe auto chooses learning rate and epochs for such"
+    return "give more rows or epochs, or begin with a pretrained model"
