@@ -2,8 +2,8 @@
 
 Runs `kdistill distill --teacher T --student S --train F --eval F --output-dir D` for each data set, student and number
 of rows (the first of the training file, shuffled with a fixed seed), one after the other, and prints for each the
-metric of the kept weights beside that of the teacher and of a constant answer, minutes, minutes of CPU time (which other
-work on the machine changes little) and size.
+metric of the kept weights beside that of the teacher and of a constant answer, minutes, CPU minutes (which other work
+on the machine changes little) and size.
 
     python -m benchmarks.first_hour --data DIR --set sst2=DIR/teacher [--set banking77=DIR/teacher ...]
 

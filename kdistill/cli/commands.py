@@ -324,11 +324,13 @@ def predict(options: Namespace) -> Figures:
         if value is not None and not 1 <= value <= (most or value):
             expected = "at least 1" if most is None else f"1 to {most}"
             raise ValueError(f"{option} is {value}; expected {expected}")
-    threshold = None if options.threshold is None else check_threshold("--threshold", options.threshold)
+    threshold = None if options.above is None else check_threshold("--threshold", options.above)
     if options.output is not None:
         inputs = [path for path in (options.data, options.model) if path is not None]
         check_output("--output", options.output, inputs=inputs)
     trainer = _measuring_trainer(options)
+    if task_for(trainer.model.config).threshold is not None and threshold is not None:
+        trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)

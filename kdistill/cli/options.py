@@ -50,7 +50,8 @@ RECIPE = "auto"
 """The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_MEASURING = ("max_length", "per_device_eval_batch_size", "threshold", "disable_tqdm")
+_PREDICTING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+_MEASURING = (*_PREDICTING, "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"),
@@ -123,7 +124,7 @@ COMMANDS = (
         "line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
-        _MEASURING,
+        _PREDICTING,
     ),
     _Command(
         "report",
@@ -346,7 +347,8 @@ def _add_predictions(group: _ArgumentGroup) -> None:
         "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
     )
     group.add_argument(
-        "--threshold",
+        "--threshold",  # not the argument of training: a row of one label has a threshold too
+        dest="above",
         type=float,
         metavar="P",
         help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "

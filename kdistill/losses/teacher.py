@@ -42,8 +42,9 @@ def distillation_loss(
         temperature: T, 1e-5 to 1e5.
         label_smoothing: as in `label_loss`, for the labels' part alone.
         problem_type: one of the above.
-        class_weights, pos_weight: as in `label_loss`, for the labels' part alone. The sum that class_weights are
-            divided by is over the rows with a label, and so their rows weigh as many in the mean over all B rows.
+        class_weights: as in `label_loss`, for the labels' part alone. They are divided by their sum over the rows with
+            a label, so these rows have the same total weight in the mean over all B rows as without weights.
+        pos_weight: as in `label_loss`, for the labels' part alone.
 
     Returns:
         (loss, dlogits), dlogits float32 (B, K).

@@ -28,7 +28,10 @@ def test_permutation_of_150_labels_is_found_below_noise() -> None:
     np.testing.assert_array_equal(best_assignment(gains), hidden)
 
 
-def test_ties_leave_columns_in_their_own_rows() -> None:
-    gains = np.zeros((5, 5), np.int64)
-    gains[1, 0] = gains[0, 1] = 2
-    np.testing.assert_array_equal(best_assignment(gains), [1, 0, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(30))
+def test_ties_leave_columns_in_their_own_rows(seed: int) -> None:
+    gains, columns = np.random.default_rng(seed).integers(0, 2, (5, 5)), np.arange(5)
+    orders = [np.array(rows) for rows in permutations(columns)]
+    best = max(gains[rows, columns].sum() for rows in orders)
+    most = max((rows == columns).sum() for rows in orders if gains[rows, columns].sum() == best)
+    assert (best_assignment(gains) == columns).sum() == most

@@ -268,7 +268,7 @@ def test_metrics_by_name() -> None:
     assert choose_metrics("f1_micro")(several) == pytest.approx({"f1_micro": 4 / 6})
     with pytest.raises(ValueError, match="'matthews_correlation' is not one of a model for multi_label_classification"):
         choose_metrics("matthews_correlation")(several)
-    with pytest.raises(ValueError, match="no metric 'roc-auc'; expected names among .*; did you mean 'roc_auc'"):
+    with pytest.raises(ValueError, match=r"no metric 'roc-auc'; expected names among .*; did you mean 'roc_auc'"):
         choose_metrics("roc-auc")
     with pytest.raises(ValueError, match="there is no metric 'auc'; expected names among accuracy"):
         choose_metrics("auc")

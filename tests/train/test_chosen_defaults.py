@@ -154,7 +154,7 @@ def test_layers_are_new_until_they_are_trained_or_read(tmp_path: Path) -> None:
 def test_few_pairs_are_worth_a_note(rows: int, pairs: bool, note: bool) -> None:
     sentence = choose_defaults(TrainingArguments(recipe="auto"), small_model(), dataset(rows, pairs=pairs))
     assert sentence is not None
-    assert ("only from many pairs, and 5,749 may be too few" in sentence) == note
+    assert (f"only from many pairs, and {rows:,} may be too few" in sentence) == note
 
 
 def test_search_lies_around_what_was_chosen() -> None:

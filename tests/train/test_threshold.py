@@ -15,7 +15,7 @@ from support.small_run import LABELS, run_fields, small_dataset, small_model, wr
 import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
-from kdistill.metrics.classification import f1_micro
+from kdistill.metrics.classification import micro
 from kdistill.models.config import BertConfig
 from kdistill.models.trained_with import TrainedWith
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -23,6 +23,7 @@ from kdistill.train.callbacks import TrainerCallback
 from kdistill.trainers import DistillationTrainer, Trainer
 
 MULTI = "multi_label_classification"
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher's")
 
 
 def rare_labels(rows: int = 48, seed: int = 0) -> Dataset:
@@ -46,13 +47,17 @@ def run(directory: Path, evaluated: bool = True, callbacks: Any = None, **change
     return trainer
 
 
+def f1_micro(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    return float(2 * (said & true).sum() / (said.sum() + true.sum()))
+
+
 def best_f1(trainer: Trainer, rows: Dataset) -> tuple[float, float]:
     """The best F1 of any threshold, tried one by one, and the F1 at that of the model."""
     logits = trainer.model.forward(rows.batch(np.arange(len(rows)))[0]).astype(np.float64)
     probabilities, true = 1 / (1 + np.exp(-logits)), rows.labels == 1
     kept = trainer.model.config.trained_with.threshold
     tried = [0.0, *np.unique(probabilities).tolist()]
-    return max(f1_micro(probabilities > t, true) for t in tried), f1_micro(probabilities > kept, true)
+    return max(micro("f1", probabilities > t, true) for t in tried), micro("f1", probabilities > kept, true)
 
 
 def kept(directory: Path) -> dict[str, Any]:
@@ -170,8 +175,8 @@ def test_a_teacher_without_a_threshold_is_measured_as_its_student(tmp_path: Path
         trainer = DistillationTrainer(model, args, teacher_model=teacher, train_dataset=rows, eval_dataset=rows)
         trainer.train()
         found[threshold] = trainer.teacher_metrics
-    assert found[None]["f1"] == max(f1_micro(probabilities > t, true) for t in [0.0, *probabilities.ravel()])
-    assert found[0.5]["f1"] == f1_micro(probabilities > 0.5, true)
+    assert found[None]["f1"] == max(micro("f1", probabilities > t, true) for t in [0.0, *probabilities.ravel()])
+    assert found[0.5]["f1"] == micro("f1", probabilities > 0.5, true)
     card = (tmp_path / "None/out/README.md").read_text()
     assert "and the teacher's is chosen likewise" in card
     assert f"| {found[None]['f1']:.4f} |" in card
