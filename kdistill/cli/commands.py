@@ -162,6 +162,8 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
 
 def _kept_of_search(path: Path, trainer: DistillationTrainer, args: DistillationTrainingArguments) -> Figures:
     """Write the best run so far of a search that was interrupted, and return how its trials ended."""
+    if not args.search_trials:  # a study without trials is deleted
+        return {}
     trials = outcomes(trainer.study.trials)
     if not trials.get("complete"):
         return {"trials": trials}

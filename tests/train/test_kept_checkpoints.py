@@ -70,7 +70,7 @@ def test_a_run_resumed_from_what_is_kept_ends_with_the_same_bits(tmp_path: Path)
     np.testing.assert_array_equal(weights(resumed.model), weights(whole.model))
 
 
-@pytest.mark.filterwarnings("ignore:the run goes on with other arguments")
+@pytest.mark.filterwarnings("ignore:the run continues with changed arguments")
 def test_a_finished_run_goes_on_with_more_epochs(tmp_path: Path) -> None:
     trainer(tmp_path, num_train_epochs=3).train()
     more = trainer(tmp_path)
