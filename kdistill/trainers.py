@@ -23,8 +23,12 @@ from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
 from .models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from .report.card import write_model_card
+from .report.figures import check_pictures
+from .report.measure import make_report
 from .report.metadata import CardMetadata
-from .report.report import Questions, Subject
+from .report.pictures import draw_search
+from .report.report import Questions, Report, Subject
+from .report.summary import summarize
 from .search.search import Objective as ComputeObjective
 from .search.study import BestRun
 from .search.trials import HyperparameterSearch
@@ -40,7 +44,7 @@ from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Eve
 from .train.checkpoint import save_model
 from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
-from .train.directory import RunDirectory, wanted_checkpoint
+from .train.directory import CARD_FILE, RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
 from .train.evaluate import PredictionOutput, predict, refuse_threshold, rows_for_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
@@ -91,10 +95,10 @@ class Trainer:
     to use.
 
     Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
-    `failed`, a sentence by name on what failed at the end of the run or after it ("model_card", "upload"; "best_model"
-    when the best checkpoint was lost and the last weights are kept); `started_from` and `data_names`, what the model
-    card calls the checkpoint that training began with and the data; `command`, the command line that `train` leaves in
-    the output directory; `study`, Optuna's study of the latest
+    `report`, what the latest model card was written from; `failed`, a sentence by name on what failed at the end of the
+    run or after it ("model_card", "upload"; "best_model" when the best checkpoint was lost and the last weights are
+    kept); `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the
+    data; `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
     hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes the next run.
     """
 
@@ -143,6 +147,8 @@ class Trainer:
         if model is not None:
             check_model("model", model)
         args = args if args is not None else TrainingArguments()
+        if args.plots:
+            check_pictures()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
         sets = eval_dataset if is_dict_of_sets(eval_dataset) else {"": eval_dataset}
@@ -190,6 +196,7 @@ class Trainer:
         self.state = TrainerState()
         self.results: dict[str, float] = {}
         self.failed = Failures()
+        self.report: Report | None = None
         self.optimizer: AdamW | None = None
         self.study: Any = None
         self.commit_url: str | None = None
@@ -246,7 +253,7 @@ class Trainer:
                 "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
-        self.failed = Failures()
+        self.failed, self.report = Failures(), None
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -388,7 +395,7 @@ class Trainer:
         return {name: value for name, value in kept.items() if value is not None}
 
     def _write_first_card(self) -> None:
-        self.create_model_card(measure_speed=False)
+        self.create_model_card(measure_speed=self.args.plots)
 
     def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
@@ -497,7 +504,10 @@ class Trainer:
             load_if_exists=load_if_exists,
         )
         self.study = search.study
-        return search.run()
+        best = search.run()
+        if self.args.plots and isinstance(best, BestRun):  # a search of several directions has no history to draw
+            draw_search(Path(self.args.output_dir), self.study)
+        return best
 
     def _for_trial(self, recipe: Recipe, callbacks: CallbackHandler) -> Self:
         """Return a trainer of `recipe` with what a user's class has overridden, and what it holds beside the recipe."""
@@ -675,9 +685,22 @@ class Trainer:
             search_trials=self.args.search_trials if search_trials is None else search_trials,
         )
         name = model_name or self.args.run_name or self.args.hub_model_id or directory.resolve().name
-        subject = Subject.of_run(name, self.recipe, self.state, self.results)
+        subject = self._subject(name)
         ids, names = dataset_tags or self.provenance.dataset_tags, dataset or self.provenance.dataset
-        return write_model_card(directory, subject, questions, CardMetadata.of(language, license, tags, ids, names))
+        metadata = CardMetadata.of(language, license, tags, ids, names)
+        self.report = write_model_card(directory, subject, questions, metadata)
+        return self.report.figures() | {"model_card": str(directory / CARD_FILE)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the finished run in figures beside its teacher and the best answer that does not look at the text.
+
+        See `report.summary.summarize`. It measures sentences per second, for about a second.
+        """
+        report = self.report or make_report(self._subject(Path(self.args.output_dir).resolve().name), Questions())
+        return summarize(report)
+
+    def _subject(self, name: str) -> Subject:
+        return Subject.of_run(name, self.recipe, self.state, self.results)
 
     def push_to_hub(self, commit_message: str | None = None, blocking: bool = True, **card: Any) -> str:
         """Upload the output directory's model to the Hugging Face hub; return the commit's address (extra `[hub]`).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -119,15 +119,35 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
 
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:
     """Return a command that repeats this one: all options given, except secret ones and those for one call alone."""
-    words = ["kdistill", options.command]
-    secret = secret_arguments()
+    return shlex.join(["kdistill", options.command, *_words_given(options, known)])
+
+
+def _words_given(options: Namespace, known: Mapping[str, Action]) -> list[str]:
+    words, secret = [], secret_arguments()
     for action in dict.fromkeys(known.values()):
         value = getattr(options, action.dest, action.default)
         if value == action.default or action.dest in (*_NOT_REPEATED, *secret):
             continue
         option = action.option_strings[0]
         if isinstance(value, bool):
-            words += [option if value else f"--no-{option[2:]}"]
-        else:
-            words += [option, *map(str, value)] if isinstance(value, list) else [option, str(value)]
-    return shlex.join(words)
+            words.append(option if value else f"--no-{option[2:]}")
+        else:  # a value that begins with a dash would be taken for an option
+            several = isinstance(value, list)
+            dashed = not several and str(value).startswith("-")
+            words += [f"{option}={value}"] if dashed else [option, *map(str, value if several else [value])]
+    return words
+
+
+def words_for(command: str, options: Namespace, *, but: Collection[str]) -> list[str]:
+    """Return the options of a parsed command that another command has too, as words.
+
+    Args:
+        command: the other command.
+        options: those given to the first.
+        but: names of arguments to leave out.
+    """
+    _, of_command = build_parsers()
+    theirs = options_of(of_command[command])
+    known = options_of(of_command[options.command])
+    both = {name: action for name, action in known.items() if name in theirs and action.dest not in but}
+    return _words_given(options, both)

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields
@@ -30,8 +31,11 @@ from ..models.classes import BertForSequenceClassification, load_model
 from ..models.config import BertConfig, shape_of
 from ..models.model import Model
 from ..models.trained_with import check_threshold
+from ..report.figures import check_pictures
 from ..report.per_class import PerClass, class_rows, confused_rows
-from ..search.study import BestRun, import_optuna, outcomes
+from ..report.report import Subject
+from ..report.summary import compare_search
+from ..search.study import BestRun, best_run_of, import_optuna, outcomes
 from ..system.files import atomic_write
 from ..system.output import check_output, open_output
 from ..system.progress import Progress
@@ -47,8 +51,10 @@ from ..train.recipe import Provenance, require_labels
 from ..train.state import read_figures
 from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
+from .command_line import words_for
 from .completion import script
 from .data_files import FORMAT, data_file, rows_to_predict, texts_of
+from .ending import as_value, next_of_run
 from .options import RECIPE, SEARCH_OPTIONS
 from .report import names_in, report
 from .task import TaskOptions, compute_metrics_of, labels_to_learn, names_by_id, with_problem_type
@@ -131,13 +137,47 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> Figures:
         raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
     trainer = _Distillation(options, args).trainer(for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
-    best = trainer.hyperparameter_search(**given)
-    assert isinstance(best, BestRun)  # the command has one direction
+    try:
+        best = trainer.hyperparameter_search(**given)
+    except KeyboardInterrupt:
+        if trainer.study is not None:
+            options.interrupted = _kept_of_search(path, trainer, args)
+        raise
+    assert isinstance(best, BestRun)
+    assert isinstance(best.objective, float)  # the command has one direction
+    objective = best.objective
+    _write_best_run(path, best, args)
+    subject = Subject.of_run(args.output_dir, trainer.recipe, trainer.state, {})
+    config = ["--output-dir", as_value(f"{Path(args.output_dir)}-best"), "--config", as_value(str(path))]
+    given_too = words_for("distill", options, but=("output_dir", *best.hyperparameters))
+    return {
+        **best._asdict(),
+        "trials": outcomes(trainer.study.trials),
+        "best_run": str(path),
+        "summary": compare_search(subject, objective, args.metric_for_best_model),
+        "next": [["kdistill", "distill", *given_too, *config]],
+        "seconds": time.monotonic() - options.started,
+    }
+
+
+def _kept_of_search(path: Path, trainer: DistillationTrainer, args: DistillationTrainingArguments) -> Figures:
+    """Write the best run so far of a search that was interrupted, and return how its trials ended."""
+    if not args.search_trials:  # a study without trials is deleted
+        return {}
+    trials = outcomes(trainer.study.trials)
+    if not trials.get("complete"):
+        return {"trials": trials}
+    best = best_run_of(trainer.study)
+    assert isinstance(best, BestRun)
+    _write_best_run(path, best, args)
+    return {"trials": trials, "best_run": str(path)}
+
+
+def _write_best_run(path: Path, best: BestRun, args: DistillationTrainingArguments) -> None:
     lines = [f"{name} = {json.dumps(value)}" for name, value in best.hyperparameters.items()]
     lines.insert(0, f"{_BEST_RUN_MARK}{best.run_id}: {best.objective}")
     lines.append(f"search_trials = {args.search_trials}  # for the model card; leave it out with other evaluation rows")
     atomic_write(path, "\n".join([*lines, ""]).encode())
-    return {**best._asdict(), "trials": outcomes(trainer.study.trials), "best_run": str(path)}
 
 
 def _is_best_run(path: Path) -> bool:
@@ -372,6 +412,8 @@ def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
     given.setdefault("recipe", RECIPE)
     args = cls(**given)
     warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
+    if args.plots:
+        check_pictures()
     return args
 
 
@@ -470,5 +512,26 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
-    failed = {"failed": trainer.failed} if trainer.failed else {}
-    return read_figures(directory / RESULTS_FILE) | {"output_dir": str(directory)} | uploaded | failed
+    ending: Figures = {"output_dir": str(directory), **uploaded}
+    trainer.failed.attempt(
+        "summary",
+        lambda: ending.update(_ending(trainer, options)),
+        kept_in=str(directory),
+        again=f"measure it with `kdistill report --model {directory}`",
+    )
+    failed = {"failed": dict(trainer.failed)} if trainer.failed else {}
+    return read_figures(directory / RESULTS_FILE) | ending | failed
+
+
+def _ending(trainer: Trainer, options: Namespace) -> Figures:
+    rows = trainer.train_dataset
+    has_pairs = rows is not None and rows.reading is not None and rows.reading.columns.text_pair is not None
+    commands = next_of_run(trainer.args.output_dir, pair_file=(options.eval or options.train) if has_pairs else None)
+    checkpoints = RunDirectory(trainer.args.output_dir).checkpoints()
+    return {
+        "summary": trainer.summary(),
+        "next": commands,
+        "seconds": time.monotonic() - options.started,
+        "checkpoints": len(checkpoints),
+        "checkpoint_bytes": sum(file.stat().st_size for path in checkpoints for file in path.iterdir()),
+    }

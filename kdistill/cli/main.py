@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _standard_streams(), _warnings_in_one_line(), _sigterm_as_interrupt():
         options = Namespace()
         try:
+            started = time.monotonic()
             options = parse(argv)
+            options.started = started
             figures = _run(options)
             sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
             return _print_figures(figures, options)
@@ -99,6 +102,10 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         return page(figures)
     if options.command == "completion":
         return str(figures["script"])
+    if "summary" in figures:
+        from .ending import run_text, search_text
+
+        return search_text(figures) if options.command == "search" else run_text(figures)
     lines = dict(_flat({name: value for name, value in figures.items() if name not in _TABLES}))
     width = max(map(len, lines))
     text = "".join(f"{name:{width}}  {_shown(value)}\n" for name, value in lines.items() if value is not None)
@@ -144,10 +151,10 @@ def _report(error: BaseException, status: int) -> int:
 def _report_interrupt(options: Namespace) -> None:
     command = getattr(options, "command", None)
     if command == "search" and not Path(getattr(options, "output_dir", TrainingArguments.output_dir)).is_dir():
-        say("kdistill: interrupted before the first trial. To start again, repeat the command")
+        say("kdistill: interrupted before the first trial. Repeat the command to start again")
         return
     if command == "search":
-        say("kdistill: interrupted; finished trials are kept. Repeat the command to continue")
+        say(f"kdistill: interrupted; {_kept_of_search(getattr(options, 'interrupted', {}))}")
         return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
@@ -156,11 +163,20 @@ def _report_interrupt(options: Namespace) -> None:
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
     if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
-        say("kdistill: interrupted before the first step. To start again, repeat the command")
+        say("kdistill: interrupted before the first step. Repeat the command to start again")
         return
     checkpoints = RunDirectory(output_dir).checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
     say(f"kdistill: interrupted; {kept}. Repeat the command with --resume to continue")
+
+
+def _kept_of_search(interrupted: dict[str, Any]) -> str:
+    from .ending import outcomes_text
+
+    trials = interrupted.get("trials", {})
+    counts = f" ({outcomes_text(trials)})" if trials else ""
+    best = f"; the best so far is in {interrupted['best_run']}" if "best_run" in interrupted else ""
+    return f"finished trials are kept{counts}{best}. Repeat the command to continue"
 
 
 @contextmanager

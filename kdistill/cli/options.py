@@ -54,7 +54,7 @@ _PREDICTING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
 _MEASURING = (*_PREDICTING, "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
-    *("output_dir", "report_to", "logging_dir", "disable_tqdm"),
+    *("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"),
     *(
         field.name
         for field in fields(DistillationTrainingArguments)
@@ -437,6 +437,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
         metavar="N",
         help="number of hyperparameter search trials scored on the evaluation rows (default: as recorded by the run)",
     )
+    _add_switch(group, "--plots", "also write pictures into DIR/plots, which the card shows (default: as the run did)")
     moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
     moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher")
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that the student started from")

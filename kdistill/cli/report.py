@@ -68,6 +68,8 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     for what in RECURRING:  # older runs kept the default number of steps beside another strategy
         if saved.get(f"{what}_strategy") != "steps":
             saved.pop(f"{what}_steps", None)
+    if hasattr(options, "plots"):
+        saved["plots"] = options.plots
     if options.search_trials is not None:
         saved["search_trials"] = options.search_trials
     inputs = _inputs(directory, options)

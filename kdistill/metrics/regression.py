@@ -20,6 +20,8 @@ def mse(x: Numbers, y: Numbers) -> float:
 
 def pearson(x: Numbers, y: Numbers) -> float:
     """Return Pearson's correlation of x and y; NaN when either is constant."""
+    if x.min() == x.max() or y.min() == y.max():  # their means may be a rounding error off
+        return math.nan
     x, y = x - x.mean(), y - y.mean()
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale else math.nan

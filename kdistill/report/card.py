@@ -21,6 +21,7 @@ from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
 from .per_class import tsv_of, worst
+from .pictures import draw_report
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
@@ -32,8 +33,10 @@ _MOST_CLASSES = 10
 _LISTED_GROUPS = ("training", "optimiser", "distillation", "evaluation")
 
 
-def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> dict[str, Any]:
-    """Measure the subject, write its model card README.md into `directory` and return the figures.
+def write_model_card(directory: Path, subject: Subject, questions: Questions, metadata: CardMetadata) -> Report:
+    """Measure the subject, write its model card README.md into `directory` and return the report.
+
+    With `args.plots` the pictures are written too, and the card shows them.
 
     Where there are classes, per_class.tsv and confusions.tsv hold all of those that the card shows the worst of.
 
@@ -43,20 +46,25 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
     if not may_replace(path):
         raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
-    write_text(path, model_card(report, metadata))
+    pictures = draw_report(directory, report) if subject.args.plots else []
+    write_text(path, model_card(report, metadata, pictures))
     for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):
         if rows:
             write_text(directory / name, tsv_of(rows))
-    return report.figures() | {"model_card": str(path)}
+    return report
 
 
-def model_card(report: Report, metadata: CardMetadata) -> str:
-    """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards)."""
+def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] = ()) -> str:
+    """Write the card as Markdown with the hub's YAML header (https://huggingface.co/docs/hub/model-cards).
+
+    `pictures` are the paths of those to show, relative to the card.
+    """
     sections = [
         header(report, metadata),
         _introduction(report),
         *_results(report),
         *_holdout(report.holdout),
+        *_pictures(pictures),
         _data(report),
         _training(report),
         _environment(report),
@@ -347,6 +355,12 @@ def _holdout(holdout: Holdout | None) -> Iterator[str]:
             )
         else:
             yield f"No row shares text with the {what} rows."
+
+
+def _pictures(pictures: Sequence[str]) -> Iterator[str]:
+    if pictures:
+        shown = (f"![{Path(path).stem.replace('_', ' ')}]({path})" for path in pictures)
+        yield "\n\n".join(["## Pictures", *shown])
 
 
 # How it was made

@@ -1,4 +1,4 @@
-"""Figures of a distillation for a notebook or a report, drawn by matplotlib (extra `[notebook]`).
+"""Figures of a distillation for a notebook or a report, drawn by matplotlib (extra `[plots]`).
 
 Each function returns a `matplotlib.figure.Figure`, which Jupyter shows and `savefig` writes.
 """
@@ -40,12 +40,13 @@ class ModelPoint(NamedTuple):
 
 
 def training_curves(runs: Mapping[str, TrainerState]) -> Any:
-    """Plot training loss, evaluation loss and accuracy over the epochs.
+    """Plot training loss, evaluation loss and, where it was measured, accuracy over the epochs.
 
     Args:
         runs: the state of each run, by the name in the legend.
     """
-    figure, (losses, accuracies) = _figure(2)
+    keys = {key for state in runs.values() for entry in state.history() for key in entry}
+    figure, (losses, *others) = _figure(1 + any(key.endswith("_accuracy") for key in keys))
     for colour, (name, state) in zip(_cycle(len(runs)), runs.items(), strict=True):
         history = state.history()
         timed = [key for entry in history for key in entry if key.startswith("eval_") and key.endswith("_runtime")]
@@ -54,15 +55,16 @@ def training_curves(runs: Mapping[str, TrainerState]) -> Any:
         for prefix in dict.fromkeys(["eval", *(key.removesuffix("_runtime") for key in timed)]):
             which = prefix[len("eval_") :]
             curves.append((f"{prefix}_loss", losses, f"{name}: evaluation {which}".rstrip(), "--"))
-            curves.append((f"{prefix}_accuracy", accuracies, f"{name}: {which}" if which else name, "-"))
+            curves += [(f"{prefix}_accuracy", axes, f"{name}: {which}" if which else name, "-") for axes in others]
         for key, axes, label, style in curves:
             points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".")
     losses.set(title="loss", xlabel="epoch")
-    accuracies.set(title="accuracy on the evaluation rows", xlabel="epoch")
     _legend(losses)
-    _legend(accuracies)
+    for accuracies in others:
+        accuracies.set(title="accuracy on the evaluation rows", xlabel="epoch")
+        _legend(accuracies)
     return figure
 
 
@@ -258,6 +260,11 @@ def _figure(columns: int, height: float = 3.0, width: float | None = None) -> tu
     return figure, list(panels[0])
 
 
+def check_pictures() -> None:
+    """Raise `ImportError`, which names the extra to install, where there is no matplotlib."""
+    _picture()
+
+
 @functools.cache
 def _picture() -> Any:
     """Return a class of figures that Jupyter shows as SVG without matplotlib's set-up, with reproducible bytes."""
@@ -265,7 +272,7 @@ def _picture() -> Any:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "kdistill[notebook]"') from error
+        raise ImportError('pictures need matplotlib: pip install "kdistill[plots]"') from error
 
     class Picture(Figure):
         def _repr_svg_(self) -> tuple[str, dict[str, str]]:

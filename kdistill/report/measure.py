@@ -44,6 +44,9 @@ OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache")
 # Passes over these rows, at least so many and for at least so long; their median counts.
 SPEED_ROWS, SPEED_PASSES, SPEED_SECONDS = 256, 3, 0.5
 
+# A first look, at so many rows, and then for so long.
+GLANCE_ROWS, GLANCE_SECONDS = 8, 0.4
+
 
 def make_report(subject: Subject, questions: Questions) -> Report:
     """Measure the subject on its evaluation rows, and answer `questions`.
@@ -268,6 +271,23 @@ def sentences_per_second(model: Model, rows: Dataset, batch_size: int) -> float:
         predict(model, rows, batch_size=batch_size, prefix="", progress=lambda done, total: None)
         seconds.append(time.perf_counter() - started)
     return len(rows) / statistics.median(seconds[1:])
+
+
+def speed_at_a_glance(model: Model, rows: Dataset, batch_size: int) -> float:
+    """Return rows per second in batches, measured for about `GLANCE_SECONDS`; see `sentences_per_second`."""
+
+    def seconds(n: int) -> float:
+        places = np.linspace(0, len(rows) - 1, n).astype(np.int64)
+        batch, _ = rows.batch(places)
+        some = Dataset(*batch, np.full(n, NO_LABEL))
+        started = time.perf_counter()
+        predict(model, some, batch_size=batch_size, prefix="", progress=lambda done, total: None)
+        return time.perf_counter() - started
+
+    few = min(GLANCE_ROWS, len(rows))
+    seconds(few)  # packs the weights
+    enough = min(max(int(few * GLANCE_SECONDS / seconds(few)), few), len(rows))
+    return enough / seconds(enough)
 
 
 def cpu_name() -> str:

@@ -22,6 +22,7 @@ from .study import BestRun, SharedStudy, import_optuna
 POLL_SECONDS = 0.5
 # Errors that a trial's hyperparameters can cause. Any other is an error of the program and ends the search.
 _FAILURES = (ArithmeticError, ValueError, MemoryError)
+_ENDED = {"PRUNED": "pruned", "FAIL": "failed"}
 
 Objective = Callable[[dict[str, float]], Any]
 """(metrics of an evaluation) -> the number to minimise or maximise, or one for each direction of the search."""
@@ -198,6 +199,7 @@ class Search:
             state, objective = self._outcome(trial, hyperparameters)
         except TrialStoppedError:
             self._study.queue_again(trial)
+            self._progress.write(f"trial {trial.number}: interrupted, and queued again")
             return
         except BaseException as error:
             _note_error(trial, error)
@@ -226,7 +228,7 @@ class Search:
         with self._shown:
             trial = self._study.trials()[number]
             complete = trial.state.name == "COMPLETE"
-            ended = ", ".join(f"{value:.4g}" for value in trial.values) if complete else trial.state.name.lower()
+            ended = ", ".join(f"{value:.4g}" for value in trial.values) if complete else _ENDED[trial.state.name]
             given = [f"{name} {value:.4g}" for name, value in trial.params.items() if isinstance(value, int | float)]
             why = trial.user_attrs.get("error")
             self._progress.write(f"trial {number}: {ended} ({', '.join(given)}){f': {why}' if why else ''}")

@@ -35,7 +35,14 @@ DIRECTIONS = ("minimize", "maximize")
 MAX_ATTEMPTS = 3
 # The attributes of a study, of its trials and of a trial's worker that are written and read here.
 _KINDS_OF_STUDY = {"about": dict, "args": dict, "workers": int}
-_KINDS_OF_TRIAL = {"worker": dict, "attempt": int, "retry_of": int, "hyperparameters": dict, "error": str}
+_KINDS_OF_TRIAL = {
+    "worker": dict,
+    "attempt": int,
+    "retry_of": int,
+    "hyperparameters": dict,
+    "error": str,
+    "interrupted": bool,
+}
 _KINDS_OF_WORKER = {"host": str, "lock": str}
 
 
@@ -313,7 +320,9 @@ class SharedStudy:
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
 
     def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
-        """End a running trial and queue its hyperparameters for the next process that asks for a trial.
+        """End a running trial as interrupted and queue its hyperparameters for the next process that asks for a trial.
+
+        In Optuna it fails, with the user attribute `interrupted`.
 
         They are queued before the trial is ended: a kill in between leaves a trial that is known to be queued and only
         has to be ended.
@@ -325,6 +334,7 @@ class SharedStudy:
         if trial.number not in _queued_again(self.trials()):
             attempt = trial.user_attrs.get("attempt", 1) if attempt is None else attempt
             self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "attempt": attempt})
+        self.study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)  # Optuna has no such state
         self.end_trial(trial.number, "FAIL")
 
     def queue_trials_of_the_dead(self) -> None:
@@ -360,10 +370,15 @@ class SharedStudy:
             why = "all were pruned or interrupted" if trials else "none was begun before the timeout"
             why = f"the last error was: {errors[-1]}" if errors else why
             raise RuntimeError(f"none of {len(trials)} trials of the study {self.study.study_name!r} finished; {why}")
-        if len(self.study.directions) > 1:
-            return [_best_run(trial, list(trial.values)) for trial in self.study.best_trials]
-        best = self.study.best_trial
-        return _best_run(best, float(best.value))
+        return best_run_of(self.study)
+
+
+def best_run_of(study: Any) -> BestRun | list[BestRun]:
+    """Return the best of a study's complete trials, as `SharedStudy.best_run`; there is one at least."""
+    if len(study.directions) > 1:
+        return [_best_run(trial, list(trial.values)) for trial in study.best_trials]
+    best = study.best_trial
+    return _best_run(best, float(best.value))
 
 
 def _best_run(trial: Any, objective: float | list[float]) -> BestRun:
@@ -374,7 +389,8 @@ def outcomes(trials: Iterable[Any]) -> dict[str, int]:
     """Return how many trials ended in each of Optuna's states; those queued again are interrupted, not failed."""
     trials = list(trials)
     again = _queued_again(trials)
-    return dict(Counter("interrupted" if trial.number in again else trial.state.name.lower() for trial in trials))
+    interrupted = again | {trial.number for trial in trials if trial.user_attrs.get("interrupted")}
+    return dict(Counter("interrupted" if trial.number in interrupted else trial.state.name.lower() for trial in trials))
 
 
 def _queued_again(trials: list[Any]) -> set[int]:

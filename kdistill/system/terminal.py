@@ -18,7 +18,7 @@ Draw = Callable[[int], str]
 
 def can_redraw(stream: TextIO) -> bool:
     """Return whether the stream is a terminal that erases what it is told to."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class BottomLine:

@@ -90,7 +90,7 @@ class Task:
         read_labels: makes an array of a column of labels.
         names_labels: whether labels are named, so that rows can say how many there are; else the outputs are numbers.
         one_label: whether each row has exactly one label. Reports then measure calibration and agreement with the
-            teacher, and the most frequent label is what a model must beat.
+            teacher.
         label_loss: the loss against labels.
         teacher_loss: the loss against labels and a teacher.
         predicted_and_true: (logits, labels of labelled rows) -> what decisions are compared by, two of a kind.
@@ -100,6 +100,9 @@ class Task:
             `train.arguments.greater_is_better`.
         card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
+        constant: (labels of labelled rows, number of labels) -> the logits, float32 (labels,), of the best answer that
+            does not look at the text: the label or set of labels that most rows have, or the mean. A model must beat
+            it.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
             the scores are the answer.
@@ -122,6 +125,7 @@ class Task:
     best_metric: str
     card_metric: str
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
+    constant: Callable[[Labels, int], Logits]
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     threshold: float | None = None

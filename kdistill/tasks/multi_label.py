@@ -17,9 +17,18 @@ from ..metrics.prediction import Labels, Logits
 from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
 from .base import Task, in_words, of_decisions, of_scores
 
+SURE = 100.0
+"""A logit whose probability is 1 in float32."""
+
 
 def _predicted_and_true(logits: Logits, labels: Labels, threshold: float = 0.5) -> tuple[Indicators, Indicators]:
     return logits > np.log(threshold / (1 - threshold)), labels > 0.5
+
+
+def _constant(labels: Labels, num_labels: int) -> Logits:
+    """Return the logits of the most frequent set of labels, surer than any threshold asks for."""
+    sets, counts = np.unique(labels > 0.5, axis=0, return_counts=True)
+    return np.where(sets[counts.argmax()], SURE, -SURE).astype(np.float32)
 
 
 def _answers(logits: Logits, threshold: float = 0.5) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -64,6 +73,7 @@ TASK = Task(
     best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
+    constant=_constant,
     score_function="sigmoid",
     answers=_answers,
     threshold=0.5,

@@ -1,7 +1,8 @@
 """`TrainingArguments` and `DistillationTrainingArguments`: all settings of a training run, checked on assignment.
 
 Names and defaults are those of `transformers.TrainingArguments`, with these exceptions: batch size 128; evaluation,
-saving and logging once per epoch; logs below `runs/`; the best model by accuracy at the end. This is the only list of
+saving and logging once per epoch; the newest and the best checkpoint kept; logs below `runs/`; the best model by
+accuracy at the end. This is the only list of
 the arguments: the command line's options and their help texts are made from these dataclass fields. It has more than
 500 lines because one list is not cut in two.
 """
@@ -118,6 +119,13 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         "card, and set by best_run.toml or by a search with the same trainer",
         group="output",
         at_least=0,
+        origin="kdistill",
+    )
+    plots: bool = argument(
+        False,
+        "also write pictures into plots/ in the output directory, which the model card shows: the course of the "
+        "training, reliability, accuracy against speed (needs the extra kdistill[plots])",
+        group="output",
         origin="kdistill",
     )
     push_to_hub: bool = argument(
@@ -358,10 +366,12 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         theirs=500,
     )
     save_total_limit: int | None = argument(
-        None,
-        "maximum number of checkpoints to keep; the best and the newest are never deleted (default: keep all)",
+        1,
+        "maximum number of checkpoints to keep; the best and the newest are never deleted, so 1 keeps these two (0, or "
+        "None in Python: keep all)",
         group="checkpoints and logs",
-        at_least=1,
+        at_least=0,
+        theirs=None,
     )
     logging_strategy: str = argument(
         "epoch",

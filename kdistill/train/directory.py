@@ -25,6 +25,7 @@ from ..models.checkpoint import WEIGHTS_FILE
 from ..models.config import CONFIG_FILE
 from ..system.files import (
     MANIFEST_FILE,
+    delete_empty,
     delete_leftovers,
     made_directory,
     read_json_object,
@@ -59,7 +60,9 @@ _FILES = (
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # A checkpoint of a run has all of these, a damaged one some, one of transformers none.
 _OF_A_CHECKPOINT = (MANIFEST_FILE, ARGS_FILE, OPTIMIZER_FILE)
-_TAG_OF_A_CARD, _CARD_BYTES = b"kdistill", 1 << 16
+PLOTS_DIRECTORY = "plots"
+# Of a card and of a picture, which people write too.
+_TAG, _TAG_IN_BYTES = b"kdistill", 1 << 16
 _ARGUMENTS_OF_OURS = frozenset(("output_dir", "per_device_train_batch_size"))
 _PARTIAL_PREFIX = ".partial-checkpoint-"
 
@@ -187,10 +190,10 @@ class RunDirectory:
         return path
 
     def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
-        """Delete the oldest checkpoints until `limit` are left (None: all stay), except those of `keep`."""
+        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`."""
         paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
         spare = [path for path in paths if path not in kept]
-        for path in spare[: max(0, len(paths) - limit)] if limit is not None else []:
+        for path in spare[: max(0, len(paths) - limit)] if limit else []:
             self._delete_checkpoint(path)
 
     def holds_run(self) -> bool:
@@ -227,8 +230,18 @@ class RunDirectory:
         """Delete the run in the claimed directory, its mark last."""
         for path in self.checkpoints():
             self._delete_checkpoint(path)
+        self.delete_pictures()
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
+
+    def delete_pictures(self) -> None:
+        """Delete the pictures that a report or a search has left."""
+        plots = self.path / PLOTS_DIRECTORY
+        for path in plots.glob("*.png"):
+            if may_replace(path):
+                path.unlink()
+        if plots.is_dir():
+            delete_empty([plots])
 
 
 def nearest_directory(path: Path) -> Path:
@@ -270,11 +283,11 @@ def wanted_checkpoint(given: object) -> bool | Path:
 def may_replace(path: Path) -> bool:
     """Return whether a run may replace what has this name in a run's directory, or write it where nothing has.
 
-    A model card is told by its tag: people write a README.md of their own at any time.
+    A model card and a picture are told by their tag: people write a README.md of their own at any time.
     """
-    if path.name == CARD_FILE and path.is_file():
+    if (path.name == CARD_FILE or path.suffix == ".png") and path.is_file():
         with path.open("rb") as file:
-            return _TAG_OF_A_CARD in file.read(_CARD_BYTES)
+            return _TAG in file.read(_TAG_IN_BYTES)
     return path.is_file() or not os.path.lexists(path)
 
 

@@ -131,7 +131,14 @@ def test_finetune_evaluate_predict(
     figures = json.loads(output.splitlines()[-1])
     assert figures["eval_n"] == 21
     assert figures["output_dir"] == str(out)
+    ending = {name: figures.pop(name) for name in ("summary", "next", "seconds", "checkpoints", "checkpoint_bytes")}
     assert figures == json.loads((out / "all_results.json").read_text()) | {"output_dir": str(out)}
+    assert ending["summary"]["model"]["accuracy"] == figures["eval_accuracy"]
+    assert ending["seconds"] > figures["train_runtime"]
+    checkpoints = list(out.glob("checkpoint-*"))
+    assert ending["checkpoints"] == len(checkpoints) > 0
+    sizes = [file.stat().st_size for path in checkpoints for file in path.iterdir()]
+    assert ending["checkpoint_bytes"] == sum(sizes)
     assert "starting from `model`" in (out / "README.md").read_text()
 
     status, output, errors = run(capsys, "evaluate", "--model", out, "--data", dev, "--json")
@@ -398,7 +405,7 @@ def test_progress_bar_on_a_terminal(
     shown = terminal.getvalue()
     assert "train:" in shown
     assert "/10" in shown  # steps
-    assert "epoch 2.00, step 10: eval_accuracy" in shown
+    assert "epoch 2 of 2: loss" in shown
 
 
 def test_python_m_and_a_reader_who_has_seen_enough(model_dir: Path, rows: Path) -> None:

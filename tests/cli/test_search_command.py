@@ -69,8 +69,11 @@ def test_best_run_is_what_distill_reads(capsys: pytest.CaptureFixture[str]) -> N
     assert figures["hyperparameters"] == study.best_params
     assert tomllib.loads(Path("out/best_run.toml").read_text()) == study.best_params | {"search_trials": 3}
     assert (figures["trials"], figures["best_run"]) == ({"complete": 3}, "out/best_run.toml")
-    distill = [*INPUTS[:-1], "again", *QUICK[:4], "--config", "out/best_run.toml", "--json"]
-    assert cli.main(["distill", *distill]) == 0
+    (command,) = figures["next"]
+    output_dir = command.index("--output-dir") + 1
+    assert command[output_dir] == "out-best"
+    command[output_dir] = "again"
+    assert cli.main([*command[1:], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["eval_accuracy"] == study.best_value
     told = "a hyperparameter search scored 3 trials on them"
     assert told in Path("again/README.md").read_text()
@@ -96,7 +99,11 @@ def test_trials_are_shown_and_the_command_goes_on(capsys: pytest.CaptureFixture[
         ["trial 1", "trial 0"],
     )
     assert "(learning_rate 0.0" in errors
-    assert "hyperparameters learning_rate" in output
+    assert [line.split()[0] for line in output.splitlines() if line.startswith(("  learning", "  alpha"))] == [
+        "learning_rate",
+        "alpha",
+    ]
+    assert "2 trials: 2 complete" in output
     status, output, errors = run(capsys, *shape, *choices, "--n-trials", "3")
     assert [line.split(":")[0] for line in errors.splitlines() if line.startswith("trial")] == ["trial 2"]
     study = optuna.load_study(study_name="mine", storage=open_journal("here/s.journal"))
@@ -154,6 +161,13 @@ def test_ctrl_c_and_sigterm_keep_the_trials(
         command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
     )
     assert process.returncode == status, process.stderr
-    assert process.stderr.endswith("kdistill: interrupted; finished trials are kept. Repeat the command to continue\n")
+    assert process.stderr.endswith(
+        "kdistill: interrupted; finished trials are kept (1 complete, 1 interrupted, 1 queued again); the best "
+        "so far is in out/best_run.toml. Repeat the command to continue\n"
+    )
+    study = optuna.load_study(study_name="search", storage=open_journal("out/study.journal"))
+    assert [trial.user_attrs.get("interrupted") for trial in study.trials] == [None, True, None]
+    so_far = tomllib.loads(Path("out/best_run.toml").read_text())
+    assert so_far == study.trials[0].params | {"search_trials": 1}
     status, output, _ = run(capsys, "--n-trials", "4", "--json")
     assert (status, json.loads(output)["trials"]) == (0, {"complete": 4, "interrupted": 1})

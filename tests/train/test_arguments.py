@@ -69,7 +69,7 @@ def test_distillation_arguments_are_unknown_to_fine_tuning() -> None:
         ("warmup_ratio", 1.01),
         ("adam_beta1", 1.0),
         ("max_grad_norm", -1),
-        ("save_total_limit", 0),
+        ("save_total_limit", -1),
         ("max_length", 2),
         ("seed", -1),
         ("eval_strategy", "epochs"),

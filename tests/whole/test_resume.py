@@ -235,7 +235,7 @@ def test_ctrl_c_and_sigterm_keep_what_the_teacher_has_done(
     code = f"import test_resume; test_resume.signalled_while_teaching({[*options, str(out)]!r}, {int(number)})"
     process = run_python(code)
     assert process.returncode == status, process.stderr
-    assert process.stderr == "kdistill: interrupted before the first step. To start again, repeat the command\n"
+    assert process.stderr == "kdistill: interrupted before the first step. Repeat the command to start again\n"
     (kept,) = cache.info()
     assert 0 < kept.rows < whole.rows
     assert cli.main([*options, str(out), "--resume"]) == 0

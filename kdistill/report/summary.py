@@ -1,0 +1,186 @@
+"""The short table at the end of a run: the model beside its teacher and beside the answer that needs no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.labels import labelled_rows
+from ..models.model import Model
+from ..system.progress import format_duration
+from .measure import speed_at_a_glance
+from .report import Measured, Report, Subject
+
+WIDTH = 100
+_MOST_METRICS = 4
+_MOST_LABELS = 3
+# Figures beside the metrics: the title of their column, and how they are written.
+_SIZES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "num_parameters": ("parameters", lambda number: f"{number:,}"),
+    "bytes": ("MB", lambda number: f"{number / 1e6:,.1f}"),
+    "sentences_per_second": ("sentences/s", lambda number: f"{number:,.0f}"),
+}
+
+
+def summarize(report: Report) -> dict[str, Any]:
+    """Return the figures of a finished run, JSON-ready.
+
+    Returns:
+        `metrics`, the names of those that matter most, the one that chose the weights first; `model` and, where there
+        is one, `teacher`, each with its metrics, `num_parameters`, `bytes` of its weights and `sentences_per_second`;
+        `majority`, with the metrics of the best `answer` that does not look at the text; `rows`, those measured on;
+        `train_rows`; `train_seconds`; `best_epoch` where the weights are those of the best of several evaluations.
+    """
+    subject, state = report.subject, report.subject.state
+    found: dict[str, Any] = {"name": subject.name, "metrics": _main_metrics(report)}
+    found["model"] = _of_model(report, subject.model, report.measured, subject.file_bytes)
+    if subject.teacher is not None:
+        model = subject.teacher.model
+        found["teacher"] = {"name": subject.teacher.name, **_of_model(report, model, report.teacher, None)}
+        model.release()
+    if report.measured is not None:
+        found["majority"] = _majority(subject, report.measured.scores)
+    if report.eval is not None:
+        found["eval"], found["rows"] = report.eval.name, report.eval.labelled
+    if report.train is not None:
+        found["train"], found["train_rows"] = report.train.name, report.train.rows
+    found["train_seconds"] = state.train_runtime
+    if subject.args.load_best_model_at_end and state.best_global_step:
+        epochs = [entry["epoch"] for entry in state.log_history if entry["step"] == state.best_global_step]
+        found |= {"best_epoch": epochs[0], "epochs": state.epoch} if epochs else {}
+    return found
+
+
+def _main_metrics(report: Report) -> list[str]:
+    if report.measured is None:
+        return []
+    scores, chosen = report.measured.scores, report.subject.args.metric_for_best_model
+    best = chosen.removeprefix("eval_").removeprefix(f"{report.subject.main_eval_set}_")
+    names = [best, *report.subject.task.default_metrics, *scores]
+    return [name for name in dict.fromkeys(names) if name in scores][:_MOST_METRICS]
+
+
+def _of_model(report: Report, model: Model, measured: Measured | None, file_bytes: int | None) -> dict[str, Any]:
+    rows = report.subject.eval if report.subject.eval is not None else report.subject.train
+    found: dict[str, Any] = {} if measured is None else {**measured.scores, "loss": measured.loss}
+    size = model.num_parameters()
+    found |= {"num_parameters": size, "bytes": 4 * size if file_bytes is None else file_bytes}
+    if rows is not None:
+        found["sentences_per_second"] = speed_at_a_glance(model, rows, report.subject.args.per_device_eval_batch_size)
+    return found
+
+
+def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
+    """Return the best constant answer on the evaluation rows and those of the metrics that are defined for it."""
+    task = subject.task
+    if subject.eval is None or not subject.eval.labelled:
+        return {}
+    labels = subject.eval.labels[labelled_rows(subject.eval.labels)]
+    constant = task.constant(labels, subject.model.config.num_labels)
+    known = [name for name in names if name in task.metrics]
+    scores = task.compute(known, np.tile(constant, (len(labels), 1)), labels)
+    finite = {name: value for name, value in scores.items() if math.isfinite(value)}
+    return {"answer": _answer(subject, constant), **finite}
+
+
+def _answer(subject: Subject, constant: Any) -> str:
+    task, names = subject.task, subject.model.config.id2label
+    if not task.names_labels:
+        return ", ".join(f"{value:.3g}" for value in constant[:_MOST_LABELS]) + " ..." * (len(constant) > _MOST_LABELS)
+    if task.one_label:
+        return names[int(constant.argmax())]
+    chosen = [names[int(index)] for index in np.flatnonzero(constant > 0)]
+    return ", ".join(chosen[:_MOST_LABELS]) + " ..." * (len(chosen) > _MOST_LABELS) or "none"
+
+
+def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]:
+    """Return a search's best objective beside that of the teacher and of the best constant answer, as `summarize` does.
+
+    Args:
+        subject: the run that the trials vary.
+        best: the objective.
+        metric: the one it is.
+    """
+    found: dict[str, Any] = {"metrics": [metric], "model": {metric: best}}
+    rows, task = subject.eval, subject.task
+    if rows is None:
+        return found
+    taught = subject.teacher_logits(rows)
+    if subject.teacher is not None and taught is not None:
+        labelled = labelled_rows(rows.labels)
+        names = [metric] if metric in task.metrics else []
+        scores = task.evaluate(taught, rows.labels) | task.compute(names, taught[labelled], rows.labels[labelled])
+        found["teacher"] = {"name": subject.teacher.name} | {name: scores[name] for name in [metric] if name in scores}
+    majority = _majority(subject, [metric])
+    return found | ({"majority": majority} if metric in majority else {})
+
+
+def table(summary: Mapping[str, Any], model: str = "", width: int = WIDTH) -> str:
+    """Return the figures of `summarize` or `compare_search` as a table, in lines of at most `width` columns.
+
+    Args:
+        summary: the figures.
+        model: the name of the first row (default: student or model, and the run's name).
+        width: columns of the terminal.
+    """
+    of_model = summary["model"]
+    metrics = [*summary["metrics"], *(["loss"] if "loss" in of_model and "loss" not in summary["metrics"] else [])]
+    sizes = {name: title for name, (title, _) in _SIZES.items() if name in of_model}
+    name = model or f"{'student' if 'teacher' in summary else 'model'} {summary['name']}"
+    rows = [[name, *_cells(of_model, metrics, sizes)]]
+    if "teacher" in summary:
+        rows.append([f"teacher {summary['teacher']['name']}", *_cells(summary["teacher"], metrics, sizes)])
+    if "majority" in summary:
+        answer = f"majority (always {summary['majority']['answer']})"
+        rows.append([answer, *_cells(summary["majority"], metrics, sizes)])
+    return "\n".join(aligned(["", *metrics, *sizes.values()], rows, width))
+
+
+def _cells(of: Mapping[str, Any], metrics: Iterable[str], sizes: Iterable[str]) -> list[str]:
+    cells = [f"{of[name]:.4f}" if name in of else "" for name in metrics]
+    return cells + [_SIZES[name][1](of[name]) if name in of else "" for name in sizes]
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the table of `summarize` was measured on, how long the training took."""
+    lines = []
+    if "eval" in summary:
+        lines.append(f"measured on the {summary['rows']:,} labelled rows of {summary['eval']}")
+    of = f" on the {summary['train_rows']:,} rows of {summary['train']}" if "train" in summary else ""
+    best = f"; weights of epoch {summary['best_epoch']:.4g}, the best" if "best_epoch" in summary else ""
+    lines.append(f"trained for {duration(summary['train_seconds'])}{of}{best}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: "17 seconds", "3.5 minutes", or h:mm:ss from an hour on."""
+    if seconds < 10:
+        return f"{seconds:.1f} seconds"
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else format_duration(seconds)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return a table as lines: the first column to the left, shortened to what the width leaves, the others right."""
+    cells = [header, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(1, len(header))]
+    first = min(max(len(row[0]) for row in cells), max(width - sum(widths) - 2 * len(widths), 10))
+    lines = (
+        f"{shortened(row[0], first):{first}}"
+        + "".join(f"  {cell:>{size}}" for cell, size in zip(row[1:], widths, strict=True))
+        for row in cells
+    )
+    return [line.rstrip() for line in lines]
+
+
+def shortened(text: str, width: int) -> str:
+    """Return text of printable characters without its middle, where it is longer than `width`."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2
+    return f"{text[: width - 3 - end]}...{text[len(text) - end :]}"
