@@ -16,7 +16,7 @@ from .split_slices import parse_split
 from .table import DatasetDict, Table
 
 # Names of `datasets` for readers of files.
-BUILDERS = ("csv", "tsv", "json", "parquet", "text")
+BUILDERS = ("csv", "tsv", "json", "parquet")
 # Words at the beginning of a file's name, and the split that they mean.
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 _SPLIT_OF_NAME = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?![a-z])", re.IGNORECASE)
@@ -47,7 +47,7 @@ def load_dataset(
     Args:
         path: a file; a directory in which, or in whose directory `data`, files' names begin with train, validation
             (valid, dev) or test; a folder of texts, see `folders.read_folder`, or one that holds such folders called
-            so; "csv", "tsv", "text", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
+            so; "csv", "tsv", "json" or "parquet" with `data_files`; or a name on the hub, such as "glue", for
             which the package `datasets` is needed (extra `[datasets]`).
         name: configuration of a data set of the hub, such as "sst2".
         data_files: a file, several (their rows one after another), a pattern such as "part-*.csv", or a dict of these
@@ -84,8 +84,7 @@ def load_dataset(
     ignored = [option for option in given if option in _IGNORED and given[option] is not False]
     if ignored:
         warnings.warn(f"load_dataset reads local files whole and ignores {listing(ignored)}", stacklevel=2)
-    kind = "txt" if path == "text" else str(path)
-    how = _format(kind if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
+    how = _format(str(path) if path in BUILDERS else None, {"header": options.get("header", "infer"), **given})
     splits = _LocalSplits(files, how, class_names_of_features(given.get("features")))
     if isinstance(split, (list, tuple)):
         return [splits.part(one) for one in split]

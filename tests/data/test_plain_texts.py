@@ -78,9 +78,9 @@ def test_a_folder_without_labels_holds_texts(tmp_path: Path) -> None:
     assert (rows.texts, rows.labels) == (["text 1\n", "text 2\n"], None)
 
 
-def test_the_builder_of_plain_text(tmp_path: Path) -> None:
-    (tmp_path / "lines").write_text("one\ttwo\nthree\n")
-    assert kd.load_dataset("text", data_files=str(tmp_path / "lines"), split="train")["text"] == ["one\ttwo", "three"]
+def test_load_dataset_of_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one, two\nthree\n")
+    assert kd.load_dataset(tmp_path / "lines.txt", split="train")["text"] == ["one, two", "three"]
 
 
 @pytest.mark.parametrize(
