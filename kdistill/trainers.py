@@ -253,7 +253,7 @@ class Trainer:
                 "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
-        self.failed, self.report = Failures(), None
+        self.failed, self.report, self.results = Failures(), None, {}
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -345,10 +345,11 @@ class Trainer:
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
-            self.results = run.results(self.state) | self._threshold_figures()
+            results = run.results(self.state) | self._threshold_figures()
             self.save_model()
-            run.write_results(self.results)
+            run.write_results(results)
             self.state.save(run.directory.path)
+            self.results = results
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
         """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""

@@ -509,6 +509,14 @@ def _provenance(options: Namespace, *, started_from: str | None) -> Provenance:
 
 
 def _train(trainer: Trainer, options: Namespace) -> Figures:
+    try:
+        return _trained(trainer, options)
+    except KeyboardInterrupt:
+        options.finished = bool(trainer.results)
+        raise
+
+
+def _trained(trainer: Trainer, options: Namespace) -> Figures:
     trainer.train(resume_from_checkpoint=options.resume)
     directory = Path(trainer.args.output_dir)
     uploaded = {} if trainer.commit_url is None else {"commit_url": trainer.commit_url}
