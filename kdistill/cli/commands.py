@@ -275,7 +275,7 @@ def _trained(trainer: Trainer, options: Namespace) -> Figures:
     trainer.failed.attempt(
         "summary",
         lambda: ending.update(_ending(trainer, options)),
-        kept_in=str(directory),
+        kept=f"the finished model is in {directory}",
         again=f"measure it with `kdistill report --model {directory}`",
     )
     failed = {"failed": dict(trainer.failed)} if trainer.failed else {}

@@ -43,24 +43,37 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> dict[str
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     try:
         best = trainer.hyperparameter_search(**given)
+        assert isinstance(best, BestRun)
+        assert isinstance(best.objective, float)  # the command has one direction
+        _write_best_run(path, best, args)
+        return _figures_of(path, best, best.objective, trainer, options)
     except KeyboardInterrupt:
         if trainer.study is not None:
             options.interrupted = _kept_of_search(path, trainer, args)
         raise
-    assert isinstance(best, BestRun)
-    assert isinstance(best.objective, float)  # the command has one direction
-    objective = best.objective
-    _write_best_run(path, best, args)
+
+
+def _figures_of(
+    path: Path, best: BestRun, objective: float, trainer: DistillationTrainer, options: Namespace
+) -> dict[str, Any]:
+    args, summary = trainer.args, {}
     subject = Subject.of_run(args.output_dir, trainer.recipe, trainer.state, {})
+    trainer.failed.attempt(
+        "summary",
+        lambda: summary.update(compare_search(subject, objective, args.metric_for_best_model)),
+        kept=f"the best run is in {path}",
+        again="the same command shows the study as it is",
+    )
     config = ["--output-dir", as_value(f"{Path(args.output_dir)}-best"), "--config", as_value(str(path))]
     given_too = words_for("distill", options, but=("output_dir", *best.hyperparameters))
     return {
         **best._asdict(),
         "trials": outcomes(trainer.study.trials),
         "best_run": str(path),
-        "summary": compare_search(subject, objective, args.metric_for_best_model),
+        **({"summary": summary} if summary else {}),
         "next": [["kdistill", "distill", *given_too, *config]],
         "seconds": time.monotonic() - options.started,
+        **({"failed": dict(trainer.failed)} if trainer.failed else {}),
     }
 
 
