@@ -21,7 +21,7 @@ from .distill.teachers import Teacher
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
-from .models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
+from .models.trained_with import EVALUATION_ROWS
 from .report.card import write_model_card
 from .report.figures import check_pictures
 from .report.measure import make_report
@@ -46,10 +46,10 @@ from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import CARD_FILE, RunDirectory, wanted_checkpoint
 from .train.encoding import encode_for, name_of
-from .train.evaluate import PredictionOutput, predict, refuse_threshold, rows_for_threshold, warn_of_empty_predictions
+from .train.evaluate import PredictionOutput, predict, refuse_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
-from .train.little_learned import little_learned
+from .train.little_learned import little_learned_by
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
 from .train.objective import BatchLoss, LossPart, Objective, Supervised
@@ -60,6 +60,7 @@ from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.state import TrainerState
+from .train.threshold import keep_threshold, threshold_figures
 from .train.transformers_names import (
     TRAINER_METHODS,
     check_overrides,
@@ -255,7 +256,7 @@ class Trainer:
                 "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
-        self.failed, self.report, self.results = Failures(), None, {}
+        self.failed, self.report = Failures(), None
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -289,7 +290,7 @@ class Trainer:
         self._train(dataset, plan, optimizer, None)
 
     def _start(self, state: TrainerState) -> None:
-        self.state = state
+        self.state, self.results = state, {}
         self.callback_handler.control = TrainerControl()
         self.callback_handler.load_states(state.stateful_callbacks)
 
@@ -347,7 +348,7 @@ class Trainer:
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
-            results = run.results(self.state) | self._threshold_figures()
+            results = run.results(self.state) | threshold_figures(self.model.config)
             self.save_model()
             run.write_results(results)
             self.state.save(run.directory.path)
@@ -355,47 +356,19 @@ class Trainer:
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
         """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""
-        recipe = self.recipe
-        rows, prefix = recipe.main_eval_dataset, metric_prefix("eval", recipe.main_eval_set)
-        metrics = {name.removeprefix(f"{prefix}_"): value for name, value in self.results.items()}
-        if rows is None or f"{prefix}_loss" not in self.results:
-            return
-        sentence = little_learned(
-            task_for(self.model.config, rows.labels),
-            rows,
-            metrics,
-            teacher_accuracy=self.results.get("teacher_accuracy"),
-            new_layers=new_layers,
-            recipe=self.args.recipe,
-        )
+        sentence = little_learned_by(self.recipe, self.results, new_layers=new_layers)
         if sentence is not None:
-            self._show(sentence)
-
-    def _show(self, line: str) -> None:
-        """Print a line where progress is shown."""
-        Progress("train", unit="steps", quiet=self.args.disable_tqdm).write(line)
+            Progress("train", unit="steps", quiet=self.args.disable_tqdm).write(sentence)
 
     def _keep_threshold(self, run: Run) -> None:
-        """Let the model keep the threshold of its weights: that of their evaluation, else one of the training rows."""
         self._chooses_threshold = False
-        if self.args.threshold is not None or task_for(self.model.config, run.dataset.labels).threshold is None:
-            return
-        prefix = metric_prefix("eval", self.recipe.main_eval_set)
-        threshold, chosen_on = run.results(self.state).get(f"{prefix}_threshold"), EVALUATION_ROWS
-        if threshold is None:
-            rows = self.recipe.main_eval_dataset
-            if rows is None or not rows.labelled:
-                rows, chosen_on = rows_for_threshold(run.dataset), TRAINING_ROWS
-            if rows is None:
-                return
-            metrics = self._predict(rows, prefix, "choose a threshold", choose_threshold=True).metrics
-            threshold = metrics[f"{prefix}_threshold"]
-        self.recipe.set_threshold(threshold, chosen_on)
+        name = f"{metric_prefix('eval', self.recipe.main_eval_set)}_threshold"
 
-    def _threshold_figures(self) -> dict[str, Any]:
-        trained_with = self.model.config.trained_with
-        kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}
-        return {name: value for name, value in kept.items() if value is not None}
+        def choose(rows: Dataset) -> float:
+            prefix = name.removesuffix("_threshold")
+            return self._predict(rows, prefix, "choose a threshold", choose_threshold=True).metrics[name]
+
+        keep_threshold(self.recipe, run.dataset, run.results(self.state).get(name), choose)
 
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=self.args.plots)

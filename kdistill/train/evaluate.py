@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.dataset import Dataset, OnProgress
-from ..data.labels import labelled_rows
 from ..metrics.prediction import Labels, Logits
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
@@ -18,7 +17,6 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from .own_metrics import ComputeMetrics, own_metrics
 
-_MOST_ROWS_FOR_THRESHOLD = 10_000
 _SPEED = ("runtime", "samples_per_second")
 
 
@@ -69,16 +67,6 @@ def predict(
         metrics["threshold"] = task.threshold
     metrics |= dict(zip(_SPEED, (runtime, len(dataset) / runtime), strict=True))
     return PredictionOutput(logits, dataset.labels, Metrics(_named(metrics, prefix)))
-
-
-def rows_for_threshold(dataset: Dataset) -> Dataset | None:
-    """Return rows that a threshold can be chosen on: those with a label, or evenly spread ones of many; None: none."""
-    places = np.flatnonzero(labelled_rows(dataset.labels))
-    if not places.size:
-        return None
-    spread = np.linspace(0, len(places) - 1, min(_MOST_ROWS_FOR_THRESHOLD, len(places))).astype(np.int64)
-    batch, labels = dataset.batch(places[spread])
-    return Dataset(*batch, labels)
 
 
 def refuse_threshold(threshold: float | None, task: Task) -> None:

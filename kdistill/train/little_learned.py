@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..losses.problem_types import REGRESSION
 from ..metrics.classification import majority_share
 from ..tasks.base import Task
+from ..tasks.registry import task_for
+from .evaluation_sets import metric_prefix
+from .recipe import Recipe
 
 LEAST_SHARE = 0.1
 """Of the way from the best constant answer to the teacher, or without one to a model that is always right."""
+
+
+def little_learned_by(recipe: Recipe, results: Mapping[str, Any], *, new_layers: bool) -> str | None:
+    """Return `little_learned` of a finished run, from its figures; None where it was not evaluated."""
+    rows, prefix = recipe.main_eval_dataset, metric_prefix("eval", recipe.main_eval_set)
+    if rows is None or f"{prefix}_loss" not in results:
+        return None
+    return little_learned(
+        task_for(recipe.model.config, rows.labels),
+        rows,
+        {name.removeprefix(f"{prefix}_"): value for name, value in results.items()},
+        teacher_accuracy=results.get("teacher_accuracy"),
+        new_layers=new_layers,
+        recipe=recipe.args.recipe,
+    )
 
 
 def little_learned(
@@ -27,7 +45,7 @@ def little_learned(
 ) -> str | None:
     """Return a sentence for a model that has learned little, with a remedy; None for others.
 
-    Several labels at once have no answer that one could call the constant one, and get no sentence.
+    Several labels at once get none: the set that most rows have is often the empty one, which is easy to beat.
 
     Args:
         task: the model's.
@@ -43,7 +61,7 @@ def little_learned(
         if found > constant + LEAST_SHARE * max(0.0, best - constant):
             return None
         what = f"its accuracy is {found:.4f}, and that of always answering the most frequent label {constant:.4f}"
-    elif task.name == REGRESSION:
+    elif not task.names_labels:
         found, constant = metrics["mse"], float(((labels - labels.mean(axis=0)) ** 2).mean())
         if found < (1 - LEAST_SHARE) * constant:
             return None
