@@ -53,7 +53,7 @@ from ..train.without_effect import warn_of_arguments_without_effect
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import words_for
 from .completion import script
-from .data_files import FORMAT, data_file, rows_to_predict, texts_of
+from .data_files import FORMAT, data_file, format_words, rows_to_predict, texts_of
 from .ending import as_value, next_of_run
 from .options import RECIPE, SEARCH_OPTIONS
 from .report import names_in, report
@@ -526,7 +526,8 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
 def _ending(trainer: Trainer, options: Namespace) -> Figures:
     rows = trainer.train_dataset
     has_pairs = rows is not None and rows.reading is not None and rows.reading.columns.text_pair is not None
-    commands = next_of_run(trainer.args.output_dir, pair_file=(options.eval or options.train) if has_pairs else None)
+    pair_file = (options.eval or options.train) if has_pairs else None
+    commands = next_of_run(trainer.args.output_dir, pair_file=pair_file, file_format=format_words(vars(options)))
     checkpoints = RunDirectory(trainer.args.output_dir).checkpoints()
     return {
         "summary": trainer.summary(),
