@@ -37,7 +37,7 @@ from ..train.recipe import require_labels
 from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
-from .data_files import rows_to_predict, texts_of
+from .data_files import format_words, rows_to_predict, texts_of
 from .distillation import DistillationParts
 from .ending import next_of_run
 from .inputs import (
@@ -285,7 +285,8 @@ def _trained(trainer: Trainer, options: Namespace) -> Figures:
 def _ending(trainer: Trainer, options: Namespace) -> Figures:
     rows = trainer.train_dataset
     has_pairs = rows is not None and rows.reading is not None and rows.reading.columns.text_pair is not None
-    commands = next_of_run(trainer.args.output_dir, pair_file=(options.eval or options.train) if has_pairs else None)
+    pair_file = (options.eval or options.train) if has_pairs else None
+    commands = next_of_run(trainer.args.output_dir, pair_file=pair_file, file_format=format_words(vars(options)))
     checkpoints = RunDirectory(trainer.args.output_dir).checkpoints()
     return {
         "summary": trainer.summary(),
