@@ -20,6 +20,19 @@ FORMAT = ("columns", "delimiter", "quoted", "encoding")
 """Options about how files of rows are written."""
 
 
+def format_words(options: Mapping[str, Any]) -> list[str]:
+    """Return the options of the form of the files that were given, as words of a command."""
+    words: list[str] = []
+    for name in FORMAT:
+        value = options[name]
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name}")
+        elif value is not None:
+            words.append(f"--{name}={value}" if value.startswith("-") else f"--{name}")
+            words += [] if value.startswith("-") else [value]
+    return words
+
+
 def data_file(path: str, options: Mapping[str, Any]) -> DataFile:
     """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given."""
     return DataFile(path, file_format(options))

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from .notebook import JupyterBar, ShowsItself, in_jupyter
-from .terminal import BOTTOM_LINE, can_redraw
+from .terminal import BOTTOM_LINE, between_words, can_redraw
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_BARS = 0.1
@@ -127,7 +127,7 @@ def say(line: str) -> None:
     """Print a line on stderr; where nobody can read it, do nothing."""
     if sys.stderr is not None:  # print would take stdout in its place
         with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            print(between_words(line, sys.stderr), file=sys.stderr, flush=True)
 
 
 class TerminalBar:
@@ -171,7 +171,7 @@ class TerminalBar:
 
     def write(self, line: str, table: ShowsItself | None) -> None:
         """Print above the bar."""
-        print(line, file=sys.stderr, flush=True)
+        print(between_words(line, sys.stderr), file=sys.stderr, flush=True)
 
     def close(self, summary: str | None) -> None:
         """Remove the bar and print the summary."""

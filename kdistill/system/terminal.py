@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO, cast
@@ -19,6 +20,27 @@ Draw = Callable[[int], str]
 def can_redraw(stream: TextIO) -> bool:
     """Return whether the stream is a terminal that erases what it is told to."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def between_words(text: str, stream: TextIO) -> str:
+    """Return the text with its long lines broken between words where the stream is a terminal, whose size is known."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return text
+    return "\n".join(_broken(line, columns) if 0 < columns < len(line) else line for line in text.split("\n"))
+
+
+def _broken(line: str, columns: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())] + "  "
+    return textwrap.fill(
+        line,
+        max(columns, len(indent) + 1),
+        subsequent_indent=indent,
+        replace_whitespace=False,
+        break_long_words=False,  # paths, commands and numbers are copied from the screen
+        break_on_hyphens=False,
+    )
 
 
 class BottomLine:

@@ -55,6 +55,17 @@ def test_pairs_of_texts_are_predicted_from_a_file(capsys: pytest.CaptureFixture[
     assert cli.main(predict[1:]) == 0
 
 
+def test_pairs_of_a_file_without_a_header_are_predicted_as_they_were_read(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f'"good {word}"|bad {word}|{number % 2}\n' for number, word in enumerate(["film", "plot"] * 8))
+    Path("pairs.tsv").write_text(rows)
+    form = ["--columns", "sentence1,sentence2,label", "--delimiter", "|", "--quoted"]
+    words = ["finetune", "--model", "teacher", "--train", "pairs.tsv", "--output-dir", "out", *form]
+    assert cli.main([*words, "--num-train-epochs", "1"]) == 0
+    predict, _ = commands_in(capsys.readouterr().out)
+    assert predict == ["kdistill", "predict", "--model", "out", "--data", "pairs.tsv", *form]
+    assert cli.main(predict[1:]) == 0
+
+
 def test_a_long_command_is_cut_between_options() -> None:
     words = ["kdistill", "distill", *(word for n in range(12) for word in (f"--option-{n}", f"a value {n}"))]
     text = ending._to_paste(words)
@@ -68,3 +79,18 @@ def test_a_long_command_is_cut_between_options() -> None:
 def test_outcomes_of_trials_in_words() -> None:
     trials = {"complete": 3, "fail": 1, "interrupted": 2}
     assert ending.outcomes_text(trials) == "3 complete, 1 failed, 2 interrupted"
+
+
+@pytest.mark.parametrize("moment", ["kdistill.report.summary.speed_at_a_glance", "kdistill.trainers.write_model_card"])
+def test_an_interrupt_after_the_run_names_the_finished_model(
+    moment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, interrupt)
+    words = ["finetune", "--model", "teacher", "--train", "train.tsv", "--eval", "dev.tsv", "--output-dir", "out"]
+    assert cli.main([*words, "--num-train-epochs", "1"]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "kdistill: interrupted after the run: out holds the finished model"
+    assert cli.main(["evaluate", "--model", "out", "--data", "dev.tsv"]) == 0

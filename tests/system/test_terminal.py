@@ -56,6 +56,20 @@ def screen_of(program: str, at_end: str | None = None) -> list[str]:
     return lines
 
 
+def test_long_messages_are_broken_between_words() -> None:
+    sentence = "kdistill: warning: " + "words_of_a_sentence " * 11 + "end"
+    lines = screen_of(f"""
+with Progress("train", unit="steps") as bar:
+    bar(1, 4)
+    say({sentence!r})
+    bar.write("  " + {sentence!r})
+""")
+    assert [line.split() for line in lines if line.startswith("kd")] == [sentence.split()[:6]]
+    assert " ".join(lines).split() == [*sentence.split(), *sentence.split()]
+    assert lines[1].startswith("  words")
+    assert lines[-1].startswith("    words")
+
+
 def test_lines_written_while_bars_are_shown_come_out_alone() -> None:
     assert screen_of("""
 with Progress("train", unit="steps") as train:
