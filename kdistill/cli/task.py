@@ -121,9 +121,10 @@ def read_label_names(given: str) -> Sequence[str]:
         )
     else:
         text = decoded(path, path.read_bytes())
-        names = (
-            json.loads(text) if path.suffix == ".json" else [name.strip() for name in lines_of(text) if name.strip()]
-        )
+        try:
+            names = json.loads(text) if path.suffix == ".json" else list(filter(None, map(str.strip, lines_of(text))))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--label-names is {given!r}, which is not valid JSON: {error}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"--label-names is {given!r}, which holds no list of names; expected a name a line")
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)

@@ -1,4 +1,4 @@
-"""Read a folder of texts: a document a file, in folders that are called like the labels, as `sklearn.load_files`."""
+"""Read a folder of texts: a document a file, in folders named by their labels, as `sklearn.load_files` does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from .table import Table
 from .text_files import PLAIN_TEXT_COLUMN, decoded
 
-HOW_A_FOLDER_LIES = "a folder of texts, with a document a file: FOLDER/label/*.txt, or FOLDER/*.txt without labels"
+_LAYOUT = "a folder of texts, with a document a file: FOLDER/label/*.txt, or FOLDER/*.txt without labels"
 
 
 def read_folder(folder: Path, encoding: str = "utf-8") -> Table:
@@ -33,7 +33,7 @@ def read_folder(folder: Path, encoding: str = "utf-8") -> Table:
     unlabelled = [file for file in _files(folder) if file.suffix == ".txt"]
     files = [file for file, _ in chosen] or unlabelled
     if not files:
-        raise FileNotFoundError(f"{folder} is a directory; name a file in it, or {HOW_A_FOLDER_LIES}")
+        raise FileNotFoundError(f"{folder} is a directory; name a file in it, or {_LAYOUT}")
     columns = {PLAIN_TEXT_COLUMN: [decoded(file, file.read_bytes(), encoding) for file in files]}
     if chosen:
         columns["label"] = [label for _, label in chosen]

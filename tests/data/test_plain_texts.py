@@ -141,6 +141,9 @@ def test_label_names_from_a_file(tmp_path: Path) -> None:
     assert read_label_names("joy") == ["joy"]
     with pytest.raises(FileNotFoundError, match=r"--label-names is 'lables.txt', and there is no such file"):
         read_label_names("lables.txt")
+    (tmp_path / "broken.json").write_text("joy")
+    with pytest.raises(ValueError, match=r"--label-names is '.*broken.json', which is not valid JSON: Expecting value"):
+        read_label_names(str(tmp_path / "broken.json"))
     with pytest.raises(ValueError, match="which holds no list of names; expected a name a line"):
         read_label_names(str(tmp_path / "other.json"))
     with pytest.raises(ValueError, match="--label-names has 'joy' twice"):
