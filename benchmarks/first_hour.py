@@ -1,4 +1,4 @@
-"""Students on several data sets with no argument but their files: the tables of docs/how-to/choose.md, in Markdown.
+"""Students on several data sets with no argument but their files, as tables in Markdown.
 
 Runs `kdistill distill --teacher T --student S --train F --eval F --output-dir D` for each data set, student and number
 of rows (the first of the training file, shuffled with a fixed seed), one after the other, and prints for each the

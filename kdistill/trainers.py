@@ -94,12 +94,13 @@ class Trainer:
     by default. The other arguments of transformers' `Trainer` are refused (`TypeError`) with a sentence that names what
     to use.
 
-    Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished;
-    `report`, what the latest model card was written from; `failed`, a sentence by name on what failed at the end of the
-    run or after it ("model_card", "upload"; "best_model" when the best checkpoint was lost and the last weights are
-    kept); `started_from` and `data_names`, what the model card calls the checkpoint that training began with and the
-    data; `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study of the latest
-    hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes the next run.
+    Attributes: `state`, where the run stands; `results`, what all_results.json holds once it is finished; `report`,
+    what the latest model card was written from; `failed`, a sentence by name on what failed at the end of the run or
+    after it ("model_card", "upload"; "plots" of a search; "best_model" when the best checkpoint was lost and the last
+    weights are kept); `started_from` and `data_names`, what the model card calls the checkpoint that training began
+    with and the data; `command`, the command line that `train` leaves in the output directory; `study`, Optuna's study
+    of the latest hyperparameter search; `commit_url`, where the latest upload to the hub is; `recipe`, all that makes
+    the next run.
     """
 
     # The fields of `Recipe`, which may be assigned until training begins.
@@ -247,13 +248,14 @@ class Trainer:
         entry in `failed`.
         """
         resume, args = wanted_checkpoint(resume_from_checkpoint), self.args
+        kept = f"the finished model is in {args.output_dir}"
         if resume_from_checkpoint is None and args.resume_from_checkpoint:
             warnings.warn(
                 f"args.resume_from_checkpoint is {args.resume_from_checkpoint!r}, but train() does not use it, as in "
                 "transformers; to resume, call train(resume_from_checkpoint=...)",
                 stacklevel=2,
             )
-        self.failed, self.report = Failures(), None
+        self.failed, self.report, self.results = Failures(), None, {}
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
@@ -270,10 +272,10 @@ class Trainer:
                 self._train(run.dataset, run.plan, optimizer, run)
                 self._show_little_learned(new_layers=new_layers)
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
-                self.failed.attempt("model_card", self._write_first_card, kept_in=args.output_dir, again=again)
+                self.failed.attempt("model_card", self._write_first_card, kept=kept, again=again)
         if args.push_to_hub:
             again = "repeat it with the same command and --resume, or with trainer.push_to_hub()"
-            self.failed.attempt("upload", self.push_to_hub, kept_in=args.output_dir, again=again)
+            self.failed.attempt("upload", self.push_to_hub, kept=kept, again=again)
         figures = {name: value for name, value in self.results.items() if not name.startswith("eval_")}
         return TrainOutput(self.state.global_step, self.results["train_loss"], figures)
 
@@ -345,10 +347,11 @@ class Trainer:
         try:
             self.log(run.figures(self.state))
         finally:  # a callback may raise: nothing of the run is lost by it
-            self.results = run.results(self.state) | self._threshold_figures()
+            results = run.results(self.state) | self._threshold_figures()
             self.save_model()
-            run.write_results(self.results)
+            run.write_results(results)
             self.state.save(run.directory.path)
+            self.results = results
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
         """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""
@@ -503,10 +506,16 @@ class Trainer:
             catch=catch,
             load_if_exists=load_if_exists,
         )
-        self.study = search.study
+        self.failed, self.study = Failures(), search.study
         best = search.run()
         if self.args.plots and isinstance(best, BestRun):  # a search of several directions has no history to draw
-            draw_search(Path(self.args.output_dir), self.study)
+            directory = Path(self.args.output_dir)
+            self.failed.attempt(
+                "plots",
+                lambda: draw_search(directory, search.study),
+                kept="the study holds all trials",
+                again="repeat it with the same command, or with the functions of kdistill.figures",
+            )
         return best
 
     def _for_trial(self, recipe: Recipe, callbacks: CallbackHandler) -> Self:

@@ -162,6 +162,9 @@ def _report_interrupt(options: Namespace) -> None:
     from ..train.directory import RunDirectory
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
+    if getattr(options, "finished", False):
+        say(f"kdistill: interrupted after the run: {output_dir} holds the finished model")
+        return
     if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
         say("kdistill: interrupted before the first step. Repeat the command to start again")
         return

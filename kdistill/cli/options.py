@@ -293,7 +293,6 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
     if command in ("finetune", *_DISTILLING):
         _add_training_inputs(group, command)
-    if command in ("finetune", *_DISTILLING):
         default = "the model's, or the file's" if command == "finetune" else "the teacher's"
         whose = "" if command == "finetune" else " of the teacher, as the rows call them"
         group.add_argument(

@@ -65,7 +65,8 @@ def wilson_interval(share: float, n: int) -> Interval:
     """Return the 95 % confidence interval of a share of n rows (Wilson, 1927, doi:10.1080/01621459.1927.10502953)."""
     centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # Of 0 and 1 the share itself is a bound, which rounding can miss.
+    return Interval(max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 
 def pearson_interval(correlation: float, n: int) -> Interval | None:

@@ -108,7 +108,7 @@ def draw_report(directory: Path, report: Report) -> list[str]:
     """Write the pictures of a report below `directory`, in place of earlier ones; return their paths relative to it.
 
     Raises:
-        FileExistsError: one of them is there, and kdistill did not write it.
+        FileExistsError: one of them exists, and kdistill did not write it.
         ImportError: matplotlib is not installed.
     """
     material = Material.of(report)
@@ -128,7 +128,7 @@ def _write(directory: Path, figures: Mapping[str, Any]) -> list[str]:
             continue
         path = directory / PLOTS_DIRECTORY / f"{name}.png"
         if not may_replace(path):
-            raise FileExistsError(f"{path} is there, and kdistill did not write it; move it elsewhere")
+            raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": "kdistill"})

@@ -58,15 +58,14 @@ def summarize(report: Report) -> dict[str, Any]:
 def _main_metrics(report: Report) -> list[str]:
     if report.measured is None:
         return []
-    scores, chosen = report.measured.scores, report.subject.args.metric_for_best_model
-    best = chosen.removeprefix("eval_").removeprefix(f"{report.subject.main_eval_set}_")
-    names = [best, *report.subject.task.default_metrics, *scores]
+    scores = report.measured.scores
+    names = [report.subject.best_metric, *report.subject.task.default_metrics, *scores]
     return [name for name in dict.fromkeys(names) if name in scores][:_MOST_METRICS]
 
 
 def _of_model(report: Report, model: Model, measured: Measured | None, file_bytes: int | None) -> dict[str, Any]:
     rows = report.subject.eval if report.subject.eval is not None else report.subject.train
-    found: dict[str, Any] = {} if measured is None else {**measured.scores, "loss": measured.loss}
+    found: dict[str, Any] = {} if measured is None else measured.scores_and_loss
     size = model.num_parameters()
     found |= {"num_parameters": size, "bytes": 4 * size if file_bytes is None else file_bytes}
     if rows is not None:
@@ -156,7 +155,7 @@ def _cells(of: Mapping[str, Any], metrics: Iterable[str], sizes: Iterable[str]) 
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Return what the table of `summarize` was measured on, how long the training took."""
+    """Return the rows that the table of `summarize` was measured on and the time that the training took."""
     lines = []
     if "eval" in summary:
         lines.append(f"measured on the {summary['rows']:,} labelled rows of {summary['eval']}")

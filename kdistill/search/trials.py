@@ -14,6 +14,7 @@ from ..system.names import as_file_name
 from ..system.progress import Progress
 from ..train.arguments import TrainingArguments
 from ..train.callbacks import CallbackHandler
+from ..train.chosen_defaults import choose_defaults
 from ..train.default_callbacks import ProgressCallback
 from ..train.evaluation_sets import evaluation_sets
 from ..train.loop import best_metric
@@ -171,6 +172,8 @@ class HyperparameterSearch:
             model = self._recipe.new_model(trial)
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")
+        assert self._recipe.train_dataset is not None
+        choose_defaults(args, model, self._recipe.train_dataset)  # as a run with the trial's values does
         recipe = self._recipe.replace(args=args, model=model)
         recipe.settle_config(self._dataset)
         return recipe

@@ -1,4 +1,4 @@
-"""What a model predicts of rows, as `kdistill predict` writes it: TSV, JSON lines, or as a pipeline of transformers."""
+"""Predictions of rows, as `kdistill predict` writes them: TSV, JSON lines, or like a pipeline of transformers."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     plots: bool = argument(
         False,
         "also write pictures into plots/ in the output directory, which the model card shows: the course of the "
-        "training, reliability, accuracy against speed (needs the extra kdistill[plots])",
+        "training, reliability, confusions, accuracy against speed (needs the extra kdistill[plots])",
         group="output",
         origin="kdistill",
     )

@@ -1,4 +1,4 @@
-"""Failures at the end of a run or after it, by which nothing of the run is lost: they are noted and warned of."""
+"""Failures at the end of a run or search, or after it, by which nothing of it is lost: they are noted and warned of."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ class Failures(dict[str, str]):
         self[what] = sentence
         warnings.warn(sentence, stacklevel=4)
 
-    def attempt(self, what: str, do: Callable[[], Any], *, kept_in: str, again: str) -> None:
-        """Do one part of what comes after a finished run; when it fails, note it.
+    def attempt(self, what: str, do: Callable[[], Any], *, kept: str, again: str) -> None:
+        """Do one part of what comes after a finished run or search; when it fails, note it.
 
         Args:
             what: its name.
             do: does it.
-            kept_in: the directory of the finished model.
+            kept: a clause on where the result is.
             again: a clause on how to do it later.
         """
         try:
             do()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the run is finished
+        except Exception as error:  # noqa: BLE001  # whatever it is, the result is there
             message = " ".join(str(error).split())
             if not (message and isinstance(error, OSError | ValueError | ImportError)):
                 message = f"{type(error).__name__}: {message}"
-            where = f"the finished model is in {kept_in}"
-            self.note(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {where}; {again}")
+            self.note(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {kept}; {again}")

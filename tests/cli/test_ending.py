@@ -91,3 +91,18 @@ def test_a_warning_is_given_once_by_a_command(capsys: pytest.CaptureFixture[str]
     more = ["--label-column", "verdict", "--output-dir", "student", "--max-steps", "1"]
     assert cli.main([*words, *more]) == 0
     assert capsys.readouterr().err.count("label_column is 'verdict'; the model was trained with 'label'") == 1
+
+
+@pytest.mark.parametrize("moment", ["kdistill.report.summary.speed_at_a_glance", "kdistill.trainers.write_model_card"])
+def test_an_interrupt_after_the_run_names_the_finished_model(
+    moment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, interrupt)
+    words = ["finetune", "--model", "teacher", "--train", "train.tsv", "--eval", "dev.tsv", "--output-dir", "out"]
+    assert cli.main([*words, "--num-train-epochs", "1"]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "kdistill: interrupted after the run: out holds the finished model"
+    assert cli.main(["evaluate", "--model", "out", "--data", "dev.tsv"]) == 0

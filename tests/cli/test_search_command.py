@@ -171,3 +171,32 @@ def test_ctrl_c_and_sigterm_keep_the_trials(
     assert so_far == study.trials[0].params | {"search_trials": 1}
     status, output, _ = run(capsys, "--n-trials", "4", "--json")
     assert (status, json.loads(output)["trials"]) == (0, {"complete": 4, "interrupted": 1})
+
+
+def test_a_summary_or_a_picture_that_fails_costs_no_search(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("kdistill.trainers.draw_search", fail)
+    monkeypatch.setattr("kdistill.cli.search.compare_search", fail)
+    monkeypatch.setattr("kdistill.trainers.check_pictures", lambda: None)
+    monkeypatch.setattr("kdistill.cli.inputs.check_pictures", lambda: None)
+    status, output, errors = run(capsys, "--n-trials", "1", "--plots", "--json")
+    found = json.loads(output)
+    assert (status, set(found["failed"]), found["trials"]) == (1, {"plots", "summary"}, {"complete": 1})
+    assert "Nothing is lost: the best run is in out/best_run.toml" in errors
+    assert tomllib.loads(Path("out/best_run.toml").read_text()).keys() > found["hyperparameters"].keys()
+
+
+def test_ctrl_c_after_the_last_trial_keeps_the_best_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdistill.cli.search.compare_search", interrupt)
+    status, _, errors = run(capsys, "--n-trials", "1")
+    assert status == 130
+    assert "(1 complete); the best so far is in out/best_run.toml" in errors.splitlines()[-1]

@@ -39,6 +39,13 @@ def test_wilson_interval_of_published_examples() -> None:
     assert wilson_interval(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
 
 
+@pytest.mark.parametrize("n", [1, 7, 60, 872, 5426])
+def test_a_wilson_interval_holds_its_share_where_all_or_no_rows_are_right(n: int) -> None:
+    """Rounding would put 1 above the interval of 60 of 60, and a picture has no bar of negative length."""
+    assert wilson_interval(1.0, n).high == 1
+    assert wilson_interval(0.0, n).low == 0
+
+
 def test_intervals_of_correlations_of_published_examples() -> None:
     # Fisher's z of r = 0.6 with 28 pairs has the deviation 1/5: 0.6931 +- 0.3920 (tables of the transformation).
     assert pearson_interval(0.6, 28) == pytest.approx((0.2924, 0.7951), abs=5e-5)

@@ -75,7 +75,7 @@ def test_pictures_go_with_the_run_that_is_overwritten_and_those_of_people_stay(t
     (plots / "reliability.png").write_bytes(PNG + b"drawn by hand")
     args = TrainingArguments(**run_fields(tmp_path, {"plots": True}))
     trainer = Trainer(small_model(), args, train_dataset=small_dataset(40), eval_dataset=small_dataset(31, seed=1))
-    with pytest.warns(UserWarning, match=r"reliability.png is there, and kdistill did not write it"):
+    with pytest.warns(UserWarning, match=r"reliability.png exists, and kdistill did not write it"):
         trainer.train()
     assert (plots / "reliability.png").read_bytes() == PNG + b"drawn by hand"
 

@@ -276,3 +276,28 @@ def test_the_name_of_a_trial_is_one_name_below_the_output_directory(tmp_path: Pa
     assert Path(args.logging_dir).parent == tmp_path / "runs"
     for place in (args.output_dir, args.logging_dir):
         assert os.path.normpath(place) == place
+
+
+def test_a_trial_has_the_chosen_values_of_a_run_with_its_own(tmp_path: Path) -> None:
+    trained = {}
+
+    class Remembers(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            trained[args.per_device_train_batch_size] = args.learning_rate
+
+    args = DistillationTrainingArguments(
+        output_dir=str(tmp_path / "out"), recipe="auto", max_steps=1, eval_strategy="no", disable_tqdm=True
+    )
+    trainer = DistillationTrainer(
+        args=args,
+        model_init=student,
+        teacher_model=small_model(7),
+        train_dataset=small_dataset(40),
+        eval_dataset=small_dataset(24, seed=1),
+        callbacks=[Remembers],
+    )
+    for size in (8, 128):
+        space = {"per_device_train_batch_size": {"type": "categorical", "choices": [size]}}
+        search(trainer, hp_space=space, n_trials=1, study_name=str(size))
+    assert trained == {8: 5e-4, 128: 2e-3}
+    assert args.chosen["learning_rate"] == 1e-3

@@ -34,12 +34,16 @@ def small_model(seed: int = 1, **changes: object) -> BertForSequenceClassificati
 
 
 def run_fields(directory: Path, changes: dict[str, object]) -> dict[str, object]:
-    """Training arguments of a short, quiet run below `directory`: two epochs, unless `changes` count its steps."""
+    """Training arguments of a short, quiet run below `directory`: two epochs, unless `changes` count its steps.
+
+    It keeps all checkpoints, for tests to look at.
+    """
     fields: dict[str, object] = {
         "output_dir": str(directory / "out"),
         "num_train_epochs": 2,
         "per_device_train_batch_size": 8,
         "learning_rate": 0.01,
+        "save_total_limit": None,
         "disable_tqdm": True,
     }
     if "max_steps" in changes:

@@ -33,8 +33,8 @@ class After(TrainerCallback):
 
 
 def scores() -> Any:
-    """A compute_metrics whose second evaluation, that of step 4, is the best."""
-    values = iter([0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    """A compute_metrics whose second evaluation, that of step 4, is the best; it measures the teacher first."""
+    values = iter([1.0, 0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
     return lambda prediction: {"score": next(values)}
 
 
@@ -94,7 +94,7 @@ def test_best_weights_lost_before_a_resumption_are_said_and_replaced(tmp_path: P
         run_of(tmp_path, after=10, do=stop).train()
     best = tmp_path / f"checkpoint-{BEST}"
     flip_a_bit(best / "model.safetensors") if damage == "flipped bit" else shutil.rmtree(best)
-    values = iter([0.2, 0.7, 0.4, 0.3])  # of steps 10, 12, 14, 15
+    values = iter([1.0, 0.2, 0.7, 0.4, 0.3])  # of the teacher, and of steps 10, 12, 14, 15
     resumed = run_of(tmp_path, metrics=lambda prediction: {"score": next(values)})
     with pytest.warns(UserWarning, match=f"the best weights so far, those of step {BEST}, are lost"):
         resumed.train(resume_from_checkpoint=True)

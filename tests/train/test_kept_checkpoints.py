@@ -28,6 +28,8 @@ class StopsAt(TrainerCallback):
 
 def trainer(directory: Path, callbacks: list[TrainerCallback] | None = None, **changes: Any) -> Trainer:
     fields = run_fields(directory, {"num_train_epochs": EPOCHS, "metric_for_best_model": "score", **changes})
+    if "save_total_limit" not in changes:
+        del fields["save_total_limit"]  # the default is what is tested
     made = Trainer(
         small_model(),
         TrainingArguments(**fields),

@@ -131,7 +131,7 @@ def test_a_readme_written_after_the_run_is_not_overwritten(tmp_path: Path) -> No
     (tmp_path / "out" / "README.md").write_text("# My notes\n")
     before = content_of(tmp_path / "out")
     again = small_trainer(tmp_path, overwrite_output_dir=True)
-    with pytest.raises(FileExistsError, match=r"holds README\.md"):
+    with pytest.raises(FileExistsError, match=r"contains README\.md"):
         again.train()
     again.load_finished_run()
     with pytest.raises(FileExistsError, match=r"README\.md exists, and kdistill did not write it"):

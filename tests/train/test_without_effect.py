@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kdistill.cli import command_line as cli
-from kdistill.cli.commands import read_arguments
+from kdistill.cli.inputs import read_arguments
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 
 # What is given -> a part of the warning.

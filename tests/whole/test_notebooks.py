@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shutil
@@ -35,6 +36,18 @@ def test_a_committed_notebook_has_no_outputs(path: Path) -> None:
     nbformat.validate(notebook)
     TOOL["strip"](notebook)
     assert path.read_text() == nbformat.writes(notebook) + "\n", "run: python tools/notebooks.py strip"
+
+
+def test_what_the_notebook_imports_from_the_examples_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run below gives a model of its own, so it does not get there."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    code = "\n".join(cell.source for cell in read(NOTEBOOK).cells if cell.cell_type == "code")
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    of_examples = [node for node in imports if (ROOT / "examples" / f"{node.module}.py").is_file()]
+    assert of_examples
+    for node in of_examples:
+        module = runpy.run_path(str(ROOT / "examples" / f"{node.module}.py"), run_name=str(node.module))
+        assert {name.name for name in node.names} <= module.keys()
 
 
 @pytest.mark.parametrize("path", TOOL["NOTEBOOKS"], ids=lambda path: path.name)

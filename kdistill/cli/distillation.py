@@ -1,0 +1,134 @@
+"""The parts of a distillation, which `distill`, `search` and `doctor` make of the same options."""
+
+from __future__ import annotations
+
+import copy
+from argparse import Namespace
+from functools import cached_property, partial
+
+import numpy as np
+
+from ..data.columns import NO_COLUMNS, Rows, read_rows
+from ..data.dataset import Dataset
+from ..data.label_names import is_unnamed
+from ..distill.teachers import read_as_teacher
+from ..models.classes import load_model
+from ..models.config import BertConfig, shape_of
+from ..models.model import Model
+from ..text.tokenizer import AutoTokenizer, BertTokenizer
+from ..train.arguments import DistillationTrainingArguments
+from ..trainers import DistillationTrainer
+from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
+from .task import compute_metrics_of, names_by_id, with_problem_type
+
+
+class DistillationParts:
+    """The parts of a distillation, each made when it is first asked for, so that a doctor can look at every one."""
+
+    def __init__(self, options: Namespace, args: DistillationTrainingArguments) -> None:
+        self.args = args
+        self._options = options
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files of rows, by "train" and "eval"."""
+        files = {"train": self._options.train, "eval": self._options.eval}
+        return {which: path for which, path in files.items() if path is not None}
+
+    @cached_property
+    def teacher(self) -> Model:
+        """The teacher, frozen, with the names of its labels that `--label-names` gives."""
+        options = self._options
+        names = options.label_names
+        teacher = load_model(options.teacher, **({} if names is None else {"id2label": names_by_id(names)}))
+        teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
+        return teacher.freeze()
+
+    @cached_property
+    def teacher_tokenizer(self) -> BertTokenizer:
+        """The teacher's tokenizer."""
+        return AutoTokenizer.from_pretrained(self._options.teacher)
+
+    @cached_property
+    def _loaded_student(self) -> tuple[Model, BertTokenizer] | None:
+        """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
+        if shape_of(self._options.student) is not None:
+            return None
+        student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizer, self.args.seed)
+        student.config = read_as_teacher(student.config, self.teacher.config)
+        return student, tokenizer
+
+    @property
+    def tokenizer(self) -> BertTokenizer:
+        """The student's tokenizer."""
+        return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
+
+    @cached_property
+    def config(self) -> BertConfig:
+        """The student's configuration."""
+        if self._loaded_student is not None:
+            return self._loaded_student[0].config
+        shape = shape_of(self._options.student)
+        assert shape is not None
+        return self.teacher.config.replace(**shape, **dropout_of(self._options))
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The encoded rows to train on."""
+        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options)
+
+    @cached_property
+    def eval(self) -> Dataset | None:
+        """The encoded rows to measure on."""
+        path = self._options.eval
+        return None if path is None else dataset_of(path, self.tokenizer, self.config, self.args, self._options)
+
+    def read(self, which: str) -> Rows:
+        """Return the rows of "train" or "eval" as they are in the file."""
+        columns = columns_of(self._options)
+        return read_rows(rows_file(self.paths[which], self._options), **columns, trained_on=NO_COLUMNS)
+
+    def check_output_dir(self) -> None:
+        """Raise what the run would for its output directory, without creating it."""
+        sources = [self._options.teacher, self._options.student]
+        check_output_dir(self.args, self._options, sources=sources)
+
+    def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
+        """Return the trainer; for a search, one that copies the student for each trial."""
+        options, args, teacher = self._options, self.args, self.teacher
+        _ = self.teacher_tokenizer, self.config, self.train
+        if self._loaded_student is not None:
+            student = self._loaded_student[0]
+        else:
+            token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
+            student = type(teacher).from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
+        return DistillationTrainer(
+            None if for_search else student,
+            args,
+            model_init=partial(copy.deepcopy, student) if for_search else None,
+            teacher_model=teacher,
+            teacher_processing_class=self.teacher_tokenizer,
+            train_dataset=self.train,
+            compute_metrics=compute_metrics_of(teacher.config, self.train, task_of(options), args),
+            eval_dataset=self.eval,
+            processing_class=self.tokenizer,
+            provenance=provenance_of(options, started_from=None if self._loaded_student is None else options.student),
+        )
+
+
+def _load_student(
+    options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
+) -> tuple[Model, BertTokenizer]:
+    """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
+    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
+    student = load_model(
+        options.student,
+        id2label=teacher.config.id2label if replaced else None,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        seed=seed,
+        **dropout_of(options),
+    )
+    try:
+        return student, AutoTokenizer.from_pretrained(options.student)
+    except FileNotFoundError:
+        return student, teacher_tokenizer  # teacher and student must share their vocabulary anyway

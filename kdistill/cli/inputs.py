@@ -1,0 +1,97 @@
+"""The inputs of a command, as its options name them: arguments, rows, the task, and names for the model card."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import __version__
+from ..data.dataset import Dataset
+from ..data.files import DataFile
+from ..hub import public_name
+from ..models.config import BertConfig
+from ..report.figures import check_pictures
+from ..text.tokenizer import BertTokenizer
+from ..train.arguments import TrainingArguments
+from ..train.directory import RunDirectory
+from ..train.encoding import encode_for, name_of
+from ..train.recipe import Provenance
+from ..train.without_effect import warn_of_arguments_without_effect
+from .data_files import FORMAT, data_file
+from .options import RECIPE
+from .report import names_in
+from .task import TaskOptions
+
+_Arguments = TypeVar("_Arguments", bound=TrainingArguments)
+
+
+def read_arguments(cls: type[_Arguments], options: Namespace) -> _Arguments:
+    """Return the training arguments given as options; the others keep their defaults."""
+    given = {field.name: getattr(options, field.name) for field in fields(cls) if hasattr(options, field.name)}
+    if options.json:
+        given["disable_tqdm"] = True
+    given.setdefault("recipe", RECIPE)
+    args = cls(**given)
+    warn_of_arguments_without_effect(args, given, stacklevel=2, of_a_command=True)
+    if args.plots:
+        check_pictures()
+    return args
+
+
+def check_output_dir(args: TrainingArguments, options: Namespace, sources: list[str]) -> None:
+    """Raise, before any work, for an output directory that holds a run or model, or an input of this command.
+
+    A checkpoint of a run is deleted with the run that is overwritten, or later, when newer ones are kept.
+    """
+    output = Path(args.output_dir).resolve()
+    own = [output, *RunDirectory(output).checkpoints()] if output.is_dir() else []
+    for source in sources:
+        if Path(source).resolve() in own:
+            raise ValueError(
+                f"--output-dir is {args.output_dir!r}, and this command reads {source}; choose another directory"
+            )
+    RunDirectory(args.output_dir).check(resume=options.resume, overwrite=args.overwrite_output_dir)
+
+
+def dropout_of(options: Namespace) -> dict[str, Any]:
+    """Return the given options that replace the config's dropout."""
+    given = {name: getattr(options, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    return {name: p for name, p in given.items() if p is not None}
+
+
+def columns_of(options: Namespace) -> dict[str, str | None]:
+    """Return the columns that the options name."""
+    return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
+
+
+def task_of(options: Namespace) -> TaskOptions:
+    """Return the options that decide what is learned and measured."""
+    return TaskOptions(**{name: getattr(options, name, None) for name in TaskOptions._fields})
+
+
+def dataset_of(
+    path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
+) -> Dataset:
+    """Return the encoded rows of a file for a model of this config."""
+    return encode_for(config, rows_file(path, options), tokenizer, args, **columns_of(options))
+
+
+def rows_file(path: str, options: Namespace) -> DataFile:
+    """Return a file of rows, to be read in the format that the options name."""
+    return data_file(path, {name: getattr(options, name) for name in FORMAT})
+
+
+def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
+    """Return the names of the inputs for the model card, and the command that repeats the run."""
+    teacher: str | None = getattr(options, "teacher", None)
+    return Provenance(
+        started_from=None if started_from is None else public_name(started_from),
+        teacher=None if teacher is None else public_name(teacher),
+        train=name_of(options.train),
+        eval=name_of(options.eval),
+        dataset=getattr(options, "dataset_name", None),
+        dataset_tags=names_in(getattr(options, "dataset_tags", None)),
+        command=f"# kdistill {__version__}, in {Path.cwd()}\n{options.command_line}",
+    )
