@@ -213,8 +213,13 @@ def _let_go(stream: TextIO) -> None:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
+    said: set[str] = set()
+
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"kdistill: warning: {message}")
+        text = f"kdistill: warning: {message}"
+        if text not in said:  # training and evaluation rows can both give rise to it
+            said.add(text)
+            say(text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)

@@ -66,7 +66,8 @@ def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
         yield Finding("labels", "warning", text, "choose by another metric: --metric-for-best-model f1_macro")
     rare = [f"{names[int(label)]!r} ({counts[label]})" for label in there if counts[label] < _RARE]
     if rare and rows is subject.train:
-        text = f"{len(rare)} labels of {name} have fewer than {_RARE} rows: {listing(rare, _LISTED)}"
+        have = "label of {} has" if len(rare) == 1 else "labels of {} have"
+        text = f"{len(rare)} {have.format(name)} fewer than {_RARE} rows: {listing(rare, _LISTED)}"
         yield Finding("labels", "warning", text, "add rows of them, with or without labels")
     absent = [repr(names[int(label)]) for label in np.flatnonzero(counts == 0)]
     if absent and rows is subject.train:

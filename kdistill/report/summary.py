@@ -17,6 +17,7 @@ from .report import Measured, Report, Subject
 WIDTH = 100
 _MOST_METRICS = 4
 _MOST_LABELS = 3
+_WIDTH_OF_NAMES = 26  # where they need it, metrics make room
 # Figures beside the metrics: the title of their column, and how they are written.
 _SIZES: dict[str, tuple[str, Callable[[float], str]]] = {
     "num_parameters": ("parameters", lambda number: f"{number:,}"),
@@ -129,13 +130,23 @@ def table(summary: Mapping[str, Any], model: str = "", width: int = WIDTH) -> st
     metrics = [*summary["metrics"], *(["loss"] if "loss" in of_model and "loss" not in summary["metrics"] else [])]
     sizes = {name: title for name, (title, _) in _SIZES.items() if name in of_model}
     name = model or f"{'student' if 'teacher' in summary else 'model'} {summary['name']}"
-    rows = [[name, *_cells(of_model, metrics, sizes)]]
+    of = [(name, of_model)]
     if "teacher" in summary:
-        rows.append([f"teacher {summary['teacher']['name']}", *_cells(summary["teacher"], metrics, sizes)])
+        of.append((f"teacher {summary['teacher']['name']}", summary["teacher"]))
     if "majority" in summary:
-        answer = f"majority (always {summary['majority']['answer']})"
-        rows.append([answer, *_cells(summary["majority"], metrics, sizes)])
-    return "\n".join(aligned(["", *metrics, *sizes.values()], rows, width))
+        kind = "mean" if "mse" in summary["majority"] else "majority"
+        of.append((f"{kind} (always {summary['majority']['answer']})", summary["majority"]))
+    wanted = min(max(len(name) for name, _ in of), _WIDTH_OF_NAMES)
+    while True:
+        header = ["", *metrics, *sizes.values()]
+        rows = [[name, *_cells(figures, metrics, sizes)] for name, figures in of]
+        if len(metrics) <= 2 or wanted + _width_beside_names([header, *rows]) <= width:
+            return "\n".join(aligned(header, rows, width))
+        metrics.pop()
+
+
+def _width_beside_names(cells: Sequence[Sequence[str]]) -> int:
+    return sum(2 + max(len(row[column]) for row in cells) for column in range(1, len(cells[0])))
 
 
 def _cells(of: Mapping[str, Any], metrics: Iterable[str], sizes: Iterable[str]) -> list[str]:

@@ -81,6 +81,18 @@ def test_outcomes_of_trials_in_words() -> None:
     assert ending.outcomes_text(trials) == "3 complete, 1 failed, 2 interrupted"
 
 
+def test_a_warning_is_given_once_by_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train.tsv", "dev.tsv"):
+        Path(name).write_text(Path(name).read_text().replace("label", "verdict", 1))
+    words = ["distill", "--teacher", "out", "--student", "L1-H16-A2", "--train", "train.tsv", "--eval", "dev.tsv"]
+    write_rows(Path("first.tsv"), 40)
+    first = ["finetune", "--model", "teacher", "--train", "first.tsv", "--output-dir", "out", "--max-steps", "1"]
+    assert cli.main(first) == 0
+    more = ["--label-column", "verdict", "--output-dir", "student", "--max-steps", "1"]
+    assert cli.main([*words, *more]) == 0
+    assert capsys.readouterr().err.count("label_column is 'verdict'; the model was trained with 'label'") == 1
+
+
 @pytest.mark.parametrize("moment", ["kdistill.report.summary.speed_at_a_glance", "kdistill.trainers.write_model_card"])
 def test_an_interrupt_after_the_run_names_the_finished_model(
     moment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,27 @@ def test_the_table_to_the_letter() -> None:
     assert sentences(SUMMARY) == ["measured on the 872 labelled rows of dev.tsv", "trained for 17 seconds"]
 
 
+def test_metrics_make_room_for_the_names_of_the_rows() -> None:
+    scores = {"average_precision": 0.1771, "accuracy": 0.268, "f1": 0.2873, "top_1": 0.314, "loss": 0.156}
+    several = {
+        "name": "student-of-emotions",
+        "metrics": list(scores)[:4],
+        "model": scores | {"num_parameters": 4389532, "bytes": 17.6e6, "sentences_per_second": 860},
+        "teacher": scores | {"name": "goemotions", "num_parameters": 22723996, "bytes": 90.9e6},
+        "majority": {"answer": "neutral", "average_precision": 0.1135, "accuracy": 0.27, "f1": 0.2844, "top_1": 0.314},
+    }
+    lines = table(several).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[2].startswith("teacher goemotions  ")
+    assert lines[3].startswith("majority (always neutral)  ")
+    assert lines[0].split() == ["average_precision", "accuracy", "f1", "parameters", "MB", "sentences/s"]
+
+
+def test_numbers_are_compared_with_their_mean() -> None:
+    numbers = SUMMARY | {"metrics": ["mse"], "majority": {"answer": "2.52", "mse": 2.0157}}
+    assert table(numbers).splitlines()[3].split() == ["mean", "(always", "2.52)", "2.0157"]
+
+
 @pytest.mark.parametrize("name", ["a name " * 40, "x" * 300, "two\nlines\tand \x1b[31m"])
 def test_no_name_makes_the_table_wider_than_a_terminal_or_breaks_a_line(name: str) -> None:
     summary = SUMMARY | {"name": name, "majority": {"answer": name, "accuracy": 0.1}}
