@@ -285,9 +285,10 @@ def _warn_of_quotes(path: str, rows: Iterable[Sequence[str]]) -> None:
     if quoted and all(
         len(field) > 1 and field.endswith('"') and not field[1:-1].replace('""', "").count('"') for field in suspects
     ):
+        field = next(filter(_QUOTED_FIELD.fullmatch, suspects))
         warnings.warn(
             f"{path}: {quoted} fields seem to be quoted, such as "
-            f"{next(filter(_QUOTED_FIELD.fullmatch, suspects))[:60]}, and their quotes are read as text"
+            f"{field if len(field) <= 60 else field[:60] + '...'}, and their quotes are read as text"
             f"{_HOW_TO_READ_QUOTES}",
             stacklevel=4,
         )

@@ -286,3 +286,10 @@ def test_of_several_splits_one_must_be_chosen(table: Table) -> None:
     assert read_table({"train": table}) is table
     with pytest.raises(ValueError, match=r"2 splits \(train, test\); pass one of them, such as dataset\['train'\]"):
         read_table({"train": table, "test": table})
+
+
+def test_a_long_quoted_field_is_shown_with_its_end_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"a ""quoted"" word ' + "and more " * 9 + '"\t1\n')
+    with pytest.warns(UserWarning, match=r'such as "a ""quoted"" word (and more )+and m\.\.\., and their quotes'):
+        read_table(str(path))
