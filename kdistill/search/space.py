@@ -27,7 +27,7 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
     "temperature": {"type": "int", "low": 2, "high": 30},
 }
 """The space that the PyTorch notebook searches whose recipe README.md gives."""
-_AROUND_LEARNING_RATE, _AROUND_EPOCHS = 4.0, 0.5
+_AROUND_LEARNING_RATE, _AROUND_EPOCHS, _AROUND_TEMPERATURE = 4.0, 0.5, 4.0
 
 _GROUPS = ("distillation", "training", "optimiser")
 # All trials share the tokenised rows and the teacher's logits, which these arguments determine.
@@ -160,6 +160,9 @@ def default_space(args: TrainingArguments) -> dict[str, Mapping[str, Any]]:
         epochs = chosen["num_train_epochs"]
         limits = {"low": max(1, int(epochs * (1 - _AROUND_EPOCHS))), "high": math.ceil(epochs * (1 + _AROUND_EPOCHS))}
         around["num_train_epochs"] = {"type": "int", **limits}
+    if "temperature" in chosen:
+        low = chosen["temperature"]
+        around["temperature"] = {"type": "float", "low": low, "high": low * _AROUND_TEMPERATURE, "log": True}
     return {name: around.get(name, range_) for name, range_ in DEFAULT_SPACE.items() if name in known}
 
 

@@ -13,12 +13,15 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..models.model import Model
-from .arguments import TrainingArguments
+from ..tasks.base import Task
+from ..tasks.registry import task_for
+from .arguments import DistillationTrainingArguments, TrainingArguments
 from .schedules import SCHEDULES
 
 ROWS_OF_A_BATCH = 32
 LEARNING_RATE = 1e-3
 WARMUP_RATIO = 0.1
+TEMPERATURE_OF_SEVERAL_LABELS = 1.0
 ROWS_OF_A_RUN = 200_000
 LEAST_EPOCHS, MOST_EPOCHS = 3, 120
 MANY_PAIRS = 50_000
@@ -30,6 +33,7 @@ _CHOSEN = (
     "learning_rate",
     "warmup_ratio",
     "warmup_steps",
+    "temperature",
 )
 
 
@@ -48,11 +52,11 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
         args.choose({})
         return None
     rows = len(dataset) * (1 + getattr(args, "augment", 0))
-    args.choose(defaults_for_new_layers(args, rows))
+    args.choose(defaults_for_new_layers(args, rows, task_for(model.config, dataset.labels)))
     lines = []
     if args.chosen:
         listed = ", ".join(f"{name} {value:g}" for name, value in args.chosen.items())
-        given = [name for name in _CHOSEN if name not in args.chosen and args.is_given(name)]
+        given = [name for name in _CHOSEN if name not in args.chosen and hasattr(args, name) and args.is_given(name)]
         stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
         lines = [
             f"recipe auto: the model's layers are new, made from a shape, so for {rows:,} training rows an epoch it is "
@@ -66,13 +70,14 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
     return "\n".join(lines) or None
 
 
-def defaults_for_new_layers(args: TrainingArguments, rows: int) -> dict[str, Any]:
+def defaults_for_new_layers(args: TrainingArguments, rows: int, task: Task) -> dict[str, Any]:
     """Return the values of the rule, by argument; what `args` holds already may make some of them idle.
 
     An update of 32 rows has the learning rate 1e-3. Larger and smaller updates, which somebody asked for, have one that
     grows with the square root of their rows, as the noise of Adam's steps falls with it (Malladi et al., 2022,
     arXiv:2205.10287). The epochs are those that read about 200,000 rows, with bounds: many rows need to be read more
-    than once, and few are known by heart after a while.
+    than once, and few are known by heart after a while. Of several labels a row, most are improbable: a temperature
+    above 1 draws all of them towards one half, and little is left of what the teacher tells apart.
     """
     values: dict[str, Any] = {}
     if args.max_steps <= 0:
@@ -84,4 +89,6 @@ def defaults_for_new_layers(args: TrainingArguments, rows: int) -> dict[str, Any
     values["learning_rate"] = float(f"{LEARNING_RATE * scale:.2g}")
     if SCHEDULES[args.lr_scheduler_type].warms_up and not args.is_given("warmup_steps"):
         values["warmup_ratio"] = WARMUP_RATIO
+    if isinstance(args, DistillationTrainingArguments) and task.threshold is not None:
+        values["temperature"] = TEMPERATURE_OF_SEVERAL_LABELS
     return values

@@ -51,6 +51,22 @@ def test_rows_decide_the_epochs(rows: int, epochs: int) -> None:
     }
 
 
+def test_a_teacher_of_several_labels_is_not_softened() -> None:
+    args = DistillationTrainingArguments(recipe="auto")
+    model = small_model(problem_type="multi_label_classification")
+    choose_defaults(args, model, small_dataset(8))
+    assert (args.temperature, args.chosen["temperature"]) == (1.0, 1.0)
+    assert default_space(args)["temperature"] == {"type": "float", "low": 1.0, "high": 4.0, "log": True}
+    choose_defaults(args, small_model(), small_dataset(8))
+    assert args.temperature == 4.0
+    given = DistillationTrainingArguments(recipe="auto", temperature=4.0)
+    choose_defaults(given, model, small_dataset(8))
+    assert given.temperature == 4.0
+    alone = TrainingArguments(recipe="auto")
+    choose_defaults(alone, model, small_dataset(8))
+    assert "temperature" not in alone.chosen
+
+
 @pytest.mark.parametrize(("name", "value"), [*TRANSFORMERS.items(), ("warmup_steps", 0), ("max_steps", 50)])
 def test_given_arguments_win_even_if_they_are_the_default(name: str, value: Any) -> None:
     args = TrainingArguments(recipe="auto", **{name: value})
