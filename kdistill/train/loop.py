@@ -231,9 +231,10 @@ def training_step(
         raise _not_finite("gradient", rows)
     result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
     on_event("on_pre_optimizer_step")
+    clear_gradients = model.zero_grad  # a bound method is an object, too
     optimizer.step()
     on_event("on_optimizer_step")
-    optimizer.zero_grad()
+    clear_gradients()
     return result  # made before the step: once the parameters have moved, nothing can fail for want of memory
 
 

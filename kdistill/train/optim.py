@@ -115,10 +115,10 @@ class AdamW:
         share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay, share)
         # Everything that may run out of memory comes before the parameters change.
+        model.has_new_layers = False
         t, position = self._t + 1, (model.optimizer_step, model.tokens_in_step)
         state, threads = self._state(t), get_num_threads()
         model.optimizer_step, model.tokens_in_step = model.optimizer_step + 1, 0
-        model.has_new_layers = False
         try:
             core.adamw_step(state, constants, threads)
         except BaseException:
