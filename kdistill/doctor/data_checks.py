@@ -56,10 +56,9 @@ def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
         known = np.bincount(subject.train.labels[labelled_rows(subject.train.labels)], minlength=len(counts))
         unseen = [names[int(label)] for label in there if not known[label]]
         if unseen:
-            text = (
-                f"{len(unseen)} labels of {name} occur in no row of {subject.names['train']}: "
-                f"{listing(map(repr, unseen), _LISTED)}"
-            )
+            count = "1 label" if len(unseen) == 1 else f"{len(unseen)} labels"
+            train = subject.names["train"]
+            text = f"{count} of {name} without any row in {train}: {listing(map(repr, unseen), _LISTED)}"
             yield Finding("labels", "warning", text, "add training rows with them; both files should be of one source")
     if share >= _MAJORITY:
         text = f"{share:.1%} of the labels of {name} are {names[most]!r}: accuracy hides how the others are learned"

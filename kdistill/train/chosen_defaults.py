@@ -59,8 +59,8 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
         given = [name for name in _CHOSEN if name not in args.chosen and hasattr(args, name) and args.is_given(name)]
         stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
         lines = [
-            f"recipe auto: the model's layers are new, made from a shape, so for {rows:,} training rows an epoch it is "
-            f"trained with {listed}{stays} (recipe transformers: the defaults of fine-tuning)",
+            f"recipe auto: for new layers, made from a shape, and {rows:,} training rows per epoch it chooses {listed}"
+            f"{stays} (--recipe transformers: the defaults for pretrained models)",
         ]
     if len(dataset) < MANY_PAIRS and np.any(dataset.types):
         lines.append(

@@ -427,9 +427,9 @@ def test_student_made_from_a_shape_gets_arguments_chosen_for_it(
     words += ["--num-train-epochs", "1"]
     status, _, printed = run(capsys, *words, "--student", "L1-H8-A2")
     assert status == 0
-    assert "recipe auto: the model's layers are new" in printed
-    assert "trained with per_device_train_batch_size 32, learning_rate 0.001, warmup_ratio 0.1" in printed
-    assert "; given: num_train_epochs 1 (recipe transformers:" in printed
+    assert "recipe auto: for new layers" in printed
+    assert "chooses per_device_train_batch_size 32, learning_rate 0.001, warmup_ratio 0.1" in printed
+    assert "; given: num_train_epochs 1 (--recipe transformers:" in printed
     kept = json.loads((tmp_path / "out" / "training_args.json").read_text())
     chosen = {"num_train_epochs": 1, "learning_rate": 1e-3, "per_device_train_batch_size": 32, "warmup_ratio": 0.1}
     assert kept | chosen | {"recipe": "auto"} == kept

@@ -246,7 +246,7 @@ def test_labels_that_are_withheld(capsys: pytest.CaptureFixture[str], tmp_path: 
     [
         ("--train", "error", [row for row in TRAIN if row[1] == "bad"], "have the label 'bad': there is nothing to"),
         ("--eval", "error", [row for row in EVAL if row[1] == "bad"], "have the label 'bad': its metrics measure"),
-        ("--train", "warning", [r for r in TRAIN if r[1] != "bad"], "1 labels of eval.csv occur in no row of"),
+        ("--train", "warning", [r for r in TRAIN if r[1] != "bad"], "1 label of eval.csv without any row in"),
         ("--train", "note", [r for r in TRAIN if r[1] != "bad"], "1 of the teacher's labels occur in no row of"),
         ("--train", "warning", [r for r in TRAIN if r[1] != "bad"] + TRAIN[:1], "has fewer than 5 rows: 'bad' (1)"),
         ("--train", "warning", [r for r in TRAIN if r[1] == "bad"] + TRAIN[:30], "are 'bad': accuracy hides how"),

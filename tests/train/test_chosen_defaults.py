@@ -110,7 +110,7 @@ def test_trainer_chooses_for_new_layers_alone(tmp_path: Path, capsys: pytest.Cap
         trainer = Trainer(model, TrainingArguments(recipe=recipe), train_dataset=small_dataset(40))
         assert trainer.args.num_train_epochs == epochs
         printed = capsys.readouterr().err
-        assert ("for 40 training rows an epoch" in printed) == (epochs == 120)
+        assert ("40 training rows per epoch" in printed) == (epochs == 120)
     assert {name: getattr(trainer.args, name) for name in TRANSFORMERS} == TRANSFORMERS
 
 
