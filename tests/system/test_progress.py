@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from support.clock import Clock, clock_of_progress
 
-from kdistill.system import progress
 from kdistill.system.progress import Progress, format_duration
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    return clock
+    return clock_of_progress(monkeypatch)
 
 
 def work(clock: Clock, seconds: float, *, quiet: bool = False, first: int = 0) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from support.clock import Clock, clock_of_progress
 
-from kdistill.system import progress
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerControl
 from kdistill.train.default_callbacks import ProgressCallback
@@ -14,18 +14,9 @@ LOSSES = {"loss": 1.45512, "hard_loss": 0.62212, "soft_loss": 2.28812, "grad_nor
 EVALUATION = {"eval_loss": 0.4921, "eval_accuracy": 0.80276, "eval_n": 872, "eval_runtime": 0.29}
 
 
-class Clock:
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    return clock
+    return clock_of_progress(monkeypatch)
 
 
 def lines_of(clock: Clock, capsys: pytest.CaptureFixture[str], *entries: dict[str, float], stop: int = 40) -> list[str]:
