@@ -259,9 +259,13 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks."""
+    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks.
+
+    A second one changes nothing: it must not end what the first one makes the program do.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
     previous = signal.signal(signal.SIGTERM, terminate)
