@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except _FAILED as error:
             return _report(error, 1)
         except KeyboardInterrupt as interrupt:
+            for note in getattr(interrupt, "__notes__", ()):
+                say(f"kdistill: warning: {note}")
             _report_interrupt(options)
             return 143 if isinstance(interrupt, _Terminated) else 130
 
