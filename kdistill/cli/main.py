@@ -86,6 +86,8 @@ def run_as_program(
             on_error(_sentence(error))
             return 1
         except KeyboardInterrupt as interrupt:
+            for note in getattr(interrupt, "__notes__", ()):
+                say(f"kdistill: warning: {note}")
             on_interrupt()
             return 143 if isinstance(interrupt, _Terminated) else 130
 
