@@ -250,8 +250,9 @@ class _Work:
         more: dict[str, Any] = {**inputs, "output_dir": str(directory)}
         if "logging_dir" not in self._options and _writes_events(self._options.get("report_to", "local")):
             more["logging_dir"] = str(self._container.tensorboard / directory.name)
-        if command == "distill" and _holds_run(directory):
-            more["resume"] = True
+        if command == "distill":
+            more["resume"] = True if _holds_run(directory) else None
+            more["enable_jit_checkpoint"] = self._options.get("enable_jit_checkpoint", True)
         if command == "search" and isinstance(self._options.get("hp_space"), dict):
             more["hp_space"] = str(self._scratch / "hp_space.json")
             write_json(Path(more["hp_space"]), self._options["hp_space"])

@@ -63,6 +63,7 @@ def start(base: Path, hyperparameters: dict[str, Any], channels: dict[str, Path]
     """Start a job in a process of its own, whose log is a pipe."""
     lay_out(base, hyperparameters, channels)
     settings = {**os.environ, "SAGEMAKER_BASE_DIR": str(base), **environment}
+    settings.pop("KDISTILL_CACHE", None)
     command = [sys.executable, "-m", "kdistill.sagemaker", "train"]
     return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -113,7 +114,7 @@ def test_sigterm_before_anything_is_imported_ends_the_process(tmp_path: Path) ->
 
 
 def test_what_a_mirror_in_s3_keeps_of_the_checkpoints_is_enough(tmp_path: Path) -> None:
-    """Files and their content alone: no empty directory, mode, time or link; one file of the newest is not yet there."""
+    """Files and their content alone: no directory, mode, time or link; one file of the newest is not yet there."""
     channels = write_channels(tmp_path / "inputs")
     assert run_apart(tmp_path / "whole", JOBS["distill"], channels)[0] == 0
     process = start(tmp_path / "job", JOBS["distill"], channels)
@@ -152,7 +153,7 @@ def test_a_restart_does_not_ask_the_teacher_again(tmp_path: Path) -> None:
 def test_interrupted_trials_of_a_container_before_are_run_again(tmp_path: Path) -> None:
     """A killed trial belongs to a machine of another name; the job's name of it is the same."""
     channels = write_channels(tmp_path / "inputs")
-    given = {**SEARCH, "epochs": "300", "n_trials": "2"}
+    given = {**SEARCH, "epochs": "100", "n_trials": "2"}
     process = start(tmp_path / "job", given, channels)
     journal = tmp_path / "job" / "checkpoints" / "search" / "study.journal"
     while not (journal.is_file() and b"hyperparameters" in journal.read_bytes()):
