@@ -46,6 +46,8 @@ _KINDS_OF_TRIAL = {
     "error": str,
     "interrupted": bool,
 }
+HOST_VARIABLE = "KDISTILL_HOST"
+"""The variable that names this machine where its host name is another at each start, as that of a container is."""
 _KINDS_OF_WORKER = {"host": str, "lock": str}
 
 
@@ -268,7 +270,7 @@ class SharedStudy:
         """Count this process as alive, for all processes of the study, inside the block."""
         path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.lock"
         with file_lock(path, wait=False):
-            self._worker = {"host": socket.gethostname(), "lock": str(path.resolve())}
+            self._worker = {"host": os.environ.get(HOST_VARIABLE) or socket.gethostname(), "lock": str(path.resolve())}
             yield
 
     @contextmanager
