@@ -147,7 +147,9 @@ class Mounts:
         return self
 
     def _hand_pip_over(self) -> None:
-        listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+        )
         for line in listed.stdout.splitlines():
             name, _, value = line.partition("=")
             words = value.strip("'\"").replace("\\n", " ").split()
@@ -273,7 +275,9 @@ class Builder:
                 words = instruction.exec_form() or ["/bin/sh", "-c", instruction.text]
                 with Mounts(stage.root, of_pip=True) as mounts:
                     command = stage.command(words, stage.arguments | mounts.environment)
-                    run_logged(command, self._directory / f"run-{name}-{instruction.line}.log", f"line {instruction.line}")
+                    run_logged(
+                        command, self._directory / f"run-{name}-{instruction.line}.log", f"line {instruction.line}"
+                    )
         if instruction.name in ("RUN", "COPY"):
             megabytes = size_mb(stage.root) - before
             shown = f"{instruction.name} {instruction.text}"
@@ -310,7 +314,9 @@ def need_tools() -> None:
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", "debootstrap"]):
             subprocess.run(["apt-get", "-qq", *words], check=True, env=quiet, stdout=subprocess.DEVNULL)
-    trial = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
+    trial = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False
+    )
     if trial.returncode:
         raise ImageError(f"this machine does not permit mount and process namespaces ({trial.stderr.strip()})")
 
@@ -356,7 +362,7 @@ def main() -> int:
         remove_roots(directory)
         prepare_job(directory / "job", directory / "expected")
         return run_in_namespaces(directory, options.keep)
-    except (ImageError, DockerfileError) as error:
+    except (ImageError, DockerfileError, AssertionError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

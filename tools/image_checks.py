@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-HYPERPARAMETERS = {"student_id": "L1-H16-A2", "epochs": "2", "per_device_train_batch_size": "8", "learning_rate": "0.01"}
+HYPERPARAMETERS = {
+    "student_id": "L1-H16-A2",
+    "epochs": "2",
+    "per_device_train_batch_size": "8",
+    "learning_rate": "0.01",
+}
 CHANNELS = {"train": 40, "validation": 16}  # rows
+MODEL = "model.safetensors"
 SECONDS = 120  # longest that a check may take on a busy machine
 
 LIMITS = """
@@ -34,32 +40,12 @@ import datasets, huggingface_hub, kdistill, kdistill.serve, optuna, pyarrow, ten
 def prepare_job(job: Path, expected: Path) -> None:
     """Lay out a small job as SageMaker lays it out below /opt/ml, and compute its model with the command here."""
     sys.path.insert(0, str(TESTS))
-    from support.small_run import write_model, write_rows
+    from support.sagemaker_job import HYPERPARAMETERS, lay_out, model_of_command
 
     for directory in (job, expected):
         shutil.rmtree(directory, ignore_errors=True)
-    config = job / "input" / "config"
-    config.mkdir(parents=True)
-    for name, rows in CHANNELS.items():
-        (job / "input" / "data" / name).mkdir(parents=True)
-        write_rows(job / "input" / "data" / name / f"{name}.tsv", rows)
-    write_model(job / "input" / "data" / "teacher")
-    channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-    files: dict[str, Any] = {
-        "hyperparameters": HYPERPARAMETERS,
-        "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"},
-        "inputdataconfig": dict.fromkeys([*CHANNELS, "teacher"], channel),
-    }
-    for name, content in files.items():
-        (config / f"{name}.json").write_text(json.dumps(content))
-    data = job / "input" / "data"
-    words = [
-        *("--teacher", data / "teacher", "--student", HYPERPARAMETERS["student_id"]),
-        *("--train", data / "train" / "train.tsv", "--eval", data / "validation" / "validation.tsv"),
-        *("--num-train-epochs", HYPERPARAMETERS["epochs"], "--learning-rate", HYPERPARAMETERS["learning_rate"]),
-        *("--per-device-train-batch-size", HYPERPARAMETERS["per_device_train_batch_size"], "--output-dir", expected),
-    ]
-    subprocess.run([sys.executable, "-m", "kdistill", "distill", *map(str, words)], check=True, capture_output=True)
+    lay_out(job, {name: str(value) for name, value in HYPERPARAMETERS.items()})
+    (expected / MODEL).write_bytes(model_of_command(expected))
 
 
 def check_image(image: Any, job: Path, expected: Path) -> None:
@@ -67,16 +53,16 @@ def check_image(image: Any, job: Path, expected: Path) -> None:
     assert image.entrypoint == ["python", "-m", "kdistill.sagemaker"], image.entrypoint
     assert image.ports == ["8080"], image.ports
     assert image.labels == {"com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true"}, image.labels
-    uid, gid, _ = image.account()
+    uid, _, _ = image.account()
     if uid:
         _run(image, ["python", "-c", LIMITS])
     _run(image, ["mpirun", "--version"])
     print(_run(image, ["kdistill", "info"]))
     shutil.copytree(job, image.root / "opt/ml", dirs_exist_ok=True)
     _run(image, [*image.entrypoint, "train"])
-    made = image.root / "opt/ml/model/model.safetensors"
+    made = image.root / "opt/ml/model" / MODEL
     assert made.stat().st_uid == uid, f"the model belongs to {made.stat().st_uid}"
-    assert made.read_bytes() == (expected / "model.safetensors").read_bytes(), "the image trains another model"
+    assert made.read_bytes() == (expected / MODEL).read_bytes(), "the image trains another model"
     print("A job in the image leaves the model that `kdistill distill` makes here, bit for bit.")
     _check_endpoint(image)
     print("An endpoint in the image answers /ping and /invocations, and ends by SIGTERM.")
@@ -108,7 +94,8 @@ def _check_endpoint(image: Any) -> None:
         body = json.dumps({"inputs": "a good film"}).encode()
         request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            assert b"positive" in answer.read()
+            (prediction,) = json.load(answer)
+        assert prediction["label"] in ("negative", "positive"), prediction
         process.send_signal(signal.SIGTERM)
         status = process.wait(timeout=SECONDS)
         assert status in (0, 128 + signal.SIGTERM), f"the endpoint ended with {status}:\n{log.read_text()}"
