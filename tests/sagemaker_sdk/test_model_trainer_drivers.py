@@ -5,8 +5,10 @@ The scripts name /opt/ml absolutely. They run in a mount namespace where that is
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +21,14 @@ from support.sagemaker_job import CONTAINER_VARIABLES, HYPERPARAMETERS, MODEL, m
 
 pytest.importorskip("sagemaker", reason="needs the extra sagemaker-test: make sagemaker")
 
-# Importing the SDK gives it, whose own modules still import each other by the old name. Hence the imports in functions.
-pytestmark = pytest.mark.filterwarnings("ignore:sagemaker.train.configs has been moved:DeprecationWarning")
+# The SDK's own: its modules still import each other by an old name (hence our imports in functions), and it leaves its
+# temporary directories to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:sagemaker.train.configs has been moved:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning"),
+]
 
+SCRIPT = "import sys\nfrom kdistill.sagemaker.entry import main\nsys.exit(main(sys.argv[1:]))\n"
 COMMAND = "python3 -m kdistill.sagemaker"
 # /opt as it is, with `ml` beside or in the place of what is there.
 IN_OPT_ML = """
@@ -49,13 +56,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return model_of_command(tmp_path_factory.mktemp("command"))
 
 
-def submitted(directory: Path, source: dict[str, str] | None, **hyperparameters: Any) -> tuple[dict[str, Any], Path]:
+def submitted(directory: Path, source: dict[str, str] | None) -> tuple[dict[str, Any], Path]:
     """Let the SDK submit a job; return its request and the directory that stands for /opt/ml.
 
     Args:
         directory: receives everything.
         source: arguments of `SourceCode`, or None for a job without it.
-        hyperparameters: beside those of the small job.
     """
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.training.configs import Compute, InputData, SourceCode
@@ -70,13 +76,41 @@ def submitted(directory: Path, source: dict[str, str] | None, **hyperparameters:
             sagemaker_session=Session(),
             compute=Compute(instance_type="ml.c6i.xlarge", instance_count=1),
             base_job_name="small-job",
-            hyperparameters=HYPERPARAMETERS | hyperparameters,
+            hyperparameters=HYPERPARAMETERS,
             source_code=SourceCode(**source) if source else None,
         )
         inputs = [InputData(channel_name=name, data_source=str(path)) for name, path in channels.items()]
         trainer.train(input_data_config=inputs, wait=False, logs=False)
         request = aws.of("CreateTrainingJob")
         return request, aws.lay_out(request, directory / "ml")
+
+
+@pytest.fixture(scope="module")
+def submissions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Path]]:
+    """Requests and trees of the same job by a command, by one in the shell's place, by a script (10 s in the SDK)."""
+    directory = tmp_path_factory.mktemp("submissions")
+    for name in ("command", "exec", "script", "script/source"):
+        (directory / name).mkdir()
+    (directory / "script" / "source" / "train.py").write_text(SCRIPT)
+    return {
+        "command": submitted(directory / "command", {"command": COMMAND}),
+        "exec": submitted(directory / "exec", {"command": f"exec {COMMAND}"}),
+        "script": submitted(
+            directory / "script", {"source_dir": str(directory / "script" / "source"), "entry_script": "train.py"}
+        ),
+    }
+
+
+Submissions = dict[str, tuple[dict[str, Any], Path]]
+
+
+def job(submissions: Submissions, form: str, directory: Path, **changes: str) -> tuple[dict[str, Any], Path]:
+    """Return a request and a copy of its tree, with changed hyperparameters."""
+    request, submitted = submissions[form]
+    base = shutil.copytree(submitted, directory / "ml")
+    file = base / "input" / "config" / "hyperparameters.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return request, base
 
 
 def start(request: dict[str, Any], base: Path) -> subprocess.Popen[str]:
@@ -102,41 +136,26 @@ def run(request: dict[str, Any], base: Path) -> tuple[int, str]:
     return process.returncode, log
 
 
-def script(directory: Path) -> dict[str, str]:
-    """Return the source of a user who has a script."""
-    source = directory / "source"
-    source.mkdir()
-    (source / "train.py").write_text(
-        "import sys\nfrom kdistill.sagemaker.entry import main\nsys.exit(main(sys.argv[1:]))\n"
-    )
-    return {"source_dir": str(source), "entry_script": "train.py"}
-
-
 def test_without_source_code_the_image_starts_by_its_own_entry_point(tmp_path: Path) -> None:
     request, base = submitted(tmp_path, None)
     assert not {"ContainerEntrypoint", "ContainerArguments"} & set(request["AlgorithmSpecification"])
     assert sorted(path.name for path in (base / "input" / "data").iterdir()) == ["teacher", "train", "validation"]
 
 
-def test_a_job_with_our_module_as_command_leaves_the_model_of_the_command_line(tmp_path: Path, expected: bytes) -> None:
-    request, base = submitted(tmp_path, {"command": COMMAND})
-    status, log = run(request, base)
+@pytest.mark.parametrize("form", ["command", "exec", "script"])
+def test_a_job_leaves_the_model_of_the_command_line(
+    tmp_path: Path, submissions: Submissions, expected: bytes, form: str
+) -> None:
+    base = job(submissions, form, tmp_path)[1]
+    status, log = run(submissions[form][0], base)
     assert status == 0, log
     assert (base / "model" / MODEL).read_bytes() == expected
     assert (base / "output" / "success").exists()
 
 
-def test_a_job_with_a_script_leaves_the_model_of_the_command_line(tmp_path: Path, expected: bytes) -> None:
-    request, base = submitted(tmp_path, script(tmp_path), run_hpo=False, hub_model_id=None)
-    status, log = run(request, base)
-    assert status == 0, log
-    assert (base / "model" / MODEL).read_bytes() == expected
-
-
-@pytest.mark.parametrize("form", ["command", "script"])
-def test_a_failure_is_our_sentence_once(tmp_path: Path, form: str) -> None:
-    source = {"command": COMMAND} if form == "command" else script(tmp_path)
-    request, base = submitted(tmp_path, source, temparature=2)
+@pytest.mark.parametrize("form", ["command", "exec", "script"])
+def test_a_failure_is_our_sentence_once(tmp_path: Path, submissions: Submissions, form: str) -> None:
+    request, base = job(submissions, form, tmp_path, temparature="2")
     status, log = run(request, base)
     assert status == 2, log
     failure = (base / "output" / "failure").read_text()
@@ -145,42 +164,37 @@ def test_a_failure_is_our_sentence_once(tmp_path: Path, form: str) -> None:
     assert log.count(failure) == 1
 
 
-def test_the_driver_logs_a_token_that_is_a_hyperparameter_of_a_script(tmp_path: Path) -> None:
+def test_the_driver_logs_a_token_that_is_a_hyperparameter_of_a_script(
+    tmp_path: Path, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # In the words of the script's command, before our entry begins; what it shows of the environment it masks itself.
-    request, base = submitted(tmp_path, script(tmp_path), hub_token="hf_ofAHyperparameter", temparature=2)
-    os.environ["HF_TOKEN"] = "hf_ofTheEnvironment"
-    try:
-        _, log = run(request, base)
-    finally:
-        del os.environ["HF_TOKEN"]
+    monkeypatch.setenv("HF_TOKEN", "hf_ofTheEnvironment")
+    request, base = job(submissions, "script", tmp_path, hub_token="hf_ofAHyperparameter", temparature="2")
+    _, log = run(request, base)
     assert "--hub_token hf_ofAHyperparameter" in log
     assert "hf_ofTheEnvironment" not in log
 
 
-@pytest.mark.parametrize(("command", "reaches"), [(COMMAND, False), (f"exec {COMMAND}", True)])
-def test_sigterm_reaches_a_command_that_takes_the_place_of_the_shell(
-    tmp_path: Path, command: str, reaches: bool
+@pytest.mark.parametrize("form", ["command", "exec", "script"])
+def test_sigterm_reaches_only_a_command_that_takes_the_place_of_the_shell(
+    tmp_path: Path, submissions: Submissions, form: str
 ) -> None:
-    request, base = submitted(tmp_path, {"command": command}, epochs=100000, save_strategy="steps", save_steps=50)
+    request, base = job(submissions, form, tmp_path, epochs="100000", save_strategy="steps", save_steps="50")
     process = start(request, base)
     try:
         while not list((base / "checkpoints").glob("run/checkpoint-*")):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.05)
-        # To the container's first process alone, as `docker stop` sends it.
-        process.terminate()
-        log, _ = process.communicate(timeout=60) if reaches else ("", None)
-        assert not reaches or process.returncode == 128 + signal.SIGTERM, log
-        if not reaches:
+        process.terminate()  # the container's first process alone, as the service does
+        if form == "exec":
+            log, _ = process.communicate(timeout=60)
+            assert process.returncode == 128 + signal.SIGTERM, log
+        else:
             time.sleep(1)
-            listing = subprocess.run(
-                ["ps", "-o", "args=", "-g", str(process.pid)], capture_output=True, text=True
-            ).stdout
-            assert any(shlex.split(line)[1:3] == ["-m", "kdistill.sagemaker"] for line in listing.splitlines()), listing
+            listed = subprocess.run(["ps", "-o", "args=", "-g", str(process.pid)], capture_output=True, check=False)
+            assert any(b"kdistill.sagemaker" in line or b"train.py" in line for line in listed.stdout.splitlines())
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+        process.communicate()
     assert not (base / "output" / "failure").exists()
