@@ -36,6 +36,7 @@ from .system.foreign import check_kind
 from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
+from .system.signals import held_back
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -292,7 +293,7 @@ class Trainer:
     def _start(self, state: TrainerState) -> None:
         self.state, self.results = state, {}
         self.callback_handler.control = TrainerControl()
-        self.callback_handler.load_states(state.stateful_callbacks)
+        self.callback_handler.load_states(state.callback_states)
 
     def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
         """Do all steps that are left; finish the run, if there is one."""
@@ -324,6 +325,8 @@ class Trainer:
                 self._finish(run)
         except BaseException as error:
             self._chooses_threshold = False
+            if not isinstance(error, Exception):
+                _keep_latest_step(training, error)
             try:
                 self._end(events)
             except Exception as another:  # noqa: BLE001  # the first error is the one to know
@@ -341,6 +344,9 @@ class Trainer:
 
     def _finish(self, run: Run) -> None:
         """Write the model and the results; once the state is there too, the run is finished."""
+        if self.args.enable_jit_checkpoint:
+            assert self.optimizer is not None
+            self.optimizer.set_aside()  # for an interrupt that comes once the model has the best weights
         lost = run.take_best_weights(self.state)
         if lost is not None:
             self.failed.note("best_model", lost)
@@ -351,7 +357,7 @@ class Trainer:
             results = run.results(self.state) | threshold_figures(self.model.config)
             self.save_model()
             run.write_results(results)
-            self.state.save(run.directory.path)
+            run.finish(self.state)
             self.results = results
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
@@ -787,6 +793,15 @@ class DistillationTrainer(Trainer):
     def teacher_metrics(self) -> dict[str, Any]:
         """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
         return self.objective.teacher.metrics
+
+
+def _keep_latest_step(training: Training, interrupt: BaseException) -> None:
+    """Leave a checkpoint of the latest step, if the arguments ask for it; what fails is a note on the interrupt."""
+    try:
+        with held_back():
+            training.keep()
+    except Exception as error:  # noqa: BLE001  # the interrupt is what is to be known
+        interrupt.add_note(f"the checkpoint of the latest step could not be written: {error}")
 
 
 def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:

@@ -86,6 +86,8 @@ def run_as_program(
             on_error(_sentence(error))
             return 1
         except KeyboardInterrupt as interrupt:
+            for note in getattr(interrupt, "__notes__", ()):
+                say(f"kdistill: warning: {note}")
             on_interrupt()
             return 143 if isinstance(interrupt, _Terminated) else 130
 
@@ -263,9 +265,13 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks."""
+    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks.
+
+    A second one changes nothing: it must not end what the first one makes the program do.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
     previous = signal.signal(signal.SIGTERM, terminate)

@@ -17,6 +17,7 @@ from typing import Any
 from ..system.files import read_json_object
 
 BASE_VARIABLE, BASE = "SAGEMAKER_BASE_DIR", "/opt/ml"
+FAILURE = "failure"
 CHANNELS = ("train", "validation", "teacher", "student")
 # Channels that the SDK adds for its own scripts.
 _OF_THE_SDK = ("code", "sm_drivers", "recipe")
@@ -52,20 +53,15 @@ class Container:
             ValueError: a configuration file or variable is not JSON of its kind.
         """
         base = base_directory(environment)
-        config = Path(environment.get("SM_INPUT_CONFIG_DIR") or base / "input" / "config")
+        config = config_directory(environment)
         return cls(
             base=base,
             config=config,
             channels=_channels(environment, config, base / "input" / "data"),
             model=model_directory(environment),
-            output=Path(environment.get("SM_OUTPUT_DIR") or base / "output"),
+            output=output_directory(environment),
             checkpoints=base / "checkpoints",
         )
-
-    @property
-    def failure(self) -> Path:
-        """The file of the sentence about what went wrong."""
-        return self.output / "failure"
 
     @property
     def success(self) -> Path:
@@ -104,6 +100,16 @@ def base_directory(environment: Mapping[str, str] = os.environ) -> Path:
 def model_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the directory that receives the model of a job, and from which an endpoint serves it."""
     return Path(environment.get("SM_MODEL_DIR") or base_directory(environment) / "model")
+
+
+def output_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that receives `failure` or `success`."""
+    return Path(environment.get("SM_OUTPUT_DIR") or base_directory(environment) / "output")
+
+
+def config_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory of the job's configuration."""
+    return Path(environment.get("SM_INPUT_CONFIG_DIR") or base_directory(environment) / "input" / "config")
 
 
 def _channels(environment: Mapping[str, str], config: Path, data: Path) -> dict[str, Path]:

@@ -25,8 +25,8 @@ OF_THE_ORIGINAL = {
     "student_id": "student",
 }
 """Names of the original's train.py -> options here; its other names are the same here, or those of `OF_THE_JOB`."""
-OF_THE_JOB = {"dataset_id": str, "dataset_config": str, "run_hpo": bool}
-"""Hyperparameters that are no options of a command -> what they are."""
+OF_THE_JOB = {"dataset_id": str, "dataset_config": str, "run_hpo": bool, "output_dir": str}
+"""Hyperparameters that the job reads, and no command -> what they are."""
 MISSPELT = {
     "temparature": "the original's notebook misspelt temperature, so its script trained with 4 whatever was given; "
     "expected temperature",
@@ -58,6 +58,7 @@ class Hyperparameters:
         run_hpo: whether the job searches hyperparameters first.
         dataset_id: a data set of the hub or a directory, in place of channels.
         dataset_config: its configuration.
+        output_dir: where the model is to lie, which is not for the job to choose.
         hub_token: the hub's token, if it is one of them.
     """
 
@@ -65,6 +66,7 @@ class Hyperparameters:
     run_hpo: bool = False
     dataset_id: str | None = None
     dataset_config: str | None = None
+    output_dir: str | None = None
     hub_token: str | None = None
 
     def words(self, command: str, more: Mapping[str, Any], *, but: Iterable[str] = ()) -> list[str]:
@@ -76,7 +78,11 @@ class Hyperparameters:
             but: names of options to leave out.
         """
         actions = _options_of(command)
-        given = {name: value for name, value in self.options.items() if f"--{name.replace('_', '-')}" in actions}
+        given = {
+            name: value
+            for name, value in self.options.items()
+            if f"--{name.replace('_', '-')}" in actions or name in OTHER_ARGUMENTS
+        }
         given |= {name: value for name, value in more.items() if value is not None}
         left = {name: value for name, value in given.items() if name not in but}
         several = [name for name, action in actions.items() if action.nargs == "+"]
@@ -121,10 +127,18 @@ def merged(given: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]
         ValueError: the two differ.
     """
     for name, word in words.items():
-        if name in given and _meaning(given[name]) != _meaning(word):
-            shown = "" if name == SECRET else f" {word!r} and in the hyperparameters {given[name]!r}"
-            raise ValueError(f"{name} is on the command line{shown or ' another than in the hyperparameters'}")
+        if name in given and not _are_the_same(given[name], word):
+            values = ("a token", "another") if name.replace("-", "_") == SECRET else (repr(word), repr(given[name]))
+            raise ValueError(
+                f"{name} is {values[0]} on the command line and {values[1]} in the hyperparameters; expected the same"
+            )
     return {**words, **given}
+
+
+def token_in(given: Mapping[str, Any]) -> str | None:
+    """Return the hub's token among hyperparameters, if there is one."""
+    tokens = [_as_text(value) for name, value in given.items() if name.replace("-", "_") == SECRET]
+    return next((token for token in tokens if isinstance(token, str) and token), None)
 
 
 def understood(given: Mapping[str, Any]) -> Hyperparameters:
@@ -155,6 +169,7 @@ def understood(given: Mapping[str, Any]) -> Hyperparameters:
         run_hpo=bool(job["run_hpo"]),
         dataset_id=job["dataset_id"],
         dataset_config=job["dataset_config"],
+        output_dir=job["output_dir"],
         hub_token=job[SECRET],
     )
 
@@ -221,6 +236,14 @@ def _as_text(raw: Any) -> Any:
     return decoded if isinstance(decoded, str | list | dict) else raw
 
 
+def _are_the_same(value: Any, word: Any) -> bool:
+    """Return whether a word of the command line is what the toolkit, or the SDK, makes of a value."""
+    value, said = _meaning(value), _meaning(word)
+    if isinstance(value, dict) and isinstance(said, str):  # the toolkit's words of a mapping
+        return ",".join(f"{name}={of}" for name, of in sorted(value.items())) == said
+    return bool(value == said)
+
+
 def _meaning(raw: Any) -> Any:
     """Return the value that a text stands for, in JSON or as Python prints it."""
     if not isinstance(raw, str):
@@ -229,7 +252,7 @@ def _meaning(raw: Any) -> Any:
         return _meaning_of_json(raw)
     except ValueError:
         pass
-    if raw in ("True", "False", "None") or raw[:1] in "[{(":
+    if raw in ("True", "False", "None") or raw.startswith(("[", "{", "(")):
         try:
             return ast.literal_eval(raw)
         except (ValueError, SyntaxError):

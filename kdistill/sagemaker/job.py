@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 import traceback
 import warnings
 from argparse import Namespace
@@ -32,6 +33,7 @@ from ..cli.search import BEST_RUN_FILE
 from ..models.checkpoint import WEIGHTS_FILE
 from ..models.config import CONFIG_FILE
 from ..report.summary import sentences, table
+from ..search.study import HOST_VARIABLE
 from ..system.files import atomic_path, read_json_object, write_json
 from ..system.progress import say
 from ..text.tokenizer_files import TOKENIZER_FILES
@@ -47,8 +49,8 @@ from ..train.directory import (
 )
 from ..train.publishing import check_publishing
 from ..train.state import STATE_FILE
-from .container import Container, read_hyperparameters
-from .hyperparameters import Hyperparameters, merged, read_words, understood
+from .container import FAILURE, Container, config_directory, output_directory, read_hyperparameters
+from .hyperparameters import Hyperparameters, merged, read_words, token_in, understood
 from .inputs import model_of_channel, rows_of_channel, rows_of_dataset
 from .log import JobLogCallback, SafeStream, Secrets
 from .metrics import final_line
@@ -57,6 +59,10 @@ JOB_FILE, FINISHED_FILE = "job.json", "finished.json"
 RUN, SEARCH, TEACHER_CACHE = "run", "search", "teacher"
 # SageMaker shows as many characters of the failure file.
 MOST_OF_A_FAILURE = 1024
+# Errors that come without a sentence.
+_NO_SENTENCES = {
+    "MemoryError": "the job ran out of memory; give it an instance with more, or a smaller per_device_train_batch_size",
+}
 _MODEL_FILES = (CONFIG_FILE, *TOKENIZER_FILES, CARD_FILE, WEIGHTS_FILE)
 _RESULT_FILES = (RESULTS_FILE, STATE_FILE, ARGS_FILE, COMMAND_FILE, CLASSES_FILE, CONFUSIONS_FILE)
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -66,7 +72,7 @@ _WITH_EVENTS = ("tensorboard", "local", "all")
 
 
 class Job:
-    """One start of a training job. `run` returns its exit status, which is that of the commands.
+    """One start of a training job.
 
     Args:
         words: of the command line, as the toolkit passes hyperparameters.
@@ -75,56 +81,50 @@ class Job:
 
     def __init__(self, words: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
         self._words, self._environment = list(words), environment
-        self._secrets = Secrets([])
-        self._output: Path | None = None
+        self._secrets = Secrets(_tokens(self._words, environment))
 
     def run(self) -> int:
-        """Do the job."""
-        with ExitStack() as stack:
-            tokens = [self._environment.get(name) for name in _TOKEN_VARIABLES]
-            self._secrets = Secrets([*tokens, *_tokens_in(self._words), *self._token_in_configuration()])
-            stack.enter_context(redirect_stdout(SafeStream(sys.stdout, self._secrets)))
-            stack.enter_context(redirect_stderr(SafeStream(sys.stderr, self._secrets)))
-            try:
-                return run_as_program(self._work, on_error=self._fail, on_interrupt=self._interrupted)
-            except Exception as error:  # noqa: BLE001  # an error of the program: the log has all of it
-                traceback.print_exc()
-                self._fail(f"{type(error).__name__}: {error}")
-                return 1
-
-    def _token_in_configuration(self) -> list[str]:
-        with suppress(Exception):
-            container = Container.of(self._environment)
-            given = read_hyperparameters(self._environment, container.config)
-            return [str(given["hub_token"]).strip('"')] if given.get("hub_token") else []
-        return []
+        """Do the job, and return the exit status: that of the commands, or 1 after an error of the program."""
+        try:
+            return run_as_program(self._work, on_error=self._fail, on_interrupt=_say_interrupted)
+        except Exception as error:  # noqa: BLE001  # the log has all of it, the failure file one sentence
+            say(self._secrets.hidden(traceback.format_exc()))
+            self._fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return 1
 
     def _fail(self, sentence: str) -> None:
-        """Write the sentence into the log and the failure file, which may be impossible."""
+        """Write the sentence into the log and into the failure file, where that is possible."""
+        if sentence in _NO_SENTENCES:
+            sentence = _NO_SENTENCES[sentence]
         sentence = self._secrets.hidden(sentence)
         say(f"kdistill: error: {sentence}")
-        output = self._output or Container.of(self._environment).output
-        with suppress(OSError, ValueError):
+        output = output_directory(self._environment)
+        with suppress(OSError):
             output.mkdir(parents=True, exist_ok=True)
-            (output / "failure").write_text(sentence[:MOST_OF_A_FAILURE], encoding="utf-8")
-
-    def _interrupted(self) -> None:
-        say("kdistill: interrupted; the job goes on from its checkpoints when it is started again")
+            encoded = sentence[:MOST_OF_A_FAILURE].encode("utf-8", "backslashreplace")
+            (output / FAILURE).write_bytes(encoded)
 
     def _work(self) -> int:
-        container = Container.of(self._environment)
-        self._output = container.output
-        container.check()
-        given = merged(read_hyperparameters(self._environment, container.config), read_words(self._words))
-        hyperparameters = understood(given)
-        if hyperparameters.hub_token is not None:
-            warnings.warn(
-                "hub_token is a hyperparameter, which whoever may describe the job can read; prefer a token that may "
-                "write to this one repository and soon expires",
-                stacklevel=2,
-            )
-        with tempfile.TemporaryDirectory(prefix="kdistill-job-") as scratch:
-            return _Work(container, hyperparameters, Path(scratch)).run()
+        with ExitStack() as stack:
+            stack.enter_context(redirect_stdout(SafeStream(sys.stdout, self._secrets)))
+            stack.enter_context(redirect_stderr(SafeStream(sys.stderr, self._secrets)))
+            container = Container.of(self._environment)
+            container.check()
+            given = merged(read_hyperparameters(self._environment, container.config), read_words(self._words))
+            hyperparameters = understood(given)
+            if hyperparameters.hub_token is not None:
+                warnings.warn(
+                    "hub_token is a hyperparameter, which whoever may describe the job can read; use one that may "
+                    "write to this one repository and soon expires",
+                    stacklevel=2,
+                )
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdistill-job-"))
+            _Work(container, hyperparameters, Path(scratch)).run()
+            return 0
+
+
+def _say_interrupted() -> None:
+    say("kdistill: interrupted; started again, the job goes on from its checkpoints")
 
 
 class _Work:
@@ -136,33 +136,45 @@ class _Work:
         self._study = container.checkpoints / SEARCH
         self._options = hyperparameters.options
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Do what is left of the job, and lay out what it leaves."""
-        checkpoints = self._container.checkpoints
+        self._check_output_dir()
         self._check_same_job()
         finished = self._finished()
+        failed: dict[str, str] = {}
         if finished is None:
-            os.environ.setdefault("KDISTILL_CACHE", str(checkpoints / TEACHER_CACHE))
-            inputs = self._inputs()
-            self._check(inputs)
-            write_json(checkpoints / JOB_FILE, self._identity())
-            best = self._search(inputs) if self._hyperparameters.run_hpo else {}
-            figures = self._distill(inputs, best)
-            failed = figures.get("failed")
-            finished = {"results": read_json_object(self._directory / RESULTS_FILE)}
-            finished["best"] = read_json_object(self._directory / ARGS_FILE)["metric_for_best_model"]
-            if "summary" in figures:
-                print("\n".join([table(figures["summary"]), *sentences(figures["summary"])]), flush=True)
-        else:
-            failed = None
+            os.environ.setdefault("KDISTILL_CACHE", str(self._container.checkpoints / TEACHER_CACHE))
+            if self._container.host is not None:
+                os.environ.setdefault(HOST_VARIABLE, self._container.host)
+            figures = self._train()
+            failed = figures.get("failed", {})
+            finished = {
+                "results": read_json_object(self._directory / RESULTS_FILE),
+                "best": read_json_object(self._directory / ARGS_FILE)["metric_for_best_model"],
+            }
         self._lay_out()
         if failed:
             raise RuntimeError(f"{'; '.join(failed.values())}; the model is in {self._container.model}")
-        write_json(checkpoints / FINISHED_FILE, finished)
-        self._container.output.mkdir(parents=True, exist_ok=True)
+        write_json(self._container.checkpoints / FINISHED_FILE, finished)
         self._container.success.touch()
         print(final_line(finished["results"], finished["best"]), flush=True)
-        return 0
+
+    def _train(self) -> dict[str, Any]:
+        """Search, if that is wanted, and distil; return the figures of the latter."""
+        inputs = self._inputs()
+        self._check(inputs)
+        write_json(self._container.checkpoints / JOB_FILE, self._identity())
+        found, best = self._search(inputs) if self._hyperparameters.run_hpo else ([], None)
+        options = self._parsed("distill", inputs, self._directory, config=best, but=found)
+        try:
+            figures = run_command(options, log=JobLogCallback())
+        except KeyboardInterrupt:
+            if getattr(options, "finished", False):  # what is left is an upload, which must not cost the model
+                self._lay_out()
+            raise
+        if "summary" in figures:
+            print("\n".join([table(figures["summary"]), *sentences(figures["summary"])]), flush=True)
+        return figures
 
     def _identity(self) -> dict[str, Any]:
         given = self._hyperparameters.to_dict()
@@ -189,6 +201,12 @@ class _Work:
         path = self._container.checkpoints / FINISHED_FILE
         whole = all((self._directory / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE))
         return read_json_object(path) if path.is_file() and whole else None
+
+    def _check_output_dir(self) -> None:
+        """Raise for an output directory other than the original's default."""
+        given, model = self._hyperparameters.output_dir, self._container.model
+        if given is not None and Path(given).absolute() != model.absolute():
+            raise ValueError(f"output_dir is {given!r}; a job's model lies in {model}, so leave it out")
 
     def _inputs(self) -> dict[str, Any]:
         """Return the options of rows and models, by name."""
@@ -232,8 +250,9 @@ class _Work:
         more: dict[str, Any] = {**inputs, "output_dir": str(directory)}
         if "logging_dir" not in self._options and _writes_events(self._options.get("report_to", "local")):
             more["logging_dir"] = str(self._container.tensorboard / directory.name)
-        if command == "distill" and RunDirectory(directory).path.is_dir() and RunDirectory(directory).holds_run():
-            more["resume"] = True
+        if command == "distill":
+            more["resume"] = True if _holds_run(directory) else None
+            more["enable_jit_checkpoint"] = self._options.get("enable_jit_checkpoint", True)
         if command == "search" and isinstance(self._options.get("hp_space"), dict):
             more["hp_space"] = str(self._scratch / "hp_space.json")
             write_json(Path(more["hp_space"]), self._options["hp_space"])
@@ -244,17 +263,12 @@ class _Work:
             options.hub_token = self._hyperparameters.hub_token
         return options
 
-    def _search(self, inputs: Mapping[str, Any]) -> list[str]:
-        """Search, and return the names of the hyperparameters that were found, unless the run has begun with them."""
+    def _search(self, inputs: Mapping[str, Any]) -> tuple[list[str], Path]:
+        """Search, unless the run has begun with what was found; return the names of that, and the file it is in."""
         best = self._study / BEST_RUN_FILE
-        figures = run_command(self._parsed("search", inputs, self._study))
-        assert best.is_file()
-        return list(figures["hyperparameters"])
-
-    def _distill(self, inputs: Mapping[str, Any], searched: Any) -> dict[str, Any]:
-        config = self._study / BEST_RUN_FILE if self._hyperparameters.run_hpo else None
-        options = self._parsed("distill", inputs, self._directory, config=config, but=searched)
-        return run_command(options, log=JobLogCallback())
+        if not (_holds_run(self._directory) and best.is_file()):
+            run_command(self._parsed("search", inputs, self._study))
+        return list(tomllib.loads(best.read_text(encoding="utf-8"))), best
 
     def _lay_out(self) -> None:
         """Copy the model, and beside it what else the run has found out."""
@@ -262,6 +276,10 @@ class _Work:
         _copy(self._directory, self._container.output / "data", _RESULT_FILES)
         if self._hyperparameters.run_hpo:
             _copy(self._study, self._container.output / "data", (BEST_RUN_FILE,))
+
+
+def _holds_run(directory: Path) -> bool:
+    return directory.is_dir() and RunDirectory(directory).holds_run()
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -276,8 +294,11 @@ def _writes_events(report_to: str) -> bool:
     return any(name in _WITH_EVENTS for name in report_to.split(","))
 
 
-def _tokens_in(words: Sequence[str]) -> list[str]:
-    with suppress(ValueError):
-        token = read_words(words).get("hub_token")
-        return [token] if isinstance(token, str) else []
-    return []
+def _tokens(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the tokens that the job was given, wherever they stand."""
+    found = [environment.get(name) for name in _TOKEN_VARIABLES]
+    with suppress(OSError, ValueError):
+        found.append(token_in(read_words(words)))
+    with suppress(OSError, ValueError):
+        found.append(token_in(read_hyperparameters(environment, config_directory(environment))))
+    return [token for token in found if token is not None]

@@ -27,6 +27,7 @@ GRACE_SECONDS = 120.0
 HOST, INSTANCE_TYPE = "algo-1", "local"
 _FRESH = ("input", "model", "output")
 _OF_A_TREE = (*_FRESH, "checkpoints")
+_OF_THIS_MACHINE = ("SM_", "SAGEMAKER_", "KDISTILL_CACHE", "KDISTILL_HOST")
 _TOKEN, _TOKEN_VARIABLE = "hub_token", "HF_TOKEN"
 
 
@@ -141,8 +142,8 @@ def _input_data(channels: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inherited() -> dict[str, str]:
-    """Return the variables of this process without those of another job."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+    """Return the variables of this process without those that a container does not have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_THIS_MACHINE)}
 
 
 def _variables(

@@ -56,7 +56,7 @@ class Secrets:
 
 
 class SafeStream:
-    """A text stream that hides secrets in what is written to it, and is else the one that it wraps."""
+    """A text stream that hides secrets in what is written to it, in lines, and is else the one that it wraps."""
 
     def __init__(self, stream: TextIO, secrets: Secrets) -> None:
         self._stream, self._secrets = stream, secrets
@@ -70,6 +70,10 @@ class SafeStream:
         """Write each."""
         for line in lines:
             self.write(line)
+
+    def isatty(self) -> bool:
+        """Return False: a log has lines, and no bars."""
+        return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -30,7 +30,7 @@ METRIC_DEFINITIONS = [
     *(metric_definition(f"train:{name}") for name in _OF_TRAINING),
     *(metric_definition(f"eval:{name}") for name in _OF_EVALUATION),
     *(metric_definition(f"final:{name}") for name in _OF_EVALUATION),
-    {"Name": "trial:objective", "Regex": rf"^trial [0-9]+: {_NUMBER} "},
+    {"Name": "trial:objective", "Regex": rf"trial [0-9]+: {_NUMBER} "},
 ]
 """What `CreateTrainingJob` takes as `MetricDefinitions`, of which a job may have 40; other metrics:
 `metric_definition`."""

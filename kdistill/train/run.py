@@ -20,7 +20,7 @@ from .directory import RESULTS_FILE, RunDirectory
 from .optim import AdamW
 from .publishing import upload_checkpoint
 from .recipe import Recipe
-from .state import TrainerState, is_evaluation, read_figures
+from .state import STATE_FILE, TrainerState, is_evaluation, read_figures
 
 
 class Run:
@@ -31,6 +31,8 @@ class Run:
         dataset: the rows that the steps read.
         plan: which of them each step reads.
         directory: the output directory.
+        interrupted: the checkpoint, if any, that an interrupt has left and that the next one takes the place of.
+        saved: the state in the checkpoint of a strategy that was last read or begun to be written.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -44,6 +46,8 @@ class Run:
         self._new_state = recipe.new_state(self.dataset)
         self._overwrites = False
         self._kept_at_start: tuple[Path | str | None, ...] = ()
+        self.interrupted: Path | None = None
+        self.saved = ""
 
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
         """Give the model weights and threshold of the finished run in the directory; return its state and results.
@@ -85,6 +89,11 @@ class Run:
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
             self._find_best_weights(state, checkpoint)
+            if state.interrupted and checkpoint.parent.samefile(self.directory.path):
+                self.interrupted = self.directory.checkpoint(state.global_step)
+            elif not state.interrupted:
+                self.saved = (checkpoint / STATE_FILE).read_text("utf-8")
+            state.interrupted = False
         self._overwrites = recipe.args.overwrite_output_dir and not resume
         self._kept_at_start = (checkpoint, state.best_model_checkpoint)
         state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
@@ -92,7 +101,7 @@ class Run:
 
     def _find_best_weights(self, state: TrainerState, checkpoint: Path) -> None:
         """Let the state name the best checkpoint beside the one resumed from, or forget it with a warning."""
-        if state.best_global_step is None:
+        if state.best_global_step is None or state.best_model_checkpoint is None:
             return
         best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the directory may have been moved since
         state.best_model_checkpoint = str(best)
@@ -168,6 +177,17 @@ class Run:
         results.pop("step", None)
         return self.figures(state) | results | self.recipe.objective.figures()
 
+    def finish(self, state: TrainerState) -> None:
+        """Save the state, with which the run is finished; it needs a checkpoint that an interrupt has left no more."""
+        state.save(self.directory.path)
+        self.replace_interrupted(None, state)
+
+    def replace_interrupted(self, by: Path | None, state: TrainerState) -> None:
+        """Delete the checkpoint that an interrupt has left, unless this one is in its place or it is the best one."""
+        former, self.interrupted = self.interrupted, by if state.interrupted else None
+        if former is not None and former.is_dir() and str(former) not in (str(by), state.best_model_checkpoint):
+            self.directory.delete_checkpoint(former)
+
     def write_results(self, results: dict[str, float]) -> None:
         """Write all_results.json."""
         write_json(self.directory.path / RESULTS_FILE, results)
@@ -185,15 +205,28 @@ class RunCheckpoints:
 
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write the checkpoint of the present step. An upload that fails is a warning."""
-        recipe, args, directory = self._recipe, self._recipe.args, self._directory
-        path = directory.checkpoint(state.global_step)
+        args, path = self._recipe.args, self._directory.checkpoint(state.global_step)
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(path)
-        directory.write_checkpoint(
-            state.global_step,
-            lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
-        )
-        directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
+        self._run.saved = state.to_json()
+        self._write(path, optimizer, state)
         if args.push_to_hub and args.hub_strategy != "end" and state.steps_passed < state.max_steps:
             self._events("on_push_begin")
             upload_checkpoint(path, args, state)
+
+    def save_interrupted(self, optimizer: AdamW, state: TrainerState) -> None:
+        """Write the checkpoint of the latest step, unless `save` has written it: the interrupt may have come then."""
+        path = self._directory.checkpoint(state.global_step)
+        stands = (path / STATE_FILE).is_file() and (path / STATE_FILE).read_text("utf-8") == self._run.saved
+        if not stands:
+            state.interrupted = True
+            self._write(path, optimizer, state)
+
+    def _write(self, path: Path, optimizer: AdamW, state: TrainerState) -> None:
+        recipe, args = self._recipe, self._recipe.args
+        self._directory.write_checkpoint(
+            state.global_step,
+            lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
+        )
+        self._run.replace_interrupted(path, state)
+        self._directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
