@@ -54,6 +54,7 @@ from .inputs import (
 )
 from .report import report
 from .search import search
+from .serve import serve
 from .task import compute_metrics_of, labels_to_learn, with_problem_type
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "predict",
     "report",
     "search",
+    "serve",
 ]
 
 Figures = dict[str, Any]

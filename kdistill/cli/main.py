@@ -114,7 +114,7 @@ def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
     except OSError as error:
         say(f"kdistill: error: the results could not be written: {error.strerror}")
         return 1
-    return 1 if figures.get("failed") else 0
+    return 1 if figures.get("failed") or figures.get("unanswered") else 0
 
 
 def _text_of(figures: dict[str, Any], options: Namespace) -> str:
@@ -128,6 +128,10 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from ..doctor.page import page
 
         return page(figures)
+    if options.command == "serve":
+        from .serve import ending_text
+
+        return ending_text(figures)
     if options.command == "completion":
         return str(figures["script"])
     if "summary" in figures:

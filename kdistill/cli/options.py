@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
+from ..serve.limits import HOST, PORT, Limits
 from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
@@ -137,6 +138,15 @@ COMMANDS = (
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _PREDICTING,
+    ),
+    _Command(
+        "serve",
+        "--model MODEL [--host HOST] [--port PORT]",
+        "answer texts over HTTP",
+        "Load a model and answer requests for predictions until Ctrl-C or SIGTERM: POST /invocations, as SageMaker and "
+        "Hugging Face's inference toolkit send them, or POST /predict; GET /ping, /health and /metrics (Prometheus). "
+        "Texts of different requests are computed in one batch, with the scores of kdistill predict.",
+        "kdistill serve --model student --port 8080",
     ),
     _Command(
         "report",
@@ -270,6 +280,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         group.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
     elif command == "report":
         _add_report_options(parser, group)
+    elif command == "serve":
+        _add_serving(parser, group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
@@ -278,6 +290,7 @@ def _add_inputs(parser: _Parser, command: str) -> None:
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
+_CONFIG_HELP = "TOML file of options, such as seed = 33; options on the command line take precedence"
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
 _ROWS_HELP = (
     "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
@@ -333,11 +346,7 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     _add_format(group)
     if command != "bench":
         _add_task(group, command)
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="TOML file of options, such as seed = 33; options on the command line take precedence",
-    )
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
 def _add_predictions(group: _ArgumentGroup) -> None:
@@ -459,6 +468,31 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     card.add_argument("--license", metavar="NAME", help="licence of the model, such as apache-2.0")
     card.add_argument("--tags", metavar="A,B,...", help="additional tags")
     _add_dataset(card)
+
+
+def _add_serving(parser: _Parser, group: _ArgumentGroup) -> None:
+    """Add the address, and a server's limits under the names of `serve.limits.Limits`; those not given are absent."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
+    group.add_argument(
+        "--host",
+        default=HOST,
+        metavar="HOST",
+        help=f"address to listen at; 0.0.0.0 lets other machines in (default: {HOST})",
+    )
+    group.add_argument("--port", type=int, default=PORT, metavar="N", help=f"0 for a free one (default: {PORT})")
+    limits = parser.add_argument_group("limits")
+    for field in fields(Limits):
+        help = str(field.metadata["help"])
+        if field.default is not None:
+            help += f" (default: {field.default})"
+        limits.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=SUPPRESS,
+            type=field.metadata["type"],
+            metavar=field.metadata["metavar"],
+            help=help,
+        )
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
 def _add_dataset(group: _ArgumentGroup) -> None:

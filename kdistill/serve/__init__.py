@@ -1,0 +1,1 @@
+"""A model behind HTTP: requests are read, gathered into packed batches, and answered."""
