@@ -196,6 +196,8 @@ class Search:
         try:
             hyperparameters = self._space(trial)
             trial.set_user_attr("hyperparameters", hyperparameters)
+            if self._n_jobs == 1:  # else the order of the draws is that of the trials' ends
+                self._study.keep_sampler(trial)
             state, objective = self._outcome(trial, hyperparameters)
         except TrialStoppedError:
             self._study.queue_again(trial)

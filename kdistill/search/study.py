@@ -26,6 +26,7 @@ from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
 from .journal import check_journal
+from .sampler_state import sampler_state, set_sampler_state
 
 JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")
@@ -42,7 +43,10 @@ _KINDS_OF_TRIAL = {
     "hyperparameters": dict,
     "error": str,
     "interrupted": bool,
+    "sampler": list,
 }
+HOST_VARIABLE = "KDISTILL_HOST"
+"""The variable that names this machine where its host name is another at each start, as that of a container is."""
 _KINDS_OF_WORKER = {"host": str, "lock": str}
 
 
@@ -153,7 +157,8 @@ class SharedStudy:
         sampler: a sampler of Optuna's or one of `SAMPLERS` (None: "tpe").
         pruner: a pruner of Optuna's or one of `PRUNERS` (None: "median").
         seed: of the sampler. The k-th process that works on a study, counted from 0, draws with `seed + k`, so that
-            none repeats the draws of another.
+            none repeats the draws of another; where no other works on it, one goes on with the draws after those of the
+            newest trial, as if the search had never been interrupted.
         load_if_exists: whether to go on with a study of that name.
         about: what must stay the same in a study, such as the hash of its rows, by name.
         args: the arguments that all trials have in common.
@@ -217,6 +222,9 @@ class SharedStudy:
             workers = self.study.user_attrs.get("workers", 0)
             self.study.set_user_attr("workers", workers + 1)
         self.study.sampler = _sampler(optuna, sampler, seed + workers)
+        self._keeps_sampler = isinstance(sampler, str)
+        if self._keeps_sampler and not self._others_are_there():
+            self._continue_sampler()
 
     def _check_same(self, directions: list[str], about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
@@ -245,6 +253,33 @@ class SharedStudy:
                 stacklevel=4,
             )
 
+    def _others_are_there(self) -> bool:
+        """Return whether another process on this machine has joined the study."""
+        return any(is_locked(path) for path in self._directory.glob("*-*.lock"))
+
+    def _continue_sampler(self) -> None:
+        states = [trial.user_attrs["sampler"] for trial in self.trials() if "sampler" in trial.user_attrs]
+        if states:
+            self._set_sampler(states[-1])
+
+    def _set_sampler(self, state: list[str]) -> None:
+        try:
+            set_sampler_state(self.study.sampler, state)
+        except ValueError as error:
+            raise ValueError(f"the study {self.study.study_name!r}: {error}; choose another study_name") from error
+
+    def keep_sampler(self, trial: Any) -> None:
+        """Note with a trial whose hyperparameters were chosen what its sampler draws next.
+
+        A trial that is begun again has chosen nothing: its sampler goes on after its first beginning.
+        """
+        if not self._keeps_sampler:
+            return
+        if "sampler" in trial.user_attrs:
+            self._set_sampler(trial.user_attrs["sampler"])
+        else:
+            trial.set_user_attr("sampler", sampler_state(self.study.sampler))
+
     def _check_kinds(self, whose: str, attributes: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
         """Raise `ValueError` for an attribute that was edited to another kind than this program writes."""
         for name, kind in kinds.items():
@@ -266,7 +301,7 @@ class SharedStudy:
         """Count this process as alive, for all processes of the study, inside the block."""
         path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}.lock"
         with file_lock(path, wait=False):
-            self._worker = {"host": socket.gethostname(), "lock": str(path.resolve())}
+            self._worker = {"host": os.environ.get(HOST_VARIABLE) or socket.gethostname(), "lock": str(path.resolve())}
             yield
 
     @contextmanager
@@ -333,7 +368,11 @@ class SharedStudy:
         """
         if trial.number not in _queued_again(self.trials()):
             attempt = trial.user_attrs.get("attempt", 1) if attempt is None else attempt
-            self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "attempt": attempt})
+            about = {"retry_of": trial.number, "attempt": attempt}
+            about |= {name: trial.user_attrs[name] for name in ("sampler",) if name in trial.user_attrs}
+            # Of a process that was killed while it drew them, they are drawn again, from the first.
+            all_drawn = "hyperparameters" in trial.user_attrs or not self._keeps_sampler
+            self.study.enqueue_trial(trial.params if all_drawn else {}, user_attrs=about)
         self.study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)  # Optuna has no such state
         self.end_trial(trial.number, "FAIL")
 
