@@ -85,13 +85,14 @@ class LocalSageMaker:
             (SageMakerResponse, self.create_training_job),
             (SageMakerResponse, self.stop_training_job),
             (SageMakerResponse, self.create_hyper_parameter_tuning_job),
-            (SageMakerResponse, self.describe_hyper_parameter_tuning_job),
             (SageMakerResponse, self.list_training_jobs_for_hyper_parameter_tuning_job),
             (SageMakerResponse, self.create_endpoint),
             (SageMakerResponse, self.delete_endpoint),
             (SageMakerRuntimeResponse, self.invoke_endpoint),
         ):
-            self._answer(response, action)
+            self._answer(response, action.__name__, action)
+        for described in ("hyper_parameter_tuning_job", "model", "endpoint_config", "endpoint"):
+            self._answer(SageMakerResponse, f"describe_{described}", without_empty)
         trust = json.dumps({"Version": "2012-10-17", "Statement": [_TRUST]})
         boto3.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)
         atexit.register(self.stop)
@@ -106,14 +107,14 @@ class LocalSageMaker:
         atexit.unregister(self.stop)
         self._undo.close()
 
-    def _answer(self, response: Any, action: Callable[[Any, Callable[[], Any] | None], Any]) -> None:
-        """Let moto answer an action, by the name of the method, with it; it is given moto's own answer to call."""
-        own = getattr(response, action.__name__, None)
+    def _answer(self, response: Any, name: str, action: Callable[[Any, Any], Any]) -> None:
+        """Let moto answer the action of this name with another; that one is given moto's own answer to call."""
+        own = getattr(response, name, None)
 
         def answer(self: Any) -> Any:
             return action(self, own and own.__get__(self))
 
-        self._undo.enter_context(mock.patch.object(response, action.__name__, answer, create=True))
+        self._undo.enter_context(mock.patch.object(response, name, answer, create=True))
 
     def _refuse_connections(self) -> None:
         connect, resolve = socket.socket.connect, socket.getaddrinfo
@@ -265,9 +266,6 @@ class LocalSageMaker:
         found: dict[str, Any] = job
         return found
 
-    def describe_hyper_parameter_tuning_job(self, response: Any, own: Callable[[], Any]) -> Any:
-        return ActionResult({name: value for name, value in own().result.items() if value is not None})
-
     def list_training_jobs_for_hyper_parameter_tuning_job(self, response: Any, _: object) -> Any:
         name = response._get_param("HyperParameterTuningJobName")
         tuning = response.sagemaker_backend.hyper_parameter_tuning_jobs[name]
@@ -312,7 +310,13 @@ class LocalSageMaker:
         kind, told = ("client" if status < 500 else "server"), content.decode(errors="replace")
         message = f'Received {kind} error ({status}) from primary with message "{told}".'
         error = {"Message": message, "OriginalStatusCode": status, "OriginalMessage": told}
-        return 424, {"x-amzn-errortype": "ModelError"}, json.dumps(error)
+        # moto takes the status from the headers.
+        return json.dumps(error), {"status": 424, "x-amzn-errortype": "ModelError", "Content-Type": "application/json"}
+
+
+def without_empty(_: object, own: Callable[[], Any]) -> Any:
+    """Give moto's own answer without members that are there and empty, which the SDK does not take."""
+    return ActionResult({name: value for name, value in own().result.items() if value not in (None, {})})
 
 
 def search_space(ranges: dict[str, Any]) -> dict[str, Any]:
