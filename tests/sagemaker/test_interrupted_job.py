@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -166,6 +167,8 @@ def test_interrupted_trials_of_a_container_before_are_run_again(tmp_path: Path) 
     wait_for(process, "trial 0: ")
     process.kill()
     process.communicate()
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert any(record.get("user_attr") == {"attempt": 2} for record in records)
 
 
 def test_a_job_stopped_while_it_copies_or_uploads_leaves_its_model(
