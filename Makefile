@@ -4,6 +4,7 @@
 PYTHON      ?= python3
 VENV        := .venv
 ORACLE_VENV := .venv-oracle
+SAGEMAKER_VENV := .venv-sagemaker
 PYTEST_ARGS ?=
 
 PYTHONS     ?= $(PYTHON)
@@ -15,6 +16,7 @@ CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
 THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
                   tests/whole/test_cache_crashes.py
 MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
+SAGEMAKER_TESTS := $(wildcard tests/sagemaker_sdk tests/whole/test_sagemaker_notebook.py)
 SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
 
 # What the compiled extension is made from, and what says which packages go into an environment.
@@ -24,7 +26,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
-        memcheck coverage fuzz mutants bench oracle clean
+        memcheck coverage fuzz mutants bench oracle sagemaker image clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,6 +48,12 @@ torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)
+
+sagemaker: $(SAGEMAKER_VENV)/sagemaker.stamp  ## run the tests that use the SageMaker SDK and the training toolkit
+	$(SAGEMAKER_VENV)/bin/python -m pytest $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
+
+image: $(VENV)/test.stamp  ## carry out the Dockerfile without Docker, measure what it installs, run a job in it (root)
+	$(VENV)/bin/python tools/image.py
 
 lint: $(VENV)/lint.stamp  ## check style and types of C and Python
 	$(VENV)/bin/ruff check
@@ -108,7 +116,7 @@ bench: $(ORACLE_VENV)/bench.stamp  ## measure speed and memory beside PyTorch, O
 	$(ORACLE_VENV)/bin/python -m benchmarks
 
 clean:  ## remove everything that make made
-	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV)
+	rm -rf build dist kdistill.egg-info kdistill/*.so $(VENV) $(ORACLE_VENV) $(SAGEMAKER_VENV)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -135,6 +143,12 @@ $(ORACLE_VENV)/oracle.stamp: $(C_SOURCES) | $(ORACLE_VENV)/bin/python
 	@$(ORACLE_VENV)/bin/python $(PIP) install torch==2.13.0
 	@$(ORACLE_VENV)/bin/python $(PIP) install --editable .
 	@$(ORACLE_VENV)/bin/python $(PIP) install 'kdistill[oracle]'
+	@touch $@
+
+$(SAGEMAKER_VENV)/sagemaker.stamp: $(C_SOURCES) | $(SAGEMAKER_VENV)/bin/python
+	@echo "Installing the SageMaker SDK, the training toolkit and kdistill into $(SAGEMAKER_VENV)"
+	@$(SAGEMAKER_VENV)/bin/python $(PIP) install --editable .
+	@$(SAGEMAKER_VENV)/bin/python $(PIP) install 'kdistill[sagemaker-test]'
 	@touch $@
 
 $(ORACLE_VENV)/bench.stamp: $(ORACLE_VENV)/oracle.stamp

@@ -36,6 +36,7 @@ from .system.foreign import check_kind
 from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
+from .system.signals import held_back
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -59,6 +60,7 @@ from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
+from .train.run_logs import discard_logs
 from .train.state import TrainerState
 from .train.threshold import keep_threshold, threshold_figures
 from .train.transformers_names import (
@@ -292,7 +294,7 @@ class Trainer:
     def _start(self, state: TrainerState) -> None:
         self.state, self.results = state, {}
         self.callback_handler.control = TrainerControl()
-        self.callback_handler.load_states(state.stateful_callbacks)
+        self.callback_handler.load_states(state.callback_states)
 
     def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
         """Do all steps that are left; finish the run, if there is one."""
@@ -324,6 +326,10 @@ class Trainer:
                 self._finish(run)
         except BaseException as error:
             self._chooses_threshold = False
+            if not isinstance(error, Exception):
+                _keep_latest_step(training, error)
+                if run is None or (self.args.enable_jit_checkpoint and not optimizer.steps_done):
+                    discard_logs(self.callback_handler.callbacks)  # it begins again
             try:
                 self._end(events)
             except Exception as another:  # noqa: BLE001  # the first error is the one to know
@@ -341,18 +347,27 @@ class Trainer:
 
     def _finish(self, run: Run) -> None:
         """Write the model and the results; once the state is there too, the run is finished."""
+        if self.args.enable_jit_checkpoint:
+            assert self.optimizer is not None
+            self.optimizer.set_aside()  # for an interrupt that comes once the model has the best weights
         lost = run.take_best_weights(self.state)
         if lost is not None:
             self.failed.note("best_model", lost)
         self._keep_threshold(run)
         try:
             self.log(run.figures(self.state))
-        finally:  # a callback may raise: nothing of the run is lost by it
-            results = run.results(self.state) | threshold_figures(self.model.config)
-            self.save_model()
-            run.write_results(results)
-            self.state.save(run.directory.path)
-            self.results = results
+        except BaseException as error:  # of a callback: nothing of the run is lost by it
+            if isinstance(error, Exception) or not self.args.enable_jit_checkpoint:
+                self._save_finished(run)
+            raise
+        self._save_finished(run)
+
+    def _save_finished(self, run: Run) -> None:
+        results = run.results(self.state) | threshold_figures(self.model.config)
+        self.save_model()
+        run.write_results(results)
+        run.finish(self.state)
+        self.results = results
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
         """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""
@@ -787,6 +802,15 @@ class DistillationTrainer(Trainer):
     def teacher_metrics(self) -> dict[str, Any]:
         """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
         return self.objective.teacher.metrics
+
+
+def _keep_latest_step(training: Training, interrupt: BaseException) -> None:
+    """Leave a checkpoint of the latest step, if the arguments ask for it; what fails is a note on the interrupt."""
+    try:
+        with held_back():
+            training.keep()
+    except Exception as error:  # noqa: BLE001  # the interrupt is what is to be known
+        interrupt.add_note(f"the checkpoint of the latest step could not be written: {error}")
 
 
 def _only_one_of(model: Model | None, model_init: ModelInit | None) -> Model:

@@ -108,13 +108,17 @@ def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]
         option, _, value = word.partition("=")
         if option == "--config":
             path = value or "".join(words[index + 1 : index + 2])
-    options = {
+    several = [name for name, action in known.items() if action.nargs == "+"]
+    return read_config_file(path, switches_of(known), several) if path else []
+
+
+def switches_of(known: Mapping[str, Action]) -> dict[str, bool]:
+    """Return the options that a file may give -> whether it is a switch, of a command's options by name."""
+    return {
         name: isinstance(action, BooleanOptionalAction)
         for name, action in known.items()
         if name not in ("--config", "--help") and not name.startswith("--no-")
     }
-    several = [name for name, action in known.items() if action.nargs == "+"]
-    return read_config_file(path, options, several) if path else []
 
 
 def _command_line(options: Namespace, known: Mapping[str, Action]) -> str:

@@ -31,6 +31,8 @@ from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
+from ..train.callbacks import TrainerCallback
+from ..train.default_callbacks import ProgressCallback
 from ..train.directory import RESULTS_FILE, RunDirectory
 from ..train.encoding import encode_for, trained_on
 from ..train.recipe import require_labels
@@ -106,11 +108,17 @@ def finetune(options: Namespace) -> Figures:
     return _train(trainer, options)
 
 
-def distill(options: Namespace) -> Figures:
-    """Train `--student` on the labels and on the probabilities that `--teacher` gives to them."""
+def distill(options: Namespace, *, log: TrainerCallback | None = None) -> Figures:
+    """Train `--student` on the labels and on the probabilities that `--teacher` gives to them.
+
+    `log` shows the course of the training in place of the lines for a terminal.
+    """
     args = read_arguments(DistillationTrainingArguments, options)
     check_output_dir(args, options, sources=[options.teacher, options.student])
     trainer = DistillationParts(options, args).trainer()
+    if log is not None:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(log)
     if not options.resume:
         warn_at_start(trainer)
     return _train(trainer, options)

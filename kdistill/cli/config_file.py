@@ -36,6 +36,16 @@ def read_config_file(path: str, known: Mapping[str, bool], several: Collection[s
         raise FileNotFoundError(f"--config is {path!r}; there is no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
+    return words_of_options(path, content, known, several)
+
+
+def words_of_options(
+    path: str, content: Mapping[str, Any], known: Mapping[str, bool], several: Collection[str] = ()
+) -> list[str]:
+    """Return options, by name, as words of a command line: the content of a file, or that of what `path` names.
+
+    Raises `ValueError` and `TypeError` as `read_config_file`.
+    """
     switches = {option[2:].replace("-", "_"): is_switch for option, is_switch in known.items()}
     words: list[str] = []
     for key, value in content.items():

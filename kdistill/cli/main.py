@@ -18,6 +18,7 @@ from ..system.files import json_text
 from ..system.progress import say
 from ..train.arguments import TrainingArguments
 from .command_line import parse
+from .options import CommandLineError
 
 _BAD_INPUT = (ValueError, TypeError, OSError, ImportError)
 _FAILED = (ArithmeticError, RuntimeError, MemoryError)
@@ -41,36 +42,65 @@ def main(argv: Sequence[str] | None = None) -> int:
         (Ctrl-C), 141 (the reader of standard output is gone) or 143 (SIGTERM).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    options = Namespace()
+
+    def work() -> int:
+        nonlocal options
+        started = time.monotonic()
+        options = parse(argv)
+        options.started = started
+        figures = run_command(options)
+        sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
+        return _print_figures(figures, options)
+
+    return run_as_program(work, on_error=_say_error, on_interrupt=lambda: _report_interrupt(options))
+
+
+def run_as_program(
+    work: Callable[[], int], *, on_error: Callable[[str], object], on_interrupt: Callable[[], object]
+) -> int:
+    """Do the work of a program, with its standard streams, its warnings in one line and its signals.
+
+    Args:
+        work: returns the exit status.
+        on_error: called with one sentence about an error that ends the work.
+        on_interrupt: called when Ctrl-C or SIGTERM has ended it.
+
+    Returns:
+        The exit status, as `main`.
+    """
     with _standard_streams(), _warnings_in_one_line(), _sigterm_as_interrupt():
-        options = Namespace()
         try:
-            started = time.monotonic()
-            options = parse(argv)
-            options.started = started
-            figures = _run(options)
-            sys.stdout.flush()  # raises for a closed pipe here, not when the interpreter ends
-            return _print_figures(figures, options)
-        except SystemExit as end:  # argparse's, after --help or an error
+            return work()
+        except CommandLineError as error:
+            on_error(error.sentence)
+            return 2
+        except SystemExit as end:  # argparse's, after --help
             return int(end.code or 0)
         except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
             return 141
         except _BAD_INPUT as error:
-            return _report(error, 2)
+            on_error(_sentence(error))
+            return 2
         except _FAILED as error:
-            return _report(error, 1)
+            on_error(_sentence(error))
+            return 1
         except KeyboardInterrupt as interrupt:
-            _report_interrupt(options)
+            for note in getattr(interrupt, "__notes__", ()):
+                say(f"kdistill: warning: {note}")
+            on_interrupt()
             return 143 if isinstance(interrupt, _Terminated) else 130
 
 
-def _run(options: Namespace) -> dict[str, Any]:
+def run_command(options: Namespace, **more: Any) -> dict[str, Any]:
+    """Run the command of parsed options, with `more` arguments of its function, and return its figures."""
     from ..system.threads import set_num_threads
     from . import commands
 
     if options.threads is not None:
         set_num_threads(options.threads)
-    run: Callable[[Namespace], dict[str, Any]] = getattr(commands, options.command)
-    return run(options)
+    run: Callable[..., dict[str, Any]] = getattr(commands, options.command)
+    return run(options, **more)
 
 
 def _print_figures(figures: dict[str, Any], options: Namespace) -> int:
@@ -146,10 +176,12 @@ def _shown(value: Any) -> str:
     return text.translate(_ONE_LINE)
 
 
-def _report(error: BaseException, status: int) -> int:
-    message = " ".join(str(error).split()) or type(error).__name__
-    say(f"kdistill: error: {message}")
-    return status
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say_error(sentence: str) -> None:
+    say(f"kdistill: error: {sentence}")
 
 
 def _report_interrupt(options: Namespace) -> None:
@@ -233,9 +265,13 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks."""
+    """Let SIGTERM unwind the program as Ctrl-C does, so that it deletes temporary files and releases locks.
+
+    A second one changes nothing: it must not end what the first one makes the program do.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
     previous = signal.signal(signal.SIGTERM, terminate)

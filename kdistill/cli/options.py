@@ -17,11 +17,23 @@ if TYPE_CHECKING:
     from argparse import _ArgumentGroup
 
 
+class CommandLineError(SystemExit):
+    """The end of a program whose command line is wrong.
+
+    Attributes:
+        sentence: about the error, with the command whose help shows the options.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(2)
+        self.sentence = sentence
+
+
 class _Parser(ArgumentParser):
     """An argparse parser whose errors are one line, as all errors of the program."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"kdistill: error: {message} (see {self.prog} --help)\n")
+        raise CommandLineError(f"{message} (see {self.prog} --help)")
 
 
 class _Version(Action):

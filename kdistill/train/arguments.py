@@ -373,6 +373,12 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_least=0,
         theirs=None,
     )
+    enable_jit_checkpoint: bool = argument(
+        False,
+        "leave a checkpoint of the latest step when the run is interrupted (Ctrl-C, SIGTERM), for machines that may be "
+        "taken away; the resumed run ends with the same bits",
+        group="checkpoints and logs",
+    )
     logging_strategy: str = argument(
         "epoch",
         "when to log the training loss: never (no), every logging_steps (steps) or after every epoch (epoch); giving "

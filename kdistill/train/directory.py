@@ -174,27 +174,42 @@ class RunDirectory:
             FileExistsError: something that no run wrote has taken its name.
         """
         partial, path = self.path / f"{_PARTIAL_PREFIX}{step}", self.checkpoint(step)
-        partial.mkdir()
+        if partial.exists():  # of an attempt that was interrupted
+            shutil.rmtree(partial)
         try:
+            partial.mkdir()
             write(partial)
             write_manifest(partial)
-            if path.exists():  # a damaged one, or one of a run that was resumed from an earlier checkpoint
-                if not _is_checkpoint_of_ours(path):
-                    raise FileExistsError(f"{path} exists, and no run of kdistill wrote it; move it elsewhere")
-                self._delete_checkpoint(path)
+            # In its place may be a damaged one, or one of a run that was interrupted or resumed from an earlier step.
+            former = self._set_aside(path) if path.exists() else None
             partial.rename(path)
+            if former is not None:
+                shutil.rmtree(former)
         finally:
             if partial.exists():  # writing failed, for example on a full disk
                 shutil.rmtree(partial)
         sync_directory(self.path)
         return path
 
-    def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
-        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`."""
-        paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
+    def left_by_interrupts(self) -> list[Path]:
+        """Return the checkpoints that no strategy has made, sorted by step."""
+        return [path for path in self.checkpoints() if _is_left_by_interrupt(path)]
+
+    def rotate(
+        self,
+        limit: int | None,
+        keep: Collection[str | os.PathLike[str] | None],
+        uncounted: Collection[Path] = (),
+    ) -> None:
+        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`.
+
+        Those that are `uncounted` stay beside them.
+        """
+        paths = [path for path in self.checkpoints() if path not in uncounted]
+        kept = {Path(path) for path in keep if path is not None}
         spare = [path for path in paths if path not in kept]
         for path in spare[: max(0, len(paths) - limit)] if limit else []:
-            self._delete_checkpoint(path)
+            self.delete_checkpoint(path)
 
     def holds_run(self) -> bool:
         """Return whether a run has begun in the directory."""
@@ -220,16 +235,22 @@ class RunDirectory:
         found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.path.iterdir())
         return [(int(match[1]), path) for match, path in found if match is not None]
 
-    def _delete_checkpoint(self, path: Path) -> None:
+    def delete_checkpoint(self, path: Path) -> None:
         """Delete a checkpoint, renamed before: a kill midway must not leave half of one under a checkpoint's name."""
+        shutil.rmtree(self._set_aside(path))
+
+    def _set_aside(self, path: Path) -> Path:
+        """Move a checkpoint into a directory that is to be deleted, and return that."""
+        if not _is_checkpoint_of_ours(path):
+            raise FileExistsError(f"{path} exists, and no run of kdistill wrote it; move it elsewhere")
         doomed = Path(tempfile.mkdtemp(prefix=_PARTIAL_PREFIX, dir=self.path))
         path.rename(doomed / path.name)
-        shutil.rmtree(doomed)
+        return doomed
 
     def delete_run(self) -> None:
         """Delete the run in the claimed directory, its mark last."""
         for path in self.checkpoints():
-            self._delete_checkpoint(path)
+            self.delete_checkpoint(path)
         self.delete_pictures()
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
@@ -294,3 +315,11 @@ def may_replace(path: Path) -> bool:
 def _is_checkpoint_of_ours(path: Path) -> bool:
     """Return whether a run wrote the checkpoint, however damaged it is now."""
     return path.is_dir() and any((path / name).is_file() for name in _OF_A_CHECKPOINT)
+
+
+def _is_left_by_interrupt(checkpoint: Path) -> bool:
+    """Return whether an interrupt has left the checkpoint; a damaged one counts as one of a strategy."""
+    try:
+        return read_json_object(checkpoint / STATE_FILE).get("interrupted") is True
+    except (OSError, ValueError):
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .callbacks import Events
 from .objective import BatchLoss
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
+from .resume_points import FLAGS, ResumePoints
 from .schedules import LearningRate, get_scheduler
 from .state import TrainerState, packed, unpacked
 
@@ -33,6 +34,9 @@ class Checkpoints(Protocol):
 
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write a checkpoint."""
+
+    def save_interrupted(self, optimizer: AdamW, state: TrainerState) -> None:
+        """Write a checkpoint of the latest step, unless `save` has written one of it."""
 
 
 class Training:
@@ -71,6 +75,7 @@ class Training:
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
         self._checkpoints, self._begin_step = checkpoints, begin_step
         self._rate: LearningRate
+        self._points: ResumePoints | None = None
 
     def run(self) -> None:
         """Train to the end of the run, or until a callback stops it; the model then has its average, if there is one.
@@ -88,7 +93,7 @@ class Training:
             lr=args.learning_rate,
             scheduler_specific_kwargs=args.scheduler_kwargs(),
         )
-        for kept in state.stateful_callbacks.get(_RATE, []):
+        for kept in state.callback_states.get(_RATE, []):
             self._rate.load_state(unpacked(kept))
         if args.eval_on_start and not state.steps_passed:
             if self._evaluate is None:
@@ -97,9 +102,13 @@ class Training:
         if self._checkpoints is not None:
             self._checkpoints.begin()
         started = time.monotonic() - state.train_runtime
+        if args.enable_jit_checkpoint:
+            self._points = ResumePoints(self._optimizer, state, self._events, self._callback_states, started)
+        within_epoch = self._finish_latest_step()
         while state.steps_passed < state.max_steps and not (self._events.control.should_training_stop or state.stopped):
-            self._events.control.should_epoch_stop = False
-            self._events("on_epoch_begin")
+            if not within_epoch:
+                self._begin_epoch()
+            within_epoch = False
             for rows in self._plan.rows_of_epoch(*divmod(state.steps_passed, self._plan.steps_per_epoch)):
                 self._optimizer.lr = self._rate.at(state.global_step)
                 grad_norm = self._step(rows)
@@ -107,7 +116,41 @@ class Training:
                 if self._after_step(grad_norm):
                     break
         state.stopped = state.steps_passed < state.max_steps
-        self._optimizer.take_average()
+        self._optimizer.use_average()
+
+    def keep(self) -> None:
+        """Leave a checkpoint of the latest step, when an interrupt ends the run, with `enable_jit_checkpoint`.
+
+        The model gets its trained parameters again, if it has others.
+        """
+        latest = None if self._points is None else self._points.latest()
+        if latest is not None and self._checkpoints is not None:
+            self._optimizer.give_back()
+            self._checkpoints.save_interrupted(self._optimizer, latest)
+
+    def _begin_epoch(self) -> None:
+        self._events.control.should_epoch_stop = False
+        self._events("on_epoch_begin")
+
+    def _finish_latest_step(self) -> bool:
+        """Do what an interrupt has left undone after the latest step. Returns whether its epoch goes on."""
+        state, events = self._state, self._events
+        left, state.unfinished = state.unfinished, {}
+        if "event" not in left:
+            return False
+        self._begin_epoch()
+        self._optimizer.lr = left["learning_rate"]
+        if left["event"] == "on_epoch_end":
+            events.control.should_training_stop = state.stopped
+            events("on_epoch_end")
+            self._do_what_is_due(left["grad_norm"])
+            return False
+        for name in FLAGS:
+            setattr(events.control, name, left["control"][name])
+        state.global_step -= 1  # which counts a step after this event
+        events("on_optimizer_step")
+        state.global_step += 1
+        return not self._after_step(left["grad_norm"])
 
     def _step(self, rows: RowIndices) -> float:
         """Do one step and count it. Returns the gradient's norm before clipping."""
@@ -122,11 +165,16 @@ class Training:
                 max_grad_norm=self._args.max_grad_norm,
                 loss=self._loss,
                 on_event=self._events,
+                before_update=self._note_step,
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self._state.global_step + 1}: {error}") from error
         self._state.add_step(step.loss, step.parts)
         return step.grad_norm
+
+    def _note_step(self, step: StepResult) -> None:
+        if self._points is not None:
+            self._points.before_update(step.loss, step.grad_norm, step.parts)
 
     def _after_step(self, grad_norm: float) -> bool:
         """Do what is due after a step. Returns whether the epoch is over."""
@@ -139,14 +187,15 @@ class Training:
         ends = events.control.should_training_stop or state.steps_passed % steps_per_epoch == 0
         if ends:
             events("on_epoch_end")
-        self._do_what_is_due(grad_norm)
+        self._do_what_is_due(grad_norm, within_epoch=not ends)
         if events.control.should_training_stop and not ends:  # an evaluation may have asked for it
             events("on_epoch_end")
             self._do_what_is_due(grad_norm)
         return ends or events.control.should_training_stop
 
-    def _do_what_is_due(self, grad_norm: float) -> None:
+    def _do_what_is_due(self, grad_norm: float, *, within_epoch: bool = False) -> None:
         state, args, events = self._state, self._args, self._events
+        due = events.control.should_log or events.control.should_evaluate or events.control.should_save
         if events.control.should_log and state.global_step > state.logged_step:
             losses = state.mean_losses_since_log()
             self._log({**losses, "grad_norm": grad_norm, "learning_rate": self._optimizer.lr})
@@ -158,12 +207,23 @@ class Training:
                 events.control.should_save = True
         if events.control.should_save and self._checkpoints is not None:
             state.stopped = events.control.should_training_stop and state.steps_passed < state.max_steps
-            state.stateful_callbacks = events.handler.states()
-            if kept := self._rate.state():
-                state.stateful_callbacks[_RATE] = [packed(kept)]
+            state.stateful_callbacks = self._callback_states()
+            if within_epoch and state.stopped:
+                rate = self._optimizer.lr
+                state.unfinished = {"event": "on_epoch_end", "grad_norm": grad_norm, "learning_rate": rate}
             self._checkpoints.save(self._optimizer, state)
+            state.unfinished = {}
             events("on_save")
         events.control.should_log = events.control.should_evaluate = events.control.should_save = False
+        if due and self._points is not None and not (within_epoch and events.control.should_training_stop):
+            self._points.after_due()
+
+    def _callback_states(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the states of the callbacks, and that of a learning rate that has one."""
+        states = self._events.handler.states()
+        if kept := self._rate.state():
+            states[_RATE] = [packed(kept)]
+        return states
 
 
 def best_metric(metrics: dict[str, float], args: TrainingArguments) -> float:
@@ -198,11 +258,13 @@ def training_step(
     max_grad_norm: float,
     loss: LossFunction,
     on_event: Callable[[str], object],
+    before_update: Callable[[StepResult], object] = lambda result: None,
 ) -> StepResult:
     """Update the optimiser's model once from `rows`, in micro-batches of `batch_size`.
 
     Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch. A
-    `max_grad_norm` of 0 clips nothing. `on_event` is called with the names of the callbacks' events inside of a step.
+    `max_grad_norm` of 0 clips nothing. `on_event` is called with the names of the callbacks' events inside of a step,
+    and `before_update` with the result, just before the parameters change.
 
     Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
     before.
@@ -232,6 +294,7 @@ def training_step(
     result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
     on_event("on_pre_optimizer_step")
     clear_gradients = model.zero_grad  # a bound method is an object, too
+    before_update(result)
     optimizer.step()
     on_event("on_optimizer_step")
     clear_gradients()

@@ -76,12 +76,18 @@ class AdamW:
         self.ema_decay = ema_decay
         self._m = self._v = aligned_zeros(0)
         self._average: NDArray[np.float32] | None = None
+        self._trained: NDArray[np.float32] | None = None  # the trained parameters, while the model has others
         # Updates of word embeddings are postponed. _done: steps done of each row and, as the last entry, of all other
         # tensors. _history: the constants of each step after `_base`, with which a row catches up.
         self._layout = model.layout
         self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
         self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps done; one that a signal interrupts is done and counted, or neither."""
+        return self._t
 
     @property
     def _t(self) -> int:
@@ -145,17 +151,29 @@ class AdamW:
         """Set the model's gradients to zero."""
         self.model.zero_grad()
 
-    def take_average(self) -> None:
-        """Set the model's parameters to the average and drop it; without an average do nothing."""
-        self.exchange()
-        self._average = None
+    def use_average(self) -> bool:
+        """Give the model the average in place of the trained parameters, until `give_back`.
 
-    def exchange(self) -> None:
-        """Swap the model's parameters and their average; without an average do nothing."""
-        if self._average is not None:
+        Returns whether it has been done here: not without an average, nor while the model has other parameters.
+        """
+        if self._average is None or self._trained is not None:
+            return False
+        self.set_aside()
+        with self.model.writing() as parameters:
+            parameters[:] = self._average
+        return True
+
+    def set_aside(self) -> None:
+        """Keep the trained parameters, if they are not kept yet, so that the model may be given others."""
+        if self._trained is None:
+            self._trained = _aligned_copy(self.model.flat_parameters)
+
+    def give_back(self) -> None:
+        """Give the model the trained parameters again, if it has others. An interrupted call can be repeated."""
+        if self._trained is not None:
             with self.model.writing() as parameters:
-                trained = _aligned_copy(parameters)
-                parameters[:], self._average = self._average, trained
+                parameters[:] = self._trained
+            self._trained = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the state, after applying postponed updates.
@@ -192,13 +210,13 @@ def averaged(optimizer: AdamW | None) -> Iterator[None]:
 
     Without an optimiser or an average the model stays as it is. Do not train inside the block.
     """
-    if optimizer is not None:
-        optimizer.exchange()
+    exchanged = optimizer is not None and optimizer.use_average()
     try:
         yield
     finally:
-        if optimizer is not None:
-            optimizer.exchange()
+        if exchanged:
+            assert optimizer is not None
+            optimizer.give_back()
 
 
 def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from .directory import RESULTS_FILE, RunDirectory
 from .optim import AdamW
 from .publishing import upload_checkpoint
 from .recipe import Recipe
-from .state import TrainerState, is_evaluation, read_figures
+from .state import STATE_FILE, TrainerState, is_evaluation, read_figures
 
 
 class Run:
@@ -31,6 +31,9 @@ class Run:
         dataset: the rows that the steps read.
         plan: which of them each step reads.
         directory: the output directory.
+        left_by_interrupts: the checkpoints that interrupts have left; the next checkpoint takes their place.
+        saved: the state in the checkpoint of a strategy that was last read or begun to be written.
+        finished: whether the finished run is saved.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -44,6 +47,8 @@ class Run:
         self._new_state = recipe.new_state(self.dataset)
         self._overwrites = False
         self._kept_at_start: tuple[Path | str | None, ...] = ()
+        self.left_by_interrupts: list[Path] = []
+        self.saved, self.finished = "", False
 
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
         """Give the model weights and threshold of the finished run in the directory; return its state and results.
@@ -85,6 +90,10 @@ class Run:
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
             self._find_best_weights(state, checkpoint)
+            self.left_by_interrupts = self.directory.left_by_interrupts()
+            if not state.interrupted:
+                self.saved = (checkpoint / STATE_FILE).read_text("utf-8")
+            state.interrupted = False
         self._overwrites = recipe.args.overwrite_output_dir and not resume
         self._kept_at_start = (checkpoint, state.best_model_checkpoint)
         state.set_length(recipe.args, recipe.max_steps(self.plan), self.plan.steps_per_epoch)
@@ -92,9 +101,9 @@ class Run:
 
     def _find_best_weights(self, state: TrainerState, checkpoint: Path) -> None:
         """Let the state name the best checkpoint beside the one resumed from, or forget it with a warning."""
-        if state.best_global_step is None:
+        if state.best_global_step is None or state.best_model_checkpoint is None:
             return
-        best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the directory may have been moved since
+        best = checkpoint.with_name(Path(state.best_model_checkpoint).name)  # the directory may have been moved since
         state.best_model_checkpoint = str(best)
         damage = verify_manifest(best) if self.recipe.args.load_best_model_at_end else None
         if damage is not None:
@@ -112,7 +121,7 @@ class Run:
         """
         if self._overwrites:
             self.directory.delete_run()
-        self.directory.rotate(self.recipe.args.save_total_limit, keep=self._kept_at_start)
+        self.directory.rotate(self.recipe.args.save_total_limit, self._kept_at_start, self.left_by_interrupts)
         save_arguments(self.directory.path, self.recipe.args, self.recipe.provenance.command)
 
     def take_best_weights(self, state: TrainerState) -> str | None:
@@ -168,6 +177,20 @@ class Run:
         results.pop("step", None)
         return self.figures(state) | results | self.recipe.objective.figures()
 
+    def finish(self, state: TrainerState) -> None:
+        """Save the state, with which the run is finished; checkpoints that interrupts have left are needed no more."""
+        state.save(self.directory.path)
+        self.finished = True
+        self.delete_left_by_interrupts(state.best_model_checkpoint)
+
+    def delete_left_by_interrupts(self, *keep: Path | str | None) -> None:
+        """Delete the checkpoints that interrupts have left, except those of `keep`."""
+        kept = {Path(path) for path in keep if path is not None}
+        for path in self.left_by_interrupts:
+            if path.is_dir() and path not in kept:
+                self.directory.delete_checkpoint(path)
+        self.left_by_interrupts = []
+
     def write_results(self, results: dict[str, float]) -> None:
         """Write all_results.json."""
         write_json(self.directory.path / RESULTS_FILE, results)
@@ -185,15 +208,28 @@ class RunCheckpoints:
 
     def save(self, optimizer: AdamW, state: TrainerState) -> None:
         """Write the checkpoint of the present step. An upload that fails is a warning."""
-        recipe, args, directory = self._recipe, self._recipe.args, self._directory
-        path = directory.checkpoint(state.global_step)
+        args, path = self._recipe.args, self._directory.checkpoint(state.global_step)
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(path)
-        directory.write_checkpoint(
-            state.global_step,
-            lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
-        )
-        directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
+        self._run.saved = state.to_json()
+        self._write(path, optimizer, state)
+        self._directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if args.push_to_hub and args.hub_strategy != "end" and state.steps_passed < state.max_steps:
             self._events("on_push_begin")
             upload_checkpoint(path, args, state)
+
+    def save_interrupted(self, optimizer: AdamW, state: TrainerState) -> None:
+        """Write the checkpoint of the latest step, unless `save` has written it: the interrupt may have come then."""
+        path = self._directory.checkpoint(state.global_step)
+        stands = (path / STATE_FILE).is_file() and (path / STATE_FILE).read_text("utf-8") == self._run.saved
+        if not (stands or self._run.finished):
+            state.interrupted = True
+            self._write(path, optimizer, state)
+
+    def _write(self, path: Path, optimizer: AdamW, state: TrainerState) -> None:
+        recipe, args = self._recipe, self._recipe.args
+        self._directory.write_checkpoint(
+            state.global_step,
+            lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
+        )
+        self._run.delete_left_by_interrupts(path, state.best_model_checkpoint)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..system.files import read_json_object, write_json
+from ..system.files import json_text, read_json_object, write_text
 from ..system.notebook import html_table
 from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
@@ -65,10 +65,20 @@ class TrainerState:
     """Hash of the encoded evaluation rows, empty without any: evaluations of a run are of the same rows."""
     stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What callbacks with a state go on with, by the name of their class."""
+    interrupted: bool = False
+    """Whether an interrupt, and no strategy, has left this checkpoint: the next one takes its place."""
+    unfinished: dict[str, Any] = field(default_factory=dict)
+    """What was still to be done after the latest step, see `resume_points`."""
     args: dict[str, Any] = field(default_factory=dict)
     """The run's `TrainingArguments`."""
 
     is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
+
+    @property
+    def callback_states(self) -> dict[str, list[dict[str, Any]]]:
+        """The states that callbacks had when this state was saved."""
+        states: dict[str, list[dict[str, Any]]] = self.unfinished.get("callbacks", self.stateful_callbacks)
+        return states
 
     @property
     def steps_passed(self) -> int:
@@ -104,9 +114,17 @@ class TrainerState:
         """Return whether a run of `max_steps` has ended: all steps are passed, or a callback stopped it."""
         return self.steps_passed >= max_steps or (self.stopped and self.max_steps == max_steps)
 
+    def copied(self) -> TrainerState:
+        """Return a copy that further steps leave alone; only the list of log entries is shared."""
+        return replace(self, part_sums=dict(self.part_sums), part_steps=dict(self.part_steps))
+
+    def to_json(self) -> str:
+        """Return the content of `trainer_state.json`."""
+        return json_text(asdict(self), indent=2) + "\n"
+
     def save(self, directory: Path) -> None:
         """Write `trainer_state.json` into `directory`, atomically."""
-        write_json(directory / STATE_FILE, asdict(self))
+        write_text(directory / STATE_FILE, self.to_json())
 
     @classmethod
     def load(cls, directory: Path) -> TrainerState:
@@ -117,6 +135,7 @@ class TrainerState:
         stored = read_json_object(directory / STATE_FILE)
         if isinstance(stored.get("trained_on"), str):
             stored["trained_on"] = _fingerprint_in_words(stored["trained_on"])
+        stored = {"interrupted": False, "unfinished": {}, **stored}  # earlier versions knew neither
         expected = {field.name for field in fields(cls)}
         if set(stored) != expected:
             different = ", ".join(sorted(set(stored) ^ expected))

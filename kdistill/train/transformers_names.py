@@ -239,7 +239,6 @@ OTHER_ARGUMENTS = {
             "a checkpoint always contains everything that a resumed run needs, which is small",
             save_only_model=False,
         ),
-        *_group("ignored", "a checkpoint is always complete before the next step begins", enable_jit_checkpoint=False),
         *_group("ignored", "weights are always written as safetensors", _OLD, save_safetensors=True),
         *_group(
             "without effect",

@@ -1,0 +1,40 @@
+"""Signals that end the program: Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let further Ctrl-C and SIGTERM wait for the end of the block, which is there because one has come already.
+
+    Their handlers are called then; an exception that they raise adds nothing to the one that is on its way. Outside of
+    the main thread no signal interrupts the block anyway.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: dict[int, None] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came[number] = None
+
+    handlers = {int(number): signal.getsignal(number) for number in _ENDING}
+    handlers = {number: handler for number, handler in handlers.items() if handler is not None}  # not one of C's
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            with suppress(KeyboardInterrupt, SystemExit):
+                signal.raise_signal(number)
