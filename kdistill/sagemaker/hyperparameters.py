@@ -109,7 +109,9 @@ def read_words(words: Sequence[str]) -> dict[str, Any]:
     while left:
         word = left.pop(0)
         if not word.startswith("--") or word == "--":
-            raise ValueError(f"the job is given the word {word!r}; expected --name value")
+            raise ValueError(
+                f"the job is given the word {word!r}; expected --name value (python -m kdistill.sagemaker --help)"
+            )
         name, sign, value = word[2:].partition("=")
         if name in given:
             raise ValueError(f"--{name} is given twice; expected it once")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ GRACE_SECONDS = 120.0
 HOST, INSTANCE_TYPE = "algo-1", "local"
 _FRESH = ("input", "model", "output")
 _OF_A_TREE = (*_FRESH, "checkpoints")
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _OF_THIS_MACHINE = ("SM_", "SAGEMAKER_", "KDISTILL_CACHE", "KDISTILL_HOST")
 _TOKEN, _TOKEN_VARIABLE = "hub_token", "HF_TOKEN"
 
@@ -90,11 +92,7 @@ def lay_out(base: Path, hyperparameters: Mapping[str, Any], channels: Mapping[st
             raise FileNotFoundError(f"the channel {name!r} is {os.fspath(source)!r}, which does not exist")
     if base.exists() and not base.is_dir():
         raise FileExistsError(f"{base} is a file; expected a directory for the job")
-    others = [path.name for path in base.iterdir() if path.name not in _OF_A_TREE] if base.is_dir() else []
-    if others:
-        raise FileExistsError(
-            f"{base} holds {others[0]!r}, which no job has; expected a new directory or that of a job"
-        )
+    _refuse_others(base)
     for name in _FRESH:
         shutil.rmtree(base / name, ignore_errors=True)
     for place in ("input/config", "input/data", "model", "output/data", "checkpoints"):
@@ -108,6 +106,17 @@ def lay_out(base: Path, hyperparameters: Mapping[str, Any], channels: Mapping[st
         ("inputdataconfig.json", _input_data(channels)),
     ):
         (config / file).write_text(json.dumps(content, indent=2))
+
+
+def _refuse_others(base: Path) -> None:
+    """Raise for a directory that is not that of a job: it would lose files."""
+    is_ours = (base / "input" / "config" / "hyperparameters.json").is_file()
+    of_a_job = _OF_A_TREE if is_ours else ("checkpoints",)
+    others = sorted(path.name for path in base.iterdir() if path.name not in of_a_job) if base.is_dir() else []
+    if others:
+        raise FileExistsError(
+            f"{base} holds {others[0]!r}, which no job has; expected a new directory or that of a job"
+        )
 
 
 def as_string(value: Any) -> str:
@@ -219,6 +228,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         channels = _pairs(options.channel, "--channel", "train=train.tsv")
+        for name in channels:
+            if not _CHANNEL_NAME.fullmatch(name):
+                raise ValueError(f"--channel is '{name}={channels[name]}'; expected a name of letters, digits, - and _")
+        for option, seconds in (("--stop-after", options.stop_after), ("--grace", options.grace)):
+            if seconds is not None and seconds < 0:
+                raise ValueError(f"{option} is {seconds}; expected seconds from 0")
         environment = _pairs(options.environment, "--environment", "OMP_NUM_THREADS=2")
         hyperparameters = {} if options.hyperparameters is None else read_json_object(Path(options.hyperparameters))
         return run_job(

@@ -29,6 +29,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _TYPES = {name: name.encode() for name in (JSON, JSON_LINES, CSV)}
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _TIDIED = 0.1  # seconds between looks at jobs that wait
 _READ_BEYOND = (
     8  # a body is read, and forgotten, up to so many times the bytes allowed, for the client to see the answer
@@ -63,10 +64,10 @@ class Service:
         self.gatherer.start(loop)
         self._tidying = loop.create_task(self._tidy())
 
-    def stop(self) -> None:
-        """Stop both."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """Stop both, and wait so long for the batch that is computed."""
         self._tidying.cancel()
-        self.gatherer.stop()
+        self.gatherer.stop(seconds)
 
     @property
     def is_ready(self) -> bool:
@@ -90,6 +91,8 @@ class Service:
             await job.future
         except (Refusal, Disconnected):
             raise
+        except asyncio.CancelledError:  # uvicorn's, at the end of the time for a graceful stop
+            raise Refusal(503, "the server stops, and its time to finish is over (--graceful-timeout)") from None
         except MemoryError as error:
             raise Refusal(503, f"there is too little memory: {error}", {"retry-after": "1"}) from error
         except ValueError as error:
@@ -98,8 +101,7 @@ class Service:
             say(f"kdistill: error: a batch failed: {type(error).__name__}: {error}")
             raise Refusal(500, f"the model failed: {type(error).__name__}; the server's log has more") from error
         finally:
-            if job.left:
-                self.gatherer.drop(job)
+            self.gatherer.release(job)
             del self._jobs[job]
             if job in self._watched:
                 self._watched.pop(job).cancel()
@@ -215,7 +217,7 @@ def written(question: Question, answers: list[Any], media_type: str) -> bytes:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _encode(value)
     except ValueError:  # a score that is no number: null, as in all JSON of kdistill
         return json_text(value, ensure_ascii=False)
 

@@ -20,6 +20,14 @@ from ..text.blocks import Input, TokenRow
 from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
 
 NOT_GIVEN: Any = ...
+# Parameters of transformers' pipeline whose effect is here anyway, with the values that ask for it.
+_AS_HERE: dict[str, tuple[Any, ...]] = {
+    "truncation": (True, "longest_first"),
+    "padding": (True, False, "longest"),
+    "max_length": (),
+    "batch_size": (),
+}
+_REASON = "texts are cut to the length of the training, or --max-length of the server, and batches have no padding"
 WARM_UP = "a first text"
 
 
@@ -50,9 +58,11 @@ class Form(NamedTuple):
                 if value is not None and value not in FUNCTIONS:
                     known = ", ".join(map(repr, FUNCTIONS))
                     raise ValueError(f"parameters.function_to_apply is {_shown(value)}; expected one of {known}")
-            else:
+            elif name not in _AS_HERE:
                 raise ValueError(f"parameters has {_shown(name)}; expected top_k or function_to_apply")
-        return cls(**parameters)
+            elif value not in _AS_HERE[name]:
+                raise ValueError(f"parameters.{name} is {_shown(value)}; leave it out: {_REASON}")
+        return cls(**{name: value for name, value in parameters.items() if name in cls._fields})
 
 
 class Classifier:

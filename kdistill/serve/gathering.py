@@ -82,7 +82,7 @@ class Gatherer:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    def stop(self, seconds: float = 5.0) -> None:
+    def stop(self, seconds: float) -> None:
         """Let the thread end after the batch that it computes, and wait so long for it."""
         self._arriving.put(None)
         if self._thread is not None:
@@ -96,11 +96,10 @@ class Gatherer:
         self._arriving.put(job)
         return job
 
-    def drop(self, job: Job) -> None:
-        """Leave out what of a job has not been begun. Called in the event loop, by whoever stops waiting for it."""
-        if not job.dropped:
-            job.dropped = True
-            self.waiting -= len(job.inputs)
+    def release(self, job: Job) -> None:
+        """Count a job's texts out, and leave out those not begun. Called in the event loop when nobody waits for it."""
+        job.dropped = True
+        self.waiting -= len(job.inputs)
 
     def _run(self) -> None:
         while self._arrived():
@@ -109,22 +108,29 @@ class Gatherer:
 
     def _arrived(self) -> bool:
         """Take all that has come, waiting for a job where there is none; return False at the end."""
-        waited = bool(self._jobs)
         until = 0.0
+        if not self._jobs:
+            if not self._keep(self._arriving.get()):
+                return False
+            if self._limits.max_wait_ms:
+                until = time.monotonic() + self._limits.max_wait_ms / 1000
         while True:
+            wait = until - time.monotonic() if until and not self._is_full() else 0.0
             try:
-                if self._jobs or waited:
-                    wait = until - time.monotonic() if until else 0.0
-                    job = self._arriving.get(timeout=wait) if wait > 0 else self._arriving.get_nowait()
-                else:
-                    job = self._arriving.get()
-                    if self._limits.max_wait_ms:
-                        until = time.monotonic() + self._limits.max_wait_ms / 1000
+                job = self._arriving.get(timeout=wait) if wait > 0 else self._arriving.get_nowait()
             except Empty:
                 return True
-            if job is None:
+            if not self._keep(job):
                 return False
+
+    def _keep(self, job: Job | None) -> bool:
+        if job is not None:
             self._jobs.append(job)
+        return job is not None
+
+    def _is_full(self) -> bool:
+        room = self._limits.max_batch_tokens
+        return sum(self._tokens_of(row) for job in self._jobs for row in job.inputs[job.begun :]) >= room
 
     def _take(self) -> Iterator[_Part]:
         """Yield parts of jobs, (job, first text, end), for a batch of about the largest size."""
@@ -208,11 +214,9 @@ class Gatherer:
         """Give a batch's results to those who wait. Called in the event loop."""
         for job, first, end in parts:
             job.left -= end - first
-            if job.dropped:
+            if job.future.done():  # its time was over, or another part failed
                 continue
             if error is not None:
-                self.drop(job)
                 job.future.set_exception(error)
             elif job.left == 0:
-                self.waiting -= len(job.inputs)
                 job.future.set_result(job.answers)

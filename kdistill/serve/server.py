@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..hub import public_name
 from ..system.progress import say
 from .app import Service, make_app
 from .classifier import Classifier
 from .limits import HOST, PORT, Limits
 
 _BACKLOG = 2048
+_LAST_BATCH = 5.0  # seconds that a stopping server gives to a batch that nobody waits for
 _KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than load balancers keep theirs
 
 
@@ -40,25 +42,25 @@ def serve(
         OSError: the address cannot be had.
         ValueError: the model's files do not fit together.
     """
-    server_class = _server_class()
+    _require_packages()
     limits = limits or Limits()
     listener = _bound(host, port)
     with listener:
         started = time.monotonic()
-        service = Service(Classifier.load(model, limits.max_length), Path(model).name or str(model), limits)
-        server = server_class(service)
+        service = Service(Classifier.load(model, limits.max_length), public_name(os.fspath(model)), limits)
+        server = make_server(service)
         try:
             server.run(sockets=[listener])
         except OSError as error:
             raise _in_use(error, host, port) from error
-        if server.force_exit:
-            signal.raise_signal(server.signals[-1])
-        return {
-            "requests": service.metrics.answered,
-            "texts": service.metrics.texts,
-            "seconds": time.monotonic() - started,
-            "unanswered": server.unanswered,
-        }
+    if server.force_exit:
+        signal.raise_signal(server.signals[-1])
+    return {
+        "requests": service.metrics.answered,
+        "texts": service.metrics.texts,
+        "seconds": time.monotonic() - started,
+        "unanswered": server.unanswered,
+    }
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -90,19 +92,35 @@ def _address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server_class() -> Any:
-    """Return uvicorn's server with our start and end."""
+class _OneLine(logging.Handler):
+    """Shows errors of the server as all errors of the program."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:  # what has none is part of a stop, which ends with a line of its own
+            say(f"kdistill: error: {record.getMessage().strip()}: {type(error).__name__}: {error}")
+
+
+def _require_packages() -> None:
     try:
         import prometheus_client  # noqa: F401  # to fail before the model is loaded
         import starlette  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"kdistill serve needs the package {error.name}; install it with `pip install 'kdistill[serve]'`"
         ) from error
 
+
+def make_server(service: Service) -> Any:
+    """Return uvicorn's server with our start and end.
+
+    Its attribute `signals` has the signals that told it to stop; `unanswered` counts the requests cut off then.
+    """
+    import uvicorn
+
     class _Server(uvicorn.Server):  # type: ignore[misc]  # not in the environment of the linters
-        def __init__(self, service: Service) -> None:
+        def __init__(self) -> None:
             config = uvicorn.Config(
                 make_app(service),
                 lifespan="off",
@@ -115,7 +133,6 @@ def _server_class() -> Any:
                 timeout_graceful_shutdown=service.limits.graceful_timeout,
             )
             super().__init__(config)
-            self.service = service
             self.should_exit = self.force_exit = False
             self.signals: list[int] = []
             self.unanswered = 0
@@ -126,17 +143,23 @@ def _server_class() -> Any:
             self.signals.append(sig)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            self.service.start()
             assert sockets is not None
-            say(f"kdistill: serving {self.service.name} at {_address_of(sockets[0])}; Ctrl-C or SIGTERM stops")
+            service.start()
+            try:
+                await super().startup(sockets)
+            except OSError:
+                service.stop()
+                raise
+            say(f"kdistill: serving {service.name} at {_address_of(sockets[0])}; Ctrl-C or SIGTERM stops")
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            self.service.stopping = True
+            service.stopping = True
             try:
                 await super().shutdown(sockets)
             finally:
                 self.unanswered = len(self.server_state.tasks)
-                self.service.stop()
+                service.stop(0 if self.force_exit else _LAST_BATCH)
 
-    return _Server
+    logger = logging.getLogger("uvicorn")
+    logger.handlers, logger.propagate = [_OneLine(logging.ERROR)], False
+    return _Server()

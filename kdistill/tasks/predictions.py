@@ -69,7 +69,9 @@ class Predictions:
         A list has the `top_k` best; without it, where a row may have several labels, those that are predicted, the best
         first. The label is None where none is predicted.
         """
-        return [self._labels_with_scores(row) for row in range(len(self.scores))]
+        best = np.argsort(-self.scores, axis=1, kind="stable").tolist()
+        scores = self.scores.tolist()
+        return [self._labels_with_scores(row, best[row], scores[row]) for row in range(len(scores))]
 
     def _columns(self) -> list[str]:
         if self.chosen is None:
@@ -94,19 +96,16 @@ class Predictions:
     def _best(self, row: int, count: int) -> list[int]:
         return [int(index) for index in np.argsort(-self.scores[row], kind="stable")[:count]]
 
-    def _labels_with_scores(self, row: int) -> Any:
-        scores = self.scores[row]
+    def _labels_with_scores(self, row: int, best: list[int], scores: list[float]) -> Any:
+        """Return what a pipeline returns for a row, given its scores and which of them are the best, in their order."""
         if self.top_k is not None and self.chosen is not None:
-            return [
-                {"label": self.names[index], "score": float(scores[index])} for index in self._best(row, self.top_k)
-            ]
+            return [{"label": self.names[index], "score": scores[index]} for index in best[: self.top_k]]
         if self.chosen is None and len(self.names) == 1:
-            return {"label": self.names[0], "score": float(scores[0])}
-        best = self._best(row, len(self.names))
+            return {"label": self.names[0], "score": scores[0]}
         if self.several or self.chosen is None:
             order = range(len(self.names)) if self.chosen is None else [i for i in best if self.chosen[row, i]]
-            return [{"label": self.names[index], "score": float(scores[index])} for index in order]
-        return {"label": self.names[best[0]] if self.chosen[row].any() else None, "score": float(scores[best[0]])}
+            return [{"label": self.names[index], "score": scores[index]} for index in order]
+        return {"label": self.names[best[0]] if self.chosen[row].any() else None, "score": scores[best[0]]}
 
     def _record(self, row: int) -> dict[str, Any]:
         texts = {name: column[row] for name, column in self.texts.items()}
@@ -116,7 +115,11 @@ class Predictions:
             return {"index": row, "prediction": self.scores[row, 0].item() if only else scores, **texts}
         labels = [self.names[index] for index in np.flatnonzero(self.chosen[row]).tolist()]
         prediction = labels if self.several else next(iter(labels), None)
-        shown = {"scores": scores} if self.top_k is None else {"top": self._labels_with_scores(row)}
+        shown = (
+            {"scores": scores}
+            if self.top_k is None
+            else {"top": self._labels_with_scores(row, self._best(row, self.top_k), self.scores[row].tolist())}
+        )
         return {"index": row, "prediction": prediction, **shown, **texts}
 
 
