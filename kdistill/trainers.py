@@ -60,6 +60,7 @@ from .train.plan import EpochPlan, RowIndices
 from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
+from .train.run_logs import discard_logs
 from .train.state import TrainerState
 from .train.threshold import keep_threshold, threshold_figures
 from .train.transformers_names import (
@@ -327,6 +328,8 @@ class Trainer:
             self._chooses_threshold = False
             if not isinstance(error, Exception):
                 _keep_latest_step(training, error)
+                if run is None or (self.args.enable_jit_checkpoint and not optimizer.steps_done):
+                    discard_logs(self.callback_handler.callbacks)  # it begins again
             try:
                 self._end(events)
             except Exception as another:  # noqa: BLE001  # the first error is the one to know
@@ -353,12 +356,18 @@ class Trainer:
         self._keep_threshold(run)
         try:
             self.log(run.figures(self.state))
-        finally:  # a callback may raise: nothing of the run is lost by it
-            results = run.results(self.state) | threshold_figures(self.model.config)
-            self.save_model()
-            run.write_results(results)
-            run.finish(self.state)
-            self.results = results
+        except BaseException as error:  # of a callback: nothing of the run is lost by it
+            if isinstance(error, Exception) or not self.args.enable_jit_checkpoint:
+                self._save_finished(run)
+            raise
+        self._save_finished(run)
+
+    def _save_finished(self, run: Run) -> None:
+        results = run.results(self.state) | threshold_figures(self.model.config)
+        self.save_model()
+        run.write_results(results)
+        run.finish(self.state)
+        self.results = results
 
     def _show_little_learned(self, *, new_layers: bool) -> None:
         """Print a sentence about a model that is hardly better on its evaluation rows than a constant answer."""

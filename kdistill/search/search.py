@@ -30,8 +30,8 @@ Objectives = tuple[float, ...]
 """The numbers of an objective: one, or one for each direction."""
 
 
-class TrialStoppedError(Exception):
-    """The end of a search while this trial runs."""
+class TrialStoppedError(BaseException):
+    """The end of a search while this trial runs: an interrupt, and no error of the trial."""
 
 
 def as_objectives(objective: Any, directions: int) -> Objectives:
@@ -55,20 +55,35 @@ class TrialCallback(TrainerCallback):
         stop: an event that ends the training when the search ends.
         sets: of how many sets of rows an evaluation consists.
         directions: how many numbers the objective has. With several none is reported: Optuna cannot prune then.
+        reported: the steps that the trial has reported before it was interrupted.
 
     Attributes:
         objectives: the objective of each evaluation, by optimiser step.
     """
 
     def __init__(
-        self, trial: Any, compute_objective: Objective, stop: threading.Event, *, sets: int = 1, directions: int = 1
+        self,
+        trial: Any,
+        compute_objective: Objective,
+        stop: threading.Event,
+        *,
+        sets: int = 1,
+        directions: int = 1,
+        reported: Iterable[int] = (),
     ) -> None:
         self.trial, self.compute_objective, self._stop, self._sets = trial, compute_objective, stop, sets
         self._measured: list[dict[str, float]] = []  # the sets of the present evaluation
-        self._directions = directions
+        self._directions, self._reported = directions, set(reported)
         self.objectives: dict[int, Objectives] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Raise `TrialStoppedError` when the search ends."""
+        if self._stop.is_set():
+            raise TrialStoppedError
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Raise `TrialStoppedError` when the search ends."""
         if self._stop.is_set():
             raise TrialStoppedError
@@ -87,7 +102,11 @@ class TrialCallback(TrainerCallback):
         self.objectives[state.global_step] = objective
         if self._directions > 1:
             return
-        self.trial.report(objective[0], state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch))
+        step = state.global_step if args.eval_strategy == "steps" else math.ceil(state.epoch)
+        if step not in self._reported:
+            self.trial.report(objective[0], step)
+        elif step < max(self._reported):
+            return  # it has gone on from here before
         if state.steps_passed < state.max_steps and self.trial.should_prune():
             raise import_optuna().TrialPruned
 
@@ -194,10 +213,9 @@ class Search:
 
     def _one_trial(self, trial: Any) -> None:
         try:
-            hyperparameters = self._space(trial)
+            with self._study.drawing():
+                hyperparameters = self._space(trial)
             trial.set_user_attr("hyperparameters", hyperparameters)
-            if self._n_jobs == 1:  # else the order of the draws is that of the trials' ends
-                self._study.keep_sampler(trial)
             state, objective = self._outcome(trial, hyperparameters)
         except TrialStoppedError:
             self._study.queue_again(trial)
@@ -219,8 +237,6 @@ class Search:
                 raise FloatingPointError(f"the objective is {shown}; expected finite numbers")
         except import_optuna().TrialPruned:
             return "PRUNED", None
-        except TrialStoppedError:
-            raise  # the end of the search, whatever `catch` names
         except self._failures as error:
             _note_error(trial, error)
             return "FAIL", None

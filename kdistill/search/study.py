@@ -7,6 +7,7 @@ process ends or is killed; the next process that asks for a trial finds those of
 
 from __future__ import annotations
 
+import base64
 import enum
 import fcntl
 import os
@@ -20,18 +21,20 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..system.files import close_lockable, delete_empty, file_lock, is_locked, missing_directories, open_lockable
 from ..system.names import did_you_mean
 from ..system.notebook import html_table, shown
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
 from .journal import check_journal
-from .sampler_state import sampler_state, set_sampler_state
 
 JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
 DIRECTIONS = ("minimize", "maximize")
+_DRAWS = "kdistill:draws"  # the study's attribute with the state of the sampler's random numbers
 # A trial that kills its process (for want of memory, say) is not begun for ever.
 MAX_ATTEMPTS = 3
 # The attributes of a study, of its trials and of a trial's worker that are written and read here.
@@ -39,11 +42,9 @@ _KINDS_OF_STUDY = {"about": dict, "args": dict, "workers": int}
 _KINDS_OF_TRIAL = {
     "worker": dict,
     "attempt": int,
-    "retry_of": int,
     "hyperparameters": dict,
     "error": str,
     "interrupted": bool,
-    "sampler": list,
 }
 HOST_VARIABLE = "KDISTILL_HOST"
 """The variable that names this machine where its host name is another at each start, as that of a container is."""
@@ -156,9 +157,7 @@ class SharedStudy:
         directions: each one of `DIRECTIONS`, one for each number of a trial's objective.
         sampler: a sampler of Optuna's or one of `SAMPLERS` (None: "tpe").
         pruner: a pruner of Optuna's or one of `PRUNERS` (None: "median").
-        seed: of the sampler. The k-th process that works on a study, counted from 0, draws with `seed + k`, so that
-            none repeats the draws of another; where no other works on it, one goes on with the draws after those of the
-            newest trial, as if the search had never been interrupted.
+        seed: of the sampler, for the first draw of the study, see `drawing`.
         load_if_exists: whether to go on with a study of that name.
         about: what must stay the same in a study, such as the hash of its rows, by name.
         args: the arguments that all trials have in common.
@@ -221,10 +220,7 @@ class SharedStudy:
             self._check_same(directions, about, args)
             workers = self.study.user_attrs.get("workers", 0)
             self.study.set_user_attr("workers", workers + 1)
-        self.study.sampler = _sampler(optuna, sampler, seed + workers)
-        self._keeps_sampler = isinstance(sampler, str)
-        if self._keeps_sampler and not self._others_are_there():
-            self._continue_sampler()
+        self.study.sampler = _sampler(optuna, sampler, seed)
 
     def _check_same(self, directions: list[str], about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
@@ -252,33 +248,6 @@ class SharedStudy:
                 f"the study {study.study_name!r} continues with changed arguments: {'; '.join(changed)}",
                 stacklevel=4,
             )
-
-    def _others_are_there(self) -> bool:
-        """Return whether another process on this machine has joined the study."""
-        return any(is_locked(path) for path in self._directory.glob("*-*.lock"))
-
-    def _continue_sampler(self) -> None:
-        states = [trial.user_attrs["sampler"] for trial in self.trials() if "sampler" in trial.user_attrs]
-        if states:
-            self._set_sampler(states[-1])
-
-    def _set_sampler(self, state: list[str]) -> None:
-        try:
-            set_sampler_state(self.study.sampler, state)
-        except ValueError as error:
-            raise ValueError(f"the study {self.study.study_name!r}: {error}; choose another study_name") from error
-
-    def keep_sampler(self, trial: Any) -> None:
-        """Note with a trial whose hyperparameters were chosen what its sampler draws next.
-
-        A trial that is begun again has chosen nothing: its sampler goes on after its first beginning.
-        """
-        if not self._keeps_sampler:
-            return
-        if "sampler" in trial.user_attrs:
-            self._set_sampler(trial.user_attrs["sampler"])
-        else:
-            trial.set_user_attr("sampler", sampler_state(self.study.sampler))
 
     def _check_kinds(self, whose: str, attributes: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
         """Raise `ValueError` for an attribute that was edited to another kind than this program writes."""
@@ -323,6 +292,25 @@ class SharedStudy:
             trial.set_user_attr("worker", self._worker)
             return trial
 
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Let the sampler draw hyperparameters inside the block, from where the draws of the study have got to.
+
+        The study keeps the state of the sampler's random numbers. So its processes draw from one sequence, and a study
+        that was interrupted goes on with the draws of one that was not.
+        """
+        storage, study_id = self.study._storage, self.study._study_id
+        with self._claiming():
+            generators, kept = _generators(self.study.sampler), storage.get_study_system_attrs(study_id).get(_DRAWS)
+            if kept is not None and len(kept) == len(generators):
+                for generator, state in zip(generators, kept, strict=True):
+                    generator.set_state(("MT19937", np.frombuffer(base64.b64decode(state[0]), "<u4"), *state[1:]))
+            yield
+            states = [generator.get_state() for generator in generators]
+            now = [[base64.b64encode(keys.astype("<u4")).decode(), *rest] for _, keys, *rest in states]
+            if now != kept:
+                storage.set_study_system_attr(study_id, _DRAWS, now)
+
     def trials(self) -> list[Any]:
         """Return the present state of all trials, by number."""
         found: list[Any] = self.study.get_trials(deepcopy=False)
@@ -330,9 +318,7 @@ class SharedStudy:
 
     def num_begun(self) -> int:
         """Return the number of trials that have begun. One that was queued again counts when it begins again."""
-        trials = self.trials()
-        again = _queued_again(trials)
-        return sum(1 for trial in trials if trial.state.name != "WAITING" and trial.number not in again)
+        return sum(1 for trial in self.trials() if trial.state.name != "WAITING" and not _has_successor(trial))
 
     def others_are_running(self) -> bool:
         """Return whether another process on this machine works on a trial."""
@@ -355,26 +341,16 @@ class SharedStudy:
         self.study.tell(number, objective, state=import_optuna().trial.TrialState[state])
 
     def queue_again(self, trial: Any, *, attempt: int | None = None) -> None:
-        """End a running trial as interrupted and queue its hyperparameters for the next process that asks for a trial.
-
-        In Optuna it fails, with the user attribute `interrupted`.
-
-        They are queued before the trial is ended: a kill in between leaves a trial that is known to be queued and only
-        has to be ended.
+        """Let a running trial wait, with its number and hyperparameters, for the next process that asks for a trial.
 
         Args:
             trial: Optuna's trial.
             attempt: how many processes have begun it, the next one included (default: as before).
         """
-        if trial.number not in _queued_again(self.trials()):
-            attempt = trial.user_attrs.get("attempt", 1) if attempt is None else attempt
-            about = {"retry_of": trial.number, "attempt": attempt}
-            about |= {name: trial.user_attrs[name] for name in ("sampler",) if name in trial.user_attrs}
-            # Of a process that was killed while it drew them, they are drawn again, from the first.
-            all_drawn = "hyperparameters" in trial.user_attrs or not self._keeps_sampler
-            self.study.enqueue_trial(trial.params if all_drawn else {}, user_attrs=about)
-        self.study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)  # Optuna has no such state
-        self.end_trial(trial.number, "FAIL")
+        storage = self.study._storage
+        if attempt is not None:
+            storage.set_trial_user_attr(trial._trial_id, "attempt", attempt)
+        storage.set_trial_state_values(trial._trial_id, import_optuna().trial.TrialState.WAITING)
 
     def queue_trials_of_the_dead(self) -> None:
         """Queue again the trials of processes that died without ending them."""
@@ -425,16 +401,13 @@ def _best_run(trial: Any, objective: float | list[float]) -> BestRun:
 
 
 def outcomes(trials: Iterable[Any]) -> dict[str, int]:
-    """Return how many trials ended in each of Optuna's states; those queued again are interrupted, not failed."""
-    trials = list(trials)
-    again = _queued_again(trials)
-    interrupted = again | {trial.number for trial in trials if trial.user_attrs.get("interrupted")}
-    return dict(Counter("interrupted" if trial.number in interrupted else trial.state.name.lower() for trial in trials))
+    """Return how many trials ended in each of Optuna's states."""
+    return dict(Counter("interrupted" if _has_successor(trial) else trial.state.name.lower() for trial in trials))
 
 
-def _queued_again(trials: list[Any]) -> set[int]:
-    """Return the numbers of the trials that were queued again as other trials."""
-    return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
+def _has_successor(trial: Any) -> bool:
+    """Return whether an earlier version, which gave the trial up when it was interrupted, has queued it as another."""
+    return bool(trial.user_attrs.get("interrupted"))
 
 
 def _worker_of(trial: Any) -> dict[str, str]:
@@ -459,6 +432,17 @@ def _sampler(optuna: Any, sampler: Any, seed: int) -> Any:
     if not isinstance(sampler, str):
         return sampler
     return {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler](seed=seed)
+
+
+def _generators(sampler: Any) -> list[Any]:
+    """Return the generators of a sampler's random numbers, NumPy's `RandomState`s."""
+    optuna, found = import_optuna(), []
+    for value in vars(sampler).values():
+        if isinstance(value, optuna.samplers._lazy_random_state.LazyRandomState):
+            found.append(value.rng)
+        elif isinstance(value, optuna.samplers.BaseSampler):
+            found += _generators(value)
+    return found
 
 
 def _pruner(optuna: Any, pruner: Any) -> Any:

@@ -153,7 +153,10 @@ class HyperparameterSearch:
         """Train as `train` does, without files; return the objective of the weights that `train` would keep."""
         recipe = self._recipe_of(trial, hyperparameters)
         sets = len(evaluation_sets(recipe.eval_dataset))
-        callback = TrialCallback(trial, self._compute_objective, stop, sets=sets, directions=self._directions)
+        reported = self._study.trials()[trial.number].intermediate_values
+        callback = TrialCallback(
+            trial, self._compute_objective, stop, sets=sets, directions=self._directions, reported=reported
+        )
         callbacks = self._callbacks.copied()
         callbacks.pop(ProgressCallback)
         callbacks.add(callback)

@@ -191,9 +191,22 @@ class RunDirectory:
         sync_directory(self.path)
         return path
 
-    def rotate(self, limit: int | None, keep: Collection[str | os.PathLike[str] | None]) -> None:
-        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`."""
-        paths, kept = self.checkpoints(), {Path(path) for path in keep if path is not None}
+    def left_by_interrupts(self) -> list[Path]:
+        """Return the checkpoints that no strategy has made, sorted by step."""
+        return [path for path in self.checkpoints() if _is_left_by_interrupt(path)]
+
+    def rotate(
+        self,
+        limit: int | None,
+        keep: Collection[str | os.PathLike[str] | None],
+        uncounted: Collection[Path] = (),
+    ) -> None:
+        """Delete the oldest checkpoints until `limit` are left (None or 0: all stay), except those of `keep`.
+
+        Those that are `uncounted` stay beside them.
+        """
+        paths = [path for path in self.checkpoints() if path not in uncounted]
+        kept = {Path(path) for path in keep if path is not None}
         spare = [path for path in paths if path not in kept]
         for path in spare[: max(0, len(paths) - limit)] if limit else []:
             self.delete_checkpoint(path)
@@ -302,3 +315,11 @@ def may_replace(path: Path) -> bool:
 def _is_checkpoint_of_ours(path: Path) -> bool:
     """Return whether a run wrote the checkpoint, however damaged it is now."""
     return path.is_dir() and any((path / name).is_file() for name in _OF_A_CHECKPOINT)
+
+
+def _is_left_by_interrupt(checkpoint: Path) -> bool:
+    """Return whether an interrupt has left the checkpoint; a damaged one counts as one of a strategy."""
+    try:
+        return read_json_object(checkpoint / STATE_FILE).get("interrupted") is True
+    except (OSError, ValueError):
+        return False

@@ -147,7 +147,9 @@ class Training:
             return False
         for name in FLAGS:
             setattr(events.control, name, left["control"][name])
+        state.global_step -= 1  # which counts a step after this event
         events("on_optimizer_step")
+        state.global_step += 1
         return not self._after_step(left["grad_norm"])
 
     def _step(self, rows: RowIndices) -> float:

@@ -31,8 +31,9 @@ class Run:
         dataset: the rows that the steps read.
         plan: which of them each step reads.
         directory: the output directory.
-        interrupted: the checkpoint, if any, that an interrupt has left and that the next one takes the place of.
+        left_by_interrupts: the checkpoints that interrupts have left; the next checkpoint takes their place.
         saved: the state in the checkpoint of a strategy that was last read or begun to be written.
+        finished: whether the finished run is saved.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -46,8 +47,8 @@ class Run:
         self._new_state = recipe.new_state(self.dataset)
         self._overwrites = False
         self._kept_at_start: tuple[Path | str | None, ...] = ()
-        self.interrupted: Path | None = None
-        self.saved = ""
+        self.left_by_interrupts: list[Path] = []
+        self.saved, self.finished = "", False
 
     def load_finished(self) -> tuple[TrainerState, dict[str, float]] | None:
         """Give the model weights and threshold of the finished run in the directory; return its state and results.
@@ -89,9 +90,8 @@ class Run:
             state = load_checkpoint(checkpoint, recipe.model, optimizer)
             state.evaluated_on = state.evaluated_on or self._new_state.evaluated_on
             self._find_best_weights(state, checkpoint)
-            if state.interrupted and checkpoint.parent.samefile(self.directory.path):
-                self.interrupted = self.directory.checkpoint(state.global_step)
-            elif not state.interrupted:
+            self.left_by_interrupts = self.directory.left_by_interrupts()
+            if not state.interrupted:
                 self.saved = (checkpoint / STATE_FILE).read_text("utf-8")
             state.interrupted = False
         self._overwrites = recipe.args.overwrite_output_dir and not resume
@@ -103,7 +103,7 @@ class Run:
         """Let the state name the best checkpoint beside the one resumed from, or forget it with a warning."""
         if state.best_global_step is None or state.best_model_checkpoint is None:
             return
-        best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the directory may have been moved since
+        best = checkpoint.with_name(Path(state.best_model_checkpoint).name)  # the directory may have been moved since
         state.best_model_checkpoint = str(best)
         damage = verify_manifest(best) if self.recipe.args.load_best_model_at_end else None
         if damage is not None:
@@ -121,7 +121,7 @@ class Run:
         """
         if self._overwrites:
             self.directory.delete_run()
-        self.directory.rotate(self.recipe.args.save_total_limit, keep=self._kept_at_start)
+        self.directory.rotate(self.recipe.args.save_total_limit, self._kept_at_start, self.left_by_interrupts)
         save_arguments(self.directory.path, self.recipe.args, self.recipe.provenance.command)
 
     def take_best_weights(self, state: TrainerState) -> str | None:
@@ -178,15 +178,18 @@ class Run:
         return self.figures(state) | results | self.recipe.objective.figures()
 
     def finish(self, state: TrainerState) -> None:
-        """Save the state, with which the run is finished; it needs a checkpoint that an interrupt has left no more."""
+        """Save the state, with which the run is finished; checkpoints that interrupts have left are needed no more."""
         state.save(self.directory.path)
-        self.replace_interrupted(None, state)
+        self.finished = True
+        self.delete_left_by_interrupts(state.best_model_checkpoint)
 
-    def replace_interrupted(self, by: Path | None, state: TrainerState) -> None:
-        """Delete the checkpoint that an interrupt has left, unless this one is in its place or it is the best one."""
-        former, self.interrupted = self.interrupted, by if state.interrupted else None
-        if former is not None and former.is_dir() and str(former) not in (str(by), state.best_model_checkpoint):
-            self.directory.delete_checkpoint(former)
+    def delete_left_by_interrupts(self, *keep: Path | str | None) -> None:
+        """Delete the checkpoints that interrupts have left, except those of `keep`."""
+        kept = {Path(path) for path in keep if path is not None}
+        for path in self.left_by_interrupts:
+            if path.is_dir() and path not in kept:
+                self.directory.delete_checkpoint(path)
+        self.left_by_interrupts = []
 
     def write_results(self, results: dict[str, float]) -> None:
         """Write all_results.json."""
@@ -210,6 +213,7 @@ class RunCheckpoints:
             state.best_model_checkpoint = str(path)
         self._run.saved = state.to_json()
         self._write(path, optimizer, state)
+        self._directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
         if args.push_to_hub and args.hub_strategy != "end" and state.steps_passed < state.max_steps:
             self._events("on_push_begin")
             upload_checkpoint(path, args, state)
@@ -218,7 +222,7 @@ class RunCheckpoints:
         """Write the checkpoint of the latest step, unless `save` has written it: the interrupt may have come then."""
         path = self._directory.checkpoint(state.global_step)
         stands = (path / STATE_FILE).is_file() and (path / STATE_FILE).read_text("utf-8") == self._run.saved
-        if not stands:
+        if not (stands or self._run.finished):
             state.interrupted = True
             self._write(path, optimizer, state)
 
@@ -228,5 +232,4 @@ class RunCheckpoints:
             state.global_step,
             lambda target: save_checkpoint(target, recipe.model, recipe.processing_class, optimizer, state, args),
         )
-        self._run.replace_interrupted(path, state)
-        self._directory.rotate(args.save_total_limit, keep=(path, state.best_model_checkpoint))
+        self._run.delete_left_by_interrupts(path, state.best_model_checkpoint)

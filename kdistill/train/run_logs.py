@@ -11,10 +11,11 @@ import io
 import itertools
 import os
 import re
+import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..system.files import json_text, write_text
 from ..system.names import as_file_name
 from ..system.unicode import encodable
 from .arguments import TrainingArguments
-from .callbacks import TrainerCallback, TrainerControl
+from .callbacks import Callback, TrainerCallback, TrainerControl
 from .state import TrainerState, numbers_of
 
 CSV_FILE, JSONL_FILE = "metrics.csv", "metrics.jsonl"
@@ -61,6 +62,13 @@ def tracking_directory(args: TrainingArguments, continued: str | None = None) ->
     if continued is not None and re.fullmatch(own, continued) and continued not in (".", ".."):
         return root / continued
     return next(root / name for name in names if not (root / name).is_dir() or not any((root / name).iterdir()))
+
+
+def discard_logs(callbacks: Iterable[Callback]) -> None:
+    """Delete the log files of the run that these callbacks watch, which is to begin again."""
+    for callback in callbacks:
+        if isinstance(callback, MetricsCallback) and callback.directory is not None:
+            shutil.rmtree(callback.directory, ignore_errors=True)
 
 
 class MetricsCallback(TrainerCallback):
@@ -122,7 +130,7 @@ class MetricsCallback(TrainerCallback):
         self.log_directory = self.directory.relative_to(logs_root(args)).as_posix().removeprefix(".")
         self.directory.mkdir(parents=True, exist_ok=True)
         self._columns = ()
-        if state.log_history:
+        if state.global_step:  # entries that an interrupted run logged after its checkpoint are logged again
             self._write(state.log_history)
             write_text(self.directory / JSONL_FILE, "".join(f"{json_text(entry)}\n" for entry in state.log_history))
 
@@ -169,7 +177,8 @@ class TensorBoardCallback(MetricsCallback):
         self._file = (self.directory / name).open("ab")
         self._add(0, file_version="brain.Event:2")
         if state.global_step:
-            self._add(state.global_step + 1, session_log=SessionLog(status=SessionLog.START))
+            logged = int(state.log_history[-1]["step"]) if state.log_history else 0
+            self._add(logged + 1, session_log=SessionLog(status=SessionLog.START))
         self._add(state.global_step, summary=hparams_pb(hyperparameters(args)))
 
     def _append(self, entry: dict[str, Any], state: TrainerState) -> None:

@@ -38,19 +38,22 @@ def test_samplers_and_pruners_by_name(tmp_path: Path) -> None:
 
 
 def test_draws_follow_from_the_seed(tmp_path: Path) -> None:
-    """A search draws what Optuna's sampler of that seed does, also when it goes on in another process's place."""
+    """A study that another process goes on with draws what Optuna's sampler of that seed does in one go."""
     trainer = distillation_trainer(tmp_path / "ours")
     search(trainer, n_trials=2, seed=5)
     search(trainer, n_trials=4, seed=5)
     ours = [trial.params["alpha"] for trial in trainer.study.trials]
 
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(5))
-    for _ in range(4):
-        trial = study.ask()
-        trial.suggest_int("num_train_epochs", 2, 3)
-        trial.suggest_float("learning_rate", 1e-3, 3e-2, log=True)
-        trial.suggest_float("alpha", 0.0, 1.0)
-    assert ours == [trial.params["alpha"] for trial in study.trials]
+    def alphas(seed: int) -> list[float]:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+        for _ in range(4):
+            trial = study.ask()
+            trial.suggest_int("num_train_epochs", 2, 3)
+            trial.suggest_float("learning_rate", 1e-3, 3e-2, log=True)
+            trial.suggest_float("alpha", 0.0, 1.0)
+        return [trial.params["alpha"] for trial in study.trials]
+
+    assert ours == alphas(5)
 
 
 def test_direction_is_that_of_the_metric(tmp_path: Path) -> None:
@@ -118,13 +121,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_comes_later(tmp_path: Path) -> N
             search(trainer, n_trials=4)
     finally:
         signal.signal(signal.SIGINT, handler)
-    assert states(trainer) == ["COMPLETE", "COMPLETE", "FAIL", "WAITING"]
+    assert states(trainer) == ["COMPLETE", "COMPLETE", "WAITING"]
     assert trainer.args.search_trials == 2
     expected = distillation_trainer(tmp_path / "expected")
     search(expected, n_trials=3)
     going_on = distillation_trainer(tmp_path)
     search(going_on, n_trials=3)
-    assert states(going_on) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+    assert states(going_on) == ["COMPLETE", "COMPLETE", "COMPLETE"]
     assert reports(going_on.study) == reports(expected.study)
 
 

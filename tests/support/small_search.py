@@ -50,3 +50,11 @@ def states(trainer: Trainer) -> list[str]:
 def reports(study: Any) -> dict[tuple[Any, ...], dict[int, float]]:
     """Return the reports of each trial, by its hyperparameters."""
     return {tuple(sorted(trial.params.items())): trial.intermediate_values for trial in study.trials}
+
+
+def outcome(study: Any) -> list[tuple[Any, ...]]:
+    """Return what a study found, trial by trial: all but times and who did it."""
+    return [
+        (trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values)
+        for trial in study.get_trials(deepcopy=False)
+    ]
