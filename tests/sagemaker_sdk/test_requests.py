@@ -14,7 +14,7 @@ import pytest
 from kdistill.sagemaker.hyperparameters import understood
 from kdistill.sagemaker.metrics import METRIC_DEFINITIONS
 
-pytest.importorskip("sagemaker", reason="needs the extra sagemaker-test: make sagemaker")
+pytest.importorskip("sagemaker.core", reason="needs the extra sagemaker-test: make sagemaker")
 
 # The SDK's own, as in test_model_trainer_drivers.py.
 pytestmark = [
