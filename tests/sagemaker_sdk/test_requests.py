@@ -84,7 +84,7 @@ def test_a_training_job_is_accepted_with_all_that_a_job_of_ours_uses(aws: Any) -
     request = aws.of("CreateTrainingJob")
     algorithm = request["AlgorithmSpecification"]
     assert algorithm["MetricDefinitions"] == METRIC_DEFINITIONS
-    assert len(METRIC_DEFINITIONS) <= 40  # what the service takes; botocore knows this bound too
+    assert len(METRIC_DEFINITIONS) <= 40  # the most that the service takes; botocore does not count them
     assert "ContainerEntrypoint" not in algorithm
     assert request["EnableManagedSpotTraining"] is True
     assert request["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
