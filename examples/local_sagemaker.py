@@ -45,6 +45,10 @@ ROLE = "sagemaker"
 _TRUST = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
 _NO_TELEMETRY = "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n"
 _ENDED = ("Completed", "Failed", "Stopped")
+_OF_A_SUMMARY = (
+    *("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime", "TrainingStartTime", "TrainingEndTime"),
+    "FailureReason",
+)
 
 
 class LocalSageMaker:
@@ -99,7 +103,8 @@ class LocalSageMaker:
 
     def stop(self) -> None:
         """End all jobs and endpoints, and give AWS back to boto3."""
-        for work in (*self._trainings.values(), *self._servers.values()):
+        works: list[Training | Server] = [*self._trainings.values(), *self._servers.values()]
+        for work in works:
             work.stop()
         for thread in self._threads:
             thread.join()
@@ -229,9 +234,7 @@ class LocalSageMaker:
             job = self._run_one(name, definition, tuned, objective["MetricName"])
             values = {of["MetricName"]: of["Value"] for of in job.get("FinalMetricDataList", [])}
             value = values.get(objective["MetricName"])
-            kept = ("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime", "FailureReason")
-            kept += ("TrainingStartTime", "TrainingEndTime")
-            summary = {key: job[key] for key in kept if key in job} | {"TunedHyperParameters": tuned}
+            summary = {key: job[key] for key in _OF_A_SUMMARY if key in job} | {"TunedHyperParameters": tuned}
             summary["ObjectiveStatus"] = "Failed" if value is None else "Succeeded"
             if value is not None:
                 summary["FinalHyperParameterTuningJobObjectiveMetric"] = {**objective, "Value": value}
