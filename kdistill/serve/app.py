@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..system.files import json_text
 from ..system.progress import say
+from ..system.threads import get_num_threads
 from .classifier import Classifier
 from .gathering import Gatherer, Job
 from .limits import Limits
@@ -266,6 +267,7 @@ def health_of(service: Service) -> dict[str, Any]:
         "labels": classifier.labels,
         "threshold": classifier.task.threshold,
         "max_length": classifier.max_length,
+        "threads": get_num_threads(),
         "uptime_seconds": round(time.time() - service.started, 3),
         "queue": {"texts": service.gatherer.waiting, "max_texts": limits.max_queue},
         "requests": service.metrics.answered,

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
 from ..models.classes import load_model
+from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
 from ..tasks.pipelines import FUNCTIONS, apply_function
@@ -29,6 +30,7 @@ _AS_HERE: dict[str, tuple[Any, ...]] = {
 }
 _REASON = "texts are cut to the length of the training, or --max-length of the server, and batches have no padding"
 WARM_UP = "a first text"
+_SHORT = 25  # tokens; sentences of SST-2 have as many
 
 
 class Form(NamedTuple):
@@ -76,6 +78,7 @@ class Classifier:
     Attributes:
         max_length: the tokens that texts are really cut to.
         labels: names of the labels, or of the outputs of a regression.
+        flops_per_token: operations of a pass for a token of a short text.
     """
 
     def __init__(self, model: Model, tokenizer: BertTokenizer, max_length: int | None = None) -> None:
@@ -87,6 +90,7 @@ class Classifier:
         self.max_length = min(limit for limit in limits if limit is not None)
         self.model, self.tokenizer, self.task = model, tokenizer, task_for(config)
         self.labels = [encodable(config.id2label[index]) for index in range(config.num_labels)]
+        self.flops_per_token = forward_flops(config, np.array([_SHORT])) / _SHORT
         self._plain = Form()
 
     @classmethod
