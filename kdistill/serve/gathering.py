@@ -23,9 +23,9 @@ from .classifier import Classifier, Form
 from .limits import Limits
 
 _CHARACTERS_OF_A_TOKEN = 4  # English text has about as many; a batch is cut again once its tokens are counted
-# A request of fewer operations costs the event loop as much time as the computation. On two cores, 64 clients with a
-# sentence each got 2,656 and 1,850 answers a second of L2-H128-A2 (9e6 operations a sentence) with one thread, and 2,183
-# and 1,481 with two; 16 clients of 6 layers of 384 (2e8) got 100 with one and 163 with two.
+# A request of fewer operations costs the event loop about as much time as the computation. On two shared cores, 64
+# clients of L2-H128-A2 (9e6 operations a sentence) took 361 us of CPU time a request with one thread and 414 with two,
+# at 1,742 and 1,597 requests a second; 16 clients of 6 layers of 384 (2e8) got 100 a second with one and 163 with two.
 _SMALL_REQUEST = 3e7
 _Part = tuple["Job", int, int]
 
