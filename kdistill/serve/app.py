@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -142,6 +142,7 @@ class Predictions:
         service, cut, headers = self._service, 0, []
         try:
             given = dict(scope["headers"])
+            check_headers(given)
             content_type = type_of_request(given.get(b"content-type"))
             accepted = type_of_answer(given.get(b"accept"), content_type)
             body = await read_body(receive, given.get(b"content-length"), service.limits)
@@ -162,6 +163,23 @@ class Predictions:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
         service.metrics.on_answer(status, time.perf_counter() - started, cut)
+
+
+def check_headers(given: Mapping[bytes, bytes]) -> None:
+    """Check that the body reaches us, and as it is.
+
+    Raises:
+        Refusal: 400 for an offer to upgrade the connection, after which httptools passes no body on, and which Java's
+            HttpClient makes unless it is told otherwise; 415 for a compressed body.
+    """
+    if b"upgrade" in given.get(b"connection", b"").lower():
+        sentence = (
+            "the request offers an upgrade of the connection, by which its body is lost; make the client use HTTP/1.1"
+        )
+        raise Refusal(400, sentence, {"connection": "close"})
+    encoding = given.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() not in ("identity", ""):
+        raise Refusal(415, f"Content-Encoding is {encoding[:80]!r}; send the body as it is")
 
 
 async def read_body(receive: Receive, length: bytes | None, limits: Limits) -> bytes | bytearray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -174,6 +175,23 @@ def test_types_that_are_not_read_or_written_are_415_and_406(server: Served) -> N
     assert "charset 'latin-1'" in refusal(server.post("a", content_type="text/plain; charset=latin-1"), 415)
     assert "Accept is 'text/html'" in refusal(server.post({"inputs": "a"}, accept="text/html"), 406)
     refusal(server.post({"inputs": "a"}, accept="application/json;q=0"), 406)
+
+
+def test_a_compressed_body_is_415(server: Served) -> None:
+    body = gzip.compress(b'{"inputs": "good"}')
+    assert "Content-Encoding is 'gzip'" in refusal(server.post(body, content_encoding="gzip"), 415)
+    assert server.post({"inputs": "good"}, content_encoding="identity").status == 200
+
+
+def test_an_offer_to_upgrade_is_refused_with_the_remedy(server: Served) -> None:
+    """As Java's HttpClient sends it unless it is told otherwise; the body does not reach the endpoint then."""
+    headers = b"host: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\n" + headers + b'\r\ncontent-length: 6\r\n\r\n"good"')
+        with connection.makefile("rb") as file:
+            answer = file.read()  # to the end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"make the client use HTTP/1.1" in answer
 
 
 def test_unknown_paths_and_methods_are_404_and_405(server: Served) -> None:
