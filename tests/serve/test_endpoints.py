@@ -97,6 +97,8 @@ def test_csv_is_read_with_and_without_a_header_and_written_without(server: Serve
     pair = classify([PAIRS[0]])
     assert server.post("good film,bad plot\n", content_type="text/csv").json == pair
     assert server.post("text_pair,text\nbad plot,good film\n", content_type="text/csv").json == pair
+    for header in ("sentence1,sentence2", "premise,hypothesis", "question1,question2", "#1 String,#2 String"):
+        assert server.post(f"{header}\ngood film,bad plot\n", content_type="text/csv").json == pair
     written = server.post(rows, content_type="text/csv", accept="text/csv")
     assert written.headers["content-type"] == "text/csv"
     assert written.body.decode() == "".join(f"{row['label']},{row['score']!r}\n" for row in expected)
@@ -159,6 +161,7 @@ def test_a_body_that_cannot_be_understood_is_400_with_one_sentence(
         ("text/csv", "a\nb,c\n", "row 2 of the CSV has 2 columns"),
         ("text/csv", "a,b,c\n", "row 1 of the CSV has 3 columns"),
         ("text/csv", "inputs\n", "the request has no text"),
+        ("text/csv", "text,label\ngood,1\n", "the CSV has the columns text and label; expected texts only"),
         ("text/plain", "", "the request has no text"),
     ],
 )  # fmt: skip
