@@ -32,9 +32,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _TYPES = {name: name.encode() for name in (JSON, JSON_LINES, CSV)}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _TIDIED = 0.1  # seconds between looks at jobs that wait
-_READ_BEYOND = (
-    8  # a body is read, and forgotten, up to so many times the bytes allowed, for the client to see the answer
-)
+# A body is read, and forgotten, up to so many times the bytes allowed, for the client to see the answer.
+_READ_BEYOND = 8
 
 
 class Disconnected(Exception):  # noqa: N818  # the end of a request, which nobody reports

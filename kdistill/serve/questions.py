@@ -15,7 +15,7 @@ from ..system.unicode import check_characters
 from ..text.blocks import Input
 from .classifier import NOT_GIVEN, Form
 from .media_types import CSV, JSON, JSON_LINES
-from .refusal import Refusal
+from .refusal import Refusal, shown
 
 _EXPECTED = 'expected a text, {"text": ..., "text_pair": ...}, or a list of these'
 # Names by which a CSV's first line is a header, in lower case.
@@ -99,7 +99,7 @@ def _of_json(content: Any) -> Question:
     if isinstance(content, dict) and "inputs" in content:
         unknown = content.keys() - {"inputs", "parameters"}
         if unknown:
-            raise Refusal(400, f"the body has {_shown(min(unknown))}; expected inputs and perhaps parameters")
+            raise Refusal(400, f"the body has {shown(min(unknown))}; expected inputs and perhaps parameters")
         if content.get("parameters") is not None:
             form = _form(content["parameters"])
         content = content["inputs"]
@@ -113,7 +113,7 @@ def _of_json(content: Any) -> Question:
 
 def _form(parameters: Any) -> Form:
     if not isinstance(parameters, dict):
-        raise Refusal(400, f"parameters is {_shown(parameters)}; expected an object")
+        raise Refusal(400, f"parameters is {shown(parameters)}; expected an object")
     try:
         return Form.of(parameters)
     except ValueError as error:
@@ -124,11 +124,11 @@ def _input(value: Any, name: str) -> Input:
     if isinstance(value, str):
         return value
     if not isinstance(value, dict) or "text" not in value or not value.keys() <= {"text", "text_pair"}:
-        raise Refusal(400, f"{name} is {_shown(value)}; {_EXPECTED}")
+        raise Refusal(400, f"{name} is {shown(value)}; {_EXPECTED}")
     text, pair = value["text"], value.get("text_pair")
     if not isinstance(text, str) or not isinstance(pair, str | None):
         wrong, found = ("text_pair", pair) if isinstance(text, str) else ("text", text)
-        raise Refusal(400, f"{name}.{wrong} is {_shown(found)}; expected a text")
+        raise Refusal(400, f"{name}.{wrong} is {shown(found)}; expected a text")
     return text if pair is None else (text, pair)
 
 
@@ -184,11 +184,3 @@ def _check(inputs: Iterable[Input]) -> None:
                 check_characters(f"text {index}", text)
     except ValueError as error:
         raise Refusal(400, str(error)) from None
-
-
-def _shown(value: Any, most: int = 40) -> str:
-    try:
-        text = json.dumps(value)
-    except (ValueError, RecursionError):
-        text = type(value).__name__
-    return text if len(text) <= most else f"{text[:most]}..."
