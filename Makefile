@@ -44,7 +44,7 @@ test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyT
 	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
 
 torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare what they end with (ten minutes)
-	$(VENV)/bin/python tests/whole/torture.py --kills 300 --file-operations
+	$(VENV)/bin/python tests/whole/torture.py --kills 300 --file-operations --interrupts 300
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
 	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)

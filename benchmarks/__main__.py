@@ -20,6 +20,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "stages": ("stages",),
     "latency": ("latency",),
     "latency-1": ("latency", "--threads", "1"),
+    "serving": ("serving",),
     "inference": ("inference",),
     "inference-1": ("inference", "--threads", "1"),
     "student_epoch": ("student_epoch",),

@@ -11,6 +11,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -36,7 +37,7 @@ from .system.foreign import check_kind
 from .system.names import missing_attribute
 from .system.notebook import Metrics, html_table
 from .system.progress import Progress
-from .system.signals import held_back
+from .system.signals import held_back, sigterm_as_exit
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
 from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -247,6 +248,10 @@ class Trainer:
         they were before the step, when loss or gradient are not finite. With `push_to_hub` also what makes an upload
         impossible: no package, no token, no possible name.
 
+        With `enable_jit_checkpoint` an exception that is no `Exception`, such as Ctrl-C's, leaves a checkpoint of the
+        latest step, or has a note about why it could not be written. SIGTERM then raises SystemExit(143), unless the
+        program answers it itself.
+
         Once the model is saved, the run is finished: what fails after that (model card, upload) is a warning and an
         entry in `failed`.
         """
@@ -262,7 +267,10 @@ class Trainer:
         if args.push_to_hub:
             check_publishing(args)
         directory = RunDirectory(args.output_dir)
-        with directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir):
+        with ExitStack() as stack:
+            stack.enter_context(directory.claim(resume=bool(resume), overwrite=args.overwrite_output_dir))
+            if args.enable_jit_checkpoint:
+                stack.enter_context(sigterm_as_exit())
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
             run, new_layers = Run(self.recipe), self.model.has_new_layers

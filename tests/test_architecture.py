@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -290,18 +291,17 @@ def test_the_page_names_no_package_that_nobody_imports() -> None:
 def test_no_class_is_continued_in_another_file() -> None:
     """A class that one other file derives from and nobody else uses is the first half of that file's class."""
     trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
-    classes = {
-        node.name: module for module, tree in trees.items() for node in tree.body if isinstance(node, ast.ClassDef)
-    }
-    for name, home in classes.items():
-        derived, used = set(), set()
-        for module, tree in trees.items():
-            bases = {id(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name) and node.id == name:
-                    (derived if id(node) in bases else used).add(module)
-        if len(derived - {home}) == 1 and not used and name not in kdistill.__all__:
-            raise AssertionError(f"{home}.{name} is continued in {derived}")
+    derived, used = defaultdict(set), defaultdict(set)  # name -> modules
+    for module, tree in trees.items():
+        bases = {id(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                (derived if id(node) in bases else used)[node.id].add(module)
+    for home, tree in trees.items():
+        for name in (node.name for node in tree.body if isinstance(node, ast.ClassDef)):
+            elsewhere = derived[name] - {home}
+            continued = len(elsewhere) == 1 and not used[name] and name not in kdistill.__all__
+            assert not continued, f"{home}.{name} is continued in {elsewhere}"
 
 
 def test_no_method_is_put_into_a_class_from_outside() -> None:

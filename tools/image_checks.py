@@ -15,20 +15,12 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-HYPERPARAMETERS = {
-    "student_id": "L1-H16-A2",
-    "epochs": "2",
-    "per_device_train_batch_size": "8",
-    "learning_rate": "0.01",
-}
-CHANNELS = {"train": 40, "validation": 16}  # rows
 MODEL = "model.safetensors"
 SECONDS = 120  # longest that a check may take on a busy machine
 
 LIMITS = """
 import importlib.util, os, shutil
-assert os.getuid() != 0, "runs as root"
-assert not os.access("/usr/local/bin", os.W_OK), "may write into /usr/local"
+assert os.getuid() == 0 or not os.access("/usr/local/bin", os.W_OK), "may write into /usr/local"
 found = [name for name in ("torch", "tensorflow", "jax") if importlib.util.find_spec(name)]
 assert not found, f"has {found}"
 found = [name for name in ("cc", "gcc", "clang", "ld") if shutil.which(name)]
@@ -54,8 +46,7 @@ def check_image(image: Any, job: Path, expected: Path) -> None:
     assert image.ports == ["8080"], image.ports
     assert image.labels == {"com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true"}, image.labels
     uid, _, _ = image.account()
-    if uid:
-        _run(image, ["python", "-c", LIMITS])
+    _run(image, ["python", "-c", LIMITS])
     _run(image, ["mpirun", "--version"])
     print(_run(image, ["kdistill", "info"]))
     shutil.copytree(job, image.root / "opt/ml", dirs_exist_ok=True)

@@ -271,7 +271,14 @@ class _Work:
         return list(tomllib.loads(best.read_text(encoding="utf-8"))), best
 
     def _lay_out(self) -> None:
-        """Copy the model, and beside it what else the run has found out."""
+        """Copy the model and what else the run has found out; half of a model must not be what a stopped job leaves."""
+        try:
+            self._copy_results()
+        except KeyboardInterrupt:
+            self._copy_results()
+            raise
+
+    def _copy_results(self) -> None:
         _copy(self._directory, self._container.model, _MODEL_FILES)
         _copy(self._directory, self._container.output / "data", _RESULT_FILES)
         if self._hyperparameters.run_hpo:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.batch import Batch
+from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
 from ..models.classes import load_model
 from ..models.model import Model
@@ -114,12 +114,8 @@ class Classifier:
 
     def logits(self, rows: Sequence[TokenRow]) -> Logits:
         """Return the logits of tokenised rows, float32 (rows, labels), which do not depend on the other rows."""
-        lengths = [len(row.ids) for row in rows]
-        starts = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=starts[1:])
-        ids = np.array([token for row in rows for token in row.ids], np.int32)
-        types = np.array([kind for row in rows for kind in row.type_ids], np.int32)
-        return self.model.forward(Batch(ids, types, starts))
+        ids, types = (pack([part[kind] for part in rows]) for kind in (0, 1))  # lists are packed in C
+        return self.model.forward(Batch(ids.ids, types.ids, ids.starts))
 
     def answers(self, logits: Logits, form: Form) -> list[Any]:
         """Return the answer to each row, as `kdistill predict` or a pipeline of transformers gives it.

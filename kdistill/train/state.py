@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -116,7 +117,9 @@ class TrainerState:
 
     def copied(self) -> TrainerState:
         """Return a copy that further steps leave alone; only the list of log entries is shared."""
-        return replace(self, part_sums=dict(self.part_sums), part_steps=dict(self.part_steps))
+        copied = copy.copy(self)
+        copied.part_sums, copied.part_steps = dict(self.part_sums), dict(self.part_steps)
+        return copied
 
     def to_json(self) -> str:
         """Return the content of `trainer_state.json`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_job import HYPERPARAMETERS, SEARCH, failure_of, model_of, run_apart, write_channels
+from support.small_job import HYPERPARAMETERS, SEARCH, failure_of, model_of, run_apart, run_here, run_in, write_channels
 
 from kdistill.sagemaker.local import lay_out
 from kdistill.system.files import verify_manifest
@@ -163,8 +164,43 @@ def test_interrupted_trials_of_a_container_before_are_run_again(tmp_path: Path) 
     content = journal.read_text()
     assert '"host": "algo-1"' in content or '"host":"algo-1"' in content
     process = start(tmp_path / "job", given, channels)
-    wait_for(process, "trial 1: ")
+    wait_for(process, "trial 0: ")
     process.kill()
     process.communicate()
-    first = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert any("retry_of" in str(record) for record in first)
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert any(record.get("user_attr") == {"attempt": 2} for record in records)
+
+
+def test_a_job_stopped_while_it_copies_or_uploads_leaves_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SageMaker keeps what lies in model/ when a job is stopped."""
+    channels = write_channels(tmp_path / "inputs")
+    assert run_here(monkeypatch, tmp_path / "whole", HYPERPARAMETERS, channels)[0] == 0
+    real, names = shutil.copyfile, []
+
+    def stop_once(source: Path, target: Path) -> None:
+        names.append(source.name)
+        if len(names) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        real(source, target)
+
+    base = tmp_path / "copies"
+    lay_out(base, HYPERPARAMETERS, channels)
+    monkeypatch.setattr(shutil, "copyfile", stop_once)
+    assert run_in(monkeypatch, base)[0] == 143
+    assert model_of(base) == model_of(tmp_path / "whole")
+    assert not (base / "output" / "success").exists()
+    monkeypatch.setattr(shutil, "copyfile", real)
+
+    def upload(*_: Any, **__: Any) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return ""
+
+    monkeypatch.setattr("kdistill.sagemaker.job.check_publishing", lambda args: None)
+    monkeypatch.setattr("kdistill.trainers.check_publishing", lambda args: None)
+    monkeypatch.setattr("kdistill.trainers.upload_run", upload)
+    given = {**HYPERPARAMETERS, "push_to_hub": "true", "hub_model_id": "me/tiny"}
+    assert run_here(monkeypatch, tmp_path / "uploads", given, channels)[0] == 143
+    assert model_of(tmp_path / "uploads") == model_of(tmp_path / "whole")
+    assert failure_of(tmp_path / "uploads") is None

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def test_an_upload_that_fails_does_not_cost_the_model(tmp_path: Path, hub: Hub, 
 
 def test_an_error_of_the_program_whose_text_has_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Training) -> None:
+        print(f"a line with {TOKEN}")
+        warnings.warn(f"a warning with {TOKEN}", stacklevel=2)
         raise AttributeError(f"the header {TOKEN} is wrong")
 
     monkeypatch.setattr(Training, "run", fail)
@@ -123,6 +126,8 @@ def test_an_error_of_the_program_whose_text_has_the_token(tmp_path: Path, monkey
     assert status == 1
     assert failure_of(tmp_path / "job") == "AttributeError: the header *** is wrong"
     assert "Traceback" in log
+    assert "a line with ***\n" in log
+    assert "kdistill: warning: a warning with ***\n" in log
     assert TOKEN not in log
     assert holds_token(tmp_path) == []
 

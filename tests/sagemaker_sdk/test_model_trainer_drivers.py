@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from support.sagemaker_job import CONTAINER_VARIABLES, HYPERPARAMETERS, MODEL, model_of_command, write_channels
 
-pytest.importorskip("sagemaker", reason="needs the extra sagemaker-test: make sagemaker")
+pytest.importorskip("sagemaker.core", reason="needs the extra sagemaker-test: make sagemaker")
 
 # The SDK's own: its modules still import each other by an old name (hence our imports in functions), and it leaves its
 # temporary directories to the garbage collector.
@@ -164,14 +164,16 @@ def test_a_failure_is_our_sentence_once(tmp_path: Path, submissions: Submissions
     assert log.count(failure) == 1
 
 
-def test_the_driver_logs_a_token_that_is_a_hyperparameter_of_a_script(
-    tmp_path: Path, submissions: Submissions, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", ["command", "exec", "script"])
+def test_the_drivers_log_a_token_only_if_it_is_a_hyperparameter_of_a_script(
+    tmp_path: Path, submissions: Submissions, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In the words of the script's command, before our entry begins; what it shows of the environment it masks itself.
+    # In the words of the script's command, before our entry begins; in what they show of variables they mask it.
     monkeypatch.setenv("HF_TOKEN", "hf_ofTheEnvironment")
-    request, base = job(submissions, "script", tmp_path, hub_token="hf_ofAHyperparameter", temparature="2")
+    request, base = job(submissions, form, tmp_path, hub_token="hf_ofAHyperparameter", temparature="2")
     _, log = run(request, base)
-    assert "--hub_token hf_ofAHyperparameter" in log
+    assert "SM_HP_HUB_TOKEN=******" in log
+    assert ("hf_ofAHyperparameter" in log) is (form == "script")
     assert "hf_ofTheEnvironment" not in log
 
 

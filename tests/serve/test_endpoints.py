@@ -128,7 +128,7 @@ def test_the_answer_has_the_type_that_the_client_prefers(server: Served, accept:
         ('{"inputs": [["good", "bad"]]}', 'inputs[0] is ["good", "bad"]; expected a text'),
         ('{"inputs": {"text": 1}}', "inputs.text is 1; expected a text"),
         ('{"inputs": {"text": "a", "text_pair": []}}', "inputs.text_pair is []; expected a text"),
-        ('{"inputs": "a\\ud800b"}', "half of a character"),
+        ('{"inputs": "a\\ud800b"}', "text 0 holds \\ud800 at character 1, half of a character"),
         ('{"inputs": "a", "parameter": {}}', 'the body has "parameter"; expected inputs and perhaps parameters'),
         ('{"text_input": "a"}', 'the body has no "inputs"'),
         ('{"inputs": "a", "parameters": []}', "parameters is []; expected an object"),

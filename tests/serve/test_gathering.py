@@ -117,7 +117,7 @@ def test_a_request_of_many_texts_lets_others_in_between(model: Path) -> None:
 
 
 def test_a_batch_waits_for_more_only_if_it_is_told_to(model: Path) -> None:
-    for wait, expected in ((0, [1, 1]), (PATIENCE * 1000, [2])):
+    for wait, expected in ((0, [1, 1]), (PATIENCE * 10_000, [2])):
         classifier = Classifier.load(model)
         gate = Gate(classifier)
         gate.open()

@@ -69,7 +69,9 @@ def service(directory: Path) -> Iterator[Service]:
         if operation == "SimulatePrincipalPolicy":  # the SDK asks what the role may do; moto does not know this action
             results = [{"EvalActionName": name, "EvalDecision": "allowed"} for name in arguments["ActionNames"]]
             return {"EvaluationResults": results, "IsTruncated": False}
-        return call(self, operation, arguments)
+        answer = call(self, operation, arguments)
+        # What is not configured the service leaves out; moto describes it as {}, which the SDK rejects.
+        return {name: value for name, value in answer.items() if value != {}}
 
     variables = _VARIABLES | {"SAGEMAKER_USER_CONFIG_OVERRIDE": str(configuration)}
     with (

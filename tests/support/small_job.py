@@ -59,6 +59,11 @@ def run_here(
 ) -> tuple[int, str]:
     """Run a job in this process; return its exit status and its log."""
     lay_out(base, hyperparameters, channels)
+    return run_in(monkeypatch, base, *words, **environment)
+
+
+def run_in(monkeypatch: pytest.MonkeyPatch, base: Path, *words: str, **environment: str) -> tuple[int, str]:
+    """Run a job in this process in a tree that is laid out."""
     for name in ("KDISTILL_CACHE", "KDISTILL_HOST"):
         monkeypatch.delenv(name, raising=False)
     log = io.StringIO()

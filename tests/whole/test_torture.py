@@ -1,4 +1,4 @@
-"""Real training killed with SIGKILL at moments nobody chose; `make torture` does the same for longer."""
+"""Real training killed or interrupted at moments nobody chose; `make torture` does the same for longer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from support.paths import TESTS
 
 
 @pytest.mark.parametrize(
-    ("options", "kills"), [(["--kills", "20"], 20), (["--file-operations", "--every", "25"], 9)], ids=["clock", "files"]
+    ("options", "kills"),
+    [(["--kills", "20"], 20), (["--file-operations", "--every", "25"], 9), (["--interrupts", "20"], 20)],
+    ids=["clock", "files", "interrupts"],
 )
 def test_killed_runs_end_bit_equal(options: list[str], kills: int) -> None:
     """In a process without threads, which forks its runs."""

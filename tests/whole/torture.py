@@ -1,7 +1,9 @@
-"""Kill real training runs with SIGKILL, resume them, and compare what they end with to an uninterrupted run.
+"""Kill or interrupt real training runs, resume them, and compare what they end with to an uninterrupted run.
 
     python tests/whole/torture.py --kills 300        at moments drawn from a clock
     python tests/whole/torture.py --file-operations  before every single file operation of a run, one after the other
+    python tests/whole/torture.py --interrupts 300   by SIGTERM before random calls of functions, with the checkpoint of
+                                                     the latest step that `enable_jit_checkpoint` leaves
 
 Each attempt is a forked process that trains with `resume_from_checkpoint=True` until it is killed or done; it has a
 number of threads of its own. The teacher cache is killed with it, since every run begins with an empty one.
@@ -20,11 +22,13 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support.interrupts import Calls, counted
 from support.resumable_run import result, trainer
 
 from kdistill.system.files import verify_manifest
@@ -34,8 +38,29 @@ from kdistill.system.threads import set_num_threads
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
 
+TERMINATED = 128 + signal.SIGTERM  # the status of a run that SIGTERM interrupts; before and after one it kills
+
+
 def train(directory: Path, threads: int = 1, *, killed_before: int | None = None) -> int:
     """Begin a run in a child process, or go on with it; returns the child's pid. See `kill_before`."""
+    return in_child(
+        directory, threads, lambda: trainer(directory / "out").train(resume_from_checkpoint=True), killed_before
+    )
+
+
+def train_interrupted(directory: Path, threads: int = 1, *, at: int | None = None) -> int:
+    """Do as `train`, with a SIGTERM before the nth call of a function; the child writes how many calls it has made."""
+
+    def run() -> None:
+        with counted(Calls(at, lambda: os.kill(os.getpid(), signal.SIGTERM))) as calls:
+            trainer(directory / "out", enable_jit_checkpoint=True).train(resume_from_checkpoint=True)
+        (directory / "calls").write_text(str(calls.count))
+
+    return in_child(directory, threads, run)
+
+
+def in_child(directory: Path, threads: int, run: Callable[[], object], killed_before: int | None = None) -> int:
+    """Call `run` in a child process with a teacher cache of the directory; returns the child's pid."""
     child = os.fork()
     if child:
         return child
@@ -46,18 +71,20 @@ def train(directory: Path, threads: int = 1, *, killed_before: int | None = None
         os.environ["KDISTILL_CACHE"] = str(directory / "cache")
         if killed_before is not None:
             kill_before(directory, killed_before)
-        trainer(directory / "out").train(resume_from_checkpoint=True)
+        run()
         status = 0
+    except SystemExit as end:
+        status = end.code
     finally:  # the child must not go on with what its parent was doing
-        if status:
+        if status == 1:
             traceback.print_exc()
         os._exit(status)
 
 
 def was_killed(child: int) -> bool:
-    """Wait for the child: whether SIGKILL ended it. Raises RuntimeError when it failed by itself."""
+    """Wait for the child: whether a signal ended it. Raises RuntimeError when it failed by itself."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status not in (0, -signal.SIGKILL):
+    if status not in (0, -signal.SIGKILL, -signal.SIGTERM, TERMINATED):
         raise RuntimeError(f"a run ended with status {status}; its traceback stands above")
     return status != 0
 
@@ -111,6 +138,34 @@ def random_kills(kills: int, chance: random.Random, scratch: Path) -> Counter[st
     return moments
 
 
+def random_interrupts(interrupts: int, chance: random.Random, scratch: Path) -> Counter[str]:
+    """Interrupt runs before random calls of functions until there were so many interrupts; how many hit where."""
+    first = Path(tempfile.mkdtemp(dir=scratch))
+    if was_killed(train_interrupted(first)):
+        raise AssertionError("terminated by somebody else")
+    expected, calls = result(first / "out"), int((first / "calls").read_text())
+    moments: Counter[str] = Counter()
+    while moments.total() < interrupts:
+        directory, step = Path(tempfile.mkdtemp(dir=scratch)), 0
+        killed = True
+        while killed:
+            at = chance.randrange(1, calls) if moments.total() < interrupts else None
+            killed = was_killed(train_interrupted(directory, chance.choice([1, 2, 3]), at=at))
+            if killed:
+                moments[moment(directory / "out")] += 1
+                check_checkpoints(directory / "out")
+                former, step = step, newest_step(directory / "out")
+                if step < former or any((directory / "out").glob(".partial-*")):
+                    raise AssertionError(f"{directory}: of step {former} an interrupt has left {step}, or half of one")
+        check_finished(directory / "out", expected)
+        shutil.rmtree(directory)
+    return moments
+
+
+def newest_step(out: Path) -> int:
+    return max((int(path.name.removeprefix("checkpoint-")) for path in out.glob("checkpoint-*")), default=0)
+
+
 def kill_before_each_operation(scratch: Path, every: int = 1) -> Counter[str]:
     """Kill a run before its nth file operation, for n = 1, 1 + every, ... until it has no more; how many hit where."""
     expected, _ = uninterrupted(scratch)
@@ -155,6 +210,7 @@ def uninterrupted(scratch: Path) -> tuple[dict[str, object], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0, help="kills at random moments")
+    parser.add_argument("--interrupts", type=int, default=0, help="interrupts by SIGTERM at random moments")
     parser.add_argument("--file-operations", action="store_true", help="a kill before every operation on a file")
     parser.add_argument("--every", type=int, default=1, help="before every so-manieth operation only")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (which depend on the machine too)")
@@ -162,6 +218,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if options.kills:
             report("at random moments", random_kills(options.kills, random.Random(options.seed), Path(scratch)))
+        if options.interrupts:
+            chance = random.Random(options.seed)
+            report("by SIGTERM", random_interrupts(options.interrupts, chance, Path(scratch)))
         if options.file_operations:
             report("before file operations", kill_before_each_operation(Path(scratch), options.every))
 
