@@ -48,6 +48,7 @@ from ..train.directory import (
     RESULTS_FILE,
     RunDirectory,
 )
+from ..train.failures import NOTHING_LOST
 from ..train.publishing import check_publishing
 from ..train.state import STATE_FILE
 from .container import CHANNELS, FAILURE, Container, config_directory, output_directory, read_hyperparameters
@@ -156,7 +157,10 @@ class _Work:
             }
         self._lay_out()
         if failed:
-            raise RuntimeError(f"{'; '.join(failed.values())}; the model is in {self._container.model}")
+            causes = "; ".join(sentence.partition(NOTHING_LOST)[0] for sentence in failed.values())
+            raise RuntimeError(
+                f"{causes}; the model is in {self._container.model}; started again, the job only repeats what failed"
+            )
         write_json(self._container.checkpoints / FINISHED_FILE, finished)
         self._container.success.touch()
         print(final_line(finished["results"], finished["best"]), flush=True)

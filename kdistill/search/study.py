@@ -222,7 +222,14 @@ class SharedStudy:
             self._check_same(directions, about, args)
             workers = self.study.user_attrs.get("workers", 0)
             self.study.set_user_attr("workers", workers + 1)
+        if self._drawn_without_a_trace():
+            seed += workers  # as that version did, so that none of its draws is repeated
         self.study.sampler = _sampler(optuna, sampler, seed)
+
+    def _drawn_without_a_trace(self) -> bool:
+        """Return whether an earlier version, which did not keep the state of the draws, has drawn hyperparameters."""
+        kept = self.study._storage.get_study_system_attrs(self.study._study_id).get(_DRAWS)
+        return kept is None and any(trial.params for trial in self.trials())
 
     def _check_same(self, directions: list[str], about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study
@@ -312,11 +319,13 @@ class SharedStudy:
                     generator.set_state(("MT19937", np.frombuffer(base64.b64decode(state[0]), "<u4"), *state[1:]))
             if "hyperparameters" not in trial.user_attrs and kept.get("trial") != trial.number:
                 _forget_draws(trial)
-            yield
-            drawn = [generator.get_state() for generator in generators]
-            now = [[base64.b64encode(keys.astype("<u4")).decode(), *rest] for _, keys, *rest in drawn]
-            if now != states:
-                storage.set_study_system_attr(study_id, _DRAWS, {"trial": trial.number, "states": now})
+            try:
+                yield
+            finally:  # what was drawn before an error must not be drawn again by the next trial
+                drawn = [generator.get_state() for generator in generators]
+                now = [[base64.b64encode(keys.astype("<u4")).decode(), *rest] for _, keys, *rest in drawn]
+                if now != states:
+                    storage.set_study_system_attr(study_id, _DRAWS, {"trial": trial.number, "states": now})
 
     def trials(self) -> list[Any]:
         """Return the present state of all trials, by number."""
