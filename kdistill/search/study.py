@@ -312,7 +312,7 @@ class SharedStudy:
         storage, study_id = self.study._storage, self.study._study_id
         with self._claiming():
             generators = _generators(self.study.sampler)
-            kept = storage.get_study_system_attrs(study_id).get(_DRAWS, {})
+            kept = storage.get_study_system_attrs(study_id).get(_DRAWS) or {}
             states = kept.get("states", [])
             if len(states) == len(generators):
                 for generator, state in zip(generators, states, strict=True):
