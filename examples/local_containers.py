@@ -102,7 +102,7 @@ class Container:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C in the notebook is none of its business
+            start_new_session=True,  # Ctrl-C in the notebook does not reach it
         )
 
     @property

@@ -32,11 +32,11 @@ import datasets, huggingface_hub, kdistill, kdistill.serve, optuna, pyarrow, ten
 def prepare_job(job: Path, expected: Path) -> None:
     """Lay out a small job as SageMaker lays it out below /opt/ml, and compute its model with the command here."""
     sys.path.insert(0, str(TESTS))
-    from support.sagemaker_job import HYPERPARAMETERS, lay_out, model_of_command
+    from support.small_job import HYPERPARAMETERS, lay_out_as_service, model_of_command
 
     for directory in (job, expected):
         shutil.rmtree(directory, ignore_errors=True)
-    lay_out(job, {name: str(value) for name, value in HYPERPARAMETERS.items()})
+    lay_out_as_service(job, {name: str(value) for name, value in HYPERPARAMETERS.items()})
     (expected / MODEL).write_bytes(model_of_command(expected))
 
 

@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+NOTHING_LOST = ". Nothing is lost: "
+"""What stands between the cause of a failure and where the result is."""
+
 
 class Failures(dict[str, str]):
     """A sentence about each part of a run's end that failed, by its name, such as "model_card" or "upload"."""
@@ -30,4 +33,4 @@ class Failures(dict[str, str]):
             message = " ".join(str(error).split())
             if not (message and isinstance(error, OSError | ValueError | ImportError)):
                 message = f"{type(error).__name__}: {message}"
-            self.note(what, f"{what.replace('_', ' ')}: {message}. Nothing is lost: {kept}; {again}")
+            self.note(what, f"{what.replace('_', ' ')}: {message}{NOTHING_LOST}{kept}; {again}")

@@ -100,10 +100,14 @@ def test_an_upload_that_fails_does_not_cost_the_model(tmp_path: Path, hub: Hub, 
     given = {**PUSH, "hub_strategy": "end", "hub_token": TOKEN}
     broken = settings(tmp_path / "home", hub.endpoint if endpoint == "refuses" else NOWHERE)
     if endpoint == "refuses":
-        hub.fail("/api/repos/create", times=100)
+        hub.fail("/api/repos/create", times=100, status=403)
     status, log = run_apart(tmp_path / "job", given, channels, environment=broken)
     assert status == 1
-    assert str(failure_of(tmp_path / "job")).endswith(f"the model is in {tmp_path / 'job' / 'model'}")
+    failure = str(failure_of(tmp_path / "job"))
+    assert failure.endswith(
+        f"the model is in {tmp_path / 'job' / 'model'}; started again, the job only repeats what failed"
+    )
+    assert "--resume" not in failure  # a job has no such option
     assert (tmp_path / "job" / "model" / "model.safetensors").is_file()
     assert holds_token(tmp_path) == []
     assert TOKEN not in log

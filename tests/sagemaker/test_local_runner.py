@@ -33,7 +33,7 @@ def test_the_command_runs_a_job_in_a_tree(tmp_path: Path) -> None:
     base = tmp_path / "job"
     assert sorted(path.name for path in base.iterdir()) == ["checkpoints", "input", "model", "output"]
     assert (base / "input" / "data" / "train" / "train.tsv").read_bytes() == (
-        tmp_path / "inputs/train.tsv"
+        tmp_path / "inputs" / "train" / "train.tsv"
     ).read_bytes()
     assert not (base / "input" / "data" / "train").is_symlink()
     assert json.loads((base / "input" / "config" / "resourceconfig.json").read_text())["hosts"] == ["algo-1"]

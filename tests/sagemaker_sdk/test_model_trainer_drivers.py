@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sagemaker_job import CONTAINER_VARIABLES, HYPERPARAMETERS, MODEL, model_of_command, write_channels
+from support.small_job import CONTAINER_VARIABLES, HYPERPARAMETERS, MODEL, channel_directories, model_of_command
 
 pytest.importorskip("sagemaker.core", reason="needs the extra sagemaker-test: make sagemaker")
 
@@ -68,7 +68,7 @@ def submitted(directory: Path, source: dict[str, str] | None) -> tuple[dict[str,
     from sagemaker.train import ModelTrainer
     from support.sagemaker_service import IMAGE, service
 
-    channels = write_channels(directory / "channels")
+    channels = channel_directories(directory / "channels")
     with service(directory) as aws:
         trainer = ModelTrainer(
             training_image=IMAGE,

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sagemaker_job import CONTAINER_VARIABLES, HYPERPARAMETERS, MODEL, lay_out, model_of_command, write_channels
+from support.small_job import (
+    CONTAINER_VARIABLES,
+    HYPERPARAMETERS,
+    MODEL,
+    channel_directories,
+    lay_out_as_service,
+    model_of_command,
+)
 
 from kdistill.sagemaker.container import Container
 from kdistill.sagemaker.local import run_job
@@ -50,7 +57,7 @@ def tree(directory: Path, script: str = SCRIPT, **changes: Any) -> Path:
         "sagemaker_job_name": "small-job",
         "sagemaker_region": "eu-central-1",
     }
-    return lay_out(directory / "ml", as_version_2_sends(HYPERPARAMETERS | changes | of_the_toolkit), HOST)
+    return lay_out_as_service(directory / "ml", as_version_2_sends(HYPERPARAMETERS | changes | of_the_toolkit), HOST)
 
 
 def start(base: Path, **options: Any) -> subprocess.Popen[str]:
@@ -78,7 +85,7 @@ def test_a_job_under_the_toolkit_leaves_the_model_of_the_command(tmp_path: Path,
 
 
 def test_the_local_runner_leaves_the_same_model(tmp_path: Path, expected: bytes) -> None:
-    channels = write_channels(tmp_path / "channels")
+    channels = channel_directories(tmp_path / "channels")
     with (tmp_path / "log").open("w") as log:
         assert run_job(tmp_path / "ml", HYPERPARAMETERS, channels, log=log) == 0
     assert (tmp_path / "ml" / "model" / MODEL).read_bytes() == expected
@@ -90,7 +97,7 @@ def test_a_search_under_the_toolkit_leaves_the_model_of_the_local_runner(tmp_pat
     status, log = run(base)
     assert status == 0, log
     with (tmp_path / "log").open("w") as file:
-        channels = write_channels(tmp_path / "channels")
+        channels = channel_directories(tmp_path / "channels")
         assert run_job(tmp_path / "other", HYPERPARAMETERS | search, channels, log=file) == 0
     assert (base / "model" / MODEL).read_bytes() == (tmp_path / "other" / "model" / MODEL).read_bytes()
 

@@ -56,6 +56,31 @@ def test_draws_follow_from_the_seed(tmp_path: Path) -> None:
     assert ours == alphas(5)
 
 
+def test_no_draw_is_repeated(tmp_path: Path) -> None:
+    """Neither one of `model_init`, nor one before an error of `hp_space`, nor those of an earlier version's study."""
+
+    def new(trial: Any) -> BertForSequenceClassification:
+        drawn.append(0.0 if trial is None else trial.suggest_float("of the model", 0.0, 1.0))
+        return small_model(2)
+
+    def space(trial: Any) -> dict[str, Any]:
+        drawn.append(trial.suggest_float("alpha", 0.0, 1.0))
+        if trial.number == 1:
+            raise KeyError("the space")
+        return {"alpha": drawn[-1]}
+
+    drawn: list[float] = []
+    trainer = distillation_trainer(tmp_path, num_train_epochs=1, model_init=new)
+    with pytest.raises(KeyError, match="the space"):
+        search(trainer, n_trials=3, hp_space=space)
+    search(trainer, n_trials=3, hp_space=space)
+    study = trainer.study
+    study._storage.set_study_system_attr(study._study_id, "kdistill:draws", None)  # as an earlier version left it
+    search(trainer, n_trials=5, hp_space=space)
+    of_trials = [value for value in drawn if value]
+    assert len(set(of_trials)) == len(of_trials) == 9
+
+
 def test_direction_is_that_of_the_metric(tmp_path: Path) -> None:
     for metric, direction in (("accuracy", "MAXIMIZE"), ("loss", "MINIMIZE")):
         trainer = distillation_trainer(tmp_path / metric, metric_for_best_model=metric)

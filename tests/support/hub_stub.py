@@ -52,12 +52,12 @@ class Hub:
         self.requests: list[tuple[str, str]] = []
         self.large_files: dict[str, bytes] = {}
         self._failures: Counter[str] = Counter()
-        self._body = b""
+        self._status, self._body = 503, b""
 
-    def fail(self, pattern: str, times: int, body: bytes = b"<html>busy</html>") -> None:
-        """Answer the next requests whose path matches with 503."""
+    def fail(self, pattern: str, times: int, body: bytes = b"<html>busy</html>", status: int = 503) -> None:
+        """Answer the next requests whose path matches with an error; clients repeat those that have 503 for long."""
         self._failures[pattern] = times
-        self._body = body
+        self._status, self._body = status, body
 
     def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON or bytes, and headers."""
@@ -65,7 +65,7 @@ class Hub:
         for pattern, left in self._failures.items():
             if left > 0 and re.search(pattern, path):
                 self._failures[pattern] -= 1
-                return 503, self._body, {}
+                return self._status, self._body, {}
         for of, pattern, handler in _ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method in of.split("|"):

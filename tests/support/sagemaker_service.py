@@ -13,7 +13,7 @@ import boto3
 import botocore.client
 from moto import mock_aws
 
-from support.sagemaker_job import write_configuration
+from support.small_job import write_configuration
 
 REGION = "eu-central-1"
 BUCKET = "of-the-test"
