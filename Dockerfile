@@ -11,10 +11,6 @@
 #
 #     docker build --build-arg USER=root --tag kdistill .
 #
-# kdistill starts a thread for each CPU of the process's affinity mask, which is right on SageMaker, where a job has its
-# instance for itself, and with `docker run --cpuset-cpus 0-3`. It does not read the CPU quota of a control group: with
-# `docker run --cpus 4` or a CPU limit of Kubernetes, set KDISTILL_NUM_THREADS=4 as well.
-#
 # tools/image.py carries these instructions out without Docker (`make image`). It knows no other forms than those here.
 
 # Python and Debian as the tests have them. Both stages begin with it: /install below fits into the second.

@@ -240,8 +240,8 @@ class Trainer:
         """Train, and leave the finished run in `args.output_dir`.
 
         `resume_from_checkpoint`: a checkpoint's path, or True for the newest whole checkpoint in the output directory
-        (a run without one starts; a finished run is left as it is). A resumed run ends with the bits of one that was
-        never interrupted.
+        (a run without one starts; a finished run is left as it is, but gets a model card if it has none). A resumed
+        run ends with the bits of one that was never interrupted.
 
         Raises `ValueError` for data or checkpoints that cannot be trained on, `FileExistsError` or another `OSError`
         for an output directory that may not be or cannot be written, and `FloatingPointError`, with the parameters as
@@ -274,7 +274,8 @@ class Trainer:
             if self.model_init is not None and self.state.global_step:
                 self.model = self.recipe.new_model()
             run, new_layers = Run(self.recipe), self.model.has_new_layers
-            if resume is not True or not self._take_finished(run):
+            finished = resume is True and self._take_finished(run)
+            if not finished:
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
@@ -282,6 +283,7 @@ class Trainer:
                 run.recipe.prepare(run.dataset)
                 self._train(run.dataset, run.plan, optimizer, run)
                 self._show_little_learned(new_layers=new_layers)
+            if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
                 self.failed.attempt("model_card", self._write_first_card, kept=kept, again=again)
         if args.push_to_hub:

@@ -47,10 +47,10 @@ def write_model_card(directory: Path, subject: Subject, questions: Questions, me
         raise FileExistsError(f"{path} exists, and kdistill did not write it; move it elsewhere")
     report = make_report(subject, questions)
     pictures = draw_report(directory, report) if subject.args.plots else []
-    write_text(path, model_card(report, metadata, pictures))
     for name, rows in ((CLASSES_FILE, report.class_rows), (CONFUSIONS_FILE, report.confused_rows)):
         if rows:
             write_text(directory / name, tsv_of(rows))
+    write_text(path, model_card(report, metadata, pictures))  # last: without it, a resumed run writes them all
     return report
 
 

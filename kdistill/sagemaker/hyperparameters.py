@@ -207,8 +207,8 @@ def _value(name: str, option: str, raw: Any, actions: Mapping[str, Action]) -> A
     value = _as_text(raw)
     if value is None or option == SECRET:
         return value
-    if isinstance(value, bool):
-        raise ValueError(f"{name} is {str(value).lower()}; expected {_expected(action)}")
+    if isinstance(value, bool) or (isinstance(value, list | dict) and getattr(action, "type", None) in _NUMBERS):
+        raise ValueError(f"{name} is {json.dumps(value)}; expected {_expected(action)}")
     if action is not None and isinstance(value, str):
         _check(name, value, action)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tarfile
@@ -12,11 +13,22 @@ from typing import Any
 from ..data.splits import load_dataset
 from ..data.table import Table
 from ..models.config import CONFIG_FILE
+from ..system.files import fingerprint
 from ..system.names import listing
 
 MODEL_ARCHIVE = "model.tar.gz"
 # The channel -> words with which the name of its file may begin, where there are several.
 _FIRST_WORDS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval", "test")}
+
+
+def content_of_channel(directory: Path) -> str:
+    """Return a SHA-256 of the names and the content of all files in a channel, but hidden ones."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()!r} {fingerprint(path)['sha256']}\n".encode())
+    return digest.hexdigest()
 
 
 def rows_of_channel(name: str, directory: Path) -> Path:

@@ -3,7 +3,7 @@
 All that a restarted job needs lies in the checkpoints, which SageMaker mirrors to S3 while the job runs and back before
 it is restarted:
 
-    job.json        the hyperparameters that began it
+    job.json        the hyperparameters that began it, and hashes of its channels
     teacher/        the cache of the teacher's logits
     search/         the study of `kdistill search`, with its best_run.toml
     run/            the output directory of `kdistill distill`
@@ -23,6 +23,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ from ..train.directory import (
 from ..train.failures import NOTHING_LOST
 from ..train.publishing import check_publishing
 from ..train.state import STATE_FILE
-from .container import FAILURE, Container, config_directory, output_directory, read_hyperparameters
+from .container import CHANNELS, FAILURE, Container, config_directory, output_directory, read_hyperparameters
 from .hyperparameters import Hyperparameters, merged, read_words, token_in, understood
-from .inputs import model_of_channel, rows_of_channel, rows_of_dataset
+from .inputs import content_of_channel, model_of_channel, rows_of_channel, rows_of_dataset
 from .log import JobLogCallback, SafeStream, Secrets
 from .metrics import final_line
 
 JOB_FILE, FINISHED_FILE = "job.json", "finished.json"
+_CHANNELS = "channels"  # in job.json
 RUN, SEARCH, TEACHER_CACHE = "run", "search", "teacher"
 # SageMaker shows as many characters of the failure file.
 MOST_OF_A_FAILURE = 1024
@@ -167,7 +169,7 @@ class _Work:
         """Search, if that is wanted, and distil; return the figures of the latter."""
         inputs = self._inputs()
         self._check(inputs)
-        write_json(self._container.checkpoints / JOB_FILE, self._identity())
+        write_json(self._container.checkpoints / JOB_FILE, {**self._identity(), _CHANNELS: self._contents})
         found, best = self._search(inputs) if self._hyperparameters.run_hpo else ([], None)
         options = self._parsed("distill", inputs, self._directory, config=best, but=found)
         try:
@@ -184,6 +186,11 @@ class _Work:
         given = self._hyperparameters.to_dict()
         return {name: value for name, value in given.items() if name not in _MAY_CHANGE}
 
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        """The hashes of the channels."""
+        return {name: content_of_channel(directory) for name, directory in self._container.channels.items()}
+
     def _check_same_job(self) -> None:
         """Raise for the checkpoints of another job."""
         checkpoints = self._container.checkpoints
@@ -192,12 +199,21 @@ class _Work:
         if not path.is_file():
             return
         theirs, ours = read_json_object(path), self._identity()
-        different = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-        if different:
-            changes = [f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}" for name in different]
+        contents = theirs.pop(_CHANNELS, {})
+        changes = [
+            f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
+            for name in {**theirs, **ours}
+            if theirs.get(name) != ours.get(name)
+        ]
+        changes += [
+            f"other files in the channel {name!r}"
+            for name in CHANNELS
+            if contents.get(name) != self._contents.get(name)
+        ]
+        if changes:
             raise ValueError(
                 f"{checkpoints} holds the checkpoints of a job with {'; '.join(changes)}; give this job other "
-                "checkpoints, or the hyperparameters of that one"
+                "checkpoints, or the hyperparameters and channels of that one"
             )
 
     def _finished(self) -> dict[str, Any] | None:

@@ -213,7 +213,7 @@ class Search:
 
     def _one_trial(self, trial: Any) -> None:
         try:
-            with self._study.drawing():
+            with self._study.drawing(trial):
                 hyperparameters = self._space(trial)
             trial.set_user_attr("hyperparameters", hyperparameters)
             state, objective = self._outcome(trial, hyperparameters)

@@ -8,6 +8,7 @@ process ends or is killed; the next process that asks for a trial finds those of
 from __future__ import annotations
 
 import base64
+import copy
 import enum
 import fcntl
 import os
@@ -34,7 +35,8 @@ JOURNAL_FILE = "study.journal"
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
 DIRECTIONS = ("minimize", "maximize")
-_DRAWS = "kdistill:draws"  # the study's attribute with the state of the sampler's random numbers
+# The study's attribute with the state of the sampler's random numbers, and the trial that was the last to draw.
+_DRAWS = "kdistill:draws"
 # A trial that kills its process (for want of memory, say) is not begun for ever.
 MAX_ATTEMPTS = 3
 # The attributes of a study, of its trials and of a trial's worker that are written and read here.
@@ -300,25 +302,30 @@ class SharedStudy:
             return trial
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Let the sampler draw hyperparameters inside the block, from where the draws of the study have got to.
+    def drawing(self, trial: Any) -> Iterator[None]:
+        """Let the sampler draw a trial's hyperparameters inside the block, from where the study's draws have got to.
 
-        The study keeps the state of the sampler's random numbers. So its processes draw from one sequence, and a study
-        that was interrupted goes on with the draws of one that was not.
+        The study keeps the state of the sampler's random numbers, and the trial that was the last to draw. So its
+        processes draw from one sequence, and a study that was interrupted goes on with the draws of one that was not:
+        a trial whose process was killed among its draws begins them again.
         """
         storage, study_id = self.study._storage, self.study._study_id
         with self._claiming():
-            generators, kept = _generators(self.study.sampler), storage.get_study_system_attrs(study_id).get(_DRAWS)
-            if kept is not None and len(kept) == len(generators):
-                for generator, state in zip(generators, kept, strict=True):
+            generators = _generators(self.study.sampler)
+            kept = storage.get_study_system_attrs(study_id).get(_DRAWS, {})
+            states = kept.get("states", [])
+            if len(states) == len(generators):
+                for generator, state in zip(generators, states, strict=True):
                     generator.set_state(("MT19937", np.frombuffer(base64.b64decode(state[0]), "<u4"), *state[1:]))
+            if "hyperparameters" not in trial.user_attrs and kept.get("trial") != trial.number:
+                _forget_draws(trial)
             try:
                 yield
             finally:  # what was drawn before an error must not be drawn again by the next trial
-                states = [generator.get_state() for generator in generators]
-                now = [[base64.b64encode(keys.astype("<u4")).decode(), *rest] for _, keys, *rest in states]
-                if now != kept:
-                    storage.set_study_system_attr(study_id, _DRAWS, now)
+                drawn = [generator.get_state() for generator in generators]
+                now = [[base64.b64encode(keys.astype("<u4")).decode(), *rest] for _, keys, *rest in drawn]
+                if now != states:
+                    storage.set_study_system_attr(study_id, _DRAWS, {"trial": trial.number, "states": now})
 
     def trials(self) -> list[Any]:
         """Return the present state of all trials, by number."""
@@ -441,6 +448,12 @@ def _sampler(optuna: Any, sampler: Any, seed: int) -> Any:
     if not isinstance(sampler, str):
         return sampler
     return {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler](seed=seed)
+
+
+def _forget_draws(trial: Any) -> None:
+    """Let Optuna draw the hyperparameters of a trial anew; those that it has stored are replaced then."""
+    trial._cached_frozen_trial = copy.copy(trial._cached_frozen_trial)  # the storage may hold the same object
+    trial._cached_frozen_trial.params, trial._cached_frozen_trial.distributions = {}, {}
 
 
 def _generators(sampler: Any) -> list[Any]:

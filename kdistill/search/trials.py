@@ -171,7 +171,7 @@ class HyperparameterSearch:
         """Return the recipe with the trial's arguments and a new model."""
         name = self._hp_name(trial) if self._hp_name else f"run-{trial.number}"
         args = _arguments_of_trial(self._recipe.args, name, hyperparameters)
-        with _ONE_MODEL_INIT, self._study.drawing():  # it may ask the trial for hyperparameters, too
+        with _ONE_MODEL_INIT, self._study.drawing(trial):  # it may ask the trial for hyperparameters, too
             model = self._recipe.new_model(trial)
         if model is self._recipe.model:
             raise RuntimeError("model_init returned a model that it made before; expected a new one for each trial")

@@ -7,12 +7,13 @@ import csv
 import io
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..system.files import json_text
 from ..system.progress import say
+from ..system.threads import get_num_threads
 from .classifier import Classifier
 from .gathering import Gatherer, Job
 from .limits import Limits
@@ -31,9 +32,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _TYPES = {name: name.encode() for name in (JSON, JSON_LINES, CSV)}
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _TIDIED = 0.1  # seconds between looks at jobs that wait
-_READ_BEYOND = (
-    8  # a body is read, and forgotten, up to so many times the bytes allowed, for the client to see the answer
-)
+# A body is read, and forgotten, up to so many times the bytes allowed, for the client to see the answer.
+_READ_BEYOND = 8
 
 
 class Disconnected(Exception):  # noqa: N818  # the end of a request, which nobody reports
@@ -141,6 +141,7 @@ class Predictions:
         service, cut, headers = self._service, 0, []
         try:
             given = dict(scope["headers"])
+            check_headers(given)
             content_type = type_of_request(given.get(b"content-type"))
             accepted = type_of_answer(given.get(b"accept"), content_type)
             body = await read_body(receive, given.get(b"content-length"), service.limits)
@@ -161,6 +162,23 @@ class Predictions:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
         service.metrics.on_answer(status, time.perf_counter() - started, cut)
+
+
+def check_headers(given: Mapping[bytes, bytes]) -> None:
+    """Check that the body reaches us, and as it is.
+
+    Raises:
+        Refusal: 400 for an offer to upgrade the connection, after which httptools passes no body on, and which Java's
+            HttpClient makes unless it is told otherwise; 415 for a compressed body.
+    """
+    if b"upgrade" in given.get(b"connection", b"").lower():
+        sentence = (
+            "the request offers an upgrade of the connection, by which its body is lost; make the client use HTTP/1.1"
+        )
+        raise Refusal(400, sentence, {"connection": "close"})
+    encoding = given.get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.lower() not in ("identity", ""):
+        raise Refusal(415, f"Content-Encoding is {encoding[:80]!r}; send the body as it is")
 
 
 async def read_body(receive: Receive, length: bytes | None, limits: Limits) -> bytes | bytearray:
@@ -266,6 +284,7 @@ def health_of(service: Service) -> dict[str, Any]:
         "labels": classifier.labels,
         "threshold": classifier.task.threshold,
         "max_length": classifier.max_length,
+        "threads": get_num_threads(),
         "uptime_seconds": round(time.time() - service.started, 3),
         "queue": {"texts": service.gatherer.waiting, "max_texts": limits.max_queue},
         "requests": service.metrics.answered,

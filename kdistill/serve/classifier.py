@@ -11,6 +11,7 @@ import numpy as np
 from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
 from ..models.classes import load_model
+from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
 from ..tasks.pipelines import FUNCTIONS, apply_function
@@ -18,6 +19,7 @@ from ..tasks.predictions import Predictions, predictions_of
 from ..tasks.registry import task_for
 from ..text.blocks import Input, TokenRow
 from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
+from .refusal import shown
 
 NOT_GIVEN: Any = ...
 # Parameters of transformers' pipeline whose effect is here anyway, with the values that ask for it.
@@ -29,6 +31,7 @@ _AS_HERE: dict[str, tuple[Any, ...]] = {
 }
 _REASON = "texts are cut to the length of the training, or --max-length of the server, and batches have no padding"
 WARM_UP = "a first text"
+_SHORT = 25  # tokens; sentences of SST-2 have as many
 
 
 class Form(NamedTuple):
@@ -53,15 +56,15 @@ class Form(NamedTuple):
             if name == "top_k":
                 whole = isinstance(value, int) and not isinstance(value, bool)
                 if value is not None and not (whole and value >= 1):
-                    raise ValueError(f"parameters.top_k is {_shown(value)}; expected a whole number from 1 on, or null")
+                    raise ValueError(f"parameters.top_k is {shown(value)}; expected a whole number from 1 on, or null")
             elif name == "function_to_apply":
                 if value is not None and value not in FUNCTIONS:
-                    known = ", ".join(map(repr, FUNCTIONS))
-                    raise ValueError(f"parameters.function_to_apply is {_shown(value)}; expected one of {known}")
+                    known = ", ".join(map(shown, FUNCTIONS))
+                    raise ValueError(f"parameters.function_to_apply is {shown(value)}; expected one of {known}")
             elif name not in _AS_HERE:
-                raise ValueError(f"parameters has {_shown(name)}; expected top_k or function_to_apply")
+                raise ValueError(f"parameters has {shown(name)}; expected top_k or function_to_apply")
             elif value not in _AS_HERE[name]:
-                raise ValueError(f"parameters.{name} is {_shown(value)}; leave it out: {_REASON}")
+                raise ValueError(f"parameters.{name} is {shown(value)}; leave it out: {_REASON}")
         return cls(**{name: value for name, value in parameters.items() if name in cls._fields})
 
 
@@ -76,6 +79,7 @@ class Classifier:
     Attributes:
         max_length: the tokens that texts are really cut to.
         labels: names of the labels, or of the outputs of a regression.
+        flops_per_token: operations of a pass for a token of a short text.
     """
 
     def __init__(self, model: Model, tokenizer: BertTokenizer, max_length: int | None = None) -> None:
@@ -87,6 +91,7 @@ class Classifier:
         self.max_length = min(limit for limit in limits if limit is not None)
         self.model, self.tokenizer, self.task = model, tokenizer, task_for(config)
         self.labels = [encodable(config.id2label[index]) for index in range(config.num_labels)]
+        self.flops_per_token = forward_flops(config, np.array([_SHORT])) / _SHORT
         self._plain = Form()
 
     @classmethod
@@ -131,8 +136,3 @@ class Classifier:
         top_k = 1 if form.top_k is NOT_GIVEN else len(self.labels) if form.top_k is None else form.top_k
         best = Predictions(self.labels, scores, np.ones(scores.shape, np.bool_), False, top_k=top_k).as_pipeline()
         return [labels[0] for labels in best] if form.top_k is NOT_GIVEN else best
-
-
-def _shown(value: Any, most: int = 40) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -9,18 +9,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.columns import LABEL_COLUMNS, TEXT_COLUMNS, TEXT_PAIR_COLUMNS
 from ..data.text_files import lines_of
 from ..system.unicode import check_characters
 from ..text.blocks import Input
 from .classifier import NOT_GIVEN, Form
 from .media_types import CSV, JSON, JSON_LINES
-from .refusal import Refusal
+from .refusal import Refusal, shown
 
 _EXPECTED = 'expected a text, {"text": ..., "text_pair": ...}, or a list of these'
-_TEXT_COLUMNS, _PAIR_COLUMNS = (
-    ("inputs", "text", "sentence", "text_a", "sentence1"),
-    ("text_pair", "text_b", "sentence2"),
+# Names by which a CSV's first line is a header, in lower case.
+_TEXT_HEADERS = ("inputs", "text_a", "sentence1", *TEXT_COLUMNS)
+_PAIR_HEADERS = (
+    ("inputs", "text_pair"),
+    ("text_a", "text_b"),
+    *((first.lower(), second.lower()) for first, second in TEXT_PAIR_COLUMNS),
 )
+_LABEL_HEADERS = tuple(name.lower() for name in LABEL_COLUMNS)
 _DEFAULT = Form()
 
 
@@ -94,7 +99,7 @@ def _of_json(content: Any) -> Question:
     if isinstance(content, dict) and "inputs" in content:
         unknown = content.keys() - {"inputs", "parameters"}
         if unknown:
-            raise Refusal(400, f"the body has {_shown(min(unknown))}; expected inputs and perhaps parameters")
+            raise Refusal(400, f"the body has {shown(min(unknown))}; expected inputs and perhaps parameters")
         if content.get("parameters") is not None:
             form = _form(content["parameters"])
         content = content["inputs"]
@@ -108,7 +113,7 @@ def _of_json(content: Any) -> Question:
 
 def _form(parameters: Any) -> Form:
     if not isinstance(parameters, dict):
-        raise Refusal(400, f"parameters is {_shown(parameters)}; expected an object")
+        raise Refusal(400, f"parameters is {shown(parameters)}; expected an object")
     try:
         return Form.of(parameters)
     except ValueError as error:
@@ -119,11 +124,11 @@ def _input(value: Any, name: str) -> Input:
     if isinstance(value, str):
         return value
     if not isinstance(value, dict) or "text" not in value or not value.keys() <= {"text", "text_pair"}:
-        raise Refusal(400, f"{name} is {_shown(value)}; {_EXPECTED}")
+        raise Refusal(400, f"{name} is {shown(value)}; {_EXPECTED}")
     text, pair = value["text"], value.get("text_pair")
     if not isinstance(text, str) or not isinstance(pair, str | None):
         wrong, found = ("text_pair", pair) if isinstance(text, str) else ("text", text)
-        raise Refusal(400, f"{name}.{wrong} is {_shown(found)}; expected a text")
+        raise Refusal(400, f"{name}.{wrong} is {shown(found)}; expected a text")
     return text if pair is None else (text, pair)
 
 
@@ -154,12 +159,12 @@ def _of_csv(text: str) -> list[Input]:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as error:
         raise Refusal(400, f"the body is not CSV: {error}") from None
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    order = [0, 1][: len(names)]
-    if names and all(name in (*_TEXT_COLUMNS, *_PAIR_COLUMNS) for name in names):
+    names = tuple(name.strip().lower() for name in rows[0]) if rows else ()
+    is_reversed = names[::-1] in _PAIR_HEADERS
+    if is_reversed or names in _PAIR_HEADERS or (len(names) == 1 and names[0] in _TEXT_HEADERS):
         rows = rows[1:]
-        if len(names) == 2 and names[0] in _PAIR_COLUMNS:
-            order = [1, 0]
+    elif len(names) == 2 and set(names) & set(_TEXT_HEADERS) and set(names) & set(_LABEL_HEADERS):
+        raise Refusal(400, f"the CSV has the columns {' and '.join(names)}; expected texts only, without labels")
     inputs: list[Input] = []
     for number, row in enumerate(rows, 1):
         if len(row) != len(names) or len(row) > 2:
@@ -168,7 +173,7 @@ def _of_csv(text: str) -> list[Input]:
                 f"row {number} of the CSV has {len(row)} columns; expected one, the text, or two, a pair, in every row "
                 '(a text with a comma is quoted: "...")',
             )
-        inputs.append(row[0] if len(row) == 1 else (row[order[0]], row[order[1]]))
+        inputs.append(row[0] if len(row) == 1 else (row[1], row[0]) if is_reversed else (row[0], row[1]))
     return inputs
 
 
@@ -179,11 +184,3 @@ def _check(inputs: Iterable[Input]) -> None:
                 check_characters(f"text {index}", text)
     except ValueError as error:
         raise Refusal(400, str(error)) from None
-
-
-def _shown(value: Any, most: int = 40) -> str:
-    try:
-        text = json.dumps(value)
-    except (ValueError, RecursionError):
-        text = type(value).__name__
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 
 class Refusal(Exception):  # noqa: N818  # as HTTP sees it, this is an answer
     """An answer other than 200, with one sentence.
@@ -15,3 +18,12 @@ class Refusal(Exception):  # noqa: N818  # as HTTP sees it, this is an answer
     def __init__(self, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.headers = status, sentence, headers or {}
+
+
+def shown(value: Any, most: int = 40) -> str:
+    """Return a value of a request as JSON spells it, cut to so many characters."""
+    try:
+        text = json.dumps(value)
+    except (ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -211,7 +211,7 @@ def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_manifest(directory: Path) -> None:
     """Write `manifest.json` with size and SHA-256 of every other file below `directory`. Call it last."""
     files = {
-        path.relative_to(directory).as_posix(): _fingerprint(path)
+        path.relative_to(directory).as_posix(): fingerprint(path)
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path != directory / MANIFEST_FILE
     }
@@ -242,7 +242,7 @@ def _difference_from_manifest(directory: Path) -> str | None:
         path = directory / name
         if not path.is_file():
             return f"{path} is missing"
-        if _fingerprint(path) != expected:
+        if fingerprint(path) != expected:
             return f"{path} is not the file that was written (size or SHA-256 differs)"
     return None
 
@@ -367,7 +367,8 @@ def _is_file_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _fingerprint(path: Path) -> dict[str, int | str]:
+def fingerprint(path: Path) -> dict[str, int | str]:
+    """Return the size and the SHA-256 of a file's content."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"size": path.stat().st_size, "sha256": digest}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .control_groups import group_directories
+
 _MEMINFO = Path("/proc/meminfo")
-_OWN_GROUPS = Path("/proc/self/cgroup")
-_CGROUPS = Path("/sys/fs/cgroup")
 # Files of (limit, usage, statistics) and the statistic of clean file pages, which the kernel reclaims first, in cgroups
 # of version 2 and version 1.
 _CGROUP_FILES = (
@@ -25,7 +25,7 @@ def available_memory() -> int | None:
     The smallest of the machine's available memory, swap included, and what the limits of the process's control groups
     leave.
     """
-    amounts = list(_left_in_cgroups())
+    amounts = [left for group in group_directories("memory") for left in _left_in(group)]
     if _MEMINFO.exists():
         kilobytes = {name: int(value.split()[0]) for name, value in _pairs(_MEMINFO, ":")}
         amounts.append((kilobytes["MemAvailable"] + kilobytes["SwapFree"]) * 1024)
@@ -63,22 +63,8 @@ def require_memory(size: int, what: str, remedy: str) -> None:
         )
 
 
-def _left_in_cgroups() -> Iterator[int]:
-    """Yield the bytes that are left below the limit of each control group of this process."""
-    if not _OWN_GROUPS.exists():
-        return
-    for line in _OWN_GROUPS.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        root = _CGROUPS / controllers
-        group = root / path.lstrip("/")
-        for directory in (group, *group.parents):
-            if directory.is_relative_to(root):
-                yield from _left_in(directory)
-
-
 def _left_in(group: Path) -> Iterator[int]:
+    """Yield the bytes that are left below the limit of a control group, if it has one."""
     for limit, use, statistics, cache in _CGROUP_FILES:
         if (group / limit).exists() and (most := (group / limit).read_text().strip()) != "max":
             reclaimable = int(dict(_pairs(group / statistics, " ")).get(cache, "0"))

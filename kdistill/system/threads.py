@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .control_groups import cpu_quota
 
 _num_threads: int | None = None
 _num_threads_here: ContextVar[int | None] = ContextVar("kdistill.num_threads", default=None)
 
 
 def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cpus, cpu_quota() or cpus)
 
 
 def _checked_threads(n: int, source: str) -> int:
@@ -62,7 +62,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads in use.
 
-    Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs this process may use.
+    Default: the environment variable KDISTILL_NUM_THREADS, else the CPUs that this process may use, by its affinity and
+    by the quota of its control groups (`docker run --cpus`).
     """
     global _num_threads
     if (here := _num_threads_here.get()) is not None:

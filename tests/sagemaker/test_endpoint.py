@@ -64,3 +64,20 @@ def test_another_word_is_an_error(
     assert entry.main(["trian"]) == 2
     sentence = "the job is given the word 'trian'; expected --name value (python -m kdistill.sagemaker --help)"
     assert capsys.readouterr().err == f"kdistill: error: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("payload", "size"),
+    [
+        ({}, 6 * 2**20),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "20"}, 20 * 2**20),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}, 2**30),
+    ],
+)
+def test_a_batch_transform_may_fill_its_payload_with_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: dict[str, str], size: int
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(endpoint, "main", lambda words: asked.append(words) or 0)
+    assert endpoint.serve([], {"SAGEMAKER_BASE_DIR": str(tmp_path), "SAGEMAKER_BATCH": "true"} | payload) == 0
+    assert asked[0][7:] == ["--max-request-bytes", str(size), "--max-texts", str(size), "--timeout", "3600"]

@@ -74,6 +74,7 @@ def test_false_has_many_forms(text: Any) -> None:
         ({"alpha": "half"}, "alpha is 'half'; expected a number"),
         ({"epochs": "three"}, "epochs is 'three'; expected a number"),
         ({"alpha": True}, "alpha is true; expected a number"),
+        ({"alpha": "[0.5]"}, "alpha is [0.5]; expected a number"),
         ({"n_trials": "2.5", "run_hpo": "true"}, "n_trials is '2.5'; expected a whole number"),
         ({"save_strategy": "often"}, "save_strategy is 'often'; expected one of no, steps, epoch, best"),
         ({"n_trials": "5"}, "n_trials is given, which is of a search; expected run_hpo true"),

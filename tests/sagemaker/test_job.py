@@ -94,6 +94,22 @@ def test_checkpoints_of_another_job_are_an_error_that_names_the_difference(
     assert "holds the checkpoints of a job with alpha None, not '0.9'; give" in str(failure_of(tmp_path / "job"))
 
 
+def test_a_job_does_not_go_on_with_the_model_of_other_rows_or_models(
+    tmp_path: Path, channels: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that was done: it would leave the model of the rows before."""
+    run_here(monkeypatch, tmp_path / "job", HYPERPARAMETERS, channels)
+    for name in ("train", "validation", "teacher"):
+        other = write_channels(tmp_path / "other", rows=65)
+        write_rows(other["validation"], 25)
+        write_model(tmp_path / "other" / "teacher-4", seed=4)
+        other["teacher"] = tmp_path / "other" / "teacher-4"
+        status, _ = run_here(monkeypatch, tmp_path / "job", HYPERPARAMETERS, {**channels, name: other[name]})
+        assert status == 2
+        assert f"a job with other files in the channel '{name}'; give" in str(failure_of(tmp_path / "job"))
+    assert run_here(monkeypatch, tmp_path / "job", HYPERPARAMETERS, channels)[0] == 0
+
+
 def archive(path: Path, files: dict[str, bytes], link: str | None = None) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for name, content in files.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -96,6 +97,8 @@ def test_csv_is_read_with_and_without_a_header_and_written_without(server: Serve
     pair = classify([PAIRS[0]])
     assert server.post("good film,bad plot\n", content_type="text/csv").json == pair
     assert server.post("text_pair,text\nbad plot,good film\n", content_type="text/csv").json == pair
+    for header in ("sentence1,sentence2", "premise,hypothesis", "question1,question2", "#1 String,#2 String"):
+        assert server.post(f"{header}\ngood film,bad plot\n", content_type="text/csv").json == pair
     written = server.post(rows, content_type="text/csv", accept="text/csv")
     assert written.headers["content-type"] == "text/csv"
     assert written.body.decode() == "".join(f"{row['label']},{row['score']!r}\n" for row in expected)
@@ -133,10 +136,10 @@ def test_the_answer_has_the_type_that_the_client_prefers(server: Served, accept:
         ('{"text_input": "a"}', 'the body has no "inputs"'),
         ('{"inputs": "a", "parameters": []}', "parameters is []; expected an object"),
         ('{"inputs": "a", "parameters": {"top_k": 0}}', "parameters.top_k is 0; expected a whole number"),
-        ('{"inputs": "a", "parameters": {"top_k": NaN}}', "parameters.top_k is nan; expected a whole number"),
-        ('{"inputs": "a", "parameters": {"topk": 1}}', "parameters has 'topk'; expected top_k or function_to_apply"),
-        ('{"inputs": "a", "parameters": {"function_to_apply": "tanh"}}', "is 'tanh'; expected one of 'sigmoid'"),
-        ('{"inputs": "a", "parameters": {"function_to_apply": []}}', "is []; expected one of 'sigmoid'"),
+        ('{"inputs": "a", "parameters": {"top_k": NaN}}', "parameters.top_k is NaN; expected a whole number"),
+        ('{"inputs": "a", "parameters": {"topk": 1}}', 'parameters has "topk"; expected top_k or function_to_apply'),
+        ('{"inputs": "a", "parameters": {"function_to_apply": "tanh"}}', 'is "tanh"; expected one of "sigmoid"'),
+        ('{"inputs": "a", "parameters": {"function_to_apply": []}}', 'is []; expected one of "sigmoid"'),
         ('{"inputs": "a", "parameters": {"max_length": 5}}', "parameters.max_length is 5; leave it out"),
     ],
 )  # fmt: skip
@@ -158,6 +161,7 @@ def test_a_body_that_cannot_be_understood_is_400_with_one_sentence(
         ("text/csv", "a\nb,c\n", "row 2 of the CSV has 2 columns"),
         ("text/csv", "a,b,c\n", "row 1 of the CSV has 3 columns"),
         ("text/csv", "inputs\n", "the request has no text"),
+        ("text/csv", "text,label\ngood,1\n", "the CSV has the columns text and label; expected texts only"),
         ("text/plain", "", "the request has no text"),
     ],
 )  # fmt: skip
@@ -174,6 +178,23 @@ def test_types_that_are_not_read_or_written_are_415_and_406(server: Served) -> N
     assert "charset 'latin-1'" in refusal(server.post("a", content_type="text/plain; charset=latin-1"), 415)
     assert "Accept is 'text/html'" in refusal(server.post({"inputs": "a"}, accept="text/html"), 406)
     refusal(server.post({"inputs": "a"}, accept="application/json;q=0"), 406)
+
+
+def test_a_compressed_body_is_415(server: Served) -> None:
+    body = gzip.compress(b'{"inputs": "good"}')
+    assert "Content-Encoding is 'gzip'" in refusal(server.post(body, content_encoding="gzip"), 415)
+    assert server.post({"inputs": "good"}, content_encoding="identity").status == 200
+
+
+def test_an_offer_to_upgrade_is_refused_with_the_remedy(server: Served) -> None:
+    """As Java's HttpClient sends it unless it is told otherwise; the body does not reach the endpoint then."""
+    headers = b"host: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\n" + headers + b'\r\ncontent-length: 6\r\n\r\n"good"')
+        with connection.makefile("rb") as file:
+            answer = file.read()  # to the end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"make the client use HTTP/1.1" in answer
 
 
 def test_unknown_paths_and_methods_are_404_and_405(server: Served) -> None:

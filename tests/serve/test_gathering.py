@@ -96,6 +96,31 @@ def test_a_pass_has_no_more_tokens_than_its_bound(model: Path) -> None:
     assert max(map(len, seen)) == 3
 
 
+@pytest.mark.parametrize(
+    ("threads", "flops_per_token", "expected"), [(3, 1e5, 2), (3, 1e9, 3), (1, 1e5, 1), (1, 1e9, 1)]
+)
+def test_small_requests_leave_a_core_to_the_event_loop(
+    model: Path, threads: int, flops_per_token: float, expected: int
+) -> None:
+    classifier = Classifier.load(model)
+    seen, logits = [], classifier.logits
+
+    def watched(rows: list[object]) -> object:
+        seen.append(kd.get_num_threads())
+        return logits(rows)
+
+    classifier.logits, classifier.flops_per_token = watched, flops_per_token
+    before = kd.get_num_threads()
+    kd.set_num_threads(threads)
+    try:
+        with served(classifier) as server:
+            assert server.post({"inputs": "good film"}).status == 200
+            assert server.ask("GET", "/health").json["threads"] == threads
+    finally:
+        kd.set_num_threads(before)
+    assert seen == [expected]
+
+
 def test_a_request_of_many_texts_lets_others_in_between(model: Path) -> None:
     classifier = Classifier.load(model)
     gate = Gate(classifier)

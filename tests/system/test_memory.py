@@ -11,7 +11,7 @@ import pytest
 from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
 from kdistill.data.batch import Batch
-from kdistill.system import memory
+from kdistill.system import control_groups, memory
 
 MIB = 1 << 20
 
@@ -76,9 +76,9 @@ def test_the_smallest_limit_of_all_control_groups(
     own, controller, (limit, use, cache) = GROUPS[version]
     (tmp_path / "cgroup").write_text(own)
     (tmp_path / "meminfo").write_text("MemTotal: 999 kB\nMemAvailable:  900 kB\nSwapFree: 24 kB\n")
-    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(control_groups, "_OWN_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(control_groups, "_GROUPS", tmp_path / "groups")
     group = tmp_path / "groups" / controller / "a" / "b"
     group.mkdir(parents=True)
     assert memory.available_memory() == 924 * 1024  # no limit
