@@ -229,7 +229,7 @@ class SharedStudy:
     def _drawn_without_a_trace(self) -> bool:
         """Return whether an earlier version, which did not keep the state of the draws, has drawn hyperparameters."""
         kept = self.study._storage.get_study_system_attrs(self.study._study_id).get(_DRAWS)
-        return kept is None and any(trial.params for trial in self.trials())
+        return not kept and any("hyperparameters" in trial.user_attrs for trial in self.trials())
 
     def _check_same(self, directions: list[str], about: dict[str, str], args: TrainingArguments) -> None:
         study = self.study

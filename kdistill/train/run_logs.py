@@ -11,12 +11,11 @@ import io
 import itertools
 import os
 import re
-import shutil
 import socket
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +28,7 @@ from .callbacks import Callback, TrainerCallback, TrainerControl
 from .state import TrainerState, numbers_of
 
 CSV_FILE, JSONL_FILE = "metrics.csv", "metrics.jsonl"
+_EVENTS_PREFIX = "events.out.tfevents."
 _FIRST_COLUMNS = ("step", "epoch")
 # Groups of arguments that are not hyperparameters, such as paths and intervals.
 _NOT_HYPERPARAMETERS = ("output", "hub", "checkpoints and logs")
@@ -65,10 +65,15 @@ def tracking_directory(args: TrainingArguments, continued: str | None = None) ->
 
 
 def discard_logs(callbacks: Iterable[Callback]) -> None:
-    """Delete the log files of the run that these callbacks watch, which is to begin again."""
+    """Delete the log files of the run that these callbacks watch, which is to begin again, and nothing beside them."""
     for callback in callbacks:
         if isinstance(callback, MetricsCallback) and callback.directory is not None:
-            shutil.rmtree(callback.directory, ignore_errors=True)
+            with suppress(OSError):
+                for path in (callback.directory / CSV_FILE, callback.directory / JSONL_FILE):
+                    path.unlink(missing_ok=True)
+                for path in callback.directory.glob(f"{_EVENTS_PREFIX}*"):
+                    path.unlink()
+                callback.directory.rmdir()  # unless another run logs below it
 
 
 class MetricsCallback(TrainerCallback):
@@ -173,7 +178,7 @@ class TensorBoardCallback(MetricsCallback):
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         assert self.directory is not None
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_EVENT_FILES)}"
+        name = f"{_EVENTS_PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_EVENT_FILES)}"
         self._file = (self.directory / name).open("ab")
         self._add(0, file_version="brain.Event:2")
         if state.global_step:

@@ -154,6 +154,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ],
     ids=["steps", "no-checkpoints", "best-of-averages", "logs-and-plateau"],
 )
+@pytest.mark.filterwarnings(
+    "ignore:unclosed scandir iterator:ResourceWarning"
+)  # an interrupt may come while it is open
 def test_runs_interrupted_at_random_moments_end_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Before random calls of functions, some of them several times, until they are done."""
     with counted(Calls()) as calls:
@@ -334,6 +337,29 @@ def test_a_full_disk_neither_hides_the_interrupt_nor_costs_a_checkpoint(
 def test_without_the_argument_an_interrupt_leaves_no_checkpoint(tmp_path: Path) -> None:
     interrupted(tmp_path, InterruptAt("on_step_end", 7), enable_jit_checkpoint=False)
     assert 7 not in steps(tmp_path)
+
+
+def test_a_run_that_begins_again_leaves_the_logs_of_another_run(tmp_path: Path) -> None:
+    class OtherRun(TrainerCallback):
+        """Begins to log after this run, below the same directory, and an interrupt comes before the first step."""
+
+        def on_step_begin(self, args, state, control, **kwargs) -> None:
+            assert (logs / "metrics.jsonl").is_file()
+            (logs / "run-2").mkdir()
+            (logs / "run-2" / "metrics.csv").write_text("step\n")
+            raise KeyboardInterrupt
+
+    logs = tmp_path / "logs"
+    with pytest.raises(KeyboardInterrupt):
+        trainer(
+            tmp_path / "out",
+            callbacks=[OtherRun()],
+            enable_jit_checkpoint=True,
+            logging_dir=str(logs),
+            report_to="local",
+            eval_on_start=True,
+        ).train()
+    assert sorted(path.name for path in logs.rglob("*")) == ["metrics.csv", "run-2"]
 
 
 def test_the_argument_changes_no_bit(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
