@@ -353,6 +353,7 @@ def main() -> int:
     options = parser.parse_args()
     arguments = {name: value for name, _, value in (word.partition("=") for word in options.build_arg)}
     directory = options.directory.resolve()
+    os.umask(0o022)  # as in Docker's builds: the image's user must be able to read what root installs
     try:
         if os.environ.get(INSIDE):
             build_and_check(directory, arguments)
