@@ -1,4 +1,4 @@
-/* kd_arithmetic: all that computes with numbers on one instruction-set level, as layers and models are given it. */
+/* kd_arithmetic: all that computes with numbers on one CPU in one compute type, as layers and models are given it. */
 #ifndef KD_ARITHMETIC_H
 #define KD_ARITHMETIC_H
 
@@ -7,11 +7,12 @@
 
 typedef struct kd_arithmetic {
     const kd_kernels *kernels; /* rows of floats */
-    kd_engine engine;          /* rows times packed weights */
+    kd_engine float32;         /* rows times packed weights, in float32 */
+    kd_engine engine;          /* the same in the compute type */
     kd_outer outer;            /* gradients of weights */
 } kd_arithmetic;
 
-/* Fills `arithmetic` for a level; KD_UNSUPPORTED if this build or BLIS has no kernels for it. */
-kd_status kd_arithmetic_init(kd_arithmetic *arithmetic, kd_level level);
+/* Fills `arithmetic` for a CPU and a compute type; KD_UNSUPPORTED if this build or BLIS has no kernels for its level. */
+kd_status kd_arithmetic_init(kd_arithmetic *arithmetic, const kd_cpu *cpu, kd_compute compute);
 
 #endif

@@ -1,23 +1,25 @@
 /* kd_engine: a way to multiply rows with weights.
  *
- * Activations, biases, norms and gradients are float32, whatever the compute type. A compute type decides how a
- * weight lies packed and which instructions multiply with it, and an engine is these two together. To everybody else
- * packed weights are bytes: the engine counts them (packed_bytes), writes them (pack) and reads them (product). Part
- * of a packed operand is named by its first row and column in kd_product, never by a pointer into it.
+ * Activations, biases, norms and gradients are float32, whatever the compute type. A compute type decides how the
+ * operands of a product lie in memory and which instructions multiply them, and an engine is these two together. To
+ * everybody else a packed weight is bytes: the engine counts them (packed_bytes), writes them (pack) and reads them
+ * (product). So are the rows that are multiplied with it, unless the type is float32: these are read where they lie.
  *
- * Another compute type adds a file kd_engine_<type>.c, and its line where kd_arithmetic_init chooses. If it has to
- * convert a product's left operand, it also adds a function that returns the bytes of scratch for that, and a pointer
- * to the scratch in kd_product; float32 reads the rows where they lie.
+ * Another compute type adds its kernels in files kd_engine_<type>_<instruction set>.c, and their lines in kd_engine.c.
  */
 #ifndef KD_ENGINE_H
 #define KD_ENGINE_H
 
 #include "arithmetic/kd_kernels.h"
 
+typedef enum kd_compute { KD_FLOAT32, KD_BFLOAT16, KD_INT8, KD_COMPUTES } kd_compute;
+
 typedef struct kd_engine kd_engine;
 struct kd_engine {
-    const char *name; /* "float32" */
-    const kd_kernels *kernels;
+    kd_compute compute;
+    const char *isa;           /* the instruction set that its kernels need; "plain": none */
+    int native;                /* that instruction set multiplies this type; else it is computed portably */
+    const kd_kernels *kernels; /* float32: its product is theirs */
 
     /* Bytes of a packed (K, N) operand. */
     ptrdiff_t (*packed_bytes)(const kd_engine *engine, ptrdiff_t K, ptrdiff_t N);
@@ -27,11 +29,33 @@ struct kd_engine {
     void (*pack)(const kd_engine *engine, void *right, const float *w, ptrdiff_t ld, ptrdiff_t K, ptrdiff_t N,
                  int transposed);
 
+    /* Bytes of a converted left operand (M, K), KD_ALIGN-aligned, and the conversion of a (M, K), rows lda apart. NULL in
+     * float32. */
+    ptrdiff_t (*operand_bytes)(ptrdiff_t M, ptrdiff_t K);
+    void (*convert)(void *operand, const float *a, ptrdiff_t lda, ptrdiff_t M, ptrdiff_t K);
+
     /* One product, see kd_product. A row of c sees the same operations whatever the other rows are. */
     void (*product)(const kd_product *product);
 };
 
 /* Weights in panels of float32, multiplied by the row kernels. */
-kd_engine kd_engine_f32(const kd_kernels *kernels);
+kd_engine kd_engine_f32(const kd_kernels *kernels, kd_level level);
+
+/* The engines of the other types that this CPU can run, best first; NULL beyond the last. */
+const kd_engine *kd_engine_of(const kd_cpu *cpu, kd_compute compute, int index);
+
+/* "float32", "bfloat16", "int8", and the type of that name, or KD_COMPUTES. */
+const char *kd_engine_compute_name(kd_compute compute);
+kd_compute kd_engine_compute(const char *name);
+
+/* a (M, K), row-major without gaps, as a left operand: `a` itself, or its conversion in `scratch`. */
+static inline const void *kd_engine_operand(const kd_engine *engine, const float *a, ptrdiff_t M, ptrdiff_t K,
+                                            void *scratch)
+{
+    if (!engine->convert)
+        return a;
+    engine->convert(scratch, a, K, M, K);
+    return scratch;
+}
 
 #endif

@@ -18,7 +18,13 @@ static void pack(const kd_engine *engine, void *right, const float *w, ptrdiff_t
     }
 }
 
-kd_engine kd_engine_f32(const kd_kernels *kernels)
+kd_engine kd_engine_f32(const kd_kernels *kernels, kd_level level)
 {
-    return (kd_engine){"float32", kernels, packed_bytes, pack, kernels->product};
+    return (kd_engine){.compute = KD_FLOAT32,
+                       .isa = kd_cpu_level_name(level),
+                       .native = 1,
+                       .kernels = kernels,
+                       .packed_bytes = packed_bytes,
+                       .pack = pack,
+                       .product = kernels->product};
 }

@@ -1,7 +1,9 @@
-/* kd_cpu: the instruction-set levels that kernels are compiled for.
+/* kd_cpu: what this CPU's instructions allow.
  *
- * A level is chosen once, when the module is loaded: the best the CPU has, or the one named by the
- * environment variable KDISTILL_ISA (the skin reads it), which is an error if the CPU lacks it.
+ * float32 kernels are compiled for a few levels, of which one is chosen when the module is loaded. Products of fewer
+ * bits need instructions that CPUs have in any combination, so these are a set of features. A name such as
+ * "avx512_vnni" stands for a level and the features up to it: KDISTILL_ISA takes these names (the skin reads it), and
+ * one that the CPU lacks is an error.
  */
 #ifndef KD_CPU_H
 #define KD_CPU_H
@@ -15,13 +17,30 @@ typedef enum kd_level {
     KD_LEVEL_COUNT,
 } kd_level;
 
-/* The best level this CPU (and its operating system) can run. */
-kd_level kd_cpu_best(void);
+typedef enum kd_feature {
+    KD_AVX_VNNI = 1,    /* vpdpbusd on 256 bits: sums of int8 products */
+    KD_AVX512_VNNI = 2, /* the same on 512 bits */
+    KD_AVX512_BF16 = 4, /* vdpbf16ps: sums of bfloat16 products */
+    KD_AMX = 8,         /* tiles of bfloat16 and int8, which the kernel lets this process use */
+} kd_feature;
 
-/* "generic", "avx2", "avx512": the names KDISTILL_ISA takes. */
-const char *kd_cpu_name(kd_level level);
+typedef struct kd_cpu {
+    kd_level level;
+    unsigned features; /* of kd_feature */
+} kd_cpu;
 
-/* The level of that name, or KD_LEVEL_COUNT if there is none. */
-kd_level kd_cpu_level(const char *name);
+/* All that this CPU and its operating system offer. Asks the kernel for the state of AMX tiles, which it keeps for a
+ * process from then on. */
+kd_cpu kd_cpu_detect(void);
+
+/* Has the CPU this level or a higher one, and all these features? */
+int kd_cpu_has(const kd_cpu *cpu, kd_level level, unsigned features);
+
+/* The instruction sets that have a name, lowest first; NULL beyond the last. */
+const char *kd_cpu_isa_name(int isa);
+kd_cpu kd_cpu_isa(int isa);
+
+/* "generic", "avx2", "avx512". */
+const char *kd_cpu_level_name(kd_level level);
 
 #endif

@@ -5,14 +5,17 @@
 
 #include "layers/kd_linear.h"
 
-/* y (M, F) = act(x W^T + b) for x (M, C) and the product `up`; slope (M, F) = act' at the same places, or
- * NULL when no backward follows. */
-void kd_activation_forward(const kd_arithmetic *math, float *y, float *slope, const float *x, const kd_linear *up,
-                           ptrdiff_t M, kd_activation act);
+/* y (M, F) = act(x W^T + b) for an operand x (M, C) and the product `up`; slope (M, F) = act' at the same places, or NULL
+ * when no backward follows. */
+void kd_activation_forward(float *y, float *slope, const void *x, const kd_linear *up, ptrdiff_t M, kd_activation act);
 
-/* slope (M, F) becomes the gradient of `up`'s output: slope * (dy W) for dy (M, C) and the product `down`
+/* The same as the left operand of the product `down` that follows, for an evaluation. Returns it: y, or `next` if the
+ * engine converts operands, which has room for one of (M, F); y is then scratch. */
+const void *kd_activation_operand(float *y, void *next, const void *x, const kd_linear *up, ptrdiff_t M,
+                                  kd_activation act);
+
+/* slope (M, F) becomes the gradient of `up`'s output: slope * (dy W) for an operand dy (M, C) and the product `down`
  * that follows the activation. dact (M, F) is scratch. */
-void kd_activation_backward(const kd_arithmetic *math, float *slope, float *dact, const float *dy,
-                            const kd_linear *down, ptrdiff_t M);
+void kd_activation_backward(float *slope, float *dact, const void *dy, const kd_linear *down, ptrdiff_t M);
 
 #endif

@@ -1,6 +1,16 @@
 #include "layers/kd_linear.h"
 
-kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M)
+const void *kd_linear_operand(const kd_linear *layer, const float *x, ptrdiff_t M, void *scratch)
+{
+    return kd_engine_operand(layer->engine, x, M, layer->I, scratch);
+}
+
+const void *kd_linear_operand_back(const kd_linear *layer, const float *dy, ptrdiff_t M, void *scratch)
+{
+    return kd_engine_operand(layer->engine, dy, M, layer->O, scratch);
+}
+
+kd_product kd_linear_product(const kd_linear *layer, float *y, const void *x, ptrdiff_t M)
 {
     return (kd_product){.c = y,
                         .ldc = layer->O,
@@ -14,7 +24,7 @@ kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, p
                         .bias = layer->bias};
 }
 
-kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M)
+kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const void *dy, ptrdiff_t M)
 {
     return (kd_product){.c = dx,
                         .ldc = layer->I,
@@ -27,22 +37,20 @@ kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float
                         .K = layer->O};
 }
 
-void kd_linear_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M)
+void kd_linear_forward(float *y, const void *x, const kd_linear *layer, ptrdiff_t M)
 {
     kd_product product = kd_linear_product(layer, y, x, M);
-    math->engine.product(&product);
+    layer->engine->product(&product);
 }
 
-void kd_linear_backward_input(const kd_arithmetic *math, float *dx, const float *dy, const kd_linear *layer,
-                              ptrdiff_t M, int accumulate)
+void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer, ptrdiff_t M, int accumulate)
 {
     kd_product product = kd_linear_product_back(layer, dx, dy, M);
     product.accumulate = accumulate;
-    math->engine.product(&product);
+    layer->engine->product(&product);
 }
 
-void kd_linear_heads_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
-                             ptrdiff_t H)
+void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H)
 {
     const ptrdiff_t D = layer->O / H;
     for (ptrdiff_t head = 0; head < H; head++) {
@@ -51,12 +59,11 @@ void kd_linear_heads_forward(const kd_arithmetic *math, float *y, const float *x
         product.first_column = head * D;
         product.N = D;
         product.accumulate = 1;
-        math->engine.product(&product);
+        layer->engine->product(&product);
     }
 }
 
-void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
-                              ptrdiff_t H)
+void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H)
 {
     const ptrdiff_t D = layer->O / H;
     for (ptrdiff_t head = 0; head < H; head++) {
@@ -64,7 +71,7 @@ void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *
         product.ldc = H * layer->I;
         product.first_row = head * D;
         product.K = D;
-        math->engine.product(&product);
+        layer->engine->product(&product);
     }
 }
 

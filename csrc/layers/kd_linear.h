@@ -4,31 +4,34 @@
 
 #include "arithmetic/kd_arithmetic.h"
 
-/* Where a layer's weight lies packed. `backward` is NULL in a frozen model. */
+/* Where a layer's weight lies packed, and the engine that packed it. `backward` is NULL in a frozen model. */
 typedef struct kd_linear {
-    const void *forward;  /* W^T as the engine packs it: k runs over inputs */
+    const kd_engine *engine;
+    const void *forward;  /* W^T: k runs over inputs */
     const void *backward; /* W: k runs over outputs */
     const float *bias;    /* (O) */
     ptrdiff_t I, O;
 } kd_linear;
 
-/* y (M, O) = x W^T + b, x (M, I). */
-void kd_linear_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M);
+/* x (M, I), and dy (M, O), as the engine reads it: themselves in float32, else converted in `scratch`. Layers that read
+ * the same x convert it once. */
+const void *kd_linear_operand(const kd_linear *layer, const float *x, ptrdiff_t M, void *scratch);
+const void *kd_linear_operand_back(const kd_linear *layer, const float *dy, ptrdiff_t M, void *scratch);
 
-/* dx (M, I) = (accumulate ? dx : 0) + dy W, dy (M, O). */
-void kd_linear_backward_input(const kd_arithmetic *math, float *dx, const float *dy, const kd_linear *layer,
-                              ptrdiff_t M, int accumulate);
+/* y (M, O) = x W^T + b, x such an operand. */
+void kd_linear_forward(float *y, const void *x, const kd_linear *layer, ptrdiff_t M);
 
-/* Each head by itself: W_h is the O / H rows of W that make head h. y_h (M, O / H) += x_h W_h^T and x_h (M, I) =
- * y_h W_h, for x (M, H, I) and y (M, O); no bias. */
-void kd_linear_heads_forward(const kd_arithmetic *math, float *y, const float *x, const kd_linear *layer, ptrdiff_t M,
-                             ptrdiff_t H);
-void kd_linear_heads_backward(const kd_arithmetic *math, float *x, const float *y, const kd_linear *layer, ptrdiff_t M,
-                              ptrdiff_t H);
+/* dx (M, I) = (accumulate ? dx : 0) + dy W, dy such an operand. */
+void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer, ptrdiff_t M, int accumulate);
+
+/* Each head by itself, in float32: W_h is the O / H rows of W that make head h. y_h (M, O / H) += x_h W_h^T and x_h (M,
+ * I) = y_h W_h, for x (M, H, I) and y (M, O); no bias. */
+void kd_linear_heads_forward(float *y, const float *x, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H);
+void kd_linear_heads_backward(float *x, const float *y, const kd_linear *layer, ptrdiff_t M, ptrdiff_t H);
 
 /* The products of the two, for a caller that adds what follows. */
-kd_product kd_linear_product(const kd_linear *layer, float *y, const float *x, ptrdiff_t M);
-kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const float *dy, ptrdiff_t M);
+kd_product kd_linear_product(const kd_linear *layer, float *y, const void *x, ptrdiff_t M);
+kd_product kd_linear_product_back(const kd_linear *layer, float *dx, const void *dy, ptrdiff_t M);
 
 /* A weight's gradient is summed by tiles of at most so many rows and columns. */
 enum { KD_LINEAR_TILE_O = 128, KD_LINEAR_TILE_I = 256 };

@@ -25,6 +25,8 @@ typedef struct kd_head_config {
     ptrdiff_t K;              /* outputs of a row */
 } kd_head_config;
 
+/* Both products are float32 in every compute type: a classifier multiplies one row of a sequence, and its logits are
+ * what is compared. */
 typedef struct kd_head_weights {
     kd_linear dense, output;
 } kd_head_weights;

@@ -9,9 +9,10 @@ void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t laye
     const kd_attention attention = kd_map_attention(run, layer);
     const ptrdiff_t A = w->query.O, H = attention.H;
     kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
-    kd_linear_forward(math, view->q, view->x, &w->query, span->N);
-    kd_linear_forward(math, view->k, view->x, &w->key, span->N);
-    kd_linear_forward(math, view->v, view->x, &w->value, span->N);
+    const void *x = kd_linear_operand(&w->query, view->x, span->N, run->members[member].operand);
+    kd_linear_forward(view->q, x, &w->query, span->N);
+    kd_linear_forward(view->k, x, &w->key, span->N);
+    kd_linear_forward(view->v, x, &w->value, span->N);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
         ptrdiff_t row = token - span->t0;
@@ -25,24 +26,36 @@ void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t laye
     kd_tap_store(&run->pass.taps, KD_TAP_VALUE, layer, view->v, span, A);
 }
 
+/* act(h Wu) as an operand of the product that follows. Training keeps it, and its slope, in float32. */
+static const void *feed_forward(const kd_run *run, const kd_layer_map *view, const kd_layer_weights *w, ptrdiff_t M,
+                                int member)
+{
+    const kd_member *own = &run->members[member];
+    const kd_activation act = run->model->encoder.activation;
+    const void *h = kd_linear_operand(&w->up, view->h, M, own->operand);
+    if (run->pass.mode == KD_EVALUATE)
+        return kd_activation_operand(view->act, own->wide_operand, h, &w->up, M, act);
+    kd_activation_forward(view->act, view->slope, h, &w->up, M, act);
+    return kd_linear_operand(&w->down, view->act, M, own->wide_operand);
+}
+
 /* pre_norm1 = x + dropout(ctx Wo);  h = LN(pre_norm1);  pre_norm2 = h + dropout(act(h Wu) Wd);  y = LN(pre_norm2). */
-void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, ptrdiff_t layer, const kd_span *span)
+void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, ptrdiff_t layer, const kd_span *span,
+                     int member)
 {
     const kd_encoder_config *c = &run->model->encoder;
-    const kd_arithmetic *math = &run->model->arithmetic;
+    const kd_kernels *kernels = run->model->arithmetic.kernels;
     const kd_layer_weights *w = &run->model->layers[layer];
     const ptrdiff_t M = span->M, C = c->C;
 
-    kd_linear_forward(math, view->pre_norm1, view->ctx, &w->output, M);
-    kd_span_drop(math->kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C,
-                 c->p_hidden);
-    kd_norm_forward(math->kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
+    kd_linear_forward(view->pre_norm1, kd_linear_operand(&w->output, view->ctx, M, run->members[member].operand),
+                      &w->output, M);
+    kd_span_drop(kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
+    kd_norm_forward(kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
 
-    kd_activation_forward(math, view->act, view->slope, view->h, &w->up, M, c->activation);
-    kd_linear_forward(math, view->pre_norm2, view->act, &w->down, M);
-    kd_span_drop(math->kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C,
-                 c->p_hidden);
-    kd_norm_forward(math->kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
+    kd_linear_forward(view->pre_norm2, feed_forward(run, view, w, M, member), &w->down, M);
+    kd_span_drop(kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
+    kd_norm_forward(kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
 }
 
 void kd_layer_bias_backward(const kd_run *run, float *partial, kd_slot bias, ptrdiff_t layer, const float *dy,
@@ -73,21 +86,23 @@ static void sum_norm_backward(const kd_run *run, float *dx, float *pre_norm, con
 void kd_layer_output_backward(const kd_run *run, const kd_layer_map *view, float *dctx, float *dx, ptrdiff_t layer,
                               const kd_span *span, float *partial, int member)
 {
-    const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
+    const kd_member *own = &run->members[member];
     const ptrdiff_t M = span->M, C = w->down.O, F = w->up.O;
     const sum_norm ffn = {&w->ffn_norm, KD_SLOT_ffn_norm, KD_SLOT_ffn_norm_bias, KD_DROP_FFN};
     const sum_norm attention = {&w->attention_norm, KD_SLOT_attention_norm, KD_SLOT_attention_norm_bias, KD_DROP_SELF};
 
     sum_norm_backward(run, dx, view->pre_norm2, view->stats2, &ffn, layer, span, partial);
     kd_layer_bias_backward(run, partial, KD_SLOT_down_bias, layer, view->pre_norm2, M, C);
-    kd_activation_backward(math, view->slope, run->members[member].dact, view->pre_norm2, &w->down, M);
+    kd_activation_backward(view->slope, own->dact, kd_linear_operand_back(&w->down, view->pre_norm2, M, own->operand),
+                           &w->down, M);
     kd_layer_bias_backward(run, partial, KD_SLOT_up_bias, layer, view->slope, M, F);
-    kd_linear_backward_input(math, dx, view->slope, &w->up, M, 1);
+    kd_linear_backward_input(dx, kd_linear_operand_back(&w->up, view->slope, M, own->wide_operand), &w->up, M, 1);
 
     sum_norm_backward(run, dx, view->pre_norm1, view->stats1, &attention, layer, span, partial);
     kd_layer_bias_backward(run, partial, KD_SLOT_output_bias, layer, view->pre_norm1, M, C);
-    kd_linear_backward_input(math, dctx, view->pre_norm1, &w->output, M, 0);
+    kd_linear_backward_input(dctx, kd_linear_operand_back(&w->output, view->pre_norm1, M, own->operand), &w->output, M,
+                             0);
 }
 
 void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const float *dctx, float *dx,
@@ -113,7 +128,8 @@ void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const
     kd_layer_bias_backward(run, partial, KD_SLOT_query_bias, layer, view->q, N, A);
     kd_layer_bias_backward(run, partial, KD_SLOT_key_bias, layer, view->k, N, A);
     kd_layer_bias_backward(run, partial, KD_SLOT_value_bias, layer, view->v, N, A);
-    kd_linear_backward_input(math, dx, view->q, &w->query, N, 1);
-    kd_linear_backward_input(math, dx, view->k, &w->key, N, 1);
-    kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);
+    void *operand = run->members[member].operand;
+    kd_linear_backward_input(dx, kd_linear_operand_back(&w->query, view->q, N, operand), &w->query, N, 1);
+    kd_linear_backward_input(dx, kd_linear_operand_back(&w->key, view->k, N, operand), &w->key, N, 1);
+    kd_linear_backward_input(dx, kd_linear_operand_back(&w->value, view->v, N, operand), &w->value, N, 1);
 }

@@ -172,6 +172,13 @@ static kd_picked_map place_picked(const kd_run *run, kd_arena *arena, ptrdiff_t 
     return m;
 }
 
+/* Room for the left operand of a product, if the compute type converts it. */
+static void *place_operand(const kd_run *run, kd_arena *arena, ptrdiff_t K)
+{
+    const kd_engine *engine = &run->model->arithmetic.engine;
+    return engine->convert ? kd_arena_take(arena, engine->operand_bytes(run->R, K), 1) : NULL;
+}
+
 static kd_member place_member(const kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
@@ -180,6 +187,8 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
     kd_member m = {0};
     m.attention = kd_arena_floats(arena, kd_max(kd_attention_scratch(&attention, run->longest),
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
+    m.operand = place_operand(run, arena, kd_max(c->C, w.A));
+    m.wide_operand = place_operand(run, arena, w.F);
     if (run->pass.mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
         m.picked = run->last_picked ? place_picked(run, arena, picked_rows(run)) : m.picked;

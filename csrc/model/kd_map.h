@@ -58,6 +58,8 @@ typedef struct kd_member {
     kd_layer_map layer;   /* evaluating: R rows, every layer through the same buffers */
     kd_picked_map picked; /* evaluating, when the last layer is picked: the rows of an item; x is not here */
     float *attention;     /* kd_attention's scratch */
+    void *operand;        /* the left operand of a product, at most R rows of the model's or attention's width, */
+    void *wide_operand;   /* or of the feed-forward's; NULL in float32 */
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */

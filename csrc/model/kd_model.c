@@ -12,7 +12,7 @@ static void place(kd_model *model, kd_arena *arena, const kd_encoder_config *enc
 
 size_t kd_model_bytes(const kd_encoder_config *encoder, const kd_head_config *head, const kd_arithmetic *arithmetic)
 {
-    kd_model model = {.sizes = kd_tensors_fill(NULL, encoder, head, &arithmetic->engine, 0)};
+    kd_model model = {.sizes = kd_tensors_fill(NULL, encoder, head, arithmetic, 0)};
     kd_arena measure = kd_arena_over(NULL);
     place(&model, &measure, encoder);
     return measure.used;
@@ -36,10 +36,10 @@ void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *e
 {
     kd_arena arena = kd_arena_over(memory);
     *model = (kd_model){.encoder = *encoder, .head = *head, .arithmetic = *arithmetic};
-    model->sizes = kd_tensors_fill(NULL, encoder, head, &arithmetic->engine, frozen);
+    model->sizes = kd_tensors_fill(NULL, encoder, head, arithmetic, frozen);
     place(model, &arena, encoder);
     memcpy((kd_layer_shape *)model->encoder.layers, encoder->layers, (size_t)encoder->L * sizeof *encoder->layers);
-    kd_tensors_fill(model->tensors, encoder, head, &arithmetic->engine, frozen);
+    kd_tensors_fill(model->tensors, encoder, head, arithmetic, frozen);
     index_tensors(model);
 }
 
@@ -49,17 +49,35 @@ const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t 
     return first && first->layer == 0 ? first + layer * model->layer_tensors : first;
 }
 
-static kd_linear linear_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+static const void *packed_at(const kd_model *model, ptrdiff_t place)
 {
-    const kd_tensor *weight = kd_model_tensor(model, slot, layer);
-    if (!weight)
-        return (kd_linear){0};
-    const kd_tensor *bias = kd_model_tensor(model, weight->bias, layer);
-    return (kd_linear){.forward = model->packed + weight->packed[0],
-                       .backward = weight->packed[1] < 0 ? NULL : model->packed + weight->packed[1],
+    return place < 0 ? NULL : model->packed + place;
+}
+
+/* A product whose weight lies at `packed`. */
+static kd_linear linear_at(const kd_model *model, const kd_tensor *weight, const kd_engine *engine,
+                           const ptrdiff_t packed[2])
+{
+    const kd_tensor *bias = kd_model_tensor(model, weight->bias, weight->layer);
+    return (kd_linear){.engine = engine,
+                       .forward = packed_at(model, packed[0]),
+                       .backward = packed_at(model, packed[1]),
                        .bias = model->parameters + bias->offset,
                        .I = weight->columns,
                        .O = weight->rows};
+}
+
+static kd_linear linear_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+{
+    const kd_tensor *weight = kd_model_tensor(model, slot, layer);
+    return weight ? linear_at(model, weight, kd_tensors_engine(&model->arithmetic, slot), weight->packed)
+                  : (kd_linear){0};
+}
+
+static kd_linear absorbed_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
+{
+    const kd_tensor *weight = kd_model_tensor(model, slot, layer);
+    return linear_at(model, weight, &model->arithmetic.float32, weight->absorbed);
 }
 
 static kd_norm norm_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
@@ -77,6 +95,8 @@ void kd_model_bind(kd_model *model)
             .query = linear_of(model, KD_SLOT_query, l),
             .key = linear_of(model, KD_SLOT_key, l),
             .value = linear_of(model, KD_SLOT_value, l),
+            .absorbed_key = absorbed_of(model, KD_SLOT_key, l),
+            .absorbed_value = absorbed_of(model, KD_SLOT_value, l),
             .output = linear_of(model, KD_SLOT_output, l),
             .up = linear_of(model, KD_SLOT_up, l),
             .down = linear_of(model, KD_SLOT_down, l),
@@ -117,18 +137,27 @@ typedef struct pack_range {
     ptrdiff_t from;
 } pack_range;
 
+/* W^T and W of a weight, where there is room for them. */
+static void pack_weight(const kd_model *model, const kd_tensor *t, const kd_engine *engine, const ptrdiff_t packed[2])
+{
+    const float *weight = model->parameters + t->offset;
+    if (packed[0] >= 0)
+        engine->pack(engine, model->packed + packed[0], weight, t->columns, t->columns, t->rows, 1);
+    if (packed[1] >= 0)
+        engine->pack(engine, model->packed + packed[1], weight, t->columns, t->rows, t->columns, 0);
+}
+
 static void pack_item(void *context, ptrdiff_t index, int member)
 {
     const pack_range *range = context;
     const kd_model *model = range->model;
-    const kd_engine *engine = &model->arithmetic.engine;
+    const kd_arithmetic *arithmetic = &model->arithmetic;
     const kd_tensor *t = &model->tensors[range->from + index];
-    const float *weight = model->parameters + t->offset;
     (void)member;
-    if (t->packed[0] >= 0)
-        engine->pack(engine, model->packed + t->packed[0], weight, t->columns, t->columns, t->rows, 1);
-    if (t->packed[1] >= 0)
-        engine->pack(engine, model->packed + t->packed[1], weight, t->columns, t->rows, t->columns, 0);
+    pack_weight(model, t, kd_tensors_engine(arithmetic, t->slot), t->packed);
+    const ptrdiff_t own[2] = {t->absorbed[0] == t->packed[0] ? -1 : t->absorbed[0],
+                              t->absorbed[1] == t->packed[1] ? -1 : t->absorbed[1]};
+    pack_weight(model, t, &arithmetic->float32, own);
 }
 
 void kd_model_pack(const kd_model *model, kd_team *team, ptrdiff_t from, ptrdiff_t to)

@@ -10,6 +10,7 @@
 /* The products and norms of a layer, as pointers into the arrays. */
 typedef struct kd_layer_weights {
     kd_linear query, key, value, output, up, down;
+    kd_linear absorbed_key, absorbed_value; /* the same weights for products by heads, in the last layer alone */
     kd_norm attention_norm, ffn_norm;
 } kd_layer_weights;
 

@@ -21,8 +21,9 @@ void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_pick
     const kd_layer_weights *w = &run->model->layers[last];
     const kd_attention attention = kd_map_attention(run, last);
     const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
-    kd_linear_forward(math, view->q, picked->x, &w->query, span->M);
-    kd_linear_heads_backward(math, picked->u, view->q, &w->key, span->M, H);
+    kd_linear_forward(view->q, kd_linear_operand(&w->query, picked->x, span->M, run->members[member].operand),
+                      &w->query, span->M);
+    kd_linear_heads_backward(picked->u, view->q, &w->absorbed_key, span->M, H);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         sequence s = sequence_of(span, b);
         float *total = picked->total + s.row * H, *ctx = view->ctx + s.row * A;
@@ -33,7 +34,7 @@ void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_pick
         for (ptrdiff_t head = 0; head < H; head++)
             math->kernels->add_scaled(ctx + head * D, w->value.bias + head * D, total[head], D);
     }
-    kd_linear_heads_forward(math, view->ctx, picked->z, &w->value, span->M, H);
+    kd_linear_heads_forward(view->ctx, picked->z, &w->absorbed_value, span->M, H);
 }
 
 void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, float *dx,
@@ -45,7 +46,7 @@ void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, cons
     const kd_attention attention = kd_map_attention(run, last);
     const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
     float *dbias = kd_map_vector(run, partial, KD_SLOT_value_bias, last), *dz = run->members[member].dz;
-    kd_linear_heads_backward(math, dz, picked->dctx, &w->value, span->M, H);
+    kd_linear_heads_backward(dz, picked->dctx, &w->absorbed_value, span->M, H);
     for (ptrdiff_t b = span->b0; b < span->b1; b++) {
         sequence s = sequence_of(span, b);
         const float *dctx = picked->dctx + s.row * A;
@@ -56,7 +57,8 @@ void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, cons
             math->kernels->add_scaled(dbias + head * D, dctx + head * D, picked->total[s.row * H + head], D);
     }
     memset(picked->dq, 0, (size_t)(span->M * A) * sizeof(float));
-    kd_linear_heads_forward(math, picked->dq, picked->u, &w->key, span->M, H);
+    kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_key, span->M, H);
     math->kernels->sum_rows(kd_map_vector(run, partial, KD_SLOT_query_bias, last), picked->dq, span->M, A, A);
-    kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 1);
+    kd_linear_backward_input(dx, kd_linear_operand_back(&w->query, picked->dq, span->M, run->members[member].operand),
+                             &w->query, span->M, 1);
 }

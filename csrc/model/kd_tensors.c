@@ -31,7 +31,8 @@ static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_confi
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
-        return (kd_tensor){KD_SLOT_##slot, KD_SLOT_##bias, layer, rows, columns, 0, -1, {-1, -1}, columns > 0};
+        return (kd_tensor){KD_SLOT_##slot, KD_SLOT_##bias, layer,      rows, columns, 0, -1,                           \
+                           {-1, -1},       {-1, -1},       columns > 0};
         KD_TENSORS(SHAPE)
 #undef SHAPE
     default: return (kd_tensor){0};
@@ -51,21 +52,48 @@ typedef struct description {
     kd_tensors_sizes sizes;
     const kd_encoder_config *encoder;
     const kd_head_config *head;
-    const kd_engine *engine;
+    const kd_arithmetic *arithmetic;
     int frozen;
 } description;
 
+const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot)
+{
+    return place_of(slot) == PLACE_HEAD ? &arithmetic->float32 : &arithmetic->engine;
+}
+
+/* Takes room for W^T or W as an engine packs it. */
+static ptrdiff_t take_packed(description *d, const kd_engine *engine, const kd_tensor *t, int backward)
+{
+    const ptrdiff_t K = backward ? t->rows : t->columns, N = backward ? t->columns : t->rows;
+    return take(&d->sizes.packed, engine->packed_bytes(engine, K, N), KD_ALIGN);
+}
+
+/* Products by heads read part of an operand, which only float32 allows: in float32 they read the packed weights
+ * themselves. Frozen, a query absorbs the key's W, and the value's W^T. */
+static void lay_out_absorbed(description *d, kd_tensor *t)
+{
+    const int key = t->slot == KD_SLOT_key, value = t->slot == KD_SLOT_value;
+    if (t->layer != d->encoder->L - 1 || !(key || value))
+        return;
+    for (int backward = 0; backward < 2; backward++)
+        if (!d->frozen || key == backward)
+            t->absorbed[backward] = d->arithmetic->engine.compute == KD_FLOAT32 && t->packed[backward] >= 0
+                                        ? t->packed[backward]
+                                        : take_packed(d, &d->arithmetic->float32, t, backward);
+}
+
 static void lay_out(description *d, kd_tensor *t)
 {
-    const kd_engine *engine = d->engine;
+    const kd_engine *engine = kd_tensors_engine(d->arithmetic, t->slot);
     t->offset = take(&d->sizes.parameters, t->rows * kd_max(t->columns, 1), KD_ALIGN_FLOATS);
     if (t->columns == 0)
         t->vector = take(&d->sizes.vectors, t->rows, KD_ALIGN_FLOATS);
     if (t->columns == 0 || place_of(t->slot) == PLACE_EMBEDDING)
         return;
-    t->packed[0] = take(&d->sizes.packed, engine->packed_bytes(engine, t->columns, t->rows), KD_ALIGN);
-    if (!d->frozen || (t->slot == KD_SLOT_key && t->layer == d->encoder->L - 1))
-        t->packed[1] = take(&d->sizes.packed, engine->packed_bytes(engine, t->rows, t->columns), KD_ALIGN);
+    t->packed[0] = take_packed(d, engine, t, 0);
+    if (!d->frozen)
+        t->packed[1] = take_packed(d, engine, t, 1);
+    lay_out_absorbed(d, t);
 }
 
 /* Lays out the tensors of one place, in the order of the list. */
@@ -83,9 +111,9 @@ static void lay_out_place(description *d, place wanted, ptrdiff_t layer)
 }
 
 kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *encoder, const kd_head_config *head,
-                                 const kd_engine *engine, int frozen)
+                                 const kd_arithmetic *arithmetic, int frozen)
 {
-    description d = {.tensors = tensors, .encoder = encoder, .head = head, .engine = engine, .frozen = frozen};
+    description d = {.tensors = tensors, .encoder = encoder, .head = head, .arithmetic = arithmetic, .frozen = frozen};
     lay_out_place(&d, PLACE_EMBEDDING, -1);
     for (ptrdiff_t l = 0; l < encoder->L; l++)
         lay_out_place(&d, PLACE_LAYER, l);

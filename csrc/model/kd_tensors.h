@@ -51,6 +51,7 @@ typedef struct kd_tensor {
     ptrdiff_t offset;        /* floats, in parameters and gradients */
     ptrdiff_t vector;        /* of vectors: floats, in a row of partial vector gradients; -1 */
     ptrdiff_t packed[2];     /* of products: bytes, W^T for forward and W for backward; -1 */
+    ptrdiff_t absorbed[2];   /* of the last layer's key and value: the same in float32, for products by heads; -1 */
     int decay;               /* weight decay applies */
 } kd_tensor;
 
@@ -64,7 +65,10 @@ typedef struct kd_tensors_sizes {
 /* Fills `tensors`, as many as there are; NULL: only measures. Frozen models pack no weights for backward, but for the
  * last layer's key, which an absorbed query reads (see kd_picked.h). */
 kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *encoder, const kd_head_config *head,
-                                 const kd_engine *engine, int frozen);
+                                 const kd_arithmetic *arithmetic, int frozen);
+
+/* The engine of a product: that of the compute type, but float32 for a head's (see kd_head.h). */
+const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot);
 
 /* "embeddings.word"; of layer tensors what follows "layer.<l>.". */
 const char *kd_tensors_name(kd_slot slot);

@@ -8,46 +8,84 @@
 #include "model/kd_encoder.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Returns the value of KDISTILL_ISA, or NULL when it is unset or empty. */
-static const char *forced_level(void)
+static const char *forced_isa(void)
 {
     const char *forced = getenv("KDISTILL_ISA");
     return forced && *forced ? forced : NULL;
 }
 
-/* Chooses the level that KDISTILL_ISA names, or the best. */
-static int choose_level(kd_level *level)
+static int has_isa(const kd_cpu *cpu, int isa)
 {
-    const kd_level best = kd_cpu_best();
-    const char *forced = forced_level();
-    if (!forced) {
-        *level = best;
+    const kd_cpu needed = kd_cpu_isa(isa);
+    return kd_cpu_has(cpu, needed.level, needed.features);
+}
+
+/* A list of the names of all instruction sets, or of those that `cpu` has, lowest first. */
+static PyObject *isa_names(const kd_cpu *cpu)
+{
+    PyObject *list = PyList_New(0);
+    for (int isa = 0; list && kd_cpu_isa_name(isa); isa++) {
+        if (cpu && !has_isa(cpu, isa))
+            continue;
+        PyObject *name = PyUnicode_FromString(kd_cpu_isa_name(isa));
+        if (!name || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+/* An ImportError for a KDISTILL_ISA that is not among `names`. */
+static void refuse_isa(const char *forced, const char *sentence, PyObject *names)
+{
+    PyObject *separator = names ? PyUnicode_FromString(", ") : NULL;
+    PyObject *joined = separator ? PyUnicode_Join(separator, names) : NULL;
+    if (joined)
+        PyErr_Format(PyExc_ImportError, "KDISTILL_ISA is '%s'; %s %U", forced, sentence, joined);
+    Py_XDECREF(separator);
+    Py_XDECREF(joined);
+    Py_XDECREF(names);
+}
+
+/* Chooses the instruction set that KDISTILL_ISA names, or all that the CPU has. */
+static int choose_cpu(kd_cpu *cpu)
+{
+    const kd_cpu all = kd_cpu_detect();
+    const char *forced = forced_isa();
+    *cpu = all;
+    if (!forced)
         return 0;
-    }
-    *level = kd_cpu_level(forced);
-    if (*level == KD_LEVEL_COUNT) {
-        PyErr_Format(PyExc_ImportError, "KDISTILL_ISA is '%s'; expected generic, avx2 or avx512", forced);
+    int isa = 0;
+    while (kd_cpu_isa_name(isa) && strcmp(kd_cpu_isa_name(isa), forced) != 0)
+        isa++;
+    if (!kd_cpu_isa_name(isa)) {
+        refuse_isa(forced, "expected one of", isa_names(NULL));
         return -1;
     }
-    if (*level > best) {
-        PyErr_Format(PyExc_ImportError, "KDISTILL_ISA is '%s'; this CPU has at most %s", forced, kd_cpu_name(best));
+    if (!has_isa(&all, isa)) {
+        refuse_isa(forced, "this CPU has", isa_names(&all));
         return -1;
     }
+    *cpu = kd_cpu_isa(isa);
     return 0;
 }
 
 /* BLIS may have been built without a level's kernels: then the next lower one is used, unless asked for. */
 static int choose_arithmetic(kd_module_state *state)
 {
-    while (kd_arithmetic_init(&state->arithmetic, state->level) != KD_OK) {
-        if (forced_level() || state->level == KD_LEVEL_GENERIC) {
+    while (kd_arithmetic_init(&state->arithmetic[KD_FLOAT32], &state->cpu, KD_FLOAT32) != KD_OK) {
+        if (forced_isa() || state->cpu.level == KD_LEVEL_GENERIC) {
             PyErr_Format(PyExc_ImportError, "the BLIS that kdistill was built with has no %s kernels",
-                         kd_cpu_name(state->level));
+                         kd_cpu_level_name(state->cpu.level));
             return -1;
         }
-        state->level--;
+        state->cpu.level--;
     }
+    for (int compute = KD_FLOAT32 + 1; compute < KD_COMPUTES; compute++)
+        kd_arithmetic_init(&state->arithmetic[compute], &state->cpu, (kd_compute)compute);
     return 0;
 }
 
@@ -57,20 +95,31 @@ static int choose_arithmetic(kd_module_state *state)
 #define KD_COMPILER "gcc " __VERSION__
 #endif
 
-/* Adds ISA_LEVELS: the names of the levels this CPU has, lowest first. */
+/* Adds ISA_LEVELS: the names of the instruction sets this CPU has, lowest first. */
 static int add_levels(PyObject *module)
 {
-    PyObject *list = PyList_New(0);
-    for (int level = 0; list && level <= (int)kd_cpu_best(); level++) {
-        PyObject *name = PyUnicode_FromString(kd_cpu_name((kd_level)level));
-        if (!name || PyList_Append(list, name) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(name);
-    }
+    const kd_cpu all = kd_cpu_detect();
+    PyObject *list = isa_names(&all);
     PyObject *levels = list ? PyList_AsTuple(list) : NULL;
     int failed = !levels || PyModule_AddObjectRef(module, "ISA_LEVELS", levels) < 0;
     Py_XDECREF(list);
     Py_XDECREF(levels);
+    return failed ? -1 : 0;
+}
+
+/* Adds COMPUTE: for each compute type the instruction set that multiplies it, None if none of this CPU's does. */
+static int add_compute(PyObject *module, const kd_module_state *state)
+{
+    PyObject *types = PyDict_New();
+    int failed = !types;
+    for (int compute = 0; !failed && compute < KD_COMPUTES; compute++) {
+        const kd_engine *engine = &state->arithmetic[compute].engine;
+        PyObject *isa = engine->native ? PyUnicode_FromString(engine->isa) : Py_NewRef(Py_None);
+        failed = !isa || PyDict_SetItemString(types, kd_engine_compute_name((kd_compute)compute), isa) < 0;
+        Py_XDECREF(isa);
+    }
+    failed = failed || PyModule_AddObjectRef(module, "COMPUTE", types) < 0;
+    Py_XDECREF(types);
     return failed ? -1 : 0;
 }
 
@@ -85,10 +134,11 @@ static int add_activations(PyObject *module)
 
 static int add_constants(PyObject *module, const kd_module_state *state)
 {
-    return add_levels(module) < 0 || add_activations(module) < 0 ||
-                   PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_name(state->level)) < 0 ||
+    return add_levels(module) < 0 || add_compute(module, state) < 0 || add_activations(module) < 0 ||
+                   PyModule_AddStringConstant(module, "ISA_LEVEL", kd_cpu_level_name(state->cpu.level)) < 0 ||
                    PyModule_AddStringConstant(module, "BLIS_VERSION", kd_outer_library_version()) < 0 ||
-                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->arithmetic.outer.kernel_set) < 0 ||
+                   PyModule_AddStringConstant(module, "BLIS_KERNELS", state->arithmetic[KD_FLOAT32].outer.kernel_set) <
+                       0 ||
                    PyModule_AddStringConstant(module, "COMPILER", KD_COMPILER) < 0 ||
                    PyModule_AddStringConstant(module, "COMPILER_FLAGS", KD_COMPILER_FLAGS) < 0 ||
                    PyModule_AddIntConstant(module, "NUMERICS_VERSION", KD_NUMERICS_VERSION) < 0 ||
@@ -120,7 +170,7 @@ static int module_exec(PyObject *module)
         return -1;
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
-    if (choose_level(&state->level) < 0 || choose_arithmetic(state) < 0)
+    if (choose_cpu(&state->cpu) < 0 || choose_arithmetic(state) < 0)
         return -1;
     if (kd_pool_init() != KD_OK) {
         PyErr_SetString(PyExc_ImportError, "kdistill cannot register its fork handlers");

@@ -136,16 +136,17 @@ static PyObject *entries(const kd_tensor *tensors, ptrdiff_t count)
 
 PyObject *kd_py_layout(PyObject *module, PyObject *args)
 {
-    const kd_engine *engine = &((kd_module_state *)PyModule_GetState(module))->arithmetic.engine;
+    const kd_module_state *state = PyModule_GetState(module);
+    const kd_arithmetic *arithmetic = &state->arithmetic[KD_FLOAT32];
     PyObject *encoder, *head, *list = NULL;
     kd_shapes s;
     if (!PyArg_ParseTuple(args, "O!O!:layout", &PyDict_Type, &encoder, &PyDict_Type, &head) ||
         kd_parse_shapes(encoder, head, &s) < 0)
         return NULL;
-    kd_tensors_sizes sizes = kd_tensors_fill(NULL, &s.encoder, &s.head, engine, 1);
+    kd_tensors_sizes sizes = kd_tensors_fill(NULL, &s.encoder, &s.head, arithmetic, 1);
     kd_tensor *tensors = PyMem_Calloc((size_t)sizes.count, sizeof *tensors);
     if (tensors) {
-        kd_tensors_fill(tensors, &s.encoder, &s.head, engine, 1);
+        kd_tensors_fill(tensors, &s.encoder, &s.head, arithmetic, 1);
         list = entries(tensors, sizes.count);
     } else {
         PyErr_NoMemory();

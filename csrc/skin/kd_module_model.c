@@ -22,10 +22,10 @@ static int prepare_training(kd_model_object *o)
 }
 
 /* Describes the model of these shapes in memory that the object keeps. */
-static int describe(kd_model_object *o, const kd_shapes *shapes, int frozen)
+static int describe(kd_model_object *o, const kd_shapes *shapes, kd_compute compute, int frozen)
 {
     const kd_module_state *state = PyType_GetModuleState(Py_TYPE((PyObject *)o));
-    const kd_arithmetic *arithmetic = &state->arithmetic;
+    const kd_arithmetic *arithmetic = &state->arithmetic[compute];
     o->description = kd_new_bytes(kd_model_bytes(&shapes->encoder, &shapes->head, arithmetic));
     if (!o->description)
         return -1;
@@ -50,22 +50,40 @@ static int take_arrays(kd_model_object *o, PyObject *parameters, PyObject *gradi
     return 0;
 }
 
+/* Reads a compute type that such a model can have. */
+static int parse_compute(const char *dtype, int frozen, kd_compute *compute)
+{
+    *compute = kd_engine_compute(dtype);
+    if (*compute == KD_COMPUTES) {
+        PyErr_Format(PyExc_ValueError, "dtype is '%s'; expected float32, bfloat16 or int8", dtype);
+        return -1;
+    }
+    if (!frozen && *compute == KD_INT8) {
+        PyErr_SetString(PyExc_ValueError, "dtype is int8, in which no model is trained; expected float32 or bfloat16");
+        return -1;
+    }
+    return 0;
+}
+
 static int model_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"encoder", "head", "parameters", "gradients", "workspace", NULL};
+    static char *names[] = {"encoder", "head", "parameters", "gradients", "workspace", "dtype", NULL};
     kd_model_object *o = (kd_model_object *)self;
     PyObject *encoder, *head, *parameters, *gradients, *workspace;
+    const char *dtype = "float32";
+    kd_compute compute;
     kd_shapes shapes;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!OOO:Model", names, &PyDict_Type, &encoder, &PyDict_Type,
-                                     &head, &parameters, &gradients, &workspace))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!OOO|$s:Model", names, &PyDict_Type, &encoder, &PyDict_Type,
+                                     &head, &parameters, &gradients, &workspace, &dtype))
         return -1;
     if (o->description) {
         PyErr_SetString(PyExc_TypeError, "a Model is initialised once");
         return -1;
     }
-    if (kd_parse_shapes(encoder, head, &shapes) < 0)
+    if (parse_compute(dtype, gradients == Py_None, &compute) < 0 || kd_parse_shapes(encoder, head, &shapes) < 0)
         return -1;
-    const int failed = describe(o, &shapes, gradients == Py_None) < 0 || take_arrays(o, parameters, gradients) < 0;
+    const int failed =
+        describe(o, &shapes, compute, gradients == Py_None) < 0 || take_arrays(o, parameters, gradients) < 0;
     PyMem_Free(shapes.layers);
     if (failed)
         return -1;
@@ -122,9 +140,8 @@ static PyObject *model_workspace_bytes(PyObject *self, void *unused)
 
 static PyObject *model_compute(PyObject *self, void *unused)
 {
-    const kd_model *model = &((kd_model_object *)self)->model;
     (void)unused;
-    return PyUnicode_FromString(model->arithmetic.engine.name ? model->arithmetic.engine.name : "");
+    return PyUnicode_FromString(kd_engine_compute_name(((kd_model_object *)self)->model.arithmetic.engine.compute));
 }
 
 static PyMethodDef model_methods[] = {
@@ -166,15 +183,17 @@ static PyMethodDef model_methods[] = {
 
 static PyGetSetDef model_attributes[] = {
     {"workspace_bytes", model_workspace_bytes, NULL, "Bytes of activations and scratch held.", NULL},
-    {"compute", model_compute, NULL, "The compute type of products with weights: float32.", NULL},
+    {"compute", model_compute, NULL,
+     "The compute type of the encoder's products with weights: float32, bfloat16 or int8.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot model_slots[] = {
     {Py_tp_doc,
-     "Model(encoder, head, parameters, gradients, workspace)\n--\n\n"
+     "Model(encoder, head, parameters, gradients, workspace, *, dtype='float32')\n--\n\n"
      "A model over flat float32 arrays that stay the caller's. encoder and head are dicts, see layout().\n"
-     "gradients = None freezes it. workspace(bytes, rows, tokens) gives an int8 array for a batch that needs\n"
+     "gradients = None freezes it. dtype is the compute type of the encoder's products: float32, bfloat16, or int8 if "
+     "frozen.\nworkspace(bytes, rows, tokens) gives an int8 array for a batch that needs\n"
      "a larger one."},
     {Py_tp_init, model_init},
     {Py_tp_dealloc, model_dealloc},

@@ -19,7 +19,7 @@ static void peak_item(void *context, ptrdiff_t item, int member)
 
 static PyObject *py_multiply_adds(PyObject *module, PyObject *args)
 {
-    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic.kernels};
+    peak_run run = {.kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic[KD_FLOAT32].kernels};
     Py_ssize_t rounds;
     int threads;
     if (!PyArg_ParseTuple(args, "ni:multiply_adds", &rounds, &threads) || kd_check_threads(threads) < 0)

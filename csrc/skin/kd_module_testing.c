@@ -43,7 +43,7 @@ PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, 
 
 const kd_arithmetic *kd_test_arithmetic(PyObject *module)
 {
-    return &((kd_module_state *)PyModule_GetState(module))->arithmetic;
+    return ((kd_module_state *)PyModule_GetState(module))->arithmetic;
 }
 
 /* c (M, N) += a b for a (M, K), b (K, N); or a^T b for a (K, M), the weight-gradient product. */
@@ -285,8 +285,8 @@ int kd_add_testing(PyObject *core)
         return -1;
     const kd_module_state *in_use = PyModule_GetState(core);
     kd_module_state *state = PyModule_GetState(testing);
-    state->arithmetic = in_use->arithmetic;
-    state->level = in_use->level;
+    *state = *in_use;
+    state->model_type = NULL; /* theirs */
     int failed = PyModule_AddFunctions(testing, kd_test_layer_methods) < 0 ||
                  PyModule_AddObjectRef(core, "testing", testing) < 0 ||
                  PyDict_SetItemString(PyImport_GetModuleDict(), "kdistill._core.testing", testing) < 0;

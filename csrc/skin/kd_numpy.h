@@ -29,8 +29,8 @@
 
 /* The state of the module. */
 typedef struct kd_module_state {
-    kd_arithmetic arithmetic;
-    kd_level level;
+    kd_cpu cpu; /* what the kernels may use */
+    kd_arithmetic arithmetic[KD_COMPUTES];
     PyObject *model_type;
 } kd_module_state;
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from kdistill._core import testing as testing
 
-ISA_LEVEL: str
-ISA_LEVELS: tuple[str, ...]
+ISA_LEVEL: str  # of the float32 kernels
+ISA_LEVELS: tuple[str, ...]  # every instruction set of this CPU that KDISTILL_ISA takes
+COMPUTE: dict[str, str | None]  # compute type: the instruction set that multiplies it
 ACTIVATIONS: tuple[str, ...]
 BLIS_VERSION: str
 BLIS_KERNELS: str
@@ -44,6 +45,8 @@ class Model:
         parameters: NDArray[np.float32],
         gradients: NDArray[np.float32] | None,
         workspace: Callable[[int, int, int], NDArray[np.int8]],
+        *,
+        dtype: str = "float32",
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

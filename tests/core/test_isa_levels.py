@@ -12,7 +12,8 @@ from support.paths import ROOT, TESTS
 
 from kdistill import _core
 
-LEVELS = ("generic", "avx2", "avx512")
+LEVELS = ("generic", "avx2", "avx512")  # of the float32 kernels
+ISAS = ("generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 CORE_TESTS = sorted(str(path) for path in (TESTS / "core").glob("test_*.py") if path != Path(__file__))
 
 
@@ -29,8 +30,8 @@ def run(level: str, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_levels_are_those_named_here() -> None:
-    assert LEVELS[: len(_core.ISA_LEVELS)] == _core.ISA_LEVELS
-    assert _core.ISA_LEVEL in _core.ISA_LEVELS
+    assert [name for name in ISAS if name in _core.ISA_LEVELS] == list(_core.ISA_LEVELS)
+    assert _core.ISA_LEVEL in LEVELS
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != _core.ISA_LEVEL])
@@ -42,19 +43,28 @@ def test_core_at_level(level: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_level_is_the_one_asked_for_or_refused(level: str) -> None:
-    result = run(level, "-c", "import kdistill; print(kdistill.show_config()['isa_level'])")
-    if level in _core.ISA_LEVELS:
-        assert result.stdout.strip() == level, result.stderr
-    else:
-        assert f"ImportError: KDISTILL_ISA is '{level}'; this CPU has at most {_core.ISA_LEVELS[-1]}" in result.stderr
+@pytest.mark.parametrize("isa", ISAS)
+def test_an_instruction_set_is_the_one_asked_for_or_refused(isa: str) -> None:
+    result = run(isa, "-c", "from kdistill import _core; print(*_core.COMPUTE.values())")
+    if isa not in _core.ISA_LEVELS:
+        assert f"ImportError: KDISTILL_ISA is '{isa}'; this CPU has {', '.join(_core.ISA_LEVELS)}" in result.stderr
+        return
+    expected = {
+        "generic": "generic None None",
+        "avx2": "avx2 None avx2",
+        "avx_vnni": "avx2 None avx_vnni",
+        "avx512": "avx512 None avx2",
+        "avx512_vnni": "avx512 None avx512_vnni",
+        "avx512_bf16": "avx512 avx512_bf16 avx512_vnni",
+        "amx": "avx512 amx amx",
+    }
+    assert result.stdout.strip() == expected[isa], result.stderr
 
 
-def test_an_unknown_level() -> None:
+def test_an_unknown_name() -> None:
     result = run("sse9", "-c", "import kdistill; kdistill.show_config()")
     last = result.stderr.strip().splitlines()[-1]
-    assert last == "ImportError: KDISTILL_ISA is 'sse9'; expected generic, avx2 or avx512"
+    assert last == f"ImportError: KDISTILL_ISA is 'sse9'; expected one of {', '.join(ISAS)}"
 
 
 def test_an_empty_name_asks_for_the_best() -> None:
