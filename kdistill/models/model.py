@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..data.batch import Batch, pack
 from ..hub import resolve
-from ..keywords import location
+from ..keywords import location, take_dtype
+from ..system.compute import compute_type, warn_if_portable
 from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
 from ..system.names import missing_attribute
@@ -62,7 +63,7 @@ class Model:
         dropout_seed, optimizer_step, tokens_in_step: where the model is in its stream of dropout masks. A training
             pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
             to that count; `AdamW.step` goes on to the next step.
-        frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
+        frozen: the model only evaluates, as a teacher does: no gradients, no dropout, weights packed once.
         has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
             nor copied from a teacher.
     """
@@ -91,6 +92,7 @@ class Model:
             for canonical, shape, offset, decay in tensors
         ]
         self.frozen = False
+        self._compute = "float32"  # the type of the encoder's products: frozen, or while training
         self.dropout_seed = seed
         self.optimizer_step = 0
         self.tokens_in_step = 0
@@ -103,13 +105,14 @@ class Model:
         self.core = self._new_core()
 
     def _new_core(self) -> _core.Model:
-        return _core.Model(*self._shape, self._parameters, self._gradients, workspace)
+        return _core.Model(*self._shape, self._parameters, self._gradients, workspace, dtype=self._compute)
 
     @classmethod
     def from_pretrained(
         cls,
         path_or_id: str | os.PathLike[str],
         *,
+        dtype: Any = None,
         config: BertConfig | None = None,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
@@ -125,6 +128,9 @@ class Model:
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
+            dtype: "float32", "bfloat16" or "int8" (or NumPy's or torch's type): a frozen model that computes in it, see
+                `freeze`. By default, and with "auto", a model in float32 that can be trained. `torch_dtype` is its
+                older name, where float32 leaves the model trainable.
             config: used in place of config.json.
             num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
@@ -148,6 +154,7 @@ class Model:
                 would read the weights as those of another shape, or ask for what kdistill cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
+        compute = take_dtype(keywords | {"dtype": dtype})
         known = BertConfig.arguments()
         changes = {name: keywords.pop(name) for name in [*keywords] if name in known}
         known += tuple(inspect.signature(cls.from_pretrained).parameters)
@@ -177,7 +184,7 @@ class Model:
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
-        return model
+        return model if compute is None else model.freeze(compute)
 
     @classmethod
     def from_teacher(
@@ -228,10 +235,13 @@ class Model:
         """Make the pickled model again, in memory of its own, frozen if it was."""
         self._allocate(state["config"], state["dropout_seed"])
         self._parameters[:] = state["_parameters"]
-        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent", "frozen")
-        self.__dict__.update({name: value for name, value in state.items() if name not in own})
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent")
+        restored = (*own, "frozen", "_compute")
+        self.__dict__.update({name: value for name, value in state.items() if name not in restored})
         if state["frozen"]:
-            self.freeze()
+            self.freeze(state["_compute"])
+        else:
+            self.training_dtype = state["_compute"]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
@@ -239,6 +249,8 @@ class Model:
         model._allocate(self.config, self.dropout_seed)
         model.has_new_layers = self.has_new_layers
         model._parameters[:] = self.flat_parameters
+        if not self.frozen:
+            model.training_dtype = self.training_dtype
         return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
@@ -336,7 +348,7 @@ class Model:
             RuntimeError: the model is frozen.
         """
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); its embeddings cannot be resized")
+            raise self.frozen_error("its embeddings cannot be resized")
         old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
         rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
@@ -345,7 +357,9 @@ class Model:
             config, place = self.config.replace(vocab_size=rows), (self.optimizer_step, self.tokens_in_step)
             generator = np.random.Generator(np.random.Philox(self.dropout_seed))
             words = resized_rows(old[WORD_EMBEDDINGS], rows, config, generator, mean_resizing)
+            compute = self._compute
             self._allocate(config, self.dropout_seed)
+            self.training_dtype = compute
             self.optimizer_step, self.tokens_in_step = place
             for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
                 value[...] = words if name == WORD_EMBEDDINGS else old[name]
@@ -386,7 +400,7 @@ class Model:
     def writing(self) -> Iterator[NDArray[np.float32]]:
         """Yield the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
+            raise self.frozen_error("its parameters cannot be written")
         self._apply_pending_updates()
         self._lent = True
         try:
@@ -412,12 +426,27 @@ class Model:
             self.core.clear_gradients(get_num_threads())
         self.tokens_in_step = 0
 
-    def freeze(self) -> Self:
-        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model.
+    def frozen_error(self, consequence: str) -> RuntimeError:
+        """Return the error for what needs a model that can be trained."""
+        return RuntimeError(
+            f"the model is frozen (it serves as a teacher); {consequence}; load one without dtype= to train it"
+        )
 
-        Nobody can write the parameters any more: where views of them were given away, those keep the old memory and
-        the model goes on with a copy.
+    def freeze(self, dtype: Any = None) -> Self:
+        """Make the model one that only evaluates, such as a teacher. Return the model.
+
+        Gradients and optimiser state are dropped, and weights are packed once. Nobody can write the parameters any
+        more: where views of them were given away, those keep the old memory and the model goes on with a copy.
+
+        Args:
+            dtype: the compute type of the encoder's products: "float32"; "bfloat16", both operands rounded to it; or
+                "int8", weights scaled by output channel and activations by token. Sums, activations, the head and what
+                is returned stay float32. Default: the type that the model is frozen in, float32 before.
+
+        Raises:
+            ValueError: another type; the message lists those there are.
         """
+        compute = compute_type("dtype", dtype) or (self._compute if self.frozen else "float32")
         if not self.frozen:
             self._apply_pending_updates()
             if self._lent:
@@ -426,29 +455,62 @@ class Model:
                 self._parameters = copy
             self._handed_out = self._lent = False
             lock(self._parameters)
-            self.frozen = True
             self._pending = None
-            self._gradients = None
-            self.core = self._new_core()
-            self._hash = None
+        elif compute == self._compute:
+            return self
+        self.frozen = True
+        self._renew_core(compute, None)
         return self
+
+    @property
+    def training_dtype(self) -> str:
+        """The compute type of the products in training: "float32" (default), or "bfloat16" when it is set.
+
+        Parameters and gradients are float32 in both. Setting another type sets the gradients to zero.
+        """
+        if self.frozen:
+            raise self.frozen_error("it has no type of training")
+        return self._compute
+
+    @training_dtype.setter
+    def training_dtype(self, dtype: Any) -> None:
+        compute = compute_type("training_dtype", dtype) or "float32"
+        if compute == "int8":
+            raise ValueError("training_dtype is int8, in which no model is trained; expected float32 or bfloat16")
+        if compute != self.training_dtype:
+            self._apply_pending_updates()
+            self._renew_core(compute, None if self._gradients is None else aligned_zeros(self.num_flat))
+
+    def _renew_core(self, compute: str, gradients: NDArray[np.float32] | None) -> None:
+        """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""
+        warn_if_portable(compute)
+        self._compute, self._gradients, self._hash = compute, gradients, None
+        self.core = self._new_core()
 
     def release(self) -> None:
         """Release the memory of packed weights and activations; the next pass takes it again."""
         self.core.release()
 
     def weights_hash(self) -> str:
-        """Return the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
+        """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set."""
         if self._hash is None or not self.frozen:
             names = ("num_labels", *self.architecture.logit_fields())
             fields = {name: getattr(self.config, name) for name in names}
-            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
+            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *self._beyond_the_usual()]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
             flat = self.flat_parameters
             for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
                 digest.update(flat[start : start + _HASHED_FLOATS].data)
             self._hash = digest.hexdigest()
         return self._hash
+
+    def _beyond_the_usual(self) -> list[Any]:
+        """Return what else logits depend on, of another head than the first and another compute type than float32.
+
+        Of these it is empty, so that the logits that earlier versions kept of them are still found.
+        """
+        head = [] if self.head == "sequence-classification" else [["head", self.head]]
+        return head + ([] if self._compute == "float32" else [["compute", self._compute, _core.COMPUTE[self._compute]]])
 
     if not TYPE_CHECKING:
 
@@ -462,9 +524,10 @@ class Model:
         return "cpu"
 
     @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """The type of the weights: float32."""
-        return np.dtype(np.float32)
+    def dtype(self) -> np.dtype[Any] | str:
+        """The compute type: NumPy's float32 or int8, or "bfloat16", which NumPy lacks. A trainable model is float32."""
+        compute = self._compute if self.frozen else "float32"
+        return compute if compute == "bfloat16" else np.dtype(compute)
 
     @property
     def num_labels(self) -> int:
@@ -472,14 +535,18 @@ class Model:
         return self.config.num_labels
 
     def to(self, *places: Any, **named: Any) -> Self:
-        """Return the model, which is on the CPU in float32.
+        """Return the model, which is on the CPU in its `dtype`.
 
         Raises:
             ValueError: another device or dtype.
         """
+        kept = ("cpu", str(self.dtype), f"<class 'numpy.{self.dtype}'>")
         for place in (*places, *named.values()):
-            if str(place).removeprefix("torch.").partition(":")[0] not in ("cpu", "float32", "<class 'numpy.float32'>"):
-                raise ValueError(f"{place} is not a place for this model: kdistill computes on the CPU in float32")
+            if str(place).removeprefix("torch.").partition(":")[0] not in kept:
+                raise ValueError(
+                    f"{place} is not a place for this model: kdistill computes on the CPU in {self.dtype}; for "
+                    "another type that only evaluates, call freeze(dtype=...)"
+                )
         return self
 
     def cpu(self) -> Self:
@@ -541,7 +608,7 @@ class Model:
     def trainable_core(self) -> _core.Model:
         """Return the core with gradients, which are allocated when first needed; raise RuntimeError if frozen."""
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
+            raise self.frozen_error("it has no gradients")
         if self._gradients is None:
             self._gradients = aligned_zeros(self.num_flat)
             self.core = self._new_core()
@@ -552,8 +619,13 @@ class Model:
         return (
             f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
             f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
-            f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
+            f"{self.num_parameters():,} parameters{self._state()})"
         )
+
+    def _state(self) -> str:
+        if not self.frozen:
+            return ""
+        return ", frozen" if self._compute == "float32" else f", frozen in {self._compute}"
 
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
@@ -570,6 +642,7 @@ class Model:
             ("parameters", self.num_parameters()),
             ("of these word embeddings", words),
             ("state", "frozen (a teacher)" if self.frozen else "trainable"),
+            ("compute type", self._compute),
         ]
         tensors = html_table(
             "",

@@ -95,7 +95,8 @@ def show_config() -> dict[str, Any]:
     """Return the versions of this installation and the machine it runs on.
 
     Returns:
-        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), blis (its version),
+        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), compute (for each
+        compute type the instruction set that multiplies it, None where this CPU has none), blis (its version),
         blis_kernels (the set of BLIS kernels in use), num_threads, cpus (those this process may use), compiler,
         compiler_flags, python, numpy and platform.
     """
@@ -105,6 +106,7 @@ def show_config() -> dict[str, Any]:
         "version": __version__,
         "isa_level": _core.ISA_LEVEL,
         "isa_levels": list(_core.ISA_LEVELS),
+        "compute": dict(_core.COMPUTE),
         "blis": _core.BLIS_VERSION,
         "blis_kernels": _core.BLIS_KERNELS,
         "num_threads": get_num_threads(),
