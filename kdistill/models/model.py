@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -27,12 +27,13 @@ from ..system.memory import require_memory, workspace
 from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
-from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
+from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, check_config, write_config
 from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
+from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .transformers_names import ATTRIBUTES
 
@@ -82,25 +83,30 @@ class Model:
         for tensor in self.layout:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
-    def _allocate(self, config: BertConfig, seed: int) -> None:
+    def _allocate(self, config: BertConfig, seed: int, packed_alone: str | None = None) -> None:
+        """Make the memory of a new model; with a compute type `packed_alone` of one that `_begin_packed` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
-        require_memory(4 * size, f"a model of {size:,} parameters", "expected a smaller shape in its configuration")
         self.config = config
         self.layout = [
             Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
         ]
+        bytes_needed = 4 * size if packed_alone is None else bytes_packed_alone(self.layout, packed_alone)
+        what = f"a model of {size:,} parameters"
+        require_memory(bytes_needed, what, "expected a smaller shape in its configuration")
         self.frozen = False
         self._compute = "float32"  # the type of the encoder's products: frozen, or while training
         self.dropout_seed = seed
         self.optimizer_step = 0
         self.tokens_in_step = 0
-        self._parameters = aligned_zeros(size)
+        self._parameters = aligned_zeros(size) if packed_alone is None else sparse_zeros(size)
+        self._has_weights = packed_alone is None  # in float32; otherwise those of products are there packed alone
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False  # somebody may write through a view: weights are packed before each pass
         self._lent = False  # the same, or somebody was given the flat array
         self._hash: str | None = None
+        self._digest: str | None = None
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
 
@@ -177,13 +183,20 @@ class Model:
         check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
         seed = chosen_seed(seed)
-        model._allocate(config, seed)
+        packed_alone = compute if compute != "float32" else None
+        model._allocate(config, seed, packed_alone)
         views = TensorViews(model._parameters, model.layout)
+        packed = model._begin_packed(packed_alone) if packed_alone else None
         load_parameters(
-            *(views, directory, cls.architecture, config, seed),
+            model.layout,
+            packed or (lambda tensor: nullcontext(views[tensor.name])),
+            *(directory, cls.architecture, config, seed),
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
+        if packed:
+            model._digest = packed.digest()
+            warn_if_portable(model._compute)
         return model if compute is None else model.freeze(compute)
 
     @classmethod
@@ -235,7 +248,7 @@ class Model:
         """Make the pickled model again, in memory of its own, frozen if it was."""
         self._allocate(state["config"], state["dropout_seed"])
         self._parameters[:] = state["_parameters"]
-        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent")
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_digest", "_handed_out", "_lent")
         restored = (*own, "frozen", "_compute")
         self.__dict__.update({name: value for name, value in state.items() if name not in restored})
         if state["frozen"]:
@@ -245,19 +258,24 @@ class Model:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
+        weights = self.flat_parameters
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
         model.has_new_layers = self.has_new_layers
-        model._parameters[:] = self.flat_parameters
+        model._parameters[:] = weights
         if not self.frozen:
             model.training_dtype = self.training_dtype
         return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write config.json and model.safetensors, as `transformers` reads them; create the directory."""
-        path = Path(directory)
+        """Write config.json and model.safetensors in float32, as `transformers` reads them; create the directory.
+
+        Raises:
+            RuntimeError: the model was loaded with a narrow `dtype`, so that its float32 weights are not in memory.
+        """
+        path, flat = Path(directory), self.flat_parameters
         path.mkdir(parents=True, exist_ok=True)
-        write_weights(path, TensorViews(self.flat_parameters, self.layout))
+        write_weights(path, TensorViews(flat, self.layout))
         write_config(path, self.config.to_dict() | {"architectures": [type(self).__name__]})
 
     # ---- parameters and gradients
@@ -380,7 +398,15 @@ class Model:
 
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
-        """All parameters as one read-only array; `load_flat` writes it."""
+        """All parameters as one read-only array; `load_flat` writes it.
+
+        Raises `RuntimeError` for a model that holds the weights of its products in a narrow type alone.
+        """
+        if not self._has_weights:
+            raise RuntimeError(
+                f"the model holds its weights in {self._compute} alone, packed to evaluate, and they are needed in "
+                "float32; load it without dtype="
+            )
         self._apply_pending_updates()
         return read_only(self._parameters)
 
@@ -432,7 +458,7 @@ class Model:
             f"the model is frozen (it serves as a teacher); {consequence}; load one without dtype= to train it"
         )
 
-    def freeze(self, dtype: Any = None) -> Self:
+    def freeze(self, dtype: Any = None, *, keep_weights: bool = True) -> Self:
         """Make the model one that only evaluates, such as a teacher. Return the model.
 
         Gradients and optimiser state are dropped, and weights are packed once. Nobody can write the parameters any
@@ -442,9 +468,13 @@ class Model:
             dtype: the compute type of the encoder's products: "float32"; "bfloat16", both operands rounded to it; or
                 "int8", weights scaled by output channel and activations by token. Sums, activations, the head and what
                 is returned stay float32. Default: the type that the model is frozen in, float32 before.
+            keep_weights: False gives the products' float32 weights up for the packed ones, as `from_pretrained` with a
+                narrow `dtype` does: half of the memory or less, but saving, copying, `parameters`, another type and
+                `from_teacher` then raise `RuntimeError`.
 
         Raises:
             ValueError: another type; the message lists those there are.
+            RuntimeError: the weights are needed, and were given up.
         """
         compute = compute_type("dtype", dtype) or (self._compute if self.frozen else "float32")
         if not self.frozen:
@@ -456,11 +486,36 @@ class Model:
             self._handed_out = self._lent = False
             lock(self._parameters)
             self._pending = None
-        elif compute == self._compute:
-            return self
-        self.frozen = True
-        self._renew_core(compute, None)
+            self.frozen = True
+            self._renew_core(compute, None)
+        elif compute != self._compute:
+            _ = self.flat_parameters  # raises where they were given up
+            self._renew_core(compute, None)
+        if self._has_weights and not keep_weights:
+            self._give_up_weights()
         return self
+
+    def _give_up_weights(self) -> None:
+        """Hold the products' weights packed alone."""
+        self.weights_hash()
+        digest, views = self.weights_digest(), TensorViews(self.flat_parameters, self.layout)
+        self._parameters = sparse_zeros(self.num_flat)
+        filling = self._begin_packed(self._compute)
+        for tensor in self.layout:
+            with filling(tensor) as values:
+                values[:] = views[tensor.name]
+        self._digest = digest
+
+    def _begin_packed(self, compute: str) -> PackedFilling:
+        """Return what fills the model, whose flat array is of `sparse_zeros`, tensor by tensor."""
+        self.frozen, self._has_weights, self._compute = True, False, compute
+        self.core = self._new_core()
+        return PackedFilling(self.layout, self._parameters, self.core)
+
+    def get_memory_footprint(self) -> int:
+        """Return the bytes of weights and gradients that the model holds, packed weights included."""
+        parameters = self._parameters.nbytes if self._has_weights else bytes_without_products(self.layout)
+        return parameters + (0 if self._gradients is None else self._gradients.nbytes) + self.core.packed_bytes
 
     @property
     def training_dtype(self) -> str:
@@ -484,11 +539,14 @@ class Model:
     def _renew_core(self, compute: str, gradients: NDArray[np.float32] | None) -> None:
         """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""
         warn_if_portable(compute)
-        self._compute, self._gradients, self._hash = compute, gradients, None
+        self._compute, self._gradients, self._hash, self._digest = compute, gradients, None, None
         self.core = self._new_core()
 
     def release(self) -> None:
-        """Release the memory of packed weights and activations; the next pass takes it again."""
+        """Release the memory of packed weights and activations; the next pass takes it again.
+
+        Packed weights stay where they are the only copy.
+        """
         self.core.release()
 
     def weights_hash(self) -> str:
@@ -498,11 +556,25 @@ class Model:
             fields = {name: getattr(self.config, name) for name in names}
             about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *self._beyond_the_usual()]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-            flat = self.flat_parameters
-            for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
-                digest.update(flat[start : start + _HASHED_FLOATS].data)
+            if self._compute == "float32":
+                self._hash_weights(digest)
+            else:
+                digest.update(self.weights_digest().encode())
             self._hash = digest.hexdigest()
         return self._hash
+
+    def weights_digest(self) -> str:
+        """Return a sha256 of the float32 weights, the same on every CPU and in every compute type."""
+        if self._digest is None or not self.frozen:
+            digest = hashlib.sha256()
+            self._hash_weights(digest)
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def _hash_weights(self, digest: hashlib._Hash) -> None:
+        flat = self.flat_parameters
+        for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
+            digest.update(flat[start : start + _HASHED_FLOATS].data)
 
     def _beyond_the_usual(self) -> list[Any]:
         """Return what else logits depend on, of another head than the first and another compute type than float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 from collections.abc import Iterator
@@ -125,6 +126,17 @@ def aligned_zeros(size: int) -> NDArray[np.float32]:
     address: int = memory.__array_interface__["data"][0]
     start = -address % _core.ALIGNMENT // memory.itemsize
     return memory[start : start + size]
+
+
+def sparse_zeros(size: int) -> NDArray[np.float32]:
+    """Return an aligned float32 array of zeros, shape (size,), of which only the pages that are written take memory.
+
+    NumPy's own zeros may lie in pages of 2 MiB, which a few written values make real.
+    """
+    memory = mmap.mmap(-1, max(4 * size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.float32, size)[:]
 
 
 def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:

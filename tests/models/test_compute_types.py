@@ -180,6 +180,113 @@ def test_the_key_holds_compute_type_kernels_and_head(monkeypatch: pytest.MonkeyP
     assert len(set(keys)) == len(keys)
 
 
+# ---- memory
+
+
+def weights_of_products(model: Model) -> int:
+    """The values of all matrices but the embeddings."""
+    return sum(view.size for name, view in model.parameters.items() if view.ndim == 2 and "embeddings" not in name)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("int8", 1)])
+def test_packed_weights_are_there_alone(directory: Path, dtype: str, width: int) -> None:
+    exact = load(directory)
+    products = weights_of_products(exact)
+    rest = exact.num_parameters() - products
+    model = load(directory, dtype=dtype)
+    panels = model.core.packed_bytes  # with the head and the last layer's key and value, which are float32
+    assert panels >= width * products
+    assert model.get_memory_footprint() == 4 * rest + panels
+    exact.freeze(dtype).forward(ROWS)
+    assert exact.core.packed_bytes == panels
+    assert exact.get_memory_footprint() == 4 * exact.num_flat + panels
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_weights_that_are_given_up_change_nothing_else(directory: Path, dtype: str) -> None:
+    kept = load(directory).freeze(dtype)
+    logits, keys = kept.forward(ROWS), (kept.weights_hash(), kept.weights_digest())
+    assert keys[1] == hashlib.sha256(kept.flat_parameters.tobytes()).hexdigest()
+    for model in (load(directory, dtype=dtype), load(directory).freeze(dtype, keep_weights=False)):
+        assert (model.weights_hash(), model.weights_digest()) == keys
+        np.testing.assert_array_equal(model.forward(ROWS), logits)
+        model.release()
+        np.testing.assert_array_equal(model.forward(ROWS), logits)
+        assert model.freeze() is model.freeze(dtype) is model.freeze(keep_weights=False)
+
+
+def test_float32_weights_can_be_given_up_too(directory: Path) -> None:
+    model = load(directory)
+    logits, key = model.forward(ROWS), model.weights_hash()
+    model.freeze(keep_weights=False)
+    np.testing.assert_array_equal(model.forward(ROWS), logits)
+    assert model.weights_hash() == key
+    with pytest.raises(RuntimeError, match="the model holds its weights in float32 alone, packed to evaluate"):
+        model.state_dict()
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_what_needs_weights_that_were_given_up(directory: Path, tmp_path: Path, dtype: str) -> None:
+    model = load(directory, dtype=dtype)
+    for needs_them in (
+        lambda: model.save_pretrained(tmp_path / "out"),
+        lambda: kd.BertForSequenceClassification.from_teacher(model, model.config),
+        lambda: copy.deepcopy(model),
+        lambda: pickle.dumps(model),
+        lambda: model.state_dict(),
+        lambda: model.parameters["classifier.bias"],
+        lambda: model.freeze("float32"),
+    ):
+        with pytest.raises(RuntimeError, match=f"holds its weights in {dtype} alone.* load it without dtype="):
+            needs_them()
+    assert not (tmp_path / "out").exists()
+    assert str(model.dtype) == dtype
+    model.forward(ROWS)
+
+
+def test_a_frozen_model_with_its_weights_is_saved_in_float32(directory: Path, tmp_path: Path) -> None:
+    model = load(directory)
+    weights = np.array(model.flat_parameters)
+    model.freeze("int8").save_pretrained(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path).flat_parameters, weights)
+
+
+def test_loading_in_int8_never_takes_what_float32_takes(tmp_path: Path) -> None:
+    """The peak of a process that loads 25 million weights of products, above that of one that only imports."""
+    config = kd.BertConfig(
+        vocab_size=100, hidden_size=512, num_hidden_layers=8, num_attention_heads=8, intermediate_size=2048
+    )
+    kd.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    program = (
+        "import re, sys, kdistill as kd; cls = kd.BertForSequenceClassification\n"
+        "model = cls.from_pretrained(sys.argv[1], dtype=sys.argv[2]) if len(sys.argv) > 2 else None\n"
+        "_ = model and model.forward([[1, 2, 3]])\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    )
+
+    def peak(*dtype: str) -> int:
+        command = [sys.executable, "-c", program, str(tmp_path), *dtype]
+        return 1024 * int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+    weights, start = 8 * (4 * 512 * 512 + 2 * 512 * 2048), peak()
+    assert peak("float32") - start > 7 * weights
+    assert peak("bfloat16") - start < 3.5 * weights
+    assert peak("int8") - start < 2.5 * weights
+
+
+def test_the_core_packs_tensors_of_frozen_models_by_their_place() -> None:
+    model = small_model()
+    with pytest.raises(ValueError, match=r"tensor 99 cannot be packed; expected one of the \d+ of a frozen model"):
+        model.freeze().core.pack(99, np.zeros((16, 16), np.float32))
+    index = next(i for i, tensor in enumerate(model.layout) if tensor.shape == (16, 16))
+    with pytest.raises(ValueError, match="values"):
+        model.core.pack(index, np.zeros((16, 15), np.float32))
+    assert model.core.packed_bytes == 0
+    trained = small_model()
+    with pytest.raises(ValueError, match="cannot be packed"):
+        trained.trainable_core().pack(index, np.zeros((16, 16), np.float32))
+
+
 # ---- on real rows
 
 
