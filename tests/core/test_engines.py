@@ -198,8 +198,10 @@ def test_results_for_the_next_product_are_those_converted(
 def awkward_numbers() -> Floats:
     """Return ties of bfloat16 on both sides, subnormal numbers, zeros, the least and the greatest numbers."""
     bits = np.array(
-        [0, 1, 0x7FFF, 0x8000, 0x007FFFFF, 0x00800000, 0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0x3F818001]
-        + [0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF, 0x7F800000, 0x00808000, 0x00818000],
+        [
+            *(0, 1, 0x7FFF, 0x8000, 0x007FFFFF, 0x00800000, 0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0x3F818001),
+            *(0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF, 0x7F800000, 0x00808000, 0x00818000),
+        ],
         np.uint32,
     )
     return np.concatenate([bits, bits | 0x80000000]).view(np.float32)
@@ -338,11 +340,11 @@ def test_engines_and_operands_that_do_not_fit() -> None:
             testing.engine_bytes(*name, 1, 1, 1)
     with pytest.raises(ValueError, match="M, N and K must be positive"):
         engine.sizes(1, 0, 1)
-    with pytest.raises(ValueError, match="left has .* elements; expected"):
+    with pytest.raises(ValueError, match=r"left has .* elements; expected"):
         testing.engine_convert(*engine, left[:-64], a)
     with pytest.raises(ValueError, match="right does not lie at a multiple of 64 bytes"):
         testing.engine_pack(*engine, new_bytes(right.size + 64)[4 : 4 + right.size], w, False)
-    with pytest.raises(ValueError, match="right has .* elements; expected"):
+    with pytest.raises(ValueError, match=r"right has .* elements; expected"):
         engine.multiply(c, left, right[:-64], 5)
     with pytest.raises(ValueError, match="K must be positive"):
         engine.multiply(c, left, right, 0)
