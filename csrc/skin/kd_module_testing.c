@@ -288,7 +288,7 @@ int kd_add_testing(PyObject *core)
     state->model_type = NULL; /* theirs */
     int failed = PyModule_AddFunctions(testing, kd_test_layer_methods) < 0 ||
                  PyModule_AddFunctions(testing, kd_test_engine_methods) < 0 ||
-                 kd_test_add_engines(testing, &state->cpu) < 0 || PyModule_AddObjectRef(core, "testing", testing) < 0 ||
+                 PyModule_AddObjectRef(core, "testing", testing) < 0 ||
                  PyDict_SetItemString(PyImport_GetModuleDict(), "kdistill._core.testing", testing) < 0;
     Py_DECREF(testing);
     return failed ? -1 : 0;

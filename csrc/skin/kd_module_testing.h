@@ -26,9 +26,6 @@ const kd_arithmetic *kd_test_arithmetic(PyObject *module);
 /* Sets a product's bias and slope, each None or an array, and what it does with the sums. -1 with an exception. */
 int kd_test_finish(kd_product *product, PyObject *bias, const char *activation, PyObject *slope);
 
-/* Adds ENGINES: (compute type, instruction set) of each engine that this CPU can run. -1 with an exception. */
-int kd_test_add_engines(PyObject *testing, const kd_cpu *cpu);
-
 extern PyMethodDef kd_test_layer_methods[], kd_test_engine_methods[];
 
 #endif

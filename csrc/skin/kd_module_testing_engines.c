@@ -10,7 +10,8 @@ static const kd_engine *named_engine(PyObject *module, const char *compute, cons
     for (int i = 0; (engine = kd_engine_of(&state->cpu, kd_engine_compute(compute), i)); i++)
         if (strcmp(engine->isa, isa) == 0)
             return engine;
-    PyErr_Format(PyExc_ValueError, "no engine here is called %s of %s; expected one of testing.ENGINES", isa, compute);
+    PyErr_Format(PyExc_ValueError, "no engine here is called %s of %s; expected one of testing.engines()", isa,
+                 compute);
     return NULL;
 }
 
@@ -102,26 +103,27 @@ static PyObject *py_engine_product(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-int kd_test_add_engines(PyObject *testing, const kd_cpu *cpu)
+static PyObject *py_engines(PyObject *module, PyObject *unused)
 {
+    const kd_module_state *state = PyModule_GetState(module);
     PyObject *names = PyList_New(0);
-    int failed = !names;
+    (void)unused;
     for (int compute = 0; compute < KD_COMPUTES; compute++) {
         const kd_engine *engine;
-        for (int i = 0; !failed && (engine = kd_engine_of(cpu, (kd_compute)compute, i)); i++) {
+        for (int i = 0; names && (engine = kd_engine_of(&state->cpu, (kd_compute)compute, i)); i++) {
             PyObject *name = Py_BuildValue("ss", kd_engine_compute_name((kd_compute)compute), engine->isa);
-            failed = !name || PyList_Append(names, name) < 0;
+            if (!name || PyList_Append(names, name) < 0)
+                Py_CLEAR(names);
             Py_XDECREF(name);
         }
     }
-    PyObject *engines = failed ? NULL : PyList_AsTuple(names);
-    failed = !engines || PyModule_AddObjectRef(testing, "ENGINES", engines) < 0;
-    Py_XDECREF(names);
-    Py_XDECREF(engines);
-    return failed ? -1 : 0;
+    return names;
 }
 
 PyMethodDef kd_test_engine_methods[] = {
+    {"engines", py_engines, METH_NOARGS,
+     "engines($module, /)\n--\n\n"
+     "Return the (compute type, instruction set) of each engine that this CPU can run, the best of a type first."},
     {"engine_bytes", py_engine_bytes, METH_VARARGS,
      "engine_bytes($module, compute, isa, m, n, k, /)\n--\n\n"
      "Return the bytes of a left operand (M, K), and of a packed right operand (K, N)."},

@@ -115,7 +115,7 @@ class Engine(NamedTuple):
         return numbers.astype(np.float32), scales
 
 
-ENGINES = [Engine(*name) for name in testing.ENGINES]
+ENGINES = [Engine(*name) for name in testing.engines()]
 
 
 def new_bytes(size: int) -> Bytes:

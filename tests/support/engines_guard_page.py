@@ -62,7 +62,7 @@ def products(name: tuple[str, str], m: int, n: int, k: int) -> None:
 
 
 def main() -> None:
-    for name in testing.ENGINES:
+    for name in testing.engines():
         for size in (1, 2, 3, 5, 7, 12, 13, 16, 17, 31, 32, 33, 48, 63, 64, 65, 97):
             print(*name, size, flush=True)
             products(name, size, size, size + 1)
