@@ -13,6 +13,7 @@ from support.small_run import sentences, write_model, write_rows
 import kdistill as kd
 from kdistill import _core
 from kdistill.cli import main as cli
+from kdistill.cli.command_line import parse
 from kdistill.serve.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is computed portably")
@@ -76,6 +77,16 @@ def test_a_type_that_nothing_computes_in(capsys: pytest.CaptureFixture[str], mod
     assert "--dtype" in capsys.readouterr().err
 
 
+def test_types_from_a_file_of_options(tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('dtype = ["float32", "int8"]')
+    assert parse(["bench", "--model", "m", "--config", str(file)]).dtype == ["float32", "int8"]
+    assert parse(["bench", "--model", "m", "--config", str(file), "--dtype", "bfloat16"]).dtype == ["bfloat16"]
+    file.write_text('dtype = "int8"')
+    assert parse(["bench", "--model", "m", "--config", str(file)]).dtype == ["int8"]
+    assert parse(["evaluate", "--model", "m", "--data", "d", "--config", str(file)]).dtype == "int8"
+
+
 def test_info_shows_what_multiplies_each_type(capsys: pytest.CaptureFixture[str]) -> None:
     assert figures(capsys, "info")["compute"] == _core.COMPUTE
     assert cli.main(["info"]) == 0
@@ -101,10 +112,10 @@ def test_a_pipeline_of_a_model_that_is_loaded_keeps_its_type(model: Path) -> Non
 def test_a_trainer_takes_a_narrow_model_to_measure_and_not_to_train(model: Path, rows: Path, tmp_path: Path) -> None:
     narrow = kd.BertForSequenceClassification.from_pretrained(model, dtype="bfloat16")
     tokenizer = kd.AutoTokenizer.from_pretrained(model)
-    data = kd.load_dataset(str(rows))
+    data = str(rows)
     args = kd.TrainingArguments(output_dir=str(tmp_path / "out"), disable_tqdm=True)
     trainer = kd.Trainer(narrow, args, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
     assert trainer.evaluate()["eval_loss"] > 0
-    with pytest.raises(RuntimeError, match="the model is frozen.*; load one without dtype= to train it"):
+    with pytest.raises(RuntimeError, match=r"the model is frozen.*; load one without dtype= to train it"):
         trainer.train()
     assert not (tmp_path / "out").exists()
