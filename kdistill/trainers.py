@@ -296,7 +296,7 @@ class Trainer:
         """Train on these rows from the beginning; neither read nor write the output directory. Trials do it."""
         recipe, state = self.recipe, TrainerState()
         optimizer, plan = recipe.new_optimizer(), recipe.new_plan(dataset)
-        recipe.reset_dropout()
+        recipe.ready_model()
         state.set_length(recipe.args, recipe.max_steps(plan), plan.steps_per_epoch)
         self._start(state)
         self._train(dataset, plan, optimizer, None)
@@ -354,6 +354,7 @@ class Trainer:
             events("on_train_end")
         finally:
             self.optimizer = None
+            self.model.training_dtype = "float32"  # reports measure the model as it is saved
 
     def _finish(self, run: Run) -> None:
         """Write the model and the results; once the state is there too, the run is finished."""
@@ -582,7 +583,8 @@ class Trainer:
         self, dataset: Dataset, prefix: str, description: str, *, choose_threshold: bool = False
     ) -> PredictionOutput:
         refuse_threshold(self.args.threshold, task_for(self.model.config, dataset.labels))
-        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+        bar = Progress(description, unit="rows", quiet=self.args.disable_tqdm)
+        with averaged(self.optimizer), self.model.evaluating_in_float32(), bar as progress:
 
             def on_batch(done: int, total: int) -> None:
                 progress(done, total)
