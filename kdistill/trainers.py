@@ -278,9 +278,11 @@ class Trainer:
             if not finished:
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
+                self.objective.keep(self.state.settled, self.args)
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
+                self.state.settled = self.objective.settled()
                 self._train(run.dataset, run.plan, optimizer, run)
                 self._show_little_learned(new_layers=new_layers)
             if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
@@ -431,6 +433,7 @@ class Trainer:
         finished = run.load_finished()
         if finished is not None:
             self.state, self.results = finished
+            self.objective.keep(self.state.settled, self.args)
         return finished is not None
 
     def hyperparameter_search(
@@ -794,6 +797,7 @@ class DistillationTrainer(Trainer):
         teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
         teacher.check_student(self.model, teacher_processing_class, self.processing_class)
+        teacher.keep_type({}, args)
 
     @property
     def teacher_model(self) -> Model:

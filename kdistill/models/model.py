@@ -518,6 +518,11 @@ class Model:
         return parameters + (0 if self._gradients is None else self._gradients.nbytes) + self.core.packed_bytes
 
     @property
+    def holds_float32(self) -> bool:
+        """Whether the weights are in memory in float32, or those of products in a narrow type alone, see `freeze`."""
+        return self._has_weights
+
+    @property
     def training_dtype(self) -> str:
         """The compute type of the products in training: "float32" (default), or "bfloat16" when it is set.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..models.trained_with import check_threshold
+from ..system.compute import COMPUTE_TYPES
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
@@ -36,6 +37,7 @@ SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+TEACHER_DTYPES = ("auto", *COMPUTE_TYPES)
 DEFAULT_STEPS = 500
 
 
@@ -698,6 +700,16 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
         at_least=0,
+    )
+    teacher_dtype: str = argument(
+        "auto",
+        "type that the teacher multiplies in: float32, bfloat16 or int8; auto takes the fastest one of this CPU whose "
+        "answers on the first rows pass a check against float32, and float32 for fewer than 512 rows; a resumed run "
+        "keeps the choice",
+        group="distillation",
+        origin="kdistill",
+        choices=TEACHER_DTYPES,
+        none_is_default=True,
     )
     teacher_cache: bool = argument(
         True,
