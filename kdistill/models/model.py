@@ -84,7 +84,7 @@ class Model:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
     def _allocate(self, config: BertConfig, seed: int, packed_alone: str | None = None) -> None:
-        """Make the memory of a new model; with a compute type `packed_alone` of one that `_begin_packed` fills."""
+        """Make the memory of a new model; with a compute type `packed_alone`, of one that `PackedFilling` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
         self.config = config
@@ -95,8 +95,8 @@ class Model:
         bytes_needed = 4 * size if packed_alone is None else bytes_packed_alone(self.layout, packed_alone)
         what = f"a model of {size:,} parameters"
         require_memory(bytes_needed, what, "expected a smaller shape in its configuration")
-        self.frozen = False
-        self._compute = "float32"  # the type of the encoder's products: frozen, or while training
+        self.frozen = packed_alone is not None
+        self._compute = packed_alone or "float32"  # the type of the encoder's products: frozen, or while training
         self.dropout_seed = seed
         self.optimizer_step = 0
         self.tokens_in_step = 0
@@ -110,8 +110,9 @@ class Model:
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
 
-    def _new_core(self) -> _core.Model:
-        return _core.Model(*self._shape, self._parameters, self._gradients, workspace, dtype=self._compute)
+    def _new_core(self, parameters: NDArray[np.float32] | None = None) -> _core.Model:
+        flat = self._parameters if parameters is None else parameters
+        return _core.Model(*self._shape, flat, self._gradients, workspace, dtype=self._compute)
 
     @classmethod
     def from_pretrained(
@@ -186,7 +187,7 @@ class Model:
         packed_alone = compute if compute != "float32" else None
         model._allocate(config, seed, packed_alone)
         views = TensorViews(model._parameters, model.layout)
-        packed = model._begin_packed(packed_alone) if packed_alone else None
+        packed = PackedFilling(model.layout, model._parameters, model.core) if packed_alone else None
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
@@ -496,21 +497,16 @@ class Model:
         return self
 
     def _give_up_weights(self) -> None:
-        """Hold the products' weights packed alone."""
-        self.weights_hash()
-        digest, views = self.weights_digest(), TensorViews(self.flat_parameters, self.layout)
-        self._parameters = sparse_zeros(self.num_flat)
-        filling = self._begin_packed(self._compute)
+        """Hold the products' weights packed alone. An interrupted call leaves the model as it was."""
+        key, digest, views = self.weights_hash(), self.weights_digest(), TensorViews(self.flat_parameters, self.layout)
+        flat = sparse_zeros(self.num_flat)
+        core = self._new_core(flat)
+        filling = PackedFilling(self.layout, flat, core)
         for tensor in self.layout:
             with filling(tensor) as values:
                 values[:] = views[tensor.name]
-        self._digest = digest
-
-    def _begin_packed(self, compute: str) -> PackedFilling:
-        """Return what fills the model, whose flat array is of `sparse_zeros`, tensor by tensor."""
-        self.frozen, self._has_weights, self._compute = True, False, compute
-        self.core = self._new_core()
-        return PackedFilling(self.layout, self._parameters, self.core)
+        self._hash, self._digest, self._has_weights = key, digest, False
+        self._parameters, self.core = flat, core
 
     def get_memory_footprint(self) -> int:
         """Return the bytes of weights and gradients that the model holds, packed weights included."""

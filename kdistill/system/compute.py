@@ -34,18 +34,17 @@ def compute_type(name: str, value: Any) -> str | None:
     expected = f"expected {', '.join(COMPUTE_TYPES[:-1])} or {COMPUTE_TYPES[-1]}"
     if isinstance(value, bool | int | float | list | tuple | dict | set):
         raise TypeError(f"{name} is {value!r}; {expected}")
-    raise ValueError(
-        f"{name} is {word}, in which kdistill does not compute; {expected}{did_you_mean(word, COMPUTE_TYPES)}"
-    )
+    nearest = did_you_mean(word, COMPUTE_TYPES)
+    raise ValueError(f"{name} is {word or repr(word)}, in which kdistill does not compute; {expected}{nearest}")
 
 
 def warn_if_portable(compute: str) -> None:
-    """Warn where no instruction of this CPU multiplies a compute type, which then is computed portably."""
+    """Warn, once a process, where no instruction of this CPU multiplies a compute type, so that it is not faster."""
     if _core.COMPUTE[compute] is not None:
         return
     native = [f"{name} ({isa})" for name, isa in _core.COMPUTE.items() if isa is not None]
     warnings.warn(
         f"{compute} is computed portably, since this CPU, or KDISTILL_ISA, has no instructions for it: the results are "
-        f"right, and products take several times as long as in float32; native here are {', '.join(native)}",
-        stacklevel=4,
+        f"right, but come no sooner than in float32; native here are {', '.join(native)}",
+        stacklevel=1,  # always this line, so that Python shows it once
     )

@@ -6,6 +6,7 @@ import copy
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -24,6 +25,8 @@ import kdistill as kd
 from kdistill import _core
 from kdistill.data.batch import pack
 from kdistill.models.model import Model
+from kdistill.models.packed import PackedFilling
+from kdistill.models.parameters import Tensor
 from kdistill.system.memory import workspace
 
 SHARED = ROOT.parent / "shared"
@@ -100,15 +103,20 @@ def test_views_of_before_do_not_reach_a_frozen_model() -> None:
 
 
 def test_a_type_that_only_the_portable_kernels_multiply_warns_once(directory: Path) -> None:
-    program = (
-        "import sys, kdistill as kd; kd.BertForSequenceClassification.from_pretrained(sys.argv[1], dtype='bfloat16')"
-    )
+    program = """
+import sys, kdistill as kd
+load = kd.BertForSequenceClassification.from_pretrained
+load(sys.argv[1], dtype='bfloat16')
+load(sys.argv[1], torch_dtype='bfloat16')
+load(sys.argv[1]).freeze('bfloat16')
+load(sys.argv[1]).training_dtype = 'bfloat16'
+"""
     environment = {**os.environ, "KDISTILL_ISA": "generic"}
     command = [sys.executable, "-c", program, str(directory)]
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stderr
     assert said.count("UserWarning") == 1
     assert "bfloat16 is computed portably" in said
-    assert "native here are float32 (generic)" in said
+    assert "come no sooner than in float32; native here are float32 (generic)" in said
 
 
 # ---- trained
@@ -223,6 +231,40 @@ def test_float32_weights_can_be_given_up_too(directory: Path) -> None:
     assert model.weights_hash() == key
     with pytest.raises(RuntimeError, match="the model holds its weights in float32 alone, packed to evaluate"):
         model.state_dict()
+
+
+def test_an_interrupt_leaves_the_weights_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(directory)
+    logits = model.freeze("int8").forward(ROWS)
+    taken: list[str] = []
+
+    def interrupted(filling: PackedFilling, tensor: Tensor) -> Any:
+        taken.append(tensor.name)
+        if len(taken) > 9:
+            raise KeyboardInterrupt
+        return original(filling, tensor)
+
+    original = PackedFilling.__call__
+    monkeypatch.setattr(PackedFilling, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.freeze(keep_weights=False)
+    np.testing.assert_array_equal(model.forward(ROWS), logits)
+    np.testing.assert_array_equal(model.flat_parameters, load(directory).flat_parameters)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_forked_child_computes_the_same(directory: Path, dtype: str) -> None:
+    model = load(directory, dtype=dtype)
+    logits = model.forward(ROWS)
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=lambda: there.send(model.forward(ROWS)))  # of the model itself, not a pickled one
+    child.start()
+    assert here.poll(60)
+    np.testing.assert_array_equal(here.recv(), logits)
+    child.join(60)
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("dtype", NARROW)
