@@ -137,7 +137,7 @@ def table(summary: Mapping[str, Any], model: str = "", width: int = WIDTH) -> st
     name = model or f"{'student' if 'teacher' in summary else 'model'} {summary['name']}"
     of = [(name, of_model)]
     if "teacher" in summary:
-        dtype = summary["teacher"]["dtype"]
+        dtype = summary["teacher"].get("dtype", "float32")
         in_type = "" if dtype == "float32" else f" in {dtype}"
         of.append((f"teacher {summary['teacher']['name']}{in_type}", summary["teacher"]))
     if "majority" in summary:
