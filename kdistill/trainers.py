@@ -278,9 +278,11 @@ class Trainer:
             if not finished:
                 optimizer = run.recipe.new_optimizer()
                 self._start(run.start(resume, optimizer))
+                self.objective.keep(self.state.settled, self.args)
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
+                self.state.settled = self.objective.settled()
                 self._train(run.dataset, run.plan, optimizer, run)
                 self._show_little_learned(new_layers=new_layers)
             if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
@@ -296,7 +298,7 @@ class Trainer:
         """Train on these rows from the beginning; neither read nor write the output directory. Trials do it."""
         recipe, state = self.recipe, TrainerState()
         optimizer, plan = recipe.new_optimizer(), recipe.new_plan(dataset)
-        recipe.reset_dropout()
+        recipe.ready_model()
         state.set_length(recipe.args, recipe.max_steps(plan), plan.steps_per_epoch)
         self._start(state)
         self._train(dataset, plan, optimizer, None)
@@ -354,6 +356,7 @@ class Trainer:
             events("on_train_end")
         finally:
             self.optimizer = None
+            self.model.training_dtype = "float32"  # reports measure the model as it is saved
 
     def _finish(self, run: Run) -> None:
         """Write the model and the results; once the state is there too, the run is finished."""
@@ -430,6 +433,7 @@ class Trainer:
         finished = run.load_finished()
         if finished is not None:
             self.state, self.results = finished
+            self.objective.keep(self.state.settled, self.args)
         return finished is not None
 
     def hyperparameter_search(
@@ -582,7 +586,8 @@ class Trainer:
         self, dataset: Dataset, prefix: str, description: str, *, choose_threshold: bool = False
     ) -> PredictionOutput:
         refuse_threshold(self.args.threshold, task_for(self.model.config, dataset.labels))
-        with averaged(self.optimizer), Progress(description, unit="rows", quiet=self.args.disable_tqdm) as progress:
+        bar = Progress(description, unit="rows", quiet=self.args.disable_tqdm)
+        with averaged(self.optimizer), self.model.evaluating_in_float32(), bar as progress:
 
             def on_batch(done: int, total: int) -> None:
                 progress(done, total)
@@ -792,6 +797,7 @@ class DistillationTrainer(Trainer):
         teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
         teacher.check_student(self.model, teacher_processing_class, self.processing_class)
+        teacher.keep_type({}, args)
 
     @property
     def teacher_model(self) -> Model:

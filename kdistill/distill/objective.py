@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,17 @@ class Distillation:
         """Return the hash of the teacher's weights."""
         return {"teacher": self.teacher.fingerprint()}
 
+    def keep(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
+        """Let the teacher answer in the compute type that was chosen before. Raises what `Teacher.keep_type` raises."""
+        self.teacher.keep_type(settled, args)
+
+    def settled(self) -> dict[str, Any]:
+        """Return the teacher's compute type and the check that chose it."""
+        return {} if self.teacher.choice is None else self.teacher.choice.settled()
+
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
         """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
+        self.teacher.choose_type(data.train, args, config)
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:

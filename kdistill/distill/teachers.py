@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from ..data.dataset import Dataset
@@ -17,24 +18,81 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from .cache import teacher_logits
+from .teacher_type import AUTO, TypeChoice, chosen_type
 
 
 class Teacher:
     """A model that teaches, and what a model card calls it.
 
     Attributes:
-        model: the teacher, which `check_student` freezes.
+        model: the teacher, which `check_student` freezes. Others may use it in another compute type, see `answering`.
         name: what a model card calls it.
         metrics: on the evaluation rows, as an evaluation of the student names them; empty where nothing has measured
             them.
+        choice: the compute type that it answers in; None while it is to be chosen.
     """
 
     def __init__(self, model: Model, name: str | None = None) -> None:
         check_model("teacher_model", model)
         self.model = model
+        self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Logits] | None = None
+
+    def keep_type(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
+        """Take the compute type that is not to be chosen: an earlier process of the run, `args` or the model fixes it.
+
+        Args:
+            settled: what that process settled, see `TypeChoice.settled`; empty without one.
+            args: the training arguments.
+
+        Raises:
+            ValueError: two of them name two types.
+        """
+        earlier, asked = TypeChoice.of(settled), None if args.teacher_dtype == AUTO else args.teacher_dtype
+        only = None if self.model.holds_float32 else str(self.model.dtype)
+        if only is not None and asked not in (None, only):
+            raise ValueError(
+                f"teacher_dtype is {asked}, and teacher_model was loaded with dtype {only}, so that its weights are in "
+                "memory in no other type; leave teacher_dtype out, or load the teacher without dtype="
+            )
+        named = only or asked
+        if earlier is not None and named not in (None, earlier.dtype):
+            raise ValueError(
+                f"teacher_dtype is {named}, and the teacher of the run in output_dir computed in {earlier.dtype}; "
+                f"expected auto or {earlier.dtype}, for a student learns from one type alone: leave it out, or start a "
+                "new run in another output_dir"
+            )
+        self.choice = earlier or (None if named is None else TypeChoice(named))
+        self._kept = None
+
+    def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: BertConfig) -> None:
+        """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`."""
+        if self.choice is not None:
+            return
+        task, quiet = self.task(student, rows.labels), args.disable_tqdm
+        self.choice = chosen_type(self.model, rows, task, cached=args.teacher_cache, quiet=quiet)
+        if self.choice.checks:
+            Progress("teacher", unit="rows", quiet=quiet).write(f"the teacher {self.choice.sentence()}")
+
+    @property
+    def dtype(self) -> str:
+        """The compute type that the teacher answers in: float32 as long as none is chosen."""
+        return "float32" if self.choice is None else self.choice.dtype
+
+    @property
+    def answering(self) -> Model:
+        """The model in the teacher's compute type, which another trainer with the same model may have changed."""
+        return self.model.freeze(self.dtype)
+
+    def type_figures(self) -> dict[str, Any]:
+        """Return the type for a report: "dtype", and "dtype_check" with its figures by type where it was checked."""
+        found: dict[str, Any] = {"dtype": self.dtype}
+        if self.choice is not None and self.choice.checks:
+            checks = {of.dtype: {"agreement": of.agreement, "kl": of.divergence} for of in self.choice.checks}
+            found["dtype_check"] = {"rows": self.choice.rows, **checks}
+        return found
 
     def logits(
         self,
@@ -58,7 +116,7 @@ class Teacher:
         if not keep and self._kept is not None and self._kept[0] is rows:
             return self._kept[1]
         with Progress(f"teacher, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
-            logits = teacher_logits(self.model, rows, progress=progress, enabled=args.teacher_cache)
+            logits = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
         if keep:
             self._kept = rows, logits
         return logits

@@ -143,7 +143,9 @@ class Subject:
         assert dataset is not None
         assert isinstance(recipe.objective, Distillation)
         model = copy.deepcopy(recipe.model)
-        optimizer = recipe.replace(model=model).new_optimizer()
+        copied = recipe.replace(model=model)
+        copied.ready_model()
+        optimizer = copied.new_optimizer()
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
         objective.teacher_logits = np.zeros((len(dataset), model.config.num_labels), np.float32)

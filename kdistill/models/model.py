@@ -514,10 +514,16 @@ class Model:
         return parameters + (0 if self._gradients is None else self._gradients.nbytes) + self.core.packed_bytes
 
     @property
+    def holds_float32(self) -> bool:
+        """Whether the weights are in memory in float32, or those of products in a narrow type alone, see `freeze`."""
+        return self._has_weights
+
+    @property
     def training_dtype(self) -> str:
         """The compute type of the products in training: "float32" (default), or "bfloat16" when it is set.
 
-        Parameters and gradients are float32 in both. Setting another type sets the gradients to zero.
+        Parameters and gradients are float32 in both. Setting another type sets the gradients to zero. Passes without
+        `train` multiply in it too, save inside `evaluating_in_float32`.
         """
         if self.frozen:
             raise self.frozen_error("it has no type of training")
@@ -531,6 +537,24 @@ class Model:
         if compute != self.training_dtype:
             self._apply_pending_updates()
             self._renew_core(compute, None if self._gradients is None else aligned_zeros(self.num_flat))
+
+    @contextmanager
+    def evaluating_in_float32(self) -> Iterator[None]:
+        """Give the logits of the model as it is saved inside the block, whatever `training_dtype` is. Train none in it.
+
+        A frozen model keeps its type.
+        """
+        if self.frozen or self._compute == "float32":
+            yield
+            return
+        self._apply_pending_updates()
+        pending, core = self._pending, self.core
+        self._pending, self.core = None, _core.Model(*self._shape, self._parameters, None, workspace)
+        try:
+            yield
+        finally:
+            self._pending, self.core = pending, core
+            core.touch()  # the parameters may have been written meanwhile
 
     def _renew_core(self, compute: str, gradients: NDArray[np.float32] | None) -> None:
         """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""

@@ -113,6 +113,7 @@ def _results(report: Report) -> Iterator[str]:
             f"Speed is that of {speed.rows} of these rows in batches of {speed.batch_size}, on "
             f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
         )
+    yield _types(report)
     if measured is not None:
         yield _choice(report)
         for comparison in report.without_teacher[:1]:
@@ -178,6 +179,15 @@ def _reading(measured: Measured) -> str:
         parts.append("Agreement is the share of rows that get the teacher's label.")
     parts.append("Weights are counted as float32.")
     return " ".join(parts)
+
+
+def _types(report: Report) -> str:
+    """State in which types the models multiplied."""
+    subject = report.subject
+    types = subject.types()
+    text = f"This model was trained in {types['training_dtype']} and computes in {types['dtype']}"
+    choice = None if subject.teacher is None else subject.teacher.choice
+    return f"{text}." if choice is None else f"{text}; the teacher {choice.sentence()}."
 
 
 def _choice(report: Report) -> str:

@@ -40,7 +40,7 @@ from .per_class import PerClass
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 
 # Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
-OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache")
+OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache", "teacher_dtype")
 # Passes over these rows, at least so many and for at least so long; their median counts.
 SPEED_ROWS, SPEED_PASSES, SPEED_SECONDS = 256, 3, 0.5
 
@@ -249,7 +249,7 @@ def _speed(subject: Subject) -> Speed | None:
     size = subject.args.per_device_eval_batch_size
     teacher = None
     if subject.teacher is not None:
-        teacher = sentences_per_second(subject.teacher.model, rows, size)
+        teacher = sentences_per_second(subject.teacher.answering, rows, size)
         subject.teacher.model.release()
     return Speed(
         model=sentences_per_second(subject.model, rows, size),

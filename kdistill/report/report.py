@@ -92,6 +92,10 @@ class Subject:
         name = self.args.metric_for_best_model.removeprefix("eval_")
         return name.removeprefix(f"{self.main_eval_set}_") if self.main_eval_set else name
 
+    def types(self) -> dict[str, str]:
+        """Return the compute type that the model is measured in, and the one that its training multiplied in."""
+        return {"dtype": str(self.model.dtype), "training_dtype": self.args.training_dtype}
+
     def teacher_logits(self, rows: Dataset) -> Logits | None:
         """Return the teacher's logits for the rows, float32 (rows, labels); None without a teacher."""
         if self.teacher is None:
@@ -278,7 +282,7 @@ class Report:
         """Return the report, JSON-ready: this model's figures on top, the others' in nested dictionaries."""
         subject, speed = self.subject, self.speed
         found: dict[str, Any] = {"name": subject.name, "num_parameters": subject.model.num_parameters()}
-        found["file_bytes"] = subject.file_bytes
+        found |= {"file_bytes": subject.file_bytes, **subject.types()}
         if self.measured is not None:
             found |= self.measured.figures()
         if speed is not None:
@@ -286,6 +290,7 @@ class Report:
         if subject.teacher is not None:
             teacher = subject.teacher
             found["teacher"] = {"name": teacher.name, "num_parameters": teacher.model.num_parameters()}
+            found["teacher"] |= teacher.type_figures()
             found["teacher"] |= {} if self.teacher is None else self.teacher.figures()
             found["teacher"] |= {} if speed is None else {"sentences_per_second": speed.teacher}
         if self.without_teacher:

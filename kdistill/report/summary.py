@@ -39,7 +39,7 @@ def summarize(report: Report) -> dict[str, Any]:
     found: dict[str, Any] = {"name": subject.name, "metrics": _main_metrics(report)}
     found["model"] = _of_model(report, subject.model, report.measured, subject.file_bytes)
     if subject.teacher is not None:
-        model = subject.teacher.model
+        model = subject.teacher.answering
         found["teacher"] = {"name": subject.teacher.name, **_of_model(report, model, report.teacher, None)}
         model.release()
     if report.measured is not None:
@@ -67,7 +67,11 @@ def _of_model(report: Report, model: Model, measured: Measured | None, file_byte
     rows = report.subject.eval if report.subject.eval is not None else report.subject.train
     found: dict[str, Any] = {} if measured is None else measured.scores_and_loss
     size = model.num_parameters()
-    found |= {"num_parameters": size, "bytes": 4 * size if file_bytes is None else file_bytes}
+    found |= {
+        "num_parameters": size,
+        "bytes": 4 * size if file_bytes is None else file_bytes,
+        "dtype": str(model.dtype),
+    }
     if rows is not None:
         found["sentences_per_second"] = speed_at_a_glance(model, rows, report.subject.args.per_device_eval_batch_size)
     return found
@@ -113,7 +117,8 @@ def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]
         labelled = labelled_rows(rows.labels)
         names = [metric] if metric in task.metrics else []
         scores = task.evaluate(taught, rows.labels) | task.compute(names, taught[labelled], rows.labels[labelled])
-        found["teacher"] = {"name": subject.teacher.name} | {name: scores[name] for name in [metric] if name in scores}
+        found["teacher"] = {"name": subject.teacher.name, "dtype": subject.teacher.dtype}
+        found["teacher"] |= {name: scores[name] for name in [metric] if name in scores}
     majority = _majority(subject, [metric])
     return found | ({"majority": majority} if metric in majority else {})
 
@@ -132,7 +137,9 @@ def table(summary: Mapping[str, Any], model: str = "", width: int = WIDTH) -> st
     name = model or f"{'student' if 'teacher' in summary else 'model'} {summary['name']}"
     of = [(name, of_model)]
     if "teacher" in summary:
-        of.append((f"teacher {summary['teacher']['name']}", summary["teacher"]))
+        dtype = summary["teacher"].get("dtype", "float32")
+        in_type = "" if dtype == "float32" else f" in {dtype}"
+        of.append((f"teacher {summary['teacher']['name']}{in_type}", summary["teacher"]))
     if "majority" in summary:
         kind = "mean" if "mse" in summary["majority"] else "majority"
         of.append((f"{kind} (always {summary['majority']['answer']})", summary["majority"]))

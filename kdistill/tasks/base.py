@@ -14,6 +14,7 @@ from ..data.labels import LabelReader, labelled_rows
 from ..losses.kinds import LossParts
 from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits
+from ..metrics.regression import pearson
 from ..system.names import listing
 
 
@@ -106,6 +107,8 @@ class Task:
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
             the scores are the answer.
+        divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
+            see `metrics.divergence`.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
@@ -128,6 +131,7 @@ class Task:
     constant: Callable[[Labels, int], Logits]
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
+    divergence: Callable[[Logits, Logits], float]
     threshold: float | None = None
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None
@@ -146,6 +150,16 @@ class Task:
         if self.best_threshold is None or self.at_threshold is None or not labelled.any():
             return self
         return self.at_threshold(self.best_threshold(logits[labelled], labels[labelled]))
+
+    def agreement(self, logits: Logits, reference: Logits) -> float:
+        """Return the share of rows that get the label, or the set of labels, that a reference's logits give them.
+
+        Where the answers are numbers: Pearson's correlation with the reference's, the lowest of all outputs.
+        """
+        (scores, chosen), (others, others_chosen) = self.answers(logits), self.answers(reference)
+        if chosen is None:
+            return min(map(pearson, scores.T, others.T))
+        return float((chosen == others_chosen).all(axis=1).mean())
 
     def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""

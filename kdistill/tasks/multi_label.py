@@ -12,6 +12,7 @@ from ..data.labels import label_indicators
 from ..losses.labels import plain_label_loss
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
+from ..metrics import divergence
 from ..metrics.classification import Indicators, averages, exact_match, micro, right_rows
 from ..metrics.prediction import Labels, Logits
 from ..metrics.ranking import average_precision, average_precision_macro, best_threshold, roc_auc, top_1
@@ -76,6 +77,7 @@ TASK = Task(
     constant=_constant,
     score_function="sigmoid",
     answers=_answers,
+    divergence=divergence.of_indicators,
     threshold=0.5,
     at_threshold=_at_threshold,
     best_threshold=_best_threshold,

@@ -10,6 +10,7 @@ from ..data.labels import label_numbers
 from ..losses.labels import plain_label_loss
 from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
+from ..metrics import divergence
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import Numbers, mse, pearson, spearmanr
 from .base import Task, of_decisions
@@ -48,4 +49,5 @@ TASK = Task(
     constant=_constant,
     score_function="none",
     answers=_answers,
+    divergence=divergence.of_numbers,
 )

@@ -11,6 +11,7 @@ from ..data.labels import label_ids
 from ..losses.labels import plain_label_loss
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
+from ..metrics import divergence
 from ..metrics.classification import (
     Classes,
     averages,
@@ -62,4 +63,5 @@ TASK = Task(
     constant=_constant,
     score_function="softmax",
     answers=_answers,
+    divergence=divergence.of_classes,
 )

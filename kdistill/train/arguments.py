@@ -22,6 +22,7 @@ from typing import Any
 
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..models.trained_with import check_threshold
+from ..system.compute import COMPUTE_TYPES
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
@@ -36,6 +37,7 @@ SCHEDULERS = tuple(SCHEDULES)
 REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+TEACHER_DTYPES = ("auto", *COMPUTE_TYPES)
 DEFAULT_STEPS = 500
 
 
@@ -208,6 +210,12 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         group="training",
         origin="kdistill",
         reads=read_weights,
+    )
+    bf16: bool = argument(
+        False,
+        "multiply in bfloat16 while training, with float32 sums, weights and gradients: faster on a CPU with "
+        "instructions for it (AMX), no faster on any other; evaluations are in float32",
+        group="training",
     )
     max_length: int | None = argument(
         None,
@@ -572,6 +580,11 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """Return the seed of the order of the rows: `data_seed`, or `seed` if that is None."""
         return self.seed if self.data_seed is None else self.data_seed
 
+    @property
+    def training_dtype(self) -> str:
+        """The compute type of training: bfloat16 with `bf16`, else float32."""
+        return "bfloat16" if self.bf16 else "float32"
+
     def reporters(self) -> tuple[str, ...]:
         """Return what `report_to` names, one by one. Raises `ValueError` for "none" among others."""
         named = tuple(dict.fromkeys(self.report_to.split(",")))
@@ -687,6 +700,16 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
         at_least=0,
+    )
+    teacher_dtype: str = argument(
+        "auto",
+        "type that the teacher multiplies in: float32, bfloat16 or int8; auto takes the fastest one of this CPU whose "
+        "answers on the first rows pass a check against float32, and float32 for fewer than 512 rows; a resumed run "
+        "keeps the choice",
+        group="distillation",
+        origin="kdistill",
+        choices=TEACHER_DTYPES,
+        none_is_default=True,
     )
     teacher_cache: bool = argument(
         True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ..data.dataset import Dataset
@@ -58,8 +59,14 @@ class Objective(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """Return a hash of everything beside the rows that the model learns from, by name."""
 
+    def keep(self, settled: Mapping[str, Any], args: Any) -> None:
+        """Take over what `settled` returned in an earlier process of the run; empty where there was none."""
+
     def prepare(self, data: RunData, args: Any, config: BertConfig) -> None:
         """Do what must be done once before the first step."""
+
+    def settled(self) -> dict[str, Any]:
+        """Return what `prepare` has decided, ready for JSON: another process of the run does not decide anew."""
 
     def figures(self) -> dict[str, float]:
         """Return what `prepare` measured, for the run's results."""
@@ -88,8 +95,15 @@ class Supervised:
         """Return no hash: the rows are all that is learned from."""
         return {}
 
+    def keep(self, settled: Mapping[str, Any], args: TrainingArguments) -> None:
+        """Take over nothing."""
+
     def prepare(self, data: RunData, args: TrainingArguments, config: BertConfig) -> None:
         """Prepare nothing: rows and labels are there."""
+
+    def settled(self) -> dict[str, Any]:
+        """Return that nothing was decided."""
+        return {}
 
     def figures(self) -> dict[str, float]:
         """Return no figures."""

@@ -209,8 +209,9 @@ class Recipe:
         """Return the optimiser steps of the whole run."""
         return plan.max_steps(self.args.num_train_epochs, self.args.max_steps)
 
-    def reset_dropout(self) -> None:
-        """Set the model's stream of dropout masks to the beginning of a run."""
+    def ready_model(self) -> None:
+        """Set the model to the beginning of a run: the type of its products, and its stream of dropout masks."""
+        self.model.training_dtype = self.args.training_dtype
         self.model.dropout_seed = self.args.seed
         self.model.optimizer_step = self.model.tokens_in_step = 0
 

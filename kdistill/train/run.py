@@ -82,7 +82,7 @@ class Run:
         `RunDirectory.checkpoint_to_resume` does.
         """
         recipe, checkpoint = self.recipe, self.directory.checkpoint_to_resume(resume)
-        recipe.reset_dropout()
+        recipe.ready_model()
         if checkpoint is None:
             state = self._new_state
         else:

@@ -15,6 +15,12 @@ from ..system.notebook import html_table
 from .arguments import DEFAULT_STEPS, TrainingArguments, whole_steps
 
 STATE_FILE = "trainer_state.json"
+# Fields that earlier versions lacked, with what holds for their runs: every teacher computed in float32.
+_OF_EARLIER_VERSIONS: dict[str, Any] = {
+    "interrupted": False,
+    "unfinished": {},
+    "settled": {"teacher_dtype": "float32"},
+}
 
 
 @dataclass
@@ -62,6 +68,8 @@ class TrainerState:
     trained_on: dict[str, str] = field(default_factory=dict)
     """Hashes of the encoded training rows ("data") and of the teacher's weights ("teacher"), where there is one: a run
     is resumed on these only."""
+    settled: dict[str, Any] = field(default_factory=dict)
+    """What was decided before the first step, and a resumed run keeps: the teacher's compute type and its check."""
     evaluated_on: str = ""
     """Hash of the encoded evaluation rows, empty without any: evaluations of a run are of the same rows."""
     stateful_callbacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -138,7 +146,7 @@ class TrainerState:
         stored = read_json_object(directory / STATE_FILE)
         if isinstance(stored.get("trained_on"), str):
             stored["trained_on"] = _fingerprint_in_words(stored["trained_on"])
-        stored = {"interrupted": False, "unfinished": {}, **stored}  # earlier versions knew neither
+        stored = {**_OF_EARLIER_VERSIONS, **stored}
         expected = {field.name for field in fields(cls)}
         if set(stored) != expected:
             different = ", ".join(sorted(set(stored) ^ expected))

@@ -111,7 +111,7 @@ OTHER_ARGUMENTS = {
         *_group("ignored", _NO_PADDING, length_column_name="length"),
         *_group("ignored", _NO_PADDING, _OLD, group_by_length=False),
         # Precision and memory
-        *_group("ignored", _FLOAT32, bf16=False, fp16=False, bf16_full_eval=False, fp16_full_eval=False, tf32=None),
+        *_group("ignored", _FLOAT32, fp16=False, bf16_full_eval=False, fp16_full_eval=False, tf32=None),
         *_group("ignored", _FLOAT32, _OLD, fp16_opt_level="O1", fp16_backend="auto", half_precision_backend="auto"),
         *_group(
             "ignored",

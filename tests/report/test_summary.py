@@ -130,6 +130,12 @@ def test_the_table_to_the_letter() -> None:
     assert sentences(SUMMARY) == ["measured on the 872 labelled rows of dev.tsv", "trained for 17 seconds"]
 
 
+def test_the_type_of_a_teacher_that_is_not_float32_stands_beside_its_name() -> None:
+    for dtype, name in (("float32", "teacher minilm"), ("int8", "teacher minilm in int8")):
+        lines = table(SUMMARY | {"teacher": SUMMARY["teacher"] | {"dtype": dtype}}).splitlines()
+        assert lines[2].split("  ")[0] == name
+
+
 def test_metrics_make_room_for_the_names_of_the_rows() -> None:
     scores = {"average_precision": 0.1771, "accuracy": 0.268, "f1": 0.2873, "top_1": 0.314, "loss": 0.156}
     several = {

@@ -334,9 +334,9 @@ def test_help_shows_the_arguments_by_name(cls: type) -> None:
 
 
 def test_scripts_read_what_holds_of_arguments_that_are_not_here() -> None:
-    with pytest.warns(UserWarning, match="bf16 is ignored"):
-        args = TrainingArguments(do_train=True, bf16=True, optim="adamw_torch", num_train_epochs=1)
-    assert (args.do_train, args.do_eval, args.bf16, args.optim, args.local_rank) == (
+    with pytest.warns(UserWarning, match="fp16 is ignored"):
+        args = TrainingArguments(do_train=True, fp16=True, optim="adamw_torch", num_train_epochs=1)
+    assert (args.do_train, args.do_eval, args.fp16, args.optim, args.local_rank) == (
         True,
         False,
         False,

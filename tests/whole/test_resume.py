@@ -227,7 +227,7 @@ def test_ctrl_c_and_sigterm_keep_what_the_teacher_has_done(
     rows = write_rows(tmp_path / "rows.tsv", 2000)
     out, expected = tmp_path / "out", tmp_path / "expected"
     options = f"""distill --teacher {teacher} --student {student} --train {rows} --eval {rows} --num-train-epochs 1
-        --per-device-train-batch-size 100 --json --output-dir""".split()
+        --per-device-train-batch-size 100 --teacher-dtype float32 --json --output-dir""".split()
     monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache of another run"))
     assert cli.main([*options, str(expected)]) == 0
     (whole,) = cache.info()
