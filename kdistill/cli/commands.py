@@ -143,7 +143,7 @@ def evaluate(options: Namespace) -> Figures:
     measured = (
         _evaluate_per_class(trainer, dataset) if options.per_class else _without_prefix(trainer.evaluate(dataset))
     )
-    return {"dtype": options.dtype} | measured
+    return measured | {"dtype": options.dtype}
 
 
 def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
