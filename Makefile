@@ -25,7 +25,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
+.PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable arm64 asan tsan \
         memcheck coverage fuzz mutants bench oracle sagemaker image clean
 
 help:  ## list the targets
@@ -88,8 +88,12 @@ warnings: $(VENV)/kdistill.stamp  ## compile with gcc and clang; a warning is an
 	tools/test-build $(VENV)/bin/python gcc
 	tools/test-build $(VENV)/bin/python clang
 
-portable: $(VENV)/test.stamp  ## test a build without x86 kernels, as other processors have it
+portable: $(VENV)/test.stamp  ## test a build without kernels of one processor, as any processor has it
 	tools/test-build $(VENV)/bin/python portable $(CORE_TESTS) $(PYTEST_ARGS)
+
+arm64: $(VENV)/wheel.stamp  ## build and check the wheel for arm64, and test the core of it under emulation
+	@sh tools/system-packages $(PYTHON) qemu-aarch64-static=qemu-user-static aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
+	$(VENV)/bin/python tools/arm64.py $(ARM64_TESTS) $(PYTEST_ARGS)
 
 asan: $(VENV)/test.stamp  ## test the core under AddressSanitizer and UndefinedBehaviorSanitizer
 	tools/test-build $(VENV)/bin/python asan $(CORE_TESTS) $(PYTEST_ARGS)
