@@ -10,7 +10,7 @@
 
 typedef vi dot_t;
 typedef vu right_t;
-enum { DOT_COLUMNS = 4, DOT_ROWS = 3, DOT_STRIP = 2 };
+enum { DOT_COLUMNS = 4, DOT_ROWS = 4, DOT_STRIP = 2 };
 
 static inline right_t dot_load(const unsigned char *right)
 {
