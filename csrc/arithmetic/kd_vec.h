@@ -106,6 +106,20 @@ static inline vf vf_min(vf a, vf b)
 static inline vf vf_clamp(vf x, float low, float high) { return vf_min(vf_set(high), vf_max(vf_set(low), x)); }
 static inline vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
+/* a b + c, rounded once on every CPU. Without an instruction for it each lane is a call of the C library. */
+static inline vf vf_fused(vf a, vf b, vf c)
+{
+#if KD_VEC == 16
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif KD_VEC == 8
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    for (int i = 0; i < KD_VEC; i++)
+        c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+
 static inline vf vf_sqrt(vf x)
 {
 #if KD_VEC == 16

@@ -108,8 +108,7 @@ static PyObject *py_pack_right(PyObject *module, PyObject *args)
     return (PyObject *)right;
 }
 
-/* Sets a product's bias and slope, each None or an array, and what it does with the sums. */
-static int parse_finish(kd_product *product, PyObject *bias, const char *activation, PyObject *slope)
+int kd_test_finish(kd_product *product, PyObject *bias, const char *activation, PyObject *slope)
 {
     PyArrayObject *array = bias == Py_None ? NULL : kd_test_floats(bias, "bias", product->N, 0);
     if (bias != Py_None && !array)
@@ -157,7 +156,7 @@ static PyObject *py_packed_product(PyObject *module, PyObject *args)
                           .M = M,
                           .N = N,
                           .K = K};
-    if (parse_finish(&product, bias, activation, slope) < 0)
+    if (kd_test_finish(&product, bias, activation, slope) < 0)
         return NULL;
     kernels->product(&product);
     Py_RETURN_NONE;
@@ -288,6 +287,7 @@ int kd_add_testing(PyObject *core)
     *state = *in_use;
     state->model_type = NULL; /* theirs */
     int failed = PyModule_AddFunctions(testing, kd_test_layer_methods) < 0 ||
+                 PyModule_AddFunctions(testing, kd_test_engine_methods) < 0 ||
                  PyModule_AddObjectRef(core, "testing", testing) < 0 ||
                  PyDict_SetItemString(PyImport_GetModuleDict(), "kdistill._core.testing", testing) < 0;
     Py_DECREF(testing);

@@ -23,6 +23,9 @@ PyObject *kd_test_results(PyArrayObject *a, PyArrayObject *b, PyArrayObject *c, 
 /* Returns the products and kernels that the core uses. */
 const kd_arithmetic *kd_test_arithmetic(PyObject *module);
 
-extern PyMethodDef kd_test_layer_methods[];
+/* Sets a product's bias and slope, each None or an array, and what it does with the sums. -1 with an exception. */
+int kd_test_finish(kd_product *product, PyObject *bias, const char *activation, PyObject *slope);
+
+extern PyMethodDef kd_test_layer_methods[], kd_test_engine_methods[];
 
 #endif

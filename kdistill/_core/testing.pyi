@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
+_Bytes = NDArray[np.uint8]
 _Constants = tuple[float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay
 _Dropout = tuple[float, int, int, int, int]  # p, seed, step, tensor, place of the first row's token
 
@@ -42,5 +43,22 @@ def attention_backward(
     dropout: _Dropout,
     /,
 ) -> tuple[_Floats, _Floats, _Floats]: ...
+def engines() -> list[tuple[str, str]]: ...
+def engine_bytes(compute: str, isa: str, m: int, n: int, k: int, /) -> tuple[int, int]: ...
+def engine_convert(compute: str, isa: str, left: _Bytes, a: _Floats, /) -> None: ...
+def engine_pack(compute: str, isa: str, right: _Bytes, w: _Floats, transposed: bool, /) -> None: ...
+def engine_product(
+    compute: str,
+    isa: str,
+    c: _Floats,
+    left: _Bytes,
+    right: _Bytes,
+    k: int,
+    bias: _Floats | None,
+    activation: str | None,
+    slope: _Floats | None,
+    next: _Bytes | None,
+    /,
+) -> None: ...
 def random_bits(seed: int, step: int, tensor: int, place: int, block: int, /) -> NDArray[np.uint16]: ...
 def adamw(p: _Floats, g: _Floats, m: _Floats, v: _Floats, constants: _Constants, t: int, threads: int, /) -> None: ...

@@ -1,0 +1,142 @@
+/* Single engines on plain arrays, for kdistill._core.testing. */
+#include "skin/kd_module_testing.h"
+
+#include <string.h>
+
+static const kd_engine *named_engine(PyObject *module, const char *compute, const char *isa)
+{
+    const kd_module_state *state = PyModule_GetState(module);
+    const kd_engine *engine;
+    for (int i = 0; (engine = kd_engine_of(&state->cpu, kd_engine_compute(compute), i)); i++)
+        if (strcmp(engine->isa, isa) == 0)
+            return engine;
+    PyErr_Format(PyExc_ValueError, "no engine here is called %s of %s; expected one of testing.engines()", isa,
+                 compute);
+    return NULL;
+}
+
+/* An operand: that many bytes, where an engine wants them. NULL with an exception. */
+static unsigned char *operand_in(PyObject *object, const char *name, ptrdiff_t bytes, int writable)
+{
+    PyArrayObject *array =
+        writable ? kd_array_out(object, name, NPY_UINT8, 1, bytes) : kd_array_in(object, name, NPY_UINT8, 1, bytes);
+    if (array && (uintptr_t)PyArray_DATA(array) % KD_ALIGN) {
+        PyErr_Format(PyExc_ValueError, "%s does not lie at a multiple of %d bytes", name, KD_ALIGN);
+        return NULL;
+    }
+    return array ? PyArray_DATA(array) : NULL;
+}
+
+static PyObject *py_engine_bytes(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    Py_ssize_t M, N, K;
+    if (!PyArg_ParseTuple(args, "ssnnn:engine_bytes", &compute, &isa, &M, &N, &K))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (!engine)
+        return NULL;
+    if (M < 1 || N < 1 || K < 1 || M > INT32_MAX || N > INT32_MAX || K > INT32_MAX / N) {
+        PyErr_SetString(PyExc_ValueError, "M, N and K must be positive, and sizes of real memory");
+        return NULL;
+    }
+    return Py_BuildValue("nn", (Py_ssize_t)engine->operand_bytes(M, K), (Py_ssize_t)engine->packed_bytes(engine, K, N));
+}
+
+static PyObject *py_engine_convert(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    PyObject *left_object, *a_object;
+    if (!PyArg_ParseTuple(args, "ssOO:engine_convert", &compute, &isa, &left_object, &a_object))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    PyArrayObject *a = engine ? kd_test_matrix(a_object, "a") : NULL;
+    const ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0;
+    unsigned char *left = a ? operand_in(left_object, "left", engine->operand_bytes(M, K), 1) : NULL;
+    if (!left)
+        return NULL;
+    engine->convert(left, kd_floats(a), K, M, K);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_engine_pack(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    PyObject *right_object, *w_object;
+    int transposed;
+    if (!PyArg_ParseTuple(args, "ssOOp:engine_pack", &compute, &isa, &right_object, &w_object, &transposed))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    PyArrayObject *w = engine ? kd_test_matrix(w_object, "w") : NULL;
+    const ptrdiff_t K = w ? PyArray_DIM(w, transposed ? 1 : 0) : 0, N = w ? PyArray_DIM(w, transposed ? 0 : 1) : 0;
+    unsigned char *right = w ? operand_in(right_object, "right", engine->packed_bytes(engine, K, N), 1) : NULL;
+    if (!right)
+        return NULL;
+    engine->pack(engine, right, kd_floats(w), PyArray_DIM(w, 1), K, N, transposed);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_engine_product(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa, *activation;
+    PyObject *c_object, *left_object, *right_object, *bias, *slope, *next;
+    Py_ssize_t K;
+    if (!PyArg_ParseTuple(args, "ssOOOnOzOO:engine_product", &compute, &isa, &c_object, &left_object, &right_object, &K,
+                          &bias, &activation, &slope, &next))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    PyArrayObject *c = engine && kd_test_matrix(c_object, "c") ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
+    if (!c)
+        return NULL;
+    if (K < 1 || K > INT32_MAX / PyArray_DIM(c, 1)) {
+        PyErr_SetString(PyExc_ValueError, "K must be positive, and a size of real memory");
+        return NULL;
+    }
+    const ptrdiff_t M = PyArray_DIM(c, 0), N = PyArray_DIM(c, 1);
+    kd_product product = {.c = kd_floats(c), .ldc = N, .lda = K, .right_rows = K, .M = M, .N = N, .K = K};
+    if (!(product.a = operand_in(left_object, "left", engine->operand_bytes(M, K), 0)) ||
+        !(product.right = operand_in(right_object, "right", engine->packed_bytes(engine, K, N), 0)) ||
+        (next != Py_None && !(product.next = operand_in(next, "next", engine->operand_bytes(M, N), 1))) ||
+        kd_test_finish(&product, bias, activation, slope) < 0)
+        return NULL;
+    engine->product(&product);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_engines(PyObject *module, PyObject *unused)
+{
+    const kd_module_state *state = PyModule_GetState(module);
+    PyObject *names = PyList_New(0);
+    (void)unused;
+    for (int compute = 0; compute < KD_COMPUTES; compute++) {
+        const kd_engine *engine;
+        for (int i = 0; names && (engine = kd_engine_of(&state->cpu, (kd_compute)compute, i)); i++) {
+            PyObject *name = Py_BuildValue("ss", kd_engine_compute_name((kd_compute)compute), engine->isa);
+            if (!name || PyList_Append(names, name) < 0)
+                Py_CLEAR(names);
+            Py_XDECREF(name);
+        }
+    }
+    return names;
+}
+
+PyMethodDef kd_test_engine_methods[] = {
+    {"engines", py_engines, METH_NOARGS,
+     "engines($module, /)\n--\n\n"
+     "Return the (compute type, instruction set) of each engine that this CPU can run, the best of a type first."},
+    {"engine_bytes", py_engine_bytes, METH_VARARGS,
+     "engine_bytes($module, compute, isa, m, n, k, /)\n--\n\n"
+     "Return the bytes of a left operand (M, K), and of a packed right operand (K, N)."},
+    {"engine_convert", py_engine_convert, METH_VARARGS,
+     "engine_convert($module, compute, isa, left, a, /)\n--\n\n"
+     "Write a (M, K) to `left`, bytes of a left operand."},
+    {"engine_pack", py_engine_pack, METH_VARARGS,
+     "engine_pack($module, compute, isa, right, w, transposed, /)\n--\n\n"
+     "Write w (K, N), or with `transposed` the transpose of w (N, K), to `right`, bytes of a right operand."},
+    {"engine_product", py_engine_product, METH_VARARGS,
+     "engine_product($module, compute, isa, c, left, right, k, bias, activation, slope, next, /)\n--\n\n"
+     "Add the product of two operands to c (M, N), or write bias + product there unless bias is None. Then apply the\n"
+     "activation to c and write its derivative to slope; without an activation, multiply slope by c. Unless `next` is\n"
+     "None, write the results there, as a left operand (M, N), and what is of no use to c."},
+    {NULL, NULL, 0, NULL},
+};
