@@ -16,6 +16,8 @@ CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
 THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
                   tests/whole/test_cache_crashes.py
 MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
+# Without the tests that multiply for seconds on a real core, which take half an hour on an emulated one.
+ARM64_TESTS    := $(CORE_TESTS) -k "not large_model and not (finite_differences and sums) and not weights_are_packed"
 SAGEMAKER_TESTS := $(wildcard tests/sagemaker_sdk tests/whole/test_sagemaker_notebook.py)
 SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
 
