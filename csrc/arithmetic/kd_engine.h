@@ -36,6 +36,12 @@ struct kd_engine {
 
     /* One product, see kd_product. A row of c sees the same operations whatever the other rows are. */
     void (*product)(const kd_product *product);
+
+    /* A weight's gradient: c (M, N) += a^T b for row-major a (K, M) and b (K, N), rows ldc, lda and ldb apart. `scratch`
+     * has outer_bytes(M, N) bytes and is KD_ALIGN-aligned. NULL: gradients are summed by kd_outer, in float32. */
+    ptrdiff_t (*outer_bytes)(ptrdiff_t M, ptrdiff_t N);
+    void (*outer)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, ptrdiff_t M,
+                  ptrdiff_t N, ptrdiff_t K, void *scratch);
 };
 
 /* Weights in panels of float32, multiplied by the row kernels. */

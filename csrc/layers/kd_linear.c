@@ -89,5 +89,5 @@ kd_linear_tile kd_linear_tile_of(ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile)
 
 ptrdiff_t kd_linear_tile_scratch(const kd_arithmetic *math)
 {
-    return kd_outer_scratch(&math->outer, KD_LINEAR_TILE_O, KD_LINEAR_TILE_I);
+    return kd_arithmetic_outer_bytes(math, KD_LINEAR_TILE_O, KD_LINEAR_TILE_I);
 }

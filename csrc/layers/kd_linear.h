@@ -41,7 +41,7 @@ typedef struct kd_linear_tile {
     ptrdiff_t o0, o1, i0, i1;
 } kd_linear_tile;
 
-/* How many tiles an (O, I) weight has, one of them, and the floats of scratch kd_outer_add needs for any. */
+/* How many tiles an (O, I) weight has, one of them, and the bytes of scratch that kd_arithmetic_outer needs for any. */
 ptrdiff_t kd_linear_tiles(ptrdiff_t O, ptrdiff_t I);
 kd_linear_tile kd_linear_tile_of(ptrdiff_t O, ptrdiff_t I, ptrdiff_t tile);
 ptrdiff_t kd_linear_tile_scratch(const kd_arithmetic *math);

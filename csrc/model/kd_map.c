@@ -197,7 +197,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
         m.dx = kd_arena_floats(arena, run->R * c->C);
         m.dctx = kd_arena_floats(arena, run->R * w.A);
         m.dact = kd_arena_floats(arena, run->R * w.F);
-        m.outer = kd_arena_floats(arena, kd_linear_tile_scratch(&run->model->arithmetic));
+        m.outer = kd_arena_take(arena, kd_linear_tile_scratch(&run->model->arithmetic), 1);
     }
     return m;
 }

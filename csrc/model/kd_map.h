@@ -63,7 +63,7 @@ typedef struct kd_member {
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */
-    float *outer;         /* training: scratch for a tile of a weight's gradient */
+    void *outer;          /* training: scratch for a tile of a weight's gradient */
 } kd_member;
 
 typedef struct kd_run {

@@ -7,10 +7,11 @@ enum {
 
 /* ---- products: dW += dy^T x for each use of a weight */
 
-/* One use of a weight (O, I) in a pass: its output's gradient and its input, `rows` of each, ldy and ldx apart. A
- * weight whose heads have inputs of their own is used in `blocks` blocks of O / blocks rows: block i reads x from
- * i * next_x on. */
+/* One use of a weight (O, I) in a pass: its output's gradient and its input, `rows` of each, ldy and ldx apart, and the
+ * engine of its products. A weight whose heads have inputs of their own is used in `blocks` blocks of O / blocks rows:
+ * block i reads x from i * next_x on. */
 typedef struct use {
+    const kd_engine *engine;
     const float *dy, *x;
     ptrdiff_t rows, ldy, ldx, blocks, next_x;
 } use;
@@ -18,15 +19,17 @@ typedef struct use {
 /* A weight that several products share has as many uses; none does yet. */
 enum { MOST_USES = 1 };
 
-static use whole_use(const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows)
+static use whole_use(const kd_run *run, const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows)
 {
-    return (use){dy, x, rows, weight->rows, weight->columns, 1, 0};
+    return (use){
+        kd_tensors_engine(&run->model->arithmetic, weight->slot), dy, x, rows, weight->rows, weight->columns, 1, 0};
 }
 
-/* x (rows, H, C), an input for each head. */
-static use heads_use(const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows, ptrdiff_t H)
+/* x (rows, H, C), an input for each head; in float32 like the products by heads. */
+static use heads_use(const kd_run *run, const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows,
+                     ptrdiff_t H)
 {
-    return (use){dy, x, rows, weight->rows, H * weight->columns, H, weight->columns};
+    return (use){&run->model->arithmetic.float32, dy, x, rows, weight->rows, H * weight->columns, H, weight->columns};
 }
 
 /* Queries, keys and values of a last layer that was computed for the picked rows. */
@@ -35,9 +38,9 @@ static use picked_use(const kd_run *run, const kd_tensor *weight)
     const kd_picked_map *picked = &run->picked;
     const ptrdiff_t B = run->pass.batch.B, H = run->model->encoder.layers[weight->layer].H;
     switch (weight->slot) {
-    case KD_SLOT_query: return whole_use(weight, picked->dq, picked->x, B);
-    case KD_SLOT_key: return heads_use(weight, run->layers[weight->layer].q, picked->u, B, H);
-    default: return heads_use(weight, picked->dctx, picked->z, B, H);
+    case KD_SLOT_query: return whole_use(run, weight, picked->dq, picked->x, B);
+    case KD_SLOT_key: return heads_use(run, weight, run->layers[weight->layer].q, picked->u, B, H);
+    default: return heads_use(run, weight, picked->dctx, picked->z, B, H);
     }
 }
 
@@ -49,14 +52,14 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     const kd_head_map *head = &run->head;
     const ptrdiff_t N = run->pass.batch.N, B = run->pass.batch.B, rows = picked ? B : N;
     switch (weight->slot) {
-    case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->q, m->x, N); break;
-    case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->k, m->x, N); break;
-    case KD_SLOT_value: uses[0] = picked ? picked_use(run, weight) : whole_use(weight, m->v, m->x, N); break;
-    case KD_SLOT_output: uses[0] = whole_use(weight, m->pre_norm1, m->ctx, rows); break;
-    case KD_SLOT_up: uses[0] = whole_use(weight, m->slope, m->h, rows); break;
-    case KD_SLOT_down: uses[0] = whole_use(weight, m->pre_norm2, m->act, rows); break;
-    case KD_SLOT_head_dense: uses[0] = whole_use(weight, head->slope, head->input, run->head_rows); break;
-    case KD_SLOT_head_output: uses[0] = whole_use(weight, head->outputs, head->features, run->head_rows); break;
+    case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->q, m->x, N); break;
+    case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->k, m->x, N); break;
+    case KD_SLOT_value: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->v, m->x, N); break;
+    case KD_SLOT_output: uses[0] = whole_use(run, weight, m->pre_norm1, m->ctx, rows); break;
+    case KD_SLOT_up: uses[0] = whole_use(run, weight, m->slope, m->h, rows); break;
+    case KD_SLOT_down: uses[0] = whole_use(run, weight, m->pre_norm2, m->act, rows); break;
+    case KD_SLOT_head_dense: uses[0] = whole_use(run, weight, head->slope, head->input, run->head_rows); break;
+    case KD_SLOT_head_output: uses[0] = whole_use(run, weight, head->outputs, head->features, run->head_rows); break;
     default: return 0; /* no product */
     }
     return 1;
@@ -64,13 +67,14 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
 
 /* The part of a use that falls into a tile of dw. */
 static void add_use(const kd_run *run, float *dw, const kd_tensor *weight, const use *u, const kd_linear_tile *tile,
-                    float *scratch)
+                    void *scratch)
 {
     const ptrdiff_t O = weight->rows / u->blocks, I = weight->columns;
     for (ptrdiff_t block = tile->o0 / O; block * O < tile->o1; block++) {
         const ptrdiff_t from = kd_max(tile->o0, block * O), to = kd_min(tile->o1, (block + 1) * O);
-        kd_outer_add(&run->model->arithmetic.outer, dw + from * I + tile->i0, I, u->dy + from, u->ldy,
-                     u->x + block * u->next_x + tile->i0, u->ldx, to - from, tile->i1 - tile->i0, u->rows, scratch);
+        kd_arithmetic_outer(&run->model->arithmetic, u->engine, dw + from * I + tile->i0, I, u->dy + from, u->ldy,
+                            u->x + block * u->next_x + tile->i0, u->ldx, to - from, tile->i1 - tile->i0, u->rows,
+                            scratch);
     }
 }
 

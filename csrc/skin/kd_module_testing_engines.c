@@ -103,6 +103,56 @@ static PyObject *py_engine_product(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *no_gradients(const char *compute)
+{
+    return PyErr_Format(PyExc_ValueError, "no gradients are summed in %s; expected bfloat16", compute);
+}
+
+static PyObject *py_engine_outer_bytes(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    Py_ssize_t M, N;
+    if (!PyArg_ParseTuple(args, "ssnn:engine_outer_bytes", &compute, &isa, &M, &N))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (!engine)
+        return NULL;
+    if (!engine->outer)
+        return no_gradients(compute);
+    if (M < 1 || N < 1 || M > INT32_MAX || N > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "M and N must be positive, and sizes of real memory");
+        return NULL;
+    }
+    return PyLong_FromSsize_t(engine->outer_bytes(M, N));
+}
+
+static PyObject *py_engine_outer(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    PyObject *c_object, *a_object, *b_object, *scratch_object;
+    Py_ssize_t M, N;
+    if (!PyArg_ParseTuple(args, "ssOOOnnO:engine_outer", &compute, &isa, &c_object, &a_object, &b_object, &M, &N,
+                          &scratch_object))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (engine && !engine->outer)
+        return no_gradients(compute);
+    PyArrayObject *c = engine && kd_test_matrix(c_object, "c") ? kd_array_out(c_object, "c", NPY_FLOAT, 2, -1) : NULL;
+    PyArrayObject *a = c ? kd_test_matrix(a_object, "a") : NULL, *b = a ? kd_test_matrix(b_object, "b") : NULL;
+    if (!b)
+        return NULL;
+    const ptrdiff_t ldc = PyArray_DIM(c, 1), lda = PyArray_DIM(a, 1), ldb = PyArray_DIM(b, 1), K = PyArray_DIM(a, 0);
+    if (M < 1 || N < 1 || M > kd_min(PyArray_DIM(c, 0), lda) || N > kd_min(ldc, ldb) || PyArray_DIM(b, 0) != K) {
+        PyErr_SetString(PyExc_ValueError, "c, a and b do not hold (M, N), (K, M) and (K, N)");
+        return NULL;
+    }
+    unsigned char *scratch = operand_in(scratch_object, "scratch", engine->outer_bytes(M, N), 1);
+    if (!scratch)
+        return NULL;
+    engine->outer(kd_floats(c), ldc, kd_floats(a), lda, kd_floats(b), ldb, M, N, K, scratch);
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_engines(PyObject *module, PyObject *unused)
 {
     const kd_module_state *state = PyModule_GetState(module);
@@ -138,5 +188,12 @@ PyMethodDef kd_test_engine_methods[] = {
      "Add the product of two operands to c (M, N), or write bias + product there unless bias is None. Then apply the\n"
      "activation to c and write its derivative to slope; without an activation, multiply slope by c. Unless `next` is\n"
      "None, write the results there, as a left operand (M, N), and what is of no use to c."},
+    {"engine_outer_bytes", py_engine_outer_bytes, METH_VARARGS,
+     "engine_outer_bytes($module, compute, isa, m, n, /)\n--\n\n"
+     "Return the bytes of scratch for the gradient (M, N) of a weight."},
+    {"engine_outer", py_engine_outer, METH_VARARGS,
+     "engine_outer($module, compute, isa, c, a, b, m, n, scratch, /)\n--\n\n"
+     "Add the transpose of the first m columns of a times the first n of b, over all their rows, to the first m rows\n"
+     "and n columns of c."},
     {NULL, NULL, 0, NULL},
 };

@@ -192,6 +192,68 @@ def test_results_for_the_next_product_are_those_converted(
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+# ---- gradients of weights
+
+RUN = 512  # rows after which sums are added to the gradient
+
+
+def gradient_bound(engine: Engine, a: Floats, b: Floats, c: Floats) -> NDArray[np.float64]:
+    """Return how far float32 sums may be from c + a^T b: the roundings a term of any run passes, times all terms."""
+    k, runs = min(len(a), RUN), -(-len(a) // RUN)
+    roundings = k + runs
+    if engine.isa.startswith("amx"):
+        roundings = min(16, -(-k // 2)) + 1 + -(-k // 32) + runs
+    terms = np.abs(a).astype(np.float64).T @ np.abs(b).astype(np.float64) + np.abs(c)
+    return np.asarray(roundings * UNIT / (1 - roundings * UNIT) * terms + 2.0**-126 * (len(a) + 1))
+
+
+@every_bfloat16
+def test_a_gradient_is_added_to_a_tile(engine: Engine) -> None:
+    """Tiles of wider arrays, for sums of one row, of a part of a run, and of several."""
+    sizes = [*((m, 33, 65) for m in EDGES), *((33, n, 65) for n in EDGES), *((17, 35, k) for k in EDGES)]
+    for m, n, k in (*sizes, (128, 256, 33), (5, 7, 511), (5, 7, 512), (5, 7, 513), (33, 17, 1600)):
+        a, b = operands(k, 1, m + 3)[0], operands(k, 1, n + 5, seed=1)[0]
+        before = np.random.default_rng(m + n + k).standard_normal((m + 2, n + 4)).astype(np.float32)
+        c = before.copy()
+        engine.outer(c, a, b, m, n)
+        rounded_a, rounded_b = to_bfloat16(a[:, :m]), to_bfloat16(b[:, :n])
+        tile = before[:m, :n]
+        error = np.abs(rounded_a.astype(np.float64).T @ rounded_b + tile - c[:m, :n])
+        assert (error <= gradient_bound(engine, rounded_a, rounded_b, tile)).all(), (m, n, k)
+        np.testing.assert_array_equal(c[m:], before[m:])
+        np.testing.assert_array_equal(c[:, n:], before[:, n:])
+
+
+@every_bfloat16
+def test_an_element_of_a_gradient_has_the_same_bits_in_any_tile(engine: Engine) -> None:
+    a, b = operands(700, 1, 45)[0], operands(700, 1, 70, seed=1)[0]
+    whole = np.zeros((45, 70), np.float32)
+    engine.outer(whole, a, b, 45, 70)
+    for rows in (slice(0, 1), slice(3, 45), slice(16, 33), slice(44, 45)):
+        for columns in (slice(0, 70), slice(0, 1), slice(5, 38), slice(69, 70)):
+            part = np.zeros(whole[rows, columns].shape, np.float32)
+            engine.outer(part, a[:, rows].copy(), b[:, columns].copy(), *part.shape)
+            np.testing.assert_array_equal(part, whole[rows, columns])
+
+
+@every_bfloat16
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_row_or_column_of_a_gradient(engine: Engine, bad: float) -> None:
+    a, b = operands(70, 1, 37)[0], operands(70, 1, 40, seed=1)[0]
+    good = np.zeros((37, 40), np.float32)
+    engine.outer(good, a, b, 37, 40)
+    for at in (0, 63, 69):
+        for side, (row, column) in ((a, (33, slice(None))), (b, (slice(None), 35))):
+            changed, kept = side[at].copy(), np.ones(good.shape, bool)
+            side[at, row if side is a else column] = bad
+            kept[row, column] = False
+            c = np.zeros((37, 40), np.float32)
+            engine.outer(c, a, b, 37, 40)
+            side[at] = changed
+            assert np.isnan(c[row, column]).all() if np.isnan(bad) else not np.isfinite(c[row, column]).any()
+            np.testing.assert_array_equal(c[kept], good[kept])
+
+
 # ---- conversion
 
 
@@ -306,6 +368,12 @@ def test_an_instruction_of_bfloat16_and_its_twin_have_the_same_bits(isa: str, tw
     for m, n, k in ((33, 40, 1), (33, 40, 70), (17, 33, 129), (5, 33, 2000)):
         a, w, bias = operands(m, n, k)
         np.testing.assert_array_equal(*(engine.product(a, w, bias) for engine in engines))
+    for m, n, k in ((33, 40, 1), (33, 40, 70), (17, 33, 600)):
+        a, b, results = operands(k, 1, m)[0], operands(k, 1, n, seed=1)[0], []
+        for engine in engines:
+            results.append(np.ones((m, n), np.float32))
+            engine.outer(results[-1], a, b, m, n)
+        np.testing.assert_array_equal(*results)
 
 
 @every_bfloat16
@@ -346,6 +414,10 @@ def test_engines_and_operands_that_do_not_fit() -> None:
         testing.engine_pack(*engine, new_bytes(right.size + 64)[4 : 4 + right.size], w, False)
     with pytest.raises(ValueError, match=r"right has .* elements; expected"):
         engine.multiply(c, left, right[:-64], 5)
+    with pytest.raises(ValueError, match="no gradients are summed in int8; expected bfloat16"):
+        engine.outer(c, w, w, 2, 3)
+    with pytest.raises(ValueError, match=r"c, a and b do not hold \(M, N\), \(K, M\) and \(K, N\)"):
+        Engine("bfloat16", "plain").outer(c, w, w, 2, 4)
     with pytest.raises(ValueError, match="K must be positive"):
         engine.multiply(c, left, right, 0)
     with pytest.raises(ValueError, match="bias has the wrong shape"):

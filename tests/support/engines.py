@@ -83,6 +83,11 @@ class Engine(NamedTuple):
         )
         return c
 
+    def outer(self, c: Floats, a: Floats, b: Floats, m: int, n: int) -> None:
+        """Add the transpose of a[:, :m] times b[:, :n] to c[:m, :n]."""
+        scratch = new_bytes(testing.engine_outer_bytes(self.compute, self.isa, m, n))
+        testing.engine_outer(self.compute, self.isa, c, a, b, m, n, scratch)
+
     def left_numbers(self, left: Bytes, m: int, k: int) -> tuple[Floats, Floats]:
         """Return the numbers (M, whole lines) of a left operand, and the scale of each row (1 in bfloat16)."""
         lines = -(-k // self.line_numbers)

@@ -40,6 +40,7 @@ class Edge:
 
 
 A, W, C, BIAS, SLOPE, LEFT, RIGHT, NEXT = (Edge() for _ in range(8))
+SCRATCH = Edge(400)
 
 
 def products(name: tuple[str, str], m: int, n: int, k: int) -> None:
@@ -61,6 +62,12 @@ def products(name: tuple[str, str], m: int, n: int, k: int) -> None:
     testing.engine_product(*name, c, left, right, k, bias, None, None, following)
 
 
+def outer(name: tuple[str, str], m: int, n: int, k: int) -> None:
+    c, a, b = C.floats(m, n), A.floats(k, m), W.floats(k, n)
+    testing.engine_outer(*name, c, a, b, m, n, SCRATCH.bytes(testing.engine_outer_bytes(*name, m, n)))
+    assert (c == 1 + k).all(), (name, m, n, k)
+
+
 def main() -> None:
     for name in testing.engines():
         for size in (1, 2, 3, 5, 7, 12, 13, 16, 17, 31, 32, 33, 48, 63, 64, 65, 97):
@@ -68,6 +75,10 @@ def main() -> None:
             products(name, size, size, size + 1)
             products(name, 1, size, 33)
             products(name, size, 33, 2)
+            if name[0] == "bfloat16":
+                outer(name, size, size, size + 1)
+                outer(name, 33, size, 1)
+                outer(name, size, 17, 600)
 
 
 if __name__ == "__main__":
