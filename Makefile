@@ -16,6 +16,11 @@ CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
 THREAD_TESTS   := tests/core/test_pool.py tests/whole/test_trainers_in_threads.py tests/distill/test_cache.py \
                   tests/whole/test_cache_crashes.py
 MEMCHECK_TESTS := tests/core/test_layers.py tests/core/test_batch.py tests/core/test_losses.py
+# On an emulated core, without what multiplies for seconds on a real one, and with those finite differences of whole models
+# alone that tests/core/test_passes.py has.
+ARM64_TESTS    := $(CORE_TESTS) -k "not large_model and not signal_is_answered_while and not real_sentences \
+                  and not die_out and not (test_encoder and test_gradients) and not through_one and not through_all \
+                  and not (finite_differences and sums)"
 SAGEMAKER_TESTS := $(wildcard tests/sagemaker_sdk tests/whole/test_sagemaker_notebook.py)
 SMOKE_TESTS    := tests/system/test_threads.py tests/core/test_passes.py tests/train/test_trainer.py tests/cli/test_commands.py
 
@@ -25,7 +30,7 @@ PIP       := -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable asan tsan \
+.PHONY: help demo notebooks notebook-test test torture lint format docs site wheel wheel-test smoke warnings portable arm64 asan tsan \
         memcheck coverage fuzz mutants bench oracle sagemaker image clean
 
 help:  ## list the targets
@@ -88,8 +93,12 @@ warnings: $(VENV)/kdistill.stamp  ## compile with gcc and clang; a warning is an
 	tools/test-build $(VENV)/bin/python gcc
 	tools/test-build $(VENV)/bin/python clang
 
-portable: $(VENV)/test.stamp  ## test a build without x86 kernels, as other processors have it
+portable: $(VENV)/test.stamp  ## test a build without kernels of one processor, as any processor has it
 	tools/test-build $(VENV)/bin/python portable $(CORE_TESTS) $(PYTEST_ARGS)
+
+arm64: $(VENV)/wheel.stamp  ## build and check the wheel for arm64, and test the core of it under emulation
+	@sh tools/system-packages $(PYTHON) qemu-aarch64-static=qemu-user-static aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
+	$(VENV)/bin/python tools/arm64.py $(ARM64_TESTS) $(PYTEST_ARGS)
 
 asan: $(VENV)/test.stamp  ## test the core under AddressSanitizer and UndefinedBehaviorSanitizer
 	tools/test-build $(VENV)/bin/python asan $(CORE_TESTS) $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """The build of the C extension; everything else is in pyproject.toml.
 
 Environment switches: KDISTILL_BLIS (a BLIS prefix, or the directory with the library and blis.h),
-KDISTILL_PORTABLE=1 (no x86 kernels), KDISTILL_DEBUG=1, KDISTILL_SANITIZE=address,undefined,
+KDISTILL_PORTABLE=1 (no kernels of one processor alone), KDISTILL_DEBUG=1, KDISTILL_SANITIZE=address,undefined,
 KDISTILL_COVERAGE=1; CC and CFLAGS as usual.
 """
 
@@ -15,26 +15,33 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
-X86 = platform.machine() in ("x86_64", "AMD64") and not os.environ.get("KDISTILL_PORTABLE")
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wvla"]
 # Never -ffast-math: it sets flush-to-zero for the whole process and lets sums be reordered.
 FLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-D_GNU_SOURCE", *WARNINGS]
 # kd_kernels.inc is compiled once per instruction-set level. -std=c11 alone would compile a * b + c as two instructions;
-# a fused one rounds once instead of twice and halves the work of a product.
+# a fused one rounds once instead of twice and halves the work of a product. Each processor has levels of its own; the
+# macro that names it is defined for the whole core.
 _FUSED = "-ffp-contract=fast"
 _AVX2 = ["-mavx2", "-mfma", _FUSED]
 _AVX512 = [*("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", _FUSED), "-mprefer-vector-width=512"]
-LEVEL_FLAGS = {
-    "kd_kernels_avx2.c": _AVX2,
-    "kd_kernels_avx512.c": _AVX512,
-    "kd_engine_bf16_avx2.c": _AVX2,
-    "kd_engine_bf16_avx512.c": [*_AVX512, "-mavx512bf16"],
-    "kd_engine_bf16_amx.c": [*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
-    "kd_engine_int8_avx2.c": _AVX2,
-    "kd_engine_int8_avx_vnni.c": [*_AVX2, "-mavxvnni"],
-    "kd_engine_int8_avx512.c": [*_AVX512, "-mavx512vnni"],
-    "kd_engine_int8_amx.c": [*_AVX512, "-mamx-tile", "-mamx-int8"],
+PROCESSOR_LEVELS = {
+    "KD_X86": {
+        "kd_kernels_avx2.c": _AVX2,
+        "kd_kernels_avx512.c": _AVX512,
+        "kd_engine_bf16_avx2.c": _AVX2,
+        "kd_engine_bf16_avx512.c": [*_AVX512, "-mavx512bf16"],
+        "kd_engine_bf16_amx.c": [*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+        "kd_engine_int8_avx2.c": _AVX2,
+        "kd_engine_int8_avx_vnni.c": [*_AVX2, "-mavxvnni"],
+        "kd_engine_int8_avx512.c": [*_AVX512, "-mavx512vnni"],
+        "kd_engine_int8_amx.c": [*_AVX512, "-mamx-tile", "-mamx-int8"],
+    },
+    "KD_ARM64": {"kd_kernels_neon.c": [_FUSED]},  # every 64-bit Arm CPU has NEON
 }
+PROCESSORS = {"x86_64": "KD_X86", "AMD64": "KD_X86", "aarch64": "KD_ARM64"}
+PROCESSOR = "" if os.environ.get("KDISTILL_PORTABLE") else PROCESSORS.get(platform.machine(), "")
+LEVEL_FLAGS = PROCESSOR_LEVELS.get(PROCESSOR, {})
+OF_OTHERS = {file for levels in PROCESSOR_LEVELS.values() for file in levels} - LEVEL_FLAGS.keys()
 NO_BLIS = """
 kdistill needs BLIS (its header and library), which was not found in {where}.
   Debian, Ubuntu:  apt install libblis-pthread-dev
@@ -87,14 +94,14 @@ class BuildCore(build_ext):
         header, library = find_blis()
         asked, link_flags = switches()
         flags = [*FLAGS, "-isystem", str(header), "-isystem", numpy.get_include(), *asked]
-        if X86:
-            flags.append("-DKD_X86")
+        if PROCESSOR:
+            flags.append(f"-D{PROCESSOR}")
         # BLIS up to 0.9 looks its native contexts up by a function that 1.0 dropped.
         if "bli_gks_lookup_nat_cntx" in (header / "blis.h").read_text(errors="replace"):
             flags.append("-DKD_BLIS_0")
         shown = " ".join(flag for flag in flags if not flag.startswith(("/", "-isystem", "-W")))
         flags.append(f'-DKD_COMPILER_FLAGS="{shown}"')
-        sources = [s for s in ext.sources if X86 or Path(s).name not in LEVEL_FLAGS]
+        sources = [s for s in ext.sources if Path(s).name not in OF_OTHERS]
         macros = [("Py_LIMITED_API", "0x030B0000")]
         objects: list[str] = []
         for source in sources:

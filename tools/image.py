@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from dockerfile import DockerfileError, Instruction, Stage, expand, read_argument, read_ignore, read_stages
 from image_checks import check_image, prepare_job
+from logged import StepError, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 INSIDE = "KDISTILL_IMAGE_INSIDE"  # set in the process that has the namespaces
@@ -32,10 +33,6 @@ STAND_INS = {
     "python:3.11-slim-bookworm": ("bookworm", ("python3", "python3-dev", "python3-pip", "ca-certificates")),
 }
 STAND_IN_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", "LANG": "C.UTF-8"}
-
-
-class ImageError(Exception):
-    """A step failed, or this machine lacks something."""
 
 
 @dataclass
@@ -61,7 +58,7 @@ class Filesystem:
             name, _, uid, gid, _, home, _ = line.split(":")
             if self.user in (name, uid):
                 return int(uid), int(gid), home
-        raise ImageError(f"USER {self.user}: not in the image's /etc/passwd")
+        raise StepError(f"USER {self.user}: not in the image's /etc/passwd")
 
     def command(self, words: list[str], extra: dict[str, str]) -> list[str]:
         """Return the command line that runs `words` in the root, as the user, with the image's environment alone."""
@@ -89,7 +86,7 @@ def size_mb(root: Path) -> float:
 def make_base(image: str, directory: Path) -> Path:
     """Return the root that stands in for `image`, made by debootstrap unless it is there."""
     if image not in STAND_INS:
-        raise ImageError(f"FROM {image}: nothing stands in for it; there is something for {', '.join(STAND_INS)}")
+        raise StepError(f"FROM {image}: nothing stands in for it; there is something for {', '.join(STAND_INS)}")
     suite, packages = STAND_INS[image]
     base = directory / "base"
     complete = directory / "base.of"
@@ -111,15 +108,6 @@ def make_base(image: str, directory: Path) -> Path:
         cached.unlink()
     complete.write_text(recipe)
     return base
-
-
-def run_logged(command: list[str], log: Path, what: str) -> None:
-    """Run `command` with its output in `log`; print the end of it and raise `ImageError` if it fails."""
-    with log.open("w") as file:
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False).returncode
-    if status:
-        print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-30:]), file=sys.stderr)
-        raise ImageError(f"{what} ended with status {status}; its output is in {log}")
 
 
 class Mounts:
@@ -306,9 +294,9 @@ def build_and_check(directory: Path, arguments: dict[str, str]) -> None:
 
 
 def need_tools() -> None:
-    """Install debootstrap when it is missing, and raise `ImageError` where a build cannot work."""
+    """Install debootstrap when it is missing, and raise `StepError` where a build cannot work."""
     if os.geteuid() != 0:
-        raise ImageError("chroot and debootstrap need root: run it as root (sudo make image), or use `docker build .`")
+        raise StepError("chroot and debootstrap need root: run it as root (sudo make image), or use `docker build .`")
     if not shutil.which("debootstrap"):
         print("Installing through apt: debootstrap")
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -318,7 +306,7 @@ def need_tools() -> None:
         ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False
     )
     if trial.returncode:
-        raise ImageError(f"this machine does not permit mount and process namespaces ({trial.stderr.strip()})")
+        raise StepError(f"this machine does not permit mount and process namespaces ({trial.stderr.strip()})")
 
 
 def run_in_namespaces(directory: Path, keep: bool) -> int:
@@ -363,7 +351,7 @@ def main() -> int:
         remove_roots(directory)
         prepare_job(directory / "job", directory / "expected")
         return run_in_namespaces(directory, options.keep)
-    except (ImageError, DockerfileError, AssertionError) as error:
+    except (StepError, DockerfileError, AssertionError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

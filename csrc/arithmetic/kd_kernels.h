@@ -137,6 +137,6 @@ typedef struct kd_kernels {
 /* The kernels of a level, or NULL if this build has none for it. */
 const kd_kernels *kd_kernels_for(kd_level level);
 
-extern const kd_kernels kd_kernels_generic, kd_kernels_avx2, kd_kernels_avx512;
+extern const kd_kernels kd_kernels_generic, kd_kernels_avx2, kd_kernels_avx512, kd_kernels_neon;
 
 #endif

@@ -31,6 +31,13 @@ static arch_t kernel_set(kd_level level)
 #if defined(BLIS_CONFIG_SKX)
     case KD_LEVEL_AVX512: return BLIS_ARCH_SKX;
 #endif
+#if defined(BLIS_CONFIG_CORTEXA57)
+    case KD_LEVEL_NEON:
+#if !defined(BLIS_CONFIG_GENERIC)
+    case KD_LEVEL_GENERIC: /* Debian's BLIS for arm64 has this set alone, which any such CPU runs */
+#endif
+        return BLIS_ARCH_CORTEXA57;
+#endif
 #if defined(BLIS_CONFIG_GENERIC)
     case KD_LEVEL_GENERIC: return BLIS_ARCH_GENERIC;
 #endif

@@ -10,6 +10,8 @@
 #include <string.h>
 #if KD_VEC > 4
 #include <immintrin.h>
+#elif defined(KD_VEC_NEON)
+#include <arm_neon.h>
 #endif
 
 typedef float vf __attribute__((vector_size(KD_VEC * 4)));
@@ -73,14 +75,16 @@ static inline vf vf_first(vf x, ptrdiff_t count, vf other)
     return count >= KD_VEC ? x : vf_select(vf_lanes(count), x, other);
 }
 
-/* Where either is NaN these give b, as x86's instructions do. A clamp puts its bound first, so that NaN
- * comes through and the loss shows it. */
+/* Where b is NaN these give NaN. Where a alone is, they give b, as x86's instructions do, or NaN, as NEON's do. A clamp
+ * puts its bound first, so that NaN comes through and the loss shows it. */
 static inline vf vf_max(vf a, vf b)
 {
 #if KD_VEC == 16
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
 #elif KD_VEC == 8
     return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(KD_VEC_NEON)
+    return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
 #else
     return vf_select(a > b, a, b);
 #endif
@@ -92,6 +96,8 @@ static inline vf vf_min(vf a, vf b)
     return (vf)_mm512_min_ps((__m512)a, (__m512)b);
 #elif KD_VEC == 8
     return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(KD_VEC_NEON)
+    return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b);
 #else
     return vf_select(a < b, a, b);
 #endif
@@ -120,6 +126,8 @@ static inline vf vf_sqrt(vf x)
     return (vf)_mm512_sqrt_ps((__m512)x);
 #elif KD_VEC == 8
     return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(KD_VEC_NEON)
+    return (vf)vsqrtq_f32((float32x4_t)x);
 #else
     for (int i = 0; i < KD_VEC; i++)
         x[i] = __builtin_sqrtf(x[i]);

@@ -13,6 +13,7 @@ typedef struct isa {
 
 static const isa sets[] = {
     {"generic", {KD_LEVEL_GENERIC, 0}},
+    {"neon", {KD_LEVEL_NEON, KD_NEON}},
     {"avx2", {KD_LEVEL_AVX2, 0}},
     {"avx_vnni", {KD_LEVEL_AVX2, KD_AVX_VNNI}},
     {"avx512", {KD_LEVEL_AVX512, 0}},
@@ -70,6 +71,10 @@ kd_cpu kd_cpu_detect(void)
     return (kd_cpu){level, avx2 ? features(avx512) : 0};
 }
 
+#elif defined(KD_ARM64)
+
+kd_cpu kd_cpu_detect(void) { return (kd_cpu){KD_LEVEL_NEON, KD_NEON}; }
+
 #else
 
 kd_cpu kd_cpu_detect(void) { return (kd_cpu){KD_LEVEL_GENERIC, 0}; }
@@ -86,6 +91,6 @@ kd_cpu kd_cpu_isa(int index) { return sets[index].cpu; }
 
 const char *kd_cpu_level_name(kd_level level)
 {
-    static const char *const names[KD_LEVEL_COUNT] = {"generic", "avx2", "avx512"};
+    static const char *const names[KD_LEVEL_COUNT] = {"generic", "neon", "avx2", "avx512"};
     return names[level];
 }

@@ -12,6 +12,7 @@
 
 typedef enum kd_level {
     KD_LEVEL_GENERIC, /* any CPU: plain C, BLIS's generic kernel */
+    KD_LEVEL_NEON,    /* 64-bit Arm, whose every CPU has it; below AVX2, which none has */
     KD_LEVEL_AVX2,    /* x86-64 with AVX2 and FMA */
     KD_LEVEL_AVX512,  /* x86-64 with AVX-512 F, DQ, BW and VL */
     KD_LEVEL_COUNT,
@@ -22,6 +23,7 @@ typedef enum kd_feature {
     KD_AVX512_VNNI = 2, /* the same on 512 bits */
     KD_AVX512_BF16 = 4, /* vdpbf16ps: sums of bfloat16 products */
     KD_AMX = 8,         /* tiles of bfloat16 and int8, which the kernel lets this process use */
+    KD_NEON = 16,       /* the registers of KD_LEVEL_NEON, which no x86 level has */
 } kd_feature;
 
 typedef struct kd_cpu {
@@ -40,7 +42,7 @@ int kd_cpu_has(const kd_cpu *cpu, kd_level level, unsigned features);
 const char *kd_cpu_isa_name(int isa);
 kd_cpu kd_cpu_isa(int isa);
 
-/* "generic", "avx2", "avx512". */
+/* "generic", "neon", "avx2", "avx512". */
 const char *kd_cpu_level_name(kd_level level);
 
 #endif

@@ -6,6 +6,8 @@
 
 #if defined(KD_X86)
 #define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("isb") /* as in Rust's spin_loop: `yield` does nothing on most of these CPUs */
 #else
 #define PAUSE() ((void)0)
 #endif

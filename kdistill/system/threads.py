@@ -88,7 +88,7 @@ def using_num_threads(n: int) -> Iterator[None]:
 
 
 def isa_level() -> str:
-    """Return the instruction-set level in use: "generic", "avx2" or "avx512"."""
+    """Return the instruction-set level in use: "generic", "neon", "avx2" or "avx512"."""
     return _core.ISA_LEVEL
 
 

@@ -12,8 +12,8 @@ from support.paths import ROOT, TESTS
 
 from kdistill import _core
 
-LEVELS = ("generic", "avx2", "avx512")  # of the float32 kernels
-ISAS = ("generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+LEVELS = ("generic", "neon", "avx2", "avx512")  # of the float32 kernels
+ISAS = ("generic", "neon", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 CORE_TESTS = sorted(str(path) for path in (TESTS / "core").glob("test_*.py") if path != Path(__file__))
 
 
@@ -51,6 +51,7 @@ def test_an_instruction_set_is_the_one_asked_for_or_refused(isa: str) -> None:
         return
     expected = {
         "generic": "generic None None",
+        "neon": "neon None None",
         "avx2": "avx2 None avx2",
         "avx_vnni": "avx2 None avx_vnni",
         "avx512": "avx512 None avx2",
