@@ -33,7 +33,7 @@ KDISTILL, TORCH, NOTEBOOK = "kdistill", "PyTorch at its best", "PyTorch, the not
 # pay on every CPU and for every number of rows, so PyTorch has each combination.
 OWN_LOW = {
     f"{KDISTILL}, teacher auto": ("--teacher-dtype", "auto"),
-    f"{KDISTILL}, teacher bfloat16": ("--teacher-dtype", "bfloat16"),
+    f"{KDISTILL}, teacher int8": ("--teacher-dtype", "int8"),
     f"{KDISTILL}, teacher auto, --bf16": ("--teacher-dtype", "auto", "--bf16"),
 }
 TORCH_LOW = {
@@ -137,6 +137,7 @@ def measure(options: argparse.Namespace) -> None:
     seconds: dict[str, list[float]] = {}
     mebibytes: dict[str, list[float]] = {}
     accuracies: dict[str, float] = {}
+    types: dict[str, str] = {}
     extrapolated: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -149,9 +150,12 @@ def measure(options: argparse.Namespace) -> None:
                     finished = finished._replace(seconds=extrapolated["seconds"])
                 else:
                     accuracies[name] = accuracy_of(finished.output)
+                if name.startswith(KDISTILL):
+                    types[name] = json.loads(finished.output.splitlines()[-1])["summary"]["teacher"]["dtype"]
+                print(f"round {turn + 1}, {name}: {finished.seconds:.1f} s", file=sys.stderr, flush=True)
                 seconds.setdefault(name, []).append(finished.seconds)
                 mebibytes.setdefault(name, []).append(finished.mebibytes)
-    _report(seconds, mebibytes, accuracies, extrapolated, options)
+    _report(seconds, mebibytes, accuracies, types, extrapolated, options)
 
 
 def accuracy_of(output: str) -> float:
@@ -163,6 +167,7 @@ def _report(
     seconds: dict[str, list[float]],
     mebibytes: dict[str, list[float]],
     accuracies: dict[str, float],
+    types: dict[str, str],
     extrapolated: dict[str, Any],
     options: argparse.Namespace,
 ) -> None:
@@ -181,6 +186,7 @@ def _report(
     own, peer = (min((name for name in times if name.startswith(side)), key=times.__getitem__)
                  for side in (KDISTILL, TORCH))  # fmt: skip
     text += f" The fastest: {own}, {times[peer] / times[own]:.2f} times as fast as {peer}."
+    text += "".join(f" {name} took {dtype}." for name, dtype in types.items() if "auto" in name)
     if extrapolated:
         text += f" {times[NOTEBOOK] / times[own]:.0f} times as fast as the notebook's way."
         text += f" The notebook's way: {extrapolated['steps']} steps spread over an epoch took "
@@ -188,6 +194,7 @@ def _report(
             f"{extrapolated['timed_seconds']:.0f} s; extrapolated by padded tokens, without start-up and evaluation."
         )
     figures = {"seconds": seconds, "median_seconds": times, "mebibytes": mebibytes, "accuracies": accuracies,
+               "teacher_types": types,
                "low_precision": [name for name in times if name in OWN_LOW or name in TORCH_LOW],
                "extrapolated": extrapolated}  # fmt: skip
     common.report("Whole job", text, figures, options)
