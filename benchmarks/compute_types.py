@@ -192,8 +192,8 @@ def alternate(
     return seconds, logits, speeds
 
 
-def measure_model(model: str, directory: Path, threads: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one model with one number of threads, in this process."""
+def measure_model(model: str, directory: Path, threads: int, work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one model with one number of threads, in this process; `work` keeps the graphs for the next number."""
     import torch
 
     kd.set_num_threads(threads)
@@ -202,13 +202,11 @@ def measure_model(model: str, directory: Path, threads: int, options: argparse.N
     rows = common.tokenised(options.train, options.teacher, count)
     dev = encode(read_rows(options.eval), kd.AutoTokenizer.from_pretrained(options.teacher))
     notes: list[str] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        chosen = choose(directory, threads, work, rows, options, notes)
-        runs = {program: setting.way(rows, setting.batch_size) for program, setting in chosen.items()}
-        seconds, logits, speeds = alternate(runs, threads, options.rounds)
-        on_dev = {program: setting.way(dev, setting.batch_size)() for program, setting in chosen.items()}
-        nodes = {graph.stem: peers.onnx_nodes(graph) for graph in sorted(work.glob("*.onnx"))}
+    chosen = choose(directory, threads, work, rows, options, notes)
+    runs = {program: setting.way(rows, setting.batch_size) for program, setting in chosen.items()}
+    seconds, logits, speeds = alternate(runs, threads, options.rounds)
+    on_dev = {program: setting.way(dev, setting.batch_size)() for program, setting in chosen.items()}
+    nodes = {graph.stem: peers.onnx_nodes(graph) for graph in sorted(work.glob("*.onnx"))}
     first = next(iter(chosen))
     programs = []
     for program, setting in chosen.items():
@@ -309,9 +307,11 @@ def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as work:
         for model in options.models:
             directory = directory_of(model, options, Path(work))
+            graphs = Path(work, f"graphs-{model}")
+            graphs.mkdir()
             for threads in counts:
                 with ProcessPoolExecutor(1, mp_context=spawn) as process:
-                    parts.append(process.submit(measure_model, model, directory, threads, options).result())
+                    parts.append(process.submit(measure_model, model, directory, threads, graphs, options).result())
                 print(section(parts[-1]), file=sys.stderr, flush=True)
     where = common.machine(options.threads)
     versions = ", ".join(f"{name} {where[name]}" for name in ("torch", "onnxruntime", "openvino", "nncf"))

@@ -55,8 +55,8 @@ def works(directory: Path) -> Iterator[Work]:
             yield _work(title, figures["of_batch_size"][batch_size]["of"] if batch_size else figures["of"])
     job = _figures(directory / "whole_job.json")
     if job is not None:
-        in_float32 = {name: value for name, value in job["median_seconds"].items() if " teacher" not in name}
-        seconds = {name: {"median_seconds": value} for name, value in in_float32.items()}
+        low = job.get("low_precision", ())
+        seconds = {name: {"median_seconds": value} for name, value in job["median_seconds"].items() if name not in low}
         yield _work("whole job, from\nTSV to saved model", seconds)
 
 

@@ -1,9 +1,8 @@
 """The job of `kdistill distill` in PyTorch at its best: read rows, run the teacher once, train the student, save it.
 
-The teacher uses oneDNN's products and batches of similar length; with --teacher-bf16 its weights and activations are
-bfloat16, and with --compile-teacher it is compiled, which is part of the time. With --bf16 the student trains under
-autocast. Training uses such batches too, with fused AdamW and
-the teacher's logits kept; the student is evaluated after each epoch and saved at the end. With --notebook-steps it
+The teacher uses batches of similar length and, unless --teacher-way names another way, oneDNN's products in float32.
+Compiling it is part of the time. Training uses such batches too, with fused AdamW and the teacher's logits kept, and
+with --bf16 under autocast; the student is evaluated after each epoch and saved at the end. With --notebook-steps it
 instead times that many steps of the notebook's way (the teacher in every step, random batches padded to their longest
 row), spread over an epoch, and prints the time of all epochs, extrapolated by padded tokens.
 
@@ -16,6 +15,7 @@ import argparse
 import csv
 import json
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,20 @@ import torch
 import torch.utils.mkldnn
 import transformers
 
-from kdistill.bench.other_runtimes import bucketed, forward_pass, load_torch, padded, torch_forward
+from kdistill.bench.other_runtimes import Forward, bucketed, forward_pass, load_torch, padded, torch_forward
 from kdistill.data.dataset import Dataset
 
 from . import torch_peer
 from .peers import compile_frozen
 
 ALPHA, TEMPERATURE, LEARNING_RATE, SEED = 0.5, 4.0, 6e-5, 33
+# From a model's directory to its forward pass. In bfloat16 weights and activations are.
+WAYS: Mapping[str, Callable[[Path], Forward]] = {
+    "float32": lambda model: torch_forward(torch.utils.mkldnn.to_mkldnn(load_torch(model))),
+    "bfloat16": lambda model: torch_forward(load_torch(model).to(torch.bfloat16)),
+    "bfloat16-onednn": lambda model: torch_forward(torch.utils.mkldnn.to_mkldnn(load_torch(model), torch.bfloat16)),
+    "bfloat16-compiled": lambda model: torch_forward(compile_frozen(load_torch(model).to(torch.bfloat16)), mask=True),
+}
 
 
 def read(rows: Path, tokenizer: Any) -> Dataset:
@@ -45,13 +52,7 @@ def read(rows: Path, tokenizer: Any) -> Dataset:
 
 def train_and_save(given: argparse.Namespace, dataset: Dataset, dev: Dataset) -> None:
     """Do the whole job from tokenised rows on."""
-    teacher = load_torch(given.teacher)
-    teacher = teacher.to(torch.bfloat16) if given.teacher_bf16 else torch.utils.mkldnn.to_mkldnn(teacher)
-    if given.compile_teacher:
-        teacher = compile_frozen(teacher)
-    forward = torch_forward(teacher, mask=given.compile_teacher)
-    soft = forward_pass(forward, bucketed(dataset, given.teacher_batch_size), 2)
-    del teacher, forward
+    soft = forward_pass(WAYS[given.teacher_way](given.teacher), bucketed(dataset, given.teacher_batch_size), 2)
     student = load_torch(given.student)
     training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0, bf16=given.bf16)
     batches, dev_batches = bucketed(dataset, given.batch_size), bucketed(dev, given.batch_size)
@@ -100,9 +101,8 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=7)
     options.add_argument("--batch-size", type=int, default=128)
     options.add_argument("--teacher-batch-size", type=int, default=16)
-    options.add_argument("--teacher-bf16", action="store_true")
-    options.add_argument("--compile-teacher", action="store_true", help="with --teacher-bf16")
-    options.add_argument("--bf16", action="store_true")
+    options.add_argument("--teacher-way", choices=list(WAYS), default="float32", help="how the teacher computes")
+    options.add_argument("--bf16", action="store_true", help="train the student under autocast in bfloat16")
     options.add_argument("--notebook-steps", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(given.threads)

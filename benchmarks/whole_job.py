@@ -2,9 +2,10 @@
 
 The teacher has BERT-base's shape and random weights, on which speed does not depend; the student has BERT-Tiny's shape.
 It is trained for 7 epochs of batch 128 and evaluated after each. `kdistill distill` starts with an empty teacher cache.
-It is compared with PyTorch at its best (`benchmarks.torch_distill`, which does not evaluate its teacher, as kdistill
-does), and with PyTorch the notebook's way, of which steps spread over an epoch are timed and the rest is extrapolated
-by padded tokens.
+It runs in float32, with the teacher's type chosen by `--teacher-dtype auto`, and with `--bf16` too. It is compared with
+PyTorch at its best (`benchmarks.torch_distill`, which does not evaluate its teacher, as kdistill does), in float32 and
+in every way of bfloat16, and with PyTorch the notebook's way, of which steps spread over an epoch are timed and the
+rest is extrapolated by padded tokens.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ from . import common
 
 KIBIBYTES_PER_MEBIBYTE = 1024
 KDISTILL, TORCH, NOTEBOOK = "kdistill", "PyTorch at its best", "PyTorch, the notebook's way"
+# Low precision, by the options of `kdistill distill` and of `benchmarks.torch_distill`. Compiling and autocast do not
+# pay on every CPU and for every number of rows, so PyTorch has each combination.
+OWN_LOW = {
+    f"{KDISTILL}, teacher auto": ("--teacher-dtype", "auto"),
+    f"{KDISTILL}, teacher int8": ("--teacher-dtype", "int8"),
+    f"{KDISTILL}, teacher auto, --bf16": ("--teacher-dtype", "auto", "--bf16"),
+}
+TORCH_LOW = {
+    f"{TORCH}, teacher {way}{cast}": ("--teacher-way", way, *bf16)
+    for way in ("bfloat16", "bfloat16-onednn", "bfloat16-compiled")
+    for cast, bf16 in (("", ()), (", autocast", ("--bf16",)))
+}
 
 
 class Finished(NamedTuple):
@@ -103,57 +116,87 @@ def commands(options: argparse.Namespace, directory: Path) -> dict[str, list[str
     distill += ["--recipe", "transformers"]
     distill += ["--learning-rate", "6e-5", "--temperature", "4", "--alpha", "0.5", "--json"]
     peer = [sys.executable, "-m", "benchmarks.torch_distill", *shared, "--epochs", str(options.epochs)]
-    peer += ["--teacher-batch-size", str(options.teacher_batch_size)]
     notebook = ["--notebook-steps", str(options.notebook_steps)]
     output = ["--output-dir", str(directory / "{side}-{turn}")]
-    sides = {
-        KDISTILL: [sys.executable, "-m", "kdistill", "distill", *shared, *distill, *output],
-        TORCH: [*peer, *output],
-        NOTEBOOK: [*peer, *notebook, *output],
-    }
-    return {name: command for name, command in sides.items() if name != NOTEBOOK or options.notebook_steps}
+    own = [sys.executable, "-m", "kdistill", "distill", *shared, *distill]
+    sides = {KDISTILL: [*own, "--teacher-dtype", "float32", *output]}
+    if options.low_precision:
+        sides |= {name: [*own, *more, *output] for name, more in OWN_LOW.items()}
+    sides[TORCH] = [*peer, "--teacher-batch-size", str(options.teacher_batch_size), *output]
+    if options.low_precision:
+        peer += ["--teacher-batch-size", str(options.bf16_teacher_batch_size)]
+        ways = {name: more for name, more in TORCH_LOW.items() if options.compiled or "bfloat16-compiled" not in more}
+        sides |= {name: [*peer, *more, *output] for name, more in ways.items()}
+    if options.notebook_steps:
+        sides[NOTEBOOK] = [*peer, *notebook, *output]
+    return sides
 
 
 def measure(options: argparse.Namespace) -> None:
     """Run all in alternation and report."""
     seconds: dict[str, list[float]] = {}
     mebibytes: dict[str, list[float]] = {}
+    accuracies: dict[str, float] = {}
+    types: dict[str, str] = {}
     extrapolated: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         for turn in range(options.rounds):
             for number, (name, command) in enumerate(commands(options, directory).items()):
                 words = [word.replace("{side}", str(number)).replace("{turn}", str(turn)) for word in command]
-                finished = run(words, directory / f"cache-{turn}")
+                finished = run(words, directory / f"cache-{turn}-{number}")
                 if name == NOTEBOOK:
                     extrapolated = json.loads(finished.output.splitlines()[-1])
                     finished = finished._replace(seconds=extrapolated["seconds"])
+                else:
+                    accuracies[name] = accuracy_of(finished.output)
+                if name.startswith(KDISTILL):
+                    types[name] = json.loads(finished.output.splitlines()[-1])["summary"]["teacher"]["dtype"]
+                print(f"round {turn + 1}, {name}: {finished.seconds:.1f} s", file=sys.stderr, flush=True)
                 seconds.setdefault(name, []).append(finished.seconds)
                 mebibytes.setdefault(name, []).append(finished.mebibytes)
-    _report(seconds, mebibytes, extrapolated, options)
+    _report(seconds, mebibytes, accuracies, types, extrapolated, options)
+
+
+def accuracy_of(output: str) -> float:
+    """Return the last accuracy on the evaluation rows that either side printed; the same for every round."""
+    return float(re.findall(r'(?:^|"eval_)accuracy"?:? ([0-9.]+)', output, re.MULTILINE)[-1])
 
 
 def _report(
     seconds: dict[str, list[float]],
     mebibytes: dict[str, list[float]],
+    accuracies: dict[str, float],
+    types: dict[str, str],
     extrapolated: dict[str, Any],
     options: argparse.Namespace,
 ) -> None:
     times, peaks = common.medians(seconds), common.medians(mebibytes)
     lines = [
-        (name, times[name], times[name] / times[KDISTILL], peaks[name], peaks[KDISTILL] / peaks[name]) for name in times
-    ]
-    header = ["whole process", "seconds", "times kdistill's", "peak MiB", "kdistill's peak in parts of it"]
+        (name, times[name], times[name] / times[KDISTILL], accuracies.get(name, "-"), peaks[name],
+         peaks[KDISTILL] / peaks[name])
+        for name in times
+    ]  # fmt: skip
+    header = ["whole process", "seconds", "times kdistill's", "dev accuracy", "peak MiB",
+              "kdistill's peak in parts of it"]  # fmt: skip
     text = common.table(header, lines)
     text += f"\n\n{f'The first {options.rows:,}' if options.rows else 'All'} rows of {options.train.name}, "
     teacher = "BERT-base's shape" if options.shape == "base" else options.teacher.name
     text += f"{options.epochs} epochs of batch 128; teacher: {teacher}."
+    own, peer = (min((name for name in times if name.startswith(side)), key=times.__getitem__)
+                 for side in (KDISTILL, TORCH))  # fmt: skip
+    text += f" The fastest: {own}, {times[peer] / times[own]:.2f} times as fast as {peer}."
+    text += "".join(f" {name} took {dtype}." for name, dtype in types.items() if "auto" in name)
     if extrapolated:
+        text += f" {times[NOTEBOOK] / times[own]:.0f} times as fast as the notebook's way."
         text += f" The notebook's way: {extrapolated['steps']} steps spread over an epoch took "
         text += (
             f"{extrapolated['timed_seconds']:.0f} s; extrapolated by padded tokens, without start-up and evaluation."
         )
-    figures = {"seconds": seconds, "median_seconds": times, "mebibytes": mebibytes, "extrapolated": extrapolated}
+    figures = {"seconds": seconds, "median_seconds": times, "mebibytes": mebibytes, "accuracies": accuracies,
+               "teacher_types": types,
+               "low_precision": [name for name in times if name in OWN_LOW or name in TORCH_LOW],
+               "extrapolated": extrapolated}  # fmt: skip
     common.report("Whole job", text, figures, options)
 
 
@@ -165,7 +208,14 @@ def main() -> None:
     options.add_argument("--eval", type=Path, default=common.SHARED / "data" / "SST-2" / "dev.tsv", help="rows")
     options.add_argument("--epochs", type=int, default=7, help="of training")
     options.add_argument("--teacher-batch-size", type=int, default=16, help="PyTorch's; see teacher_pass")
-    options.add_argument("--notebook-steps", type=int, default=24, help="steps of the notebook's way to time (0: none)")
+    options.add_argument(
+        "--bf16-teacher-batch-size", type=int, default=16, help="PyTorch's in bfloat16; see compute_types"
+    )
+    options.add_argument(
+        "--notebook-steps", type=int, default=200, help="steps of the notebook's way to time (0: none)"
+    )
+    options.add_argument("--float32", dest="low_precision", action="store_false", help="leave out bfloat16 and int8")
+    options.add_argument("--no-compiled", dest="compiled", action="store_false", help="leave out compiled PyTorch")
     options.set_defaults(shape="base")
     measure(options.parse_args())
 
