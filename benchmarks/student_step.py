@@ -1,7 +1,7 @@
 """A student's training step with products in float32 and in bfloat16: forward, backward and AdamW, on the core alone.
 
-Both sides have the same batches of SST-2 rows, dropout 0.1 and a gradient of the logits that is made beforehand. Beside the wall
-time stands the CPU time of all threads, which depends less on other programs.
+Both sides have the same batches of SST-2 rows, dropout 0.1 and a gradient of the logits that is made beforehand. Beside
+the wall time stands the CPU time of all threads, which depends less on other programs.
 """
 
 from __future__ import annotations
