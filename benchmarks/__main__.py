@@ -29,6 +29,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "teacher_pass-1": ("teacher_pass", "--threads", "1", "--rows", "8000"),
     "teacher_pass-base": ("teacher_pass", *BASE),
     "teacher_pass-base-1": ("teacher_pass", *BASE, "--threads", "1"),
+    "compute_types": ("compute_types",),
     "threads": ("threads",),
     "whole_job": ("whole_job",),
     "accuracy": ("accuracy",),

@@ -167,7 +167,7 @@ def machine(threads: int) -> dict[str, Any]:
         names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
         cpu = next(names, cpu)
     versions = {}
-    for package in ("numpy", "torch", "transformers", "onnxruntime", "openvino"):
+    for package in ("numpy", "torch", "transformers", "onnxruntime", "openvino", "nncf"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -23,6 +23,7 @@ from kdistill.data.dataset import Dataset
 from kdistill.models.flops import forward_flops
 
 from . import common, peers
+from .openvino_peer import openvino_passes
 
 Logits = NDArray[np.float32]
 
@@ -67,9 +68,9 @@ def load_peer(
     if name == "PyTorch":
         return peers.torch_passes(directory, threads, labels, compiled=options.compiled)
     if name == "PyTorch bf16":
-        return peers.bfloat16_passes(directory, labels)
+        return peers.bfloat16_passes(directory, labels, compiled=options.compiled)
     if name == "OpenVINO":
-        return peers.openvino_passes(directory, threads, labels, work)
+        return openvino_passes(directory, threads, labels, work)
     return peers.onnx_passes(directory, threads, labels, work, int8=name == "ONNX Runtime int8")
 
 

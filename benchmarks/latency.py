@@ -21,7 +21,7 @@ from kdistill.bench.bench import PAUSE_SECONDS
 from kdistill.bench.other_runtimes import Forward, export_onnx, load_torch, onnx_session, padded, torch_forward
 from kdistill.data.dataset import Dataset
 
-from . import common, peers
+from . import common, openvino_peer, peers
 from .forward import sample_of
 
 WARM_UP = 200  # calls
@@ -44,7 +44,7 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
     torch.set_num_threads(options.threads)
     forwards = {
         "PyTorch": torch_forward(load_torch(directory)),
-        "PyTorch, compiled": torch_forward(peers.compile_frozen(directory)),
+        "PyTorch, compiled": torch_forward(peers.compile_frozen(load_torch(directory))),
     }
     for int8, name in ((False, "ONNX Runtime"), (True, "ONNX Runtime int8")):
         for setting, forward in peers.onnx_forwards(directory, options.threads, work, int8=int8).items():
@@ -52,7 +52,7 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
     unmasked = work / "unmasked.onnx"
     export_onnx(directory, unmasked, mask=False)
     forwards["ONNX Runtime, exported without mask"] = onnx_session(unmasked, options.threads)
-    return forwards | {"OpenVINO": peers.openvino_forward(directory, options.threads, work)}
+    return forwards | {"OpenVINO": openvino_peer.openvino_forward(directory, options.threads, work)}
 
 
 def timed(runs: Sequence[Callable[[], NDArray[np.float32]]]) -> tuple[list[float], NDArray[np.float32]]:

@@ -1,6 +1,8 @@
 """The job of `kdistill distill` in PyTorch at its best: read rows, run the teacher once, train the student, save it.
 
-The teacher uses oneDNN's products and batches of similar length. Training uses such batches too, with fused AdamW and
+The teacher uses oneDNN's products and batches of similar length; with --teacher-bf16 its weights and activations are
+bfloat16, and with --compile-teacher it is compiled, which is part of the time. With --bf16 the student trains under
+autocast. Training uses such batches too, with fused AdamW and
 the teacher's logits kept; the student is evaluated after each epoch and saved at the end. With --notebook-steps it
 instead times that many steps of the notebook's way (the teacher in every step, random batches padded to their longest
 row), spread over an epoch, and prints the time of all epochs, extrapolated by padded tokens.
@@ -26,6 +28,7 @@ from kdistill.bench.other_runtimes import bucketed, forward_pass, load_torch, pa
 from kdistill.data.dataset import Dataset
 
 from . import torch_peer
+from .peers import compile_frozen
 
 ALPHA, TEMPERATURE, LEARNING_RATE, SEED = 0.5, 4.0, 6e-5, 33
 
@@ -42,11 +45,15 @@ def read(rows: Path, tokenizer: Any) -> Dataset:
 
 def train_and_save(given: argparse.Namespace, dataset: Dataset, dev: Dataset) -> None:
     """Do the whole job from tokenised rows on."""
-    teacher = torch.utils.mkldnn.to_mkldnn(load_torch(given.teacher))
-    soft = forward_pass(torch_forward(teacher), bucketed(dataset, given.teacher_batch_size), 2)
-    del teacher
+    teacher = load_torch(given.teacher)
+    teacher = teacher.to(torch.bfloat16) if given.teacher_bf16 else torch.utils.mkldnn.to_mkldnn(teacher)
+    if given.compile_teacher:
+        teacher = compile_frozen(teacher)
+    forward = torch_forward(teacher, mask=given.compile_teacher)
+    soft = forward_pass(forward, bucketed(dataset, given.teacher_batch_size), 2)
+    del teacher, forward
     student = load_torch(given.student)
-    training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0)
+    training = torch_peer.Training(student, LEARNING_RATE, max_grad_norm=1.0, bf16=given.bf16)
     batches, dev_batches = bucketed(dataset, given.batch_size), bucketed(dev, given.batch_size)
     rng = np.random.default_rng(SEED)
     for _ in range(given.epochs):
@@ -93,6 +100,9 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=7)
     options.add_argument("--batch-size", type=int, default=128)
     options.add_argument("--teacher-batch-size", type=int, default=16)
+    options.add_argument("--teacher-bf16", action="store_true")
+    options.add_argument("--compile-teacher", action="store_true", help="with --teacher-bf16")
+    options.add_argument("--bf16", action="store_true")
     options.add_argument("--notebook-steps", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(given.threads)

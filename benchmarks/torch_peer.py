@@ -32,6 +32,7 @@ class Training:
         weight_decay: not applied to biases and LayerNorm, as in transformers.
         multiplier: of the learning rate, as a function of the step.
         compiled: whether to compile the model.
+        bf16: whether to run the forward pass under autocast in bfloat16, as `--bf16` does in transformers.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Training:
         weight_decay: float = 0.0,
         multiplier: Callable[[int], float] = lambda step: 1.0,
         compiled: bool = False,
+        bf16: bool = False,
     ) -> None:
-        self.model, self.max_grad_norm = model, max_grad_norm
+        self.model, self.max_grad_norm, self.bf16 = model, max_grad_norm, bf16
         self.forward = torch.compile(model, dynamic=True) if compiled else model
         self.always_masked = compiled  # one kind of input, one compilation
         spared = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
@@ -68,7 +70,8 @@ class Training:
         total = torch.zeros(())
         for batch in (batches[i] for i in order):
             mask = None if batch.full and not self.always_masked else torch.from_numpy(batch.mask)
-            logits = self.forward(torch.from_numpy(batch.ids), attention_mask=mask).logits
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                logits = self.forward(torch.from_numpy(batch.ids), attention_mask=mask).logits.float()
             loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[batch.rows]))
             if teacher_logits is not None:
                 soft = torch.nn.functional.kl_div(

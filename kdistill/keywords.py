@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from .system.compute import compute_type
 from .system.names import did_you_mean
 
 LOCATION = ("token", "revision", "cache_dir", "force_download", "local_files_only", "subfolder")
 """Where the files of a model are: the arguments of `hub.resolve`."""
-_FLOAT32 = ("float32", "auto", "float")
-_NOT_YET = ("bfloat16", "float16", "int8", "half", "float64", "double")
 
 
 Verdict = Literal["ignored", "refused"]
@@ -49,6 +48,7 @@ _NO_CODE = "the code of a repository is never run"
 _ONE_ATTENTION = "attention has one implementation here, with the result of all of theirs"
 _OWN_KERNELS = "all arithmetic is kdistill's own compiled C"
 _FLOAT_WEIGHTS = "kdistill loads weights in float32, float64, float16 and bfloat16 only; choose such a checkpoint"
+_FROM_FLOATS = 'a model of 8 bits is made from one in floating point: load that with dtype="int8"'
 _CONVERT = "open the checkpoint with transformers and save it with save_pretrained as safetensors"
 
 KEYWORDS = {
@@ -88,7 +88,7 @@ KEYWORDS = {
         Keyword("generation_config", "refused", "a classifier generates nothing; leave it out"),
         *_group("refused", _CONVERT, "from_tf", "from_flax", harmless=(False,)),
         *_group("refused", _CONVERT, "gguf_file", "adapter_kwargs", "adapter_name", "mistral_format"),
-        *_group("refused", _FLOAT_WEIGHTS, "load_in_8bit", "load_in_4bit", harmless=(False,)),
+        *_group("refused", _FROM_FLOATS, "load_in_8bit", "load_in_4bit", harmless=(False,)),
         *_group("refused", _FLOAT_WEIGHTS, "quantization_config"),
         *_group("refused", _IN_MEMORY + "; leave it out", "tp_plan", "tp_size", "device_mesh", "distributed_config"),
         Keyword("tokenizer_type", "refused", "the files decide which tokenizer it is; leave it out"),
@@ -131,13 +131,13 @@ def location(
 
     Raises:
         TypeError: a keyword that is unknown, with the nearest name.
-        ValueError: a keyword, or a dtype, that is refused.
+        ValueError: a keyword that is refused, or a dtype in which nothing is computed.
     """
     others, ignored, keywords = dict(given), [], {**KEYWORDS, **beside}
     found = take_location(others)
     for name, value in others.items():
         if name in ("dtype", "torch_dtype"):
-            check_dtype(name, value)
+            compute_type(name, value)
         elif name not in keywords:
             raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, [*known, *NAMES, *beside])}")
         elif value is not None and not any(value == harmless for harmless in keywords[name].harmless):
@@ -157,21 +157,18 @@ def take_location(keywords: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_dtype(name: str, value: Any) -> None:
-    """Raise for a dtype other than float32, which "auto" means too.
+def take_dtype(keywords: dict[str, Any]) -> str | None:
+    """Take `dtype` and `torch_dtype` out of `keywords`, and return the compute type that a model is frozen in.
 
-    Args:
-        name: the argument.
-        value: its name, NumPy's or torch's type, or None.
+    `torch_dtype` is the older name of transformers. There it is the type of the weights of any model, so float32, what
+    kdistill trains in, leaves the model as it is: None, as for "auto".
 
     Raises:
-        ValueError: another dtype.
-        TypeError: what is no dtype.
+        ValueError: another type, or two that differ.
+        TypeError: what is no type.
     """
-    words = getattr(value, "__name__", None) or str(value)
-    word = words.removeprefix("torch.").removeprefix("numpy.")
-    if value is None or word in _FLOAT32:
-        return
-    if word in _NOT_YET:
-        raise ValueError(f"{name} is {word}, which kdistill does not compute in yet; expected float32, or leave it out")
-    raise TypeError(f"{name} is {word!r}; expected float32 or auto")
+    dtype = compute_type("dtype", keywords.pop("dtype", None))
+    older = compute_type("torch_dtype", keywords.pop("torch_dtype", None))
+    if dtype and older and dtype != older:
+        raise ValueError(f"dtype is {dtype} and torch_dtype, its older name, is {older}; expected one of the two")
+    return dtype or (None if older == "float32" else older)

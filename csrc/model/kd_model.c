@@ -132,32 +132,36 @@ double kd_model_mean_flops(const kd_model *model)
     return sum / (double)model->encoder.L;
 }
 
-typedef struct pack_range {
-    const kd_model *model;
-    ptrdiff_t from;
-} pack_range;
-
 /* W^T and W of a weight, where there is room for them. */
-static void pack_weight(const kd_model *model, const kd_tensor *t, const kd_engine *engine, const ptrdiff_t packed[2])
+static void pack_weight(const kd_model *model, const kd_tensor *t, const float *weight, const kd_engine *engine,
+                        const ptrdiff_t packed[2])
 {
-    const float *weight = model->parameters + t->offset;
     if (packed[0] >= 0)
         engine->pack(engine, model->packed + packed[0], weight, t->columns, t->columns, t->rows, 1);
     if (packed[1] >= 0)
         engine->pack(engine, model->packed + packed[1], weight, t->columns, t->rows, t->columns, 0);
 }
 
+void kd_model_pack_tensor(const kd_model *model, const kd_tensor *t, const float *values)
+{
+    const kd_arithmetic *arithmetic = &model->arithmetic;
+    pack_weight(model, t, values, kd_tensors_engine(arithmetic, t->slot), t->packed);
+    const ptrdiff_t own[2] = {t->absorbed[0] == t->packed[0] ? -1 : t->absorbed[0],
+                              t->absorbed[1] == t->packed[1] ? -1 : t->absorbed[1]};
+    pack_weight(model, t, values, &arithmetic->float32, own);
+}
+
+typedef struct pack_range {
+    const kd_model *model;
+    ptrdiff_t from;
+} pack_range;
+
 static void pack_item(void *context, ptrdiff_t index, int member)
 {
     const pack_range *range = context;
-    const kd_model *model = range->model;
-    const kd_arithmetic *arithmetic = &model->arithmetic;
-    const kd_tensor *t = &model->tensors[range->from + index];
+    const kd_tensor *t = &range->model->tensors[range->from + index];
     (void)member;
-    pack_weight(model, t, kd_tensors_engine(arithmetic, t->slot), t->packed);
-    const ptrdiff_t own[2] = {t->absorbed[0] == t->packed[0] ? -1 : t->absorbed[0],
-                              t->absorbed[1] == t->packed[1] ? -1 : t->absorbed[1]};
-    pack_weight(model, t, &arithmetic->float32, own);
+    kd_model_pack_tensor(range->model, t, range->model->parameters + t->offset);
 }
 
 void kd_model_pack(const kd_model *model, kd_team *team, ptrdiff_t from, ptrdiff_t to)

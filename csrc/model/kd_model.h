@@ -58,4 +58,7 @@ double kd_model_mean_flops(const kd_model *model);
 /* Packs tensors from .. to - 1 (those that are products), needed once after the parameters have changed. */
 void kd_model_pack(const kd_model *model, kd_team *team, ptrdiff_t from, ptrdiff_t to);
 
+/* Packs one tensor of this model from `values` (t->rows, t->columns), which need not lie in `parameters`. */
+void kd_model_pack_tensor(const kd_model *model, const kd_tensor *t, const float *values);
+
 #endif

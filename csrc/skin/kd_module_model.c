@@ -110,10 +110,44 @@ static void model_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Packs a tensor from `values` and keeps the packed weights from then on: the caller holds no other copy of them. */
+static PyObject *model_pack(PyObject *self, PyObject *args)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    Py_ssize_t index;
+    PyObject *object;
+    if (!PyArg_ParseTuple(args, "nO:pack", &index, &object))
+        return NULL;
+    if (index < 0 || index >= o->model.sizes.count || !o->parameters || o->gradients) {
+        PyErr_Format(PyExc_ValueError, "tensor %zd cannot be packed; expected one of the %zd of a frozen model", index,
+                     (Py_ssize_t)o->model.sizes.count);
+        return NULL;
+    }
+    const kd_tensor *t = &o->model.tensors[index];
+    PyArrayObject *values = kd_array_in(object, "values", NPY_FLOAT, 2, t->rows * t->columns);
+    if (!values || kd_object_enter(o) < 0)
+        return NULL;
+    if (!o->packed)
+        o->packed = kd_new_bytes((size_t)o->model.sizes.packed);
+    if (o->packed) {
+        o->model.packed = kd_aligned(o->packed);
+        o->only_packed = 1;
+        o->stale = 0;
+        Py_INCREF(object);
+        Py_BEGIN_ALLOW_THREADS
+        kd_model_pack_tensor(&o->model, t, kd_floats(values));
+        Py_END_ALLOW_THREADS
+        Py_DECREF(object);
+    }
+    o->busy = 0;
+    return o->packed ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *model_touch(PyObject *self, PyObject *unused)
 {
+    kd_model_object *o = (kd_model_object *)self;
     (void)unused;
-    ((kd_model_object *)self)->stale = 1;
+    o->stale = !o->only_packed;
     Py_RETURN_NONE;
 }
 
@@ -125,8 +159,10 @@ static PyObject *model_release(PyObject *self, PyObject *unused)
         return NULL;
     o->run = NULL;
     Py_CLEAR(o->workspace);
-    Py_CLEAR(o->packed);
-    o->stale = 1;
+    if (!o->only_packed) {
+        Py_CLEAR(o->packed);
+        o->stale = 1;
+    }
     o->busy = 0;
     Py_RETURN_NONE;
 }
@@ -136,6 +172,13 @@ static PyObject *model_workspace_bytes(PyObject *self, void *unused)
     kd_model_object *o = (kd_model_object *)self;
     (void)unused;
     return PyLong_FromSsize_t(o->workspace ? (Py_ssize_t)PyArray_SIZE(o->workspace) : 0);
+}
+
+static PyObject *model_packed_bytes(PyObject *self, void *unused)
+{
+    kd_model_object *o = (kd_model_object *)self;
+    (void)unused;
+    return PyLong_FromSsize_t(o->packed ? (Py_ssize_t)PyArray_SIZE(o->packed) : 0);
 }
 
 static PyObject *model_compute(PyObject *self, void *unused)
@@ -159,6 +202,10 @@ static PyMethodDef model_methods[] = {
     {"backward", kd_py_backward, METH_VARARGS,
      "backward($self, dlogits, threads, gradients=None, /)\n--\n\nAdds the gradients of the last training forward to "
      "the gradient array.\ngradients is {tap: d loss / d array} of some of its taps."},
+    {"pack", model_pack, METH_VARARGS,
+     "pack($self, index, values, /)\n--\n\nPacks a tensor of a frozen model, by its index in layout(), from float32 "
+     "values of its shape.\nThe model then holds its packed weights alone: every product is to be packed so before "
+     "forward,\nwhich reads the rest from the parameters, and release() keeps them."},
     {"touch", model_touch, METH_NOARGS,
      "touch($self, /)\n--\n\nThe parameters were written: they are packed again before use."},
     {"clear_gradients", kd_py_clear_gradients, METH_VARARGS,
@@ -183,6 +230,7 @@ static PyMethodDef model_methods[] = {
 
 static PyGetSetDef model_attributes[] = {
     {"workspace_bytes", model_workspace_bytes, NULL, "Bytes of activations and scratch held.", NULL},
+    {"packed_bytes", model_packed_bytes, NULL, "Bytes of packed weights held.", NULL},
     {"compute", model_compute, NULL,
      "The compute type of the encoder's products with weights: float32, bfloat16 or int8.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -20,6 +20,7 @@ typedef struct kd_model_object {
     pid_t busy;              /* the process whose call is running with the GIL released, or 0: a child forked
                               * meanwhile is not that process */
     int stale;               /* parameters changed since they were packed */
+    int only_packed;         /* the packed weights are the only copy */
     /* Training: which rows of the word embeddings have a gradient. */
     PyArrayObject *touched, *mark; /* int32 (V) of which `touched_count` are used, uint8 (V) */
     ptrdiff_t touched_count;

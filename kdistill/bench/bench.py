@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL
 from ..models.config import BertConfig
@@ -50,7 +52,14 @@ def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
     return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
 
 
-def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress | None = None) -> Figures:
+def bench(
+    model: Model,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    dtypes: Sequence[str] = ("float32",),
+    progress: Progress | None = None,
+) -> Figures:
     """Measure evaluation in batches and of single sentences, with all programs in alternation, and take medians.
 
     Args:
@@ -58,16 +67,21 @@ def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress
         dataset: token ids; token types are taken as zeros.
         batch_size: rows of a batch, for all programs. Packing is part of kdistill's time; the batches of the other
             runtimes hold rows of similar length and are padded before the clock starts.
+        dtypes: the compute types of kdistill, each a program: "kdistill" for float32, else such as "kdistill int8".
         progress: shows the rounds.
 
     Returns:
-        rows, tokens, batch_size, threads, peak_gflops (measured, of all threads together) and programs. The latter
+        rows, tokens, batch_size, threads, peak_gflops (measured, of float32 in all threads together), compute (of each
+        of `dtypes` the instruction set that multiplies it, None where it is computed portably) and programs. The latter
         gives for each program, by name, the figures of its fastest variant, or "not installed (PACKAGE)":
         sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak of the passes in batches
-        (executed matrix products on real tokens, see `models.flops`), and largest_difference of its logits from
-        kdistill's.
+        (executed matrix products on real tokens, see `models.flops`; a narrow type can exceed 100), and
+        largest_difference of its logits from those of the first of `dtypes`.
     """
     model.freeze()
+    own = {
+        dtype: model if dtype == "float32" else deepcopy(model).freeze(dtype, keep_weights=False) for dtype in dtypes
+    }
     dataset = Dataset(dataset.ids, np.zeros_like(dataset.types), dataset.starts, dataset.labels)
     threads = get_num_threads()
     peak = peak_flops(threads)
@@ -76,7 +90,10 @@ def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress
         directory = Path(work, "model")
         model.save_pretrained(directory)
         sides: dict[str, dict[str, _Side] | str] = {
-            "kdistill": {"": _Side.of_kdistill(model, dataset, batch_size, singles)},
+            **{
+                _name(dtype): {"": _Side.of_kdistill(frozen, dataset, batch_size, singles)}
+                for dtype, frozen in own.items()
+            },
             "PyTorch": _load(partial(pytorch, directory, threads), dataset, batch_size, singles, model.config),
             "ONNX Runtime": _load(
                 partial(onnx_runtime, directory, threads, Path(work)), dataset, batch_size, singles, model.config
@@ -91,7 +108,8 @@ def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress
                 side.measure()
         if progress is not None:
             progress(ROUNDS, ROUNDS)
-    work_of = {own: forward_flops(model.config, dataset.lengths, cls_only=own) for own in (True, False)}
+    work_of = {cls_only: forward_flops(model.config, dataset.lengths, cls_only=cls_only) for cls_only in (True, False)}
+    names = [_name(dtype) for dtype in dtypes]
     reference = running[0].logits
     return {
         "rows": len(dataset),
@@ -99,13 +117,18 @@ def bench(model: Model, dataset: Dataset, *, batch_size: int, progress: Progress
         "batch_size": batch_size,
         "threads": threads,
         "peak_gflops": peak / 1e9,
+        "compute": {dtype: _core.COMPUTE[dtype] for dtype in dtypes},
         "programs": {
             name: variants
             if isinstance(variants, str)
-            else _best(variants, len(dataset), work_of[name == "kdistill"] / peak, reference)
+            else _best(variants, len(dataset), work_of[name in names] / peak, reference)
             for name, variants in sides.items()
         },
     }
+
+
+def _name(dtype: str) -> str:
+    return "kdistill" if dtype == "float32" else f"kdistill {dtype}"
 
 
 class _Side:
@@ -178,18 +201,20 @@ def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, refe
 
 def table(figures: Figures) -> str:
     """Return the figures of `bench` as lines of text."""
-    threads = figures["threads"]
+    threads, width = figures["threads"], max(14, *(len(name) + 2 for name in figures["programs"]))
+    compute = ", ".join(f"{dtype} by {isa or 'portable kernels'}" for dtype, isa in figures["compute"].items())
     lines = [
         f"{figures['model']}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, batch size "
-        f"{figures['batch_size']}, {threads} thread{'s' * (threads > 1)}; peak {figures['peak_gflops']:.0f} GF/s",
-        f"{'':14}{'sentences/s':>12}{'ms, median':>12}{'ms, p99':>10}{'% of peak':>11}{'logits differ by':>18}",
+        f"{figures['batch_size']}, {threads} thread{'s' * (threads > 1)}; peak {figures['peak_gflops']:.0f} GF/s; "
+        f"{compute}",
+        f"{'':{width}}{'sentences/s':>12}{'ms, median':>12}{'ms, p99':>10}{'% of peak':>11}{'logits differ by':>18}",
     ]
     for name, program in figures["programs"].items():
         if isinstance(program, str):
-            lines.append(f"{name:14}  {program}")
+            lines.append(f"{name:{width}}  {program}")
         else:
             lines.append(
-                f"{name:14}{program['sentences_per_second']:>12,.0f}{program['median_ms']:>12.3f}"
+                f"{name:{width}}{program['sentences_per_second']:>12,.0f}{program['median_ms']:>12.3f}"
                 f"{program['p99_ms']:>10.3f}{program['percent_of_peak']:>11.1f}{program['largest_difference']:>18.1e}"
             )
     return "\n".join(lines)

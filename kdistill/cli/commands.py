@@ -140,9 +140,10 @@ def evaluate(options: Namespace) -> Figures:
     config, rows = trainer.model.config, rows_file(options.data, options)
     dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
     trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
-    if options.per_class:
-        return _evaluate_per_class(trainer, dataset)
-    return _without_prefix(trainer.evaluate(dataset))
+    measured = (
+        _evaluate_per_class(trainer, dataset) if options.per_class else _without_prefix(trainer.evaluate(dataset))
+    )
+    return {"dtype": options.dtype} | measured
 
 
 def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
@@ -186,7 +187,8 @@ def predict(options: Namespace) -> Figures:
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
     predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
-    figures: Figures = {"n": len(dataset), "output": options.output, "runtime": output.metrics["test_runtime"]}
+    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": options.dtype}
+    figures["runtime"] = output.metrics["test_runtime"]
     if options.output is not None:
         with open_output(options.output) as file:
             if options.output.endswith(".jsonl"):
@@ -219,7 +221,9 @@ def bench(options: Namespace) -> Figures:
         batch, labels = dataset.batch(np.arange(min(options.rows, len(dataset))))
         dataset = Dataset(*batch, labels)
     with Progress("bench", unit="rounds", quiet=options.json) as progress:
-        figures = measure(model, dataset, batch_size=options.batch_size, progress=progress)
+        figures = measure(
+            model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(options.dtype)], progress=progress
+        )
     return {"model": options.model} | figures
 
 
@@ -263,9 +267,8 @@ def _measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = load_model(options.model)
+    model = load_model(options.model, dtype=options.dtype)
     model.config = with_problem_type(model.config, task_of(options), "the model")
-    model.freeze()
     return Trainer(model, args, processing_class=tokenizer)
 
 

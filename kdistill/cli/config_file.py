@@ -23,7 +23,7 @@ def read_config_file(path: str, known: Mapping[str, bool], several: Collection[s
     Args:
         path: the TOML file.
         known: the command's options -> whether it is a switch.
-        several: those that may be given several times, as a list in the file.
+        several: those that take several values, a list in the file.
 
     Raises:
         OSError: the file cannot be read.
@@ -58,9 +58,24 @@ def words_of_options(
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_found(translated[0], value)}; expected {expected}")
-        repeated = f"--{translated[0].replace('_', '-')}" in several and isinstance(translated[1], list)
-        words += [_word(path, key, translated[0], one) for one in (translated[1] if repeated else [translated[1]])]
+        if f"--{translated[0].replace('_', '-')}" in several and isinstance(translated[1], list):
+            words += _words_of_list(path, key, translated[0], translated[1])
+        else:
+            words.append(_word(path, key, translated[0], translated[1]))
     return words
+
+
+def _words_of_list(path: str, key: str, name: str, values: list[Any]) -> list[str]:
+    """Return the words of an option that takes several values: `--name a b`.
+
+    A value that begins with a dash would be taken for an option there. Options with such values, texts, may be given
+    several times.
+    """
+    each = [_word(path, key, name, value) for value in values]
+    plain = [word.partition("=")[2] for word in each]
+    if any(word.startswith("-") for word in plain):
+        return each
+    return [f"--{name.replace('_', '-')}", *plain]
 
 
 def _word(path: str, key: str, name: str, value: Any) -> str:

@@ -134,6 +134,8 @@ def _text_of(figures: dict[str, Any], options: Namespace) -> str:
         from .serve import ending_text
 
         return ending_text(figures)
+    if "compute" in figures:  # None is left out below
+        figures |= {"compute": {name: isa or "none (portable)" for name, isa in figures["compute"].items()}}
     if options.command == "completion":
         return str(figures["script"])
     if "summary" in figures:

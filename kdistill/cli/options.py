@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
+from ..system.compute import COMPUTE_TYPES
 from ..tasks.predictions import ALL_DIGITS, DIGITS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
@@ -164,14 +165,16 @@ COMMANDS = (
         "--model MODEL [--data FILE]",
         "measure the speed of a model on this machine",
         "Measure sentences per second in batches, the latency of a single sentence, and the share of the machine's "
-        "measured peak that this reaches. PyTorch and ONNX Runtime are measured as well if they are installed.",
-        "kdistill bench --model L2-H128-A2 --threads 2",
+        "measured float32 peak that this reaches, in each compute type of --dtype. PyTorch and ONNX Runtime are "
+        "measured as well, in float32, if they are installed.",
+        "kdistill bench --model L2-H128-A2 --dtype float32 bfloat16 int8",
     ),
     _Command(
         "info",
         "[--model MODEL]",
         "show versions, CPU, threads and the teacher cache",
-        "Show versions, the instruction set of the CPU, the number of threads and the teacher cache.",
+        "Show versions, the instruction sets of the CPU, which of them multiplies each compute type, the number of "
+        "threads and the teacher cache.",
         "kdistill info --model student",
     ),
     _Command(
@@ -328,6 +331,8 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command == "evaluate":
         group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label")
         _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
+    if command in ("evaluate", "predict", "bench"):
+        _add_dtype(group, command)
     if command == "bench":
         group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
@@ -347,6 +352,17 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command != "bench":
         _add_task(group, command)
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_dtype(group: _ArgumentGroup, command: str) -> None:
+    """Add the compute type, or for `bench` the types that are compared."""
+    native = "kdistill info shows which have instructions on this CPU"
+    if command == "bench":
+        help = f"types to compute in, a row for each (default: float32); {native}"
+        group.add_argument("--dtype", nargs="+", choices=COMPUTE_TYPES, default=["float32"], help=help)
+    else:
+        help = f"type that weights and activations are multiplied in (default: float32); {native}"
+        group.add_argument("--dtype", choices=COMPUTE_TYPES, default="float32", help=help)
 
 
 def _add_predictions(group: _ArgumentGroup) -> None:
@@ -480,6 +496,7 @@ def _add_serving(parser: _Parser, group: _ArgumentGroup) -> None:
         help=f"address to listen at; 0.0.0.0 lets other machines in (default: {HOST})",
     )
     group.add_argument("--port", type=int, default=PORT, metavar="N", help=f"0 for a free one (default: {PORT})")
+    _add_dtype(group, "serve")
     limits = parser.add_argument_group("limits")
     for field in fields(Limits):
         help = str(field.metadata["help"])

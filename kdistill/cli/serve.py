@@ -15,7 +15,7 @@ from ..system.progress import format_duration
 def serve(options: Namespace) -> dict[str, Any]:
     """Serve `--model` until a signal ends it."""
     given = {field.name: getattr(options, field.name) for field in fields(Limits) if hasattr(options, field.name)}
-    return run(options.model, host=options.host, port=options.port, limits=Limits(**given))
+    return run(options.model, host=options.host, port=options.port, limits=Limits(**given), dtype=options.dtype)
 
 
 def ending_text(figures: Mapping[str, Any]) -> str:

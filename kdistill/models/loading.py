@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from .architecture import Architecture
 from .checkpoint import read_weights
 from .config import SIZES, BertConfig
 from .initialization import random_tensor
-from .parameters import Flat, TensorViews, is_constant
+from .parameters import Flat, Tensor, is_constant
 
 _LISTED = 8  # names in a warning
 
@@ -42,7 +43,8 @@ def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Coll
 
 
 def load_parameters(
-    views: TensorViews,
+    layout: Sequence[Tensor],
+    filling: Callable[[Tensor], AbstractContextManager[Flat]],
     directory: Path,
     architecture: Architecture,
     config: BertConfig,
@@ -51,10 +53,11 @@ def load_parameters(
     stored_layers: int,
     ignore_mismatched_sizes: bool,
 ) -> None:
-    """Fill `views` from a directory's weights, and at random what these lack, each with a warning.
+    """Fill a new model's tensors from a directory's weights, and at random what these lack, each with a warning.
 
     Args:
-        views: the named parameters of a new model.
+        layout: the tensors, which are filled in this order.
+        filling: tensor -> a context with the array to fill; the array is used no more at its end.
         directory: holds the weights, see `checkpoint.read_weights`.
         architecture: the model's.
         config: likewise.
@@ -65,7 +68,7 @@ def load_parameters(
     Raises:
         ValueError: the files do not hold these tensors, or hold values that are not finite; names file and tensor.
     """
-    shapes = {tensor.name: tensor.shape for tensor in views.layout}
+    shapes = {tensor.name: tensor.shape for tensor in layout}
     unread = range(config.num_hidden_layers, stored_layers)
     weights = read_weights(
         directory, shapes, architecture, unread_layers=unread, ignore_mismatched_sizes=ignore_mismatched_sizes
@@ -92,14 +95,14 @@ def load_parameters(
             stacklevel=3,
         )
     generator = np.random.Generator(np.random.Philox(seed))
-    for tensor in views.layout:
-        name, view = tensor.name, views[tensor.name]
-        if name in weights:
-            view[:] = weights[name]
-            weights.release(name)
-            _check_finite(directory, name, view)
-        else:
-            view[:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
+    for tensor in layout:
+        with filling(tensor) as values:
+            if tensor.name in weights:
+                values[:] = weights[tensor.name]
+                weights.release(tensor.name)
+                _check_finite(directory, tensor.name, values)
+            else:
+                values[:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
 
 def _check_finite(directory: Path, name: str, values: Flat) -> None:

@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -20,18 +20,20 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..data.batch import Batch, pack
 from ..hub import resolve
-from ..keywords import location
+from ..keywords import location, take_dtype
+from ..system.compute import compute_type, warn_if_portable
 from ..system.foreign import check_kind
 from ..system.memory import require_memory, workspace
 from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
-from ..system.threads import aligned_zeros, get_num_threads, lock, read_only
+from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import CONFIG_FILE, BertConfig, check_config, write_config
 from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
+from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
 from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .transformers_names import ATTRIBUTES
 
@@ -62,7 +64,7 @@ class Model:
         dropout_seed, optimizer_step, tokens_in_step: where the model is in its stream of dropout masks. A training
             pass uses the masks of (dropout_seed, optimizer_step) from token `tokens_in_step` on and adds its tokens
             to that count; `AdamW.step` goes on to the next step.
-        frozen: the model serves as a teacher: no gradients, no dropout, weights packed once.
+        frozen: the model only evaluates, as a teacher does: no gradients, no dropout, weights packed once.
         has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
             nor copied from a teacher.
     """
@@ -81,35 +83,43 @@ class Model:
         for tensor in self.layout:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
-    def _allocate(self, config: BertConfig, seed: int) -> None:
+    def _allocate(self, config: BertConfig, seed: int, packed_alone: str | None = None) -> None:
+        """Make the memory of a new model; with a compute type `packed_alone`, of one that `PackedFilling` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
-        require_memory(4 * size, f"a model of {size:,} parameters", "expected a smaller shape in its configuration")
         self.config = config
         self.layout = [
             Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
         ]
-        self.frozen = False
+        bytes_needed = 4 * size if packed_alone is None else bytes_packed_alone(self.layout, packed_alone)
+        what = f"a model of {size:,} parameters"
+        require_memory(bytes_needed, what, "expected a smaller shape in its configuration")
+        self.frozen = packed_alone is not None
+        self._compute = packed_alone or "float32"  # the type of the encoder's products: frozen, or while training
         self.dropout_seed = seed
         self.optimizer_step = 0
         self.tokens_in_step = 0
-        self._parameters = aligned_zeros(size)
+        self._parameters = aligned_zeros(size) if packed_alone is None else sparse_zeros(size)
+        self._has_weights = packed_alone is None  # in float32; otherwise those of products are there packed alone
         self._gradients: NDArray[np.float32] | None = None
         self._handed_out = False  # somebody may write through a view: weights are packed before each pass
         self._lent = False  # the same, or somebody was given the flat array
         self._hash: str | None = None
+        self._digest: str | None = None
         self._pending: PendingUpdates | None = None
         self.core = self._new_core()
 
-    def _new_core(self) -> _core.Model:
-        return _core.Model(*self._shape, self._parameters, self._gradients, workspace)
+    def _new_core(self, parameters: NDArray[np.float32] | None = None) -> _core.Model:
+        flat = self._parameters if parameters is None else parameters
+        return _core.Model(*self._shape, flat, self._gradients, workspace, dtype=self._compute)
 
     @classmethod
     def from_pretrained(
         cls,
         path_or_id: str | os.PathLike[str],
         *,
+        dtype: Any = None,
         config: BertConfig | None = None,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
@@ -125,6 +135,9 @@ class Model:
 
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
+            dtype: "float32", "bfloat16" or "int8" (or NumPy's or torch's type): a frozen model that computes in it, see
+                `freeze`. By default, and with "auto", a model in float32 that can be trained. `torch_dtype` is its
+                older name, where float32 leaves the model trainable.
             config: used in place of config.json.
             num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
@@ -148,6 +161,7 @@ class Model:
                 would read the weights as those of another shape, or ask for what kdistill cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
+        compute = take_dtype(keywords | {"dtype": dtype})
         known = BertConfig.arguments()
         changes = {name: keywords.pop(name) for name in [*keywords] if name in known}
         known += tuple(inspect.signature(cls.from_pretrained).parameters)
@@ -170,14 +184,21 @@ class Model:
         check_sizes_of_weights(stored, config, changes)
         model = cls.__new__(cls)
         seed = chosen_seed(seed)
-        model._allocate(config, seed)
+        packed_alone = compute if compute != "float32" else None
+        model._allocate(config, seed, packed_alone)
         views = TensorViews(model._parameters, model.layout)
+        packed = PackedFilling(model.layout, model._parameters, model.core) if packed_alone else None
         load_parameters(
-            *(views, directory, cls.architecture, config, seed),
+            model.layout,
+            packed or (lambda tensor: nullcontext(views[tensor.name])),
+            *(directory, cls.architecture, config, seed),
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
-        return model
+        if packed:
+            model._digest = packed.digest()
+            warn_if_portable(model._compute)
+        return model if compute is None else model.freeze(compute)
 
     @classmethod
     def from_teacher(
@@ -228,24 +249,34 @@ class Model:
         """Make the pickled model again, in memory of its own, frozen if it was."""
         self._allocate(state["config"], state["dropout_seed"])
         self._parameters[:] = state["_parameters"]
-        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_handed_out", "_lent", "frozen")
-        self.__dict__.update({name: value for name, value in state.items() if name not in own})
+        own = ("core", "_shape", "_parameters", "_gradients", "_pending", "_hash", "_digest", "_handed_out", "_lent")
+        restored = (*own, "frozen", "_compute")
+        self.__dict__.update({name: value for name, value in state.items() if name not in restored})
         if state["frozen"]:
-            self.freeze()
+            self.freeze(state["_compute"])
+        else:
+            self.training_dtype = state["_compute"]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return another model with the same weights, not frozen and unknown to any optimiser."""
+        weights = self.flat_parameters
         model = type(self).__new__(type(self))
         model._allocate(self.config, self.dropout_seed)
         model.has_new_layers = self.has_new_layers
-        model._parameters[:] = self.flat_parameters
+        model._parameters[:] = weights
+        if not self.frozen:
+            model.training_dtype = self.training_dtype
         return model
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write config.json and model.safetensors, as `transformers` reads them; create the directory."""
-        path = Path(directory)
+        """Write config.json and model.safetensors in float32, as `transformers` reads them; create the directory.
+
+        Raises:
+            RuntimeError: the model was loaded with a narrow `dtype`, so that its float32 weights are not in memory.
+        """
+        path, flat = Path(directory), self.flat_parameters
         path.mkdir(parents=True, exist_ok=True)
-        write_weights(path, TensorViews(self.flat_parameters, self.layout))
+        write_weights(path, TensorViews(flat, self.layout))
         write_config(path, self.config.to_dict() | {"architectures": [type(self).__name__]})
 
     # ---- parameters and gradients
@@ -336,7 +367,7 @@ class Model:
             RuntimeError: the model is frozen.
         """
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); its embeddings cannot be resized")
+            raise self.frozen_error("its embeddings cannot be resized")
         old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
         rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
@@ -345,7 +376,9 @@ class Model:
             config, place = self.config.replace(vocab_size=rows), (self.optimizer_step, self.tokens_in_step)
             generator = np.random.Generator(np.random.Philox(self.dropout_seed))
             words = resized_rows(old[WORD_EMBEDDINGS], rows, config, generator, mean_resizing)
+            compute = self._compute
             self._allocate(config, self.dropout_seed)
+            self.training_dtype = compute
             self.optimizer_step, self.tokens_in_step = place
             for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
                 value[...] = words if name == WORD_EMBEDDINGS else old[name]
@@ -366,7 +399,15 @@ class Model:
 
     @property
     def flat_parameters(self) -> NDArray[np.float32]:
-        """All parameters as one read-only array; `load_flat` writes it."""
+        """All parameters as one read-only array; `load_flat` writes it.
+
+        Raises `RuntimeError` for a model that holds the weights of its products in a narrow type alone.
+        """
+        if not self._has_weights:
+            raise RuntimeError(
+                f"the model holds its weights in {self._compute} alone, packed to evaluate, and they are needed in "
+                "float32; load it without dtype="
+            )
         self._apply_pending_updates()
         return read_only(self._parameters)
 
@@ -386,7 +427,7 @@ class Model:
     def writing(self) -> Iterator[NDArray[np.float32]]:
         """Yield the flat parameters for writing; packed weights and the content hash are renewed afterwards."""
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); its parameters cannot be written")
+            raise self.frozen_error("its parameters cannot be written")
         self._apply_pending_updates()
         self._lent = True
         try:
@@ -412,12 +453,31 @@ class Model:
             self.core.clear_gradients(get_num_threads())
         self.tokens_in_step = 0
 
-    def freeze(self) -> Self:
-        """Make the model a teacher: drop gradients and optimiser state, pack weights once. Return the model.
+    def frozen_error(self, consequence: str) -> RuntimeError:
+        """Return the error for what needs a model that can be trained."""
+        return RuntimeError(
+            f"the model is frozen (it serves as a teacher); {consequence}; load one without dtype= to train it"
+        )
 
-        Nobody can write the parameters any more: where views of them were given away, those keep the old memory and
-        the model goes on with a copy.
+    def freeze(self, dtype: Any = None, *, keep_weights: bool = True) -> Self:
+        """Make the model one that only evaluates, such as a teacher. Return the model.
+
+        Gradients and optimiser state are dropped, and weights are packed once. Nobody can write the parameters any
+        more: where views of them were given away, those keep the old memory and the model goes on with a copy.
+
+        Args:
+            dtype: the compute type of the encoder's products: "float32"; "bfloat16", both operands rounded to it; or
+                "int8", weights scaled by output channel and activations by token. Sums, activations, the head and what
+                is returned stay float32. Default: the type that the model is frozen in, float32 before.
+            keep_weights: False gives the products' float32 weights up for the packed ones, as `from_pretrained` with a
+                narrow `dtype` does: half of the memory or less, but saving, copying, `parameters`, another type and
+                `from_teacher` then raise `RuntimeError`.
+
+        Raises:
+            ValueError: another type; the message lists those there are.
+            RuntimeError: the weights are needed, and were given up.
         """
+        compute = compute_type("dtype", dtype) or (self._compute if self.frozen else "float32")
         if not self.frozen:
             self._apply_pending_updates()
             if self._lent:
@@ -426,29 +486,99 @@ class Model:
                 self._parameters = copy
             self._handed_out = self._lent = False
             lock(self._parameters)
-            self.frozen = True
             self._pending = None
-            self._gradients = None
-            self.core = self._new_core()
-            self._hash = None
+            self.frozen = True
+            self._renew_core(compute, None)
+        elif compute != self._compute:
+            _ = self.flat_parameters  # raises where they were given up
+            self._renew_core(compute, None)
+        if self._has_weights and not keep_weights:
+            self._give_up_weights()
         return self
 
+    def _give_up_weights(self) -> None:
+        """Hold the products' weights packed alone. An interrupted call leaves the model as it was."""
+        key, digest, views = self.weights_hash(), self.weights_digest(), TensorViews(self.flat_parameters, self.layout)
+        flat = sparse_zeros(self.num_flat)
+        core = self._new_core(flat)
+        filling = PackedFilling(self.layout, flat, core)
+        for tensor in self.layout:
+            with filling(tensor) as values:
+                values[:] = views[tensor.name]
+        self._hash, self._digest, self._has_weights = key, digest, False
+        self._parameters, self.core = flat, core
+
+    def get_memory_footprint(self) -> int:
+        """Return the bytes of weights and gradients that the model holds, packed weights included."""
+        parameters = self._parameters.nbytes if self._has_weights else bytes_without_products(self.layout)
+        return parameters + (0 if self._gradients is None else self._gradients.nbytes) + self.core.packed_bytes
+
+    @property
+    def training_dtype(self) -> str:
+        """The compute type of the products in training: "float32" (default), or "bfloat16" when it is set.
+
+        Parameters and gradients are float32 in both. Setting another type sets the gradients to zero.
+        """
+        if self.frozen:
+            raise self.frozen_error("it has no type of training")
+        return self._compute
+
+    @training_dtype.setter
+    def training_dtype(self, dtype: Any) -> None:
+        compute = compute_type("training_dtype", dtype) or "float32"
+        if compute == "int8":
+            raise ValueError("training_dtype is int8, in which no model is trained; expected float32 or bfloat16")
+        if compute != self.training_dtype:
+            self._apply_pending_updates()
+            self._renew_core(compute, None if self._gradients is None else aligned_zeros(self.num_flat))
+
+    def _renew_core(self, compute: str, gradients: NDArray[np.float32] | None) -> None:
+        """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""
+        warn_if_portable(compute)
+        self._compute, self._gradients, self._hash, self._digest = compute, gradients, None, None
+        self.core = self._new_core()
+
     def release(self) -> None:
-        """Release the memory of packed weights and activations; the next pass takes it again."""
+        """Release the memory of packed weights and activations; the next pass takes it again.
+
+        Packed weights stay where they are the only copy.
+        """
         self.core.release()
 
     def weights_hash(self) -> str:
-        """Return the content key of the logits: a sha256 of weights, config, numerics and instruction set."""
+        """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set."""
         if self._hash is None or not self.frozen:
             names = ("num_labels", *self.architecture.logit_fields())
             fields = {name: getattr(self.config, name) for name in names}
-            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION]
+            about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *self._beyond_the_usual()]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-            flat = self.flat_parameters
-            for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
-                digest.update(flat[start : start + _HASHED_FLOATS].data)
+            if self._compute == "float32":
+                self._hash_weights(digest)
+            else:
+                digest.update(self.weights_digest().encode())
             self._hash = digest.hexdigest()
         return self._hash
+
+    def weights_digest(self) -> str:
+        """Return a sha256 of the float32 weights, the same on every CPU and in every compute type."""
+        if self._digest is None or not self.frozen:
+            digest = hashlib.sha256()
+            self._hash_weights(digest)
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def _hash_weights(self, digest: hashlib._Hash) -> None:
+        flat = self.flat_parameters
+        for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
+            digest.update(flat[start : start + _HASHED_FLOATS].data)
+
+    def _beyond_the_usual(self) -> list[Any]:
+        """Return what else logits depend on, of another head than the first and another compute type than float32.
+
+        Of these it is empty, so that the logits that earlier versions kept of them are still found.
+        """
+        head = [] if self.head == "sequence-classification" else [["head", self.head]]
+        return head + ([] if self._compute == "float32" else [["compute", self._compute, _core.COMPUTE[self._compute]]])
 
     if not TYPE_CHECKING:
 
@@ -462,9 +592,10 @@ class Model:
         return "cpu"
 
     @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """The type of the weights: float32."""
-        return np.dtype(np.float32)
+    def dtype(self) -> np.dtype[Any] | str:
+        """The compute type: NumPy's float32 or int8, or "bfloat16", which NumPy lacks. A trainable model is float32."""
+        compute = self._compute if self.frozen else "float32"
+        return compute if compute == "bfloat16" else np.dtype(compute)
 
     @property
     def num_labels(self) -> int:
@@ -472,14 +603,18 @@ class Model:
         return self.config.num_labels
 
     def to(self, *places: Any, **named: Any) -> Self:
-        """Return the model, which is on the CPU in float32.
+        """Return the model, which is on the CPU in its `dtype`.
 
         Raises:
             ValueError: another device or dtype.
         """
+        kept = ("cpu", str(self.dtype), f"<class 'numpy.{self.dtype}'>")
         for place in (*places, *named.values()):
-            if str(place).removeprefix("torch.").partition(":")[0] not in ("cpu", "float32", "<class 'numpy.float32'>"):
-                raise ValueError(f"{place} is not a place for this model: kdistill computes on the CPU in float32")
+            if str(place).removeprefix("torch.").partition(":")[0] not in kept:
+                raise ValueError(
+                    f"{place} is not a place for this model: kdistill computes on the CPU in {self.dtype}; for "
+                    "another type that only evaluates, call freeze(dtype=...)"
+                )
         return self
 
     def cpu(self) -> Self:
@@ -541,7 +676,7 @@ class Model:
     def trainable_core(self) -> _core.Model:
         """Return the core with gradients, which are allocated when first needed; raise RuntimeError if frozen."""
         if self.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); it has no gradients")
+            raise self.frozen_error("it has no gradients")
         if self._gradients is None:
             self._gradients = aligned_zeros(self.num_flat)
             self.core = self._new_core()
@@ -552,8 +687,13 @@ class Model:
         return (
             f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
             f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
-            f"{self.num_parameters():,} parameters{', frozen' if self.frozen else ''})"
+            f"{self.num_parameters():,} parameters{self._state()})"
         )
+
+    def _state(self) -> str:
+        if not self.frozen:
+            return ""
+        return ", frozen" if self._compute == "float32" else f", frozen in {self._compute}"
 
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
@@ -570,6 +710,7 @@ class Model:
             ("parameters", self.num_parameters()),
             ("of these word embeddings", words),
             ("state", "frozen (a teacher)" if self.frozen else "trainable"),
+            ("compute type", self._compute),
         ]
         tensors = html_table(
             "",

@@ -28,6 +28,11 @@ class Tensor(NamedTuple):
     decay: bool
     canonical: str
 
+    @property
+    def size(self) -> int:
+        """The number of its values."""
+        return int(np.prod(self.shape))
+
 
 class TensorViews(Mapping[str, Flat]):
     """The tensors of a flat array by name: views of the right shape, made on request.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 _WEIGHTS = "model.parameters has the weights by name, such as model.parameters['classifier.weight']"
-_FLOAT32 = "kdistill computes in float32 alone; leave it out"
+_NARROW = "call freeze(dtype='bfloat16') for a model that only evaluates, or train with bf16=True"
+_FLOAT32 = "parameters are always float32; leave it out"
 _FROZEN = "freeze() makes the whole model untrainable; parts of it cannot be"
 _LOGITS = "a call returns logits alone; attentions and hidden states are not handed out"
 
@@ -13,7 +14,8 @@ ATTRIBUTES = {
     **dict.fromkeys(("bert", "classifier", "base_model", "encoder", "embeddings"), _WEIGHTS),
     **dict.fromkeys(("modules", "named_modules", "children", "named_children", "get_parameter"), _WEIGHTS),
     **dict.fromkeys(("get_input_embeddings", "get_encoder", "buffers", "named_buffers"), _WEIGHTS),
-    **dict.fromkeys(("half", "bfloat16", "double", "float"), _FLOAT32),
+    **dict.fromkeys(("double", "float"), _FLOAT32),
+    **dict.fromkeys(("half", "bfloat16"), _NARROW),
     **dict.fromkeys(("requires_grad_", "requires_grad"), _FROZEN),
     "cuda": "kdistill always computes on the CPU; leave it out",
     "push_to_hub": "call push_to_hub of the trainer, or upload what save_pretrained writes with huggingface_hub",

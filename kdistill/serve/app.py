@@ -279,6 +279,7 @@ def health_of(service: Service) -> dict[str, Any]:
     return {
         "status": "ready" if service.is_ready else "stopping" if service.stopping else "failed",
         "model": service.name,
+        "dtype": str(service.classifier.model.dtype),
         "version": __version__,
         "problem_type": classifier.task.name,
         "labels": classifier.labels,

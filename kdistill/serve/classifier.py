@@ -95,7 +95,7 @@ class Classifier:
         self._plain = Form()
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str], max_length: int | None = None) -> Classifier:
+    def load(cls, model: str | os.PathLike[str], max_length: int | None = None, dtype: str = "float32") -> Classifier:
         """Load a model directory or hub id and let it answer a first text, which makes its memory ready.
 
         Raises:
@@ -103,7 +103,7 @@ class Classifier:
             ValueError: its files do not fit together.
         """
         tokenizer = AutoTokenizer.from_pretrained(model)
-        classifier = cls(load_model(model).freeze(), tokenizer, max_length)
+        classifier = cls(load_model(model, dtype=dtype), tokenizer, max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)
         return classifier

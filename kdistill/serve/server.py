@@ -26,7 +26,12 @@ _KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than load
 
 
 def serve(
-    model: str | os.PathLike[str], *, host: str = HOST, port: int = PORT, limits: Limits | None = None
+    model: str | os.PathLike[str],
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    limits: Limits | None = None,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Serve a model until SIGTERM or Ctrl-C, then answer what is accepted and return.
 
@@ -37,6 +42,7 @@ def serve(
         host: the address to listen at; "0.0.0.0" for all.
         port: 0 for a free one.
         limits: when requests are refused.
+        dtype: the compute type, see `Model.freeze`.
 
     Returns:
         requests (answered with 200), texts, seconds and unanswered (requests cut off at the end).
@@ -51,7 +57,7 @@ def serve(
     listener = _bound(host, port)
     with listener:
         started = time.monotonic()
-        service = Service(Classifier.load(model, limits.max_length), public_name(os.fspath(model)), limits)
+        service = Service(Classifier.load(model, limits.max_length, dtype), public_name(os.fspath(model)), limits)
         server = make_server(service)
         try:
             with _settings_of_a_server():

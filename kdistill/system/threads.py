@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def show_config() -> dict[str, Any]:
     """Return the versions of this installation and the machine it runs on.
 
     Returns:
-        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), blis (its version),
+        A dictionary with the keys version, isa_level (in use), isa_levels (all that this CPU has), compute (for each
+        compute type the instruction set that multiplies it, None where this CPU has none), blis (its version),
         blis_kernels (the set of BLIS kernels in use), num_threads, cpus (those this process may use), compiler,
         compiler_flags, python, numpy and platform.
     """
@@ -105,6 +107,7 @@ def show_config() -> dict[str, Any]:
         "version": __version__,
         "isa_level": _core.ISA_LEVEL,
         "isa_levels": list(_core.ISA_LEVELS),
+        "compute": dict(_core.COMPUTE),
         "blis": _core.BLIS_VERSION,
         "blis_kernels": _core.BLIS_KERNELS,
         "num_threads": get_num_threads(),
@@ -123,6 +126,17 @@ def aligned_zeros(size: int) -> NDArray[np.float32]:
     address: int = memory.__array_interface__["data"][0]
     start = -address % _core.ALIGNMENT // memory.itemsize
     return memory[start : start + size]
+
+
+def sparse_zeros(size: int) -> NDArray[np.float32]:
+    """Return an aligned float32 array of zeros, shape (size,), of which only the pages that are written take memory.
+
+    NumPy's own zeros may lie in pages of 2 MiB, which a few written values make real.
+    """
+    memory = mmap.mmap(-1, max(4 * size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.float32, size)[:]
 
 
 def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:

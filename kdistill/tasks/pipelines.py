@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..keywords import OF_PIPELINE, location
+from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.classes import AutoModelForSequenceClassification, BertForSequenceClassification
@@ -36,6 +36,7 @@ def pipeline(
     *,
     device: Any = None,
     config: BertConfig | None = None,
+    dtype: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> TextClassificationPipeline:
@@ -47,6 +48,7 @@ def pipeline(
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
         config: as in `BertForSequenceClassification.from_pretrained`.
+        dtype: the compute type, as there; of a model that is loaded already, its own.
         model_kwargs: other arguments of `BertForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
             `TextClassificationPipeline`; where the files are (`token`, `revision`, `cache_dir`, ...), see
@@ -67,6 +69,7 @@ def pipeline(
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
     if settings.pop("return_all_scores", None):  # an older name of top_k=None
         chosen.setdefault("top_k", None)
+    compute = take_dtype(settings | {"dtype": dtype})
     where = location(settings, "pipeline", own, OF_PIPELINE)
     if tokenizer is None:
         if not isinstance(model, str | os.PathLike):
@@ -76,9 +79,11 @@ def pipeline(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
     if isinstance(model, str | os.PathLike):
-        keywords = {"config": config, **where, **(model_kwargs or {})}
+        keywords = {"config": config, "dtype": compute, **where, **(model_kwargs or {})}
         model = AutoModelForSequenceClassification.from_pretrained(model, **keywords).freeze()
     check_model("model", model)
+    if compute is not None and str(model.dtype) != compute:
+        raise ValueError(f"dtype is {compute}, and the model computes in {model.dtype}; call its freeze({compute!r})")
     return TextClassificationPipeline(model=model, tokenizer=tokenizer, **chosen)
 
 

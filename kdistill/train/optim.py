@@ -67,7 +67,7 @@ class AdamW:
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; expected a number in [0, 1)")
         if model.frozen:
-            raise RuntimeError("the model is frozen (it serves as a teacher); it cannot be trained")
+            raise model.frozen_error("it cannot be trained")
         self.model = model
         self.lr = lr
         self.betas = betas

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.small_run import small_config, small_model, write_model, write_rows
 
+from kdistill import _core
 from kdistill.bench import bench
 from kdistill.bench.other_runtimes import bucketed
 from kdistill.cli import main as cli
@@ -79,6 +80,24 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert peers == ["PyTorch         not installed (torch)", "ONNX Runtime    not installed (onnxruntime)"]
 
 
+@pytest.mark.usefixtures("alone")
+def test_types_are_rows_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    shape, types = ["--model", "L1-H8-A2", "--rows", 5], ["float32", "bfloat16", "int8", "int8"]
+    status, output, _ = run(capsys, *shape, "--dtype", *types, "--json")
+    figures: dict[str, Any] = json.loads(output)
+    assert status == 0
+    assert figures["compute"] == _core.COMPUTE
+    own = {name: program for name, program in figures["programs"].items() if name.startswith("kdistill")}
+    assert [*own] == ["kdistill", "kdistill bfloat16", "kdistill int8"]
+    differences = [program["largest_difference"] for program in own.values()]
+    assert differences[0] == 0 < min(differences[1:])
+
+    head, titles, *rows = run(capsys, *shape, "--dtype", "int8")[1].splitlines()
+    assert head.endswith(f" GF/s; int8 by {_core.COMPUTE['int8'] or 'portable kernels'}")
+    assert rows[0].startswith("kdistill int8 ")
+    assert len(titles) == len(rows[0])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -86,6 +105,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["--model", "L1-H8-A2", "--rows", "0"], "--rows is 0; expected at least 1"),
         (["--model", "L1-H8-A2", "--batch-size", "0"], "--batch-size is 0; expected at least 1"),
         (["--model", "nowhere"], "nowhere"),
+        (["--model", "L1-H8-A2", "--dtype", "fp8"], "argument --dtype: invalid choice: 'fp8'"),
     ],
 )
 def test_bad_input(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

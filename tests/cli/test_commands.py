@@ -144,7 +144,7 @@ def test_finetune_evaluate_predict(
     status, output, errors = run(capsys, "evaluate", "--model", out, "--data", dev, "--json")
     assert (status, errors, output.count("\n")) == (0, "", 1)
     measured = json.loads(output)
-    assert {"accuracy", "loss", "n", "runtime", "samples_per_second"} == set(measured)
+    assert {"dtype", "accuracy", "loss", "n", "runtime", "samples_per_second"} == set(measured)
     assert (measured["accuracy"], measured["loss"]) == (figures["eval_accuracy"], figures["eval_loss"])
 
     status, output, _ = run(

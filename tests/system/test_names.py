@@ -105,6 +105,6 @@ def test_a_model_is_where_it_is() -> None:
     model = small_model()
     assert (model.to("cpu"), model.to(dtype=np.float32), model.cpu()) == (model, model, model)
     assert (model.device, model.dtype, model.num_labels) == ("cpu", np.float32, 2)
-    for place in ("cuda", "cuda:0", np.float16):
+    for place in ("cuda", "cuda:0", np.float16, "bfloat16"):
         with pytest.raises(ValueError, match="kdistill computes on the CPU in float32"):
             model.to(place)

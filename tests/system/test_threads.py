@@ -112,7 +112,7 @@ def test_an_environment_that_makes_no_sense(value: str, message: str) -> None:
 def test_show_config() -> None:
     config = kd.show_config()
     assert list(config) == [
-        *("version", "isa_level", "isa_levels", "blis", "blis_kernels", "num_threads", "cpus"),
+        *("version", "isa_level", "isa_levels", "compute", "blis", "blis_kernels", "num_threads", "cpus"),
         *("compiler", "compiler_flags", "python", "numpy", "platform"),
     ]
     assert config["version"] == kd.__version__
