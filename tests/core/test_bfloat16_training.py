@@ -30,8 +30,8 @@ def gradients_of(case: Case) -> dict[str, NDArray[np.float32]]:
 def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> None:
     """An operand next to the middle of two bfloat16 numbers may be rounded to the other one than in float64.
 
-    That is a part of what rounding does to the gradients, and grows from product to product: up to a fifth here. A product
-    that rounded one operand less would be off by more than 0.3 of it.
+    That is a part of what rounding does to the gradients, and grows from product to product: up to a fifth here. A
+    product that rounded one operand less would be off by more than 0.3 of it.
     """
     case = Case(encoder, ALL_TOKENS, LONG, dtype="bfloat16")
     found = gradients_of(case)
@@ -89,8 +89,8 @@ def test_micro_batches_add_up_to_the_batch() -> None:
 def test_a_classifier_s_gradients_are_near_those_of_float32() -> None:
     """The last layer's keys and values are absorbed in float32.
 
-    Each operand is off by at most 2^-9 of itself, and a path through two layers and back passes some 24 products with two
-    operands each.
+    Each operand is off by at most 2^-9 of itself, and a path through two layers and back passes some 24 products with
+    two operands each.
     """
     rounded, exact = (Case(TILED, CLASSIFIER, LONG, dtype=dtype) for dtype in ("bfloat16", "float32"))
     found, expected = gradients_of(rounded), gradients_of(exact)
