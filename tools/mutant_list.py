@@ -109,7 +109,6 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_outer.inc", "k + 1 < K ?", "k < K ?"),
     Mutant("arithmetic/kd_engine_outer.inc", "vf_load_n(to, columns - j) + vf_load(sum[r] + j)", "vf_load(sum[r] + j)"),
     Mutant("arithmetic/kd_engine_outer.inc", "left_stride(K) + KD_LEFT_NUMBER * k", "left_stride(K)"),
-    Mutant("arithmetic/kd_engine_outer.inc", "n < N ? pairs_at", "n <= N ? pairs_at"),
     Mutant("arithmetic/kd_engine_int8_plain.c", "right << (24 - 8 * k)", "right << (24 - 8 * k % 24)"),
     Mutant("arithmetic/kd_engine_int8_avx2.c", "pairs, 0xd8", "pairs, 0xe4"),
     Mutant("arithmetic/kd_engine_int8_avx512.c", "_mm512_set1_epi32(group), right", "right, _mm512_set1_epi32(group)"),
