@@ -128,6 +128,11 @@ def test_every_argument_can_stand_in_a_file(tmp_path: Path) -> None:
     assert len(lines) > 30
 
 
+def test_texts_in_a_file_may_begin_with_a_dash(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('text = ["good", "-bad"]\n')
+    assert parse(["predict", "--model", "m", "--config", str(tmp_path / "run.toml")]).text == ["good", "-bad"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -279,11 +279,18 @@ def test_health_shows_model_labels_and_queue(server: Served) -> None:
     health = server.ask("GET", "/health").json
     assert health["status"] == "ready"
     assert health["model"] == "small"
+    assert health["dtype"] == "float32"
     assert health["version"] == kd.__version__
     assert health["labels"] == list(LABELS.values())
     assert health["max_length"] == 16
     assert health["queue"] == {"texts": 0, "max_texts": 1024}
     assert health["uptime_seconds"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.* is computed portably")
+def test_health_shows_the_compute_type(tmp_path: Path) -> None:
+    with served(Classifier.load(write_model(tmp_path / "model"), dtype="int8")) as server:
+        assert server.ask("GET", "/health").json["dtype"] == "int8"
 
 
 def test_metrics_count_answers_by_status_and_the_texts_of_batches(model: Path) -> None:
