@@ -258,8 +258,8 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "run->partials + from, kd_map", "run->partials + t->vector, kd_map"),
     Mutant(
         "model/kd_weights.c",
-        "whole_use(weight, m->pre_norm1, m->ctx, rows)",
-        "whole_use(weight, m->pre_norm1, m->x, rows)",
+        "whole_use(run, weight, m->pre_norm1, m->ctx, rows)",
+        "whole_use(run, weight, m->pre_norm1, m->x, rows)",
     ),
     Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
     Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),
