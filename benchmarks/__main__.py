@@ -23,6 +23,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "serving": ("serving",),
     "inference": ("inference",),
     "inference-1": ("inference", "--threads", "1"),
+    "student_step": ("student_step",),
     "student_epoch": ("student_epoch",),
     "student_epoch-1": ("student_epoch", "--threads", "1", "--rounds", "3"),
     "teacher_pass": ("teacher_pass",),

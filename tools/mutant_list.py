@@ -63,6 +63,56 @@ MUTANTS = [
     Mutant(
         "arithmetic/kd_kernels_product.inc", "ptrdiff_t skip = kd_max(0, p->first_column - f)", "ptrdiff_t skip = 0"
     ),
+    # ---- products of bfloat16 and int8, and gradients in bfloat16
+    Mutant("arithmetic/kd_engine_narrow.inc", "bits + 0x7fffu + (bits >> 16 & 1u)", "bits + 0x8000u"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "vi nan = magnitude > 0x7f800000u", "vi nan = magnitude > 0x7fc00000u"),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc",
+        "{greatest / 127.0f, 127.0f / greatest}",
+        "{greatest / 127.0f, 128.0f / greatest}",
+    ),
+    Mutant("arithmetic/kd_engine_narrow.inc", "mask = a > b;", "mask = a < b;"),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc",
+        "integer -= correction * KD_LEFT_BIAS;",
+        "integer += correction * KD_LEFT_BIAS;",
+    ),
+    Mutant("arithmetic/kd_engine_narrow.inc", "vf_load(t->scale + j) * scale", "vf_load(t->scale) * scale"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "at->m % NEXT_ROWS : at->m", "at->m : at->m"),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc",
+        "(const unsigned char *)p->right + n / KD_PANEL * panel",
+        "(const unsigned char *)p->right",
+    ),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc",
+        "vf_load(result[r] + j) + vf_load_n(t.c",
+        "vf_load(result[r] + j) - vf_load_n(t.c",
+    ),
+    Mutant(
+        "arithmetic/kd_engine_tiles.inc", "TILE_LOAD(5, left + 16 * stride, stride);", "TILE_LOAD(5, left, stride);"
+    ),
+    Mutant(
+        "arithmetic/kd_engine_tiles.inc",
+        "TILE_STORE(3, sum[16] + HALF_COLUMNS, SUM_STRIDE);",
+        "TILE_STORE(3, sum[16], SUM_STRIDE);",
+    ),
+    Mutant("arithmetic/kd_engine_tiles.inc", "sum += part[0] + part[1];", "sum += part[0];"),
+    Mutant(
+        "arithmetic/kd_engine_dots.inc",
+        "dot_add(tile[r][j], left + r * stride, b[j])",
+        "dot_add(tile[r][j], left, b[j])",
+    ),
+    Mutant("arithmetic/kd_engine_dots.inc", "rows <= DOT_ROWS / 2)", "rows <= DOT_ROWS / 2 + 1)"),
+    Mutant("arithmetic/kd_engine_bf16_widened.inc", "vf_set(pair[1]) * right.odd", "vf_set(pair[0]) * right.odd"),
+    Mutant("arithmetic/kd_engine_outer.inc", "pack_outer_left(left, a + k0 * lda", "pack_outer_left(left, a"),
+    Mutant("arithmetic/kd_engine_outer.inc", "k + 1 < K ?", "k < K ?"),
+    Mutant("arithmetic/kd_engine_outer.inc", "vf_load_n(to, columns - j) + vf_load(sum[r] + j)", "vf_load(sum[r] + j)"),
+    Mutant("arithmetic/kd_engine_outer.inc", "left_stride(K) + KD_LEFT_NUMBER * k", "left_stride(K)"),
+    Mutant("arithmetic/kd_engine_int8_plain.c", "right << (24 - 8 * k)", "right << (24 - 8 * k % 24)"),
+    Mutant("arithmetic/kd_engine_int8_avx2.c", "pairs, 0xd8", "pairs, 0xe4"),
+    Mutant("arithmetic/kd_engine_int8_avx512.c", "_mm512_set1_epi32(group), right", "right, _mm512_set1_epi32(group)"),
+    Mutant("arithmetic/kd_arithmetic.c", "if (engine->outer)", "if (0)"),
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -208,8 +258,8 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "run->partials + from, kd_map", "run->partials + t->vector, kd_map"),
     Mutant(
         "model/kd_weights.c",
-        "whole_use(weight, m->pre_norm1, m->ctx, rows)",
-        "whole_use(weight, m->pre_norm1, m->x, rows)",
+        "whole_use(run, weight, m->pre_norm1, m->ctx, rows)",
+        "whole_use(run, weight, m->pre_norm1, m->x, rows)",
     ),
     Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
     Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),

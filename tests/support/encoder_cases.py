@@ -49,6 +49,7 @@ class Case:
     encoder: dict[str, Any]
     head: dict[str, Any]
     lengths: Sequence[int] = field(default_factory=lambda: LENGTHS)
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         size, tensors = _core.layout(self.encoder, self.head)
@@ -60,7 +61,7 @@ class Case:
         views = TensorViews(self.flat, self.layout)
         for name, value in reference.random_parameters(shapes, std=0.25, seed=7).items():
             views[name][:] = value
-        self.core = _core.Model(self.encoder, self.head, self.flat, self.gradients, workspace)
+        self.core = _core.Model(self.encoder, self.head, self.flat, self.gradients, workspace, dtype=self.dtype)
         rng = np.random.default_rng(3)
         self.ids = [rng.integers(0, self.encoder["vocabulary"], n).tolist() for n in self.lengths]
         self.types = [[i * max(self.encoder["types"], 1) // n for i in range(n)] for n in self.lengths]
