@@ -56,7 +56,7 @@ MUTANTS = [
         "vf_load_n(src + r * ld + i, left)",
     ),
     Mutant(
-        "arithmetic/kd_kernels_panels.inc",
+        "arithmetic/kd_vec_transpose.h",
         "TRANSPOSE_STEP(1, LOW_1, HIGH_1)",
         "TRANSPOSE_STEP(1, HIGH_1, LOW_1)",
     ),
@@ -73,19 +73,19 @@ MUTANTS = [
     ),
     Mutant("arithmetic/kd_engine_narrow.inc", "mask = a > b;", "mask = a < b;"),
     Mutant(
-        "arithmetic/kd_engine_narrow.inc",
+        "arithmetic/kd_engine_results.inc",
         "integer -= correction * KD_LEFT_BIAS;",
         "integer += correction * KD_LEFT_BIAS;",
     ),
-    Mutant("arithmetic/kd_engine_narrow.inc", "vf_load(t->scale + j) * scale", "vf_load(t->scale) * scale"),
-    Mutant("arithmetic/kd_engine_narrow.inc", "at->m % NEXT_ROWS : at->m", "at->m : at->m"),
+    Mutant("arithmetic/kd_engine_results.inc", "vf_load(t->scale + j) * scale", "vf_load(t->scale) * scale"),
+    Mutant("arithmetic/kd_engine_results.inc", "at->m % NEXT_ROWS : at->m", "at->m : at->m"),
     Mutant(
         "arithmetic/kd_engine_narrow.inc",
         "(const unsigned char *)p->right + n / KD_PANEL * panel",
         "(const unsigned char *)p->right",
     ),
     Mutant(
-        "arithmetic/kd_engine_narrow.inc",
+        "arithmetic/kd_engine_results.inc",
         "vf_load(result[r] + j) + vf_load_n(t.c",
         "vf_load(result[r] + j) - vf_load_n(t.c",
     ),
@@ -113,6 +113,53 @@ MUTANTS = [
     Mutant("arithmetic/kd_engine_int8_avx2.c", "pairs, 0xd8", "pairs, 0xe4"),
     Mutant("arithmetic/kd_engine_int8_avx512.c", "_mm512_set1_epi32(group), right", "right, _mm512_set1_epi32(group)"),
     Mutant("arithmetic/kd_arithmetic.c", "if (engine->outer)", "if (0)"),
+    # ---- blocks of results, finished at once or while the next block is multiplied
+    Mutant("arithmetic/kd_engine_narrow.inc", "(const unsigned char *)p->a + m * stride", "p->a"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "n0 += cut)", "n0 += cut + KD_BLOCK_COLUMNS)"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "kd_min(block_rows(), m1 - m)", "block_rows()"),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc",
+        "if (rows_left(before))\n                    finish_rows(before, SUM_ROWS);",
+        "",
+    ),
+    Mutant("arithmetic/kd_engine_narrow.inc", "now = swap;", "now = before;"),
+    Mutant(
+        "arithmetic/kd_engine_narrow.inc", "    if (rows_left(before))\n        finish_rows(before, SUM_ROWS);\n}", "}"
+    ),
+    Mutant("arithmetic/kd_engine_narrow.inc", "p->next + m * left_stride(p->N)", "p->next"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "m += slab)", "m += slab + 1)"),
+    Mutant("arithmetic/kd_engine_narrow.inc", "kd_min(m + slab, p->M)", "m + slab"),
+    Mutant("arithmetic/kd_engine_tiles.inc", "if (rows > 16)", "if (rows > 17)"),
+    Mutant("arithmetic/kd_engine_tiles.inc", "TILE_MULTIPLY(3, 5, 7);", "TILE_MULTIPLY(3, 4, 7);"),
+    Mutant("arithmetic/kd_engine_results.inc", "t->bias = p->bias + at->n;", "t->bias = p->bias;"),
+    Mutant("arithmetic/kd_engine_results.inc", "memcpy(t->copy, p->bias + at->n,", "memcpy(t->copy, p->bias,"),
+    Mutant("arithmetic/kd_engine_results.inc", "scales_place(p->K, p->N)) + at->n;", "scales_place(p->K, p->N));"),
+    Mutant("arithmetic/kd_engine_results.inc", "at->m * t.scale_stride", "0"),
+    Mutant("arithmetic/kd_engine_results.inc", "t->scale + r * t->scale_stride", "t->scale"),
+    Mutant("arithmetic/kd_engine_results.inc", "p->slope + at->m * p->ldc + at->n", "p->slope + at->n"),
+    Mutant("arithmetic/kd_engine_results.inc", "p->next + at->m * t.next_stride", "p->next"),
+    Mutant("arithmetic/kd_engine_results.inc", "t->next + r * t->next_stride", "t->next"),
+    Mutant("arithmetic/kd_engine_results.inc", "t->ldc + j, x, count);", "t->ldc + j, x, KD_VEC);"),
+    Mutant("arithmetic/kd_engine_results.inc", "x *= gate_of(x, KD_GELU).value;", "x = gate_of(x, KD_GELU).value;"),
+    Mutant("arithmetic/kd_engine_results.inc", "u->done = end;", "u->done = end + 1;"),
+    Mutant("arithmetic/kd_engine_results.inc", "kd_min(u->done + count, u->at.rows)", "u->done + count"),
+    Mutant("arithmetic/kd_engine_results.inc", "finish_waiting(u, end, 1);", "finish_waiting(u, end, 0);"),
+    Mutant(
+        "arithmetic/kd_engine_results.inc",
+        "at->columns - j) * vf_load(result[r] + j)",
+        "at->columns - j) + vf_load(result[r] + j)",
+    ),
+    Mutant("arithmetic/kd_engine_results.inc", "(t.next ? KD_BLOCK_COLUMNS : at->columns)", "at->columns"),
+    Mutant(
+        "arithmetic/kd_engine_results.inc",
+        "vf_first(vf_load(result[r] + j), at->columns - j, (vf){0})",
+        "vf_load(result[r] + j)",
+    ),
+    Mutant("arithmetic/kd_engine_results.inc", "&& p->activation == KD_GELU)", ")"),
+    Mutant("arithmetic/kd_engine_results.inc", "u->at.columns == KD_BLOCK_COLUMNS && !p", "!p"),
+    Mutant("arithmetic/kd_engine_results.inc", "!p->accumulate && !p->slope)", "!p->slope)"),
+    Mutant("arithmetic/kd_engine_results.inc", "!p->accumulate && !p->slope)", "!p->accumulate)"),
+    Mutant("arithmetic/kd_engine_results.inc", "u->done = u->at.rows;", ""),
     # ---- part of a packed operand
     Mutant(
         "arithmetic/kd_kernels_product.inc",
@@ -150,11 +197,13 @@ MUTANTS = [
     Mutant("arithmetic/kd_kernels.inc", "c[j] = row_bias + vf_sum(sum[j]);", "c[j] = vf_sum(sum[j]);"),
     # ---- activations
     Mutant(
-        "arithmetic/kd_kernels.inc", "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)", "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)"
+        "arithmetic/kd_kernels_activation.inc",
+        "ROOT_1_OVER_2PI * vf_exp(-0.5f * x * x)",
+        "ROOT_1_OVER_2PI * vf_exp(0.5f * x * x)",
     ),
-    Mutant("arithmetic/kd_kernels.inc", "(x + 0.044715f * x * x * x)", "(x - 0.044715f * x * x * x)"),
-    Mutant("arithmetic/kd_kernels.inc", "1.0f + 3.0f * 0.044715f", "1.0f + 2.0f * 0.044715f"),
-    Mutant("arithmetic/kd_kernels.inc", "g.value + x * g.slope", "g.value - x * g.slope"),
+    Mutant("arithmetic/kd_kernels_activation.inc", "(x + 0.044715f * x * x * x)", "(x - 0.044715f * x * x * x)"),
+    Mutant("arithmetic/kd_kernels_activation.inc", "1.0f + 3.0f * 0.044715f", "1.0f + 2.0f * 0.044715f"),
+    Mutant("arithmetic/kd_kernels_activation.inc", "g.value + x * g.slope", "g.value - x * g.slope"),
     Mutant(
         "arithmetic/kd_vec.h", "x - n * 0.693359375f + n * 2.12194440e-4f", "x - n * 0.693359375f - n * 2.12194440e-4f"
     ),
@@ -220,13 +269,13 @@ MUTANTS = [
     Mutant("model/kd_picked.c", "picked->total[s.row * H + head], D);", "picked->total[head], D);"),
     Mutant(
         "model/kd_picked.c",
-        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->key, span->M, H);",
-        "kd_linear_heads_forward(math, picked->dq, picked->u, &w->value, span->M, H);",
+        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_key, span->M, H);",
+        "kd_linear_heads_forward(picked->dq, picked->u, &w->absorbed_value, span->M, H);",
     ),
     Mutant(
         "model/kd_picked.c",
-        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 1);",
-        "kd_linear_backward_input(math, dx, picked->dq, &w->query, span->M, 0);",
+        "&w->query, span->M, 1);",
+        "&w->query, span->M, 0);",
     ),
     Mutant("model/kd_picked.c", "view->x + (s.token - span->t0) * C, &attention", "view->x + s.token * C, &attention"),
     # ---- dropout and random numbers
@@ -247,13 +296,13 @@ MUTANTS = [
     ),
     Mutant(
         "model/kd_layer.c",
-        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 1);",
-        "kd_linear_backward_input(math, dx, view->slope, &w->up, M, 0);",
+        "own->wide_operand), &w->up, M, 1);",
+        "own->wide_operand), &w->up, M, 0);",
     ),
     Mutant(
         "model/kd_layer.c",
-        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 1);",
-        "kd_linear_backward_input(math, dx, view->v, &w->value, N, 0);",
+        "operand), &w->value, N, 1);",
+        "operand), &w->value, N, 0);",
     ),
     Mutant("model/kd_weights.c", "run->partials + from, kd_map", "run->partials + t->vector, kd_map"),
     Mutant(
@@ -300,7 +349,7 @@ MUTANTS = [
     ),
     Mutant("model/kd_map.c", "pick == KD_PICK_ALL ? span->t0 : span->b0", "pick == KD_PICK_ALL ? span->b0 : span->b0"),
     Mutant(
-        "arithmetic/kd_kernels.inc",
+        "arithmetic/kd_kernels_activation.inc",
         "vf_store_n(slope + i, 1.0f - t * t, m);",
         "vf_store_n(slope + i, 1.0f + t * t, m);",
     ),
@@ -340,10 +389,10 @@ MUTANTS = [
     ),
     Mutant(
         "learning/kd_loss.c",
-        "onehot = even + (i == row->label ? 1 - row->smoothing : 0)",
-        "onehot = even + (i == row->label ? 1 : 0)",
+        "onehot = w * (even + (i == row->label ? 1 - row->smoothing : 0));",
+        "onehot = w * (even + (i == row->label ? 1 : 0));",
     ),
-    Mutant("learning/kd_loss.c", "(softplus(z, small) - row->y[i] * z)", "(softplus(z, small) + row->y[i] * z)"),
+    Mutant("learning/kd_loss.c", "(softplus(z, small) - target * z)", "(softplus(z, small) + target * z)"),
     Mutant(
         "learning/kd_loss.c",
         "sigmoid(-a, small_a) * (softplus(b, small_b)",
