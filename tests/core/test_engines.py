@@ -28,6 +28,7 @@ SHAPES = [
     (1, 1, 1),
     (40, 97, 4100),  # the panels of few columns fill L2: several cuts
     (193, 64, 5),  # rows of `next` wait in three parts
+    (33, 64, 16500),  # rows of more bytes than stay in L2: several slabs
 ]
 UNIT = 2.0**-24
 BFLOAT16 = [engine for engine in ENGINES if not engine.integers]
