@@ -105,20 +105,13 @@ def own_ways(model: kd.BertForSequenceClassification) -> dict[str, Way]:
 
 
 def own_models(directory: Path, notes: list[str]) -> dict[Program, dict[str, Way]]:
-    """Return kdistill in every type that this version has and this CPU multiplies natively."""
-    compute = getattr(_core, "COMPUTE", {"float32": _core.ISA_LEVEL})
+    """Return kdistill in every type that this CPU multiplies natively."""
     found = {}
     for dtype in TYPES:
-        if compute.get(dtype) is None:
-            why = "this CPU has no native products of it" if dtype in compute else "this version has no such products"
-            notes.append(f"{KDISTILL} {dtype} left out: {why}")
+        if _core.COMPUTE[dtype] is None:
+            notes.append(f"{KDISTILL} {dtype} left out: this CPU has no native products of it")
             continue
-        given = {} if dtype == "float32" else {"dtype": dtype}
-        try:
-            model = kd.BertForSequenceClassification.from_pretrained(directory, **given).freeze()
-        except ValueError as error:  # the core has the type, and the models do not yet
-            notes.append(f"{KDISTILL} {dtype} left out: {error}")
-            continue
+        model = kd.BertForSequenceClassification.from_pretrained(directory, dtype=dtype).freeze()
         found[Program(dtype, KDISTILL)] = own_ways(model)
     return found
 
@@ -317,9 +310,7 @@ def measure(options: argparse.Namespace) -> None:
     versions = ", ".join(f"{name} {where[name]}" for name in ("torch", "onnxruntime", "openvino", "nncf"))
     config = where["kdistill"]
     text = "\n".join(map(section, parts))
-    text += (
-        f"\nInstruction sets: {' '.join(config['isa_levels'])}; in use: {config.get('compute', config['isa_level'])}. "
-    )
+    text += f"\nInstruction sets: {' '.join(config['isa_levels'])}; in use: {config['compute']}. "
     text += f"{versions}. The setting of each program is the fastest of those listed under `tried` in the JSON file."
     if options.output is not None:
         options.output.with_suffix(".md").write_text(f"{where['cpu']}\n\n{text}\n", encoding="utf-8")
