@@ -14,6 +14,9 @@
 
 typedef enum kd_compute { KD_FLOAT32, KD_BFLOAT16, KD_INT8, KD_COMPUTES } kd_compute;
 
+/* The longest sum that int32 holds whatever the numbers are: 255 * 127 of each, see kd_engine_narrow.h. */
+enum { KD_INT8_LONGEST_SUM = 66310 };
+
 typedef struct kd_engine kd_engine;
 struct kd_engine {
     kd_compute compute;

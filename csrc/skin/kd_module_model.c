@@ -65,6 +65,22 @@ static int parse_compute(const char *dtype, int frozen, kd_compute *compute)
     return 0;
 }
 
+/* Whether the sums of this compute type can hold all products of these shapes. */
+static int check_sums(const kd_encoder_config *c, kd_compute compute)
+{
+    ptrdiff_t widest = c->C;
+    for (ptrdiff_t layer = 0; layer < c->L; layer++)
+        widest = kd_max(widest, kd_max(c->layers[layer].F, kd_encoder_width(c, layer)));
+    if (compute != KD_INT8 || widest <= KD_INT8_LONGEST_SUM)
+        return 0;
+    PyErr_Format(
+        PyExc_ValueError,
+        "dtype is int8 and a layer is %zd wide, where int32 sums can overflow; expected at most %d, or another "
+        "dtype",
+        (Py_ssize_t)widest, KD_INT8_LONGEST_SUM);
+    return -1;
+}
+
 static int model_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"encoder", "head", "parameters", "gradients", "workspace", "dtype", NULL};
@@ -82,8 +98,9 @@ static int model_init(PyObject *self, PyObject *args, PyObject *keywords)
     }
     if (parse_compute(dtype, gradients == Py_None, &compute) < 0 || kd_parse_shapes(encoder, head, &shapes) < 0)
         return -1;
-    const int failed =
-        describe(o, &shapes, compute, gradients == Py_None) < 0 || take_arrays(o, parameters, gradients) < 0;
+    const int failed = check_sums(&shapes.encoder, compute) < 0 ||
+                       describe(o, &shapes, compute, gradients == Py_None) < 0 ||
+                       take_arrays(o, parameters, gradients) < 0;
     PyMem_Free(shapes.layers);
     if (failed)
         return -1;

@@ -484,11 +484,11 @@ class Model:
                 copy = aligned_zeros(self.num_flat)
                 copy[:] = self._parameters
                 self._parameters = copy
+            self._renew_core(compute, None)
             self._handed_out = self._lent = False
             lock(self._parameters)
             self._pending = None
             self.frozen = True
-            self._renew_core(compute, None)
         elif compute != self._compute:
             _ = self.flat_parameters  # raises where they were given up
             self._renew_core(compute, None)
@@ -559,8 +559,9 @@ class Model:
     def _renew_core(self, compute: str, gradients: NDArray[np.float32] | None) -> None:
         """Go on with a core of this compute type. It does not know yet which gradients are not zero: give zeros."""
         warn_if_portable(compute)
+        core = _core.Model(*self._shape, self._parameters, gradients, workspace, dtype=compute)  # refuses some shapes
         self._compute, self._gradients, self._hash, self._digest = compute, gradients, None, None
-        self.core = self._new_core()
+        self.core = core
 
     def release(self) -> None:
         """Release the memory of packed weights and activations; the next pass takes it again.

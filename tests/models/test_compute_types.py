@@ -346,3 +346,15 @@ def test_the_shared_teacher_answers_as_in_float32() -> None:
     for dtype, fewer, alike in (("bfloat16", 3, 0.995), ("int8", 5, 0.985)):
         assert right["float32"] - right[dtype] <= fewer
         assert (answers[dtype] == answers["float32"]).mean() >= alike
+
+
+def test_a_layer_too_wide_for_int32_sums_is_refused_in_int8() -> None:
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 30}
+    widest = kd.BertForSequenceClassification(kd.BertConfig(**shape, intermediate_size=66_310), seed=1)
+    assert widest.freeze("int8").dtype == "int8"
+    wider = kd.BertForSequenceClassification(kd.BertConfig(**shape, intermediate_size=66_311), seed=1)
+    with pytest.raises(ValueError, match=r"a layer is 66311 wide.* expected at most 66310, or another dtype"):
+        wider.freeze("int8")
+    assert wider.dtype == "float32"
+    assert not wider.frozen
+    assert wider.freeze("bfloat16").dtype == "bfloat16"
