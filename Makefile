@@ -115,7 +115,7 @@ coverage: $(VENV)/test.stamp $(VENV)/coverage.stamp  ## measure which lines of c
 fuzz: $(VENV)/test.stamp $(VENV)/fuzz.stamp  ## let atheris damage files for FUZZ_SECONDS a reader
 	$(VENV)/bin/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
 
-mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (20 minutes)
+mutants: $(VENV)/test.stamp  ## break the core in many places; the tests must notice each (hours)
 	$(VENV)/bin/python tools/mutants.py
 site: $(VENV)/docs.stamp  ## build the documentation's site into build/site; a warning, a broken link or a page that does not fit fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
