@@ -23,7 +23,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from logged import StepError, run_logged
+from logged import StepError, exit_status, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "qemu-aarch64-static"
@@ -189,28 +189,27 @@ def run_tests(environment: Environment, arguments: list[str]) -> int:
     return next((status for status in statuses if status), 0)
 
 
+def build_and_test(directory: Path, arguments: list[str]) -> int:
+    """Build the wheel below `directory`; run pytest with `arguments` on it, if there are any, and return its status."""
+    for program, package in ((EMULATOR, "qemu-user-static"), (COMPILER, "gcc-aarch64-linux-gnu")):
+        if not shutil.which(program):
+            raise StepError(f"{program} is missing: apt-get install {package} (`make arm64` does)")
+    directory.mkdir(parents=True, exist_ok=True)
+    root = Root(directory)
+    root.make()
+    environment = Environment(root)
+    environment.make()
+    wheel = build_wheel(environment)
+    environment.install("--no-deps", str(wheel))
+    return run_tests(environment, arguments) if arguments else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "arm64", help="where everything is made")
     options, arguments = parser.parse_known_args()
     directory = options.directory.resolve()
-    try:
-        for program, package in ((EMULATOR, "qemu-user-static"), (COMPILER, "gcc-aarch64-linux-gnu")):
-            if not shutil.which(program):
-                raise StepError(f"{program} is missing: apt-get install {package} (`make arm64` does)")
-        directory.mkdir(parents=True, exist_ok=True)
-        root = Root(directory)
-        root.make()
-        environment = Environment(root)
-        environment.make()
-        wheel = build_wheel(environment)
-        environment.install("--no-deps", str(wheel))
-        return run_tests(environment, arguments) if arguments else 0
-    except (StepError, subprocess.CalledProcessError) as error:
-        print(f"arm64: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_status("arm64", lambda: build_and_test(directory, arguments), subprocess.CalledProcessError)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from dockerfile import DockerfileError, Instruction, Stage, expand, read_argument, read_ignore, read_stages
 from image_checks import check_image, prepare_job
-from logged import StepError, run_logged
+from logged import StepError, exit_status, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 INSIDE = "KDISTILL_IMAGE_INSIDE"  # set in the process that has the namespaces
@@ -342,7 +342,8 @@ def main() -> int:
     arguments = {name: value for name, _, value in (word.partition("=") for word in options.build_arg)}
     directory = options.directory.resolve()
     os.umask(0o022)  # as in Docker's builds: the image's user must be able to read what root installs
-    try:
+
+    def work() -> int:
         if os.environ.get(INSIDE):
             build_and_check(directory, arguments)
             return 0
@@ -351,11 +352,8 @@ def main() -> int:
         remove_roots(directory)
         prepare_job(directory / "job", directory / "expected")
         return run_in_namespaces(directory, options.keep)
-    except (StepError, DockerfileError, AssertionError) as error:
-        print(f"image: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+    return exit_status("image", work, DockerfileError, AssertionError)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Running a step of a tool with its output in a file."""
+"""What tools of several steps share: a step with its output in a file, and how the tool ends."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -31,3 +31,14 @@ def run_logged(
     if status:
         print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-30:]), file=sys.stderr)
         raise StepError(f"{what} ended with status {status}; its output is in {log}")
+
+
+def exit_status(tool: str, work: Callable[[], int], *errors: type[Exception]) -> int:
+    """Return what `work` returns; after `StepError` or one of `errors`, which is printed, 1; after Ctrl-C, 130."""
+    try:
+        return work()
+    except (StepError, *errors) as error:
+        print(f"{tool}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
