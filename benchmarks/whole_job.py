@@ -113,7 +113,7 @@ def commands(options: argparse.Namespace, directory: Path) -> dict[str, list[str
     shared = ["--teacher", str(teacher), "--student", str(student), "--train", str(train), "--eval", str(options.eval)]
     shared += ["--threads", str(options.threads)]
     distill = ["--num-train-epochs", str(options.epochs), "--per-device-train-batch-size", "128"]
-    distill += ["--recipe", "transformers"]
+    distill += ["--recipe", "transformers", "--lr-scheduler-type", "constant"]  # as benchmarks.torch_distill
     distill += ["--learning-rate", "6e-5", "--temperature", "4", "--alpha", "0.5", "--json"]
     peer = [sys.executable, "-m", "benchmarks.torch_distill", *shared, "--epochs", str(options.epochs)]
     notebook = ["--notebook-steps", str(options.notebook_steps)]
