@@ -324,6 +324,9 @@ MUTANTS = [
     Mutant("model/kd_map.c", "w.F = kd_max(w.F, c->layers[l].F);", "w.F = c->layers[l].F;"),
     Mutant("model/kd_map.c", ".C = c->C,\n        .dropout", ".C = c->D * c->layers[layer].H,\n        .dropout"),
     Mutant("model/kd_model.c", "+ model->encoder.first_position * C", "+ 0 * C"),
+    Mutant("model/kd_layer.c", "KD_DROP_SELF, layer), span, C, c->p_output);", "KD_DROP_SELF, layer), span, C, 0);"),
+    Mutant("model/kd_layer.c", "c->p_output};", "c->p_feed_forward};"),
+    Mutant("model/kd_layer.c", "KD_DROP_FFN, c->p_feed_forward};", "KD_DROP_FFN, c->p_output};"),
     Mutant("model/kd_model.c", "first + layer * model->layer_tensors", "first"),
     Mutant("layers/kd_embed.c", "kernels->add(sum, position, C);", "kernels->add(sum, word, C);"),
     # ---- heads

@@ -23,7 +23,9 @@ typedef struct kd_encoder_config {
     const kd_layer_shape *layers; /* (L) */
     kd_activation activation;     /* the feed-forward's */
     float eps;                    /* LayerNorm's */
-    float p_hidden, p_attention;  /* dropout rates, in [0, 1) */
+    /* Dropout rates, in [0, 1): of the embeddings, of the attention's probabilities, and behind the products that end
+     * attention and feed-forward (DistilBERT has none behind the first, ALBERT none behind the second). */
+    float p_embedding, p_attention, p_output, p_feed_forward;
 } kd_encoder_config;
 
 /* Width of a layer's queries, keys and values. */

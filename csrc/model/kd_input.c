@@ -16,7 +16,7 @@ void kd_input_forward(const kd_run *run, float *x, const kd_span *span)
         for (ptrdiff_t r = 0; r < span->N; r++)
             kd_norm_forward(kernels, x + r * C, discarded, x + r * C, NULL, &model->embedding_norm, 1);
     }
-    kd_span_drop(kernels, x, x, KD_DROP_EMBEDDING, span, C, model->encoder.p_hidden);
+    kd_span_drop(kernels, x, x, KD_DROP_EMBEDDING, span, C, model->encoder.p_embedding);
 }
 
 void kd_input_backward(const kd_run *run, float *dx, const kd_span *span, float *partial)
@@ -25,7 +25,7 @@ void kd_input_backward(const kd_run *run, float *dx, const kd_span *span, float 
     const ptrdiff_t C = model->encoder.C;
     const kd_kernels *kernels = model->arithmetic.kernels;
     float *sum = run->embedding_sum + span->t0 * C;
-    kd_span_drop(kernels, dx, dx, KD_DROP_EMBEDDING, span, C, model->encoder.p_hidden);
+    kd_span_drop(kernels, dx, dx, KD_DROP_EMBEDDING, span, C, model->encoder.p_embedding);
     kd_norm_backward(kernels, sum, kd_map_vector(run, partial, KD_SLOT_embedding_norm, 0),
                      kd_map_vector(run, partial, KD_SLOT_embedding_norm_bias, 0), dx, sum,
                      run->embedding_stats + span->t0 * 2, &model->embedding_norm, span->N);

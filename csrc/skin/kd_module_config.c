@@ -1,5 +1,6 @@
 #include "skin/kd_module_config.h"
 
+#include <math.h>
 #include <string.h>
 
 static int check_range(const char *name, ptrdiff_t value, ptrdiff_t least, ptrdiff_t most)
@@ -14,6 +15,20 @@ static int check_range(const char *name, ptrdiff_t value, ptrdiff_t least, ptrdi
 static int check_size(const char *name, ptrdiff_t value, ptrdiff_t least)
 {
     return check_range(name, value, least, INT32_MAX);
+}
+
+static int check_rates(const kd_encoder_config *c)
+{
+    const char *const names[] = {"dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"};
+    const float rates[] = {c->p_embedding, c->p_attention, c->p_output, c->p_feed_forward};
+    for (int i = 0; i < 4; i++)
+        if (!(rates[i] >= 0 && rates[i] < 1)) {
+            char found[32];
+            PyOS_snprintf(found, sizeof found, "%g", (double)rates[i]);
+            PyErr_Format(PyExc_ValueError, "%s is %s; expected at least 0 and less than 1", names[i], found);
+            return -1;
+        }
+    return 0;
 }
 
 /* ((heads, feed-forward), ...), one pair a layer. */
@@ -44,19 +59,35 @@ static int parse_layers(PyObject *tuple, kd_shapes *s)
 
 static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
 {
-    static char *names[] = {"layers",         "hidden",     "head_width", "vocabulary", "positions",         "types",
-                            "first_position", "activation", "eps",        "dropout",    "attention_dropout", NULL};
+    static char *names[] = {"layers",
+                            "hidden",
+                            "head_width",
+                            "vocabulary",
+                            "positions",
+                            "types",
+                            "first_position",
+                            "activation",
+                            "eps",
+                            "dropout",
+                            "attention_dropout",
+                            "output_dropout",
+                            "feed_forward_dropout",
+                            NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$O!nnnnnnsfff:encoder", names, &PyTuple_Type, &layers, &c->C,
-                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps, &c->p_hidden,
-                                     &c->p_attention) ||
+    c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ff:encoder", names, &PyTuple_Type, &layers, &c->C,
+                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
+                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
+    c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
+    c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
-        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0)
+        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
+        check_rates(c) < 0)
         return -1;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",

@@ -28,7 +28,8 @@ LOSS_REGRESSION: int
 
 _Floats = NDArray[np.float32]
 # An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
-# first_position, activation, eps, dropout, attention_dropout. A head: pick ("first" or "all"), dense (the activation of
+# first_position, activation, eps, dropout, attention_dropout; output_dropout, feed_forward_dropout (default: dropout),
+# behind the products that end attention and feed-forward. A head: pick ("first" or "all"), dense (the activation of
 # its dense product, None: no such product), dropout_before, dropout_after, outputs.
 _Shape = dict[str, Any]
 _Tap = tuple[str, int]  # "hidden", "query", "key", "value" or "scores", and a layer

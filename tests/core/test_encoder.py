@@ -18,6 +18,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "attention wider than the hidden size": ({"hidden": 16, "head_width": 20}, CLASSIFIER),
     "one pruned layer": ({"layers": ((1, 5),)}, CLASSIFIER),
     "no token types, later positions": ({"types": 0, "first_position": 2, "positions": 42}, CLASSIFIER),
+    "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
+    "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
+    "another rate of dropout at each place": ({"output_dropout": 0.3, "feed_forward_dropout": 0.4}, CLASSIFIER),
     "dropout before the dense product": ({}, {**CLASSIFIER, "dropout_before": 0.2}),
     "relu behind the dense product": ({}, {**CLASSIFIER, "dense": "relu"}),
     "gelu behind the dense product": ({}, {**CLASSIFIER, "dense": "gelu", "dropout_after": 0.0}),
@@ -107,6 +110,13 @@ def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
         alone.ids, alone.types = [whole.ids[row]], [whole.types[row]]
         np.testing.assert_array_equal(alone.forward(train=False), outputs[first : first + length])
         first += length
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_rates_that_no_dropout_has(name: str, rate: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {rate:g}; expected at least 0 and less than 1$"):
+        _core.layout({**ENCODER, name: rate}, CLASSIFIER)
 
 
 def test_positions_end_earlier_when_they_begin_later() -> None:

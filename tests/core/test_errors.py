@@ -209,7 +209,7 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),
-        ({"width": 8}, TypeError, "takes at most 11 keyword arguments (12 given)"),
+        ({"width": 8}, TypeError, "'width'"),  # an unknown keyword; the sentence is that of Python's version
     ],
 )
 def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -120,8 +120,11 @@ class Case:
                 name = f"{prefix}.attention.self.dropout"
                 drawn = add(name, encoder["attention_dropout"], ATTENTION + later, heads * features)
                 masks[name][-1] = drawn.reshape(n, heads, features)[:, :, :n].transpose(1, 0, 2)
-                add(f"{prefix}.attention.output.dropout", encoder["dropout"], SELF + later, hidden)
-                add(f"{prefix}.output.dropout", encoder["dropout"], FFN + later, hidden)
+                for module, rate, tensor in (
+                    ("attention.output", "output_dropout", SELF),
+                    ("output", "feed_forward_dropout", FFN),
+                ):
+                    add(f"{prefix}.{module}.dropout", encoder.get(rate, encoder["dropout"]), tensor + later, hidden)
             first += n
         return masks
 
