@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ CLASSIFIER: dict[str, Any] = {
     "pick": "first", "dense": "tanh", "dropout_before": 0.0, "dropout_after": 0.3, "outputs": 3,
 }  # fmt: skip
 TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
+NAMES = replace(BERT, modules={**BERT.modules, "embeddings.projection": "bert.embeddings_project"})
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Case:
     def __post_init__(self) -> None:
         size, tensors = _core.layout(self.encoder, self.head)
         self.layout = [
-            Tensor(BERT.stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors
+            Tensor(NAMES.stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors
         ]
         self.flat, self.gradients = aligned_zeros(size), aligned_zeros(size)
         shapes = {tensor.name: tensor.shape for tensor in self.layout}
@@ -108,7 +109,7 @@ class Case:
 
         for n in self.lengths:
             hidden = encoder["hidden"]
-            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, hidden)
+            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, encoder.get("embedding_width") or hidden)
             for name, p, tensor in (
                 ("input dropout", head["dropout_before"], HEAD_INPUT),
                 ("dropout", head["dropout_after"], HEAD),
