@@ -27,10 +27,8 @@ MUTANTS = [
     Mutant("model/kd_input.c", "run->projected + span->t0 * c->E", "run->projected + span->b0 * c->E"),
     Mutant("model/kd_input.c", "memcpy(run->dprojected + span->t0 * C,", "memcpy(run->dprojected + span->b0 * C,"),
     Mutant("model/kd_input.c", "sum_rows(dbias, dx, span->N, C, C);", "sum_rows(dbias, dx, span->N - 1, C, C);"),
-    Mutant(
-        "model/kd_input.c", "kd_span_drop(kernels, d, d, KD_DROP_EMBEDDING", "kd_span_drop(kernels, d, d, KD_DROP_FFN"
-    ),
-    Mutant("model/kd_weights.c", "run->dprojected, run->projected, N)", "run->dprojected, run->embedding_sum, N)"),
+    Mutant("model/kd_input.c", "d, d, KD_DROP_EMBEDDING", "d, d, KD_DROP_FFN"),
+    Mutant("model/kd_weights.c", "run->dprojected, run->projected, run", "run->dprojected, run->embedding_sum, run"),
     Mutant("model/kd_weights.c", "kd_min(e0 + EMBED_STRIP, E), E);", "kd_min(e0 + EMBED_STRIP, E), model->encoder.C);"),
     Mutant("model/kd_map.c", "kd_max(kd_max(c->C, c->E), w.A)", "kd_max(c->C, w.A)"),
     Mutant("skin/kd_module_gradients.c", "o->model.encoder.E,", "o->model.encoder.C,"),
@@ -338,8 +336,13 @@ MUTANTS = [
     Mutant("model/kd_layer.c", "KD_DROP_SELF, layer), span, C, c->p_output);", "KD_DROP_SELF, layer), span, C, 0);"),
     Mutant("model/kd_layer.c", "c->p_output};", "c->p_feed_forward};"),
     Mutant("model/kd_layer.c", "KD_DROP_FFN, c->p_feed_forward};", "KD_DROP_FFN, c->p_output};"),
-    Mutant("model/kd_model.c", "first + layer * model->layer_tensors", "first"),
+    Mutant("model/kd_model.c", "first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors", "first"),
     Mutant("layers/kd_embed.c", "kernels->add(sum, position, C);", "kernels->add(sum, word, C);"),
+    # ---- shared layers
+    Mutant("model/kd_encoder.h", "return c->shared ? 0 : layer;", "return layer;"),
+    Mutant("model/kd_weights.c", "layer_use(run, weight, weight->layer + index)", "layer_use(run, weight, 0)"),
+    Mutant("model/kd_weights.c", "run->model->encoder.shared ? run->model->encoder.L : 1;", "0 ? 0 : 1;"),
+    Mutant("model/kd_weights.c", "layer == run->model->encoder.L - 1;", "weight->layer == run->model->encoder.L - 1;"),
     # ---- heads
     Mutant(
         "model/kd_head.c",

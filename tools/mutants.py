@@ -59,7 +59,7 @@ NEAREST = {
     "kd_run": ["taps"],
     "kd_layer": ["taps"],
     "kd_picked": ["encoder"],
-    "kd_weights": ["passes", "encoder"],
+    "kd_weights": ["passes", "encoder", "shared_layers"],
     "kd_map": ["encoder"],
 }
 PATIENCE_SECONDS = 900

@@ -22,6 +22,7 @@ typedef struct kd_encoder_config {
     int projected;                /* ... a product leads from E to C (ALBERT, ELECTRA) */
     ptrdiff_t first_position;     /* of a sequence's first token */
     const kd_layer_shape *layers; /* (L) */
+    int shared;                   /* all layers, of one shape, compute with the tensors of layer 0 (ALBERT) */
     kd_activation activation;     /* the feed-forward's */
     float eps;                    /* LayerNorm's */
     /* Dropout rates, in [0, 1): of the embeddings, of the attention's probabilities, and behind the products that end
@@ -34,5 +35,8 @@ static inline ptrdiff_t kd_encoder_width(const kd_encoder_config *c, ptrdiff_t l
 {
     return c->layers[layer].H * c->D;
 }
+
+/* The layer whose tensors a layer computes with. */
+static inline ptrdiff_t kd_encoder_owner(const kd_encoder_config *c, ptrdiff_t layer) { return c->shared ? 0 : layer; }
 
 #endif

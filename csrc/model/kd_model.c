@@ -46,7 +46,7 @@ void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *e
 const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 {
     const kd_tensor *first = model->first[slot] < 0 ? NULL : &model->tensors[model->first[slot]];
-    return first && first->layer == 0 ? first + layer * model->layer_tensors : first;
+    return first && first->layer == 0 ? first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors : first;
 }
 
 static const void *packed_at(const kd_model *model, ptrdiff_t place)

@@ -135,7 +135,9 @@ double kd_run_item_cost(const kd_run *run, kd_phase phase)
         return (double)kd_max(1, kd_map_full_layers(run)) * layer * tokens;
     case KD_PHASE_HEAD:
     case KD_PHASE_HEAD_BACK: return head_row_flops(run) * (double)run->head_rows / (double)kd_map_head_items(run);
-    default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N;
+    default: /* a weight that layers share has a use in each */
+        return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N *
+               (double)(run->model->encoder.shared ? run->model->encoder.L : 1);
     }
 }
 

@@ -74,7 +74,7 @@ static ptrdiff_t take_packed(description *d, const kd_engine *engine, const kd_t
 static void lay_out_absorbed(description *d, kd_tensor *t)
 {
     const int key = t->slot == KD_SLOT_key, value = t->slot == KD_SLOT_value;
-    if (t->layer != d->encoder->L - 1 || !(key || value))
+    if (t->layer != kd_encoder_owner(d->encoder, d->encoder->L - 1) || !(key || value))
         return;
     for (int backward = 0; backward < 2; backward++)
         if (!d->frozen || key == backward)
@@ -117,7 +117,7 @@ kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *en
     description d = {.tensors = tensors, .encoder = encoder, .head = head, .arithmetic = arithmetic, .frozen = frozen};
     lay_out_place(&d, PLACE_EMBEDDING, -1);
     lay_out_place(&d, PLACE_INPUT, -1);
-    for (ptrdiff_t l = 0; l < encoder->L; l++)
+    for (ptrdiff_t l = 0; l <= kd_encoder_owner(encoder, encoder->L - 1); l++)
         lay_out_place(&d, PLACE_LAYER, l);
     lay_out_place(&d, PLACE_HEAD, -1);
     return d.sizes;

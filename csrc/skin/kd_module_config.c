@@ -57,6 +57,20 @@ static int parse_layers(PyObject *tuple, kd_shapes *s)
     return 0;
 }
 
+/* Layers can share tensors of one shape alone. */
+static int check_shared(const kd_encoder_config *c)
+{
+    const kd_layer_shape *first = &c->layers[0];
+    for (ptrdiff_t l = 1; c->shared && l < c->L; l++)
+        if (c->layers[l].H != first->H || c->layers[l].F != first->F) {
+            PyErr_Format(PyExc_ValueError, "layers[%zd] is (%zd, %zd); layers that are shared must all be (%zd, %zd)",
+                         (Py_ssize_t)l, (Py_ssize_t)c->layers[l].H, (Py_ssize_t)c->layers[l].F, (Py_ssize_t)first->H,
+                         (Py_ssize_t)first->F);
+            return -1;
+        }
+    return 0;
+}
+
 static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
 {
     static char *names[] = {"layers",
@@ -73,14 +87,16 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                             "output_dropout",
                             "feed_forward_dropout",
                             "embedding_width",
+                            "shared",
                             NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
     c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffn:encoder", names, &PyTuple_Type, &layers, &c->C,
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnp:encoder", names, &PyTuple_Type, &layers, &c->C,
                                      &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
-                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E) ||
+                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E,
+                                     &c->shared) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
@@ -97,7 +113,7 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                      (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
         return -1;
     }
-    return parse_layers(layers, s);
+    return parse_layers(layers, s) < 0 ? -1 : check_shared(c);
 }
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)

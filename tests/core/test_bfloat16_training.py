@@ -17,6 +17,7 @@ PLAIN: dict[str, Any] = {**ENCODER, "dropout": 0.0, "attention_dropout": 0.0}
 # Weights of several tiles in both directions, and more tokens than one run of a sum.
 TILED: dict[str, Any] = {**PLAIN, "layers": ((2, 300), (3, 20))}
 PROJECTED: dict[str, Any] = {**PLAIN, "embedding_width": 17, "layers": ((2, 20),)}
+SHARED: dict[str, Any] = {**PLAIN, "shared": True}
 ALL_TOKENS = {**TAGGER, "dropout_after": 0.0}
 LONG = [40, 1, 17] * 10
 
@@ -27,7 +28,9 @@ def gradients_of(case: Case) -> dict[str, NDArray[np.float32]]:
     return dict(TensorViews(case.gradients, case.layout).items())
 
 
-@pytest.mark.parametrize("encoder", [PLAIN, TILED, PROJECTED], ids=["one tile", "many tiles", "projected"])
+@pytest.mark.parametrize(
+    "encoder", [PLAIN, TILED, PROJECTED, SHARED], ids=["one tile", "many tiles", "projected", "shared"]
+)
 def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> None:
     """An operand next to the middle of two bfloat16 numbers may be rounded to the other one than in float64.
 

@@ -23,6 +23,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "narrow embeddings of tokens": ({"embedding_width": 10, "first_position": 2, "positions": 42}, TAGGER),
     "embeddings wider than the encoder": ({"embedding_width": 70}, TAGGER),
     "a product behind embeddings of the encoder's width": ({"embedding_width": 24}, CLASSIFIER),
+    "shared layers": ({"shared": True, "layers": ((2, 20),) * 3}, CLASSIFIER),
+    "shared layers of tokens": ({"shared": True, "layers": ((3, 9),) * 4, "head_width": 7}, TAGGER),
+    "one shared layer": ({"shared": True, "layers": ((2, 20),)}, CLASSIFIER),
+    "shared layers, narrow embeddings": (
+        {"shared": True, "embedding_width": 10, "feed_forward_dropout": 0.0, "activation": "gelu_new"}, CLASSIFIER
+    ),
     "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
     "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
     "another rate of dropout at each place": ({"output_dropout": 0.3, "feed_forward_dropout": 0.4}, CLASSIFIER),
@@ -68,7 +74,14 @@ def test_gradients(name: str, whole_last: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pruned layers", "tokens", "tokens, gelu_new behind a dense product", "narrow embeddings of tokens"]
+    "name",
+    [
+        "pruned layers",
+        "tokens",
+        "tokens, gelu_new behind a dense product",
+        "narrow embeddings of tokens",
+        "shared layers",
+    ],
 )
 def test_any_number_of_threads(name: str) -> None:
     results = []

@@ -24,8 +24,9 @@ KINDS = ("query", "key", "value", "scores")
 ALL: list[reference.Tap] = [("hidden", layer) for layer in range(LAST + 2)]
 ALL += [(kind, layer) for kind in KINDS for layer in range(LAST + 1)]
 NARROW = {"embedding_width": 33}
+SHARED = {"shared": True, "layers": ((2, 20),) * len(LAYERS)}
 HEADS = pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
-ENCODERS = pytest.mark.parametrize("changes", [{}, NARROW], ids=["", "narrow embeddings"])
+ENCODERS = pytest.mark.parametrize("changes", [{}, NARROW, SHARED], ids=["", "narrow embeddings", "shared layers"])
 Floats = NDArray[np.float32]
 
 

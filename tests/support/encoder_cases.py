@@ -89,7 +89,11 @@ class Case:
         encoder = self.encoder
         shape = Shape(len(encoder["layers"]), 0, encoder["hidden"], encoder["activation"], encoder["eps"])
         variant = reference.Variant(
-            encoder["head_width"], encoder["first_position"], self.head["pick"] == "all", self.head["dense"]
+            head_width=encoder["head_width"],
+            first_position=encoder["first_position"],
+            shared=encoder.get("shared", False),
+            every_token=self.head["pick"] == "all",
+            head_activation=self.head["dense"],
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)

@@ -90,7 +90,7 @@ class OneSequence:
         return flat(p @ by_head[2]), back
 
     def layer(self, x: Array, layer: int) -> tuple[Array, Backward]:
-        prefix = f"bert.encoder.layer.{layer}"
+        prefix = f"bert.encoder.layer.{0 if self.encoder.get('shared') else layer}"
         attend = f"{prefix}.attention"
         inner = [self.linear(x, f"{attend}.self.{part}") for part in ("query", "key", "value")]
         context, attention_back = self.attention(*(y for y, _ in inner))
