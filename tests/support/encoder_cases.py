@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
+from kdistill.models.architecture import SEQUENCE
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
@@ -21,6 +22,7 @@ from support.bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_
 
 LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
 SEED, STEP, PLACE = 5, 6, 7
+NAMES = BERT.names(SEQUENCE)
 ENCODER: dict[str, Any] = {
     "layers": ((2, 20), (2, 20)), "hidden": 24, "head_width": 12, "vocabulary": 31, "positions": 43, "types": 2,
     "first_position": 0, "activation": "gelu", "eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.2,
@@ -53,9 +55,7 @@ class Case:
 
     def __post_init__(self) -> None:
         size, tensors = _core.layout(self.encoder, self.head)
-        self.layout = [
-            Tensor(BERT.stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors
-        ]
+        self.layout = [Tensor(NAMES.stored(name), shape, offset, decay, name) for name, shape, offset, decay in tensors]
         self.flat, self.gradients = aligned_zeros(size), aligned_zeros(size)
         shapes = {tensor.name: tensor.shape for tensor in self.layout}
         views = TensorViews(self.flat, self.layout)
