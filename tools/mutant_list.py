@@ -23,6 +23,17 @@ MUTANTS = [
     Mutant("layers/kd_embed.c", "gradients->position + (t - batch->starts[b]) * C + c0", "gradients->position + c0"),
     Mutant("layers/kd_embed.c", "const float *d = dsum + t * C + c0;", "const float *d = dsum + t * C;"),
     Mutant("layers/kd_embed.c", "touched[count++] = id;", "touched[count] = id;"),
+    Mutant("model/kd_input.c", "NULL, &model->embedding_norm, span->N);", "NULL, &model->embedding_norm, 1);"),
+    Mutant("model/kd_input.c", "run->projected + span->t0 * c->E", "run->projected + span->b0 * c->E"),
+    Mutant("model/kd_input.c", "memcpy(run->dprojected + span->t0 * C,", "memcpy(run->dprojected + span->b0 * C,"),
+    Mutant("model/kd_input.c", "sum_rows(dbias, dx, span->N, C, C);", "sum_rows(dbias, dx, span->N - 1, C, C);"),
+    Mutant(
+        "model/kd_input.c", "kd_span_drop(kernels, d, d, KD_DROP_EMBEDDING", "kd_span_drop(kernels, d, d, KD_DROP_FFN"
+    ),
+    Mutant("model/kd_weights.c", "run->dprojected, run->projected, N)", "run->dprojected, run->embedding_sum, N)"),
+    Mutant("model/kd_weights.c", "kd_min(e0 + EMBED_STRIP, E), E);", "kd_min(e0 + EMBED_STRIP, E), model->encoder.C);"),
+    Mutant("model/kd_map.c", "kd_max(kd_max(c->C, c->E), w.A)", "kd_max(c->C, w.A)"),
+    Mutant("skin/kd_module_gradients.c", "o->model.encoder.E,", "o->model.encoder.C,"),
     # ---- products
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
@@ -323,7 +334,7 @@ MUTANTS = [
     Mutant("model/kd_tensors.c", "F = encoder->layers[kd_max(layer, 0)].F", "F = encoder->layers[0].F"),
     Mutant("model/kd_map.c", "w.F = kd_max(w.F, c->layers[l].F);", "w.F = c->layers[l].F;"),
     Mutant("model/kd_map.c", ".C = c->C,\n        .dropout", ".C = c->D * c->layers[layer].H,\n        .dropout"),
-    Mutant("model/kd_model.c", "+ model->encoder.first_position * C", "+ 0 * C"),
+    Mutant("model/kd_model.c", "+ model->encoder.first_position * E", "+ 0 * C"),
     Mutant("model/kd_layer.c", "KD_DROP_SELF, layer), span, C, c->p_output);", "KD_DROP_SELF, layer), span, C, 0);"),
     Mutant("model/kd_layer.c", "c->p_output};", "c->p_feed_forward};"),
     Mutant("model/kd_layer.c", "KD_DROP_FFN, c->p_feed_forward};", "KD_DROP_FFN, c->p_output};"),

@@ -1,8 +1,7 @@
 /* kd_encoder: the shape of a transformer encoder with LayerNorm behind each sum (Devlin et al., arXiv:1810.04805).
  *
  * Each layer has its own number of heads and feed-forward width, so that pruning can take from one layer what another
- * keeps; the width of a head D is the same everywhere, and a layer's attention width is A = H D. E, shared layers and
- * relative positions have no client yet: they become fields here when they have one.
+ * keeps; the width of a head D is the same everywhere, and a layer's attention width is A = H D.
  */
 #ifndef KD_ENCODER_H
 #define KD_ENCODER_H
@@ -19,6 +18,8 @@ typedef struct kd_encoder_config {
     ptrdiff_t L, C, D;            /* layers, hidden, width of a head */
     ptrdiff_t V, P;               /* vocabulary, positions */
     ptrdiff_t T;                  /* token types; 0: none */
+    ptrdiff_t E;                  /* width of the embedding tables and of their norm: C, unless ... */
+    int projected;                /* ... a product leads from E to C (ALBERT, ELECTRA) */
     ptrdiff_t first_position;     /* of a sequence's first token */
     const kd_layer_shape *layers; /* (L) */
     kd_activation activation;     /* the feed-forward's */

@@ -18,7 +18,7 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
     kd_layer_map view = kd_map_layer(run, first, &span, member);
     const float *output = view.x;
     if (first == 0) {
-        kd_input_forward(run, view.x, &span);
+        kd_input_forward(run, view.x, &span, member);
         kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, 0, view.x, &span, C);
     }
     for (ptrdiff_t l = first; l < end; l++) {
@@ -103,7 +103,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
         kd_layer_attend_backward(run, &view, dctx, dx, layer, &span, partial, member);
         kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layer, dx, &span, C);
     }
-    kd_input_backward(run, dx, &span, partial);
+    kd_input_backward(run, dx, &span, partial, member);
 }
 
 ptrdiff_t kd_run_items(const kd_run *run, kd_phase phase)

@@ -52,6 +52,7 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     const kd_head_map *head = &run->head;
     const ptrdiff_t N = run->pass.batch.N, B = run->pass.batch.B, rows = picked ? B : N;
     switch (weight->slot) {
+    case KD_SLOT_projection: uses[0] = whole_use(run, weight, run->dprojected, run->projected, N); break;
     case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->q, m->x, N); break;
     case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->k, m->x, N); break;
     case KD_SLOT_value: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->v, m->x, N); break;
@@ -94,15 +95,15 @@ static void weight_item(const kd_run *run, const kd_tensor *weight, ptrdiff_t ti
 
 /* ---- embedding tables, by columns */
 
-static ptrdiff_t embed_items(const kd_run *run) { return kd_ceil_div(run->model->encoder.C, EMBED_STRIP); }
+static ptrdiff_t embed_items(const kd_run *run) { return kd_ceil_div(run->model->encoder.E, EMBED_STRIP); }
 
 static void embed_item(const kd_run *run, ptrdiff_t item)
 {
     const kd_model *model = run->model;
-    const ptrdiff_t C = model->encoder.C, c0 = item * EMBED_STRIP;
+    const ptrdiff_t E = model->encoder.E, e0 = item * EMBED_STRIP;
     const kd_embed_tables gradients = kd_model_tables(model, model->gradients);
-    kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->pass.batch, c0,
-                      kd_min(c0 + EMBED_STRIP, C), C);
+    kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->pass.batch, e0,
+                      kd_min(e0 + EMBED_STRIP, E), E);
 }
 
 /* ---- vectors: the sums of the partial rows, in order */

@@ -72,14 +72,15 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                             "attention_dropout",
                             "output_dropout",
                             "feed_forward_dropout",
+                            "embedding_width",
                             NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
     c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ff:encoder", names, &PyTuple_Type, &layers, &c->C,
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffn:encoder", names, &PyTuple_Type, &layers, &c->C,
                                      &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
-                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward) ||
+                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
@@ -87,8 +88,10 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
         check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_rates(c) < 0)
+        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
         return -1;
+    c->projected = c->E > 0;
+    c->E = c->projected ? c->E : c->C;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
                      (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
@@ -118,7 +121,8 @@ static int check_total(const kd_shapes *s)
 {
     const kd_encoder_config *c = &s->encoder;
     const double C = (double)c->C;
-    double floats = C * ((double)c->V + (double)c->P + (double)c->T + (double)s->head.K + C);
+    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) +
+                    C * ((double)s->head.K + C);
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)

@@ -14,7 +14,7 @@ from .architecture import Names
 Flat = NDArray[np.float32]
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _LISTED = 4  # names in a message
-_EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
+EMBEDDINGS = ("embeddings.word", "embeddings.position", "embeddings.type")
 
 
 class Tensor(NamedTuple):
@@ -113,7 +113,7 @@ class IncompatibleKeys(NamedTuple):
 
 def count_parameters(layout: Sequence[Tensor], exclude_embeddings: bool = False) -> int:
     """Return the number of parameters, with or without the embeddings of words, positions and token types."""
-    shapes = (tensor.shape for tensor in layout if not (exclude_embeddings and tensor.canonical in _EMBEDDINGS))
+    shapes = (tensor.shape for tensor in layout if not (exclude_embeddings and tensor.canonical in EMBEDDINGS))
     return sum(int(np.prod(shape)) for shape in shapes)
 
 

@@ -18,6 +18,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "attention wider than the hidden size": ({"hidden": 16, "head_width": 20}, CLASSIFIER),
     "one pruned layer": ({"layers": ((1, 5),)}, CLASSIFIER),
     "no token types, later positions": ({"types": 0, "first_position": 2, "positions": 42}, CLASSIFIER),
+    "narrow embeddings": ({"embedding_width": 10}, CLASSIFIER),
+    "narrow embeddings, one layer, no types": ({"embedding_width": 7, "layers": ((2, 9),), "types": 0}, CLASSIFIER),
+    "narrow embeddings of tokens": ({"embedding_width": 10, "first_position": 2, "positions": 42}, TAGGER),
+    "embeddings wider than the encoder": ({"embedding_width": 70}, TAGGER),
+    "a product behind embeddings of the encoder's width": ({"embedding_width": 24}, CLASSIFIER),
     "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
     "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
     "another rate of dropout at each place": ({"output_dropout": 0.3, "feed_forward_dropout": 0.4}, CLASSIFIER),
@@ -62,7 +67,9 @@ def test_gradients(name: str, whole_last: bool) -> None:
     case.check_gradients(loss)
 
 
-@pytest.mark.parametrize("name", ["pruned layers", "tokens", "tokens, gelu_new behind a dense product"])
+@pytest.mark.parametrize(
+    "name", ["pruned layers", "tokens", "tokens, gelu_new behind a dense product", "narrow embeddings of tokens"]
+)
 def test_any_number_of_threads(name: str) -> None:
     results = []
     for threads in (1, 2, 3, 5):

@@ -206,6 +206,7 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
         ({"positions": -1}, ValueError, "positions is -1; expected 1 to 2147483647"),
         ({"types": -1}, ValueError, "types is -1; expected 0 to 2147483647"),
         ({"first_position": 10}, ValueError, "first_position is 10; the model has 10 positions"),
+        ({"embedding_width": -1}, ValueError, "embedding_width is -1; expected 0 to 2147483647"),
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),

@@ -80,6 +80,11 @@ def test_gradients_through_all_doors_without_token_types_and_with_later_position
     check_doors(case, ALL, case.dlogits)
 
 
+def test_gradients_through_all_doors_behind_narrow_embeddings() -> None:
+    case = case_of(changes={"embedding_width": 11})
+    check_doors(case, ALL, case.dlogits)
+
+
 def test_a_loss_on_a_tap_alone_leaves_what_comes_after_it_alone() -> None:
     case = case_of()
     _, arrays = case.forward(train=True, taps=[("value", 1)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
-from kdistill.models.architecture import SEQUENCE
+from kdistill.models.architecture import SEQUENCE, Names
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
@@ -22,7 +22,12 @@ from support.bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_
 
 LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
 SEED, STEP, PLACE = 5, 6, 7
-NAMES = BERT.names(SEQUENCE)
+FURTHER = {
+    "embeddings.projection": "bert.embeddings_project",
+    "relative_bias": "bert.encoder.relative_attention_bias",
+    "head.norm": "head.LayerNorm",
+}
+NAMES = Names("bert.", "bert.", {**BERT.modules, **BERT.heads[SEQUENCE].modules, **FURTHER})
 ENCODER: dict[str, Any] = {
     "layers": ((2, 20), (2, 20)), "hidden": 24, "head_width": 12, "vocabulary": 31, "positions": 43, "types": 2,
     "first_position": 0, "activation": "gelu", "eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.2,
@@ -108,7 +113,7 @@ class Case:
 
         for n in self.lengths:
             hidden = encoder["hidden"]
-            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, hidden)
+            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, encoder.get("embedding_width") or hidden)
             for name, p, tensor in (
                 ("input dropout", head["dropout_before"], HEAD_INPUT),
                 ("dropout", head["dropout_after"], HEAD),

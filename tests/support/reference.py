@@ -3,6 +3,7 @@
 Written from the papers, for reading rather than speed, and from nothing in kdistill:
 
 - BERT: Devlin et al., arXiv:1810.04805; attention: Vaswani et al., arXiv:1706.03762, eq. 1;
+- factorised embeddings: Lan et al., arXiv:1909.11942, section 3.1;
 - LayerNorm: Ba, Kiros, Hinton, arXiv:1607.06450; GELU: Hendrycks, Gimpel, arXiv:1606.08415;
 - dropout: Srivastava et al., JMLR 15 (2014); distillation: Hinton, Vinyals, Dean, arXiv:1503.02531;
 - AdamW: Kingma, Ba, arXiv:1412.6980, with the decay of Loshchilov, Hutter, arXiv:1711.05101.
@@ -194,7 +195,9 @@ class _Pass:
         )
         if f"{tables}.token_type_embeddings.weight" in self.parameters:
             x = x + self.parameters[f"{tables}.token_type_embeddings.weight"][list(types)]
-        return self.dropout(self.norm(x, f"{tables}.LayerNorm"), f"{tables}.dropout")
+        x = self.dropout(self.norm(x, f"{tables}.LayerNorm"), f"{tables}.dropout")
+        projection = "bert.embeddings_project"  # of tables that are not as wide as the encoder
+        return linear(x, self.parameters, projection) if f"{projection}.weight" in self.parameters else x
 
     def layer(self, x: Array, layer: int) -> Array:
         prefix = f"bert.encoder.layer.{layer}"

@@ -62,9 +62,11 @@ class OneSequence:
         names = {f"bert.embeddings.{kind}_embeddings.weight": list(rows) for kind, rows in places.items()}
         total = np.sum([self.parameters[name][rows] for name, rows in names.items()], axis=0)
         x, norm_back = self.norm(total, "bert.embeddings.LayerNorm")
+        projected = "bert.embeddings_project.weight" in self.parameters
+        x, project_back = self.linear(x, "bert.embeddings_project") if projected else (x, lambda dx: dx)
 
         def back(dx: Array) -> None:
-            dtotal = norm_back(dx)
+            dtotal = norm_back(project_back(dx))
             for name, rows in names.items():
                 np.add.at(self.gradients[name], rows, dtotal)
 
