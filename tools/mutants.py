@@ -49,6 +49,7 @@ NEAREST = {
     "kd_attention": ["layers"],
     "kd_pool": ["pool"],
     "kd_head": ["encoder"],
+    "kd_span": ["encoder"],
     "kd_encoder": ["encoder"],
     "kd_tensors": ["encoder"],
     "kd_model": ["encoder"],
