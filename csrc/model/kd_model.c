@@ -82,7 +82,10 @@ static kd_linear absorbed_of(const kd_model *model, kd_slot slot, ptrdiff_t laye
 
 static kd_norm norm_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 {
-    const kd_tensor *gamma = kd_model_tensor(model, slot, layer), *beta = kd_model_tensor(model, gamma->bias, layer);
+    const kd_tensor *gamma = kd_model_tensor(model, slot, layer);
+    if (!gamma)
+        return (kd_norm){0};
+    const kd_tensor *beta = kd_model_tensor(model, gamma->bias, layer);
     return (kd_norm){model->parameters + gamma->offset, model->parameters + beta->offset, gamma->rows,
                      model->encoder.eps};
 }
@@ -105,6 +108,7 @@ void kd_model_bind(kd_model *model)
             .ffn_norm = norm_of(model, KD_SLOT_ffn_norm, l),
         };
     model->head_weights.dense = linear_of(model, KD_SLOT_head_dense, 0);
+    model->head_weights.norm = norm_of(model, KD_SLOT_head_norm, 0);
     model->head_weights.output = linear_of(model, KD_SLOT_head_output, 0);
 }
 

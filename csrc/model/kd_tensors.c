@@ -28,7 +28,7 @@ static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_confi
     const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
     const ptrdiff_t I = encoder->projected ? C : 0;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
-    const ptrdiff_t J = head->dense ? C : 0;
+    const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \

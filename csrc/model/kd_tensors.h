@@ -38,7 +38,9 @@
     X(LAYER, ffn_norm_bias, "ffn_norm.bias", C, 0, none)                                                               \
     X(HEAD, head_dense, "head.dense", J, C, head_dense_bias)                                                           \
     X(HEAD, head_dense_bias, "head.dense.bias", J, 0, none)                                                            \
-    X(HEAD, head_output, "head.output", K, C, head_output_bias)                                                        \
+    X(HEAD, head_norm, "head.norm", N, 0, head_norm_bias)                                                              \
+    X(HEAD, head_norm_bias, "head.norm.bias", N, 0, none)                                                              \
+    X(HEAD, head_output, "head.output", K, W, head_output_bias)                                                        \
     X(HEAD, head_output_bias, "head.output.bias", K, 0, none)
 
 #define KD_TENSORS_ENUM(place, slot, name, rows, columns, bias) KD_SLOT_##slot,

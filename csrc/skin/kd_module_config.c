@@ -116,29 +116,42 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
     return parse_layers(layers, s) < 0 ? -1 : check_shared(c);
 }
 
+static int parse_pick(const char *pick, kd_head_config *h)
+{
+    static const char *const PICKS[] = {
+        [KD_PICK_FIRST] = "first", [KD_PICK_ALL] = "all", [KD_PICK_LISTED] = "listed", [KD_PICK_MEAN] = "mean"};
+    for (h->pick = 0; h->pick < KD_PICKS; h->pick++)
+        if (strcmp(pick, PICKS[h->pick]) == 0)
+            return 0;
+    PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first, all, listed or mean", pick);
+    return -1;
+}
+
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", NULL};
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width", NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$szffn:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K) ||
-        check_size("outputs", h->K, 1) < 0)
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pn:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J) ||
+        check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
-    if (strcmp(pick, "first") != 0 && strcmp(pick, "all") != 0) {
-        PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first or all", pick);
-        return -1;
-    }
-    h->pick = strcmp(pick, "all") == 0 ? KD_PICK_ALL : KD_PICK_FIRST;
     h->dense = dense != NULL;
-    return dense ? kd_parse_activation(dense, &h->activation) : 0;
+    if (dense)
+        return kd_parse_activation(dense, &h->activation);
+    if (!h->norm && !h->J)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s is given and dense is None; expected an activation, since they belong together",
+                 h->norm ? "norm" : "dense_width");
+    return -1;
 }
 
 static int check_total(const kd_shapes *s)
 {
     const kd_encoder_config *c = &s->encoder;
     const double C = (double)c->C;
-    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) +
-                    C * ((double)s->head.K + C);
+    const double J = (double)kd_head_width(&s->head, c->C);
+    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
+                    J * (double)s->head.K;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)

@@ -152,8 +152,11 @@ class Variant:
     head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
     first_position: int = 0
     shared: bool = False  # every layer computes with layer 0's parameters
-    every_token: bool = False  # the head reads all rows, not [CLS]
+    pick: str = "first"  # the rows that the head reads: [CLS], "all", "listed" or the "mean" of all
+    listed: Sequence[Sequence[int]] = ()  # of each sequence
     head_activation: str | None = "tanh"  # behind the head's dense product; None: no such product
+    head_norm: bool = False  # behind the activation
+    outputs: bool = True  # there is a last product
 
 
 BERT_CLASSIFIER = Variant()
@@ -217,10 +220,24 @@ class _Pass:
         return self.norm(x + self.dropout(y, f"{of_layer}.output.dropout"), f"{prefix}.output.LayerNorm")
 
     def classify(self, x: Array) -> Array:
-        x = self.dropout(x if self.variant.every_token else x[0], "input dropout")
+        x = self.dropout(self.picked(x), "input dropout")
         if self.variant.head_activation is not None:
             x = ACTIVATIONS[self.variant.head_activation](linear(x, self.parameters, "bert.pooler.dense"))
-        return linear(self.dropout(x, "dropout"), self.parameters, "classifier")
+        if self.variant.head_norm:
+            x = self.norm(x, "head.LayerNorm")
+        x = self.dropout(x, "dropout")
+        return linear(x, self.parameters, "classifier") if self.variant.outputs else x
+
+    def picked(self, x: Array) -> Array:
+        match self.variant.pick:
+            case "first":
+                return x[0]
+            case "mean":
+                return np.asarray(x.mean(axis=0))
+            case "listed":
+                return x[list(self.variant.listed[self._sequence])]
+            case _:
+                return x
 
 
 def forward(
@@ -242,7 +259,7 @@ def forward_with_taps(
     masks: DropoutMasks | None = None,
     variant: Variant = BERT_CLASSIFIER,
 ) -> tuple[Array, list[dict[Tap, Array]]]:
-    """The outputs, (rows, labels) or with `every_token` (tokens, labels), and what each row's pass can be tapped of."""
+    """The outputs, (rows, labels) or of as many rows as the head picks, and what each row's pass can be tapped of."""
     outputs, taps = [], []
     for b, row in enumerate(ids):
         run = _Pass(parameters, config, masks, b, variant)
