@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.batch import Batch, pack
 from ..losses.labels import cross_entropy, label_loss
 from ..system.names import check_others
-from .architecture import ENCODER, SEQUENCE, TOKEN
+from .head_names import ENCODER, SEQUENCE, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,
