@@ -29,6 +29,7 @@ typedef struct kd_head_config {
     int norm;                 /* and a LayerNorm behind that? */
     float p_before, p_after;  /* dropout rates, of the rows and of what the last product reads */
     ptrdiff_t K;              /* outputs of a row; 0: there is no last product, they are what it would read */
+    int tied;                 /* the last product's weight is the word embeddings: K is then V, and J their width */
 } kd_head_config;
 
 /* Width of what the last product reads: J, or C without a dense product. */

@@ -59,6 +59,7 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     case KD_SLOT_up: uses[0] = whole_use(run, weight, m->slope, m->h, rows); break;
     case KD_SLOT_down: uses[0] = whole_use(run, weight, m->pre_norm2, m->act, rows); break;
     case KD_SLOT_head_dense: uses[0] = whole_use(run, weight, head->slope, head->input, run->head_rows); break;
+    case KD_SLOT_word: /* of a tied head */
     case KD_SLOT_head_output: uses[0] = whole_use(run, weight, head->outputs, head->features, run->head_rows); break;
     default: return 0; /* no product */
     }
@@ -130,13 +131,15 @@ static void vector_item(const kd_run *run, ptrdiff_t item)
 
 /* ---- all of them */
 
-ptrdiff_t kd_weights_items(const kd_run *run)
+ptrdiff_t kd_weights_tiles(const kd_run *run)
 {
     ptrdiff_t tiles = 0;
     for (ptrdiff_t i = 0; i < run->model->sizes.count; i++)
         tiles += weight_tiles(&run->model->tensors[i]);
-    return tiles + embed_items(run) + vector_items(run);
+    return tiles;
 }
+
+ptrdiff_t kd_weights_items(const kd_run *run) { return kd_weights_tiles(run) + embed_items(run) + vector_items(run); }
 
 void kd_weights_item(kd_run *run, ptrdiff_t item, int member)
 {

@@ -281,8 +281,7 @@ static PyObject *go_back(kd_model_object *o, kd_run *run, int threads)
 {
     if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
         return NULL;
-    o->touched_count =
-        kd_embed_mark(PyArray_DATA(o->touched), PyArray_DATA(o->mark), o->touched_count, &run->pass.batch);
+    kd_object_touch(o, &run->pass.batch);
     if (do_phase(run, KD_PHASE_WEIGHTS, threads) < 0) {
         kd_object_forget_gradients(o);
         return NULL;
