@@ -60,7 +60,11 @@ static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USE
     case KD_SLOT_down: uses[0] = whole_use(run, weight, m->pre_norm2, m->act, rows); break;
     case KD_SLOT_head_dense: uses[0] = whole_use(run, weight, head->slope, head->input, run->head_rows); break;
     case KD_SLOT_word: /* of a tied head */
-    case KD_SLOT_head_output: uses[0] = whole_use(run, weight, head->outputs, head->features, run->head_rows); break;
+    case KD_SLOT_head_output:
+        if (!head->outputs)
+            return 0; /* kd_decoder has done it */
+        uses[0] = whole_use(run, weight, head->outputs, head->features, run->head_rows);
+        break;
     default: return 0; /* no product */
     }
     return 1;
