@@ -49,6 +49,9 @@ NEAREST = {
     "kd_vec": ["layers"],
     "kd_attention": ["layers"],
     "kd_pool": ["pool"],
+    "kd_embed": ["encoder"],
+    "kd_input": ["encoder"],
+    "kd_module_gradients": ["deferred_adamw"],
     "kd_head": ["encoder"],
     "kd_span": ["encoder"],
     "kd_encoder": ["encoder"],
@@ -58,7 +61,7 @@ NEAREST = {
     "kd_run": ["taps"],
     "kd_layer": ["taps"],
     "kd_picked": ["encoder"],
-    "kd_weights": ["passes", "encoder"],
+    "kd_weights": ["passes", "encoder", "shared_layers"],
     "kd_map": ["encoder"],
 }
 PATIENCE_SECONDS = 900

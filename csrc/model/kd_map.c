@@ -190,9 +190,10 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
     kd_member m = {0};
     m.attention = kd_arena_floats(arena, kd_max(kd_attention_scratch(&attention, run->longest),
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
-    m.operand = place_operand(run, arena, kd_max(c->C, w.A));
+    m.operand = place_operand(run, arena, kd_max(kd_max(c->C, c->E), w.A));
     m.wide_operand = place_operand(run, arena, w.F);
     m.logits = run->pass.features_only ? kd_arena_floats(arena, 2 * run->model->head.K) : NULL;
+    m.embedded = c->projected ? kd_arena_floats(arena, run->R * c->E) : NULL;
     if (run->pass.mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
         m.picked = run->last_picked ? place_picked(run, arena, picked_rows(run)) : m.picked;
@@ -234,8 +235,10 @@ static float *place_training(kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
     const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N;
-    run->embedding_sum = kd_arena_floats(arena, N * c->C);
+    run->embedding_sum = kd_arena_floats(arena, N * c->E);
     run->embedding_stats = kd_arena_floats(arena, N * 2);
+    run->projected = c->projected ? kd_arena_floats(arena, N * c->E) : NULL;
+    run->dprojected = c->projected ? kd_arena_floats(arena, N * c->C) : NULL;
     run->drows = kd_arena_floats(arena, run->head_rows * c->C);
     run->partials = kd_arena_floats(arena, kd_map_partial_rows(run) * run->model->sizes.vectors);
     run->layers = kd_arena_take(arena, c->L, sizeof *run->layers);
@@ -337,7 +340,7 @@ int kd_map_fits(const kd_model *model, const kd_pass *pass)
     const kd_encoder_config *c = &model->encoder;
     const widest w = widest_of(c);
     const double tokens = 64 + (double)pass->batch.N, positions = (double)kd_min(c->P, pass->batch.N);
-    const double width = 64 + (double)(w.A + w.F + c->C + c->D + w.H + model->head.J + model->head.K) +
+    const double width = 64 + (double)(w.A + w.F + c->C + c->E + c->D + w.H + model->head.J + model->head.K) +
                          (double)w.H * (double)c->C + (double)model->sizes.vectors + (double)w.H * positions;
     const double arrays = 32 * ((double)c->L + pass->threads + 4);
     return tokens * width * arrays < 0x1p58;

@@ -66,6 +66,7 @@ typedef struct kd_member {
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */
+    float *embedded;      /* with projected embeddings: (R, E) what is projected; training, its gradient */
     void *outer;          /* training: scratch for a tile of a weight's gradient */
     float *logits;        /* of features alone: (2, K) */
 } kd_member;
@@ -79,7 +80,9 @@ typedef struct kd_run {
     ptrdiff_t chunks;       /* chunk c is sequences chunk[c] .. chunk[c + 1] - 1 */
     ptrdiff_t stage_layers; /* an item takes one chunk through so many layers, the last stage perhaps fewer */
     int64_t *chunk;
-    float *embedding_sum, *embedding_stats; /* training: (N, C), (N, 2) */
+    float *embedding_sum, *embedding_stats; /* training: (N, E), (N, 2) */
+    float *projected, *dprojected;          /* training, with projected embeddings: (N, E) the rows that are multiplied;
+                                             * (N, C) gradient of the result */
     kd_layer_map *layers;                   /* training: L of them */
     kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
     float *x;                               /* evaluating: (N, C) input and output of every layer */

@@ -46,7 +46,7 @@ void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *e
 const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 {
     const kd_tensor *first = model->first[slot] < 0 ? NULL : &model->tensors[model->first[slot]];
-    return first && first->layer == 0 ? first + layer * model->layer_tensors : first;
+    return first && first->layer == 0 ? first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors : first;
 }
 
 static kd_slot output_slot(const kd_model *model) { return model->head.tied ? KD_SLOT_word : KD_SLOT_head_output; }
@@ -97,6 +97,7 @@ static kd_norm norm_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 void kd_model_bind(kd_model *model)
 {
     model->embedding_norm = norm_of(model, KD_SLOT_embedding_norm, 0);
+    model->projection = linear_of(model, KD_SLOT_projection, 0);
     for (ptrdiff_t l = 0; l < model->encoder.L; l++)
         model->layers[l] = (kd_layer_weights){
             .query = linear_of(model, KD_SLOT_query, l),
@@ -118,10 +119,10 @@ void kd_model_bind(kd_model *model)
 kd_embed_tables kd_model_tables(const kd_model *model, float *base)
 {
     const kd_tensor *type = kd_model_tensor(model, KD_SLOT_type, 0);
-    const ptrdiff_t C = model->encoder.C;
+    const ptrdiff_t E = model->encoder.E;
     return (kd_embed_tables){
         base + kd_model_tensor(model, KD_SLOT_word, 0)->offset,
-        base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * C,
+        base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * E,
         type ? base + type->offset : NULL,
     };
 }

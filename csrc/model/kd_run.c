@@ -30,7 +30,7 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
     kd_layer_map view = kd_map_layer(run, first, &span, member);
     const float *output = view.x;
     if (first == 0) {
-        kd_input_forward(run, view.x, &span);
+        kd_input_forward(run, view.x, &span, member);
         kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, 0, view.x, &span, C);
     }
     for (ptrdiff_t l = first; l < end; l++) {
@@ -123,7 +123,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
         kd_layer_attend_backward(run, &view, dctx, dx, layer, &span, partial, member);
         kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layer, dx, &span, C);
     }
-    kd_input_backward(run, dx, &span, partial);
+    kd_input_backward(run, dx, &span, partial, member);
 }
 
 ptrdiff_t kd_run_items(const kd_run *run, kd_phase phase)
@@ -156,7 +156,9 @@ double kd_run_item_cost(const kd_run *run, kd_phase phase)
         return (double)kd_max(1, kd_map_full_layers(run)) * layer * tokens;
     case KD_PHASE_HEAD:
     case KD_PHASE_HEAD_BACK: return head_row_flops(run) * (double)run->head_rows / (double)kd_map_head_items(run);
-    default: return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N;
+    default: /* a weight that layers share has a use in each */
+        return 2.0 * KD_LINEAR_TILE_O * KD_LINEAR_TILE_I * (double)run->pass.batch.N *
+               (double)(run->model->encoder.shared ? run->model->encoder.L : 1);
     }
 }
 

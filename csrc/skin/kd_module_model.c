@@ -69,7 +69,7 @@ static int parse_compute(const char *dtype, int frozen, kd_compute *compute)
 /* Whether the sums of this compute type can hold all products of these shapes. */
 static int check_sums(const kd_encoder_config *c, kd_compute compute)
 {
-    ptrdiff_t widest = c->C;
+    ptrdiff_t widest = kd_max(c->C, c->E);
     for (ptrdiff_t layer = 0; layer < c->L; layer++)
         widest = kd_max(widest, kd_max(c->layers[layer].F, kd_encoder_width(c, layer)));
     if (compute != KD_INT8 || widest <= KD_INT8_LONGEST_SUM)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
+from kdistill.models.architecture import SEQUENCE, Names
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
@@ -22,6 +23,12 @@ from support.bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_
 
 LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
 SEED, STEP, PLACE = 5, 6, 7
+FURTHER = {
+    "embeddings.projection": "bert.embeddings_project",
+    "relative_bias": "bert.encoder.relative_attention_bias",
+    "head.norm": "head.LayerNorm",
+}
+NAMES = Names("bert.", "bert.", {**BERT.modules, **BERT.heads[SEQUENCE].modules, **FURTHER})
 ENCODER: dict[str, Any] = {
     "layers": ((2, 20), (2, 20)), "hidden": 24, "head_width": 12, "vocabulary": 31, "positions": 43, "types": 2,
     "first_position": 0, "activation": "gelu", "eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.2,
@@ -47,13 +54,6 @@ class Shape:
     layer_norm_eps: float
 
 
-def stored_name(canonical: str) -> str:
-    """Return BERT's name of a tensor, also of a head's norm, which its classifier lacks."""
-    if canonical.startswith("head.norm"):
-        return "head.LayerNorm." + ("bias" if canonical.endswith(".bias") else "weight")
-    return BERT.stored_name(canonical)
-
-
 @dataclass
 class Case:
     """A model with wide weights, and a batch for it."""
@@ -66,7 +66,7 @@ class Case:
 
     def __post_init__(self) -> None:
         size, tensors = _core.layout(self.encoder, self.head)
-        self.layout = [Tensor(stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors]
+        self.layout = [Tensor(NAMES.stored(name), shape, offset, decay, name) for name, shape, offset, decay in tensors]
         self.flat, self.gradients = aligned_zeros(size), aligned_zeros(size)
         shapes = {tensor.name: tensor.shape for tensor in self.layout}
         views = TensorViews(self.flat, self.layout)
@@ -114,14 +114,15 @@ class Case:
         encoder = self.encoder
         shape = Shape(len(encoder["layers"]), 0, encoder["hidden"], encoder["activation"], encoder["eps"])
         variant = reference.Variant(
-            encoder["head_width"],
-            encoder["first_position"],
-            self.head["pick"],
-            self.listed,
-            self.head["dense"],
-            self.head.get("norm", False),
-            self.head["outputs"] > 0,
-            self.head.get("tied", False),
+            head_width=encoder["head_width"],
+            first_position=encoder["first_position"],
+            shared=encoder.get("shared", False),
+            pick=self.head["pick"],
+            listed=self.listed,
+            head_activation=self.head["dense"],
+            head_norm=self.head.get("norm", False),
+            outputs=self.head["outputs"] > 0,
+            tied=self.head.get("tied", False),
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)
@@ -141,7 +142,7 @@ class Case:
 
         for n, listed in zip(self.lengths, self.listed, strict=True):
             hidden = encoder["hidden"]
-            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, hidden)
+            add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, encoder.get("embedding_width") or hidden)
             for name, p, tensor, width in (
                 ("input dropout", head["dropout_before"], HEAD_INPUT, hidden),
                 ("dropout", head["dropout_after"], HEAD, self.head_width),
@@ -153,8 +154,11 @@ class Case:
                 name = f"{prefix}.attention.self.dropout"
                 drawn = add(name, encoder["attention_dropout"], ATTENTION + later, heads * features)
                 masks[name][-1] = drawn.reshape(n, heads, features)[:, :, :n].transpose(1, 0, 2)
-                add(f"{prefix}.attention.output.dropout", encoder["dropout"], SELF + later, hidden)
-                add(f"{prefix}.output.dropout", encoder["dropout"], FFN + later, hidden)
+                for module, rate, tensor in (
+                    ("attention.output", "output_dropout", SELF),
+                    ("output", "feed_forward_dropout", FFN),
+                ):
+                    add(f"{prefix}.{module}.dropout", encoder.get(rate, encoder["dropout"]), tensor + later, hidden)
             first += n
         return masks
 
