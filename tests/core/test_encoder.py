@@ -152,18 +152,6 @@ def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
         np.testing.assert_array_equal(alone.forward(train=False), outputs[first : first + length])
         first += length
 
-    ("name",)
-    (
-        [
-            "pruned layers",
-            "tokens",
-            "tokens, gelu_new behind a dense product",
-            "narrow embeddings of tokens",
-            "means",
-            "listed tokens with a norm",
-        ],
-    )
-
 
 def test_positions_end_earlier_when_they_begin_later() -> None:
     case = Case({**ENCODER, "first_position": 2, "positions": 41}, CLASSIFIER)

@@ -17,7 +17,7 @@ import kdistill as kd
 
 torch.set_num_threads(1)  # models are small
 
-ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "Model")
+ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "Model")
 VOCABULARY = 101
 TOKENS = 40  # the most of a row
 
