@@ -20,8 +20,8 @@ _TO_UNIT = 2.0**-53
 class Masking:
     """Chooses tokens to predict and hides them, as `DataCollatorForLanguageModeling` of transformers does.
 
-    See Devlin et al., arXiv:1810.04805. A token is chosen with a probability, unless it is a special one. Of the chosen ones some become the mask, some a
-    random word of the whole vocabulary, and the others stay.
+    See Devlin et al., arXiv:1810.04805. A token is chosen with a probability, unless it is a special one. Of the chosen
+    ones some become the mask, some a random word of the whole vocabulary, and the others stay.
 
     What is drawn for a token depends on (seed, epoch, row, place in the row) and nothing else: not on the batch that
     its row is in, so that a run which is resumed, or has other micro-batches, masks the same. It is made from the raw
