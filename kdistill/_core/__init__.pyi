@@ -32,8 +32,8 @@ _Floats = NDArray[np.float32]
 # behind the products that end attention and feed-forward; embedding_width (0: hidden), of the tables in front of a
 # product that leads to hidden; shared (False): all layers compute with the tensors of layer 0.
 # A head: pick ("first", "all", "listed" or "mean"), dense (the activation of its dense product, None: no such product),
-# dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the activation),
-# dense_width (0: hidden).
+# dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the
+# activation), dense_width (0: hidden).
 _Shape = dict[str, Any]
 _Tap = tuple[str, int]  # "hidden", "query", "key", "value" or "scores", and a layer
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
