@@ -15,13 +15,13 @@ from .checkpoint import WEIGHTS_FILES
 from .classes import CLASSES
 from .config import check_config
 from .configuration import CONFIG_FILE, Config
-from .heads import Encoder, SequenceClassifier, TokenClassifier
+from .heads import Encoder, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
 _Kind = TypeVar("_Kind", bound=Model)
 _CLASSIFIER, _ENCODER = "ForSequenceClassification", "Model"
-_FINE_TUNED = (_CLASSIFIER, "ForTokenClassification")
+_FINE_TUNED = (_CLASSIFIER, "ForTokenClassification", "ForQuestionAnswering")
 
 
 def architecture_of(model_type: Any) -> Architecture:
@@ -132,6 +132,12 @@ class AutoModelForTokenClassification(_AutoModel[TokenClassifier]):
     """The token classifier by model type, such as `BertForTokenClassification`, as for sequences."""
 
     ending = "ForTokenClassification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
+    """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
+
+    ending = "ForQuestionAnswering"
 
 
 class AutoModel(_AutoModel[Encoder]):

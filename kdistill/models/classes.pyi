@@ -10,7 +10,7 @@ from .architectures.electra import ElectraConfig
 from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
-from .heads import Encoder, SequenceClassifier, TokenClassifier
+from .heads import Encoder, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 
 CLASSES: Mapping[str, type[Model]]
@@ -19,6 +19,9 @@ class BertForSequenceClassification(SequenceClassifier):
     config: BertConfig
 
 class BertForTokenClassification(TokenClassifier):
+    config: BertConfig
+
+class BertForQuestionAnswering(QuestionAnswerer):
     config: BertConfig
 
 class BertModel(Encoder):
@@ -30,6 +33,9 @@ class DistilBertForSequenceClassification(SequenceClassifier):
 class DistilBertForTokenClassification(TokenClassifier):
     config: DistilBertConfig
 
+class DistilBertForQuestionAnswering(QuestionAnswerer):
+    config: DistilBertConfig
+
 class DistilBertModel(Encoder):
     config: DistilBertConfig
 
@@ -37,6 +43,9 @@ class RobertaForSequenceClassification(SequenceClassifier):
     config: RobertaConfig
 
 class RobertaForTokenClassification(TokenClassifier):
+    config: RobertaConfig
+
+class RobertaForQuestionAnswering(QuestionAnswerer):
     config: RobertaConfig
 
 class RobertaModel(Encoder):
@@ -48,6 +57,9 @@ class XLMRobertaForSequenceClassification(SequenceClassifier):
 class XLMRobertaForTokenClassification(TokenClassifier):
     config: XLMRobertaConfig
 
+class XLMRobertaForQuestionAnswering(QuestionAnswerer):
+    config: XLMRobertaConfig
+
 class XLMRobertaModel(Encoder):
     config: XLMRobertaConfig
 
@@ -55,6 +67,9 @@ class CamembertForSequenceClassification(SequenceClassifier):
     config: CamembertConfig
 
 class CamembertForTokenClassification(TokenClassifier):
+    config: CamembertConfig
+
+class CamembertForQuestionAnswering(QuestionAnswerer):
     config: CamembertConfig
 
 class CamembertModel(Encoder):
@@ -66,6 +81,9 @@ class ElectraForSequenceClassification(SequenceClassifier):
 class ElectraForTokenClassification(TokenClassifier):
     config: ElectraConfig
 
+class ElectraForQuestionAnswering(QuestionAnswerer):
+    config: ElectraConfig
+
 class ElectraModel(Encoder):
     config: ElectraConfig
 
@@ -75,6 +93,9 @@ class AlbertForSequenceClassification(SequenceClassifier):
 class AlbertForTokenClassification(TokenClassifier):
     config: AlbertConfig
 
+class AlbertForQuestionAnswering(QuestionAnswerer):
+    config: AlbertConfig
+
 class AlbertModel(Encoder):
     config: AlbertConfig
 
@@ -82,6 +103,9 @@ class MPNetForSequenceClassification(SequenceClassifier):
     config: MPNetConfig
 
 class MPNetForTokenClassification(TokenClassifier):
+    config: MPNetConfig
+
+class MPNetForQuestionAnswering(QuestionAnswerer):
     config: MPNetConfig
 
 class MPNetModel(Encoder):

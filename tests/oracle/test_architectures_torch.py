@@ -37,7 +37,7 @@ HEADS = pytest.mark.parametrize("ending", WITH_LOGITS)
 @EVERY
 @HEADS
 def test_logits_of_all_lengths_in_one_batch(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.3, seed=1, num_labels=3)
+    ours, theirs = pair(case, ending, std=0.3, seed=1)
     rows = random_rows(case, LENGTHS, seed=2)
     with torch.inference_mode():
         expected = torch_logits(theirs, case, rows).numpy()
@@ -49,7 +49,7 @@ def test_logits_of_all_lengths_in_one_batch(case: Case, ending: str) -> None:
 @EVERY
 @HEADS
 def test_all_named_gradients(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.1, seed=3, num_labels=3)
+    ours, theirs = pair(case, ending, std=0.1, seed=3)
     rows = random_rows(case, LENGTHS, seed=4)
     logits = ours.forward(rows.packed, train=True)
     labels = labels_of(logits, seed=5)
@@ -78,10 +78,10 @@ def decays(name: str) -> bool:
 @EVERY
 @HEADS
 def test_twenty_steps_with_clipping_decay_and_warmup(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.1, seed=6, num_labels=3)
+    ours, theirs = pair(case, ending, std=0.1, seed=6)
     rows = random_rows(case, LENGTHS, seed=7)
     labels = labels_of(ours.forward(rows.packed), seed=8)
-    optimizer, schedule = kd.AdamW(ours, lr=LEARNING_RATE, weight_decay=DECAY), None
+    optimizer = kd.AdamW(ours, lr=LEARNING_RATE, weight_decay=DECAY)
     schedule = kd.get_linear_schedule_with_warmup(WARMUP, STEPS)
     named = list(theirs.named_parameters())
     groups = [
