@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,8 @@ def test_a_call_returns_what_lies_inside(case: Case, padded: bool) -> None:
     rows = random_rows(case, [3, 7, 1], seed=10)
     given: Any = {"input_ids": rows.ids, "token_type_ids": rows.types}
     if padded:
-        given = {
-            name: np.array([row + [0] * (7 - len(row)) for row in values])
-            for name, values in given.items() | {("attention_mask", ())}
-            for values in [values or [[1] * len(row) for row in rows.ids]]
-        }
+        given["attention_mask"] = [[1] * len(row) for row in rows.ids]
+        given = {name: np.array([row + [0] * (7 - len(row)) for row in values]) for name, values in given.items()}
     result = ours(given, output_hidden_states=True, output_attentions=True)
     asked = {"output_hidden_states": True, "output_attentions": True}
     for index, (ids, types) in enumerate(zip(rows.ids, rows.types, strict=True)):
@@ -129,7 +127,7 @@ def test_a_call_returns_what_lies_inside(case: Case, padded: bool) -> None:
         with torch.inference_mode():
             expected = theirs(input_ids=torch.tensor([ids]), **given, **asked)
         n = len(ids)
-        assert [*result] == [*expected]
+        assert [*result] == [name for name in expected if name != "cross_attentions"]
         close(result.last_hidden_state[index][:n], expected.last_hidden_state[0])
         if "pooler_output" in expected:
             close(result.pooler_output[index], expected.pooler_output[0])
@@ -168,8 +166,12 @@ def test_a_saved_model_opens_in_transformers_and_theirs_here(case: Case, ending:
 def test_a_head_begins_with_the_encoder_of_another(case: Case, tmp_path: Path) -> None:
     _, theirs = pair(case, "Model", std=0.3, seed=12)
     theirs.save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="initialised at random"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         model = getattr(kd, f"{case.name}ForTokenClassification").from_pretrained(tmp_path)
+    texts = [str(one.message) for one in said]
+    assert sum("lacks classifier.weight, classifier.bias: initialised at random" in text for text in texts) == 1
+    assert sum("does not use: pooler." in text for text in texts) == (case.name not in ("DistilBert", "Electra"))
     rows = random_rows(case, [5, 2], seed=13)
     result = model(rows.packed, output_hidden_states=True)
     for mine, expected in zip(result.hidden_states[-1], torch_outputs(theirs, case, rows), strict=True):
