@@ -14,7 +14,7 @@ from ..data.label_values import NO_LABEL
 from ..losses.labels import cross_entropy, label_loss
 from ..losses.spans import span_loss
 from ..system.names import check_others
-from .architecture import ENCODER, SEQUENCE, SPAN, TOKEN
+from .head_names import ENCODER, SEQUENCE, SPAN, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,
