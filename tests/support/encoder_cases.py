@@ -29,7 +29,11 @@ CLASSIFIER: dict[str, Any] = {
     "pick": "first", "dense": "tanh", "dropout_before": 0.0, "dropout_after": 0.3, "outputs": 3,
 }  # fmt: skip
 TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
-NAMES = replace(BERT, modules={**BERT.modules, "embeddings.projection": "bert.embeddings_project"})
+OF_OTHERS = {
+    "embeddings.projection": "bert.embeddings_project",
+    "relative_bias": "bert.encoder.relative_attention_bias",
+}
+NAMES = replace(BERT, modules={**BERT.modules, **OF_OTHERS})
 
 
 @dataclass
@@ -91,6 +95,7 @@ class Case:
         variant = reference.Variant(
             head_width=encoder["head_width"],
             first_position=encoder["first_position"],
+            relative_distance=encoder.get("relative_distance", 0),
             shared=encoder.get("shared", False),
             every_token=self.head["pick"] == "all",
             head_activation=self.head["dense"],
