@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "mutants"
 # The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
-    "kd_loss": ["losses"],
+    "kd_loss": ["losses", "ragged_losses"],
     "kd_module_loss": ["losses", "pool"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],

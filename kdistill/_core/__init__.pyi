@@ -110,6 +110,7 @@ def loss(
     smoothing: float,
     threads: int,
     weights: NDArray[np.float64] | None = None,
+    starts: NDArray[np.int64] | None = None,
     /,
 ) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
 def multiply_adds(rounds: int, threads: int, /) -> float: ...
