@@ -17,6 +17,7 @@ from ..bench.bench import synthetic_rows
 from ..data.columns import read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.ragged import units
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.classes import BertForSequenceClassification, load_model
@@ -186,7 +187,7 @@ def predict(options: Namespace) -> Figures:
     source = rows_to_predict(options, config.trained_with)
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
-    predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
+    predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
     figures: Figures = {"n": len(dataset), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
     if options.output is not None:

@@ -39,8 +39,8 @@ class DistillationParts:
     def teacher(self) -> Model:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
-        names = options.label_names
-        teacher = load_model(options.teacher, **({} if names is None else {"id2label": names_by_id(names)}))
+        names = None if options.label_names is None else names_by_id(options.label_names)
+        teacher = load_model(options.teacher, id2label=names)
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 

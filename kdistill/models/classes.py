@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
+from ..data.labels import NO_LABEL
+from ..data.ragged import Ragged
 from ..hub import resolve
 from ..keywords import take_location
 from ..losses.labels import label_loss
+from ..losses.problem_types import SINGLE_LABEL
 from ..system.files import read_json_object
 from ..system.names import check_others
 from .architectures.bert import BERT
 from .checkpoint import WEIGHTS_FILES
-from .config import CONFIG_FILE, BertConfig
+from .config import CONFIG_FILE, BertConfig, named_head
 from .model import Model
 from .transformers_names import CALL
 
@@ -100,6 +103,78 @@ class BertForSequenceClassification(Model):
         return SequenceClassifierOutput(loss, logits)
 
 
+@dataclass(frozen=True, eq=False)
+class TokenClassifierOutput(ModelOutput):
+    """The result of a call: the logits of each token, and the mean loss if labels were given.
+
+    Logits of lists are a list of float32 (tokens, num_labels), those of a padded array float32 (B, S, num_labels), zero
+    where there is padding.
+    """
+
+    loss: float | None
+    logits: Any
+
+
+class BertForTokenClassification(Model):
+    """A BERT encoder with a classifier of each token (Devlin et al., arXiv:1810.04805).
+
+    Its arguments, attributes and methods are those of `Model`. A call classifies tokens.
+    """
+
+    architecture = BERT
+    head = "token-classification"
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        labels: Any = None,
+        **others: Any,
+    ) -> TokenClassifierOutput:
+        """Return the logits of each token of padded arrays or ragged lists of token ids, without dropout.
+
+        Args:
+            input_ids: as in `BertForSequenceClassification`.
+            attention_mask: likewise.
+            token_type_ids: likewise.
+            labels: like input_ids, whole numbers, -100 where a token has none; then `loss` is the mean loss of those
+                that have one.
+            others: likewise.
+
+        Raises:
+            TypeError: an unknown argument; the message names the nearest one.
+            ValueError: an id, a length, a mask or a label out of range; names argument and position.
+        """
+        if others:
+            check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
+        given = input_ids["input_ids"] if isinstance(input_ids, Mapping) else input_ids
+        batch = _packed(input_ids, attention_mask, token_type_ids)
+        rows = Ragged(self.forward(batch), batch.starts)
+        loss = None
+        if labels is not None:
+            loss = _loss_of_tokens(rows, labels)
+        if getattr(given, "ndim", 1) == 2:
+            padded = np.zeros((len(rows), given.shape[1], self.num_labels), np.float32)
+            padded[np.arange(given.shape[1]) < rows.lengths[:, None]] = rows.values
+            return TokenClassifierOutput(loss, padded)
+        return TokenClassifierOutput(loss, list(rows))
+
+
+def _loss_of_tokens(rows: Ragged, labels: Any) -> float:
+    """Return the mean loss of the tokens whose label is not -100, given labels that may be padded."""
+    given = [np.asarray(of) for of in labels]
+    for row, (of, length) in enumerate(zip(given, rows.lengths, strict=False)):
+        if len(given) != len(rows) or of.ndim != 1 or len(of) < length:
+            raise ValueError(
+                f"labels[{row}] has shape {of.shape}, in {len(given)} rows; expected a label for each of the {length} "
+                f"tokens of {len(rows)} rows"
+            )
+    flat = np.concatenate([of[:length] for of, length in zip(given, rows.lengths, strict=True)])
+    labelled = flat != NO_LABEL
+    return label_loss(rows.values[labelled], flat[labelled], SINGLE_LABEL)[0]
+
+
 def _packed(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Batch:
     """Return the first arguments of a call as a Batch."""
     beside = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
@@ -111,23 +186,28 @@ def _packed(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Batch:
     return pack(input_ids)
 
 
-CLASSES: tuple[type[Model], ...] = (BertForSequenceClassification,)
+CLASSES: tuple[type[Model], ...] = (BertForSequenceClassification, BertForTokenClassification)
 """Every class of models. A checkpoint that names none of them, such as one of an encoder alone, is of the first."""
 
 
-def model_class(config: Mapping[str, Any]) -> type[Model]:
-    """Return the class that a config.json, parsed, names among its `architectures`; by default the first."""
-    named = config.get("architectures")
-    return next((cls for cls in CLASSES if isinstance(named, list) and cls.__name__ in named), CLASSES[0])
+def model_class(config: Mapping[str, Any], head: str | None = None) -> type[Model]:
+    """Return the class that a config.json, parsed, names among its `architectures`; by default the first.
+
+    With a `head`, the class that has it instead.
+    """
+    wanted = head or named_head(config) or CLASSES[0].head
+    return next(cls for cls in CLASSES if cls.head == wanted)
 
 
-def load_model(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
+def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
     """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
+
+    A `head` in place of the named one makes a model for another task, whose last layer is new.
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
-    return model_class(content).from_pretrained(directory, **settings)
+    return model_class(content, head).from_pretrained(directory, **settings)
 
 
 def _found(
@@ -180,3 +260,20 @@ class AutoModelForSequenceClassification:
     def from_config(config: BertConfig, seed: int | None = None) -> BertForSequenceClassification:
         """Return a model of this shape with new weights, drawn from `seed`."""
         return BertForSequenceClassification(config, seed=seed)
+
+
+class AutoModelForTokenClassification:
+    """The tagger by model type: `BertForTokenClassification`. Another `model_type` raises `ValueError`."""
+
+    @staticmethod
+    def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> BertForTokenClassification:
+        """Load a checkpoint as `AutoModelForSequenceClassification.from_pretrained` does."""
+        cls = BertForTokenClassification
+        if keywords.get("config") is None:
+            path_or_id, _ = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES)
+        return cls.from_pretrained(path_or_id, **keywords)
+
+    @staticmethod
+    def from_config(config: BertConfig, seed: int | None = None) -> BertForTokenClassification:
+        """Return a model of this shape with new weights, drawn from `seed`."""
+        return BertForTokenClassification(config, seed=seed)

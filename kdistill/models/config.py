@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import operator
@@ -38,6 +39,11 @@ SIZES = (
 """The fields that shape the weights, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
+HEADS = {
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+}
+"""What the name of a class of transformers ends with -> the head of the model."""
 _MOST_PADDED_TO = 128
 # Settings of transformers that have only one value here, beside None: another one makes another model.
 _FIXED = {
@@ -90,6 +96,8 @@ class BertConfig:
         id2label: id -> label, with ids from 0 without gaps. It follows from `label2id` if only that is given.
         label2id: label -> id. It follows from `id2label`.
         extra: the content of a config.json beyond the other attributes. It is written back and ignored in comparisons.
+        head: the name of the model's head, among the values of `HEADS`. It follows from `architectures` in a
+            config.json, or from the class of the model; it is no argument, and ignored in comparisons.
 
     Raises:
         TypeError: an unknown argument (the message suggests the nearest name) or a value of the wrong type.
@@ -114,6 +122,7 @@ class BertConfig:
     id2label: dict[int, str]
     label2id: dict[str, int]
     extra: dict[str, Any] = field(compare=False)
+    head = HEADS["ForSequenceClassification"]
 
     def __init__(self, *, num_labels: int | None = None, **values: Any) -> None:
         for name, only in _FIXED.items():
@@ -177,13 +186,22 @@ class BertConfig:
         known = {key: value for key, value in values.items() if key in own}
         extra = {key: value for key, value in values.items() if key not in known and key not in _REWRITTEN}
         num_labels = values.get("num_labels", values.get("_num_labels"))
-        return cls(num_labels=num_labels, extra=extra, **known)
+        return cls(num_labels=num_labels, extra=extra, **known).with_head(named_head(values) or cls.head)
+
+    def with_head(self, head: str) -> Self:
+        """Return the configuration of a model with this head."""
+        if head == self.head:
+            return self
+        config = copy.copy(self)
+        config._set("head", head)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of a config.json for a BertForSequenceClassification in float32 of `transformers`."""
+        """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self) if entry.name != "extra"}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
-        written = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "dtype": "float32"}
+        ending = next(ending for ending, head in HEADS.items() if head == self.head)
+        written = {"architectures": [f"Bert{ending}"], "model_type": "bert", "dtype": "float32"}
         return {**self.extra, **fields, **written}
 
     @classmethod
@@ -223,7 +241,7 @@ class BertConfig:
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         if changes.keys() & {"num_labels", "id2label", "label2id"}:
             del values["id2label"], values["label2id"]
-        return type(self)(**(values | changes))
+        return type(self)(**(values | changes)).with_head(self.head)
 
     def __repr__(self) -> str:
         """Return the constructor's call for this configuration, without arguments at their defaults."""
@@ -367,6 +385,13 @@ def _real(name: str, value: Any) -> float:
 
 
 _DEFAULT = BertConfig()
+
+
+def named_head(content: Mapping[str, Any]) -> str | None:
+    """Return the head of the model that a config.json, parsed, names among its `architectures`; None for no known."""
+    named = content.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return next((head for name in names for ending, head in HEADS.items() if name.endswith(ending)), None)
 
 
 def check_config(name: str, value: object) -> None:

@@ -87,7 +87,7 @@ class Model:
         """Make the memory of a new model; with a compute type `packed_alone`, of one that `PackedFilling` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         size, tensors = _core.layout(*self._shape)
-        self.config = config
+        self.config = config.with_head(self.head)
         self.layout = [
             Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
@@ -621,6 +621,11 @@ class Model:
         """The compute type: NumPy's float32 or int8, or "bfloat16", which NumPy lacks. A trainable model is float32."""
         compute = self._compute if self.frozen else "float32"
         return compute if compute == "bfloat16" else np.dtype(compute)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether there is a row of logits for each token, instead of one for each sequence."""
+        return bool(self.architecture.heads[self.head]["pick"] == "all")
 
     @property
     def num_labels(self) -> int:

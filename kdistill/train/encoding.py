@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.columns import Columns
 from ..data.dataset import Dataset, as_dataset
-from ..data.labels import labelled_rows
+from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
 from ..data.table import Table
 from ..models.config import BertConfig
 from ..system.progress import Progress
@@ -129,7 +129,13 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
                 f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
                 "is it the tokenizer of another model?"
             )
-    if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
+    task = task_for(config)
+    if dataset.per_token != (task.taught is not None):
+        of, expected = ("each token", "one for each row") if dataset.per_token else ("each row", "one for each token")
+        raise ValueError(f"the data set has a label for {of}; a model for {task.name} expects {expected}")
+    if dataset.per_token:
+        _check_tags(dataset, config)
+    elif dataset.labels.dtype.kind in "iu" and task.one_label:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
             if has_one_class(config):
@@ -139,6 +145,20 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
                 f"{config.num_labels - 1}"
             )
+
+
+def _check_tags(dataset: Dataset, config: BertConfig) -> None:
+    """Raise ValueError for the first token with a label that the model does not have."""
+    wrong = (dataset.labels >= config.num_labels) | (
+        (dataset.labels < 0) & (dataset.labels != UNTAGGED) & (dataset.labels != NO_LABEL)
+    )
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
+        raise ValueError(
+            f"row {row} of the data set has the label {dataset.labels[place]} at token {place - dataset.starts[row]}; "
+            f"the model has labels 0 to {config.num_labels - 1}, and {NO_LABEL} leaves a token out"
+        )
 
 
 IN_MEMORY = "rows in memory"

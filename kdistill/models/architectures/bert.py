@@ -35,5 +35,8 @@ BERT = Architecture(
         "dropout": "hidden_dropout_prob",
         "attention_dropout": "attention_probs_dropout_prob",
     },
-    heads={"sequence-classification": {"pick": "first", "dense": "tanh"}},
+    heads={
+        "sequence-classification": {"pick": "first", "dense": "tanh"},
+        "token-classification": {"pick": "all", "dense": None},
+    },
 )
