@@ -1,9 +1,8 @@
-"""Questions as a data set of windows: packed token ids, where each window lies in its context, and its labels."""
+"""Questions as a data set of windows over their contexts, with the places of the answers as labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,63 +11,25 @@ from numpy.typing import NDArray
 
 from ..text.tokenizer import BertTokenizer
 from ..text.windows import UnfitError, Window, windows_of
+from .columns import Columns, ColumnUse
+from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL
 from .questions import Answer, Questions
+from .ragged import starts_of
+from .spans import Spans
 
 BLOCK_QUESTIONS = 256
 """Questions between two calls of `progress`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Spans:
-    """Where the windows of questions lie in their contexts.
-
-    Attributes:
-        questions: the questions.
-        question: int64 (windows,), the question of each window, ascending.
-        offsets: int32 (tokens, 2), the characters of the context that each token stands for: first, and behind the
-            last. Those of the question and of special tokens mean nothing.
-        context: int64 (windows, 2), the first token of the context in each window, and the place behind its last.
-    """
-
-    questions: Questions
-    question: NDArray[np.int64]
-    offsets: NDArray[np.int32]
-    context: NDArray[np.int64]
-
-    def windows_of_questions(self) -> NDArray[np.int64]:
-        """Return int64 (questions + 1,): question q has the windows from entry q up to entry q + 1."""
-        return np.searchsorted(self.question, np.arange(len(self.questions) + 1))
-
-
-@dataclass(frozen=True, eq=False)
-class PackedWindows:
-    """Windows of questions as arrays, see `Spans` and `data.dataset.Dataset`.
-
-    Attributes:
-        ids: int32 (tokens,).
-        types: int32 (tokens,), zeros for a tokenizer without types.
-        starts: int64 (windows + 1,).
-        labels: int64 (windows, 2), the first and the last token of the answer, counted in its window; [CLS] for both
-            where the window does not hold all of it; NO_LABEL where nobody has given answers.
-        spans: where they lie.
-    """
-
-    ids: NDArray[np.int32]
-    types: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    spans: Spans
-
-
-def pack_questions(
+def encode_questions(
     questions: Questions,
     tokenizer: BertTokenizer,
     *,
     max_length: int,
     doc_stride: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> PackedWindows:
+    progress: OnProgress | None = None,
+) -> Dataset:
     """Cut questions into windows, see `text.windows.windows_of`.
 
     Spaces before a question are left out, as in the example of transformers: some have many, and no model reads them.
@@ -79,6 +40,10 @@ def pack_questions(
         max_length: tokens of a window.
         doc_stride: tokens of the context that a window has in common with the one before it.
         progress: called with (questions done, all) after each block.
+
+    Returns:
+        A row for each window. Its label is the first and the last token of the first answer, int64 (2,), counted in the
+        window; [CLS] for both where the window does not hold all of it; NO_LABEL where nobody has given answers.
 
     Raises:
         ValueError: a question does not fit, with its row; or two windows cannot overlap so.
@@ -106,9 +71,14 @@ def pack_questions(
     if progress is not None:
         progress(len(pairs), len(pairs))
     ids, types, lengths, offsets, context = map(np.concatenate, zip(*blocks, strict=True))
-    spans = Spans(questions, np.array(question, np.int64), offsets, context)
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    return PackedWindows(ids, types, starts, np.array(labels, np.int64).reshape(-1, 2), spans)
+    reading = Reading(Columns(*questions.columns), max_length, 0)
+    return Dataset(
+        *(ids, types, starts_of(lengths)),
+        np.array(labels, np.int64).reshape(-1, 2),
+        reading=reading,
+        column_use=ColumnUse.of(questions.table, questions.columns[:2], questions.columns[2]),
+        windows=Spans(questions, np.array(question, np.int64), offsets, context),
+    )
 
 
 def _arrays(windows: Sequence[Window], has_types: bool) -> tuple[NDArray[Any], ...]:

@@ -55,6 +55,17 @@ class Questions:
         """The number of questions to which the source states that there is no answer."""
         return sum(answers == () for answers in self.answers)
 
+    def take(self, rows: Sequence[int]) -> Questions:
+        """Return the questions at these places, in that order."""
+        return Questions(
+            [self.ids[row] for row in rows],
+            [self.questions[row] for row in rows],
+            [self.contexts[row] for row in rows],
+            [self.answers[row] for row in rows],
+            self.table.select(rows),
+            self.columns,
+        )
+
 
 def read_questions(
     source: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..hub import resolve
 from ..keywords import take_location
 from ..losses.labels import label_loss
 from ..losses.problem_types import SINGLE_LABEL
+from ..losses.spans import loss_of_spans
 from ..system.files import read_json_object
 from ..system.names import check_others
 from .architectures.bert import BERT
@@ -161,6 +162,68 @@ class BertForTokenClassification(Model):
         return TokenClassifierOutput(loss, list(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class QuestionAnsweringModelOutput(ModelOutput):
+    """The result of a call: the logits of each token as first and as last of the answer, and the loss if asked for.
+
+    Logits of lists are a list of float32 (tokens,), those of padded arrays float32 (B, S), zero where there is padding.
+    """
+
+    loss: float | None
+    start_logits: Any
+    end_logits: Any
+
+
+class BertForQuestionAnswering(Model):
+    """A BERT encoder that finds the answer to a question in a text (Devlin et al., arXiv:1810.04805).
+
+    Its arguments, attributes and methods are those of `Model`.
+    """
+
+    architecture = replace(BERT, modules={**BERT.modules, "head.output": "qa_outputs"})
+    head = "question-answering"
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        start_positions: ArrayLike | None = None,
+        end_positions: ArrayLike | None = None,
+        **others: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Return the logits of each token of padded arrays or ragged lists of token ids, without dropout.
+
+        Args:
+            input_ids: as in `BertForSequenceClassification`.
+            attention_mask: likewise.
+            token_type_ids: likewise.
+            start_positions: (B,) whole numbers, the first token of each answer. One behind the end of its row is
+                ignored, and so is -100. With `end_positions`, `loss` is the mean of the mean losses of both.
+            end_positions: likewise, the last token.
+            others: likewise.
+
+        Raises:
+            TypeError: an unknown argument; the message names the nearest one.
+            ValueError: an id, a length or a mask out of range; names argument and position.
+        """
+        if others:
+            check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
+        given = input_ids["input_ids"] if isinstance(input_ids, Mapping) else input_ids
+        batch = _packed(input_ids, attention_mask, token_type_ids)
+        logits = self.forward(batch)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = loss_of_spans(logits, batch.starts, start_positions, end_positions)
+        columns = [Ragged(np.ascontiguousarray(column), batch.starts) for column in logits.T]
+        if getattr(given, "ndim", 1) == 2:
+            padded = np.zeros((2, *given.shape), np.float32)
+            for array, rows in zip(padded, columns, strict=True):
+                array[np.arange(given.shape[1]) < rows.lengths[:, None]] = rows.values
+            return QuestionAnsweringModelOutput(loss, *padded)
+        return QuestionAnsweringModelOutput(loss, *map(list, columns))
+
+
 def _loss_of_tokens(rows: Ragged, labels: Any) -> float:
     """Return the mean loss of the tokens whose label is not -100, given labels that may be padded."""
     given = [np.asarray(of) for of in labels]
@@ -186,7 +249,11 @@ def _packed(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Batch:
     return pack(input_ids)
 
 
-CLASSES: tuple[type[Model], ...] = (BertForSequenceClassification, BertForTokenClassification)
+CLASSES: tuple[type[Model], ...] = (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertForQuestionAnswering,
+)
 """Every class of models. A checkpoint that names none of them, such as one of an encoder alone, is of the first."""
 
 
@@ -277,3 +344,20 @@ class AutoModelForTokenClassification:
     def from_config(config: BertConfig, seed: int | None = None) -> BertForTokenClassification:
         """Return a model of this shape with new weights, drawn from `seed`."""
         return BertForTokenClassification(config, seed=seed)
+
+
+class AutoModelForQuestionAnswering:
+    """The model for question answering by model type. Another `model_type` raises `ValueError`."""
+
+    @staticmethod
+    def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> BertForQuestionAnswering:
+        """Load a checkpoint as `AutoModelForSequenceClassification.from_pretrained` does."""
+        cls = BertForQuestionAnswering
+        if keywords.get("config") is None:
+            path_or_id, _ = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES)
+        return cls.from_pretrained(path_or_id, **keywords)
+
+    @staticmethod
+    def from_config(config: BertConfig, seed: int | None = None) -> BertForQuestionAnswering:
+        """Return a model of this shape with new weights, drawn from `seed`."""
+        return BertForQuestionAnswering(config, seed=seed)

@@ -42,6 +42,7 @@ _MAX_LABELS = 1 << 20
 HEADS = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
 }
 """What the name of a class of transformers ends with -> the head of the model."""
 _MOST_PADDED_TO = 128

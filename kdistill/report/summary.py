@@ -81,7 +81,7 @@ def _of_model(report: Report, model: Model, measured: Measured | None, file_byte
 def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
     """Return the best constant answer on the evaluation rows and those of the metrics that are defined for it."""
     task = subject.task
-    if subject.eval is None or not subject.eval.labelled:
+    if subject.eval is None or not subject.eval.labelled or task.constant is None:
         return {}
     targets = subject.eval.targets
     _, labels = labelled_answers(targets, targets)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.question_windows import Spans
+from ..data.spans import Spans
 
 N_BEST = 20
 MAX_ANSWER_LENGTH = 30
@@ -92,7 +92,7 @@ def extract_answers(
         spans: where the windows lie in their contexts.
         rules: how answers are chosen.
     """
-    windows = spans.windows_of_questions()
+    windows = spans.of_questions()
     for question, context in enumerate(spans.questions.contexts):
         parts = []
         for window in range(windows[question], windows[question + 1]):

@@ -224,6 +224,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_least=3,
         origin="kdistill",
     )
+    doc_stride: int | None = argument(
+        None,
+        "question answering: tokens of a long context that two windows of it have in common (default: 128, or a third "
+        "of max_length, which is 384 by default)",
+        group="training",
+        at_least=0,
+        origin="kdistill",
+    )
     seed: int = argument(
         42,
         "random seed for the order of the rows, dropout and new weights",
@@ -348,6 +356,21 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         group="evaluation",
         origin="kdistill",
         reads=check_threshold,
+    )
+    max_answer_length: int | None = argument(
+        None,
+        "question answering: tokens of the longest answer, kept with the model (default: 30)",
+        group="evaluation",
+        at_least=1,
+        origin="kdistill",
+    )
+    n_best: int | None = argument(
+        None,
+        "question answering: how many first and last tokens of answers are combined, and how many answers are kept "
+        "(default: 20)",
+        group="evaluation",
+        at_least=1,
+        origin="kdistill",
     )
     greater_is_better: bool | None = argument(
         None,

@@ -20,6 +20,10 @@ from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
+MAX_LENGTH, DOC_STRIDE = 384, 128
+"""Tokens of a window of a question, and those that two have in common (a third of shorter windows)."""
+_READING = ("max_length", "doc_stride")
+
 
 def encode_for(
     config: BertConfig,
@@ -44,23 +48,40 @@ def encode_for(
     check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
+    task = task_for(config)
     asked = trained.max_length if args.max_length is None else args.max_length
+    if task.encode is not None and asked is None:
+        asked = MAX_LENGTH
     limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
+    length = min(limit for limit in limits if limit is not None)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
-        dataset = as_dataset(
-            source,
-            tokenizer,
-            max_length=min(limit for limit in limits if limit is not None),
-            id2label=config.id2label,
-            read_labels=no_labels if has_one_class(config) else label_reader(config),
-            pad_token_id=config.pad_token_id,
-            **given,
-            trained_on=trained_on(config),
-            progress=progress,
-        )
+        if task.encode is not None:
+            stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
+            stride = min(DOC_STRIDE, length // 3) if stride is None else stride
+            dataset = task.encode(
+                source,
+                tokenizer,
+                max_length=length,
+                doc_stride=stride,
+                **given,
+                trained_on=trained_on(config),
+                progress=progress,
+            )
+        else:
+            dataset = as_dataset(
+                source,
+                tokenizer,
+                max_length=length,
+                id2label=config.id2label,
+                read_labels=no_labels if has_one_class(config) else label_reader(config),
+                pad_token_id=config.pad_token_id,
+                **given,
+                trained_on=trained_on(config),
+                progress=progress,
+            )
     _check_fits(dataset, config)
     if source is not dataset:
-        _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
+        _warn_of_differences(given | {name: getattr(args, name) for name in _READING}, trained.given())
         _warn_of_unused_columns(dataset)
         if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
             warnings.warn(cut, stacklevel=3)

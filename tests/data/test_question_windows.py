@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from support.small_run import VOCABULARY
 
+from kdistill.data.dataset import Dataset
 from kdistill.data.label_values import NO_LABEL
-from kdistill.data.question_windows import PackedWindows, pack_questions
+from kdistill.data.question_windows import encode_questions
 from kdistill.data.questions import read_questions
 from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
 
@@ -28,11 +29,11 @@ def row(answer: str | None, question: str = "bad film", context: str = CONTEXT) 
     return {"question": question, "context": context, **found}
 
 
-def packed(tokenizer: BertTokenizer, *rows: dict[str, Any], max_length: int = 9, doc_stride: int = 2) -> PackedWindows:
-    return pack_questions(read_questions(list(rows)), tokenizer, max_length=max_length, doc_stride=doc_stride)
+def packed(tokenizer: BertTokenizer, *rows: dict[str, Any], max_length: int = 9, doc_stride: int = 2) -> Dataset:
+    return encode_questions(read_questions(list(rows)), tokenizer, max_length=max_length, doc_stride=doc_stride)
 
 
-def texts(windows: PackedWindows) -> list[str]:
+def texts(windows: Dataset) -> list[str]:
     bounds = zip(windows.starts[:-1], windows.starts[1:], strict=True)
     return [" ".join(VOCABULARY[token] for token in windows.ids[a:b]) for a, b in bounds]
 
@@ -46,10 +47,10 @@ def test_the_question_is_whole_in_each_window_and_windows_overlap(tokenizer: Ber
         "[CLS] bad film [SEP] good film [SEP]",
     ]
     assert windows.types[:9].tolist() == [0] * 4 + [1] * 5
-    assert windows.spans.context.tolist() == [[4, 8]] * 3 + [[4, 6]]
-    assert windows.spans.question.tolist() == [0, 0, 0, 1]
-    assert windows.spans.windows_of_questions().tolist() == [0, 3, 4]
-    assert windows.spans.offsets[13:17].tolist() == [[10, 13], [14, 18], [19, 24], [25, 30]]
+    assert windows.windows.context.tolist() == [[4, 8]] * 3 + [[4, 6]]
+    assert windows.windows.examples.tolist() == [0, 0, 0, 1]
+    assert windows.windows.of_questions().tolist() == [0, 3, 4]
+    assert windows.windows.offsets[13:17].tolist() == [[10, 13], [14, 18], [19, 24], [25, 30]]
     assert (windows.labels == NO_LABEL).all()
 
 
@@ -112,5 +113,7 @@ def test_a_context_that_fits_needs_no_room_for_a_stride(tokenizer: BertTokenizer
 def test_progress_counts_questions(tokenizer: BertTokenizer) -> None:
     calls: list[tuple[int, int]] = []
     questions = read_questions([row("good")] * 600)
-    pack_questions(questions, tokenizer, max_length=9, doc_stride=2, progress=lambda done, of: calls.append((done, of)))
+    encode_questions(
+        questions, tokenizer, max_length=9, doc_stride=2, progress=lambda done, of: calls.append((done, of))
+    )
     assert calls == [(0, 600), (256, 600), (512, 600), (600, 600)]

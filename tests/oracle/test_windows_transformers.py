@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.kinds_of_tokenizers import KINDS, TEXTS, write_kind
 
-from kdistill.data.question_windows import pack_questions
+from kdistill.data.question_windows import encode_questions
 from kdistill.data.questions import Questions, read_questions
 from kdistill.text.tokenizer import AutoTokenizer
 
@@ -28,19 +28,19 @@ def same_windows(directory: Path, questions: Questions, max_length: int, doc_str
         return_offsets_mapping=True,
         return_token_type_ids=True,
     )
-    ours = pack_questions(
+    ours = encode_questions(
         questions, AutoTokenizer.from_pretrained(directory), max_length=max_length, doc_stride=doc_stride
     )
-    assert ours.spans.question.tolist() == theirs["overflow_to_sample_mapping"]
+    assert ours.windows.examples.tolist() == theirs["overflow_to_sample_mapping"]
     bounds = list(zip(ours.starts[:-1], ours.starts[1:], strict=True))
     assert [ours.ids[a:b].tolist() for a, b in bounds] == theirs["input_ids"]
     if "token_type_ids" in AutoTokenizer.from_pretrained(directory).model_input_names:
         assert [ours.types[a:b].tolist() for a, b in bounds] == theirs["token_type_ids"]
     for window, (a, b) in enumerate(bounds):
         sequences = theirs.sequence_ids(window)
-        begin, end = ours.spans.context[window]
+        begin, end = ours.windows.context[window]
         assert [place for place, of in enumerate(sequences) if of == 1] == list(range(begin, end))
-        assert list(map(tuple, ours.spans.offsets[a:b].tolist())) == theirs["offset_mapping"][window]
+        assert list(map(tuple, ours.windows.offsets[a:b].tolist())) == theirs["offset_mapping"][window]
     return len(bounds)
 
 
@@ -70,12 +70,12 @@ def test_labels_lie_on_the_answers(shared_dir: Path) -> None:
     questions = read_questions(shared_dir / "data" / "squadshifts" / "new_wiki_v1.0.json")
     some = read_questions([dict(row) for row in questions.table.select(range(0, len(questions), 9))])
     tokenizer = AutoTokenizer.from_pretrained(shared_dir / "models" / "bert-base-uncased")
-    packed = pack_questions(some, tokenizer, max_length=192, doc_stride=48)
+    packed = encode_questions(some, tokenizer, max_length=192, doc_stride=48)
     inside = 0
     for window, (start, end) in enumerate(packed.labels.tolist()):
-        begin, behind = packed.spans.context[window].tolist()
-        offsets: Any = packed.spans.offsets[packed.starts[window] : packed.starts[window + 1]].tolist()
-        answers = some.answers[packed.spans.question[window]]
+        begin, behind = packed.windows.context[window].tolist()
+        offsets: Any = packed.windows.offsets[packed.starts[window] : packed.starts[window + 1]].tolist()
+        answers = some.answers[packed.windows.examples[window]]
         assert answers
         first, last = answers[0].start, answers[0].start + len(answers[0].text)
         touched = [t for t in range(begin, behind) if offsets[t][0] < last and offsets[t][1] > first]
@@ -83,4 +83,6 @@ def test_labels_lie_on_the_answers(shared_dir: Path) -> None:
         assert (start, end) == ((touched[0], touched[-1]) if whole else (0, 0))
         inside += whole
     assert len(some) * 0.99 < inside < len(packed.labels)
-    assert np.unique(packed.spans.question[packed.labels[:, 0] > 0]).size == len(some)  # each answer is in some window
+    assert np.unique(packed.windows.examples[packed.labels[:, 0] > 0]).size == len(
+        some
+    )  # each answer is in some window

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.data.question_windows import Spans
 from kdistill.data.questions import Questions, read_questions
+from kdistill.data.spans import Spans
 from kdistill.tasks.answer_spans import QuestionAnswers, SpanRules, extract_answers
 
 CONTEXT = "alpha beta gamma delta epsilon zeta sigma theta iota kappa lambda mu nu xi omicron rho"
@@ -48,7 +48,7 @@ def example(
     for number in range(len(spans.questions)):
         found: list[dict[str, Any]] = []
         null: dict[str, Any] | None = None
-        for window in np.flatnonzero(spans.question == number):
+        for window in np.flatnonzero(spans.examples == number):
             low, high = starts[window], starts[window + 1]
             begin, end = logits[low:high, 0], logits[low:high, 1]
             if null is None or null["score"] > begin[0] + end[0]:

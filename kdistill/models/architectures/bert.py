@@ -38,5 +38,6 @@ BERT = Architecture(
     heads={
         "sequence-classification": {"pick": "first", "dense": "tanh"},
         "token-classification": {"pick": "all", "dense": None},
+        "question-answering": {"pick": "all", "dense": None},
     },
 )
