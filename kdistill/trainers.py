@@ -167,15 +167,15 @@ class Trainer:
         check_tokenizer("processing_class", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
 
-        def encode(source: Any) -> Dataset:
-            return encode_for(model.config, source, tokenizer, args)
+        def encode(source: Any, *, training: bool = False) -> Dataset:
+            return encode_for(model.config, source, tokenizer, args, training=training)
 
         recipe = Recipe(
             model=model,
             args=args,
             objective=objective,
             model_init=model_init,
-            train_dataset=None if train_dataset is None else encode(train_dataset),
+            train_dataset=None if train_dataset is None else encode(train_dataset, training=True),
             eval_dataset=encoded_sets(eval_dataset, encode),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,

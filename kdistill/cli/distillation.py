@@ -75,7 +75,7 @@ class DistillationParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options)
+        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options, training=True)
 
     @cached_property
     def eval(self) -> Dataset | None:
@@ -123,6 +123,7 @@ def _load_student(
     replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
+        head=teacher.head,
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,

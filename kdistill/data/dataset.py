@@ -241,7 +241,7 @@ def as_dataset(
     trained_on: Columns = NO_COLUMNS,
     progress: OnProgress | None = None,
 ) -> Dataset:
-    """Tokenise whatever a trainer is given as a data set.
+    """Tokenise whatever a trainer is given as a data set, with a label for each row.
 
     Args:
         source: a Dataset (returned as it is), rows that are tokenised already (a column `input_ids`, perhaps
@@ -266,7 +266,7 @@ def as_dataset(
     table = read_table(source)
     if "input_ids" in table.columns:
         label_column = label_column or label_column_of(table, trained_on.label)
-        return _from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
+        return from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
     rows = rows_of(
         table,
         text_column=text_column,
@@ -280,13 +280,19 @@ def as_dataset(
     return encode(rows, tokenizer, max_length=max_length, id2label=id2label, read_labels=read_labels, progress=progress)
 
 
-def _from_token_ids(
+def from_token_ids(
     table: Table,
     id2label: Mapping[int, str] | None,
     read_labels: LabelReader,
     label_column: str | None,
     pad_token_id: int | None,
+    *,
+    per_token: bool = False,
 ) -> Dataset:
+    """Return rows that are tokenised already as a data set; arguments and errors as in `as_dataset`.
+
+    With `per_token` labels are a list for each row, as long as its `input_ids`, with NO_LABEL where a token has none.
+    """
     given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
@@ -295,4 +301,20 @@ def _from_token_ids(
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
     inputs = (name for name in ("input_ids", "token_type_ids", "attention_mask") if name in table.columns)
-    return Dataset(*batch, labels, column_use=ColumnUse.of(table, inputs, label_column))
+    use = ColumnUse.of(table, inputs, label_column)
+    if per_token:
+        labels = _labels_of_tokens(labels, given, table, np.diff(batch.starts))
+    return Dataset(*batch, labels, column_use=use, per_token=per_token)
+
+
+def _labels_of_tokens(
+    labels: Any, given: Sequence[Any] | None, table: Table, lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the labels of all tokens behind each other, without those of padding; UNTAGGED of rows without any."""
+    found = []
+    for row, length in enumerate(lengths.tolist()):
+        of, size = labels[row], len(table.columns["input_ids"][row])
+        if given is not None and len(of) not in (0, size):
+            raise ValueError(f"{table.where(row)}: {size} input_ids and {len(of)} labels; expected one for each token")
+        found.append(of[:length] if len(of) else np.full(length, UNTAGGED))
+    return np.concatenate(found)

@@ -388,6 +388,11 @@ def _real(name: str, value: Any) -> float:
 _DEFAULT = BertConfig()
 
 
+def read_config(path_or_id: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of the config.json of a model directory or hub id. Errors as in `hub.resolve`."""
+    return read_json_object(resolve(path_or_id, [[CONFIG_FILE]]) / CONFIG_FILE)
+
+
 def named_head(content: Mapping[str, Any]) -> str | None:
     """Return the head of the model that a config.json, parsed, names among its `architectures`; None for no known."""
     named = content.get("architectures")

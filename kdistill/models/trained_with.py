@@ -19,10 +19,10 @@ class TrainedWith:
 
     Attributes:
         max_length: tokens that rows were cut to.
-        text_column: the column of texts.
+        doc_stride: tokens that two windows of a long row, or of a context, share.
+        text_column: the column of texts, or of words.
         text_pair_column: the column of second texts.
         label_column: the column of labels, or several, separated by commas.
-        doc_stride: tokens of a context that two windows of a question have in common.
         max_answer_length: tokens of the longest answer to a question.
         n_best: how many answers to a question are considered, see `tasks.answer_spans.SpanRules`.
         no_answers: whether a question may have no answer, as some of the training had none.
@@ -31,10 +31,10 @@ class TrainedWith:
     """
 
     max_length: int | None = None
+    doc_stride: int | None = None
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
-    doc_stride: int | None = None
     max_answer_length: int | None = None
     n_best: int | None = None
     no_answers: bool | None = None
@@ -104,11 +104,6 @@ def _fault_of_threshold(value: Any) -> str:
     return "" if number and 0 < value < 1 else "a probability between 0 and 1"
 
 
-def _fault_of_stride(value: Any) -> str:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return "" if whole and value >= 0 else "a whole number of tokens"
-
-
 def _fault_of_count(value: Any) -> str:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return "" if whole and value >= 1 else "a whole number of at least 1"
@@ -122,12 +117,17 @@ def _fault_of_rows(value: Any) -> str:
     return "" if value in (EVALUATION_ROWS, TRAINING_ROWS) else f"{EVALUATION_ROWS!r} or {TRAINING_ROWS!r}"
 
 
+def _fault_of_stride(value: Any) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return "" if whole and value >= 0 else "a whole number of tokens, at least 0"
+
+
 _FAULTS = {
     "max_length": _fault_of_length,
+    "doc_stride": _fault_of_stride,
     "text_column": _fault_of_column,
     "text_pair_column": _fault_of_column,
     "label_column": _fault_of_column,
-    "doc_stride": _fault_of_stride,
     "max_answer_length": _fault_of_count,
     "n_best": _fault_of_count,
     "no_answers": _fault_of_truth,

@@ -55,6 +55,15 @@ def _task(name: str, trained: TrainedWith, label_names: tuple[str, ...] = ()) ->
     return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
+TASK_OPTIONS: Mapping[str, str] = {"text-classification": "sequence-classification", token.NAME: token.NAME}
+"""What `--task` may be, as the hub calls tasks -> the head of a model that learns it."""
+
+
+def task_option(head: str) -> str:
+    """Return what `--task` calls the task of a model with this head."""
+    return next(name for name, of in TASK_OPTIONS.items() if of == head)
+
+
 def label_reader(config: BertConfig) -> LabelReader:
     """Return the function that reads a column of labels for a model of this config.
 

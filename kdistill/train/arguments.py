@@ -226,10 +226,16 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     doc_stride: int | None = argument(
         None,
-        "question answering: tokens of a long context that two windows of it have in common (default: 128, or a third "
-        "of max_length, which is 384 by default)",
+        "tokens that two windows share, of a context that is longer than max_length (default: 128, or a third of "
+        "max_length, which is 384 by default) or of a row of token classification (default: a quarter of max_length)",
         group="training",
         at_least=0,
+        origin="kdistill",
+    )
+    label_all_tokens: bool = argument(
+        False,
+        "of token classification: let all tokens of a word learn its label, not the first alone",
+        group="training",
         origin="kdistill",
     )
     seed: int = argument(

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Columns
-from ..data.dataset import Dataset, as_dataset
+from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
+from ..data.sources import read_table
 from ..data.table import Table
+from ..data.tagged import encode_words
+from ..data.words import TAG_COLUMNS, words_of
 from ..models.config import BertConfig
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
@@ -22,7 +25,6 @@ from .arguments import TrainingArguments
 
 MAX_LENGTH, DOC_STRIDE = 384, 128
 """Tokens of a window of a question, and those that two have in common (a third of shorter windows)."""
-_READING = ("max_length", "doc_stride")
 
 
 def encode_for(
@@ -34,8 +36,12 @@ def encode_for(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    training: bool = False,
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
+
+    Rows for a model that answers for each token are not cut: they become windows, see `data.tagged.encode_words`. Only
+    rows for `training` have a label on further tokens of a word (`label_all_tokens`).
 
     Maximum length and columns are those that are given; else those that the model was trained with
     (`BertConfig.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
@@ -53,25 +59,27 @@ def encode_for(
     if task.encode is not None and asked is None:
         asked = MAX_LENGTH
     limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
-    length = min(limit for limit in limits if limit is not None)
+    max_length = min(limit for limit in limits if limit is not None)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
             stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
-            stride = min(DOC_STRIDE, length // 3) if stride is None else stride
+            stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
             dataset = task.encode(
                 source,
                 tokenizer,
-                max_length=length,
+                max_length=max_length,
                 doc_stride=stride,
                 **given,
                 trained_on=trained_on(config),
                 progress=progress,
             )
+        elif task.taught is not None and not isinstance(source, Dataset):
+            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
         else:
             dataset = as_dataset(
                 source,
                 tokenizer,
-                max_length=length,
+                max_length=max_length,
                 id2label=config.id2label,
                 read_labels=no_labels if has_one_class(config) else label_reader(config),
                 pad_token_id=config.pad_token_id,
@@ -81,7 +89,8 @@ def encode_for(
             )
     _check_fits(dataset, config)
     if source is not dataset:
-        _warn_of_differences(given | {name: getattr(args, name) for name in _READING}, trained.given())
+        asked_for = {"max_length": args.max_length, "doc_stride": args.doc_stride}
+        _warn_of_differences(given | asked_for, trained.given())
         _warn_of_unused_columns(dataset)
         if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
             warnings.warn(cut, stacklevel=3)
@@ -93,6 +102,40 @@ def encode_for(
             stacklevel=3,
         )
     return dataset
+
+
+def _tagged(
+    config: BertConfig,
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    args: TrainingArguments,
+    max_length: int,
+    columns: Mapping[str, str | None],
+    training: bool,
+    progress: Progress,
+) -> Dataset:
+    """Return rows of words, or of tokens, with a label for each token."""
+    table, label_column = read_table(source), columns["label_column"]
+    if columns["text_pair_column"] is not None:
+        raise ValueError(f"text_pair_column is {columns['text_pair_column']!r}, and tokens have no pairs; leave it out")
+    if "input_ids" in table.columns:
+        known = (label_column, config.trained_with.label_column, *TAG_COLUMNS, "label")
+        label_column = next((name for name in known if name is not None and name in table.columns), None)
+        reader = label_reader(config)
+        return from_token_ids(table, config.id2label, reader, label_column, config.pad_token_id, per_token=True)
+    rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
+    if tokenizer is None:
+        raise ValueError(f"{table.source} holds words; pass a tokenizer (processing_class=), or rows with input_ids")
+    stride = config.trained_with.doc_stride if args.doc_stride is None else args.doc_stride
+    return encode_words(
+        rows,
+        tokenizer,
+        max_length=max_length,
+        doc_stride=stride,
+        id2label=config.id2label,
+        all_tokens=training and args.label_all_tokens,
+        progress=progress,
+    )
 
 
 def _warn_of_unused_columns(dataset: Dataset) -> None:

@@ -174,7 +174,9 @@ class Recipe:
             return replace(former, max_length=length)
         text, pair, label = reading.columns
         label = label or former.label_column
-        return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
+        stride = former.doc_stride if self.args.doc_stride is None else self.args.doc_stride
+        former = replace(former, max_length=length, doc_stride=stride)
+        return replace(former, text_column=text, text_pair_column=pair, label_column=label)
 
     def settle_answers(self) -> None:
         """Let the model's config hold how answers to questions are chosen, as far as the arguments state it."""
