@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..text.windows import UnfitError, Window, windows_of
 from .columns import Columns, ColumnUse
 from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL
-from .questions import Answer, Questions
+from .questions import ID_COLUMN, TITLE_COLUMN, Answer, Questions
 from .ragged import starts_of
 from .spans import Spans
 
@@ -76,9 +77,15 @@ def encode_questions(
         *(ids, types, starts_of(lengths)),
         np.array(labels, np.int64).reshape(-1, 2),
         reading=reading,
-        column_use=ColumnUse.of(questions.table, questions.columns[:2], questions.columns[2]),
+        column_use=_column_use(questions),
         windows=Spans(questions, np.array(question, np.int64), offsets, context),
     )
+
+
+def _column_use(questions: Questions) -> ColumnUse:
+    """Return which columns are read; the title of an article is one that nobody expects to be read."""
+    use = ColumnUse.of(questions.table, questions.columns[:2], questions.columns[2])
+    return replace(use, unused=tuple(name for name in use.unused if name not in (ID_COLUMN, TITLE_COLUMN)))
 
 
 def _arrays(windows: Sequence[Window], has_types: bool) -> tuple[NDArray[Any], ...]:

@@ -13,7 +13,7 @@ from .sources import read_table
 from .table import Table
 
 QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN, ID_COLUMN = "question", "context", "answers", "id"
-_TITLE_COLUMN = "title"
+TITLE_COLUMN = "title"
 _ARTICLES = "paragraphs"  # the column of a file in SQuAD's own form, a row for each article
 _FORM = '{"text": ["..."], "answer_start": [0]}'
 _SHOWN = 40  # characters of a text in a message
@@ -105,6 +105,11 @@ def read_questions(
     return Questions(_ids(table), questions, contexts, accepted, table, (question, context, answers))
 
 
+def has_questions(table: Table) -> bool:
+    """Return whether a table has the columns of questions and contexts, or articles of SQuAD."""
+    return _ARTICLES in table.columns or {QUESTION_COLUMN, CONTEXT_COLUMN} <= table.columns.keys()
+
+
 def with_a_row_for_each_question(table: Table) -> Table:
     """Return a table of questions as it is, and one of SQuAD's articles with a row for each of their questions.
 
@@ -115,7 +120,7 @@ def with_a_row_for_each_question(table: Table) -> Table:
     rows, places = [], []
     for row, paragraphs in enumerate(table.columns[_ARTICLES]):
         for place, values in _questions_of(paragraphs, table.where(row)):
-            rows.append(values | ({_TITLE_COLUMN: table[_TITLE_COLUMN][row]} if _TITLE_COLUMN in table.columns else {}))
+            rows.append(values | ({TITLE_COLUMN: table[TITLE_COLUMN][row]} if TITLE_COLUMN in table.columns else {}))
             places.append(place)
     return Table.from_records(rows, table.source, places)
 

@@ -43,7 +43,7 @@ def summarize(report: Report) -> dict[str, Any]:
         model = subject.teacher.answering
         found["teacher"] = {"name": subject.teacher.name, **_of_model(report, model, report.teacher, None)}
         model.release()
-    if report.measured is not None:
+    if report.measured is not None and subject.task.constant is not None:
         found["majority"] = _majority(subject, report.measured.scores)
     if report.eval is not None:
         found["eval"], found["rows"] = report.eval.name, report.eval.labelled

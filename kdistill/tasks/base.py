@@ -48,7 +48,8 @@ class Answers(NamedTuple):
     true: Any
 
 
-Metric = Callable[[Answers], float]
+Metric = Callable[[Answers], float | None]
+"""A figure of answers; None where it is not defined for them, which leaves it out."""
 
 
 def of_decisions(**metrics: Callable[[Any, Any], float]) -> dict[str, Metric]:
@@ -209,10 +210,14 @@ class Task:
         return {**metrics, "loss": loss, "n": len(labels)}
 
     def compute(self, names: Iterable[str], logits: Any, labels: Any) -> dict[str, float]:
-        """Return the metrics of these names; every row has a label. Raises ValueError for a name that is none."""
+        """Return the metrics of these names, without those that are not defined here; every row has a label.
+
+        Raises ValueError for a name that is none.
+        """
         self.check_metrics(names)
         answers = Answers(logits, *self.predicted_and_true(logits, labels))
-        return {name: self.metrics[name](answers) for name in names}
+        found = {name: self.metrics[name](answers) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise ValueError for the first name that is not one of the task's metrics."""

@@ -181,9 +181,9 @@ def _no_column(
 
 
 def _figure(name: str) -> Metric:
-    def measured(answers: Answers) -> float:
+    def measured(answers: Answers) -> float | None:
         figures: dict[str, float] = answers.predicted.scores.figures()
-        return figures.get(name, float("nan"))
+        return figures.get(name)
 
     return measured
 
@@ -191,9 +191,9 @@ def _figure(name: str) -> Metric:
 def _best(place: int) -> Metric:
     """Return the best F1 at any threshold, or that threshold, as the official evaluation of SQuAD 2.0 has them."""
 
-    def measured(answers: Answers) -> float:
+    def measured(answers: Answers) -> float | None:
         if any(each.doubt is None for each in answers.predicted.answers):
-            return float("nan")
+            return None
         return _best_f1(answers.predicted.answers, answers.true)[place]
 
     return measured

@@ -55,7 +55,11 @@ def _task(name: str, trained: TrainedWith, label_names: tuple[str, ...] = ()) ->
     return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
-TASK_OPTIONS: Mapping[str, str] = {"text-classification": "sequence-classification", token.NAME: token.NAME}
+TASK_OPTIONS: Mapping[str, str] = {
+    "text-classification": "sequence-classification",
+    token.NAME: token.NAME,
+    question_answering.NAME: question_answering.NAME,
+}
 """What `--task` may be, as the hub calls tasks -> the head of a model that learns it."""
 
 
