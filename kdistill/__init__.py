@@ -16,10 +16,12 @@ _EXPORTS = {
     "AdamW": "train.optim",
     "AutoConfig": "models.classes",
     "AutoModelForSequenceClassification": "models.classes",
+    "AutoModelForTokenClassification": "models.classes",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
     "BertConfig": "models.config",
     "BertForSequenceClassification": "models.classes",
+    "BertForTokenClassification": "models.classes",
     "BertTokenizer": "text.tokenizer",
     "BestRun": "search.study",
     "DataCollatorWithPadding": "text.collator",
@@ -35,6 +37,7 @@ _EXPORTS = {
     "Provenance": "train.recipe",
     "SequenceClassifierOutput": "models.classes",
     "TextClassificationPipeline": "tasks.pipelines",
+    "TokenClassificationPipeline": "tasks.token_pipeline",
     "Trainer": "trainers",
     "TrainerCallback": "train.callbacks",
     "TrainerControl": "train.callbacks",
@@ -61,15 +64,13 @@ _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
-_AUTO = "kd.AutoModelForSequenceClassification, the only kind of model here"
+_AUTO = "kd.AutoModelForSequenceClassification or kd.AutoModelForTokenClassification, the kinds of models here"
 _STRATEGY = 'the strategy as text: "no", "steps" or "epoch"'
 _SCHEDULE = "lr_scheduler_type= of the training arguments"
 # Names of transformers that are not here -> what to use.
 _INSTEAD = {
     **dict.fromkeys(("AutoModel", "BertModel", "PreTrainedModel", "BertPreTrainedModel"), _AUTO),
-    **dict.fromkeys(
-        ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering", "AutoModelForMaskedLM"), _AUTO
-    ),
+    **dict.fromkeys(("AutoModelForQuestionAnswering", "AutoModelForMaskedLM"), _AUTO),
     **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
     **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
     "SchedulerType": f"the schedule as text in {_SCHEDULE}",

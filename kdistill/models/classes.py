@@ -269,7 +269,7 @@ def model_class(config: Mapping[str, Any], head: str | None = None) -> type[Mode
 def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
     """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
 
-    A `head` in place of the named one makes a model for another task, whose last layer is new.
+    A `head` in place of the named one makes a model for another task of it.
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
