@@ -15,11 +15,13 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "AdamW": "train.optim",
     "AutoConfig": "models.classes",
+    "AutoModelForQuestionAnswering": "models.classes",
     "AutoModelForSequenceClassification": "models.classes",
     "AutoModelForTokenClassification": "models.classes",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
     "BertConfig": "models.config",
+    "BertForQuestionAnswering": "models.classes",
     "BertForSequenceClassification": "models.classes",
     "BertForTokenClassification": "models.classes",
     "BertTokenizer": "text.tokenizer",
@@ -35,6 +37,8 @@ _EXPORTS = {
     "ProgressCallback": "train.default_callbacks",
     "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
+    "QuestionAnsweringModelOutput": "models.classes",
+    "QuestionAnsweringPipeline": "tasks.question_pipeline",
     "SequenceClassifierOutput": "models.classes",
     "TextClassificationPipeline": "tasks.pipelines",
     "TokenClassificationPipeline": "tasks.token_pipeline",
@@ -70,7 +74,7 @@ _SCHEDULE = "lr_scheduler_type= of the training arguments"
 # Names of transformers that are not here -> what to use.
 _INSTEAD = {
     **dict.fromkeys(("AutoModel", "BertModel", "PreTrainedModel", "BertPreTrainedModel"), _AUTO),
-    **dict.fromkeys(("AutoModelForQuestionAnswering", "AutoModelForMaskedLM"), _AUTO),
+    "AutoModelForMaskedLM": _AUTO,
     **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
     **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
     "SchedulerType": f"the schedule as text in {_SCHEDULE}",

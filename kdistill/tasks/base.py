@@ -128,6 +128,7 @@ class Task:
         divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
             see `metrics.divergence`.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
+        threshold_is: what a chosen threshold is, for sentences.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
         per_token: whether a model has an output for each token, instead of one for each row. "Rows" of the functions
@@ -158,6 +159,7 @@ class Task:
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
     threshold: float | None = None
+    threshold_is: str = "above which a label is predicted, has the best micro F1"
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None
     per_token: bool = False

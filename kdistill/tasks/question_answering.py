@@ -268,6 +268,7 @@ TASK = Task(
     card_metric="f1",
     right_rows=_right_rows,
     constant=None,
+    threshold_is="above which no answer is given, has the best F1",
     score_function="none",
     answers=_shares,
     divergence=divergence.of_numbers,

@@ -20,6 +20,7 @@ from ..system.names import did_you_mean
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from ..text.windows import UnfitError, Window, windows_of
 
+NAME = "question-answering"
 MAX_LENGTH, DOC_STRIDE = 384, 128
 _MASKED = -10000.0  # the logit of what cannot be an answer
 
@@ -81,6 +82,11 @@ class QuestionAnsweringPipeline:
 
     def __init__(self, model: Model, tokenizer: BertTokenizer, **settings: Any) -> None:
         check_tokenizer("tokenizer", tokenizer)
+        if model.config.head != NAME:
+            raise ValueError(
+                f"model is a {type(model).__name__}; expected one for {NAME}, such as "
+                "BertForQuestionAnswering.from_pretrained(...)"
+            )
         check_embeddings(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer = model, tokenizer
         self.settings = AnswerSettings().changed(settings)

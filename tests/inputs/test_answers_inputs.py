@@ -27,7 +27,10 @@ class FormulaModel:
     """A model whose logits follow from a token's id and its place in the row."""
 
     config = SimpleNamespace(
-        vocab_size=1 << 20, max_position_embeddings=512, trained_with=SimpleNamespace(max_length=None)
+        head="question-answering",
+        vocab_size=1 << 20,
+        max_position_embeddings=512,
+        trained_with=SimpleNamespace(max_length=None),
     )
 
     def forward(self, batch: Batch) -> np.ndarray:
