@@ -228,7 +228,7 @@ _TOKENS = _Kind(TokenClassificationPipeline, AutoModelForTokenClassification.fro
 _QUESTIONS = _Kind(
     QuestionAnsweringPipeline,
     AutoModelForQuestionAnswering.from_pretrained,
-    tuple(field.name for field in fields(AnswerSettings)),
+    (*(field.name for field in fields(AnswerSettings)), "max_question_len"),
 )
 _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),

@@ -22,6 +22,7 @@ from ..text.windows import UnfitError, Window, windows_of
 
 NAME = "question-answering"
 MAX_LENGTH, DOC_STRIDE = 384, 128
+_WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
 
 
@@ -56,9 +57,9 @@ class AnswerSettings:
         """Return the settings with those that are given and not None. Raises TypeError for an unknown name."""
         known = [field.name for field in fields(self)]
         for name in changes:
-            if name not in known:
+            if name not in (*known, *_WITHOUT_EFFECT):
                 raise TypeError(f"a question-answering pipeline has no setting {name!r}{did_you_mean(name, known)}")
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        return replace(self, **{name: value for name, value in changes.items() if name in known and value is not None})
 
 
 class _Span(NamedTuple):
