@@ -11,19 +11,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
+_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
+_OUTPUTS = (
+    "BaseModelOutput",
+    "BaseModelOutputWithPooling",
+    "QuestionAnsweringModelOutput",
+    "SequenceClassifierOutput",
+    "TokenClassifierOutput",
+)
+_AUTO = ("AutoConfig", "AutoModel", *(f"AutoModel{ending}" for ending in _ENDINGS if ending != "Model"))
 # Public name -> the module that defines it.
 _EXPORTS = {
+    **{f"{architecture}Config": "models.config" for architecture in _ARCHITECTURES},
+    **{f"{architecture}{ending}": "models.classes" for architecture in _ARCHITECTURES for ending in _ENDINGS},
+    **dict.fromkeys(_AUTO, "models.auto"),
+    **dict.fromkeys(_OUTPUTS, "models.outputs"),
     "AdamW": "train.optim",
-    "AutoConfig": "models.classes",
-    "AutoModelForQuestionAnswering": "models.classes",
-    "AutoModelForSequenceClassification": "models.classes",
-    "AutoModelForTokenClassification": "models.classes",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
-    "BertConfig": "models.config",
-    "BertForQuestionAnswering": "models.classes",
-    "BertForSequenceClassification": "models.classes",
-    "BertForTokenClassification": "models.classes",
     "BertTokenizer": "text.tokenizer",
     "BestRun": "search.study",
     "DataCollatorWithPadding": "text.collator",
@@ -37,9 +43,7 @@ _EXPORTS = {
     "ProgressCallback": "train.default_callbacks",
     "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
-    "QuestionAnsweringModelOutput": "models.classes",
     "QuestionAnsweringPipeline": "tasks.question_pipeline",
-    "SequenceClassifierOutput": "models.classes",
     "TextClassificationPipeline": "tasks.pipelines",
     "TokenClassificationPipeline": "tasks.token_pipeline",
     "Trainer": "trainers",
@@ -68,13 +72,12 @@ _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
-_AUTO = "kd.AutoModelForSequenceClassification or kd.AutoModelForTokenClassification, the kinds of models here"
+_BY_TYPE = "kd.AutoModel, or the AutoModel class of a head"
 _STRATEGY = 'the strategy as text: "no", "steps" or "epoch"'
 _SCHEDULE = "lr_scheduler_type= of the training arguments"
 # Names of transformers that are not here -> what to use.
 _INSTEAD = {
-    **dict.fromkeys(("AutoModel", "BertModel", "PreTrainedModel", "BertPreTrainedModel"), _AUTO),
-    "AutoModelForMaskedLM": _AUTO,
+    **dict.fromkeys(("PreTrainedModel", "BertPreTrainedModel"), _BY_TYPE),
     **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
     **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
     "SchedulerType": f"the schedule as text in {_SCHEDULE}",
@@ -86,7 +89,7 @@ _INSTEAD = {
         ("DataCollator", "default_data_collator", "DataCollatorForTokenClassification"),
         "no collator: a trainer packs rows itself, and kd.DataCollatorWithPadding pads them for others",
     ),
-    "PretrainedConfig": "kd.BertConfig or kd.AutoConfig",
+    **dict.fromkeys(("PretrainedConfig", "PreTrainedConfig"), "kd.AutoConfig, or the configuration of an architecture"),
     "Seq2SeqTrainer": "kd.Trainer",
     "PrinterCallback": "kd.ProgressCallback",
 }

@@ -22,8 +22,11 @@ from ..data.windows import Windows
 from ..data.words import WordRows, words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.classes import BertForSequenceClassification, load_model
-from ..models.config import BertConfig, named_head, read_config, shape_of
+from ..models.auto import AutoConfig, load_model
+from ..models.classes import BertForSequenceClassification
+from ..models.config import BertConfig, shape_of
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -88,7 +91,7 @@ def finetune(options: Namespace) -> Figures:
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    config, named = BertConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
     head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
     config = config.with_head(head)
     labels = labels_to_learn(
@@ -119,7 +122,7 @@ def finetune(options: Namespace) -> Figures:
     return _train(trainer, options)
 
 
-def _rows_to_learn(config: BertConfig, options: Namespace) -> Rows | WordRows:
+def _rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     """Return the rows of `--train` as a model of this config reads them."""
     file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
     if task_for(config).taught is None:

@@ -12,8 +12,10 @@ from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
-from ..models.classes import load_model
-from ..models.config import BertConfig, named_head, read_config, shape_of
+from ..models.auto import AutoConfig, load_model
+from ..models.config import shape_of
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.model import Model
 from ..tasks.registry import task_option
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
@@ -65,7 +67,7 @@ class DistillationParts:
         return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
 
     @cached_property
-    def config(self) -> BertConfig:
+    def config(self) -> Config:
         """The student's configuration."""
         if self._loaded_student is not None:
             return self._loaded_student[0].config
@@ -127,7 +129,7 @@ def _load_student(
             f"the student is a model for {task_option(head)} and the teacher one for {task_option(teacher.head)}; "
             "expected the same task (--ignore-mismatched-sizes gives the student a new last layer)"
         )
-    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
+    replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
         head=teacher.head,

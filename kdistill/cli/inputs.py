@@ -11,7 +11,7 @@ from .. import __version__
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..hub import public_name
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..report.figures import check_pictures
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import TrainingArguments
@@ -74,7 +74,7 @@ def task_of(options: Namespace) -> TaskOptions:
 def dataset_of(
     path: str,
     tokenizer: BertTokenizer,
-    config: BertConfig,
+    config: Config,
     args: TrainingArguments,
     options: Namespace,
     *,

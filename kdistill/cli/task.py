@@ -16,7 +16,7 @@ from ..data.questions import has_questions
 from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..tasks.question_answering import NAME as QUESTIONS
 from ..tasks.registry import (
     TASK_OPTIONS,
@@ -41,7 +41,7 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
-def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Config:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:
@@ -85,7 +85,7 @@ def names_by_id(label_names: str) -> dict[int, str]:
 
 
 def labels_to_learn(
-    config: BertConfig, options: TaskOptions, read: Callable[[], Rows | WordRows], *, replace: bool
+    config: Config, options: TaskOptions, read: Callable[[], Rows | WordRows], *, replace: bool
 ) -> Mapping[int, str] | None:
     """Return the label map of a model that is to be fine-tuned; None to keep its own.
 
@@ -139,7 +139,7 @@ def labels_to_learn(
     return implied
 
 
-def _no_labels(config: BertConfig, options: TaskOptions) -> Mapping[int, str] | None:
+def _no_labels(config: Config, options: TaskOptions) -> Mapping[int, str] | None:
     """Return the label map of a model that answers questions: its two outputs, which have no names."""
     for option, value in (("--label-names", options.label_names), ("--problem-type", options.problem_type)):
         if value is not None:
@@ -181,7 +181,7 @@ def read_label_names(given: str) -> Sequence[str]:
 
 
 def compute_metrics_of(
-    config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
+    config: Config, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
 ) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 

@@ -71,12 +71,12 @@ def loss_of_spans(logits: ArrayLike, starts: ArrayLike, start_positions: ArrayLi
     Args:
         logits: float32 (N, 2), as in `span_loss`.
         starts: int64 (B + 1,), likewise.
-        start_positions: whole numbers (B,), the first token of each answer, counted in its row. One behind the end of
-            the row is ignored, and so is -100; the mean is over the others.
+        start_positions: whole numbers (B,), the first token of each answer, counted in its row. One outside of the row
+            is ignored; the mean is over the others.
         end_positions: likewise, the last token.
 
     Raises:
-        ValueError: a shape differs, a position is below 0, or all are ignored.
+        ValueError: a shape differs, or all positions are ignored.
         TypeError: positions are not whole numbers.
     """
     bounds = _checked_starts(starts)
@@ -88,11 +88,11 @@ def loss_of_spans(logits: ArrayLike, starts: ArrayLike, start_positions: ArrayLi
             raise TypeError(f"{name} are {given.dtype}; expected whole numbers")
         if given.shape != lengths.shape:
             raise ValueError(f"{name} have shape {given.shape}; expected {lengths.shape}, one for each row")
-        known = np.where(given >= lengths, _core.NO_LABEL, given)
+        known = np.where((given < 0) | (given >= lengths), _core.NO_LABEL, given)
         labels = np.full((len(lengths), 2), _core.NO_LABEL)
         labels[:, len(losses)] = known
         if (known == _core.NO_LABEL).all():
-            raise ValueError(f"{name} are behind the end of every row; expected one inside of a row at least")
+            raise ValueError(f"{name} are all outside of their rows; expected one inside of a row at least")
         losses.append(span_loss(logits, bounds, labels, alpha=1.0).hard)
     return sum(losses) / 2
 

@@ -14,7 +14,7 @@ from ..data.labels import LabelReader
 from ..data.ragged import Ragged
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.trained_with import TrainedWith
 from ..system.names import did_you_mean
 from . import multi_label, question_answering, regression, single_label, token
@@ -28,10 +28,10 @@ ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in ta
 """Names of the metrics of all tasks."""
 
 
-def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
+def task_for(config: Config, labels: Labels | None = None) -> Task:
     """Return the task of a model with these labels, an array as in `Dataset`.
 
-    The model's head decides first (`BertConfig.head`), where it has one task. A sequence classifier has the task that
+    The model's head decides first (`Config.head`), where it has one task. A sequence classifier has the task that
     its config states. Where it states none, one output is a regression, labels that are whole numbers or that nobody
     has given are single-label, and others are multi-label, as in `transformers`.
 
@@ -41,7 +41,7 @@ def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
     return _task(name, config.trained_with, tuple(config.id2label.values()))
 
 
-def _of_head(config: BertConfig) -> str | None:
+def _of_head(config: Config) -> str | None:
     """Return the task of a head that has one; None for a sequence classifier."""
     return config.head if config.head in (task.name for task in _OF_HEADS) else None
 
@@ -68,7 +68,7 @@ def task_option(head: str) -> str:
     return next(name for name, of in TASK_OPTIONS.items() if of == head)
 
 
-def label_reader(config: BertConfig) -> LabelReader:
+def label_reader(config: Config) -> LabelReader:
     """Return the function that reads a column of labels for a model of this config.
 
     Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
@@ -78,7 +78,7 @@ def label_reader(config: BertConfig) -> LabelReader:
     return TASKS[name].read_labels if name else _read_any_labels
 
 
-def has_one_class(config: BertConfig) -> bool:
+def has_one_class(config: Config) -> bool:
     """Return whether a model is to choose among one class: it always gives it the probability 1, with a loss of 0."""
     return config.num_labels == 1 and (_of_head(config) or config.problem_type) == single_label.TASK.name
 

@@ -17,7 +17,7 @@ from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
 from ..data.words import TAG_COLUMNS, words_of
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -28,7 +28,7 @@ MAX_LENGTH, DOC_STRIDE = 384, 128
 
 
 def encode_for(
-    config: BertConfig,
+    config: Config,
     source: Any,
     tokenizer: BertTokenizer | None,
     args: TrainingArguments,
@@ -58,7 +58,7 @@ def encode_for(
     asked = trained.max_length if args.max_length is None else args.max_length
     if task.encode is not None and asked is None:
         asked = MAX_LENGTH
-    limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
+    limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
     max_length = min(limit for limit in limits if limit is not None)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
@@ -105,7 +105,7 @@ def encode_for(
 
 
 def _tagged(
-    config: BertConfig,
+    config: Config,
     source: Any,
     tokenizer: BertTokenizer | None,
     args: TrainingArguments,
@@ -144,7 +144,7 @@ def _warn_of_unused_columns(dataset: Dataset) -> None:
         warnings.warn(unused, stacklevel=4)
 
 
-def trained_on(config: BertConfig) -> Columns:
+def trained_on(config: Config) -> Columns:
     """Return the columns that the model was trained on, as its config holds them."""
     trained = config.trained_with
     return Columns(trained.text_column, trained.text_pair_column, trained.label_column)
@@ -169,12 +169,12 @@ def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
     )
 
 
-def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+def _check_fits(dataset: Dataset, config: Config) -> None:
     """Raise ValueError for the first row that the model cannot read.
 
     The model would find the same, but count the row from the beginning of a batch and only when it gets there.
     """
-    positions = config.max_position_embeddings
+    positions = config.max_tokens
     if dataset.lengths.max() > positions:
         row = int(np.argmax(dataset.lengths > positions))
         raise ValueError(
@@ -186,7 +186,7 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
         ("token_type_ids", dataset.types, config.type_vocab_size),
     ):
         wrong = (values < 0) | (values >= size)
-        if wrong.any():
+        if size and wrong.any():  # a model without token types reads none
             place = int(np.argmax(wrong))
             row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
             raise ValueError(
@@ -211,7 +211,7 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
             )
 
 
-def _check_tags(dataset: Dataset, config: BertConfig) -> None:
+def _check_tags(dataset: Dataset, config: Config) -> None:
     """Raise ValueError for the first token with a label that the model does not have."""
     wrong = (dataset.labels >= config.num_labels) | (
         (dataset.labels < 0) & (dataset.labels != UNTAGGED) & (dataset.labels != NO_LABEL)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..tasks.registry import task_for
 from .recipe import Recipe
@@ -49,7 +49,7 @@ def rows_for_threshold(dataset: Dataset) -> Dataset | None:
     return dataset.take(places[spread])
 
 
-def threshold_figures(config: BertConfig) -> dict[str, Any]:
+def threshold_figures(config: Config) -> dict[str, Any]:
     """Return the threshold of a model and the rows it was chosen on, as far as its config holds them."""
     trained_with = config.trained_with
     kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}

@@ -36,7 +36,7 @@ def trainer(directory: Path, train: Any = None, evaluation: Any = None, **change
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A trained model that gives no answer where there is none."""
     directory = tmp_path_factory.mktemp("questions")
-    made = trainer(directory, questions(1500, without_answer=0.3), questions(200, 1, without_answer=0.3))
+    made = trainer(directory, questions(2500, without_answer=0.3), questions(200, 1, without_answer=0.3))
     made.train()
     return made
 
