@@ -44,6 +44,7 @@ _EXPORTS = {
     "ProgressCallback": "train.default_callbacks",
     "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
+    "QuestionAnsweringPipeline": "tasks.question_pipeline",
     "TextClassificationPipeline": "tasks.pipelines",
     "TokenClassificationPipeline": "tasks.token_pipeline",
     "Trainer": "trainers",

@@ -11,7 +11,7 @@ from .blocks import BLOCK_ROWS, Input, OffsetRow, TokenRow, WordRow, blocks_of, 
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 
 class Cut(NamedTuple):
@@ -64,6 +64,30 @@ class RowEncoder:
                         found[index] = self._encode_block([all_of_it], [all_of_it], cut, add_special_tokens)[0]
             rows += found
         return rows
+
+    def encode_overlapping(self, pairs: Sequence[tuple[str, str]], cut: Cut, stride: int) -> list[Encoding]:
+        """Encode a block of pairs whose second text is cut into parts: a row has the further ones as `overflowing`.
+
+        Args:
+            pairs: the texts.
+            cut: `max_length` and `side`.
+            stride: tokens that a part has in common with the one before it.
+
+        Raises:
+            ValueError: a text holds a lone surrogate, or a row cannot be cut so.
+        """
+        with self.lock:
+            assert cut.max_length is not None
+            self._backend.enable_truncation(cut.max_length, stride=stride, strategy="only_second", direction=cut.side)
+            try:
+                encoded: list[Encoding] = call_backend(
+                    lambda: self._backend.encode_batch(list(pairs), add_special_tokens=True),
+                    pairs,
+                    f"rows cannot be cut to windows of max_length={cut.max_length} with {stride=}",
+                )
+            finally:
+                self._backend.no_truncation()
+        return encoded
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""

@@ -40,7 +40,7 @@ from .tokenizer_settings import (
 from .transformers_names import ATTRIBUTES, CALL
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
@@ -370,6 +370,14 @@ class BertTokenizer:
         """
         side = _side("truncation_side", self.truncation_side)
         return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)
+
+    def encode_overlapping(self, pairs: Sequence[tuple[str, str]], max_length: int, stride: int) -> list[Encoding]:
+        """Encode pairs of which only the second text is cut, into parts with `stride` tokens in common.
+
+        See `text.windows.windows_of`, which also checks that all fit.
+        """
+        side = _side("truncation_side", self.truncation_side)
+        return self._encoder.encode_overlapping(pairs, Cut(max_length, side), stride)
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens, on all cores; see `special_token_ids`.
