@@ -9,9 +9,10 @@ import hashlib
 import inspect
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,18 @@ from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
-from .blocks import Input, TokenRow, call_backend, inputs_of
+from .blocks import Input, TokenRow, call_backend, inputs_of, words_of
 from .comparison import pipeline_differences, vocabulary_differences
-from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
+from .encodings import (
+    ENCODING_COLUMNS,
+    NO_MAX_LENGTH,
+    BatchEncoding,
+    as_result,
+    columns_of,
+    encoding_columns,
+    pad_rows,
+    padded_width,
+)
 from .row_encoder import Cut, RowEncoder
 from .tokenizer_files import files_of, read_backend
 from .tokenizer_settings import (
@@ -45,6 +55,15 @@ if TYPE_CHECKING:
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+
+class _Padding(NamedTuple):
+    """How rows are padded, in the arguments of a call."""
+
+    padding: bool | str
+    max_length: int | None
+    multiple_of: int | None
+    side: str | None
 
 
 class BertTokenizer:
@@ -227,35 +246,54 @@ class BertTokenizer:
 
     def __call__(
         self,
-        text: str | Sequence[str] | Sequence[tuple[str, str]],
-        text_pair: str | Sequence[str] | None = None,
+        text: str | Sequence[Any],
+        text_pair: str | Sequence[Any] | None = None,
         *,
         truncation: bool | str | None = None,
         max_length: int | None = None,
+        stride: int = 0,
         padding: bool | str = False,
+        padding_side: str | None = None,
         pad_to_multiple_of: int | None = None,
+        is_split_into_words: bool = False,
         add_special_tokens: bool = True,
         return_token_type_ids: bool | None = None,
         return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
         return_tensors: str | None = None,
         **others: Any,
     ) -> BatchEncoding:
         """Encode a text or a list of texts, as in transformers.
 
-        A row that is longer than `model_max_length` and not truncated gives a warning: a model will refuse it.
+        A row that is longer than `model_max_length` and not truncated gives a warning: a model will refuse it. The
+        result also maps tokens, words and characters onto each other (`word_ids`, `char_to_token`, ...).
 
         Args:
-            text: one text, a list of texts, or a list of (text, pair) tuples.
+            text: one text, a list of texts, or a list of (text, pair) tuples; with `is_split_into_words` a list of
+                words in the place of each text.
             text_pair: the second text of each pair, in the same form as `text`.
             truncation: True or "longest_first", "only_first" or "only_second" to truncate to `max_length`; False not
                 to truncate (default: truncate when a `max_length` is given).
             max_length: longest row in tokens, special tokens included (default: `model_max_length`).
+            stride: with `return_overflowing_tokens`, how many tokens of text a row repeats of the row before it.
             padding: True or "longest" to pad to the longest row of the call, "max_length" to pad to `max_length`.
                 Models here do not need padding.
+            padding_side: "right" or "left" (default: the attribute `padding_side`).
             pad_to_multiple_of: round the padded width up to a multiple of this.
+            is_split_into_words: whether texts are lists of words; byte-level BPE (RoBERTa) then needs
+                `add_prefix_space=True` in `from_pretrained` to read each word as one inside a text.
             add_special_tokens: whether to add [CLS] and [SEP].
             return_token_type_ids: whether the result has `token_type_ids` (default: whether `model_input_names` has).
             return_attention_mask: whether the result has `attention_mask` (likewise).
+            return_overflowing_tokens: whether what truncation leaves out follows as further rows; the column
+                `overflow_to_sample_mapping` has the index of the text that each row is from.
+            return_special_tokens_mask: whether the result has `special_tokens_mask`, 1 for special tokens.
+            return_offsets_mapping: whether the result has `offset_mapping`, the (start, end) of each token in its text,
+                or with `is_split_into_words` in its word.
+            return_length: whether the result has `length`, the width of each row.
             return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
                 lists.
             others: arguments of transformers, accepted where they change nothing, such as `verbose=False`.
@@ -267,27 +305,85 @@ class BertTokenizer:
         """
         if others:
             check_others(type(self).__name__, others, inspect.signature(BertTokenizer.__call__).parameters, CALL)
+        if is_split_into_words:
+            inputs, single = words_of(text, text_pair)
+        else:
+            inputs, single = inputs_of(text, text_pair), isinstance(text, str)
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
-        cut = truncation not in (False, "do_not_truncate")
-        limit = self.truncation_length(max_length) if cut else None
-        rows = self.encode_rows(inputs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
-        ids = [row.ids for row in rows]
-        longest = max(map(len, ids), default=0)
+        limit = self.truncation_length(max_length) if truncation not in (False, "do_not_truncate") else None
+        cut = Cut(limit, _side("truncation_side", self.truncation_side), _strategy(truncation), stride)
+        pad = _Padding(padding, max_length, pad_to_multiple_of, padding_side)
+        wanted = {
+            "token_type_ids": return_token_type_ids,
+            "attention_mask": return_attention_mask,
+            "special_tokens_mask": return_special_tokens_mask,
+            "offset_mapping": return_offsets_mapping,
+        }
+        names = [
+            name
+            for name in ENCODING_COLUMNS
+            if wanted.get(name) or (wanted.get(name) is None and name in self.model_input_names)
+        ]
+        encodings: list[Any] | Callable[[], list[Any]]
+        with_offsets = partial(self._with_offsets, inputs, cut, add_special_tokens, return_overflowing_tokens, pad)
+        if is_split_into_words or return_overflowing_tokens or return_special_tokens_mask or return_offsets_mapping:
+            encodings, samples = with_offsets()
+            columns = encoding_columns(encodings, names)
+            rows_cut = sum(limit is not None and bool(row.overflowing) for row in encodings)
+            longest = max((sum(row.attention_mask) for row in encodings), default=0)
+        else:
+            rows = self._encoder.encode(inputs, cut, add_special_tokens)
+            columns, samples = self._padded_columns(rows, names, pad), []
+            encodings = lambda: with_offsets()[0]  # noqa: E731
+            rows_cut = sum(row.is_cut for row in rows)
+            longest = max((len(row.ids) for row in rows), default=0)
         if limit is None and longest > self.model_max_length:
             warnings.warn(
                 f"a row has {longest} tokens, more than this model's {self.model_max_length}; pass truncation=True",
                 stacklevel=2,
             )
-        columns = {"input_ids": ids}
-        if return_token_type_ids or (return_token_type_ids is None and "token_type_ids" in self.model_input_names):
-            columns["token_type_ids"] = [row.type_ids for row in rows]
-        if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
-            columns["attention_mask"] = [[1] * len(row) for row in ids]
-        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        result = as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
-        result.rows_cut = sum(row.is_cut for row in rows)
+        if return_length:
+            columns["length"] = list(map(len, columns["input_ids"]))
+        if return_overflowing_tokens:
+            columns["overflow_to_sample_mapping"] = samples
+        single = single and not return_overflowing_tokens
+        result = as_result(columns, single=single, return_tensors=return_tensors, names=names)
+        result.rows_cut = rows_cut
+        result._encodings = encodings
         return result
+
+    def _padded_columns(self, rows: Sequence[TokenRow], names: Iterable[str], pad: _Padding) -> dict[str, list[Any]]:
+        """Return the columns `names` of rows without offsets, padded."""
+        columns = {
+            "input_ids": [row.ids for row in rows],
+            "token_type_ids": [row.type_ids for row in rows],
+            "attention_mask": [[1] * len(row.ids) for row in rows],
+        }
+        columns = {name: columns[name] for name in names}
+        self._pad_columns(columns, pad)
+        return columns
+
+    def _with_offsets(
+        self, inputs: Sequence[Any], cut: Cut, add_special_tokens: bool, has_overflow: bool, pad: _Padding
+    ) -> tuple[list[Any], list[int]]:
+        """Return rows as padded `Encoding` objects, and which input each is from."""
+        encodings, samples = [], []
+        for index, row in enumerate(self._encoder.encode_with_offsets(inputs, cut, add_special_tokens)):
+            parts = [row, *row.overflowing] if has_overflow else [row]
+            encodings += parts
+            samples += [index] * len(parts)
+        width = self._width(pad, max(map(len, encodings), default=0))
+        side = _side("padding_side", pad.side or self.padding_side)
+        for row in encodings:
+            row.pad(
+                width,
+                direction=side,
+                pad_id=self.pad_token_id,
+                pad_type_id=self.pad_token_type_id,
+                pad_token=self.pad_token,
+            )
+        return encodings, samples
 
     def encode(
         self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
@@ -306,6 +402,7 @@ class BertTokenizer:
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
         *,
         return_attention_mask: bool = True,
         return_tensors: str | None = None,
@@ -318,6 +415,7 @@ class BertTokenizer:
             padding: as in a call.
             max_length: as in a call; rows are not truncated.
             pad_to_multiple_of: as in a call.
+            padding_side: as in a call.
             return_attention_mask: whether to add `attention_mask` when it is missing.
             return_tensors: "np" for arrays, None for lists.
 
@@ -328,27 +426,30 @@ class BertTokenizer:
         columns, single = columns_of(encoded_inputs, "input_ids")
         if return_attention_mask and "attention_mask" not in columns:
             columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
-        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
+        self._pad_columns(columns, _Padding(padding, max_length, pad_to_multiple_of, padding_side))
         return as_result(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
 
-    def _pad_columns(
-        self,
-        columns: Mapping[str, list[list[int]]],
-        padding: bool | str,
-        max_length: int | None,
-        pad_to_multiple_of: int | None,
-    ) -> None:
-        """Pad the model's columns in place."""
-        width = padded_width(
-            padding,
-            longest=max(map(len, columns["input_ids"]), default=0),
-            max_length=max_length,
+    def _width(self, pad: _Padding, longest: int) -> int:
+        """Return the width to pad rows to, of which the longest has `longest` tokens."""
+        return padded_width(
+            pad.padding,
+            longest=longest,
+            max_length=pad.max_length,
             model_max_length=self.model_max_length,
-            pad_to_multiple_of=pad_to_multiple_of,
+            pad_to_multiple_of=pad.multiple_of,
         )
-        fillers = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id, "attention_mask": 0}
+
+    def _pad_columns(self, columns: Mapping[str, list[list[int]]], pad: _Padding) -> None:
+        """Pad the model's columns in place."""
+        width = self._width(pad, max(map(len, columns["input_ids"]), default=0))
+        fillers = {
+            "input_ids": self.pad_token_id,
+            "token_type_ids": self.pad_token_type_id,
+            "attention_mask": 0,
+            "special_tokens_mask": 1,
+        }
         for name, filler in fillers.items():
-            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", self.padding_side))
+            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", pad.side or self.padding_side))
 
     def encode_rows(
         self,
