@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -33,14 +34,16 @@ from .encodings import (
     pad_rows,
     padded_width,
 )
+from .kinds import FURTHER_FILES, VOCABULARY_FILES, kind_of
 from .row_encoder import Cut, RowEncoder
-from .tokenizer_files import files_of, read_backend
+from .saved_files import files_of
+from .tokenizer_files import NEEDED, read_backend
 from .tokenizer_settings import (
-    DEFAULT_SPECIAL_TOKENS,
     EXTRA_SPECIAL_TOKENS,
     GIVEN_SETTINGS,
     SETTINGS_FILES,
     SIDES,
+    SPECIAL_TOKEN_NAMES,
     check_settings,
     extra_special_tokens_of,
     read_settings,
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+# The package tokenizers reads a number of more than 15 digits with an error in its last place, so that the scores of
+# Unigram change a little each time a tokenizer.json is read. SentencePiece's have 32 bits, which stay.
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{14,}(?:e-?\d+)?")
 
 
 class _Padding(NamedTuple):
@@ -120,13 +126,11 @@ class BertTokenizer:
         self.padding_side = settings.get("padding_side") or "right"
         self.truncation_side = settings.get("truncation_side") or "right"
         self.pad_token_type_id = settings.get("pad_token_type_id") or 0
-        self.model_input_names = list(
-            settings.get("model_input_names") or _input_names(settings.get("tokenizer_class"))
-        )
+        self.model_input_names = list(settings.get("model_input_names") or _input_names(settings))
         self._special_names: list[str] = []
         for name, token in special_tokens_of(settings).items():
             token_id = backend.token_to_id(token_text(token))
-            if token_id is None and name in DEFAULT_SPECIAL_TOKENS and name != "mask_token":
+            if token_id is None and name in NEEDED:
                 raise ValueError(
                     f"the vocabulary has no {name} {token_text(token)!r}; give the right files, or name the token as "
                     f'"{name}" in tokenizer_config.json'
@@ -189,13 +193,13 @@ class BertTokenizer:
             ValueError: a file is malformed, or a keyword asks for what kdistill cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
-        needed = [["tokenizer.json", "vocab.txt"]]
+        needed = [["tokenizer.json", *VOCABULARY_FILES]]
         owner = f"{cls.__name__}.from_pretrained"
         given = {name: keywords.pop(name) for name in GIVEN_SETTINGS if name in keywords}
         check_settings(owner, given)
         known = [*inspect.signature(cls.from_pretrained).parameters, *GIVEN_SETTINGS]
         where = location(keywords, owner, known)
-        directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, **where)
+        directory = resolve(path_or_id, needed, optional=(*SETTINGS_FILES, *FURTHER_FILES), **where)
         settings = read_settings(directory) | given
         if do_lower_case is not None:
             settings["do_lower_case"] = do_lower_case
@@ -229,7 +233,7 @@ class BertTokenizer:
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        files = files_of(self._backend, self._serialized(), self._present_settings(), self.special_tokens_map)
+        files = files_of(self._serialized(), self._present_settings(), self.special_tokens_map)
         for name, text in files.items():
             write_text(directory / name, text)
 
@@ -620,7 +624,7 @@ class BertTokenizer:
         Raises:
             ValueError: an unknown name.
         """
-        known = (*DEFAULT_SPECIAL_TOKENS, "bos_token", "eos_token", *EXTRA_SPECIAL_TOKENS)
+        known = (*SPECIAL_TOKEN_NAMES, *EXTRA_SPECIAL_TOKENS)
         for name, token in special_tokens_dict.items():
             if name not in known or isinstance(token, (list, tuple)) != (name in EXTRA_SPECIAL_TOKENS):
                 raise ValueError(
@@ -651,7 +655,7 @@ class BertTokenizer:
         found += pipeline_differences(other._backend, self._backend)
         names = [
             name
-            for name in DEFAULT_SPECIAL_TOKENS
+            for name in SPECIAL_TOKEN_NAMES
             if other.special_tokens_map.get(name) != self.special_tokens_map.get(name)
         ]
         if names:
@@ -678,7 +682,14 @@ class BertTokenizer:
     @property
     def content_hash(self) -> str:
         """SHA-256, in hexadecimal, of everything that decides which ids a text gets."""
-        return hashlib.sha256(self._serialized().encode("utf-8")).hexdigest()
+        text = self._serialized()
+        if self._is_unigram:
+            text = _LONG_NUMBER.sub(lambda number: str(np.float32(number[0])), text)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    @property
+    def _is_unigram(self) -> bool:
+        return type(self._backend.model).__name__ == "Unigram"
 
     def _serialized(self) -> str:
         with self._encoder.lock:
@@ -721,13 +732,13 @@ def _lowers_case(backend: Tokenizer) -> bool:
     return backend.normalizer is not None and backend.normalizer.normalize_str("A").strip() == "a"
 
 
-def _input_names(tokenizer_class: str | None) -> tuple[str, ...]:
+def _input_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the columns of a tokenizer whose files do not list them.
 
     The class TokenizersBackend, which only transformers 5 writes, has no token types there.
     """
-    types = () if tokenizer_class == "TokenizersBackend" else ("token_type_ids",)
-    return "input_ids", *types, "attention_mask"
+    has_types = settings.get("tokenizer_class") != "TokenizersBackend" and kind_of(settings).has_token_types
+    return "input_ids", *(("token_type_ids",) if has_types else ()), "attention_mask"
 
 
 def _side(name: str, side: str) -> str:
