@@ -23,6 +23,15 @@ MUTANTS = [
     Mutant("layers/kd_embed.c", "gradients->position + (t - batch->starts[b]) * C + c0", "gradients->position + c0"),
     Mutant("layers/kd_embed.c", "const float *d = dsum + t * C + c0;", "const float *d = dsum + t * C;"),
     Mutant("layers/kd_embed.c", "touched[count++] = id;", "touched[count] = id;"),
+    Mutant("model/kd_input.c", "NULL, &model->embedding_norm, span->N);", "NULL, &model->embedding_norm, 1);"),
+    Mutant("model/kd_input.c", "run->projected + span->t0 * c->E", "run->projected + span->b0 * c->E"),
+    Mutant("model/kd_input.c", "memcpy(run->dprojected + span->t0 * C,", "memcpy(run->dprojected + span->b0 * C,"),
+    Mutant("model/kd_input.c", "sum_rows(dbias, dx, span->N, C, C);", "sum_rows(dbias, dx, span->N - 1, C, C);"),
+    Mutant("model/kd_input.c", "d, d, KD_DROP_EMBEDDING", "d, d, KD_DROP_FFN"),
+    Mutant("model/kd_weights.c", "run->dprojected, run->projected, run", "run->dprojected, run->embedding_sum, run"),
+    Mutant("model/kd_weights.c", "kd_min(e0 + EMBED_STRIP, E), E);", "kd_min(e0 + EMBED_STRIP, E), model->encoder.C);"),
+    Mutant("model/kd_map.c", "kd_max(kd_max(c->C, c->E), w.A)", "kd_max(c->C, w.A)"),
+    Mutant("skin/kd_module_gradients.c", "o->model.encoder.E,", "o->model.encoder.C,"),
     # ---- products
     Mutant("layers/kd_linear.c", ".bias = layer->bias}", ".bias = NULL}"),
     Mutant("layers/kd_linear.c", "product.accumulate = accumulate;", "product.accumulate = 0;"),
@@ -313,41 +322,57 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
     Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),
     Mutant("model/kd_weights.c", "u->dy + from, u->ldy", "u->dy + tile->o0, u->ldy"),
-    Mutant(
-        "model/kd_span.c",
-        "x + ((ptrdiff_t)span->batch->starts[b] - span->t0) * C,\n               (size_t)",
-        "x,\n               (size_t)",
-    ),
     # ---- shapes by layer
     Mutant("model/kd_encoder.h", "return c->layers[layer].H * c->D;", "return c->layers[0].H * c->D;"),
     Mutant("model/kd_tensors.c", "F = encoder->layers[kd_max(layer, 0)].F", "F = encoder->layers[0].F"),
     Mutant("model/kd_map.c", "w.F = kd_max(w.F, c->layers[l].F);", "w.F = c->layers[l].F;"),
     Mutant("model/kd_map.c", ".C = c->C,\n        .dropout", ".C = c->D * c->layers[layer].H,\n        .dropout"),
-    Mutant("model/kd_model.c", "+ model->encoder.first_position * C", "+ 0 * C"),
-    Mutant("model/kd_model.c", "first + layer * model->layer_tensors", "first"),
+    Mutant("model/kd_model.c", "+ model->encoder.first_position * E", "+ 0 * C"),
+    Mutant("model/kd_layer.c", "KD_DROP_SELF, layer), span, C, c->p_output);", "KD_DROP_SELF, layer), span, C, 0);"),
+    Mutant("model/kd_layer.c", "c->p_output};", "c->p_feed_forward};"),
+    Mutant("model/kd_layer.c", "KD_DROP_FFN, c->p_feed_forward};", "KD_DROP_FFN, c->p_output};"),
+    Mutant("model/kd_model.c", "first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors", "first"),
     Mutant("layers/kd_embed.c", "kernels->add(sum, position, C);", "kernels->add(sum, word, C);"),
+    # ---- shared layers
+    Mutant("model/kd_encoder.h", "return c->shared ? 0 : layer;", "return layer;"),
+    Mutant("model/kd_weights.c", "layer_use(run, weight, weight->layer + index)", "layer_use(run, weight, 0)"),
+    Mutant("model/kd_weights.c", "run->model->encoder.shared ? run->model->encoder.L : 1;", "0 ? 0 : 1;"),
+    Mutant("model/kd_weights.c", "layer == run->model->encoder.L - 1;", "weight->layer == run->model->encoder.L - 1;"),
     # ---- heads
     Mutant(
         "model/kd_head.c",
-        "kernels->multiply(map->slope, drows, M, C, C);",
-        "kernels->multiply(map->slope, drows, M, 1, C);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, J, J);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, 1, J);",
     ),
     Mutant(
         "model/kd_head.c",
-        "kernels->sum_rows(ddense, map->slope, M, C, C);",
-        "kernels->sum_rows(ddense, drows, M, C, C);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, J, J);",
+        "kernels->multiply(map->slope, dhidden, M, J, J);",
     ),
     Mutant(
         "model/kd_head.c",
-        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, config->p_after);",
-        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, 0);",
+        "kernels->sum_rows(sums->dense_bias, map->slope, M, J, J);",
+        "kernels->sum_rows(sums->dense_bias, dhidden, M, J, J);",
+    ),
+    Mutant(
+        "model/kd_head.c",
+        "kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, config->p_after);",
+        "kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, 0);",
     ),
     Mutant(
         "model/kd_head.c",
         "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, config->p_before);",
         "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, 0);",
     ),
-    Mutant("model/kd_map.c", "pick == KD_PICK_ALL ? span->t0 : span->b0", "pick == KD_PICK_ALL ? span->b0 : span->b0"),
+    Mutant("model/kd_span.c", "picked ? b0 : t0, picked, NULL", "picked ? b0 : b0, picked, NULL"),
+    Mutant("model/kd_span.c", "x + (token_of(span, r) - span->t0) * C, (size_t)C", "x + r * C, (size_t)C"),
+    Mutant("model/kd_span.c", "kernels->add(x + (token_of(span, r) - span->t0) * C", "kernels->add(x + r * C"),
+    Mutant("model/kd_span.c", "kernels->scale(mean, 1 / (float)n, C);", "kernels->scale(mean, 1 / (float)(n + 1), C);"),
+    Mutant("model/kd_span.c", "dx + t * C, dmean, 1 / (float)n, C", "dx + t * C, dmean, 1, C"),
+    Mutant(
+        "model/kd_map.c", "r1 = listed_before(pass, span.t0 + span.N)", "r1 = listed_before(pass, span.t0 + span.N - 1)"
+    ),
+    Mutant("model/kd_map.c", "if (pass->rows[middle] < token)", "if (pass->rows[middle] <= token)"),
     Mutant(
         "arithmetic/kd_kernels_activation.inc",
         "vf_store_n(slope + i, 1.0f - t * t, m);",
@@ -409,6 +434,9 @@ MUTANTS = [
         "result->hard /= (double)in->B;",
     ),
     Mutant("learning/kd_loss.c", "const ptrdiff_t b = block->first + r;", "const ptrdiff_t b = r;"),
+    Mutant("learning/kd_loss.c", "row->K = kd_loss_begin(in, b + 1) - begin;", "row->K = kd_loss_begin(in, 1);"),
+    Mutant("learning/kd_loss.c", "row->t = in->teacher ? in->teacher + begin : NULL;", "row->t = in->teacher;"),
+    Mutant("learning/kd_loss.c", "block->dlogits + kd_loss_begin(in, b);", "block->dlogits + b * in->K;"),
     Mutant(
         "learning/kd_loss.c",
         "&block.terms[r], block.first + r);",
@@ -416,7 +444,7 @@ MUTANTS = [
     ),
     Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
     Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
-    Mutant("skin/kd_module_loss.c", "if (B * K <= SMALL_LOGITS)", "if (1)"),
+    Mutant("skin/kd_module_loss.c", "if (logits <= SMALL_LOGITS)", "if (1)"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"

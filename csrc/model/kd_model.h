@@ -30,6 +30,7 @@ typedef struct kd_model {
 
     /* What kd_model_bind fills. */
     kd_norm embedding_norm;
+    kd_linear projection;     /* of the embeddings, if there is one */
     kd_layer_weights *layers; /* (L) */
     kd_head_weights head_weights;
 } kd_model;

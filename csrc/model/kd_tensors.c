@@ -1,6 +1,6 @@
 #include "model/kd_tensors.h"
 
-typedef enum place { PLACE_EMBEDDING, PLACE_LAYER, PLACE_HEAD } place;
+typedef enum place { PLACE_EMBEDDING, PLACE_INPUT, PLACE_LAYER, PLACE_HEAD } place;
 
 const char *kd_tensors_name(kd_slot slot)
 {
@@ -25,9 +25,10 @@ static place place_of(kd_slot slot)
 /* A tensor of this slot and layer, with its shape. */
 static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_config *head, kd_slot slot, ptrdiff_t layer)
 {
-    const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, K = head->K;
+    const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
+    const ptrdiff_t I = encoder->projected ? C : 0;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
-    const ptrdiff_t J = head->dense ? C : 0;
+    const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
@@ -73,7 +74,7 @@ static ptrdiff_t take_packed(description *d, const kd_engine *engine, const kd_t
 static void lay_out_absorbed(description *d, kd_tensor *t)
 {
     const int key = t->slot == KD_SLOT_key, value = t->slot == KD_SLOT_value;
-    if (t->layer != d->encoder->L - 1 || !(key || value))
+    if (t->layer != kd_encoder_owner(d->encoder, d->encoder->L - 1) || !(key || value))
         return;
     for (int backward = 0; backward < 2; backward++)
         if (!d->frozen || key == backward)
@@ -115,7 +116,8 @@ kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *en
 {
     description d = {.tensors = tensors, .encoder = encoder, .head = head, .arithmetic = arithmetic, .frozen = frozen};
     lay_out_place(&d, PLACE_EMBEDDING, -1);
-    for (ptrdiff_t l = 0; l < encoder->L; l++)
+    lay_out_place(&d, PLACE_INPUT, -1);
+    for (ptrdiff_t l = 0; l <= kd_encoder_owner(encoder, encoder->L - 1); l++)
         lay_out_place(&d, PLACE_LAYER, l);
     lay_out_place(&d, PLACE_HEAD, -1);
     return d.sizes;

@@ -68,7 +68,7 @@ static int parse_compute(const char *dtype, int frozen, kd_compute *compute)
 /* Whether the sums of this compute type can hold all products of these shapes. */
 static int check_sums(const kd_encoder_config *c, kd_compute compute)
 {
-    ptrdiff_t widest = c->C;
+    ptrdiff_t widest = kd_max(c->C, c->E);
     for (ptrdiff_t layer = 0; layer < c->L; layer++)
         widest = kd_max(widest, kd_max(c->layers[layer].F, kd_encoder_width(c, layer)));
     if (compute != KD_INT8 || widest <= KD_INT8_LONGEST_SUM)
@@ -209,8 +209,12 @@ static PyMethodDef model_methods[] = {
      "check($self, ids, types, starts, /)\n--\n\nCopy a batch, and raise the ValueError that forward would raise "
      "for it.\nReturn the copies."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
-     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=())\n--\n\n"
-     "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. With\n"
+     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=(), rows=None)\n"
+     "--\n\n"
+     "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. "
+     "rows,\n"
+     "int64 (M,), ascending, lists the tokens that a head of listed rows reads: (M, K), or all tokens without it. "
+     "With\n"
      "train, dropout is on and what backward reads is kept. whole_last computes the last layer for all rows, even if\n"
      "the head reads one of each sequence. With taps such as ('hidden', 2) returns (outputs, {tap: array}): hidden l "
      "is\n"

@@ -19,7 +19,8 @@ from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.classes import BertForSequenceClassification, load_model
+from ..models.auto import AutoConfig, load_model
+from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
@@ -80,7 +81,7 @@ def finetune(options: Namespace) -> Figures:
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    config = BertConfig.from_pretrained(options.model)
+    config = AutoConfig.from_pretrained(options.model)
     labels = labels_to_learn(
         config,
         task_of(options),

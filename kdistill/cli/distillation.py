@@ -12,8 +12,9 @@ from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
-from ..models.classes import load_model
-from ..models.config import BertConfig, shape_of
+from ..models.auto import AutoConfig, load_model
+from ..models.config import shape_of
+from ..models.configuration import Config
 from ..models.model import Model
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -64,7 +65,7 @@ class DistillationParts:
         return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
 
     @cached_property
-    def config(self) -> BertConfig:
+    def config(self) -> Config:
         """The student's configuration."""
         if self._loaded_student is not None:
             return self._loaded_student[0].config
@@ -120,7 +121,7 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[Model, BertTokenizer]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
-    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
+    replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
         id2label=teacher.config.id2label if replaced else None,

@@ -13,7 +13,7 @@ from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
 from ..data.text_files import decoded, lines_of
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..tasks.registry import ChosenMetrics, choose_metrics, has_one_class, refuse_one_class, task_for
 from ..train.arguments import TrainingArguments
 
@@ -27,7 +27,7 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
-def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Config:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:
@@ -53,7 +53,7 @@ def names_by_id(label_names: str) -> dict[int, str]:
 
 
 def labels_to_learn(
-    config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
+    config: Config, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
 ) -> Mapping[int, str] | None:
     """Return the label map of a model that is to be fine-tuned; None to keep its own.
 
@@ -134,7 +134,7 @@ def read_label_names(given: str) -> Sequence[str]:
 
 
 def compute_metrics_of(
-    config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
+    config: Config, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
 ) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 

@@ -14,7 +14,7 @@ from ..data.labels import labelled_rows
 from ..metrics.assignment import best_assignment
 from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.base import Task
@@ -27,9 +27,7 @@ _LISTED = 10
 _CHECK_IT = "check with `kdistill evaluate` that it was fine-tuned for this task"
 
 
-def answers_against_labels(
-    logits: Logits, labels: Labels, config: BertConfig, *, numbered: bool = False
-) -> list[Finding]:
+def answers_against_labels(logits: Logits, labels: Labels, config: Config, *, numbered: bool = False) -> list[Finding]:
     """Return what speaks against learning from a teacher: labels in another order, or answers that are worth nothing.
 
     Args:

@@ -12,7 +12,7 @@ from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
@@ -40,7 +40,7 @@ class Distillation:
         self.teacher = teacher
         self.teacher_logits: Logits = np.zeros((0, teacher.model.config.num_labels), np.float32)
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the student's config, which states as the teacher's does what it leaves open.
 
         That is the problem type, and how rows are read, see `read_as_teacher`.
@@ -75,7 +75,7 @@ class Distillation:
                 "word is"
             )
         teacher = self.teacher.model
-        words = teacher.parameters[teacher.architecture.stored_name(WORD_EMBEDDINGS)]
+        words = teacher.parameters[teacher.stored_names().stored(WORD_EMBEDDINGS)]
         kinds = TokenKinds.of(tokenizer, len(words))
         return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
 
@@ -91,7 +91,7 @@ class Distillation:
         """Return the teacher's compute type and the check that chose it."""
         return {} if self.teacher.choice is None else self.teacher.choice.settled()
 
-    def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
         """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
         self.teacher.choose_type(data.train, args, config)
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")

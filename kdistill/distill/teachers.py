@@ -9,7 +9,8 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig, same_but_for_padding
+from ..models.config import same_but_for_padding
+from ..models.configuration import Config
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
@@ -67,7 +68,7 @@ class Teacher:
         self.choice = earlier or (None if named is None else TypeChoice(named))
         self._kept = None
 
-    def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: BertConfig) -> None:
+    def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: Config) -> None:
         """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`."""
         if self.choice is not None:
             return
@@ -121,12 +122,12 @@ class Teacher:
             self._kept = rows, logits
         return logits
 
-    def task(self, student: BertConfig, labels: Labels) -> Task:
+    def task(self, student: Config, labels: Labels) -> Task:
         """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
         config = self.model.config
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
 
-    def task_suited_to(self, student: BertConfig, logits: Logits, labels: Labels) -> Task:
+    def task_suited_to(self, student: Config, logits: Logits, labels: Labels) -> Task:
         """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
 
         So it is compared with a student whose threshold was chosen on the same rows.
@@ -160,7 +161,7 @@ class Teacher:
         self.model.freeze()
 
 
-def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
+def read_as_teacher(student: Config, teacher: Config) -> Config:
     """Return the student's config, which takes from the teacher's how rows are read where it holds nothing about it.
 
     A threshold belongs to the probabilities of one model and is not taken. Where both hold something and differ, the
@@ -169,12 +170,12 @@ def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
     return student.with_trained(TrainedWith(**(_reading(teacher) | student.trained_with.given())))
 
 
-def _reading(config: BertConfig) -> dict[str, Any]:
+def _reading(config: Config) -> dict[str, Any]:
     """Return how rows were read for the model, by argument."""
     return {name: value for name, value in config.trained_with.given().items() if "threshold" not in name}
 
 
-def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:
+def _warn_of_other_reading(teacher: Config, student: Config) -> None:
     """Warn where the rows of teacher and student were read otherwise."""
     theirs = _reading(teacher)
     for name, value in _reading(student).items():
@@ -187,8 +188,8 @@ def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:
 
 
 def _check_vocabularies(
-    teacher: BertConfig,
-    student: BertConfig,
+    teacher: Config,
+    student: Config,
     teacher_tokenizer: BertTokenizer | None,
     student_tokenizer: BertTokenizer | None,
 ) -> None:
@@ -212,7 +213,7 @@ def _check_vocabularies(
         )
 
 
-def _check_label_maps(teacher: BertConfig, student: BertConfig) -> None:
+def _check_label_maps(teacher: Config, student: Config) -> None:
     theirs, ours = teacher.id2label, student.id2label
     if len(theirs) != len(ours) or (theirs != ours and not is_unnamed(theirs) and not is_unnamed(ours)):
         raise ValueError(f"the teacher's id2label is {theirs} and the student's {ours}; expected the same")

@@ -132,7 +132,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
 
 def _remedy_for_cut(subject: Subject, rows: Dataset) -> str:
     assert rows.reading is not None
-    positions = subject.config.max_position_embeddings
+    positions = subject.config.max_tokens
     if rows.reading.max_length is not None and rows.reading.max_length < positions:
         return f"raise --max-length; the model reads up to {positions} tokens"
     return "the model reads no more; put what decides at the beginning, or split these texts"

@@ -16,7 +16,7 @@ from ..data.labels import labelled_rows
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
@@ -72,7 +72,7 @@ class Subject:
 
     args: DistillationTrainingArguments
     names: Mapping[str, str]
-    config: BertConfig
+    config: Config
     teacher: Model | None = None
     train: Dataset | None = None
     eval: Dataset | None = None

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .config import BertConfig, same_but_for_padding
+from .config import same_but_for_padding
+from .configuration import Config
 
 WORD_EMBEDDINGS = "embeddings.word"
 _POSITION, _TYPE, _NORM_WEIGHT = "embeddings.position", "embeddings.type", "embeddings.norm"
@@ -15,7 +16,7 @@ _BLOCK_ROWS = 2048
 
 
 def random_tensor(
-    canonical: str, shape: tuple[int, ...], config: BertConfig, generator: np.random.Generator
+    canonical: str, shape: tuple[int, ...], config: Config, generator: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return the tensor of a canonical name as `transformers` initialises it.
 
@@ -30,7 +31,7 @@ def random_tensor(
 
 
 def resized_rows(
-    words: NDArray[np.float32], rows: int, config: BertConfig, generator: np.random.Generator, mean_resizing: bool
+    words: NDArray[np.float32], rows: int, config: Config, generator: np.random.Generator, mean_resizing: bool
 ) -> NDArray[np.float32]:
     """Return a word table (vocabulary, hidden) with this many rows: its last ones cut off, or new ones behind it.
 
@@ -53,9 +54,9 @@ def resized_rows(
 
 
 def teacher_tensors(
-    teacher_config: BertConfig,
+    teacher_config: Config,
     teacher: Mapping[str, NDArray[np.float32]],
-    config: BertConfig,
+    config: Config,
     layers: Sequence[int] | None,
     token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
@@ -78,9 +79,9 @@ def teacher_tensors(
 
 
 def _projected_embeddings(
-    teacher_config: BertConfig,
+    teacher_config: Config,
     teacher: Mapping[str, NDArray[np.float32]],
-    config: BertConfig,
+    config: Config,
     token_counts: ArrayLike | None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return the embedding tables on the principal components of the words as the teacher's layers see them.
@@ -141,9 +142,9 @@ def _word_weights(token_counts: ArrayLike | None, vocabulary: int, common: int) 
 
 
 def _copied_layers(
-    teacher_config: BertConfig,
+    teacher_config: Config,
     teacher: Mapping[str, NDArray[np.float32]],
-    config: BertConfig,
+    config: Config,
     layers: Sequence[int] | None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return whole layers of the teacher, where the widths are its own."""

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import numpy as np
 
 from .. import _core
-from .parameters import Flat, Tensor, TensorViews
+from .parameters import EMBEDDINGS, Flat, Tensor, TensorViews
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight of the encoder's products
 
 
 def is_product(tensor: Tensor) -> bool:
     """Return whether a pass reads the tensor only as the packed weight of a product: all matrices but embeddings."""
-    return tensor.decay and not tensor.canonical.startswith("embeddings.")
+    return tensor.decay and tensor.canonical not in EMBEDDINGS
 
 
 def bytes_without_products(layout: Sequence[Tensor]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
-from ..models.classes import load_model
+from ..models.auto import load_model
 from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
@@ -87,7 +87,7 @@ class Classifier:
         check_embeddings(tokenizer, model.config.vocab_size)
         config = model.config
         asked = config.trained_with.max_length if max_length is None else max_length
-        limits = [config.max_position_embeddings, asked, tokenizer.model_max_length]
+        limits = [config.max_tokens, asked, tokenizer.model_max_length]
         self.max_length = min(limit for limit in limits if limit is not None)
         self.model, self.tokenizer, self.task = model, tokenizer, task_for(config)
         self.labels = [encodable(config.id2label[index]) for index in range(config.num_labels)]

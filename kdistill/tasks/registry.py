@@ -13,7 +13,7 @@ from ..data.label_values import is_list, is_missing
 from ..data.labels import LabelReader
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.names import did_you_mean
 from . import multi_label, regression, single_label
 from .base import Task
@@ -24,7 +24,7 @@ ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in ta
 """Names of the metrics of all tasks."""
 
 
-def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
+def task_for(config: Config, labels: Labels | None = None) -> Task:
     """Return the task of a model with these labels, an array as in `Dataset`.
 
     It is the one that the config states. Where it states none, one output is a regression, labels that are whole
@@ -44,7 +44,7 @@ def _task(name: str, threshold: float | None) -> Task:
     return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
-def label_reader(config: BertConfig) -> LabelReader:
+def label_reader(config: Config) -> LabelReader:
     """Return the function that reads a column of labels for a model of this config.
 
     Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
@@ -53,7 +53,7 @@ def label_reader(config: BertConfig) -> LabelReader:
     return TASKS[config.problem_type].read_labels if config.problem_type else _read_any_labels
 
 
-def has_one_class(config: BertConfig) -> bool:
+def has_one_class(config: Config) -> bool:
     """Return whether a model is to choose among one class: it always gives it the probability 1, with a loss of 0."""
     return config.num_labels == 1 and config.problem_type == single_label.TASK.name
 

@@ -14,7 +14,7 @@ from ..data.columns import Columns
 from ..data.dataset import Dataset, as_dataset
 from ..data.labels import labelled_rows
 from ..data.table import Table
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -22,7 +22,7 @@ from .arguments import TrainingArguments
 
 
 def encode_for(
-    config: BertConfig,
+    config: Config,
     source: Any,
     tokenizer: BertTokenizer | None,
     args: TrainingArguments,
@@ -45,7 +45,7 @@ def encode_for(
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
     asked = trained.max_length if args.max_length is None else args.max_length
-    limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
+    limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         dataset = as_dataset(
             source,
@@ -80,7 +80,7 @@ def _warn_of_unused_columns(dataset: Dataset) -> None:
         warnings.warn(unused, stacklevel=4)
 
 
-def trained_on(config: BertConfig) -> Columns:
+def trained_on(config: Config) -> Columns:
     """Return the columns that the model was trained on, as its config holds them."""
     trained = config.trained_with
     return Columns(trained.text_column, trained.text_pair_column, trained.label_column)
@@ -105,12 +105,12 @@ def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
     )
 
 
-def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+def _check_fits(dataset: Dataset, config: Config) -> None:
     """Raise ValueError for the first row that the model cannot read.
 
     The model would find the same, but count the row from the beginning of a batch and only when it gets there.
     """
-    positions = config.max_position_embeddings
+    positions = config.max_tokens
     if dataset.lengths.max() > positions:
         row = int(np.argmax(dataset.lengths > positions))
         raise ValueError(
@@ -122,7 +122,7 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
         ("token_type_ids", dataset.types, config.type_vocab_size),
     ):
         wrong = (values < 0) | (values >= size)
-        if wrong.any():
+        if size and wrong.any():  # a model without token types reads none
             place = int(np.argmax(wrong))
             row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
             raise ValueError(

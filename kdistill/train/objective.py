@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..data.dataset import Dataset
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
@@ -50,7 +50,7 @@ class Objective(Protocol):
 
     needs_labels: bool
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the config of a model to train, with what this objective settles. Raises ValueError if it cannot."""
 
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: BertTokenizer | None) -> Dataset:
@@ -62,7 +62,7 @@ class Objective(Protocol):
     def keep(self, settled: Mapping[str, Any], args: Any) -> None:
         """Take over what `settled` returned in an earlier process of the run; empty where there was none."""
 
-    def prepare(self, data: RunData, args: Any, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: Any, config: Config) -> None:
         """Do what must be done once before the first step."""
 
     def settled(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Supervised:
 
     needs_labels = True
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the config as it is."""
         return config
 
@@ -98,7 +98,7 @@ class Supervised:
     def keep(self, settled: Mapping[str, Any], args: TrainingArguments) -> None:
         """Take over nothing."""
 
-    def prepare(self, data: RunData, args: TrainingArguments, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: TrainingArguments, config: Config) -> None:
         """Prepare nothing: rows and labels are there."""
 
     def settled(self) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class Recipe:
         if rows is None:
             return former
         reading, length = rows.reading, self.args.max_length or former.max_length
-        positions = self.model.config.max_position_embeddings
+        positions = self.model.config.max_tokens
         if reading is not None and length is None and (reading.max_length or positions) < positions:
             length = reading.max_length
         if length is not None and rows.lengths.max() > length:  # rows that were tokenized elsewhere

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..tasks.registry import task_for
 from .recipe import Recipe
@@ -51,7 +51,7 @@ def rows_for_threshold(dataset: Dataset) -> Dataset | None:
     return Dataset(*batch, labels)
 
 
-def threshold_figures(config: BertConfig) -> dict[str, Any]:
+def threshold_figures(config: Config) -> dict[str, Any]:
     """Return the threshold of a model and the rows it was chosen on, as far as its config holds them."""
     trained_with = config.trained_with
     kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}
