@@ -30,7 +30,7 @@ from ..system.threads import show_config
 from ..system.unicode import encodable
 from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
-from ..text.tokenizer import AutoTokenizer
+from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
 from ..train.default_callbacks import ProgressCallback

@@ -13,7 +13,7 @@ from ..data.files import DataFile
 from ..hub import public_name
 from ..models.configuration import Config
 from ..report.figures import check_pictures
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import TrainingArguments
 from ..train.directory import RunDirectory
 from ..train.encoding import encode_for, name_of
@@ -72,7 +72,7 @@ def task_of(options: Namespace) -> TaskOptions:
 
 
 def dataset_of(
-    path: str, tokenizer: BertTokenizer, config: Config, args: TrainingArguments, options: Namespace
+    path: str, tokenizer: PreTrainedTokenizerFast, config: Config, args: TrainingArguments, options: Namespace
 ) -> Dataset:
     """Return the encoded rows of a file for a model of this config."""
     return encode_for(config, rows_file(path, options), tokenizer, args, **columns_of(options))

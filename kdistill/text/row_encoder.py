@@ -46,7 +46,7 @@ class RowEncoder:
         self._shorteners: dict[str, Shortener] = {}  # by the side that is cut
 
     def encode(self, inputs: Sequence[Input], cut: Cut, add_special_tokens: bool) -> list[TokenRow]:
-        """Encode texts or pairs. Errors as in `BertTokenizer.encode_rows`."""
+        """Encode texts or pairs. Errors as in `PreTrainedTokenizerFast.encode_rows`."""
         max_length = cut.max_length
         if inputs:
             self._check_room(cut, add_special_tokens, has_pairs=not isinstance(inputs[0], str))

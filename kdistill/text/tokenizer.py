@@ -1,4 +1,4 @@
-"""BERT's tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`.
+"""A tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`.
 
 Above 500 lines, because the class has as many methods as that interface; each is a few lines over the other modules.
 """
@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..hub import resolve
-from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
@@ -34,19 +32,15 @@ from .encodings import (
     pad_rows,
     padded_width,
 )
-from .kinds import FURTHER_FILES, VOCABULARY_FILES, kind_of
+from .kinds import Kind, kind_of
+from .loading import check_special_tokens, load, lowers_case
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
-from .tokenizer_files import NEEDED, read_backend
 from .tokenizer_settings import (
     EXTRA_SPECIAL_TOKENS,
-    GIVEN_SETTINGS,
-    SETTINGS_FILES,
     SIDES,
     SPECIAL_TOKEN_NAMES,
-    check_settings,
     extra_special_tokens_of,
-    read_settings,
     special_tokens_of,
     token_text,
 )
@@ -72,11 +66,11 @@ class _Padding(NamedTuple):
     side: str | None
 
 
-class BertTokenizer:
-    """BERT's tokenizer, from text to token ids and back.
+class PreTrainedTokenizerFast:
+    """A tokenizer of any kind, from text to token ids and back.
 
-    Use `from_pretrained` to load one. Padding and truncation stored in a tokenizer.json are ignored; they are arguments
-    of each call.
+    Use `from_pretrained` to load one; `AutoTokenizer` gives it the class that the files name. Padding and truncation
+    stored in a tokenizer.json are ignored; they are arguments of each call.
 
     Args:
         backend: the tokenizer of the package `tokenizers`.
@@ -92,11 +86,13 @@ class BertTokenizer:
         do_lower_case: whether text is lowercased.
         content_hash: SHA-256 of everything that decides which ids a text gets.
         pad_token, cls_token, sep_token, unk_token, mask_token: the special tokens, each with its `..._id`.
+        kind: the row of the table of kinds that the class stands for; None for the one that the files name.
 
     Raises:
         ValueError: the vocabulary lacks a special token.
     """
 
+    kind: Kind | None = None
     model_input_names: list[str]
     padding_side: str
     truncation_side: str
@@ -120,7 +116,7 @@ class BertTokenizer:
         self._encoder = RowEncoder(backend)
         self._settings = settings
         backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
-        self.do_lower_case: bool = _lowers_case(backend)
+        self.do_lower_case: bool = lowers_case(backend)
         self.model_max_length = int(settings.get("model_max_length") or settings.get("max_len") or NO_MAX_LENGTH)
         self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces", False))
         self.padding_side = settings.get("padding_side") or "right"
@@ -128,13 +124,8 @@ class BertTokenizer:
         self.pad_token_type_id = settings.get("pad_token_type_id") or 0
         self.model_input_names = list(settings.get("model_input_names") or _input_names(settings))
         self._special_names: list[str] = []
+        check_special_tokens(backend, settings)
         for name, token in special_tokens_of(settings).items():
-            token_id = backend.token_to_id(token_text(token))
-            if token_id is None and name in NEEDED:
-                raise ValueError(
-                    f"the vocabulary has no {name} {token_text(token)!r}; give the right files, or name the token as "
-                    f'"{name}" in tokenizer_config.json'
-                )
             self._name_special_token(name, token_text(token))
 
     def _name_special_token(self, name: str, token: str) -> None:
@@ -173,15 +164,18 @@ class BertTokenizer:
         do_lower_case: bool | None = None,
         model_max_length: int | None = None,
         **keywords: Any,
-    ) -> BertTokenizer:
-        """Load the tokenizer from `tokenizer.json`, or from `vocab.txt` alone.
+    ) -> PreTrainedTokenizerFast:
+        """Load the tokenizer from `tokenizer.json`, or from the files of its vocabulary alone.
 
-        The settings `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of `tokenizer_config.json` override
-        those inside tokenizer.json, as in transformers; the keyword arguments override both.
+        These are vocab.txt; vocab.json and merges.txt; sentencepiece.bpe.model; or spiece.model. The settings
+        `do_lower_case`, `strip_accents`, `tokenize_chinese_chars`, `keep_accents` and `add_prefix_space` of
+        tokenizer_config.json override those inside tokenizer.json, as in transformers; the keyword arguments override
+        both.
 
         Args:
             path_or_id: a directory or a hub id.
-            do_lower_case: whether to lowercase text (default: from the files; True for vocab.txt alone).
+            do_lower_case: whether to lowercase text (default: from the files; True for a vocab.txt or ALBERT's
+                spiece.model alone).
             model_max_length: longest row in tokens (default: from the files).
             keywords: settings of tokenizer_config.json in place of its own (`tokenizer_settings.GIVEN_SETTINGS`, such
                 as `padding_side`); where the files are (`token`, `revision`, `cache_dir`, `force_download`,
@@ -189,44 +183,19 @@ class BertTokenizer:
                 `kdistill.keywords`.
 
         Raises:
-            FileNotFoundError: the directory has neither file, or does not exist and cannot be downloaded.
-            ValueError: a file is malformed, or a keyword asks for what kdistill cannot do.
+            FileNotFoundError: the directory has none of the files, or does not exist and cannot be downloaded.
+            ValueError: a file is malformed, the files are those of another class, or a keyword asks for what kdistill
+                cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
-        needed = [["tokenizer.json", *VOCABULARY_FILES]]
-        owner = f"{cls.__name__}.from_pretrained"
-        given = {name: keywords.pop(name) for name in GIVEN_SETTINGS if name in keywords}
-        check_settings(owner, given)
-        known = [*inspect.signature(cls.from_pretrained).parameters, *GIVEN_SETTINGS]
-        where = location(keywords, owner, known)
-        directory = resolve(path_or_id, needed, optional=(*SETTINGS_FILES, *FURTHER_FILES), **where)
-        settings = read_settings(directory) | given
-        if do_lower_case is not None:
-            settings["do_lower_case"] = do_lower_case
-        if model_max_length is not None:
-            settings["model_max_length"] = model_max_length
-        backend = read_backend(directory, settings)
-        try:
-            tokenizer = cls(backend, settings)
-        except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from error
-        lowers = tokenizer.do_lower_case
-        if settings.get("do_lower_case", lowers) != lowers:
-            text = (
-                f"{directory}: do_lower_case is {settings['do_lower_case']}, and the normalizer of tokenizer.json "
-                f"{'lowercases' if lowers else 'keeps case'}"
-            )
-            if do_lower_case is not None:
-                raise ValueError(f"{text}; expected a BertNormalizer, the one kind that has this setting")
-            warnings.warn(f"{text}; the normalizer decides, as in transformers", stacklevel=2)
-        return tokenizer
+        return cls(*load(cls.__name__, cls.kind, path_or_id, do_lower_case, model_max_length, keywords))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json, as transformers does.
 
-        transformers 4 and 5 read the same tokenizer from them. Their class is BertTokenizer for BERT's own pipeline,
-        else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt is written when it holds
-        everything: for BERT's pipeline with ids 0..n-1.
+        transformers 4 and 5 read the same tokenizer from them. Their class is that of the kind for its own pipeline,
+        such as BertTokenizer for BERT's, else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt
+        is written when it holds everything: for WordPiece with ids 0..n-1; vocab.json and merges.txt likewise for BPE.
 
         Args:
             directory: where to write, created if missing.
@@ -308,7 +277,7 @@ class BertTokenizer:
                 asked for and rows differ in length.
         """
         if others:
-            check_others(type(self).__name__, others, inspect.signature(BertTokenizer.__call__).parameters, CALL)
+            check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
         if is_split_into_words:
             inputs, single = words_of(text, text_pair)
         else:
@@ -646,7 +615,7 @@ class BertTokenizer:
                 self._name_special_token(name, text)
         return added
 
-    def differences_from(self, other: BertTokenizer) -> list[str]:
+    def differences_from(self, other: PreTrainedTokenizerFast) -> list[str]:
         """Return what gives texts other ids than `other` does, a phrase for each difference; none if all ids agree."""
         found = []
         different = vocabulary_differences(other.vocab, self.vocab)
@@ -697,15 +666,9 @@ class BertTokenizer:
 
     def __repr__(self) -> str:
         return (
-            f"BertTokenizer(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, "
+            f"{type(self).__name__}(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, "
             f"model_max_length={self.model_max_length})"
         )
-
-
-class AutoTokenizer:
-    """The name for `BertTokenizer.from_pretrained` that users of transformers know."""
-
-    from_pretrained = BertTokenizer.from_pretrained
 
 
 def check_tokenizer(name: str, value: Any) -> None:
@@ -713,12 +676,12 @@ def check_tokenizer(name: str, value: Any) -> None:
     check_kind(
         name,
         value,
-        BertTokenizer | None,
+        PreTrainedTokenizerFast | None,
         "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...), also of a directory that transformers has saved",
     )
 
 
-def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
+def check_embeddings(tokenizer: PreTrainedTokenizerFast | None, vocab_size: int) -> None:
     """Raise `ValueError` when tokens were added to a tokenizer and the model of `vocab_size` has no rows for them."""
     if tokenizer is not None and tokenizer.vocab_size <= vocab_size < len(tokenizer):
         raise ValueError(
@@ -726,10 +689,6 @@ def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
             f"the model embeddings for {vocab_size}; expected one for each: call "
             "model.resize_token_embeddings(len(tokenizer))"
         )
-
-
-def _lowers_case(backend: Tokenizer) -> bool:
-    return backend.normalizer is not None and backend.normalizer.normalize_str("A").strip() == "a"
 
 
 def _input_names(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -87,12 +87,14 @@ def _add_tokens(backend: Tokenizer, settings: Mapping[str, Any]) -> None:
         is_known = backend.token_to_id(token.content) is not None
         backend.add_tokens([AddedToken(token.content, **token.flags)])
         found = backend.token_to_id(token.content)
-        if found != token.token_id and is_known:
+        if token.token_id is None or found == token.token_id:
+            continue
+        if is_known:
             warnings.warn(
                 f"{token.source} gives {token.content!r} the id {token.token_id}; its id in the vocabulary is {found}",
                 stacklevel=4,
             )
-        elif found != token.token_id:
+        else:
             raise ValueError(
                 f"{token.source} gives {token.content!r} the id {token.token_id}; expected {found}, the next one "
                 "behind the vocabulary: added tokens have ids without gaps"

@@ -17,14 +17,14 @@ from ..data.table import Table
 from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
-from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
 
 def encode_for(
     config: Config,
     source: Any,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     args: TrainingArguments,
     *,
     text_column: str | None = None,

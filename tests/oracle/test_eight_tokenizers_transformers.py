@@ -15,7 +15,7 @@ import pytest
 from support.eight_tokenizers import KINDS, WITH_SENTENCEPIECE, write_vocabulary
 from support.many_scripts import texts
 
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdistill.data.columns import read_rows
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 

@@ -20,7 +20,7 @@ from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.system.files import verify_manifest
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
 from kdistill.train.optim import AdamW
 from kdistill.train.state import TrainerState

@@ -8,26 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s", "is", "great", "!"]
 PAD, UNK, CLS, SEP, MASK, THE, FILM, S, IS, GREAT, BANG = range(len(VOCAB))
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> BertTokenizer:
+def tokenizer(tmp_path: Path) -> PreTrainedTokenizerFast:
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCAB))
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-def test_offsets_are_places_in_the_text_as_it_was_given(tokenizer: BertTokenizer) -> None:
+def test_offsets_are_places_in_the_text_as_it_was_given(tokenizer: PreTrainedTokenizerFast) -> None:
     row = tokenizer(" The F\u00eflms!", return_offsets_mapping=True, return_special_tokens_mask=True)
     assert row["input_ids"] == [CLS, THE, FILM, S, BANG, SEP]
     assert row["offset_mapping"] == [(0, 0), (1, 4), (5, 9), (9, 10), (10, 11), (0, 0)]
     assert row["special_tokens_mask"] == [1, 0, 0, 0, 0, 1]
 
 
-def test_tokens_words_and_characters_lead_to_each_other(tokenizer: BertTokenizer) -> None:
+def test_tokens_words_and_characters_lead_to_each_other(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = tokenizer(["great", "the films"], ["!", "is great"])
     assert batch.tokens(1) == ["[CLS]", "the", "film", "##s", "[SEP]", "is", "great", "[SEP]"]
     assert batch.word_ids(1) == [None, 0, 1, 1, None, 0, 1, None]
@@ -43,7 +44,7 @@ def test_tokens_words_and_characters_lead_to_each_other(tokenizer: BertTokenizer
         batch.token_to_word(-1)
 
 
-def test_rows_of_words_keep_their_words(tokenizer: BertTokenizer) -> None:
+def test_rows_of_words_keep_their_words(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = tokenizer([["the", "films!"], ["great"]], is_split_into_words=True, padding=True)
     assert batch["input_ids"] == [[CLS, THE, FILM, S, BANG, SEP], [CLS, GREAT, SEP, PAD, PAD, PAD]]
     assert batch.word_ids(0) == [None, 0, 1, 1, 1, None]
@@ -56,7 +57,7 @@ def test_rows_of_words_keep_their_words(tokenizer: BertTokenizer) -> None:
     assert arrays["input_ids"] == [CLS, THE, FILM, SEP]
 
 
-def test_what_truncation_leaves_out_follows_with_an_overlap(tokenizer: BertTokenizer) -> None:
+def test_what_truncation_leaves_out_follows_with_an_overlap(tokenizer: PreTrainedTokenizerFast) -> None:
     texts = ["the film is great !", "great"]
     rows = tokenizer(texts, truncation=True, max_length=5, stride=1, return_overflowing_tokens=True)
     assert rows["input_ids"] == [[CLS, THE, FILM, IS, SEP], [CLS, IS, GREAT, BANG, SEP], [CLS, GREAT, SEP]]
@@ -72,7 +73,7 @@ def test_what_truncation_leaves_out_follows_with_an_overlap(tokenizer: BertToken
     assert question["length"] == [7, 7]
 
 
-def test_rows_are_padded_on_the_side_that_is_asked_for(tokenizer: BertTokenizer) -> None:
+def test_rows_are_padded_on_the_side_that_is_asked_for(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = tokenizer(["the film", "!"], padding=True, padding_side="left", return_offsets_mapping=True)
     assert batch["input_ids"] == [[CLS, THE, FILM, SEP], [PAD, CLS, BANG, SEP]]
     assert batch["offset_mapping"][1] == [(0, 0), (0, 0), (0, 1), (0, 0)]
@@ -84,7 +85,7 @@ def test_rows_are_padded_on_the_side_that_is_asked_for(tokenizer: BertTokenizer)
     }  # fmt: skip
 
 
-def test_a_pickled_result_keeps_its_columns(tokenizer: BertTokenizer) -> None:
+def test_a_pickled_result_keeps_its_columns(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = tokenizer(["the film"])
     again = pickle.loads(pickle.dumps(batch))
     assert again == batch
@@ -94,7 +95,7 @@ def test_a_pickled_result_keeps_its_columns(tokenizer: BertTokenizer) -> None:
     assert pickle.loads(pickle.dumps(batch)).word_ids() == [None, 0, 1, None]
 
 
-def test_wrong_words_and_windows_say_what_is_expected(tokenizer: BertTokenizer) -> None:
+def test_wrong_words_and_windows_say_what_is_expected(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(TypeError, match=r"text\[0\] is 'film' of type str; expected a list of words"):
         tokenizer("film", is_split_into_words=True)
     with pytest.raises(TypeError, match=r"text\[1\] is 'film' of type str; expected a list of words"):
