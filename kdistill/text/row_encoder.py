@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .blocks import Input, TokenRow, Words, blocks_of, call_backend
+from .blocks import Input, TokenRow, WordRow, Words, blocks_of, call_backend
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ class RowEncoder:
                 f"stride is {cut.stride}; expected less than the {cut.max_length - specials} tokens of text that a row "
                 f"of max_length={cut.max_length} has"
             )
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
+        """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""
+        encodings = self.encode_with_offsets([list(row) for row in rows], Cut(), False)
+        return [WordRow(row.ids, row.type_ids, row.word_ids) for row in encodings]
 
     def token_was_added(self) -> None:
         """Forget what was found out about the vocabulary."""
