@@ -24,7 +24,8 @@ from ..models.configuration import Config
 from ..models.heads import SequenceClassifier
 from ..models.model import Model, check_model
 from ..system.names import did_you_mean
-from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
@@ -33,13 +34,13 @@ from .token_pipeline import TokenClassificationPipeline
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
-_TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
+_TOKENIZER_SETTINGS = tuple(inspect.signature(PreTrainedTokenizerFast.__call__).parameters)[3:]
 
 
 def pipeline(
     task: str = "text-classification",
     model: Model | str | os.PathLike[str] | None = None,
-    tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
     config: Config | None = None,
@@ -119,7 +120,7 @@ class TextClassificationPipeline:
     def __init__(
         self,
         model: SequenceClassifier,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         top_k: int | None = _NOT_GIVEN,
         function_to_apply: str | None = None,
