@@ -40,8 +40,8 @@ class DistillationParts:
     def teacher(self) -> Model:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
-        names = options.label_names
-        teacher = load_model(options.teacher, **({} if names is None else {"id2label": names_by_id(names)}))
+        names = None if options.label_names is None else names_by_id(options.label_names)
+        teacher = load_model(options.teacher, id2label=names)
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
@@ -76,7 +76,7 @@ class DistillationParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options)
+        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options, training=True)
 
     @cached_property
     def eval(self) -> Dataset | None:
@@ -124,6 +124,7 @@ def _load_student(
     replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
+        head=teacher.head,
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,

@@ -84,9 +84,10 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
             return None
         return encode_for(
             model.config,
-            data_file(inputs[name], inputs),
+            data_file(inputs[name], inputs, model.config.head),
             tokenizer,
             args,
+            training=name == "train",
             **{column: inputs[column] for column in _COLUMNS},
         )
 

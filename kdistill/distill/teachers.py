@@ -8,7 +8,8 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..metrics.prediction import Labels, Logits
+from ..data.ragged import Outputs
+from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
 from ..models.model import Model, check_model
@@ -39,7 +40,7 @@ class Teacher:
         self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
-        self._kept: tuple[Dataset, Logits] | None = None
+        self._kept: tuple[Dataset, Outputs] | None = None
 
     def keep_type(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
         """Take the compute type that is not to be chosen: an earlier process of the run, `args` or the model fixes it.
@@ -102,8 +103,10 @@ class Teacher:
         *,
         what: str = "rows of the report",
         keep: bool = False,
-    ) -> Logits:
+    ) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
+
+        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels).
 
         Args:
             rows: the rows, in the order of the result.
@@ -127,13 +130,13 @@ class Teacher:
         config = self.model.config
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
 
-    def task_suited_to(self, student: Config, logits: Logits, labels: Labels) -> Task:
+    def task_suited_to(self, student: Config, logits: Outputs, rows: Dataset) -> Task:
         """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
 
         So it is compared with a student whose threshold was chosen on the same rows.
         """
-        task = self.task(student, labels)
-        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, labels)
+        task = self.task(student, rows.labels)
+        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, rows.targets)
 
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .configuration import Config
+from .head_names import ENCODER, MASKED
 
 _BIAS = ".bias"
 # What the core calls a part of the encoder's shape -> the field of `BertConfig`.
@@ -24,16 +25,6 @@ _FIELDS = {
     "attention_dropout": "attention_probs_dropout_prob",
 }
 _NO_DROPOUT = 0.0
-SEQUENCE, TOKEN, SPAN, MASKED, ENCODER = (
-    "sequence-classification",
-    "token-classification",
-    "question-answering",
-    "masked-lm",
-    "encoder",
-)
-"""Names of heads."""
-LABELLED = (SEQUENCE, TOKEN)
-"""Those whose outputs are labels of the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ from .checkpoint import WEIGHTS_FILES
 from .classes import CLASSES
 from .config import check_config
 from .configuration import CONFIG_FILE, Config
+from .head_names import HEADS, SEQUENCE, named_head
 from .heads import Encoder, MaskedLanguageModel, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
 _Kind = TypeVar("_Kind", bound=Model)
 _CLASSIFIER, _ENCODER = "ForSequenceClassification", "Model"
-_FINE_TUNED = (_CLASSIFIER, "ForTokenClassification")
 
 
 def architecture_of(model_type: Any) -> Architecture:
@@ -34,24 +34,25 @@ def architecture_of(model_type: Any) -> Architecture:
     )
 
 
-def model_class(content: Mapping[str, Any]) -> type[Model]:
+def model_class(content: Mapping[str, Any], head: str | None = None) -> type[Model]:
     """Return the class that a config.json, parsed, names among its `architectures`.
 
     Where that is one without a head for a task, such as an encoder or a language model, it is the architecture's
-    sequence classifier, which begins with its weights.
+    sequence classifier, which begins with its weights. With a `head`, it is the class that has it instead.
     """
-    architecture, named = architecture_of(content.get("model_type")), content.get("architectures")
-    endings = [end for end in _FINE_TUNED if isinstance(named, list) and architecture.name + end in named]
-    return CLASSES[architecture.name + (endings or [_CLASSIFIER])[0]]
+    architecture, wanted = architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE
+    return CLASSES[architecture.name + next(ending for ending, of in HEADS.items() if of == wanted)]
 
 
-def load_model(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
+def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
     """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
+
+    A `head` in place of the named one makes a model for another task, whose last layer is new.
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
-    return model_class(content).from_pretrained(directory, **settings)
+    return model_class(content, head).from_pretrained(directory, **settings)
 
 
 def _found(

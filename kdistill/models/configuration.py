@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import operator
@@ -19,6 +20,7 @@ from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
+from .head_names import HEADS, SEQUENCE, named_head
 from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
@@ -86,6 +88,8 @@ class Config:
         more_sizes: the fields that shape the weights beside `SIZES`.
         more_dropouts: the dropout rates beside those of `BertConfig`, None among their values.
         only: field -> the one value that is computed.
+        head: the name of the model's head, among the values of `HEADS`. It follows from `architectures` in a
+            config.json, or from the class of the model; it is no argument, and ignored in comparisons.
         after_padding: positions begin behind the padding token's id, as fairseq numbers them.
     """
 
@@ -97,6 +101,7 @@ class Config:
     more_dropouts: ClassVar[tuple[str, ...]] = ()
     only: ClassVar[Mapping[str, Any]] = {}
     after_padding: ClassVar[bool] = False
+    head = SEQUENCE
 
     problem_type: str | None = None
     id2label: dict[int, str]
@@ -225,14 +230,23 @@ class Config:
         known = {key: value for key, value in values.items() if key in own}
         extra = {key: value for key, value in values.items() if key not in known and key not in _REWRITTEN}
         num_labels = values.get("num_labels", values.get("_num_labels"))
-        return cls(num_labels=num_labels, extra=extra, **known)
+        return cls(num_labels=num_labels, extra=extra, **known).with_head(named_head(values) or cls.head)
+
+    def with_head(self, head: str) -> Self:
+        """Return the configuration of a model with this head."""
+        if head == self.head:
+            return self
+        config = copy.copy(self)
+        config._set("head", head)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of a config.json for a sequence classifier in float32 of `transformers`."""
+        """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in self.entries() if entry.name != "extra"}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
-        classifier = f"{type(self).__name__.removesuffix('Config')}ForSequenceClassification"
-        written = {"architectures": [classifier], "model_type": self.model_type, "dtype": "float32"}
+        ending = next(ending for ending, head in HEADS.items() if head == self.head)
+        named = type(self).__name__.removesuffix("Config") + ending
+        written = {"architectures": [named], "model_type": self.model_type, "dtype": "float32"}
         return {**self.extra, **fields, **written}
 
     @classmethod
@@ -273,7 +287,7 @@ class Config:
         changes = self._under_own_names(changes)
         if changes.keys() & {"num_labels", "id2label", "label2id"}:
             del values["id2label"], values["label2id"]
-        return type(self)(**(values | changes))
+        return type(self)(**(values | changes)).with_head(self.head)
 
     def __repr__(self) -> str:
         """Return the constructor's call for this configuration, without arguments at their defaults."""
@@ -455,3 +469,8 @@ def write_config(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a config.json into `directory`, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / CONFIG_FILE, content, sort_keys=True, ensure_ascii=False)
+
+
+def read_config(path_or_id: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of the config.json of a model directory or hub id. Errors as in `hub.resolve`."""
+    return read_json_object(resolve(path_or_id, [[CONFIG_FILE]]) / CONFIG_FILE)

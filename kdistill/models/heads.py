@@ -14,7 +14,7 @@ from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
 from ..system.names import check_others
 from ..system.threads import get_num_threads
-from .architecture import ENCODER, MASKED, SEQUENCE, TOKEN
+from .head_names import ENCODER, MASKED, SEQUENCE, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,

@@ -28,10 +28,11 @@ from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
-from .architecture import LABELLED, Architecture, Names
+from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
+from .head_names import LABELLED
 from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
@@ -105,7 +106,7 @@ class Model:
         """Make the memory of a new model; with a compute type `packed_alone`, of one that `PackedFilling` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
         names, (size, tensors) = self.stored_names(), _core.layout(*self._shape)
-        self.config = config
+        self.config = config.with_head(self.head)
         self.layout = [
             Tensor(names.stored(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
@@ -642,6 +643,11 @@ class Model:
         """The compute type: NumPy's float32 or int8, or "bfloat16", which NumPy lacks. A trainable model is float32."""
         compute = self._compute if self.frozen else "float32"
         return compute if compute == "bfloat16" else np.dtype(compute)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether there is a row of logits for each token, instead of one for each sequence."""
+        return self.architecture.heads[self.head].pick == "all"
 
     @property
     def num_labels(self) -> int:

@@ -86,6 +86,10 @@ class Classifier:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
         config = model.config
+        if task_for(config).per_token:
+            raise ValueError(
+                f"the model is one for {task_for(config).name}; expected a classifier of whole texts to serve"
+            )
         asked = config.trained_with.max_length if max_length is None else max_length
         limits = [config.max_tokens, asked, tokenizer.model_max_length]
         self.max_length = min(limit for limit in limits if limit is not None)

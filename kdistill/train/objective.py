@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ..data.dataset import Dataset
+from ..data.ragged import Outputs
 from ..metrics.prediction import Labels, Logits
 from ..models.configuration import Config
 from ..tasks.base import Task
@@ -24,7 +25,10 @@ class LossPart(NamedTuple):
 
 
 class BatchLoss(NamedTuple):
-    """The mean loss of a micro-batch, its gradient by the logits, (B, num_labels) float32, and its parts."""
+    """The mean loss of a micro-batch, its gradient by the logits, (B, num_labels) float32, and its parts.
+
+    Of a model that answers for each token the gradient is (tokens, num_labels).
+    """
 
     loss: float
     dlogits: Logits
@@ -71,8 +75,10 @@ class Objective(Protocol):
     def figures(self) -> dict[str, float]:
         """Return what `prepare` measured, for the run's results."""
 
-    def __call__(self, logits: Logits, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
+    def __call__(self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
         """Return loss and gradient of a micro-batch; `rows` are its rows' places in the training data.
+
+        The logits are a `Ragged` where the model answers for each token.
 
         Raises FloatingPointError when the loss is not finite.
         """
@@ -110,7 +116,7 @@ class Supervised:
         return {}
 
     def __call__(
-        self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
+        self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
     ) -> BatchLoss:
         """Return the loss of the labels, see `Task.label_loss`."""
         return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])

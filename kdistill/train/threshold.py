@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
 from ..models.configuration import Config
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..tasks.registry import task_for
@@ -43,12 +42,11 @@ def keep_threshold(recipe: Recipe, dataset: Dataset, found: float | None, choose
 
 def rows_for_threshold(dataset: Dataset) -> Dataset | None:
     """Return rows that a threshold can be chosen on: those with a label, or evenly spread ones of many; None: none."""
-    places = np.flatnonzero(labelled_rows(dataset.labels))
+    places = np.flatnonzero(dataset.have_labels())
     if not places.size:
         return None
     spread = np.linspace(0, len(places) - 1, min(_MOST_ROWS, len(places))).astype(np.int64)
-    batch, labels = dataset.batch(places[spread])
-    return Dataset(*batch, labels)
+    return dataset.take(places[spread])
 
 
 def threshold_figures(config: Config) -> dict[str, Any]:
