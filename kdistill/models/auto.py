@@ -16,7 +16,7 @@ from .classes import CLASSES
 from .config import check_config
 from .configuration import CONFIG_FILE, Config
 from .head_names import HEADS, SEQUENCE, named_head
-from .heads import Encoder, MaskedLanguageModel, SequenceClassifier, TokenClassifier
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
@@ -133,6 +133,12 @@ class AutoModelForTokenClassification(_AutoModel[TokenClassifier]):
     """The token classifier by model type, such as `BertForTokenClassification`, as for sequences."""
 
     ending = "ForTokenClassification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
+    """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
+
+    ending = "ForQuestionAnswering"
 
 
 class AutoModelForMaskedLM(_AutoModel[MaskedLanguageModel]):

@@ -10,7 +10,7 @@ from .architectures.electra import ElectraConfig
 from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
-from .heads import Encoder, MaskedLanguageModel, SequenceClassifier, TokenClassifier
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 
 CLASSES: Mapping[str, type[Model]]
@@ -19,6 +19,9 @@ class BertForSequenceClassification(SequenceClassifier):
     config: BertConfig
 
 class BertForTokenClassification(TokenClassifier):
+    config: BertConfig
+
+class BertForQuestionAnswering(QuestionAnswerer):
     config: BertConfig
 
 class BertForMaskedLM(MaskedLanguageModel):
@@ -33,6 +36,9 @@ class DistilBertForSequenceClassification(SequenceClassifier):
 class DistilBertForTokenClassification(TokenClassifier):
     config: DistilBertConfig
 
+class DistilBertForQuestionAnswering(QuestionAnswerer):
+    config: DistilBertConfig
+
 class DistilBertForMaskedLM(MaskedLanguageModel):
     config: DistilBertConfig
 
@@ -43,6 +49,9 @@ class RobertaForSequenceClassification(SequenceClassifier):
     config: RobertaConfig
 
 class RobertaForTokenClassification(TokenClassifier):
+    config: RobertaConfig
+
+class RobertaForQuestionAnswering(QuestionAnswerer):
     config: RobertaConfig
 
 class RobertaForMaskedLM(MaskedLanguageModel):
@@ -57,6 +66,9 @@ class XLMRobertaForSequenceClassification(SequenceClassifier):
 class XLMRobertaForTokenClassification(TokenClassifier):
     config: XLMRobertaConfig
 
+class XLMRobertaForQuestionAnswering(QuestionAnswerer):
+    config: XLMRobertaConfig
+
 class XLMRobertaForMaskedLM(MaskedLanguageModel):
     config: XLMRobertaConfig
 
@@ -67,6 +79,9 @@ class CamembertForSequenceClassification(SequenceClassifier):
     config: CamembertConfig
 
 class CamembertForTokenClassification(TokenClassifier):
+    config: CamembertConfig
+
+class CamembertForQuestionAnswering(QuestionAnswerer):
     config: CamembertConfig
 
 class CamembertForMaskedLM(MaskedLanguageModel):
@@ -81,6 +96,9 @@ class ElectraForSequenceClassification(SequenceClassifier):
 class ElectraForTokenClassification(TokenClassifier):
     config: ElectraConfig
 
+class ElectraForQuestionAnswering(QuestionAnswerer):
+    config: ElectraConfig
+
 class ElectraForMaskedLM(MaskedLanguageModel):
     config: ElectraConfig
 
@@ -93,6 +111,9 @@ class AlbertForSequenceClassification(SequenceClassifier):
 class AlbertForTokenClassification(TokenClassifier):
     config: AlbertConfig
 
+class AlbertForQuestionAnswering(QuestionAnswerer):
+    config: AlbertConfig
+
 class AlbertForMaskedLM(MaskedLanguageModel):
     config: AlbertConfig
 
@@ -103,6 +124,9 @@ class MPNetForSequenceClassification(SequenceClassifier):
     config: MPNetConfig
 
 class MPNetForTokenClassification(TokenClassifier):
+    config: MPNetConfig
+
+class MPNetForQuestionAnswering(QuestionAnswerer):
     config: MPNetConfig
 
 class MPNetForMaskedLM(MaskedLanguageModel):

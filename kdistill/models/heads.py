@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
+from ..data.label_values import NO_LABEL
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
+from ..losses.spans import span_loss
 from ..system.names import check_others
 from ..system.threads import get_num_threads
-from .head_names import ENCODER, MASKED, SEQUENCE, TOKEN
+from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
     MaskedLMOutput,
     PerToken,
+    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -207,10 +210,58 @@ class TokenClassifier(_Called):
 
 
 def _loss_of_tokens(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    labelled = labels != -100
+    labelled = labels != NO_LABEL
     if not labelled.any():
         raise ValueError("labels are -100 for every token; expected at least one token with a label")
     return cross_entropy(logits[labelled], labels[labelled])[0]
+
+
+class QuestionAnswerer(_Called):
+    """A model that finds the span of an answer in a text. A call returns logits of each token as its first and last.
+
+    `forward` returns both of all tokens of a batch, float32 (N, 2), and `backward` takes their gradient.
+    """
+
+    head = SPAN
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        start_positions: ArrayLike | None = None,
+        end_positions: ArrayLike | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **others: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Return the logits of each token, without dropout: of padded rows arrays, of lists lists of arrays.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
+                `SequenceClassifier.__call__`.
+            start_positions: (B,) whole numbers, the answer's first token in each row; one outside of the row counts as
+                none. With end_positions, `loss` is the mean loss of both, see `losses.spans.span_loss`.
+            end_positions: (B,) likewise the last token.
+
+        Raises:
+            TypeError, ValueError: as there.
+        """
+        given = self._given(input_ids, attention_mask, token_type_ids, others)
+        logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            lengths = np.diff(given.batch.starts)
+            spans = np.stack([_inside(start_positions, lengths), _inside(end_positions, lengths)], axis=1)
+            loss = span_loss(logits, given.batch.starts, spans).loss
+        start_logits, end_logits = given.rows(logits[:, 0]), given.rows(logits[:, 1])
+        return QuestionAnsweringModelOutput(loss, start_logits, end_logits, *inside)
+
+
+def _inside(positions: ArrayLike, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return positions, with -100 for those outside of their rows."""
+    given = np.asarray(positions)
+    return np.where((given >= 0) & (given < lengths), given, NO_LABEL)
 
 
 class Encoder(_Called):
@@ -380,6 +431,8 @@ class MaskedLanguageModel(_Called):
 KINDS: Mapping[str, type[Model]] = {
     "ForSequenceClassification": SequenceClassifier,
     "ForTokenClassification": TokenClassifier,
+    "ForQuestionAnswering": QuestionAnswerer,
     "ForMaskedLM": MaskedLanguageModel,
+    "Model": Encoder,
 }
 """What the names of classes end with -> the class that they derive from."""

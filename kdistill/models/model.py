@@ -33,11 +33,20 @@ from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
 from .head_names import LABELLED
-from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
+from .initialization import (
+    POSITION_EMBEDDINGS,
+    PROJECTION,
+    WORD_EMBEDDINGS,
+    Source,
+    random_tensor,
+    resized_rows,
+    teacher_tensors,
+)
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .transformers_names import ATTRIBUTES
+from .vocabularies import common_tokens
 
 _HASHED_FLOATS = 1 << 22  # in one go
 Tap = tuple[str, int]
@@ -228,8 +237,11 @@ class Model:
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
         seed: int | None = None,
+        *,
+        vocabulary: Mapping[str, int] | None = None,
+        teacher_vocabulary: Mapping[str, int] | None = None,
     ) -> Self:
-        """Make a student that starts from its teacher.
+        """Make a student that starts from its teacher, which may be of another architecture.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
@@ -237,28 +249,57 @@ class Model:
 
         Args:
             teacher: the model to start from.
-            config: the student's; positions and token types must be the teacher's. So must the vocabulary, but for rows
-                that pad its matrix to a multiple of 8 to 128: common rows are taken, others initialised.
+            config: the student's; the number of positions must be the teacher's, and that of token types too, unless
+                one of both has none. So must the vocabulary, but for rows that pad its matrix to a multiple of 8 to
+                128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
             token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
             seed: of the initialised tensors.
+            vocabulary: with `teacher_vocabulary`, for a student that has another one: token -> id, as
+                `tokenizer.get_vocab()` returns it. Tokens that both know take the teacher's embeddings, see
+                `vocabularies.common_tokens`; others are initialised.
+            teacher_vocabulary: likewise.
 
         Raises:
-            ValueError: the shapes do not allow it; names the field or layer.
+            ValueError: the shapes do not allow it; names the field or layer. Or the vocabularies have no token in
+                common, or only one is given.
+            TypeError: the teacher is no model, `config` no configuration of this class's architecture.
         """
         check_model("teacher", teacher)
-        check_config("config", config)
+        cls._check_own(config)
+        if (vocabulary is None) != (teacher_vocabulary is None):
+            raise ValueError("one of vocabulary and teacher_vocabulary is None; expected both, or none of them")
+        common = None
+        if vocabulary is not None and teacher_vocabulary is not None:
+            common = common_tokens(vocabulary, teacher_vocabulary)
         trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
-        given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
-        tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
+        if any(tensor.canonical == PROJECTION for tensor in student.layout):
+            raise ValueError(
+                f"config is a {type(config).__name__} with embeddings narrower than its layers; expected a student "
+                "whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
+            )
+        arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
+        given = Source(teacher.config, arrays, teacher.head_activation)
+        tensors = teacher_tensors(given, config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+                if name == WORD_EMBEDDINGS and common is not None:
+                    views[name][common.ours] = value
+                elif name == POSITION_EMBEDDINGS:
+                    views[name][config.first_position :] = value
+                elif name in views:
+                    views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @property
+    def head_activation(self) -> str | None:
+        """The activation behind the dense product of the head, None without one."""
+        activation: str | None = self.architecture.head(self.head, self.config)["dense"]
+        return activation
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""

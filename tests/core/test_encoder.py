@@ -153,6 +153,55 @@ def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
         first += length
 
 
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_rates_that_no_dropout_has(name: str, rate: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {rate:g}; expected at least 0 and less than 1$"):
+        _core.layout({**ENCODER, name: rate}, CLASSIFIER)
+
+
+@pytest.mark.parametrize("name", ["listed tokens", "listed tokens with a norm"])
+def test_a_listed_token_has_the_bits_it_has_among_all_tokens(name: str) -> None:
+    some, every = case_of(name), case_of(name)
+    every.rows = None
+    for train in (False, True):
+        np.testing.assert_array_equal(some.forward(train=train), every.forward(train=train)[ROWS])
+
+
+def test_a_batch_may_list_no_token() -> None:
+    case = case_of("listed tokens")
+    case.rows = []
+    assert case.forward(train=False).shape == (0, 3)
+    case.forward(train=True)
+    case.core.backward(np.zeros((0, 3), np.float32), 2)
+    assert not case.gradients.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([3, 3], r"rows\[1\] is 3; expected ascending tokens of the batch, 0 to 106"),
+        ([0, 107], r"rows\[1\] is 107; expected ascending tokens of the batch, 0 to 106"),
+        ([-1], r"rows\[0\] is -1; expected ascending tokens of the batch"),
+    ],
+)
+def test_listed_tokens_are_ascending_tokens_of_the_batch(rows: list[int], message: str) -> None:
+    case = case_of("listed tokens")
+    case.rows = rows
+    with pytest.raises(ValueError, match=message):
+        case.forward(train=True)
+
+
+@pytest.mark.parametrize("name", ["pruned layers", "tokens", "means"])
+def test_a_head_that_chooses_its_rows_takes_no_list(name: str) -> None:
+    case = case_of(name)
+    case.rows = [0]
+    with pytest.raises(
+        ValueError, match="rows were given; expected None, as this model's head chooses its rows itself"
+    ):
+        case.forward(train=False)
+
+
 def test_positions_end_earlier_when_they_begin_later() -> None:
     case = Case({**ENCODER, "first_position": 2, "positions": 41}, CLASSIFIER)
     with pytest.raises(ValueError, match=r"input_ids\[3\] has 40 tokens; the model has 39 positions"):

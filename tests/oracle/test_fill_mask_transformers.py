@@ -7,28 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.paths import SHARED
 
 pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
+
+import transformers
 
 import kdistill as kd
 from kdistill.tasks.fill_mask_pipeline import FillMaskPipeline
 
-WORDS = SHARED / "models" / "bert-base-uncased"
 TEXTS = ["The capital of France is [MASK].", "[MASK] is a [MASK] of the river, isn't it?", "A film that's [MASK]!"]
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[FillMaskPipeline, Any]:
-    if not WORDS.is_dir():
-        pytest.skip(f"{WORDS} is absent")
+def both(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FillMaskPipeline, Any]:
     directory: Path = tmp_path_factory.mktemp("model")
     config = kd.BertConfig(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=60, initializer_range=0.4
     )
     kd.BertForMaskedLM(config, seed=2).save_pretrained(directory)
-    kd.AutoTokenizer.from_pretrained(WORDS).save_pretrained(directory)
+    kd.AutoTokenizer.from_pretrained(shared_dir / "models" / "bert-base-uncased").save_pretrained(directory)
     theirs = transformers.pipeline("fill-mask", str(directory), device="cpu")
     ours = FillMaskPipeline(
         kd.AutoModelForMaskedLM.from_pretrained(directory).freeze(), kd.AutoTokenizer.from_pretrained(directory)
