@@ -93,6 +93,13 @@ def test_what_it_cannot_fill_is_refused(
         pipeline(inputs, **settings)
 
 
+def test_the_function_pipeline_loads_the_model(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = kd.pipeline("fill-mask", str(tmp_path), top_k=2)
+    assert loaded(ONE) == FillMaskPipeline(model, tokenizer)(ONE)[:2]
+
+
 def test_a_classifier_is_refused(model: kd.BertForMaskedLM, tokenizer: Any) -> None:
     classifier: Any = kd.BertForSequenceClassification(model.config)
     with pytest.raises(ValueError, match="model is a BertForSequenceClassification; expected one that predicts masked"):
