@@ -128,6 +128,13 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
         model_of().masked_loss(kd.pack(ROWS), **{"labels": labels_of()} | changes)
 
 
+def test_a_teacher_is_another_language_model() -> None:
+    model, classifier = model_of(), wide_model(**SMALL)
+    for teacher, found in ((model, "the model itself"), (classifier, "a BertForSequenceClassification")):
+        with pytest.raises(TypeError, match=f"teacher is {found}; expected another model that predicts masked words"):
+            model.masked_loss(kd.pack(ROWS), labels_of(), teacher=teacher)  # type: ignore[arg-type]
+
+
 def test_a_call_needs_a_labelled_token() -> None:
     with pytest.raises(ValueError, match="labels are -100 for every token; expected at least one"):
         model_of()(ROWS, labels=[[-100] * len(row) for row in ROWS])
