@@ -42,6 +42,7 @@ _EXPORTS = {
     "EarlyStoppingCallback": "train.callbacks",
     "EvalPrediction": "metrics.prediction",
     "ProgressCallback": "train.default_callbacks",
+    "FillMaskPipeline": "tasks.fill_mask_pipeline",
     "HfArgumentParser": "train.argument_parser",
     "PreTrainedTokenizerFast": "text.tokenizer",
     "Provenance": "train.recipe",
