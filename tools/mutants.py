@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "mutants"
 # The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
-    "kd_loss": ["losses"],
+    "kd_loss": ["losses", "ragged_losses"],
+    "kd_decoder": ["softmax_loss"],
     "kd_module_loss": ["losses", "pool"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],
@@ -48,7 +49,11 @@ NEAREST = {
     "kd_vec": ["layers"],
     "kd_attention": ["layers"],
     "kd_pool": ["pool"],
+    "kd_embed": ["encoder"],
+    "kd_input": ["encoder"],
+    "kd_module_gradients": ["deferred_adamw"],
     "kd_head": ["encoder"],
+    "kd_span": ["encoder"],
     "kd_encoder": ["encoder"],
     "kd_tensors": ["encoder"],
     "kd_model": ["encoder"],
@@ -56,7 +61,7 @@ NEAREST = {
     "kd_run": ["taps"],
     "kd_layer": ["taps"],
     "kd_picked": ["encoder"],
-    "kd_weights": ["passes", "encoder"],
+    "kd_weights": ["passes", "encoder", "shared_layers"],
     "kd_map": ["encoder"],
 }
 PATIENCE_SECONDS = 900

@@ -1,8 +1,7 @@
 /* kd_encoder: the shape of a transformer encoder with LayerNorm behind each sum (Devlin et al., arXiv:1810.04805).
  *
  * Each layer has its own number of heads and feed-forward width, so that pruning can take from one layer what another
- * keeps; the width of a head D is the same everywhere, and a layer's attention width is A = H D. E, shared layers and
- * relative positions have no client yet: they become fields here when they have one.
+ * keeps; the width of a head D is the same everywhere, and a layer's attention width is A = H D.
  */
 #ifndef KD_ENCODER_H
 #define KD_ENCODER_H
@@ -19,11 +18,16 @@ typedef struct kd_encoder_config {
     ptrdiff_t L, C, D;            /* layers, hidden, width of a head */
     ptrdiff_t V, P;               /* vocabulary, positions */
     ptrdiff_t T;                  /* token types; 0: none */
+    ptrdiff_t E;                  /* width of the embedding tables and of their norm: C, unless ... */
+    int projected;                /* ... a product leads from E to C (ALBERT, ELECTRA) */
     ptrdiff_t first_position;     /* of a sequence's first token */
     const kd_layer_shape *layers; /* (L) */
+    int shared;                   /* all layers, of one shape, compute with the tensors of layer 0 (ALBERT) */
     kd_activation activation;     /* the feed-forward's */
     float eps;                    /* LayerNorm's */
-    float p_hidden, p_attention;  /* dropout rates, in [0, 1) */
+    /* Dropout rates, in [0, 1): of the embeddings, of the attention's probabilities, and behind the products that end
+     * attention and feed-forward (DistilBERT has none behind the first, ALBERT none behind the second). */
+    float p_embedding, p_attention, p_output, p_feed_forward;
 } kd_encoder_config;
 
 /* Width of a layer's queries, keys and values. */
@@ -31,5 +35,8 @@ static inline ptrdiff_t kd_encoder_width(const kd_encoder_config *c, ptrdiff_t l
 {
     return c->layers[layer].H * c->D;
 }
+
+/* The layer whose tensors a layer computes with. */
+static inline ptrdiff_t kd_encoder_owner(const kd_encoder_config *c, ptrdiff_t layer) { return c->shared ? 0 : layer; }
 
 #endif

@@ -88,11 +88,12 @@ void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x
     const ptrdiff_t M = span->M, C = c->C;
 
     kd_linear_forward(view->pre_norm1, ctx, &w->output, M);
-    kd_span_drop(kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_hidden);
+    kd_span_drop(kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_output);
     kd_norm_forward(kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
 
     kd_linear_forward(view->pre_norm2, feed_forward(run, view, w, M, member), &w->down, M);
-    kd_span_drop(kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C, c->p_hidden);
+    kd_span_drop(kernels, view->pre_norm2, view->pre_norm2, layer_tensor(KD_DROP_FFN, layer), span, C,
+                 c->p_feed_forward);
     kd_norm_forward(kernels, view->y, view->stats2, view->pre_norm2, view->h, &w->ffn_norm, M);
 }
 
@@ -106,7 +107,8 @@ void kd_layer_bias_backward(const kd_run *run, float *partial, kd_slot bias, ptr
 typedef struct sum_norm {
     const kd_norm *norm;
     kd_slot gamma, beta;
-    int dropped; /* the dropout of what is added to the residual */
+    int dropped; /* the dropout of what is added to the residual, */
+    float p;     /* and its rate */
 } sum_norm;
 
 /* dx (M, C): gradient of the norm's output in, of its input out. pre_norm becomes the gradient of the product whose
@@ -114,21 +116,22 @@ typedef struct sum_norm {
 static void sum_norm_backward(const kd_run *run, float *dx, float *pre_norm, const float *stats, const sum_norm *s,
                               ptrdiff_t layer, const kd_span *span, float *partial)
 {
-    const kd_encoder_config *c = &run->model->encoder;
     const kd_kernels *kernels = run->model->arithmetic.kernels;
     float *dgamma = kd_map_vector(run, partial, s->gamma, layer), *dbeta = kd_map_vector(run, partial, s->beta, layer);
     kd_norm_backward(kernels, dx, dgamma, dbeta, dx, pre_norm, stats, s->norm, span->M);
-    kd_span_drop(kernels, pre_norm, dx, layer_tensor(s->dropped, layer), span, c->C, c->p_hidden);
+    kd_span_drop(kernels, pre_norm, dx, layer_tensor(s->dropped, layer), span, s->norm->C, s->p);
 }
 
 void kd_layer_output_backward(const kd_run *run, const kd_layer_map *view, float *dctx, float *dx, ptrdiff_t layer,
                               const kd_span *span, float *partial, int member)
 {
+    const kd_encoder_config *c = &run->model->encoder;
     const kd_layer_weights *w = &run->model->layers[layer];
     const kd_member *own = &run->members[member];
     const ptrdiff_t M = span->M, C = w->down.O, F = w->up.O;
-    const sum_norm ffn = {&w->ffn_norm, KD_SLOT_ffn_norm, KD_SLOT_ffn_norm_bias, KD_DROP_FFN};
-    const sum_norm attention = {&w->attention_norm, KD_SLOT_attention_norm, KD_SLOT_attention_norm_bias, KD_DROP_SELF};
+    const sum_norm ffn = {&w->ffn_norm, KD_SLOT_ffn_norm, KD_SLOT_ffn_norm_bias, KD_DROP_FFN, c->p_feed_forward};
+    const sum_norm attention = {&w->attention_norm, KD_SLOT_attention_norm, KD_SLOT_attention_norm_bias, KD_DROP_SELF,
+                                c->p_output};
 
     sum_norm_backward(run, dx, view->pre_norm2, view->stats2, &ffn, layer, span, partial);
     kd_layer_bias_backward(run, partial, KD_SLOT_down_bias, layer, view->pre_norm2, M, C);

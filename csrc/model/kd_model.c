@@ -46,8 +46,12 @@ void kd_model_describe(kd_model *model, void *memory, const kd_encoder_config *e
 const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 {
     const kd_tensor *first = model->first[slot] < 0 ? NULL : &model->tensors[model->first[slot]];
-    return first && first->layer == 0 ? first + layer * model->layer_tensors : first;
+    return first && first->layer == 0 ? first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors : first;
 }
+
+static kd_slot output_slot(const kd_model *model) { return model->head.tied ? KD_SLOT_word : KD_SLOT_head_output; }
+
+const kd_tensor *kd_model_output(const kd_model *model) { return kd_model_tensor(model, output_slot(model), 0); }
 
 static const void *packed_at(const kd_model *model, ptrdiff_t place)
 {
@@ -82,14 +86,18 @@ static kd_linear absorbed_of(const kd_model *model, kd_slot slot, ptrdiff_t laye
 
 static kd_norm norm_of(const kd_model *model, kd_slot slot, ptrdiff_t layer)
 {
-    const kd_tensor *gamma = kd_model_tensor(model, slot, layer), *beta = kd_model_tensor(model, gamma->bias, layer);
-    return (kd_norm){model->parameters + gamma->offset, model->parameters + beta->offset, model->encoder.C,
+    const kd_tensor *gamma = kd_model_tensor(model, slot, layer);
+    if (!gamma)
+        return (kd_norm){0};
+    const kd_tensor *beta = kd_model_tensor(model, gamma->bias, layer);
+    return (kd_norm){model->parameters + gamma->offset, model->parameters + beta->offset, gamma->rows,
                      model->encoder.eps};
 }
 
 void kd_model_bind(kd_model *model)
 {
     model->embedding_norm = norm_of(model, KD_SLOT_embedding_norm, 0);
+    model->projection = linear_of(model, KD_SLOT_projection, 0);
     for (ptrdiff_t l = 0; l < model->encoder.L; l++)
         model->layers[l] = (kd_layer_weights){
             .query = linear_of(model, KD_SLOT_query, l),
@@ -104,16 +112,17 @@ void kd_model_bind(kd_model *model)
             .ffn_norm = norm_of(model, KD_SLOT_ffn_norm, l),
         };
     model->head_weights.dense = linear_of(model, KD_SLOT_head_dense, 0);
-    model->head_weights.output = linear_of(model, KD_SLOT_head_output, 0);
+    model->head_weights.norm = norm_of(model, KD_SLOT_head_norm, 0);
+    model->head_weights.output = linear_of(model, output_slot(model), 0);
 }
 
 kd_embed_tables kd_model_tables(const kd_model *model, float *base)
 {
     const kd_tensor *type = kd_model_tensor(model, KD_SLOT_type, 0);
-    const ptrdiff_t C = model->encoder.C;
+    const ptrdiff_t E = model->encoder.E;
     return (kd_embed_tables){
         base + kd_model_tensor(model, KD_SLOT_word, 0)->offset,
-        base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * C,
+        base + kd_model_tensor(model, KD_SLOT_position, 0)->offset + model->encoder.first_position * E,
         type ? base + type->offset : NULL,
     };
 }

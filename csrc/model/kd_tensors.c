@@ -1,6 +1,6 @@
 #include "model/kd_tensors.h"
 
-typedef enum place { PLACE_EMBEDDING, PLACE_LAYER, PLACE_HEAD } place;
+typedef enum place { PLACE_EMBEDDING, PLACE_INPUT, PLACE_LAYER, PLACE_HEAD } place;
 
 const char *kd_tensors_name(kd_slot slot)
 {
@@ -25,9 +25,11 @@ static place place_of(kd_slot slot)
 /* A tensor of this slot and layer, with its shape. */
 static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_config *head, kd_slot slot, ptrdiff_t layer)
 {
-    const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, K = head->K;
+    const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
+    const ptrdiff_t I = encoder->projected ? C : 0;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
-    const ptrdiff_t J = head->dense ? C : 0;
+    const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
+    const ptrdiff_t O = head->tied ? 0 : K;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
@@ -58,7 +60,7 @@ typedef struct description {
 
 const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot)
 {
-    return place_of(slot) == PLACE_HEAD ? &arithmetic->float32 : &arithmetic->engine;
+    return place_of(slot) == PLACE_HEAD || slot == KD_SLOT_word ? &arithmetic->float32 : &arithmetic->engine;
 }
 
 /* Takes room for W^T or W as an engine packs it. */
@@ -73,7 +75,7 @@ static ptrdiff_t take_packed(description *d, const kd_engine *engine, const kd_t
 static void lay_out_absorbed(description *d, kd_tensor *t)
 {
     const int key = t->slot == KD_SLOT_key, value = t->slot == KD_SLOT_value;
-    if (t->layer != d->encoder->L - 1 || !(key || value))
+    if (t->layer != kd_encoder_owner(d->encoder, d->encoder->L - 1) || !(key || value))
         return;
     for (int backward = 0; backward < 2; backward++)
         if (!d->frozen || key == backward)
@@ -88,7 +90,10 @@ static void lay_out(description *d, kd_tensor *t)
     t->offset = take(&d->sizes.parameters, t->rows * kd_max(t->columns, 1), KD_ALIGN_FLOATS);
     if (t->columns == 0)
         t->vector = take(&d->sizes.vectors, t->rows, KD_ALIGN_FLOATS);
-    if (t->columns == 0 || place_of(t->slot) == PLACE_EMBEDDING)
+    const int decoder = t->slot == KD_SLOT_word && d->head->tied;
+    if (decoder)
+        t->bias = KD_SLOT_head_output_bias;
+    if (t->columns == 0 || (place_of(t->slot) == PLACE_EMBEDDING && !decoder))
         return;
     t->packed[0] = take_packed(d, engine, t, 0);
     if (!d->frozen)
@@ -115,7 +120,8 @@ kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *en
 {
     description d = {.tensors = tensors, .encoder = encoder, .head = head, .arithmetic = arithmetic, .frozen = frozen};
     lay_out_place(&d, PLACE_EMBEDDING, -1);
-    for (ptrdiff_t l = 0; l < encoder->L; l++)
+    lay_out_place(&d, PLACE_INPUT, -1);
+    for (ptrdiff_t l = 0; l <= kd_encoder_owner(encoder, encoder->L - 1); l++)
         lay_out_place(&d, PLACE_LAYER, l);
     lay_out_place(&d, PLACE_HEAD, -1);
     return d.sizes;

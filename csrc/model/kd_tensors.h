@@ -9,15 +9,17 @@
 #include "model/kd_head.h"
 
 /* X(place, slot, name, rows, columns, bias), in the order they lie in the flat arrays. columns = 0 marks a vector, and
- * rows = 0 a tensor that this model lacks; exactly the matrices get weight decay. A LAYER tensor exists once a layer
- * and its name follows "layer.<l>."; A and F are that layer's. A LAYER or HEAD matrix is a product's weight. `bias` is
- * added behind a product or norm. */
+ * rows = 0 a tensor that this model lacks; exactly the matrices get weight decay. An EMBEDDING matrix is a table, any
+ * other a product's weight, and of a model whose head is tied the word embeddings are both. A LAYER tensor exists once a layer, or once for all that share it, and its name
+ * follows "layer.<l>."; A and F are that layer's. `bias` is added behind a product or norm. */
 #define KD_TENSORS(X)                                                                                                  \
-    X(EMBEDDING, word, "embeddings.word", V, C, none)                                                                  \
-    X(EMBEDDING, position, "embeddings.position", P, C, none)                                                          \
-    X(EMBEDDING, type, "embeddings.type", T, C, none)                                                                  \
-    X(EMBEDDING, embedding_norm, "embeddings.norm", C, 0, embedding_norm_bias)                                         \
-    X(EMBEDDING, embedding_norm_bias, "embeddings.norm.bias", C, 0, none)                                              \
+    X(EMBEDDING, word, "embeddings.word", V, E, none)                                                                  \
+    X(EMBEDDING, position, "embeddings.position", P, E, none)                                                          \
+    X(EMBEDDING, type, "embeddings.type", T, E, none)                                                                  \
+    X(EMBEDDING, embedding_norm, "embeddings.norm", E, 0, embedding_norm_bias)                                         \
+    X(EMBEDDING, embedding_norm_bias, "embeddings.norm.bias", E, 0, none)                                              \
+    X(INPUT, projection, "embeddings.projection", I, E, projection_bias)                                               \
+    X(INPUT, projection_bias, "embeddings.projection.bias", I, 0, none)                                                \
     X(LAYER, query, "query", A, C, query_bias)                                                                         \
     X(LAYER, query_bias, "query.bias", A, 0, none)                                                                     \
     X(LAYER, key, "key", A, C, key_bias)                                                                               \
@@ -36,7 +38,9 @@
     X(LAYER, ffn_norm_bias, "ffn_norm.bias", C, 0, none)                                                               \
     X(HEAD, head_dense, "head.dense", J, C, head_dense_bias)                                                           \
     X(HEAD, head_dense_bias, "head.dense.bias", J, 0, none)                                                            \
-    X(HEAD, head_output, "head.output", K, C, head_output_bias)                                                        \
+    X(HEAD, head_norm, "head.norm", N, 0, head_norm_bias)                                                              \
+    X(HEAD, head_norm_bias, "head.norm.bias", N, 0, none)                                                              \
+    X(HEAD, head_output, "head.output", O, W, head_output_bias)                                                        \
     X(HEAD, head_output_bias, "head.output.bias", K, 0, none)
 
 #define KD_TENSORS_ENUM(place, slot, name, rows, columns, bias) KD_SLOT_##slot,
@@ -51,8 +55,8 @@ typedef struct kd_tensor {
     ptrdiff_t offset;        /* floats, in parameters and gradients */
     ptrdiff_t vector;        /* of vectors: floats, in a row of partial vector gradients; -1 */
     ptrdiff_t packed[2];     /* of products: bytes, W^T for forward and W for backward; -1 */
-    ptrdiff_t absorbed[2];   /* of the last layer's key and value: the same in float32, for products by heads; -1 */
-    int decay;               /* weight decay applies */
+    ptrdiff_t absorbed[2]; /* of the key and value in the last layer: the same in float32, for products by heads; -1 */
+    int decay;             /* weight decay applies */
 } kd_tensor;
 
 /* How many tensors there are, and the sizes of the arrays that they lie in. */
@@ -67,7 +71,8 @@ typedef struct kd_tensors_sizes {
 kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *encoder, const kd_head_config *head,
                                  const kd_arithmetic *arithmetic, int frozen);
 
-/* The engine of a product: that of the compute type, but float32 for a head's (see kd_head.h). */
+/* The engine of a product: that of the compute type, but float32 for a head's (see kd_head.h), which that with the word
+ * embeddings is. */
 const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot);
 
 /* "embeddings.word"; of layer tensors what follows "layer.<l>.". */

@@ -16,9 +16,6 @@ typedef struct use {
     ptrdiff_t rows, ldy, ldx, blocks, next_x;
 } use;
 
-/* A weight that several products share has as many uses; none does yet. */
-enum { MOST_USES = 1 };
-
 static use whole_use(const kd_run *run, const kd_tensor *weight, const float *dy, const float *x, ptrdiff_t rows)
 {
     return (use){
@@ -36,33 +33,52 @@ static use heads_use(const kd_run *run, const kd_tensor *weight, const float *dy
 static use picked_use(const kd_run *run, const kd_tensor *weight)
 {
     const kd_picked_map *picked = &run->picked;
-    const ptrdiff_t B = run->pass.batch.B, H = run->model->encoder.layers[weight->layer].H;
+    const ptrdiff_t last = run->model->encoder.L - 1, B = run->pass.batch.B, H = run->model->encoder.layers[last].H;
     switch (weight->slot) {
     case KD_SLOT_query: return whole_use(run, weight, picked->dq, picked->x, B);
-    case KD_SLOT_key: return heads_use(run, weight, run->layers[weight->layer].q, picked->u, B, H);
+    case KD_SLOT_key: return heads_use(run, weight, run->layers[last].q, picked->u, B, H);
     default: return heads_use(run, weight, picked->dctx, picked->z, B, H);
     }
 }
 
-/* The uses of a weight in the order in which they are added; returns how many. */
-static int uses_of(const kd_run *run, const kd_tensor *weight, use uses[MOST_USES])
+/* A layer weight in one of the layers that compute with it. */
+static use layer_use(const kd_run *run, const kd_tensor *weight, ptrdiff_t layer)
 {
-    const int picked = run->last_picked && weight->layer == run->model->encoder.L - 1;
-    const kd_layer_map *m = weight->layer < 0 ? NULL : &run->layers[weight->layer];
-    const kd_head_map *head = &run->head;
-    const ptrdiff_t N = run->pass.batch.N, B = run->pass.batch.B, rows = picked ? B : N;
+    const int picked = run->last_picked && layer == run->model->encoder.L - 1;
+    const kd_layer_map *m = &run->layers[layer];
+    const ptrdiff_t N = run->pass.batch.N, rows = picked ? run->pass.batch.B : N;
     switch (weight->slot) {
-    case KD_SLOT_query: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->q, m->x, N); break;
-    case KD_SLOT_key: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->k, m->x, N); break;
-    case KD_SLOT_value: uses[0] = picked ? picked_use(run, weight) : whole_use(run, weight, m->v, m->x, N); break;
-    case KD_SLOT_output: uses[0] = whole_use(run, weight, m->pre_norm1, m->ctx, rows); break;
-    case KD_SLOT_up: uses[0] = whole_use(run, weight, m->slope, m->h, rows); break;
-    case KD_SLOT_down: uses[0] = whole_use(run, weight, m->pre_norm2, m->act, rows); break;
-    case KD_SLOT_head_dense: uses[0] = whole_use(run, weight, head->slope, head->input, run->head_rows); break;
-    case KD_SLOT_head_output: uses[0] = whole_use(run, weight, head->outputs, head->features, run->head_rows); break;
-    default: return 0; /* no product */
+    case KD_SLOT_query: return picked ? picked_use(run, weight) : whole_use(run, weight, m->q, m->x, N);
+    case KD_SLOT_key: return picked ? picked_use(run, weight) : whole_use(run, weight, m->k, m->x, N);
+    case KD_SLOT_value: return picked ? picked_use(run, weight) : whole_use(run, weight, m->v, m->x, N);
+    case KD_SLOT_output: return whole_use(run, weight, m->pre_norm1, m->ctx, rows);
+    case KD_SLOT_up: return whole_use(run, weight, m->slope, m->h, rows);
+    default: return whole_use(run, weight, m->pre_norm2, m->act, rows); /* down */
     }
-    return 1;
+}
+
+/* A weight outside the layers. */
+static use other_use(const kd_run *run, const kd_tensor *weight)
+{
+    const kd_head_map *head = &run->head;
+    switch (weight->slot) {
+    case KD_SLOT_projection: return whole_use(run, weight, run->dprojected, run->projected, run->pass.batch.N);
+    case KD_SLOT_head_dense: return whole_use(run, weight, head->slope, head->input, run->head_rows);
+    default: return whole_use(run, weight, head->outputs, head->features, run->head_rows); /* the head's last product */
+    }
+}
+
+/* How many uses a weight has: its gradient is their sum, in this order. */
+static ptrdiff_t uses_of(const kd_run *run, const kd_tensor *weight)
+{
+    if (weight == kd_model_output(run->model) && !run->head.outputs)
+        return 0; /* kd_decoder has done it */
+    return weight->layer >= 0 && run->model->encoder.shared ? run->model->encoder.L : 1;
+}
+
+static use use_of(const kd_run *run, const kd_tensor *weight, ptrdiff_t index)
+{
+    return weight->layer < 0 ? other_use(run, weight) : layer_use(run, weight, weight->layer + index);
 }
 
 /* The part of a use that falls into a tile of dw. */
@@ -86,23 +102,23 @@ static ptrdiff_t weight_tiles(const kd_tensor *t)
 static void weight_item(const kd_run *run, const kd_tensor *weight, ptrdiff_t tile, int member)
 {
     const kd_linear_tile bounds = kd_linear_tile_of(weight->rows, weight->columns, tile);
-    use uses[MOST_USES];
-    const int count = uses_of(run, weight, uses);
-    for (int i = 0; i < count; i++)
-        add_use(run, run->model->gradients + weight->offset, weight, &uses[i], &bounds, run->members[member].outer);
+    for (ptrdiff_t i = 0; i < uses_of(run, weight); i++) {
+        const use u = use_of(run, weight, i);
+        add_use(run, run->model->gradients + weight->offset, weight, &u, &bounds, run->members[member].outer);
+    }
 }
 
 /* ---- embedding tables, by columns */
 
-static ptrdiff_t embed_items(const kd_run *run) { return kd_ceil_div(run->model->encoder.C, EMBED_STRIP); }
+static ptrdiff_t embed_items(const kd_run *run) { return kd_ceil_div(run->model->encoder.E, EMBED_STRIP); }
 
 static void embed_item(const kd_run *run, ptrdiff_t item)
 {
     const kd_model *model = run->model;
-    const ptrdiff_t C = model->encoder.C, c0 = item * EMBED_STRIP;
+    const ptrdiff_t E = model->encoder.E, e0 = item * EMBED_STRIP;
     const kd_embed_tables gradients = kd_model_tables(model, model->gradients);
-    kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->pass.batch, c0,
-                      kd_min(c0 + EMBED_STRIP, C), C);
+    kd_embed_backward(model->arithmetic.kernels, &gradients, run->embedding_sum, &run->pass.batch, e0,
+                      kd_min(e0 + EMBED_STRIP, E), E);
 }
 
 /* ---- vectors: the sums of the partial rows, in order */
@@ -130,13 +146,15 @@ static void vector_item(const kd_run *run, ptrdiff_t item)
 
 /* ---- all of them */
 
-ptrdiff_t kd_weights_items(const kd_run *run)
+ptrdiff_t kd_weights_tiles(const kd_run *run)
 {
     ptrdiff_t tiles = 0;
     for (ptrdiff_t i = 0; i < run->model->sizes.count; i++)
         tiles += weight_tiles(&run->model->tensors[i]);
-    return tiles + embed_items(run) + vector_items(run);
+    return tiles;
 }
+
+ptrdiff_t kd_weights_items(const kd_run *run) { return kd_weights_tiles(run) + embed_items(run) + vector_items(run); }
 
 void kd_weights_item(kd_run *run, ptrdiff_t item, int member)
 {

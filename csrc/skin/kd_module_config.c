@@ -1,5 +1,6 @@
 #include "skin/kd_module_config.h"
 
+#include <math.h>
 #include <string.h>
 
 static int check_range(const char *name, ptrdiff_t value, ptrdiff_t least, ptrdiff_t most)
@@ -14,6 +15,20 @@ static int check_range(const char *name, ptrdiff_t value, ptrdiff_t least, ptrdi
 static int check_size(const char *name, ptrdiff_t value, ptrdiff_t least)
 {
     return check_range(name, value, least, INT32_MAX);
+}
+
+static int check_rates(const kd_encoder_config *c)
+{
+    const char *const names[] = {"dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"};
+    const float rates[] = {c->p_embedding, c->p_attention, c->p_output, c->p_feed_forward};
+    for (int i = 0; i < 4; i++)
+        if (!(rates[i] >= 0 && rates[i] < 1)) {
+            char found[32];
+            PyOS_snprintf(found, sizeof found, "%g", (double)rates[i]);
+            PyErr_Format(PyExc_ValueError, "%s is %s; expected at least 0 and less than 1", names[i], found);
+            return -1;
+        }
+    return 0;
 }
 
 /* ((heads, feed-forward), ...), one pair a layer. */
@@ -42,52 +57,114 @@ static int parse_layers(PyObject *tuple, kd_shapes *s)
     return 0;
 }
 
+/* Layers can share tensors of one shape alone. */
+static int check_shared(const kd_encoder_config *c)
+{
+    const kd_layer_shape *first = &c->layers[0];
+    for (ptrdiff_t l = 1; c->shared && l < c->L; l++)
+        if (c->layers[l].H != first->H || c->layers[l].F != first->F) {
+            PyErr_Format(PyExc_ValueError, "layers[%zd] is (%zd, %zd); layers that are shared must all be (%zd, %zd)",
+                         (Py_ssize_t)l, (Py_ssize_t)c->layers[l].H, (Py_ssize_t)c->layers[l].F, (Py_ssize_t)first->H,
+                         (Py_ssize_t)first->F);
+            return -1;
+        }
+    return 0;
+}
+
 static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
 {
-    static char *names[] = {"layers",         "hidden",     "head_width", "vocabulary", "positions",         "types",
-                            "first_position", "activation", "eps",        "dropout",    "attention_dropout", NULL};
+    static char *names[] = {"layers",
+                            "hidden",
+                            "head_width",
+                            "vocabulary",
+                            "positions",
+                            "types",
+                            "first_position",
+                            "activation",
+                            "eps",
+                            "dropout",
+                            "attention_dropout",
+                            "output_dropout",
+                            "feed_forward_dropout",
+                            "embedding_width",
+                            "shared",
+                            NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$O!nnnnnnsfff:encoder", names, &PyTuple_Type, &layers, &c->C,
-                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps, &c->p_hidden,
-                                     &c->p_attention) ||
+    c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnp:encoder", names, &PyTuple_Type, &layers, &c->C,
+                                     &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
+                                     &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E,
+                                     &c->shared) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
+    c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
+    c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
-        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0)
+        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
+        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
         return -1;
+    c->projected = c->E > 0;
+    c->E = c->projected ? c->E : c->C;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
                      (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
         return -1;
     }
-    return parse_layers(layers, s);
+    return parse_layers(layers, s) < 0 ? -1 : check_shared(c);
+}
+
+static int parse_pick(const char *pick, kd_head_config *h)
+{
+    static const char *const PICKS[] = {
+        [KD_PICK_FIRST] = "first", [KD_PICK_ALL] = "all", [KD_PICK_LISTED] = "listed", [KD_PICK_MEAN] = "mean"};
+    for (h->pick = 0; h->pick < KD_PICKS; h->pick++)
+        if (strcmp(pick, PICKS[h->pick]) == 0)
+            return 0;
+    PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first, all, listed or mean", pick);
+    return -1;
 }
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", NULL};
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width",
+                            "tied", NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$szffn:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K) ||
-        check_size("outputs", h->K, 1) < 0)
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnp:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J, &h->tied) ||
+        check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
-    if (strcmp(pick, "first") != 0 && strcmp(pick, "all") != 0) {
-        PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first or all", pick);
-        return -1;
-    }
-    h->pick = strcmp(pick, "all") == 0 ? KD_PICK_ALL : KD_PICK_FIRST;
     h->dense = dense != NULL;
-    return dense ? kd_parse_activation(dense, &h->activation) : 0;
+    if (dense)
+        return kd_parse_activation(dense, &h->activation);
+    if (!h->norm && !h->J)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s is given and dense is None; expected an activation, since they belong together",
+                 h->norm ? "norm" : "dense_width");
+    return -1;
+}
+
+/* A tied head multiplies with the word embeddings, so it has their shape. */
+static int check_tied(const kd_shapes *s)
+{
+    const ptrdiff_t V = s->encoder.V, width = s->encoder.E, J = kd_head_width(&s->head, s->encoder.C);
+    if (!s->head.tied || (s->head.K == V && J == width))
+        return 0;
+    PyErr_Format(PyExc_ValueError,
+                 "tied is True for %zd outputs of rows %zd wide; expected %zd of %zd, as the word embeddings have",
+                 (Py_ssize_t)s->head.K, (Py_ssize_t)J, (Py_ssize_t)V, (Py_ssize_t)width);
+    return -1;
 }
 
 static int check_total(const kd_shapes *s)
 {
     const kd_encoder_config *c = &s->encoder;
     const double C = (double)c->C;
-    double floats = C * ((double)c->V + (double)c->P + (double)c->T + (double)s->head.K + C);
+    const double J = (double)kd_head_width(&s->head, c->C);
+    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
+                    J * (double)s->head.K;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)
@@ -101,7 +178,8 @@ int kd_parse_shapes(PyObject *encoder, PyObject *head, kd_shapes *shapes)
     *shapes = (kd_shapes){0};
     PyObject *nothing = PyTuple_New(0);
     const int failed = !nothing || parse_encoder(nothing, encoder, shapes) < 0 ||
-                       parse_head(nothing, head, &shapes->head) < 0 || check_total(shapes) < 0;
+                       parse_head(nothing, head, &shapes->head) < 0 || check_tied(shapes) < 0 ||
+                       check_total(shapes) < 0;
     Py_XDECREF(nothing);
     if (failed)
         PyMem_Free(shapes->layers);

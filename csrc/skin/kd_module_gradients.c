@@ -107,7 +107,7 @@ static int parse_moments(const kd_model_object *o, PyObject *tuple, Py_ssize_t l
                            PyArray_DATA(at->history),
                            at->base,
                            at->t,
-                           o->model.encoder.C,
+                           o->model.encoder.E,
                            at->average ? kd_floats(at->average) : NULL};
     return 0;
 }

@@ -16,6 +16,8 @@ from kdistill.models.parameters import TensorViews
 PLAIN: dict[str, Any] = {**ENCODER, "dropout": 0.0, "attention_dropout": 0.0}
 # Weights of several tiles in both directions, and more tokens than one run of a sum.
 TILED: dict[str, Any] = {**PLAIN, "layers": ((2, 300), (3, 20))}
+PROJECTED: dict[str, Any] = {**PLAIN, "embedding_width": 17, "layers": ((2, 20),)}
+SHARED: dict[str, Any] = {**PLAIN, "shared": True}
 ALL_TOKENS = {**TAGGER, "dropout_after": 0.0}
 LONG = [40, 1, 17] * 10
 
@@ -26,7 +28,9 @@ def gradients_of(case: Case) -> dict[str, NDArray[np.float32]]:
     return dict(TensorViews(case.gradients, case.layout).items())
 
 
-@pytest.mark.parametrize("encoder", [PLAIN, TILED], ids=["one tile", "many tiles"])
+@pytest.mark.parametrize(
+    "encoder", [PLAIN, TILED, PROJECTED, SHARED], ids=["one tile", "many tiles", "projected", "shared"]
+)
 def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> None:
     """An operand next to the middle of two bfloat16 numbers may be rounded to the other one than in float64.
 
@@ -47,12 +51,13 @@ def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> Non
         assert np.linalg.norm(found[name] - gradient) <= 0.3 * rounding + 1e-6 * size, name
 
 
-def test_the_same_formulas_without_rounding_give_float32_s_gradients() -> None:
+@pytest.mark.parametrize("encoder", [TILED, PROJECTED], ids=["many tiles", "projected"])
+def test_the_same_formulas_without_rounding_give_float32_s_gradients(encoder: dict[str, Any]) -> None:
     """So a difference from them in bfloat16 is rounding, not another formula."""
-    case = Case(TILED, ALL_TOKENS, LONG)
+    case = Case(encoder, ALL_TOKENS, LONG)
     found = gradients_of(case)
     rows = list(zip(case.ids, case.types, strict=True))
-    exact = rounded_gradients.gradients(case.exact, TILED, rows, case.dlogits, near=lambda x: x)
+    exact = rounded_gradients.gradients(case.exact, encoder, rows, case.dlogits, near=lambda x: x)
     for name, gradient in exact.items():
         size = np.linalg.norm(exact[name.replace("self.key.bias", "self.query.bias")])
         assert np.linalg.norm(found[name] - gradient) <= 5e-6 * size, name
@@ -101,8 +106,9 @@ def test_a_classifier_s_gradients_are_near_those_of_float32() -> None:
             assert (found[name] != gradient).any()
 
 
-def test_training_in_bfloat16_stays_within_its_workspace() -> None:
-    case = Case(TILED, CLASSIFIER, LONG)
+@pytest.mark.parametrize("encoder", [TILED, {**PLAIN, "embedding_width": 500}], ids=["many tiles", "projected"])
+def test_training_in_bfloat16_stays_within_its_workspace(encoder: dict[str, Any]) -> None:
+    case = Case(encoder, CLASSIFIER, LONG)
     made: list[NDArray[np.int8]] = []
 
     def workspace(size: int, rows: int, tokens: int) -> NDArray[np.int8]:

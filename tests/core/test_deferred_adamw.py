@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.encoder_cases import CLASSIFIER, ENCODER, Case
 from support.paths import ROOT
 
 import kdistill as kd
+from kdistill import _core
 from kdistill._core import testing
 
 EXAMPLES = ROOT / "examples" / "SST-2"
@@ -75,6 +77,37 @@ def test_the_same_bits_as_moving_everything(weight_decay: float) -> None:
     state = optimizer.state_dict()
     np.testing.assert_array_equal(state["m"], dense.m)
     np.testing.assert_array_equal(state["v"], dense.v)
+
+
+@pytest.mark.parametrize("width", [7, 70])
+def test_a_table_of_another_width_than_the_encoder(width: int) -> None:
+    """Rows that move late, the norm of all gradients, scaling and clearing take the table's own width."""
+    case, constants = Case({**ENCODER, "embedding_width": width}, CLASSIFIER), (LR, 0.9, 0.999, 1e-8, 0.01)
+    (p, m, v), zeros, count = (case.flat.copy(), *np.zeros((2, case.flat.size), np.float32)), np.zeros_like, 12
+    moments, done = (zeros(m), zeros(v)), np.zeros(ENCODER["vocabulary"] + 1, np.int32)
+    history = np.zeros((count, _core.ADAMW_CONSTANTS), np.float32)
+    rng = np.random.default_rng(5)
+    for t in range(1, count + 1):
+        case.ids = [rng.integers(0, 31 if t % 5 == 0 else 4, n).tolist() for n in case.lengths]
+        case.core.catch_up((*moments, None, done, history, 0, t - 1), case.batch.ids, 2)
+        case.core.touch()
+        case.forward(train=True)
+        case.core.backward(case.dlogits, 2)
+        norm = np.linalg.norm(case.gradients.astype(np.float64))
+        assert case.core.gradient_norm(2) == pytest.approx(norm, rel=1e-6)
+        before = case.gradients.copy()
+        case.core.scale_gradients(0.5, 2)
+        np.testing.assert_array_equal(case.gradients, before / 2)
+        for tensor in case.layout:
+            part = slice(tensor.offset, tensor.offset + tensor.size)
+            own = (*constants[:4], 0.01 if tensor.decay else 0.0)
+            testing.adamw(p[part], case.gradients[part].copy(), m[part], v[part], own, t, 1)
+        case.core.adamw_step((*moments, None, done, history, 0, t), (*constants, 0.0), 2)
+        case.core.clear_gradients(2)
+        assert not case.gradients.any()
+    case.core.catch_up((*moments, None, done, history, 0, count), None, 2)
+    for found, expected in ((case.flat, p), (moments[0], m), (moments[1], v)):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_an_epoch_of_real_sentences() -> None:

@@ -206,10 +206,21 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
         ({"positions": -1}, ValueError, "positions is -1; expected 1 to 2147483647"),
         ({"types": -1}, ValueError, "types is -1; expected 0 to 2147483647"),
         ({"first_position": 10}, ValueError, "first_position is 10; the model has 10 positions"),
+        ({"embedding_width": -1}, ValueError, "embedding_width is -1; expected 0 to 2147483647"),
+        (
+            {"shared": True, "layers": ((2, 8), (2, 8), (1, 8))},
+            ValueError,
+            "layers[2] is (1, 8); layers that are shared must all be (2, 8)",
+        ),
+        (
+            {"shared": True, "layers": ((2, 8), (2, 9))},
+            ValueError,
+            "layers[1] is (2, 9); layers that are shared must all be (2, 8)",
+        ),
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),
-        ({"width": 8}, TypeError, "takes at most 11 keyword arguments (12 given)"),
+        ({"width": 8}, TypeError, "'width'"),  # an unknown keyword; the sentence is that of Python's version
     ],
 )
 def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -220,9 +231,13 @@ def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"outputs": 0}, "outputs is 0; expected 1 to 2147483647"),
+        ({"outputs": -1}, "outputs is -1; expected 0 to 2147483647"),
         ({"outputs": 2**31 - 1, "dense": None}, None),
-        ({"pick": "last"}, "pick is 'last'; expected first or all"),
+        ({"pick": "last"}, "pick is 'last'; expected first, all, listed or mean"),
+        ({"dense": None, "norm": True}, "norm is given and dense is None; expected an activation"),
+        ({"dense": None, "dense_width": 8}, "dense_width is given and dense is None; expected an activation"),
+        ({"tied": True}, "tied is True for 2 outputs of rows 8 wide; expected 10 of 8, as the word embeddings have"),
+        ({"dense_width": -1}, "dense_width is -1; expected 0 to 2147483647"),
         ({"dense": "mish"}, "activation is 'mish'"),
     ],
 )

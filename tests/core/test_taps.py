@@ -18,9 +18,9 @@ ALL += [(kind, layer) for kind in KINDS for layer in range(3)]
 Taps = dict[reference.Tap, NDArray[np.float32]]
 
 
-def case_of(*, dropout: bool = True, head: dict[str, Any] = CLASSIFIER) -> Case:
+def case_of(*, dropout: bool = True, head: dict[str, Any] = CLASSIFIER, changes: dict[str, Any] | None = None) -> Case:
     rates = {} if dropout else {"dropout": 0.0, "attention_dropout": 0.0}
-    return Case({**ENCODER, "layers": LAYERS, "head_width": 10, **rates}, head)
+    return Case({**ENCODER, "layers": LAYERS, "head_width": 10, **rates, **(changes or {})}, head)
 
 
 def joined(by_row: list[dict[reference.Tap, reference.Array]], tap: reference.Tap) -> reference.Array:
@@ -72,6 +72,22 @@ def test_a_gradient_through_one_door(tap: reference.Tap) -> None:
 @pytest.mark.parametrize("dropout", [False, True])
 def test_gradients_through_all_doors(dropout: bool, head: dict[str, Any]) -> None:
     case = case_of(dropout=dropout, head=head)
+    check_doors(case, ALL, case.dlogits)
+
+
+def test_gradients_through_all_doors_without_token_types_and_with_later_positions() -> None:
+    case = case_of(changes={"types": 0, "first_position": 2, "positions": 42})
+    check_doors(case, ALL, case.dlogits)
+
+
+def test_gradients_through_all_doors_behind_narrow_embeddings() -> None:
+    case = case_of(changes={"embedding_width": 11})
+    check_doors(case, ALL, case.dlogits)
+
+
+@pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
+def test_gradients_through_all_doors_of_shared_layers(head: dict[str, Any]) -> None:
+    case = case_of(changes={"shared": True, "layers": ((2, 20),) * 3}, head=head)
     check_doors(case, ALL, case.dlogits)
 
 

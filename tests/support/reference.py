@@ -3,6 +3,7 @@
 Written from the papers, for reading rather than speed, and from nothing in kdistill:
 
 - BERT: Devlin et al., arXiv:1810.04805; attention: Vaswani et al., arXiv:1706.03762, eq. 1;
+- factorised embeddings, shared layers: Lan et al., arXiv:1909.11942, section 3.1;
 - LayerNorm: Ba, Kiros, Hinton, arXiv:1607.06450; GELU: Hendrycks, Gimpel, arXiv:1606.08415;
 - dropout: Srivastava et al., JMLR 15 (2014); distillation: Hinton, Vinyals, Dean, arXiv:1503.02531;
 - AdamW: Kingma, Ba, arXiv:1412.6980, with the decay of Loshchilov, Hutter, arXiv:1711.05101.
@@ -150,8 +151,13 @@ class Variant:
 
     head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
     first_position: int = 0
-    every_token: bool = False  # the head reads all rows, not [CLS]
+    shared: bool = False  # every layer computes with layer 0's parameters
+    pick: str = "first"  # the rows that the head reads: [CLS], "all", "listed" or the "mean" of all
+    listed: Sequence[Sequence[int]] = ()  # of each sequence
     head_activation: str | None = "tanh"  # behind the head's dense product; None: no such product
+    head_norm: bool = False  # behind the activation
+    outputs: bool = True  # there is a last product,
+    tied: bool = False  # with the word embeddings
 
 
 BERT_CLASSIFIER = Variant()
@@ -194,28 +200,48 @@ class _Pass:
         )
         if f"{tables}.token_type_embeddings.weight" in self.parameters:
             x = x + self.parameters[f"{tables}.token_type_embeddings.weight"][list(types)]
-        return self.dropout(self.norm(x, f"{tables}.LayerNorm"), f"{tables}.dropout")
+        x = self.dropout(self.norm(x, f"{tables}.LayerNorm"), f"{tables}.dropout")
+        projection = "bert.embeddings_project"  # of tables that are not as wide as the encoder
+        return linear(x, self.parameters, projection) if f"{projection}.weight" in self.parameters else x
 
     def layer(self, x: Array, layer: int) -> Array:
-        prefix = f"bert.encoder.layer.{layer}"
+        of_layer = f"bert.encoder.layer.{layer}"
+        prefix = "bert.encoder.layer.0" if self.variant.shared else of_layer
         attend, activation = f"{prefix}.attention", ACTIVATIONS[self.config.hidden_act]
         q, k, v = (linear(x, self.parameters, f"{attend}.self.{part}") for part in ("query", "key", "value"))
         width = self.variant.head_width or self.config.hidden_size // self.config.num_attention_heads
         heads = q.shape[1] // width  # a pruned layer has fewer
         self.taps |= {("query", layer): q, ("key", layer): k, ("value", layer): v}
         self.taps["scores", layer] = attention_scores(q, k, heads)
-        context = attention(q, k, v, heads, self.mask(f"{attend}.self.dropout"))
+        context = attention(q, k, v, heads, self.mask(f"{of_layer}.attention.self.dropout"))
         y = linear(context, self.parameters, f"{attend}.output.dense")
-        x = self.norm(x + self.dropout(y, f"{attend}.output.dropout"), f"{attend}.output.LayerNorm")
+        x = self.norm(x + self.dropout(y, f"{of_layer}.attention.output.dropout"), f"{attend}.output.LayerNorm")
         y = activation(linear(x, self.parameters, f"{prefix}.intermediate.dense"))
         y = linear(y, self.parameters, f"{prefix}.output.dense")
-        return self.norm(x + self.dropout(y, f"{prefix}.output.dropout"), f"{prefix}.output.LayerNorm")
+        return self.norm(x + self.dropout(y, f"{of_layer}.output.dropout"), f"{prefix}.output.LayerNorm")
 
     def classify(self, x: Array) -> Array:
-        x = self.dropout(x if self.variant.every_token else x[0], "input dropout")
+        x = self.dropout(self.picked(x), "input dropout")
         if self.variant.head_activation is not None:
             x = ACTIVATIONS[self.variant.head_activation](linear(x, self.parameters, "bert.pooler.dense"))
-        return linear(self.dropout(x, "dropout"), self.parameters, "classifier")
+        if self.variant.head_norm:
+            x = self.norm(x, "head.LayerNorm")
+        x = self.dropout(x, "dropout")
+        if self.variant.tied:
+            words = self.parameters["bert.embeddings.word_embeddings.weight"]
+            return np.asarray(x @ words.T + self.parameters["classifier.bias"])
+        return linear(x, self.parameters, "classifier") if self.variant.outputs else x
+
+    def picked(self, x: Array) -> Array:
+        match self.variant.pick:
+            case "first":
+                return x[0]
+            case "mean":
+                return np.asarray(x.mean(axis=0))
+            case "listed":
+                return x[list(self.variant.listed[self._sequence])]
+            case _:
+                return x
 
 
 def forward(
@@ -237,7 +263,7 @@ def forward_with_taps(
     masks: DropoutMasks | None = None,
     variant: Variant = BERT_CLASSIFIER,
 ) -> tuple[Array, list[dict[Tap, Array]]]:
-    """The outputs, (rows, labels) or with `every_token` (tokens, labels), and what each row's pass can be tapped of."""
+    """The outputs, (rows, labels) or of as many rows as the head picks, and what each row's pass can be tapped of."""
     outputs, taps = [], []
     for b, row in enumerate(ids):
         run = _Pass(parameters, config, masks, b, variant)

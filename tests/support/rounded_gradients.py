@@ -62,9 +62,11 @@ class OneSequence:
         names = {f"bert.embeddings.{kind}_embeddings.weight": list(rows) for kind, rows in places.items()}
         total = np.sum([self.parameters[name][rows] for name, rows in names.items()], axis=0)
         x, norm_back = self.norm(total, "bert.embeddings.LayerNorm")
+        projected = "bert.embeddings_project.weight" in self.parameters
+        x, project_back = self.linear(x, "bert.embeddings_project") if projected else (x, lambda dx: dx)
 
         def back(dx: Array) -> None:
-            dtotal = norm_back(dx)
+            dtotal = norm_back(project_back(dx))
             for name, rows in names.items():
                 np.add.at(self.gradients[name], rows, dtotal)
 
@@ -88,7 +90,7 @@ class OneSequence:
         return flat(p @ by_head[2]), back
 
     def layer(self, x: Array, layer: int) -> tuple[Array, Backward]:
-        prefix = f"bert.encoder.layer.{layer}"
+        prefix = f"bert.encoder.layer.{0 if self.encoder.get('shared') else layer}"
         attend = f"{prefix}.attention"
         inner = [self.linear(x, f"{attend}.self.{part}") for part in ("query", "key", "value")]
         context, attention_back = self.attention(*(y for y, _ in inner))
