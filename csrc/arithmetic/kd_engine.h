@@ -17,6 +17,17 @@ typedef enum kd_compute { KD_FLOAT32, KD_BFLOAT16, KD_INT8, KD_COMPUTES } kd_com
 /* The longest sum that int32 holds whatever the numbers are: 255 * 127 of each, see kd_engine_narrow.h. */
 enum { KD_INT8_LONGEST_SUM = 66310 };
 
+/* Attention of one sequence (see kd_attention.h) in an evaluation: rows first .. first + n - 1 of left operands (.., A = H
+ * D) of an engine of bfloat16. */
+typedef struct kd_attend {
+    const void *q, *k, *v;
+    ptrdiff_t first, n, H, D;
+    float scale;   /* of Q K^T */
+    float *scores; /* NULL, or (H, n, n): scale Q K^T */
+    void *ctx;     /* the context, such an operand too */
+    void *scratch; /* attend_bytes(n, H, D) bytes, KD_ALIGN-aligned */
+} kd_attend;
+
 typedef struct kd_engine kd_engine;
 struct kd_engine {
     kd_compute compute;
@@ -45,6 +56,13 @@ struct kd_engine {
     ptrdiff_t (*outer_bytes)(ptrdiff_t M, ptrdiff_t N);
     void (*outer)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, ptrdiff_t M,
                   ptrdiff_t N, ptrdiff_t K, void *scratch);
+
+    /* The engine whose attend computes attention in passes that only evaluate; NULL: float32 does. */
+    const kd_engine *attention;
+    ptrdiff_t (*attend_bytes)(ptrdiff_t longest, ptrdiff_t H, ptrdiff_t D);
+    void (*attend)(const kd_attend *attend);
+    /* a (M, K), rows lda apart = the numbers of a left operand (M, K). */
+    void (*widen)(float *a, ptrdiff_t lda, const void *operand, ptrdiff_t M, ptrdiff_t K);
 };
 
 /* Weights in panels of float32, multiplied by the row kernels. */

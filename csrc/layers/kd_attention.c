@@ -151,6 +151,23 @@ void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, flo
         forward_head(kernels, ctx, lse, scores, q, k, v, attention, head, token, n, &s);
 }
 
+void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, const void *q, const void *k,
+                           const void *v, const kd_attention *attention, ptrdiff_t first, ptrdiff_t n, void *scratch)
+{
+    const kd_attend attend = {.q = q,
+                              .k = k,
+                              .v = v,
+                              .first = first,
+                              .n = n,
+                              .H = attention->H,
+                              .D = attention->D,
+                              .scale = 1.0f / sqrtf((float)attention->D),
+                              .scores = scores,
+                              .ctx = ctx,
+                              .scratch = scratch};
+    engine->attend(&attend);
+}
+
 /* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
  * dS = P (dP - delta) + dscores,  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);
  * dK = dS^T Q / sqrt(D);  db_d = sum of dS_ij with j - i = d. */

@@ -13,6 +13,7 @@
 #ifndef KD_ATTENTION_H
 #define KD_ATTENTION_H
 
+#include "arithmetic/kd_engine.h"
 #include "layers/kd_dropout.h"
 
 /* What all sequences of a layer share. */
@@ -36,6 +37,11 @@ ptrdiff_t kd_attention_scratch(const kd_attention *attention, ptrdiff_t longest)
 void kd_attention_forward(const kd_kernels *kernels, float *ctx, float *lse, float *scores, const float *q,
                           const float *k, const float *v, const kd_attention *attention, ptrdiff_t token, ptrdiff_t n,
                           float *scratch);
+
+/* The same in an evaluation by an engine that has attention: ctx, q, k and v are left operands (.., A) of it, of which
+ * rows first .. first + n - 1 are the sequence's. scratch has engine->attend_bytes bytes. */
+void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, const void *q, const void *k,
+                           const void *v, const kd_attention *attention, ptrdiff_t first, ptrdiff_t n, void *scratch);
 
 /* dq, dk and dv (n, A) from dctx (n, A), dscores (H, n, n) and the forward's ctx, lse, q, k, v. In place: dq overwrites
  * q, dk overwrites k, dv overwrites v. dscores is what else adds to the gradient of S, or NULL. */

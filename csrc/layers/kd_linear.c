@@ -43,6 +43,13 @@ void kd_linear_forward(float *y, const void *x, const kd_linear *layer, ptrdiff_
     layer->engine->product(&product);
 }
 
+void kd_linear_forward_operand(void *next, float *y, const void *x, const kd_linear *layer, ptrdiff_t M)
+{
+    kd_product product = kd_linear_product(layer, y, x, M);
+    product.next = next;
+    layer->engine->product(&product);
+}
+
 void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer, ptrdiff_t M, int accumulate)
 {
     kd_product product = kd_linear_product_back(layer, dx, dy, M);

@@ -21,6 +21,9 @@ const void *kd_linear_operand_back(const kd_linear *layer, const float *dy, ptrd
 /* y (M, O) = x W^T + b, x such an operand. */
 void kd_linear_forward(float *y, const void *x, const kd_linear *layer, ptrdiff_t M);
 
+/* The same as `next`, a left operand (M, O) of the engine. y (M, O) is scratch. */
+void kd_linear_forward_operand(void *next, float *y, const void *x, const kd_linear *layer, ptrdiff_t M);
+
 /* dx (M, I) = (accumulate ? dx : 0) + dy W, dy such an operand. */
 void kd_linear_backward_input(float *dx, const void *dy, const kd_linear *layer, ptrdiff_t M, int accumulate);
 

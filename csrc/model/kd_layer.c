@@ -2,8 +2,46 @@
 
 static int layer_tensor(int tensor, ptrdiff_t layer) { return tensor + (int)layer * KD_DROP_PER_LAYER; }
 
-void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span, int member)
+/* Hands out the rows of a left operand (N, A). */
+static void store_operand(const kd_run *run, kd_tap_kind kind, ptrdiff_t layer, const void *operand,
+                          const kd_span *span, ptrdiff_t A)
 {
+    float *rows = kd_tap_rows(&run->pass.taps, kind, layer, span, A);
+    if (rows)
+        kd_map_attender(run)->widen(rows, A, operand, span->N, A);
+}
+
+/* Queries, keys, values and ctx as left operands: nothing between the products is float32. */
+static const void *evaluate_attention(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
+                                      int member)
+{
+    const kd_engine *engine = kd_map_attender(run);
+    const kd_member *own = &run->members[member];
+    const kd_layer_weights *w = &run->model->layers[layer];
+    const kd_attention attention = kd_map_attention(run, layer, member);
+    const ptrdiff_t A = w->query.O, H = attention.H;
+    kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
+    const void *x = kd_linear_operand(&w->query, view->x, span->N, own->operand);
+    kd_linear_forward_operand(own->q, view->q, x, &w->query, span->N);
+    kd_linear_forward_operand(own->k, view->q, x, &w->key, span->N);
+    kd_linear_forward_operand(own->v, view->q, x, &w->value, span->N);
+    for (ptrdiff_t b = span->b0; b < span->b1; b++) {
+        ptrdiff_t token = (ptrdiff_t)span->batch->starts[b], n = (ptrdiff_t)span->batch->starts[b + 1] - token;
+        kd_attention_evaluate(engine, own->operand, scores.out, own->q, own->k, own->v, &attention, token - span->t0, n,
+                              own->attend);
+        scores = kd_tap_scores_next(scores, H, n);
+    }
+    store_operand(run, KD_TAP_QUERY, layer, own->q, span, A);
+    store_operand(run, KD_TAP_KEY, layer, own->k, span, A);
+    store_operand(run, KD_TAP_VALUE, layer, own->v, span, A);
+    return own->operand;
+}
+
+const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
+                            int member)
+{
+    if (kd_map_attender(run))
+        return evaluate_attention(run, view, layer, span, member);
     const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
     const kd_attention attention = kd_map_attention(run, layer, member);
@@ -24,6 +62,7 @@ void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t laye
     kd_tap_store(&run->pass.taps, KD_TAP_QUERY, layer, view->q, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_KEY, layer, view->k, span, A);
     kd_tap_store(&run->pass.taps, KD_TAP_VALUE, layer, view->v, span, A);
+    return kd_linear_operand(&w->output, view->ctx, span->N, run->members[member].operand);
 }
 
 /* act(h Wu) as an operand of the product that follows. Training keeps it, and its slope, in float32. */
@@ -40,16 +79,15 @@ static const void *feed_forward(const kd_run *run, const kd_layer_map *view, con
 }
 
 /* pre_norm1 = x + dropout(ctx Wo);  h = LN(pre_norm1);  pre_norm2 = h + dropout(act(h Wu) Wd);  y = LN(pre_norm2). */
-void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, ptrdiff_t layer, const kd_span *span,
-                     int member)
+void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, const void *ctx, ptrdiff_t layer,
+                     const kd_span *span, int member)
 {
     const kd_encoder_config *c = &run->model->encoder;
     const kd_kernels *kernels = run->model->arithmetic.kernels;
     const kd_layer_weights *w = &run->model->layers[layer];
     const ptrdiff_t M = span->M, C = c->C;
 
-    kd_linear_forward(view->pre_norm1, kd_linear_operand(&w->output, view->ctx, M, run->members[member].operand),
-                      &w->output, M);
+    kd_linear_forward(view->pre_norm1, ctx, &w->output, M);
     kd_span_drop(kernels, view->pre_norm1, view->pre_norm1, layer_tensor(KD_DROP_SELF, layer), span, C, c->p_output);
     kd_norm_forward(kernels, view->h, view->stats1, view->pre_norm1, x, &w->attention_norm, M);
 

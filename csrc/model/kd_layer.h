@@ -4,12 +4,13 @@
 
 #include "model/kd_map.h"
 
-/* The layer's attention: from x to ctx, for all tokens of the span. */
-void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span, int member);
+/* The layer's attention, for all tokens of the span: returns ctx as the output product's left operand. */
+const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t layer, const kd_span *span,
+                            int member);
 
-/* From ctx to the layer's output, for the span's rows. `x` is their input (the residual). */
-void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, ptrdiff_t layer, const kd_span *span,
-                     int member);
+/* From such a ctx to the layer's output, for the span's rows. `x` is their input (the residual). */
+void kd_layer_output(const kd_run *run, const kd_layer_map *view, const float *x, const void *ctx, ptrdiff_t layer,
+                     const kd_span *span, int member);
 
 /* The same backwards: dx (M, C) holds dy and becomes the residual's gradient, dctx (M, A) is written. Here and below,
  * vector gradients are added to `partial`. */

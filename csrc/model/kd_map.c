@@ -1,3 +1,4 @@
+/* More than 500 lines, since a pass's arrays are placed, sized and viewed by the same few sizes, which nobody else sees. */
 #include "model/kd_map.h"
 
 #include "layers/kd_relative.h"
@@ -150,8 +151,8 @@ static kd_layer_map place_evaluation_layer(const kd_run *run, kd_arena *arena)
     kd_layer_map m;
     m.x = m.y = NULL; /* rows of run->x */
     m.q = kd_arena_floats(arena, R * w.A);
-    m.k = kd_arena_floats(arena, R * w.A);
-    m.v = kd_arena_floats(arena, R * w.A);
+    m.k = kd_map_attender(run) ? NULL : kd_arena_floats(arena, R * w.A);
+    m.v = kd_map_attender(run) ? NULL : kd_arena_floats(arena, R * w.A);
     m.ctx = kd_arena_floats(arena, R * w.A);
     m.lse = kd_arena_floats(arena, R * w.H);
     m.pre_norm1 = m.pre_norm2 = kd_arena_floats(arena, R * C);
@@ -192,6 +193,18 @@ static float *place_spread(const kd_run *run, kd_arena *arena)
     return c->R ? kd_arena_floats(arena, c->layers[0].H * (2 * run->longest - 1)) : NULL;
 }
 
+/* Room for attention by the engine that has it. */
+static void place_attender(const kd_run *run, kd_arena *arena, kd_member *m)
+{
+    const kd_engine *engine = kd_map_attender(run);
+    const widest w = widest_of(&run->model->encoder);
+    const ptrdiff_t D = run->model->encoder.D, bytes = engine->operand_bytes(run->R, w.A);
+    m->q = kd_arena_take(arena, bytes, 1);
+    m->k = kd_arena_take(arena, bytes, 1);
+    m->v = kd_arena_take(arena, bytes, 1);
+    m->attend = kd_arena_take(arena, engine->attend_bytes(run->longest, w.H, D), 1);
+}
+
 static kd_member place_member(const kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
@@ -202,6 +215,8 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
     m.operand = place_operand(run, arena, kd_max(kd_max(c->C, c->E), w.A));
     m.wide_operand = place_operand(run, arena, w.F);
+    if (kd_map_attender(run))
+        place_attender(run, arena, &m);
     m.logits = run->pass.features_only ? kd_arena_floats(arena, 2 * run->model->head.K) : NULL;
     m.embedded = c->projected ? kd_arena_floats(arena, run->R * c->E) : NULL;
     if (run->pass.mode == KD_EVALUATE) {
@@ -500,6 +515,12 @@ float *kd_map_partial(const kd_run *run, ptrdiff_t item) { return run->partials 
 float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer)
 {
     return partial + kd_model_tensor(run->model, slot, layer)->vector;
+}
+
+const kd_engine *kd_map_attender(const kd_run *run)
+{
+    const int relative = run->model->encoder.R > 0; /* is added to scores in float32 alone */
+    return run->pass.mode == KD_EVALUATE && !relative ? run->model->arithmetic.engine.attention : NULL;
 }
 
 kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member)

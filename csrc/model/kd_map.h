@@ -61,8 +61,10 @@ typedef struct kd_member {
     kd_layer_map layer;   /* evaluating: R rows, every layer through the same buffers */
     kd_picked_map picked; /* evaluating, when the last layer is picked: the rows of an item; x is not here */
     float *attention;     /* kd_attention's scratch */
+    void *attend;         /* the scratch of kd_map_attender */
     void *operand;        /* the left operand of a product, at most R rows of the model's or attention's width, */
     void *wide_operand;   /* or of the feed-forward's; NULL in float32 */
+    void *q, *k, *v;      /* what kd_map_attender reads: left operands of R rows of the attention's width */
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */
@@ -127,5 +129,8 @@ float *kd_map_partial(const kd_run *run, ptrdiff_t item);
 float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer);
 
 kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member);
+
+/* The engine that computes attention from queries, keys and values of less than 32 bits, or NULL: these are float32. */
+const kd_engine *kd_map_attender(const kd_run *run);
 
 #endif

@@ -13,8 +13,8 @@ static sequence sequence_of(const kd_span *span, ptrdiff_t b)
     return (sequence){token, (ptrdiff_t)span->batch->starts[b + 1] - token, b - span->b0};
 }
 
-void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, const kd_span *span,
-                      int member)
+const void *kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked,
+                             const kd_span *span, int member)
 {
     const kd_arithmetic *math = &run->model->arithmetic;
     const ptrdiff_t last = run->model->encoder.L - 1;
@@ -35,6 +35,7 @@ void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_pick
             math->kernels->add_scaled(ctx + head * D, w->value.bias + head * D, total[head], D);
     }
     kd_linear_heads_forward(view->ctx, picked->z, &w->absorbed_value, span->M, H);
+    return kd_linear_operand(&w->output, view->ctx, span->M, run->members[member].operand);
 }
 
 void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, float *dx,

@@ -5,9 +5,9 @@
 
 #include "model/kd_map.h"
 
-/* From picked->x to ctx. */
-void kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked, const kd_span *span,
-                      int member);
+/* From picked->x to ctx, returned as the output product's left operand. */
+const void *kd_picked_attend(const kd_run *run, const kd_layer_map *view, const kd_picked_map *picked,
+                             const kd_span *span, int member);
 
 /* From picked->dctx: view->x becomes its gradient through keys and values, dx (M, C) += that of picked->x through the
  * query. Vector gradients are added to `partial`. */

@@ -37,8 +37,8 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
     }
     for (ptrdiff_t l = first; l < end; l++) {
         view = kd_map_layer(run, l, &span, member);
-        kd_layer_attend(run, &view, l, &span, member);
-        kd_layer_output(run, &view, view.x, l, &span, member);
+        const void *ctx = kd_layer_attend(run, &view, l, &span, member);
+        kd_layer_output(run, &view, view.x, ctx, l, &span, member);
         output = view.y;
         kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, l + 1, output, &span, C);
     }
@@ -55,8 +55,8 @@ static void head_item(const kd_run *run, ptrdiff_t item, int member)
     if (run->last_picked) {
         const kd_layer_map view = kd_map_layer(run, last, &span, member);
         const kd_picked_map picked = kd_map_picked(run, &span, member);
-        kd_picked_attend(run, &view, &picked, &span, member);
-        kd_layer_output(run, &view, picked.x, last, &span, member);
+        const void *ctx = kd_picked_attend(run, &view, &picked, &span, member);
+        kd_layer_output(run, &view, picked.x, ctx, last, &span, member);
     }
     kd_head_forward(&model->arithmetic, &map, &model->head, &model->head_weights, &span, model->encoder.C);
 }

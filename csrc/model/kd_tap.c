@@ -46,12 +46,18 @@ int kd_tap_needs(const kd_taps *taps, ptrdiff_t layer)
     return 0;
 }
 
+float *kd_tap_rows(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const kd_span *span, ptrdiff_t width)
+{
+    const kd_tap *tap = find(taps, kind, layer);
+    return tap ? tap->out + span->t0 * width : NULL;
+}
+
 void kd_tap_store(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const float *rows, const kd_span *span,
                   ptrdiff_t width)
 {
-    const kd_tap *tap = find(taps, kind, layer);
-    if (tap)
-        memcpy(tap->out + span->t0 * width, rows, (size_t)(span->N * width) * sizeof(float));
+    float *out = kd_tap_rows(taps, kind, layer, span, width);
+    if (out)
+        memcpy(out, rows, (size_t)(span->N * width) * sizeof(float));
 }
 
 void kd_tap_add(const kd_kernels *kernels, const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, float *d,

@@ -42,6 +42,9 @@ ptrdiff_t kd_tap_size(const kd_tap *tap, const kd_encoder_config *encoder, const
 /* Does one of the taps read what only all rows of this layer give? */
 int kd_tap_needs(const kd_taps *taps, ptrdiff_t layer);
 
+/* Where the span's rows (N, width) of such a tap go, or NULL if there is none. */
+float *kd_tap_rows(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const kd_span *span, ptrdiff_t width);
+
 /* Copies the span's rows (N, width) into such a tap, if there is one. */
 void kd_tap_store(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const float *rows, const kd_span *span,
                   ptrdiff_t width);

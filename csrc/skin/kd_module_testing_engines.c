@@ -1,6 +1,7 @@
 /* Single engines on plain arrays, for kdistill._core.testing. */
 #include "skin/kd_module_testing.h"
 
+#include <math.h>
 #include <string.h>
 
 static const kd_engine *named_engine(PyObject *module, const char *compute, const char *isa)
@@ -153,6 +154,77 @@ static PyObject *py_engine_outer(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *no_attention(const char *compute, const char *isa)
+{
+    return PyErr_Format(PyExc_ValueError, "the engine %s of %s computes no attention", isa, compute);
+}
+
+static PyObject *py_engine_widen(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    PyObject *a_object, *operand_object;
+    if (!PyArg_ParseTuple(args, "ssOO:engine_widen", &compute, &isa, &a_object, &operand_object))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (engine && !engine->widen)
+        return no_attention(compute, isa);
+    PyArrayObject *a = engine && kd_test_matrix(a_object, "a") ? kd_array_out(a_object, "a", NPY_FLOAT, 2, -1) : NULL;
+    const ptrdiff_t M = a ? PyArray_DIM(a, 0) : 0, K = a ? PyArray_DIM(a, 1) : 0;
+    unsigned char *operand = a ? operand_in(operand_object, "operand", engine->operand_bytes(M, K), 0) : NULL;
+    if (!operand)
+        return NULL;
+    engine->widen(kd_floats(a), K, operand, M, K);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_engine_attend(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    PyObject *ctx, *scores, *q, *k, *v, *scratch;
+    Py_ssize_t M, first, n, H, D;
+    if (!PyArg_ParseTuple(args, "ssOOOOOnnnnnO:engine_attend", &compute, &isa, &ctx, &scores, &q, &k, &v, &M, &first,
+                          &n, &H, &D, &scratch))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (!engine)
+        return NULL;
+    if (!engine->attend)
+        return no_attention(compute, isa);
+    if (n < 1 || H < 1 || D < 1 || M > INT16_MAX || H > INT16_MAX || D > INT16_MAX || first < 0 || first > M - n) {
+        PyErr_SetString(PyExc_ValueError, "first, n, heads and their width are no part of m rows of real memory");
+        return NULL;
+    }
+    const ptrdiff_t bytes = engine->operand_bytes(M, H * D);
+    PyArrayObject *S = scores == Py_None ? NULL : kd_array_out(scores, "scores", NPY_FLOAT, 3, H * n * n);
+    kd_attend attend = {.first = first, .n = n, .H = H, .D = D, .scale = 1.0f / sqrtf((float)D)};
+    if ((scores != Py_None && !S) || !(attend.q = operand_in(q, "q", bytes, 0)) ||
+        !(attend.k = operand_in(k, "k", bytes, 0)) || !(attend.v = operand_in(v, "v", bytes, 0)) ||
+        !(attend.ctx = operand_in(ctx, "ctx", bytes, 1)) ||
+        !(attend.scratch = operand_in(scratch, "scratch", engine->attend_bytes(n, H, D), 1)))
+        return NULL;
+    attend.scores = S ? kd_floats(S) : NULL;
+    engine->attend(&attend);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_engine_attend_bytes(PyObject *module, PyObject *args)
+{
+    const char *compute, *isa;
+    Py_ssize_t n, H, D;
+    if (!PyArg_ParseTuple(args, "ssnnn:engine_attend_bytes", &compute, &isa, &n, &H, &D))
+        return NULL;
+    const kd_engine *engine = named_engine(module, compute, isa);
+    if (!engine)
+        return NULL;
+    if (!engine->attend)
+        return no_attention(compute, isa);
+    if (n < 1 || H < 1 || D < 1 || n > INT16_MAX || H > INT16_MAX || D > INT16_MAX) {
+        PyErr_SetString(PyExc_ValueError, "n, heads and their width must be positive, and sizes of real memory");
+        return NULL;
+    }
+    return PyLong_FromSsize_t(engine->attend_bytes(n, H, D));
+}
+
 static PyObject *py_engines(PyObject *module, PyObject *unused)
 {
     const kd_module_state *state = PyModule_GetState(module);
@@ -195,5 +267,15 @@ PyMethodDef kd_test_engine_methods[] = {
      "engine_outer($module, compute, isa, c, a, b, m, n, scratch, /)\n--\n\n"
      "Add the transpose of the first m columns of a times the first n of b, over all their rows, to the first m rows\n"
      "and n columns of c."},
+    {"engine_widen", py_engine_widen, METH_VARARGS,
+     "engine_widen($module, compute, isa, a, operand, /)\n--\n\n"
+     "Write the numbers of a left operand (M, K) of bfloat16 to a (M, K)."},
+    {"engine_attend_bytes", py_engine_attend_bytes, METH_VARARGS,
+     "engine_attend_bytes($module, compute, isa, n, heads, width, /)\n--\n\n"
+     "Return the bytes of scratch for the attention of n tokens."},
+    {"engine_attend", py_engine_attend, METH_VARARGS,
+     "engine_attend($module, compute, isa, ctx, scores, q, k, v, m, first, n, heads, width, scratch, /)\n--\n\n"
+     "Write the attention of rows first .. first + n - 1 of q, k and v, left operands (m, heads * width), to ctx, one\n"
+     "more, and unless it is None scores (heads, n, n), which the softmax reads."},
     {NULL, NULL, 0, NULL},
 };

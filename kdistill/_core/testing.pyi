@@ -66,5 +66,23 @@ def engine_outer_bytes(compute: str, isa: str, m: int, n: int, /) -> int: ...
 def engine_outer(
     compute: str, isa: str, c: _Floats, a: _Floats, b: _Floats, m: int, n: int, scratch: _Bytes, /
 ) -> None: ...
+def engine_widen(compute: str, isa: str, a: _Floats, operand: _Bytes, /) -> None: ...
+def engine_attend_bytes(compute: str, isa: str, n: int, heads: int, width: int, /) -> int: ...
+def engine_attend(
+    compute: str,
+    isa: str,
+    ctx: _Bytes,
+    scores: _Floats | None,
+    q: _Bytes,
+    k: _Bytes,
+    v: _Bytes,
+    m: int,
+    first: int,
+    n: int,
+    heads: int,
+    width: int,
+    scratch: _Bytes,
+    /,
+) -> None: ...
 def random_bits(seed: int, step: int, tensor: int, place: int, block: int, /) -> NDArray[np.uint16]: ...
 def adamw(p: _Floats, g: _Floats, m: _Floats, v: _Floats, constants: _Constants, t: int, threads: int, /) -> None: ...

@@ -138,13 +138,36 @@ def in_float32(name: str, absorbed: bool) -> bool:
     return name in ("bert.pooler.dense", "classifier") or (absorbed and name in (f"{last}.key", f"{last}.value"))
 
 
+def rounded(x: reference.Array) -> reference.Array:
+    return to_bfloat16(x.astype(np.float32)).astype(np.float64)
+
+
+def narrow_attention(
+    q: reference.Array, k: reference.Array, v: reference.Array, heads: int, mask: reference.Array | None = None
+) -> reference.Array:
+    """Attention from rounded queries, keys, values and exponentials; of exact ones it is exact."""
+    if (q != rounded(q)).any():
+        return EXACT_ATTENTION(q, k, v, heads, mask)
+    context, width = np.zeros_like(q), q.shape[1] // heads
+    for h, scores in enumerate(reference.attention_scores(q, k, heads)):
+        e = np.exp(scores - scores.max(axis=1, keepdims=True))
+        part = slice(h * width, (h + 1) * width)
+        context[:, part] = rounded(e) @ v[:, part] / e.sum(axis=1, keepdims=True)
+    return context
+
+
+EXACT_ATTENTION = reference.attention
+
+
 def narrow_linear(dtype: str, absorbed: bool) -> Callable[..., reference.Array]:
     exact = reference.linear
 
     def linear(x: reference.Array, parameters: reference.Parameters, name: str) -> reference.Array:
         if in_float32(name, absorbed):
             return exact(x, parameters, name)
-        return PRODUCTS[dtype](x, parameters[f"{name}.weight"]) + parameters[f"{name}.bias"]
+        y = PRODUCTS[dtype](x, parameters[f"{name}.weight"]) + parameters[f"{name}.bias"]
+        attends = name.endswith((".query", ".key", ".value")) and not (absorbed and f".layer.{LAST}." in name)
+        return rounded(y) if dtype == "bfloat16" and attends else y
 
     return linear
 
@@ -157,12 +180,14 @@ def joined(by_row: list[dict[reference.Tap, reference.Array]], tap: reference.Ta
 def check(found: Floats, rounded: reference.Array, exact: reference.Array) -> None:
     """Look that an array is the one of rounded operands, by far nearer than that of exact ones.
 
-    Activations differ from the reference's by 1e-7, so now and then one is rounded to the neighbour, and all that
-    follows from it differs a little: measured, the mean difference is at most 0.009 of what rounding changes.
+    Activations differ from the reference's by 1e-7, so now and then a number is rounded to its neighbour, and all that
+    follows from it in its sentence differs a little. Measured: of three quarters of the numbers the difference is below
+    0.0001 of what rounding changes, and the mean difference, by those sentences, up to 0.08 in bfloat16.
     """
-    changed = np.abs(rounded - exact).mean()
+    changed, difference = np.abs(rounded - exact).mean(), np.abs(found - rounded)
     assert changed > 1e-5
-    assert np.abs(found - rounded).mean() < 0.05 * changed
+    assert np.quantile(difference, 0.75) < 0.002 * changed
+    assert difference.mean() < 0.15 * changed
 
 
 @HEADS
@@ -175,8 +200,9 @@ def test_arrays_are_those_of_rounded_operands(
     outputs, arrays = frozen(case, dtype).forward(*case.batch, False, 0, 0, 0, 2, taps=ALL)
     exact, exact_taps = case.expected(case.exact, train=False)
     monkeypatch.setattr(reference, "linear", narrow_linear(dtype, absorbed=False))
-    rounded, rounded_taps = case.expected(case.exact, train=False)
-    check(outputs, rounded, exact)
+    monkeypatch.setattr(reference, "attention", narrow_attention)
+    narrow, rounded_taps = case.expected(case.exact, train=False)
+    check(outputs, narrow, exact)
     rounded_from = 0 if "embedding_width" in changes else 1  # the first tap behind a product
     for tap in ALL[:rounded_from]:
         np.testing.assert_allclose(arrays[tap], joined(rounded_taps, tap), atol=5e-6)
@@ -194,6 +220,7 @@ def test_keys_and_values_that_a_query_absorbs_stay_float32(monkeypatch: pytest.M
     for absorbed in (True, False):
         with monkeypatch.context() as patch:
             patch.setattr(reference, "linear", narrow_linear(dtype, absorbed=absorbed))
+            patch.setattr(reference, "attention", narrow_attention)
             computed[absorbed], _ = case.expected(case.exact, train=False)
     check(outputs, computed[True], exact)
     check(whole_last, computed[False], exact)

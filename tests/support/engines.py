@@ -88,6 +88,21 @@ class Engine(NamedTuple):
         scratch = new_bytes(testing.engine_outer_bytes(self.compute, self.isa, m, n))
         testing.engine_outer(self.compute, self.isa, c, a, b, m, n, scratch)
 
+    def widen(self, operand: Bytes, m: int, k: int) -> Floats:
+        """Return the numbers (M, K) of a left operand of bfloat16."""
+        a = np.zeros((m, k), np.float32)
+        testing.engine_widen(self.compute, self.isa, a, operand)
+        return a
+
+    def attend(
+        self, ctx: Bytes, q: Bytes, k: Bytes, v: Bytes, m: int, first: int, scores: Floats, *, width: int
+    ) -> None:
+        """Write the attention of rows from `first` on to ctx, and scores (heads, n, n), whose shape decides."""
+        heads, n, _ = scores.shape
+        scratch = new_bytes(testing.engine_attend_bytes(self.compute, self.isa, n, heads, width))
+        operands = (ctx, scores, q, k, v)
+        testing.engine_attend(self.compute, self.isa, *operands, m, first, n, heads, width, scratch)
+
     def left_numbers(self, left: Bytes, m: int, k: int) -> tuple[Floats, Floats]:
         """Return the numbers (M, whole lines) of a left operand, and the scale of each row (1 in bfloat16)."""
         lines = -(-k // self.line_numbers)

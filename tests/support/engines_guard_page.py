@@ -39,7 +39,7 @@ class Edge:
         return array
 
 
-A, W, C, BIAS, SLOPE, LEFT, RIGHT, NEXT = (Edge() for _ in range(8))
+A, W, C, BIAS, SLOPE, LEFT, RIGHT, NEXT, CONTEXT = (Edge() for _ in range(9))
 SCRATCH = Edge(400)
 
 
@@ -68,6 +68,19 @@ def outer(name: tuple[str, str], m: int, n: int, k: int) -> None:
     assert (c == 1 + k).all(), (name, m, n, k)
 
 
+def attend(name: tuple[str, str], n: int, heads: int, width: int) -> None:
+    size = testing.engine_bytes(*name, n, 1, heads * width)[0]
+    ones, scores = A.floats(n, heads * width), C.floats(heads, n, n)
+    for operand in (LEFT, RIGHT, NEXT):
+        testing.engine_convert(*name, operand.bytes(size), ones)
+    q, k, v = (np.frombuffer(o.memory, np.uint8, size, o.end - size) for o in (LEFT, RIGHT, NEXT))
+    ctx, scratch = CONTEXT.bytes(size), SCRATCH.bytes(testing.engine_attend_bytes(*name, n, heads, width))
+    testing.engine_attend(*name, ctx, scores, q, k, v, n, 0, n, heads, width, scratch)
+    testing.engine_widen(*name, ones, ctx)
+    assert (ones == 1).all(), (name, n, heads, width)
+    assert np.allclose(scores, width**0.5), (name, n, heads, width)
+
+
 def main() -> None:
     for name in testing.engines():
         for size in (1, 2, 3, 5, 7, 12, 13, 16, 17, 31, 32, 33, 48, 63, 64, 65, 97):
@@ -79,6 +92,8 @@ def main() -> None:
                 outer(name, size, size, size + 1)
                 outer(name, 33, size, 1)
                 outer(name, size, 17, 600)
+                for heads, width in ((3, 10), (5, 32), (2, 64)):
+                    attend(name, size, heads, width)
 
 
 if __name__ == "__main__":
