@@ -10,10 +10,10 @@ import pytest
 
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
-from kdistill.models.architecture import SEQUENCE
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.checkpoint import read_weights, write_weights
 from kdistill.models.config import BertConfig
+from kdistill.models.head_names import SEQUENCE
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
