@@ -148,4 +148,4 @@ def test_losses_of_calls() -> None:
         return float(np.log(np.exp(row.astype(np.float64)).sum()) - row[place])
 
     both = (lost(result.start_logits[0], 1) + lost(result.end_logits[0], 2)) / 2
-    assert result.loss == pytest.approx(both, rel=1e-6) or result.loss == pytest.approx(both / 2, rel=1e-6)
+    assert result.loss == pytest.approx(both, rel=1e-6)  # a span outside of its row counts as none
