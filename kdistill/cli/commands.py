@@ -319,6 +319,7 @@ def info(options: Namespace) -> Figures:
     if options.model is not None:
         model = load_model(options.model)
         figures["model"] = options.model
+        figures["model_type"] = model.config.model_type
         figures["num_parameters"] = model.num_parameters()
         figures["labels"] = list(model.config.id2label.values())
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):

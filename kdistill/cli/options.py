@@ -247,7 +247,7 @@ def build_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """Return the parser of the program, and that of each command by name."""
     parser = _Parser(
         prog="kdistill",
-        description="Distil BERT classifiers on a CPU, without PyTorch.",
+        description="Distil models of the BERT family on a CPU, without PyTorch.",
         epilog="Run kdistill COMMAND --help for the options of a command.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")

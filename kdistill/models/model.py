@@ -102,7 +102,7 @@ class Model:
         own = cls.architecture.config
         if not isinstance(config, own):
             raise TypeError(
-                f"config is a {type(config).__name__}; expected a {own.__name__} for {cls.__name__}, or the class "
+                f"config is of type {type(config).__name__}; expected {own.__name__} for {cls.__name__}, or the class "
                 f"{type(config).__name__.removesuffix('Config')}{cls.__name__.removeprefix(cls.architecture.name)}"
             )
 
@@ -277,8 +277,8 @@ class Model:
         student = cls(config.with_trained(trained_with), seed=seed)
         if any(tensor.canonical == PROJECTION for tensor in student.layout):
             raise ValueError(
-                f"config is a {type(config).__name__} with embeddings narrower than its layers; expected a student "
-                "whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
+                f"config is of type {type(config).__name__}, with embeddings of a width of their own; expected a "
+                "student whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
             )
         arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         given = Source(teacher.config, arrays, teacher.head_activation)

@@ -88,7 +88,7 @@ def _introduction(report: Report) -> str:
     use = subject.task.description(list(config.id2label.values()))
     return (
         f"# {_line(subject.name)}\n\n"
-        f"BERT with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+        f"{config.kind} with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
         f"{config.num_attention_heads} heads and {subject.model.num_parameters():,} parameters, {how}{start} with "
         f"kdistill. {use}"
     )

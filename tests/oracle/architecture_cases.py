@@ -63,6 +63,7 @@ CASES = {
             SIZES | {"embedding_size": 28},
             ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
         ),
+        Case("MPNet", FROM_TWO, types=0),
     )
 }  # fmt: skip
 

@@ -74,7 +74,7 @@ STEPS, WARMUP, LEARNING_RATE, DECAY, MAX_NORM = 20, 4, 1e-4, 0.01, 1.0
 
 
 def decays(name: str) -> bool:
-    return not name.endswith("bias") and "LayerNorm" not in name and "layer_norm" not in name
+    return "bias" not in name and "LayerNorm" not in name and "layer_norm" not in name
 
 
 @EVERY

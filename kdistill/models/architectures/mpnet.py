@@ -18,14 +18,15 @@ _FARTHEST = 128  # tokens; what is farther shares a bucket, `relative_position_b
 class MPNetConfig(Config):
     """Shape and constants of an MPNet model, with the names and defaults of `transformers.MPNetConfig`.
 
-    Positions are counted from 2, so that published models of 514 positions read 512 tokens. See `BertConfig` for labels
-    and errors.
+    Positions are counted from 2, so that published models of 514 positions read 512 tokens.
+    `relative_attention_num_buckets` can only be 32, the number that transformers' code sorts distances into, whatever
+    the configuration has. See `BertConfig` for labels and errors.
     """
 
     model_type: ClassVar[str] = "mpnet"
     kind: ClassVar[str] = "MPNet"
     constants: ClassVar[Mapping[str, Any]] = {"type_vocab_size": 0}
-    more_sizes: ClassVar[tuple[str, ...]] = ("relative_attention_num_buckets",)
+    only: ClassVar[Mapping[str, Any]] = {"relative_attention_num_buckets": 32}
 
     vocab_size: int = 30527
     hidden_size: int = 768

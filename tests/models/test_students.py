@@ -1,0 +1,123 @@
+"""Students from teachers of another architecture, and of another vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kdistill as kd
+from kdistill.models.registry import ARCHITECTURES
+from kdistill.models.vocabularies import common_tokens
+
+SIZES = {
+    "vocab_size": 41, "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 20,
+}  # fmt: skip
+IDS = [[5, 6, 7], [8, 9]]
+
+
+def teacher(name: str) -> Any:
+    """A model with wide weights, of 12 tokens at most."""
+    kind = getattr(kd, f"{name}Config")
+    positions = 12 + kind().first_position
+    model = getattr(kd, f"{name}ForSequenceClassification")(kind(**SIZES, max_position_embeddings=positions), seed=3)
+    rng = np.random.default_rng(4)
+    with model.writing() as flat:
+        flat += rng.normal(0, 0.3, flat.shape).astype(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("student", ["Bert", "DistilBert"])
+@pytest.mark.parametrize("name", [architecture.name for architecture in ARCHITECTURES.values()])
+@pytest.mark.parametrize("width", [24, 8])
+def test_every_architecture_teaches_a_bert_and_a_distilbert(name: str, student: str, width: int) -> None:
+    given = teacher(name)
+    config = getattr(kd, f"{student}Config")(
+        **(SIZES | {"num_hidden_layers": 2, "hidden_size": width}), max_position_embeddings=12
+    )
+    made = getattr(kd, f"{student}ForSequenceClassification").from_teacher(given, config, seed=1)
+    assert np.isfinite(made(IDS).logits).all()
+    assert made.has_new_layers == (width != 24)
+    if width == 24:
+        layers = [0, 0] if name == "Albert" else [1, 3]
+        ours, theirs = made.stored_names(), given.stored_names()
+        for layer, source in enumerate(layers):
+            np.testing.assert_array_equal(
+                made.parameters[ours.stored(f"layer.{layer}.up")], given.parameters[theirs.stored(f"layer.{source}.up")]
+            )
+
+
+def test_a_distilbert_of_all_layers_sees_what_its_bert_teacher_does() -> None:
+    """Token type 0 goes into the positions; so the encoders agree on texts (arXiv:1910.01108, which drops it)."""
+    given = teacher("Bert")
+    config = kd.DistilBertConfig(**SIZES, max_position_embeddings=12)
+    made = kd.DistilBertForSequenceClassification.from_teacher(given, config)
+    hidden = [model(IDS, output_hidden_states=True).hidden_states[-1] for model in (given, made)]
+    for ours, theirs in zip(*hidden, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_by_default_every_second_layer_is_copied() -> None:
+    given = teacher("Bert")
+    config = kd.DistilBertConfig(**(SIZES | {"num_hidden_layers": 2}), max_position_embeddings=12)
+    made = kd.DistilBertForSequenceClassification.from_teacher(given, config)
+    for layer in range(2):
+        np.testing.assert_array_equal(
+            made.parameters[f"distilbert.transformer.layer.{layer}.attention.q_lin.weight"],
+            given.parameters[f"bert.encoder.layer.{2 * layer + 1}.attention.self.query.weight"],
+        )
+
+
+WORDPIECE = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3, "[UNK]": 4, "film": 5, "##s": 6, "über": 7, "good": 8}
+BYTES = {
+    "<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "Ġfilm": 5, "film": 6, "s": 7, "Ġs": 8, "ĠÃ¼ber": 9,
+    "Ã": 10,
+}  # fmt: skip
+UNIGRAM = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "▁film": 4, "s": 5, "▁über": 6, "▁": 7, "<mask>": 8}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "pairs"),
+    [
+        (BYTES, {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>", "[UNK]": "<unk>",
+                 "film": "Ġfilm", "##s": "s", "über": "ĠÃ¼ber"}),
+        (UNIGRAM, {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>", "[UNK]": "<unk>",
+                   "film": "▁film", "##s": "s", "über": "▁über"}),
+        (WORDPIECE, {token: token for token in WORDPIECE}),
+    ],
+    ids=["byte-level BPE", "Unigram", "WordPiece"],
+)  # fmt: skip
+def test_tokens_that_two_kinds_of_vocabularies_share(theirs: dict[str, int], pairs: dict[str, str]) -> None:
+    found = common_tokens(WORDPIECE, theirs)
+    expected = {WORDPIECE[ours]: theirs[other] for ours, other in pairs.items()}
+    assert dict(zip(found.ours.tolist(), found.theirs.tolist(), strict=True)) == expected
+
+
+def test_a_student_of_another_vocabulary_takes_the_tokens_that_both_know() -> None:
+    given = teacher("Roberta")
+    config = kd.BertConfig(**(SIZES | {"vocab_size": 9}), max_position_embeddings=12)
+    arguments: dict[str, Any] = {"vocabulary": WORDPIECE, "teacher_vocabulary": BYTES}
+    made = kd.BertForSequenceClassification.from_teacher(given, config, seed=2, **arguments)
+    words = made.parameters["bert.embeddings.word_embeddings.weight"]
+    theirs = given.parameters["roberta.embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(words[:8], theirs[[1, 0, 2, 4, 3, 5, 7, 9]])
+    new = kd.BertForSequenceClassification(config, seed=2).parameters["bert.embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(words[8], new[8])
+    with pytest.raises(ValueError, match=r"config.vocab_size is 9; the teacher's is 41, .* or give both vocabularies"):
+        kd.BertForSequenceClassification.from_teacher(given, config)
+    with pytest.raises(ValueError, match="one of vocabulary and teacher_vocabulary is None"):
+        kd.BertForSequenceClassification.from_teacher(given, config, vocabulary=WORDPIECE)
+    with pytest.raises(ValueError, match="no token in common"):
+        kd.BertForSequenceClassification.from_teacher(given, config, vocabulary=WORDPIECE, teacher_vocabulary={"x": 1})
+    with pytest.raises(TypeError, match=r"vocabulary is of type list; .*get_vocab\(\)"):
+        kd.BertForSequenceClassification.from_teacher(given, config, vocabulary=[], teacher_vocabulary=BYTES)
+    wrong: dict[str, Any] = {"vocabulary": {"film": 90}, "teacher_vocabulary": {"film": 1}}
+    with pytest.raises(ValueError, match="vocabulary has the id 90; expected ids below 9"):
+        kd.BertForSequenceClassification.from_teacher(given, config, **wrong)
+
+
+def test_a_student_with_narrow_tables_is_refused() -> None:
+    config = kd.AlbertConfig(**SIZES, max_position_embeddings=12)
+    with pytest.raises(ValueError, match="config is of type AlbertConfig, with embeddings of a width of their own"):
+        kd.AlbertForSequenceClassification.from_teacher(teacher("Bert"), config)
