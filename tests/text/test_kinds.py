@@ -151,6 +151,12 @@ def test_add_prefix_space_reads_the_first_word_as_one_inside_a_text(tmp_path: Pa
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert again("film")["input_ids"] == [0, FILM, 2]
     assert again.content_hash == prefixed.content_hash
+    path = tmp_path / "saved" / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["add_prefix_space"]
+    path.write_text(json.dumps(settings))
+    unstated = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert unstated("film") == plain("film"), "transformers' class takes False where no file states it"
     plain.save_pretrained(tmp_path / "plain")
     from_json = AutoTokenizer.from_pretrained(tmp_path / "plain", add_prefix_space=True)
     assert from_json("film")["input_ids"] == [0, FILM, 2]
