@@ -46,6 +46,7 @@ _EXPORTS = {
     "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
     "TextClassificationPipeline": "tasks.pipelines",
+    "TokenClassificationPipeline": "tasks.token_pipeline",
     "Trainer": "trainers",
     "TrainerCallback": "train.callbacks",
     "TrainerControl": "train.callbacks",

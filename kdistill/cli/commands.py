@@ -173,7 +173,7 @@ def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
     if not task.names_labels:
         raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
     output = trainer.predict(dataset, metric_key_prefix="eval")
-    classes = PerClass.of(task, output.predictions, dataset.labels)
+    classes = PerClass.of(task, output.predictions, dataset.targets)
     assert classes is not None
     rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
     return _without_prefix(output.metrics) | rows

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
-from ..models.auto import AutoModelForMaskedLM, AutoModelForSequenceClassification
+from ..models.auto import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from ..models.configuration import Config
 from ..models.heads import SequenceClassifier
 from ..models.model import Model, check_model
@@ -23,6 +27,7 @@ from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, che
 from . import single_label
 from .fill_mask_pipeline import FillMaskPipeline
 from .registry import task_for
+from .token_pipeline import TokenClassificationPipeline
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
@@ -44,7 +49,8 @@ def pipeline(
     """Return a function of texts.
 
     Args:
-        task: "text-classification" or its other name "sentiment-analysis"; "fill-mask".
+        task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
+            "fill-mask".
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -52,7 +58,8 @@ def pipeline(
         dtype: the compute type, as there; of a model that is loaded already, its own.
         model_kwargs: other arguments of `AutoModelForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
-            `TextClassificationPipeline`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the files
+            `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
+            `TokenClassificationPipeline`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the files
             are (`token`, `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no use
             here, see `kdistill.keywords`.
 
@@ -68,9 +75,9 @@ def pipeline(
         raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
     if model is None:
         raise ValueError("model is None; expected a model, or the directory or hub id of one")
-    own = [*inspect.signature(kind.pipeline).parameters, *kind.more_settings]
+    own = [*inspect.signature(kind.pipeline).parameters, *kind.tokenizer_settings]
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
-    if settings.pop("return_all_scores", None):  # an older name of top_k=None
+    if "top_k" in own and settings.pop("return_all_scores", None):  # an older name of top_k=None
         chosen.setdefault("top_k", None)
     compute = take_dtype(settings | {"dtype": dtype})
     where = location(settings, "pipeline", own, OF_PIPELINE)
@@ -120,6 +127,11 @@ class TextClassificationPipeline:
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
+        if model.per_token:
+            raise ValueError(
+                f"model is a {type(model).__name__}, which answers for each token; expected a model that classifies "
+                "whole texts, or pipeline('token-classification', ...)"
+            )
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply
@@ -203,16 +215,18 @@ class TextClassificationPipeline:
 
 
 class _Kind(NamedTuple):
-    """A kind of pipeline: its class, what loads its models, and settings that its signature does not list."""
+    """A kind of pipeline: its class, what loads its models, and the arguments of the tokenizer that it takes."""
 
     pipeline: Callable[..., Any]
     load: Callable[..., Model]
-    more_settings: tuple[str, ...] = ()
+    tokenizer_settings: tuple[str, ...] = ()
 
 
 _TEXTS = _Kind(TextClassificationPipeline, AutoModelForSequenceClassification.from_pretrained, _TOKENIZER_SETTINGS)
+_TOKENS = _Kind(TokenClassificationPipeline, AutoModelForTokenClassification.from_pretrained)
 _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
+    **dict.fromkeys(("token-classification", "ner"), _TOKENS),
     "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
 }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .blocks import BLOCK_ROWS, Input, TokenRow, WordRow, blocks_of, call_backend
+from .blocks import BLOCK_ROWS, Input, OffsetRow, TokenRow, WordRow, blocks_of, call_backend
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
@@ -69,6 +70,18 @@ class RowEncoder:
         found: list[WordRow] = []
         for first in range(0, len(rows), BLOCK_ROWS):
             found += self._encode_words([list(row) for row in rows[first : first + BLOCK_ROWS]])
+        return found
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
+        """Encode texts with special tokens, whole. Errors as in `encode`."""
+        found: list[OffsetRow] = []
+        for block in blocks_of(texts):
+            with self.lock:
+                self._backend.no_truncation()
+                rows = call_backend(partial(self._backend.encode_batch, block), block, "the texts cannot be tokenized")
+            found += [
+                OffsetRow(row.ids, row.type_ids, row.offsets, row.special_tokens_mask, row.word_ids) for row in rows
+            ]
         return found
 
     def _encode_words(self, block: list[list[str]]) -> list[WordRow]:
