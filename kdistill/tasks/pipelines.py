@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.auto import (
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -23,22 +25,24 @@ from ..models.configuration import Config
 from ..models.heads import SequenceClassifier
 from ..models.model import Model, check_model
 from ..system.names import did_you_mean
-from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
 from .fill_mask_pipeline import FillMaskPipeline
+from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
 from .token_pipeline import TokenClassificationPipeline
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
-_TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
+_TOKENIZER_SETTINGS = tuple(inspect.signature(PreTrainedTokenizerFast.__call__).parameters)[3:]
 
 
 def pipeline(
     task: str = "text-classification",
     model: Model | str | os.PathLike[str] | None = None,
-    tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
     config: Config | None = None,
@@ -50,7 +54,7 @@ def pipeline(
 
     Args:
         task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
-            "fill-mask".
+            "question-answering"; "fill-mask".
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -59,9 +63,10 @@ def pipeline(
         model_kwargs: other arguments of `AutoModelForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
             `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
-            `TokenClassificationPipeline`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the files
-            are (`token`, `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no use
-            here, see `kdistill.keywords`.
+            `TokenClassificationPipeline`; `top_k`, `doc_stride`, `max_seq_len`, `max_answer_len` and others, see
+            `question_pipeline.AnswerSettings`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the
+            files are (`token`, `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no
+            use here, see `kdistill.keywords`.
 
     Raises:
         ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
@@ -75,7 +80,7 @@ def pipeline(
         raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
     if model is None:
         raise ValueError("model is None; expected a model, or the directory or hub id of one")
-    own = [*inspect.signature(kind.pipeline).parameters, *kind.tokenizer_settings]
+    own = [*inspect.signature(kind.pipeline).parameters, *kind.more_settings]
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
     if "top_k" in own and settings.pop("return_all_scores", None):  # an older name of top_k=None
         chosen.setdefault("top_k", None)
@@ -118,7 +123,7 @@ class TextClassificationPipeline:
     def __init__(
         self,
         model: SequenceClassifier,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         top_k: int | None = _NOT_GIVEN,
         function_to_apply: str | None = None,
@@ -215,18 +220,24 @@ class TextClassificationPipeline:
 
 
 class _Kind(NamedTuple):
-    """A kind of pipeline: its class, what loads its models, and the arguments of the tokenizer that it takes."""
+    """A kind of pipeline: its class, what loads its models, and settings that its signature does not list."""
 
     pipeline: Callable[..., Any]
     load: Callable[..., Model]
-    tokenizer_settings: tuple[str, ...] = ()
+    more_settings: tuple[str, ...] = ()
 
 
 _TEXTS = _Kind(TextClassificationPipeline, AutoModelForSequenceClassification.from_pretrained, _TOKENIZER_SETTINGS)
 _TOKENS = _Kind(TokenClassificationPipeline, AutoModelForTokenClassification.from_pretrained)
+_QUESTIONS = _Kind(
+    QuestionAnsweringPipeline,
+    AutoModelForQuestionAnswering.from_pretrained,
+    (*(field.name for field in fields(AnswerSettings)), "max_question_len"),
+)
 _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
     **dict.fromkeys(("token-classification", "ner"), _TOKENS),
+    "question-answering": _QUESTIONS,
     "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
 }
 
