@@ -1,4 +1,4 @@
-/* More than 500 lines, since a pass's arrays are placed, sized and viewed by the same few sizes, which nobody else sees. */
+/* More than 500 lines: an array is placed and looked up in one file, so that the two cannot differ. */
 #include "model/kd_map.h"
 
 #include "layers/kd_relative.h"

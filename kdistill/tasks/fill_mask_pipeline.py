@@ -26,7 +26,7 @@ class FillMaskPipeline:
     Args:
         model: the language model.
         tokenizer: the model's, with a `mask_token`.
-        top_k: how many words to return for a mask, the most probable first.
+        top_k: how many words to return for a mask, the most probable first; None: all.
         targets: a word or several; only these are compared. One that is not in the vocabulary counts as its first
             token, with a warning.
         batch_size: texts computed together.
@@ -40,7 +40,7 @@ class FillMaskPipeline:
         model: MaskedLanguageModel,
         tokenizer: PreTrainedTokenizerFast,
         *,
-        top_k: int = TOP_K,
+        top_k: int | None = TOP_K,
         targets: str | Iterable[str] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
@@ -82,7 +82,7 @@ class FillMaskPipeline:
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         wanted = self._target_ids(self.targets if targets is None else targets)
         most, size = self.top_k if top_k is None else top_k, batch_size or self.batch_size
-        if most < 1:
+        if most is not None and most < 1:
             raise ValueError(f"top_k is {most}; expected at least 1")
         results: list[Any] = []
         for start in range(0, len(texts), size):
@@ -114,7 +114,7 @@ class FillMaskPipeline:
         ids: NDArray[np.int32],
         places: NDArray[np.int64],
         logits: NDArray[np.float32],
-        top_k: int,
+        top_k: int | None,
         wanted: NDArray[np.int64] | None,
     ) -> list[Any]:
         """Return the words of each mask of a text, or of its only one."""
