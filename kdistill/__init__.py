@@ -12,10 +12,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
-_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
+_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 _OUTPUTS = (
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
+    "MaskedLMOutput",
     "QuestionAnsweringModelOutput",
     "SequenceClassifierOutput",
     "TokenClassifierOutput",

@@ -445,6 +445,23 @@ MUTANTS = [
     Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
     Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
     Mutant("skin/kd_module_loss.c", "if (logits <= SMALL_LOGITS)", "if (1)"),
+    # ---- the loss in blocks
+    Mutant("learning/kd_decoder.c", "decoder->first += decoder->rows;", "decoder->first += 1;"),
+    Mutant("learning/kd_decoder.c", "product.bias = output->bias + v0;", "product.bias = output->bias;"),
+    Mutant(
+        "learning/kd_decoder.c",
+        "features = run->head.features + decoder->first * output->I",
+        "features = run->head.features",
+    ),
+    Mutant("learning/kd_decoder.c", "(1 - smoothing) * (double)z[label] - even", "(double)z[label] - even"),
+    Mutant("learning/kd_decoder.c", "T * T * (sum / T + lse_student", "T * (sum / T + lse_student"),
+    Mutant("learning/kd_decoder.c", "d[label] -= (float)(weight * (1 - smoothing));", "d[label] -= (float)weight;"),
+    Mutant("learning/kd_decoder.c", "(float)(-(1 - alpha) * T * scale)", "(float)(-(1 - alpha) * scale)"),
+    Mutant("learning/kd_decoder.c", "(decoder->first + from) * output->I", "from * output->I"),
+    Mutant("learning/kd_decoder.c", "run->head.features + decoder->first * I + t.i0", "run->head.features + t.i0"),
+    Mutant("learning/kd_decoder.c", "if (t.i0 == 0)", "if (1)"),
+    Mutant("learning/kd_decoder.c", "terms[0] = NAN;", "terms[0] = 0;"),
+    Mutant("layers/kd_embed.c", "memset(is_touched, 1, (size_t)V);", "memset(is_touched, 0, (size_t)V);"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"

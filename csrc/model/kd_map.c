@@ -6,6 +6,8 @@ enum {
     LEAST_CHUNK = 48, /* tokens of a chunk that are worth a thread */
     LEAST_HEAD = 8,   /* sequences, or listed rows, of a head's item that are */
     MOST_HEAD = 48,
+    BLOCK_ROWS = 256,     /* rows whose logits kd_decoder holds at once, 31 MB of BERT's vocabulary; half of them */
+    MANY_OUTPUTS = 65536, /* above so many outputs */
 };
 
 /* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
@@ -190,6 +192,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
     m.operand = place_operand(run, arena, kd_max(kd_max(c->C, c->E), w.A));
     m.wide_operand = place_operand(run, arena, w.F);
+    m.logits = run->pass.features_only ? kd_arena_floats(arena, 2 * run->model->head.K) : NULL;
     m.embedded = c->projected ? kd_arena_floats(arena, run->R * c->E) : NULL;
     if (run->pass.mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
@@ -218,7 +221,10 @@ static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
     m.stats = head->norm ? kd_arena_floats(arena, M * 2) : NULL;
     m.slope = head->dense && train ? kd_arena_floats(arena, M * J) : NULL;
     m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * J) : m.hidden;
-    m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
+    if (run->pass.features_only)
+        m.outputs = NULL;
+    else
+        m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
     if (train)
         m.dfeatures = !head->K ? m.outputs : head->dense ? kd_arena_floats(arena, M * J) : run->drows;
     return m;
@@ -251,6 +257,15 @@ static float *place_training(kd_run *run, kd_arena *arena)
     return output;
 }
 
+/* What kd_decoder computes in. */
+static void place_block(kd_run *run, kd_arena *arena)
+{
+    const ptrdiff_t K = run->model->head.K;
+    run->block_rows = kd_min(K > MANY_OUTPUTS ? BLOCK_ROWS / 2 : BLOCK_ROWS, run->head_rows);
+    run->block = kd_arena_floats(arena, run->block_rows * K);
+    run->terms = kd_arena_take(arena, run->head_rows * 2, sizeof *run->terms);
+}
+
 /* Fills every pointer of `run`, whose model and pass are set. */
 static void place_run(kd_run *run, kd_arena *arena)
 {
@@ -266,6 +281,8 @@ static void place_run(kd_run *run, kd_arena *arena)
     run->head = place_head(run, arena, output);
     if (train && run->layers && run->last_picked)
         run->layers[run->model->encoder.L - 1].y = run->head.rows;
+    if (run->pass.features_only)
+        place_block(run, arena);
     run->members = kd_arena_take(arena, run->pass.threads, sizeof *run->members);
     for (int i = 0; i < run->pass.threads; i++) {
         kd_member member = place_member(run, arena);
@@ -449,7 +466,7 @@ kd_head_map kd_map_head(const kd_run *run, const kd_span *span)
     m.hidden += r * J;
     m.slope = row(m.slope, r, J);
     m.features += r * J;
-    m.outputs += r * kd_head_outputs(head, C);
+    m.outputs = row(m.outputs, r, kd_head_outputs(head, C));
     m.dfeatures = row(m.dfeatures, r, J);
     return m;
 }

@@ -22,6 +22,7 @@ typedef struct kd_pass {
     int whole_last; /* the last layer is computed for all rows, even if the head reads one row of each sequence */
     int threads;
     kd_taps taps;        /* gradients are set before backward */
+    int features_only;   /* the head's last product is left to kd_decoder: there are no outputs */
     const int64_t *rows; /* (row_count) the tokens that a head of KD_PICK_LISTED reads, ascending; NULL: all tokens */
     ptrdiff_t row_count;
 } kd_pass;
@@ -67,6 +68,7 @@ typedef struct kd_member {
     float *dact;          /* training: (R, F) */
     float *embedded;      /* with projected embeddings: (R, E) what is projected; training, its gradient */
     void *outer;          /* training: scratch for a tile of a weight's gradient */
+    float *logits;        /* of features alone: (2, K) */
 } kd_member;
 
 typedef struct kd_run {
@@ -88,6 +90,9 @@ typedef struct kd_run {
     ptrdiff_t head_rows; /* B, N or the number of listed rows, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
     float *partials; /* training: vector gradients of each chunk's item and each of the head's */
+    ptrdiff_t block_rows; /* of features alone: rows of a block of kd_decoder, */
+    float *block;         /* (block_rows, K) their logits, then the gradient of these */
+    double *terms;        /* (M, 2) each row's loss against its label and the teacher */
     kd_member *members;
 } kd_run;
 

@@ -181,10 +181,19 @@ static void do_item(void *context, ptrdiff_t index, int member)
     }
 }
 
+/* The items from `from` on that wait for each other: those of a stage, or tiles and what adds to the same tensor. */
+static ptrdiff_t together_until(const kd_run *run, kd_phase phase, ptrdiff_t from, ptrdiff_t to)
+{
+    if (phase == KD_PHASE_LAYERS)
+        return kd_min(to, (from / run->chunks + 1) * run->chunks);
+    const ptrdiff_t tiles = phase == KD_PHASE_WEIGHTS && run->model->head.tied ? kd_weights_tiles(run) : 0;
+    return from < tiles ? kd_min(to, tiles) : to;
+}
+
 void kd_run_do(kd_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
 {
     while (from < to) {
-        ptrdiff_t end = phase == KD_PHASE_LAYERS ? kd_min(to, (from / run->chunks + 1) * run->chunks) : to;
+        const ptrdiff_t end = together_until(run, phase, from, to);
         item_range range = {run, phase, from};
         kd_pool_run(team, do_item, &range, end - from);
         from = end;

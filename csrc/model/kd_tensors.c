@@ -29,6 +29,7 @@ static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_confi
     const ptrdiff_t I = encoder->projected ? C : 0;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
     const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
+    const ptrdiff_t O = head->tied ? 0 : K;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
@@ -59,7 +60,7 @@ typedef struct description {
 
 const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot)
 {
-    return place_of(slot) == PLACE_HEAD ? &arithmetic->float32 : &arithmetic->engine;
+    return place_of(slot) == PLACE_HEAD || slot == KD_SLOT_word ? &arithmetic->float32 : &arithmetic->engine;
 }
 
 /* Takes room for W^T or W as an engine packs it. */
@@ -89,7 +90,10 @@ static void lay_out(description *d, kd_tensor *t)
     t->offset = take(&d->sizes.parameters, t->rows * kd_max(t->columns, 1), KD_ALIGN_FLOATS);
     if (t->columns == 0)
         t->vector = take(&d->sizes.vectors, t->rows, KD_ALIGN_FLOATS);
-    if (t->columns == 0 || place_of(t->slot) == PLACE_EMBEDDING)
+    const int decoder = t->slot == KD_SLOT_word && d->head->tied;
+    if (decoder)
+        t->bias = KD_SLOT_head_output_bias;
+    if (t->columns == 0 || (place_of(t->slot) == PLACE_EMBEDDING && !decoder))
         return;
     t->packed[0] = take_packed(d, engine, t, 0);
     if (!d->frozen)

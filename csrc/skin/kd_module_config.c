@@ -129,10 +129,11 @@ static int parse_pick(const char *pick, kd_head_config *h)
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width", NULL};
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width",
+                            "tied", NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pn:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K, &h->norm, &h->J) ||
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnp:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J, &h->tied) ||
         check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
     h->dense = dense != NULL;
@@ -142,6 +143,18 @@ static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
         return 0;
     PyErr_Format(PyExc_ValueError, "%s is given and dense is None; expected an activation, since they belong together",
                  h->norm ? "norm" : "dense_width");
+    return -1;
+}
+
+/* A tied head multiplies with the word embeddings, so it has their shape. */
+static int check_tied(const kd_shapes *s)
+{
+    const ptrdiff_t V = s->encoder.V, width = s->encoder.E, J = kd_head_width(&s->head, s->encoder.C);
+    if (!s->head.tied || (s->head.K == V && J == width))
+        return 0;
+    PyErr_Format(PyExc_ValueError,
+                 "tied is True for %zd outputs of rows %zd wide; expected %zd of %zd, as the word embeddings have",
+                 (Py_ssize_t)s->head.K, (Py_ssize_t)J, (Py_ssize_t)V, (Py_ssize_t)width);
     return -1;
 }
 
@@ -165,7 +178,8 @@ int kd_parse_shapes(PyObject *encoder, PyObject *head, kd_shapes *shapes)
     *shapes = (kd_shapes){0};
     PyObject *nothing = PyTuple_New(0);
     const int failed = !nothing || parse_encoder(nothing, encoder, shapes) < 0 ||
-                       parse_head(nothing, head, &shapes->head) < 0 || check_total(shapes) < 0;
+                       parse_head(nothing, head, &shapes->head) < 0 || check_tied(shapes) < 0 ||
+                       check_total(shapes) < 0;
     Py_XDECREF(nothing);
     if (failed)
         PyMem_Free(shapes->layers);

@@ -16,7 +16,7 @@ from .classes import CLASSES
 from .config import check_config
 from .configuration import CONFIG_FILE, Config
 from .head_names import HEADS, SEQUENCE, named_head
-from .heads import Encoder, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
@@ -139,6 +139,12 @@ class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
     """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
 
     ending = "ForQuestionAnswering"
+
+
+class AutoModelForMaskedLM(_AutoModel[MaskedLanguageModel]):
+    """The model that predicts masked words by model type, such as `BertForMaskedLM`, as for sequences."""
+
+    ending = "ForMaskedLM"
 
 
 class AutoModel(_AutoModel[Encoder]):

@@ -10,7 +10,7 @@ from .architectures.electra import ElectraConfig
 from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
-from .heads import Encoder, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 
 CLASSES: Mapping[str, type[Model]]
@@ -22,6 +22,9 @@ class BertForTokenClassification(TokenClassifier):
     config: BertConfig
 
 class BertForQuestionAnswering(QuestionAnswerer):
+    config: BertConfig
+
+class BertForMaskedLM(MaskedLanguageModel):
     config: BertConfig
 
 class BertModel(Encoder):
@@ -36,6 +39,9 @@ class DistilBertForTokenClassification(TokenClassifier):
 class DistilBertForQuestionAnswering(QuestionAnswerer):
     config: DistilBertConfig
 
+class DistilBertForMaskedLM(MaskedLanguageModel):
+    config: DistilBertConfig
+
 class DistilBertModel(Encoder):
     config: DistilBertConfig
 
@@ -46,6 +52,9 @@ class RobertaForTokenClassification(TokenClassifier):
     config: RobertaConfig
 
 class RobertaForQuestionAnswering(QuestionAnswerer):
+    config: RobertaConfig
+
+class RobertaForMaskedLM(MaskedLanguageModel):
     config: RobertaConfig
 
 class RobertaModel(Encoder):
@@ -60,6 +69,9 @@ class XLMRobertaForTokenClassification(TokenClassifier):
 class XLMRobertaForQuestionAnswering(QuestionAnswerer):
     config: XLMRobertaConfig
 
+class XLMRobertaForMaskedLM(MaskedLanguageModel):
+    config: XLMRobertaConfig
+
 class XLMRobertaModel(Encoder):
     config: XLMRobertaConfig
 
@@ -70,6 +82,9 @@ class CamembertForTokenClassification(TokenClassifier):
     config: CamembertConfig
 
 class CamembertForQuestionAnswering(QuestionAnswerer):
+    config: CamembertConfig
+
+class CamembertForMaskedLM(MaskedLanguageModel):
     config: CamembertConfig
 
 class CamembertModel(Encoder):
@@ -84,6 +99,9 @@ class ElectraForTokenClassification(TokenClassifier):
 class ElectraForQuestionAnswering(QuestionAnswerer):
     config: ElectraConfig
 
+class ElectraForMaskedLM(MaskedLanguageModel):
+    config: ElectraConfig
+
 class ElectraModel(Encoder):
     config: ElectraConfig
 
@@ -96,6 +114,9 @@ class AlbertForTokenClassification(TokenClassifier):
 class AlbertForQuestionAnswering(QuestionAnswerer):
     config: AlbertConfig
 
+class AlbertForMaskedLM(MaskedLanguageModel):
+    config: AlbertConfig
+
 class AlbertModel(Encoder):
     config: AlbertConfig
 
@@ -106,6 +127,9 @@ class MPNetForTokenClassification(TokenClassifier):
     config: MPNetConfig
 
 class MPNetForQuestionAnswering(QuestionAnswerer):
+    config: MPNetConfig
+
+class MPNetForMaskedLM(MaskedLanguageModel):
     config: MPNetConfig
 
 class MPNetModel(Encoder):

@@ -724,22 +724,26 @@ class Model:
 
     # ---- passes
 
-    def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
+    def forward(
+        self, batch: Batch | Any, train: bool = False, *, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
             train: dropout is on, and activations are kept for one `backward`.
+            rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
+                the packed batch (default: all).
 
         Raises:
-            ValueError: an id or length is out of range; names row and position.
+            ValueError: an id, a length or a row is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
             MemoryError: the batch needs more memory than there is; the message gives the size.
         """
         if train:
             self.trainable_core()
         batch = self._ready(pack(batch))
-        logits = self.core.forward(*batch, train, *self._place(), get_num_threads())
+        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows)
         if train:
             self.tokens_in_step += len(batch.ids)
         return logits
@@ -764,7 +768,7 @@ class Model:
             batch = batch._replace(types=np.zeros_like(batch.ids))
         if self._pending is not None:
             batch = Batch(*self.core.check(*batch))  # copies: the rows that catch up are those read
-            self._pending.catch_up(batch.ids)
+            self._pending.catch_up(None if self._shape[1].get("tied") else batch.ids)
         if self._handed_out:
             self.core.touch()
         return batch

@@ -76,6 +76,16 @@ class QuestionAnsweringModelOutput(ModelOutput):
 
 
 @dataclass(frozen=True, eq=False)
+class MaskedLMOutput(ModelOutput):
+    """The result of a call: logits float32 (B, S, vocab_size), or a list of (n, vocab_size); or the mean loss alone."""
+
+    loss: float | None
+    logits: PerToken | None
+    hidden_states: tuple[PerToken, ...] | None = None
+    attentions: tuple[PerToken, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class BaseModelOutput(ModelOutput):
     """The result of a call: the last layer's output, float32 (B, S, hidden_size) or a list of (n, hidden_size)."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import reference
-from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, ROWS, TAGGER, Case
+from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, MASKED, ROWS, TAGGER, Case
 
 from kdistill import _core
 
@@ -51,6 +51,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "listed tokens": ({}, {**LISTED, "dropout_before": 0.1}),
     "listed tokens with a norm": ({}, {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0}),
     "listed tokens, no products": ({}, {**LISTED, "dense": None, "outputs": 0}),
+    "listed tokens, tied": ({}, MASKED),
+    "listed tokens, an output of their own": ({}, {**MASKED, "tied": False}),
+    "listed tokens, tied to narrow embeddings": ({"embedding_width": 10}, {**MASKED, "dense_width": 10}),
+    "means, tied": ({}, {**TAGGER, "pick": "mean", "outputs": 31, "tied": True}),
+    "first rows, tied": ({}, {**CLASSIFIER, "outputs": 31, "tied": True}),
     "listed tokens, none given": ({}, {**LISTED, "dense": "gelu", "norm": True}),
 }  # fmt: skip
 
@@ -95,7 +100,7 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "narrow embeddings of tokens",
         "shared layers",
         "means",
-        "listed tokens with a norm",
+        "listed tokens, tied",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:

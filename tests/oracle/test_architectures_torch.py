@@ -21,6 +21,7 @@ from architecture_cases import (
     Case,
     is_truly_zero,
     labels_of,
+    named_parameters,
     pair,
     random_rows,
     torch_logits,
@@ -59,7 +60,7 @@ def test_all_named_gradients(case: Case, ending: str) -> None:
     expected_loss = torch.nn.functional.cross_entropy(torch_logits(theirs, case, rows), torch.tensor(labels))
     expected_loss.backward()
     assert loss == pytest.approx(expected_loss.item(), rel=1e-5)
-    expected = {name: p.grad.numpy() for name, p in theirs.named_parameters() if p.grad is not None}
+    expected = {name: p.grad.numpy() for name, p in named_parameters(theirs).items() if p.grad is not None}
     assert {*ours.gradients} >= {*expected}
     for name, gradient in ours.gradients.items():
         norm = float(np.linalg.norm(expected[name])) if name in expected else 0.0
@@ -79,12 +80,13 @@ def decays(name: str) -> bool:
 @EVERY
 @HEADS
 def test_twenty_steps_with_clipping_decay_and_warmup(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.1, seed=6)
+    # A language model learns 101 words more slowly than others three labels, from small weights.
+    ours, theirs = pair(case, ending, std=0.2 if ending == "ForMaskedLM" else 0.1, seed=6)
     rows = random_rows(case, LENGTHS, seed=7)
     labels = labels_of(ours.forward(rows.packed), seed=8)
     optimizer = kd.AdamW(ours, lr=LEARNING_RATE, weight_decay=DECAY)
     schedule = kd.get_linear_schedule_with_warmup(WARMUP, STEPS)
-    named = list(theirs.named_parameters())
+    named = list(named_parameters(theirs).items())
     groups = [
         {"params": [p for name, p in named if decays(name)], "weight_decay": DECAY},
         {"params": [p for name, p in named if not decays(name)], "weight_decay": 0.0},
@@ -154,7 +156,7 @@ def test_a_saved_model_opens_in_transformers_and_theirs_here(case: Case, ending:
         tmp_path / "ours", output_loading_info=True
     )
     assert not any(info.values()), info
-    for name, parameter in opened.named_parameters():
+    for name, parameter in named_parameters(opened).items():
         np.testing.assert_array_equal(parameter.detach().numpy(), ours.parameters[name])
     for name in ("model.safetensors", "pytorch_model.bin"):
         back = getattr(kd, case.name + ending).from_pretrained(tmp_path / "theirs")

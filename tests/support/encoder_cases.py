@@ -38,6 +38,7 @@ CLASSIFIER: dict[str, Any] = {
 }  # fmt: skip
 TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
 LISTED = {**CLASSIFIER, "pick": "listed"}
+MASKED = {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0, "outputs": 31, "tied": True}
 # Of LENGTHS: none of some sequences, all of others, first and last tokens; several of both chunks and all items.
 ROWS = [0, 2, 13, 14, 15, 17, 20, 30, 38, 39, 55, *range(56, 62), *range(70, 83), 89, 90, 91, 98, 106]
 
@@ -121,6 +122,7 @@ class Case:
             head_activation=self.head["dense"],
             head_norm=self.head.get("norm", False),
             outputs=self.head["outputs"] > 0,
+            tied=self.head.get("tied", False),
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)

@@ -156,7 +156,8 @@ class Variant:
     listed: Sequence[Sequence[int]] = ()  # of each sequence
     head_activation: str | None = "tanh"  # behind the head's dense product; None: no such product
     head_norm: bool = False  # behind the activation
-    outputs: bool = True  # there is a last product
+    outputs: bool = True  # there is a last product,
+    tied: bool = False  # with the word embeddings
 
 
 BERT_CLASSIFIER = Variant()
@@ -226,6 +227,9 @@ class _Pass:
         if self.variant.head_norm:
             x = self.norm(x, "head.LayerNorm")
         x = self.dropout(x, "dropout")
+        if self.variant.tied:
+            words = self.parameters["bert.embeddings.word_embeddings.weight"]
+            return np.asarray(x @ words.T + self.parameters["classifier.bias"])
         return linear(x, self.parameters, "classifier") if self.variant.outputs else x
 
     def picked(self, x: Array) -> Array:
