@@ -13,7 +13,7 @@ from ..data.batch import Batch
 from ..data.ragged import starts_of
 from ..data.tagged import PART_OF_OVERLAP
 from ..data.windows import owners, windows_of
-from ..models.classes import BertForTokenClassification
+from ..models.heads import TokenClassifier
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from . import token
@@ -62,7 +62,7 @@ class TokenClassificationPipeline:
 
     def __init__(
         self,
-        model: BertForTokenClassification,
+        model: TokenClassifier,
         tokenizer: BertTokenizer,
         *,
         aggregation_strategy: str = "none",
@@ -158,7 +158,7 @@ class TokenClassificationPipeline:
         """Return the places of the tokens of each window, without special tokens, and which of them it answers."""
         places = np.flatnonzero(~np.array(row.specials, dtype=np.bool_))
         config, trained = self.model.config, self.model.config.trained_with
-        limits = [config.max_position_embeddings, self.tokenizer.model_max_length, trained.max_length]
+        limits = [config.max_tokens, self.tokenizer.model_max_length, trained.max_length]
         size = min(limit for limit in limits if limit is not None) - (len(row.ids) - len(places))
         asked = trained.doc_stride if stride is None else stride
         if asked is not None and not 0 <= asked < size:

@@ -147,3 +147,14 @@ def test_what_does_not_fit_is_refused(
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
     )
+
+
+def test_a_tagger_is_measured_and_examined(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run(capsys, "bench", "--model", tagger, "--data", inputs / "dev.conll", "--rows", "8")
+    assert figures["programs"]["kdistill"]["sentences_per_second"] > 0
+    files = ("--train", inputs / "train.conll", "--eval", inputs / "dev.conll", "--output-dir", tmp_path / "out")
+    assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) in (0, 1)
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "the teacher has accuracy" in json.dumps(checks)

@@ -16,7 +16,9 @@ import transformers
 from support.small_run import small_config
 
 import kdistill as kd
-from kdistill.data.ragged import Ragged
+from kdistill.bench.other_runtimes import bucketed, forward_pass, load_torch, torch_forward
+from kdistill.data.dataset import Dataset
+from kdistill.data.ragged import Ragged, starts_of
 from kdistill.data.sources import read_table
 from kdistill.data.tagged import encode_words
 from kdistill.data.words import words_of
@@ -162,3 +164,13 @@ def test_texts_beyond_the_model_are_answered_in_windows(directory: Path) -> None
     assert "".join(text[one["start"] : one["end"]] for one in found) == text.replace(" ", "")
     short = pipe(text[: text.index("and") + 3])
     assert [one["word"] for one in short] == [one["word"] for one in found[: len(short)]]
+
+
+def test_bench_gives_pytorch_the_same_tokens(directory: Path) -> None:
+    random = np.random.default_rng(6)
+    lengths = random.integers(1, 30, 11)
+    ids = random.integers(5, len(VOCABULARY), lengths.sum()).astype(np.int32)
+    dataset = Dataset(ids, np.zeros_like(ids), starts_of(lengths), np.full(len(lengths), -100))
+    found = forward_pass(torch_forward(load_torch(directory)), bucketed(dataset, 4), len(TAGS), dataset.starts)
+    expected = kd.BertForTokenClassification.from_pretrained(directory).forward(dataset.batch(np.arange(11))[0])
+    np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(expected).max()))

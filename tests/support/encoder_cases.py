@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
-from kdistill.models.architecture import SEQUENCE, Names
+from kdistill.models.architecture import Names
 from kdistill.models.architectures.bert import BERT
+from kdistill.models.head_names import SEQUENCE
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros
@@ -116,6 +117,7 @@ class Case:
         variant = reference.Variant(
             head_width=encoder["head_width"],
             first_position=encoder["first_position"],
+            relative_distance=encoder.get("relative_distance", 0),
             shared=encoder.get("shared", False),
             pick=self.head["pick"],
             listed=self.listed,
