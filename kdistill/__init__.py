@@ -29,6 +29,7 @@ _EXPORTS = {
     **dict.fromkeys(_AUTO, "models.auto"),
     **dict.fromkeys(_OUTPUTS, "models.outputs"),
     "AdamW": "train.optim",
+    "AnswerSettings": "tasks.question_pipeline",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
     "BertTokenizer": "text.tokenizer",
