@@ -29,6 +29,7 @@ _EXPORTS = {
     **dict.fromkeys(_AUTO, "models.auto"),
     **dict.fromkeys(_OUTPUTS, "models.outputs"),
     "AdamW": "train.optim",
+    "AnswerSettings": "tasks.question_pipeline",
     **{f"{architecture}Tokenizer{fast}": "text.classes" for architecture in _ARCHITECTURES for fast in ("", "Fast")},
     "AutoTokenizer": "text.classes",
     "Batch": "data.batch",

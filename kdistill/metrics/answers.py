@@ -85,8 +85,8 @@ def answer_scores(answers: Sequence[str], accepted: Sequence[Sequence[str]], *, 
     for row, (answer, texts) in enumerate(zip(answers, accepted, strict=True)):
         if no_answers:
             texts = [text for text in texts if normalized(text)] or [""]
-            if not normalized(answer) or texts == [""]:
-                exact[row] = f1[row] = any(normalized(text) == normalized(answer) for text in texts)
+            if texts == [""]:
+                exact[row] = f1[row] = not normalized(answer)
                 continue
         elif not texts:
             raise ValueError(f"question {row} has no answer; expected one for each, or no_answers=True (SQuAD 2.0)")

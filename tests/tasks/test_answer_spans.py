@@ -13,6 +13,8 @@ from kdistill.tasks.answer_spans import QuestionAnswers, SpanRules, extract_answ
 
 CONTEXT = "alpha beta gamma delta epsilon zeta sigma theta iota kappa lambda mu nu xi omicron rho"
 WORDS = CONTEXT.split()
+Result = tuple[str, list[tuple[str, float]], float | None, list[tuple[float, float]]]
+"""An answer, the n-best with their probabilities, the doubt, and the two logits of each of the n-best."""
 QUESTION_TOKENS = 4  # [CLS], two of the question, [SEP]
 
 
@@ -40,9 +42,7 @@ def windows(per_question: list[list[tuple[int, int]]]) -> tuple[Spans, np.ndarra
     return spans, np.concatenate(([0], np.cumsum(lengths)))
 
 
-def example(
-    logits: np.ndarray, starts: np.ndarray, spans: Spans, rules: SpanRules
-) -> list[tuple[str, list[tuple[str, float]], float | None]]:
+def example(logits: np.ndarray, starts: np.ndarray, spans: Spans, rules: SpanRules) -> list[Result]:
     """The answer, its n-best with probabilities and the doubt of each question, as the example's description has it."""
     results = []
     for number in range(len(spans.questions)):
@@ -52,7 +52,7 @@ def example(
             low, high = starts[window], starts[window + 1]
             begin, end = logits[low:high, 0], logits[low:high, 1]
             if null is None or null["score"] > begin[0] + end[0]:
-                null = {"at": (0, 0), "score": begin[0] + end[0]}
+                null = {"at": (0, 0), "score": begin[0] + end[0], "b": begin[0], "e": end[0]}
             for first in np.argsort(begin)[::-1][: rules.n_best]:
                 for last in np.argsort(end)[::-1][: rules.n_best]:
                     inside = all(
@@ -77,12 +77,14 @@ def example(
             place = next(index for index, text in enumerate(texts) if text)
             doubt = float(null["score"] - found[place]["b"] - found[place]["e"])
             best = "" if doubt > rules.null_score_diff_threshold else texts[place]
-        results.append((best, list(zip(texts, shares, strict=True)), doubt))
+        logits_of = [(float(each["b"]), float(each["e"])) for each in found]
+        results.append((best, list(zip(texts, shares, strict=True)), doubt, logits_of))
     return results
 
 
-def as_example(answers: QuestionAnswers) -> tuple[str, list[tuple[str, float]], float | None]:
-    return answers.best.text, [(each.text, each.score) for each in answers.n_best], answers.doubt
+def as_example(answers: QuestionAnswers) -> Result:
+    logits = [(each.start_logit, each.end_logit) for each in answers.n_best]
+    return answers.best.text, [(each.text, each.score) for each in answers.n_best], answers.doubt, logits
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -106,6 +108,7 @@ def test_answers_are_those_of_the_example(rules: SpanRules, seed: int) -> None:
     for ours, theirs in zip(found, example(logits, starts, spans, rules), strict=True):
         assert ours[0] == theirs[0]
         assert ours[2] == theirs[2]
+        assert ours[3] == theirs[3]
         assert [text for text, _ in ours[1]] == [text for text, _ in theirs[1]]
         np.testing.assert_allclose([share for _, share in ours[1]], [share for _, share in theirs[1]], rtol=1e-12)
 
