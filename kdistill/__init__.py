@@ -11,15 +11,26 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
+_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
+_OUTPUTS = (
+    "BaseModelOutput",
+    "BaseModelOutputWithPooling",
+    "MaskedLMOutput",
+    "QuestionAnsweringModelOutput",
+    "SequenceClassifierOutput",
+    "TokenClassifierOutput",
+)
+_AUTO = ("AutoConfig", "AutoModel", *(f"AutoModel{ending}" for ending in _ENDINGS if ending != "Model"))
 # Public name -> the module that defines it.
 _EXPORTS = {
+    **{f"{architecture}Config": "models.config" for architecture in _ARCHITECTURES},
+    **{f"{architecture}{ending}": "models.classes" for architecture in _ARCHITECTURES for ending in _ENDINGS},
+    **dict.fromkeys(_AUTO, "models.auto"),
+    **dict.fromkeys(_OUTPUTS, "models.outputs"),
     "AdamW": "train.optim",
-    "AutoConfig": "models.classes",
-    "AutoModelForSequenceClassification": "models.classes",
     "AutoTokenizer": "text.tokenizer",
     "Batch": "data.batch",
-    "BertConfig": "models.config",
-    "BertForSequenceClassification": "models.classes",
     "BertTokenizer": "text.tokenizer",
     "BestRun": "search.study",
     "DataCollatorWithPadding": "text.collator",
@@ -33,7 +44,6 @@ _EXPORTS = {
     "ProgressCallback": "train.default_callbacks",
     "HfArgumentParser": "train.argument_parser",
     "Provenance": "train.recipe",
-    "SequenceClassifierOutput": "models.classes",
     "TextClassificationPipeline": "tasks.pipelines",
     "Trainer": "trainers",
     "TrainerCallback": "train.callbacks",
@@ -61,15 +71,12 @@ _MODULES = {"assessment": "report.assessment", "figures": "report.figures"}
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 
 
-_AUTO = "kd.AutoModelForSequenceClassification, the only kind of model here"
+_BY_TYPE = "kd.AutoModel, or the AutoModel class of a head"
 _STRATEGY = 'the strategy as text: "no", "steps" or "epoch"'
 _SCHEDULE = "lr_scheduler_type= of the training arguments"
 # Names of transformers that are not here -> what to use.
 _INSTEAD = {
-    **dict.fromkeys(("AutoModel", "BertModel", "PreTrainedModel", "BertPreTrainedModel"), _AUTO),
-    **dict.fromkeys(
-        ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering", "AutoModelForMaskedLM"), _AUTO
-    ),
+    **dict.fromkeys(("PreTrainedModel", "BertPreTrainedModel"), _BY_TYPE),
     **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
     **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
     "SchedulerType": f"the schedule as text in {_SCHEDULE}",
@@ -81,7 +88,7 @@ _INSTEAD = {
         ("DataCollator", "default_data_collator", "DataCollatorForTokenClassification"),
         "no collator: a trainer packs rows itself, and kd.DataCollatorWithPadding pads them for others",
     ),
-    "PretrainedConfig": "kd.BertConfig or kd.AutoConfig",
+    **dict.fromkeys(("PretrainedConfig", "PreTrainedConfig"), "kd.AutoConfig, or the configuration of an architecture"),
     "Seq2SeqTrainer": "kd.Trainer",
     "PrinterCallback": "kd.ProgressCallback",
 }

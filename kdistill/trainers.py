@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .data.dataset import Dataset
+from .data.ragged import Outputs
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .losses.weights import LabelWeights
@@ -166,15 +167,15 @@ class Trainer:
         check_tokenizer("processing_class", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
 
-        def encode(source: Any) -> Dataset:
-            return encode_for(model.config, source, tokenizer, args)
+        def encode(source: Any, *, training: bool = False) -> Dataset:
+            return encode_for(model.config, source, tokenizer, args, training=training)
 
         recipe = Recipe(
             model=model,
             args=args,
             objective=objective,
             model_init=model_init,
-            train_dataset=None if train_dataset is None else encode(train_dataset),
+            train_dataset=None if train_dataset is None else encode(train_dataset, training=True),
             eval_dataset=encoded_sets(eval_dataset, encode),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
@@ -401,10 +402,12 @@ class Trainer:
     def _write_first_card(self) -> None:
         self.create_model_card(measure_speed=self.args.plots)
 
-    def compute_loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
+    def compute_loss(self, logits: Outputs, labels: Labels, rows: RowIndices) -> tuple[float, Logits]:
         """Return the mean loss of a micro-batch and its gradient by the logits, (B, num_labels) float32.
 
-        `rows` are the rows' places in the training data. Override it to train on another loss.
+        `rows` are the rows' places in the training data. Where the model answers for each token, logits are a `Ragged`
+        of (tokens, num_labels), labels int64 (tokens,) and the gradient (tokens, num_labels). Override it to train on
+        another loss.
         """
         task = task_for(self.model.config, labels)
         if self._label_weights is not None:
@@ -413,7 +416,7 @@ class Trainer:
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
-    def _loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> BatchLoss:
+    def _loss(self, logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
         """Call `compute_loss`, which may be a user's; the parts are those that ours counted inside of it."""
         self._loss_parts = []
         return BatchLoss(*self.compute_loss(logits, labels, rows), self._loss_parts)

@@ -322,11 +322,6 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "u->x + block * u->next_x + tile->i0", "u->x + tile->i0"),
     Mutant("model/kd_weights.c", "kd_max(tile->o0, block * O)", "tile->o0"),
     Mutant("model/kd_weights.c", "u->dy + from, u->ldy", "u->dy + tile->o0, u->ldy"),
-    Mutant(
-        "model/kd_span.c",
-        "x + ((ptrdiff_t)span->batch->starts[b] - span->t0) * C,\n               (size_t)",
-        "x,\n               (size_t)",
-    ),
     # ---- shapes by layer
     Mutant("model/kd_encoder.h", "return c->layers[layer].H * c->D;", "return c->layers[0].H * c->D;"),
     Mutant("model/kd_tensors.c", "F = encoder->layers[kd_max(layer, 0)].F", "F = encoder->layers[0].F"),
@@ -381,25 +376,38 @@ MUTANTS = [
     # ---- heads
     Mutant(
         "model/kd_head.c",
-        "kernels->multiply(map->slope, drows, M, C, C);",
-        "kernels->multiply(map->slope, drows, M, 1, C);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, J, J);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, 1, J);",
     ),
     Mutant(
         "model/kd_head.c",
-        "kernels->sum_rows(ddense, map->slope, M, C, C);",
-        "kernels->sum_rows(ddense, drows, M, C, C);",
+        "kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, J, J);",
+        "kernels->multiply(map->slope, dhidden, M, J, J);",
     ),
     Mutant(
         "model/kd_head.c",
-        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, config->p_after);",
-        "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, 0);",
+        "kernels->sum_rows(sums->dense_bias, map->slope, M, J, J);",
+        "kernels->sum_rows(sums->dense_bias, dhidden, M, J, J);",
+    ),
+    Mutant(
+        "model/kd_head.c",
+        "kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, config->p_after);",
+        "kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, 0);",
     ),
     Mutant(
         "model/kd_head.c",
         "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, config->p_before);",
         "kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, 0);",
     ),
-    Mutant("model/kd_map.c", "pick == KD_PICK_ALL ? span->t0 : span->b0", "pick == KD_PICK_ALL ? span->b0 : span->b0"),
+    Mutant("model/kd_span.c", "picked ? b0 : t0, picked, NULL", "picked ? b0 : b0, picked, NULL"),
+    Mutant("model/kd_span.c", "x + (token_of(span, r) - span->t0) * C, (size_t)C", "x + r * C, (size_t)C"),
+    Mutant("model/kd_span.c", "kernels->add(x + (token_of(span, r) - span->t0) * C", "kernels->add(x + r * C"),
+    Mutant("model/kd_span.c", "kernels->scale(mean, 1 / (float)n, C);", "kernels->scale(mean, 1 / (float)(n + 1), C);"),
+    Mutant("model/kd_span.c", "dx + t * C, dmean, 1 / (float)n, C", "dx + t * C, dmean, 1, C"),
+    Mutant(
+        "model/kd_map.c", "r1 = listed_before(pass, span.t0 + span.N)", "r1 = listed_before(pass, span.t0 + span.N - 1)"
+    ),
+    Mutant("model/kd_map.c", "if (pass->rows[middle] < token)", "if (pass->rows[middle] <= token)"),
     Mutant(
         "arithmetic/kd_kernels_activation.inc",
         "vf_store_n(slope + i, 1.0f - t * t, m);",
@@ -461,6 +469,9 @@ MUTANTS = [
         "result->hard /= (double)in->B;",
     ),
     Mutant("learning/kd_loss.c", "const ptrdiff_t b = block->first + r;", "const ptrdiff_t b = r;"),
+    Mutant("learning/kd_loss.c", "row->K = kd_loss_begin(in, b + 1) - begin;", "row->K = kd_loss_begin(in, 1);"),
+    Mutant("learning/kd_loss.c", "row->t = in->teacher ? in->teacher + begin : NULL;", "row->t = in->teacher;"),
+    Mutant("learning/kd_loss.c", "block->dlogits + kd_loss_begin(in, b);", "block->dlogits + b * in->K;"),
     Mutant(
         "learning/kd_loss.c",
         "&block.terms[r], block.first + r);",
@@ -468,7 +479,24 @@ MUTANTS = [
     ),
     Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
     Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
-    Mutant("skin/kd_module_loss.c", "if (B * K <= SMALL_LOGITS)", "if (1)"),
+    Mutant("skin/kd_module_loss.c", "if (logits <= SMALL_LOGITS)", "if (1)"),
+    # ---- the loss in blocks
+    Mutant("learning/kd_decoder.c", "decoder->first += decoder->rows;", "decoder->first += 1;"),
+    Mutant("learning/kd_decoder.c", "product.bias = output->bias + v0;", "product.bias = output->bias;"),
+    Mutant(
+        "learning/kd_decoder.c",
+        "features = run->head.features + decoder->first * output->I",
+        "features = run->head.features",
+    ),
+    Mutant("learning/kd_decoder.c", "(1 - smoothing) * (double)z[label] - even", "(double)z[label] - even"),
+    Mutant("learning/kd_decoder.c", "T * T * (sum / T + lse_student", "T * (sum / T + lse_student"),
+    Mutant("learning/kd_decoder.c", "d[label] -= (float)(weight * (1 - smoothing));", "d[label] -= (float)weight;"),
+    Mutant("learning/kd_decoder.c", "(float)(-(1 - alpha) * T * scale)", "(float)(-(1 - alpha) * scale)"),
+    Mutant("learning/kd_decoder.c", "(decoder->first + from) * output->I", "from * output->I"),
+    Mutant("learning/kd_decoder.c", "run->head.features + decoder->first * I + t.i0", "run->head.features + t.i0"),
+    Mutant("learning/kd_decoder.c", "if (t.i0 == 0)", "if (1)"),
+    Mutant("learning/kd_decoder.c", "terms[0] = NAN;", "terms[0] = 0;"),
+    Mutant("layers/kd_embed.c", "memset(is_touched, 1, (size_t)V);", "memset(is_touched, 0, (size_t)V);"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "mutants"
 # The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
-    "kd_loss": ["losses"],
+    "kd_loss": ["losses", "ragged_losses"],
+    "kd_decoder": ["softmax_loss"],
     "kd_module_loss": ["losses", "pool"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],
@@ -53,6 +54,7 @@ NEAREST = {
     "kd_input": ["encoder"],
     "kd_module_gradients": ["deferred_adamw"],
     "kd_head": ["encoder"],
+    "kd_span": ["encoder"],
     "kd_encoder": ["encoder"],
     "kd_tensors": ["encoder"],
     "kd_model": ["encoder"],

@@ -131,18 +131,19 @@ static loss_row common_row(const kd_loss *in)
 {
     return (loss_row){.temperature = in->temperature,
                       .smoothing = in->smoothing,
-                      .even = in->smoothing / (double)in->K,
                       .weights = in->weights,
-                      .mean = 1.0 / (double)in->B,
-                      .K = in->K};
+                      .mean = 1.0 / (double)in->B};
 }
 
 static void take_row(loss_row *row, const kd_loss *in, ptrdiff_t b)
 {
-    row->z = in->student + b * in->K;
-    row->t = in->teacher ? in->teacher + b * in->K : NULL;
+    const ptrdiff_t begin = kd_loss_begin(in, b);
+    row->K = kd_loss_begin(in, b + 1) - begin;
+    row->even = in->smoothing / (double)row->K;
+    row->z = in->student + begin;
+    row->t = in->teacher ? in->teacher + begin : NULL;
     row->label = in->classes ? in->classes[b] : KD_LOSS_NO_LABEL;
-    row->y = in->targets && !isnan(in->targets[b * in->K]) ? in->targets + b * in->K : NULL;
+    row->y = in->targets && !isnan(in->targets[begin]) ? in->targets + begin : NULL;
     row->alpha = !has_label(row) ? 0 : in->teacher ? in->alpha : 1;
     row->hard = row->soft = 0;
 }
@@ -182,7 +183,7 @@ static void block_item(void *context, ptrdiff_t item, int member)
     for (ptrdiff_t r = item * block->step; r < kd_min((item + 1) * block->step, block->count); r++) {
         const ptrdiff_t b = block->first + r;
         take_row(&row, in, b);
-        float *dlogits = block->dlogits + b * in->K;
+        float *dlogits = block->dlogits + kd_loss_begin(in, b);
         compute_row[in->kind](&row, dlogits);
         double loss = row.alpha * row.hard + (1 - row.alpha) * row.soft;
         block->terms[r] = (row_terms){loss, row.hard, row.soft, has_label(&row), row_is_finite(&row, loss, dlogits)};
@@ -204,7 +205,7 @@ void kd_loss_add(kd_loss_result *result, float *dlogits, const kd_loss *in, ptrd
     row_block block;
     block.in = in;
     block.dlogits = dlogits;
-    block.step = kd_max(1, ITEM_LOGITS / in->K);
+    block.step = kd_max(1, ITEM_LOGITS * in->B / kd_loss_begin(in, in->B));
     for (block.first = from; block.first < to; block.first += BLOCK_ROWS) {
         block.count = kd_min(BLOCK_ROWS, to - block.first);
         kd_pool_run(team, block_item, &block, kd_ceil_div(block.count, block.step));

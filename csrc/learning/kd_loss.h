@@ -11,6 +11,8 @@
  *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
  *
+ * Rows of a single label may have a number of logits each (`starts`): a question's answer begins at one of its tokens.
+ *
  * Weights w act on hard alone, smoothing before them. Of a single label they are those of the classes, and a row's loss
  * is the sum over the labels of w times the smoothed label times -log softmax(z), as torch's CrossEntropyLoss(weight=w)
  * has it; to divide by the sum of the rows' weights, as its mean does, the caller scales w. Of several labels w
@@ -39,13 +41,20 @@ typedef struct kd_loss {
     kd_loss_kind kind;
     double alpha, temperature;
     double smoothing;       /* share of a label spread evenly: over all K of one label, over yes and no of several */
-    const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression */
+    const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression, nor with starts */
     const float *student;   /* (B, K) */
-    const float *teacher;   /* (B, K), or NULL, which means alpha = 1 */
+    const float *teacher;   /* like student, or NULL, which means alpha = 1 */
+    const int64_t *starts;  /* (B + 1), single label: row b is logits starts[b] .. starts[b + 1] - 1; NULL: K of each */
     const int64_t *classes; /* (B), single label; NULL: no row has a label */
     const float *targets;   /* (B, K), the other kinds, NaN in rows without a label; NULL: no row has one */
-    ptrdiff_t B, K;
+    ptrdiff_t B, K;         /* K is not read with starts */
 } kd_loss;
+
+/* Where row b's logits begin, in student, teacher and dlogits; row B begins where all end. */
+static inline ptrdiff_t kd_loss_begin(const kd_loss *inputs, ptrdiff_t b)
+{
+    return inputs->starts ? (ptrdiff_t)inputs->starts[b] : b * inputs->K;
+}
 
 /* Sums over the rows added so far; after kd_loss_finish, means. */
 typedef struct kd_loss_result {
@@ -55,8 +64,8 @@ typedef struct kd_loss_result {
     ptrdiff_t rows[KD_LOSS_ROWS_NAMED]; /* the first of them */
 } kd_loss_result;
 
-/* Adds rows from .. to - 1 to `result`, which is zero before row 0, and writes these rows of dlogits (B, K) =
- * d(loss) / d(student). */
+/* Adds rows from .. to - 1 to `result`, which is zero before row 0, and writes these rows of dlogits (B, K), or with starts
+ * like student, = d(loss) / d(student). */
 void kd_loss_add(kd_loss_result *result, float *dlogits, const kd_loss *inputs, ptrdiff_t from, ptrdiff_t to,
                  kd_team *team);
 

@@ -1,30 +1,54 @@
 #include "model/kd_head.h"
 
-void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
-                     const kd_head_weights *weights, const kd_span *span)
+/* hidden = norm(act(dense(input))), as far as there are any. */
+static void hidden_forward(const kd_head_map *map, const kd_head_config *config, const kd_head_weights *weights,
+                           const kd_kernels *kernels, ptrdiff_t M)
 {
-    const ptrdiff_t C = weights->output.I, M = span->M;
-    if (map->input != map->rows)
-        kd_span_drop(math->kernels, map->input, map->rows, KD_DROP_HEAD_INPUT, span, C, config->p_before);
     if (config->dense)
-        kd_activation_forward(map->hidden, map->slope, map->input, &weights->dense, M, config->activation);
-    if (map->features != map->hidden)
-        kd_span_drop(math->kernels, map->features, map->hidden, KD_DROP_HEAD, span, C, config->p_after);
-    kd_linear_forward(map->outputs, map->features, &weights->output, M);
+        kd_activation_forward(map->act, map->slope, map->input, &weights->dense, M, config->activation);
+    if (config->norm)
+        kd_norm_forward(kernels, map->hidden, map->stats, map->act, NULL, &weights->norm, M);
 }
 
-void kd_head_backward(const kd_arithmetic *math, float *drows, float *ddense, float *doutput, const kd_head_map *map,
-                      const kd_head_config *config, const kd_head_weights *weights, const kd_span *span)
+void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd_head_config *config,
+                     const kd_head_weights *weights, const kd_span *span, ptrdiff_t C)
 {
-    const ptrdiff_t C = weights->output.I, K = weights->output.O, M = span->M;
+    const ptrdiff_t J = kd_head_width(config, C), M = span->M;
+    if (map->input != map->rows)
+        kd_span_drop(math->kernels, map->input, map->rows, KD_DROP_HEAD_INPUT, span, C, config->p_before);
+    hidden_forward(map, config, weights, math->kernels, M);
+    if (map->features != map->hidden)
+        kd_span_drop(math->kernels, map->features, map->hidden, KD_DROP_HEAD, span, J, config->p_after);
+    if (config->K && map->outputs)
+        kd_linear_forward(map->outputs, map->features, &weights->output, M);
+}
+
+/* drows from dhidden, the gradient of `hidden`. */
+static void hidden_backward(float *drows, const float *dhidden, const kd_head_vectors *sums, const kd_head_map *map,
+                            const kd_head_config *config, const kd_head_weights *weights, const kd_kernels *kernels,
+                            ptrdiff_t M)
+{
+    const ptrdiff_t J = weights->dense.O;
+    if (config->norm)
+        kd_norm_backward(kernels, map->act, sums->norm, sums->norm_bias, dhidden, map->act, map->stats, &weights->norm,
+                         M);
+    kernels->multiply(map->slope, config->norm ? map->act : dhidden, M, J, J);
+    kernels->sum_rows(sums->dense_bias, map->slope, M, J, J);
+    kd_linear_backward_input(drows, map->slope, &weights->dense, M, 0);
+}
+
+void kd_head_backward(const kd_arithmetic *math, float *drows, const kd_head_vectors *sums, const kd_head_map *map,
+                      const kd_head_config *config, const kd_head_weights *weights, const kd_span *span, ptrdiff_t C)
+{
+    const ptrdiff_t J = kd_head_width(config, C), K = config->K, M = span->M;
     const kd_kernels *kernels = math->kernels;
-    kernels->sum_rows(doutput, map->outputs, M, K, K);
-    kd_linear_backward_input(drows, map->outputs, &weights->output, M, 0);
-    kd_span_drop(kernels, drows, drows, KD_DROP_HEAD, span, C, config->p_after);
-    if (config->dense) {
-        kernels->multiply(map->slope, drows, M, C, C);
-        kernels->sum_rows(ddense, map->slope, M, C, C);
-        kd_linear_backward_input(drows, map->slope, &weights->dense, M, 0);
+    float *dhidden = config->dense ? map->dfeatures : drows;
+    if (K && map->outputs) {
+        kernels->sum_rows(sums->output_bias, map->outputs, M, K, K);
+        kd_linear_backward_input(map->dfeatures, map->outputs, &weights->output, M, 0);
     }
+    kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, config->p_after);
+    if (config->dense)
+        hidden_backward(drows, dhidden, sums, map, config, weights, kernels, M);
     kd_span_drop(kernels, drows, drows, KD_DROP_HEAD_INPUT, span, C, config->p_before);
 }

@@ -1,3 +1,4 @@
+/* More than 500 lines, since where an array is placed and where a view of it points must agree. */
 #include "model/kd_map.h"
 
 #include "layers/kd_relative.h"
@@ -7,8 +8,10 @@
 
 enum {
     LEAST_CHUNK = 48, /* tokens of a chunk that are worth a thread */
-    LEAST_HEAD = 8,   /* sequences of a head's item that are */
+    LEAST_HEAD = 8,   /* sequences, or listed rows, of a head's item that are */
     MOST_HEAD = 48,
+    BLOCK_ROWS = 256,     /* rows whose logits kd_decoder holds at once, 31 MB of BERT's vocabulary; half of them */
+    MANY_OUTPUTS = 65536, /* above so many outputs */
 };
 
 /* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
@@ -47,7 +50,7 @@ static ptrdiff_t pieces(ptrdiff_t total, ptrdiff_t least, ptrdiff_t most)
 
 ptrdiff_t kd_map_head_items(const kd_run *run)
 {
-    return run->model->head.pick == KD_PICK_ALL ? run->chunks : pieces(run->pass.batch.B, LEAST_HEAD, MOST_HEAD);
+    return run->pick == KD_PICK_ALL ? run->chunks : pieces(run->head_rows, LEAST_HEAD, MOST_HEAD);
 }
 
 ptrdiff_t kd_map_partial_rows(const kd_run *run) { return run->chunks + kd_map_head_items(run); }
@@ -200,6 +203,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
     m.operand = place_operand(run, arena, kd_max(kd_max(c->C, c->E), w.A));
     m.wide_operand = place_operand(run, arena, w.F);
+    m.logits = run->pass.features_only ? kd_arena_floats(arena, 2 * run->model->head.K) : NULL;
     m.embedded = c->projected ? kd_arena_floats(arena, run->R * c->E) : NULL;
     if (run->pass.mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
@@ -219,15 +223,22 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
 static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
 {
     const kd_head_config *head = &run->model->head;
-    const int all = head->pick == KD_PICK_ALL, train = run->pass.mode == KD_TRAIN;
-    const ptrdiff_t C = run->model->encoder.C, M = run->head_rows;
+    const int all = run->pick == KD_PICK_ALL, train = run->pass.mode == KD_TRAIN;
+    const ptrdiff_t C = run->model->encoder.C, J = kd_head_width(head, C), M = run->head_rows;
     kd_head_map m = {0};
     m.rows = all ? rows : kd_arena_floats(arena, M * C);
     m.input = train && head->p_before > 0 ? kd_arena_floats(arena, M * C) : m.rows;
-    m.hidden = head->dense ? kd_arena_floats(arena, M * C) : m.input;
-    m.slope = head->dense && train ? kd_arena_floats(arena, M * C) : NULL;
-    m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * C) : m.hidden;
-    m.outputs = kd_arena_floats(arena, M * head->K);
+    m.hidden = head->dense ? kd_arena_floats(arena, M * J) : m.input;
+    m.act = head->norm ? kd_arena_floats(arena, M * J) : m.hidden;
+    m.stats = head->norm ? kd_arena_floats(arena, M * 2) : NULL;
+    m.slope = head->dense && train ? kd_arena_floats(arena, M * J) : NULL;
+    m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * J) : m.hidden;
+    if (run->pass.features_only)
+        m.outputs = NULL;
+    else
+        m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
+    if (train)
+        m.dfeatures = !head->K ? m.outputs : head->dense ? kd_arena_floats(arena, M * J) : run->drows;
     return m;
 }
 
@@ -258,12 +269,21 @@ static float *place_training(kd_run *run, kd_arena *arena)
     return output;
 }
 
+/* What kd_decoder computes in. */
+static void place_block(kd_run *run, kd_arena *arena)
+{
+    const ptrdiff_t K = run->model->head.K;
+    run->block_rows = kd_min(K > MANY_OUTPUTS ? BLOCK_ROWS / 2 : BLOCK_ROWS, run->head_rows);
+    run->block = kd_arena_floats(arena, run->block_rows * K);
+    run->terms = kd_arena_take(arena, run->head_rows * 2, sizeof *run->terms);
+}
+
 /* Fills every pointer of `run`, whose model and pass are set. */
 static void place_run(kd_run *run, kd_arena *arena)
 {
     const ptrdiff_t B = run->pass.batch.B, N = run->pass.batch.N, C = run->model->encoder.C;
     const int train = run->pass.mode == KD_TRAIN;
-    run->head_rows = run->model->head.pick == KD_PICK_ALL ? N : B;
+    run->head_rows = run->pick == KD_PICK_ALL ? N : run->pick == KD_PICK_LISTED ? run->pass.row_count : B;
     cut_chunks(run, NULL);
     run->chunk = kd_arena_take(arena, run->chunks + 1, sizeof *run->chunk);
     if (run->chunk)
@@ -274,6 +294,8 @@ static void place_run(kd_run *run, kd_arena *arena)
     run->head = place_head(run, arena, output);
     if (train && run->layers && run->last_picked)
         run->layers[run->model->encoder.L - 1].y = run->head.rows;
+    if (run->pass.features_only)
+        place_block(run, arena);
     run->members = kd_arena_take(arena, run->pass.threads, sizeof *run->members);
     for (int i = 0; i < run->pass.threads; i++) {
         kd_member member = place_member(run, arena);
@@ -290,6 +312,7 @@ static kd_run *place_all(kd_run *run, kd_arena *arena)
     int32_t *ids = kd_arena_take(arena, batch->N, sizeof *ids);
     int32_t *types = kd_arena_take(arena, batch->N, sizeof *types);
     int64_t *starts = kd_arena_take(arena, batch->B + 1, sizeof *starts);
+    int64_t *rows = kd_arena_take(arena, run->pass.row_count, sizeof *rows);
     kd_taps taps = {kd_arena_take(arena, run->pass.taps.count, sizeof *taps.list), run->pass.taps.count};
     place_run(run, arena);
     if (!home)
@@ -300,6 +323,9 @@ static kd_run *place_all(kd_run *run, kd_arena *arena)
     for (ptrdiff_t i = 0; i < taps.count; i++)
         taps.list[i] = run->pass.taps.list[i];
     *batch = (kd_batch){ids, types, starts, batch->B, batch->N};
+    if (run->pass.rows)
+        memcpy(rows, run->pass.rows, (size_t)run->pass.row_count * sizeof *rows);
+    run->pass.rows = run->pass.rows ? rows : NULL;
     run->pass.taps = taps;
     *home = *run;
     return home;
@@ -311,6 +337,15 @@ static int picks_last(const kd_model *model, const kd_pass *pass)
     return model->head.pick == KD_PICK_FIRST && !pass->whole_last && !kd_tap_needs(&pass->taps, model->encoder.L - 1);
 }
 
+/* A run of that pass, before anything is placed. */
+static kd_run run_of(const kd_model *model, const kd_pass *pass)
+{
+    kd_run run = {.model = model, .pass = *pass, .pick = model->head.pick, .last_picked = picks_last(model, pass)};
+    if (run.pick == KD_PICK_LISTED && !pass->rows)
+        run.pick = KD_PICK_ALL;
+    return run;
+}
+
 /* A bound far above the floats that place_all takes, in double: as many arrays as there are, each as wide as the widest and
  * for all tokens. */
 int kd_map_fits(const kd_model *model, const kd_pass *pass)
@@ -318,7 +353,7 @@ int kd_map_fits(const kd_model *model, const kd_pass *pass)
     const kd_encoder_config *c = &model->encoder;
     const widest w = widest_of(c);
     const double tokens = 64 + (double)pass->batch.N, positions = (double)kd_min(c->P, pass->batch.N);
-    const double width = 64 + (double)(w.A + w.F + c->C + c->E + c->D + w.H + model->head.K) +
+    const double width = 64 + (double)(w.A + w.F + c->C + c->E + c->D + w.H + model->head.J + model->head.K) +
                          (double)w.H * (double)c->C + (double)model->sizes.vectors + (double)w.H * positions;
     const double arrays = 32 * ((double)c->L + pass->threads + 4);
     return tokens * width * arrays < 0x1p58;
@@ -326,7 +361,7 @@ int kd_map_fits(const kd_model *model, const kd_pass *pass)
 
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)
 {
-    kd_run run = {.model = model, .pass = *pass, .last_picked = picks_last(model, pass)};
+    kd_run run = run_of(model, pass);
     kd_arena measure = kd_arena_over(NULL);
     place_all(&run, &measure);
     return measure.used;
@@ -344,7 +379,7 @@ static void spread_relative(const kd_run *run)
 
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass)
 {
-    kd_run run = {.model = model, .pass = *pass, .last_picked = picks_last(model, pass)};
+    kd_run run = run_of(model, pass);
     kd_arena arena = kd_arena_over(workspace);
     kd_run *home = place_all(&run, &arena);
     spread_relative(home);
@@ -361,15 +396,38 @@ kd_span kd_map_chunk_span(const kd_run *run, ptrdiff_t chunk)
 
 kd_span kd_map_head_span(const kd_run *run, ptrdiff_t item)
 {
-    if (run->model->head.pick == KD_PICK_ALL)
+    if (run->pick == KD_PICK_ALL)
         return kd_map_chunk_span(run, item);
-    ptrdiff_t B = run->pass.batch.B, items = kd_map_head_items(run);
-    return kd_span_of(&run->pass.batch, &run->pass.dropout, item * B / items, (item + 1) * B / items, 1);
+    const kd_pass *pass = &run->pass;
+    const ptrdiff_t items = kd_map_head_items(run);
+    const ptrdiff_t from = item * run->head_rows / items, to = (item + 1) * run->head_rows / items;
+    return run->pick == KD_PICK_LISTED
+               ? kd_span_listed(&pass->batch, &pass->dropout, 0, pass->batch.N, pass->rows, from, to - from)
+               : kd_span_of(&pass->batch, &pass->dropout, from, to, 1);
 }
 
-ptrdiff_t kd_map_head_row(const kd_run *run, const kd_span *span)
+/* How many of the listed rows lie before a token. */
+static ptrdiff_t listed_before(const kd_pass *pass, ptrdiff_t token)
 {
-    return run->model->head.pick == KD_PICK_ALL ? span->t0 : span->b0;
+    ptrdiff_t from = 0, to = pass->row_count;
+    while (from < to) {
+        const ptrdiff_t middle = from + (to - from) / 2;
+        if (pass->rows[middle] < token)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+kd_span kd_map_picked_span(const kd_run *run, ptrdiff_t chunk)
+{
+    const kd_pass *pass = &run->pass;
+    const kd_span span = kd_map_chunk_span(run, chunk);
+    if (run->pick != KD_PICK_LISTED)
+        return kd_span_of(&pass->batch, &pass->dropout, span.b0, span.b1, 1);
+    const ptrdiff_t r0 = listed_before(pass, span.t0), r1 = listed_before(pass, span.t0 + span.N);
+    return kd_span_listed(&pass->batch, &pass->dropout, span.t0, span.N, pass->rows, r0, r1 - r0);
 }
 
 static float *row(float *base, ptrdiff_t index, ptrdiff_t width) { return base ? base + index * width : NULL; }
@@ -423,14 +481,18 @@ kd_picked_map kd_map_picked(const kd_run *run, const kd_span *span, int member)
 
 kd_head_map kd_map_head(const kd_run *run, const kd_span *span)
 {
-    const ptrdiff_t C = run->model->encoder.C, r = kd_map_head_row(run, span);
+    const kd_head_config *head = &run->model->head;
+    const ptrdiff_t C = run->model->encoder.C, J = kd_head_width(head, C), r = span->r0;
     kd_head_map m = run->head;
     m.rows += r * C;
     m.input += r * C;
-    m.hidden += r * C;
-    m.slope = row(m.slope, r, C);
-    m.features += r * C;
-    m.outputs += r * run->model->head.K;
+    m.act += r * J;
+    m.stats = row(m.stats, r, 2);
+    m.hidden += r * J;
+    m.slope = row(m.slope, r, J);
+    m.features += r * J;
+    m.outputs = row(m.outputs, r, kd_head_outputs(head, C));
+    m.dfeatures = row(m.dfeatures, r, J);
     return m;
 }
 

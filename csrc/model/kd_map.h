@@ -21,7 +21,10 @@ typedef struct kd_pass {
     kd_mode mode;
     int whole_last; /* the last layer is computed for all rows, even if the head reads one row of each sequence */
     int threads;
-    kd_taps taps; /* gradients are set before backward */
+    kd_taps taps;        /* gradients are set before backward */
+    int features_only;   /* the head's last product is left to kd_decoder: there are no outputs */
+    const int64_t *rows; /* (row_count) the tokens that a head of KD_PICK_LISTED reads, ascending; NULL: all tokens */
+    ptrdiff_t row_count;
 } kd_pass;
 
 /* Activations of one layer:
@@ -66,11 +69,13 @@ typedef struct kd_member {
     float *dspread;       /* training, with relative positions: gradient of spread in one item */
     float *embedded;      /* with projected embeddings: (R, E) what is projected; training, its gradient */
     void *outer;          /* training: scratch for a tile of a weight's gradient */
+    float *logits;        /* of features alone: (2, K) */
 } kd_member;
 
 typedef struct kd_run {
     const kd_model *model;
     kd_pass pass;
+    kd_pick pick;           /* the head's, but KD_PICK_ALL for one that is to read listed rows and was given none */
     int last_picked;        /* the last layer is computed for the picked rows alone */
     ptrdiff_t R, longest;   /* rows of the largest item, tokens of the longest sequence */
     ptrdiff_t chunks;       /* chunk c is sequences chunk[c] .. chunk[c + 1] - 1 */
@@ -84,9 +89,12 @@ typedef struct kd_run {
     float *x;                               /* evaluating: (N, C) input and output of every layer */
     float *spread;                          /* with relative positions: (H, 2 longest - 1), see kd_attention.h */
     kd_head_map head;
-    ptrdiff_t head_rows; /* B or N, as the head picks */
+    ptrdiff_t head_rows; /* B, N or the number of listed rows, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
     float *partials; /* training: vector gradients of each chunk's item and each of the head's */
+    ptrdiff_t block_rows; /* of features alone: rows of a block of kd_decoder, */
+    float *block;         /* (block_rows, K) their logits, then the gradient of these */
+    double *terms;        /* (M, 2) each row's loss against its label and the teacher */
     kd_member *members;
 } kd_run;
 
@@ -97,7 +105,7 @@ int kd_map_fits(const kd_model *model, const kd_pass *pass);
 /* Bytes of workspace for a pass. Its batch may be all counts but for `starts`. */
 size_t kd_map_bytes(const kd_model *model, const kd_pass *pass);
 
-/* Begins a run in `workspace` (KD_ALIGN-aligned); the batch and the list of taps are copied into it. */
+/* Begins a run in `workspace` (KD_ALIGN-aligned); the batch and the lists of rows and taps are copied into it. */
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass);
 
 ptrdiff_t kd_map_full_layers(const kd_run *run); /* that are computed for all tokens */
@@ -106,13 +114,13 @@ ptrdiff_t kd_map_partial_rows(const kd_run *run);
 kd_span kd_map_chunk_span(const kd_run *run, ptrdiff_t chunk);
 kd_span kd_map_head_span(const kd_run *run, ptrdiff_t item);
 
+/* The rows that the head picks of a chunk's tokens. */
+kd_span kd_map_picked_span(const kd_run *run, ptrdiff_t chunk);
+
 /* Activations with every pointer at the span's first row: of a layer, of a picked last layer, of the head. */
 kd_layer_map kd_map_layer(const kd_run *run, ptrdiff_t layer, const kd_span *span, int member);
 kd_picked_map kd_map_picked(const kd_run *run, const kd_span *span, int member);
 kd_head_map kd_map_head(const kd_run *run, const kd_span *span);
-
-/* Where the span's rows begin in an array of the head's rows: in sequences or in tokens. */
-ptrdiff_t kd_map_head_row(const kd_run *run, const kd_span *span);
 
 /* This item's row of vector gradients: chunks first, then the head's items; and the place in such a row of a slot. */
 float *kd_map_partial(const kd_run *run, ptrdiff_t item);

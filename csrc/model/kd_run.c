@@ -11,12 +11,24 @@
 
 static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float)); }
 
+/* What the head reads of a chunk's last rows that are computed for all tokens: output (N, C). */
+static void pick(const kd_run *run, ptrdiff_t chunk, const float *output)
+{
+    const ptrdiff_t C = run->model->encoder.C;
+    const kd_span span = kd_map_picked_span(run, chunk);
+    if (run->pick == KD_PICK_MEAN)
+        kd_span_mean(run->model->arithmetic.kernels, run->head.rows + span.r0 * C, output, &span, C);
+    else if (run->pick != KD_PICK_ALL)
+        kd_span_gather((run->last_picked ? run->picked.x : run->head.rows) + span.r0 * C, output, &span, C);
+}
+
 /* A chunk of whole sequences through a stage's layers. All chunks of a stage come before the next stage. */
 static void layers_item(const kd_run *run, ptrdiff_t item, int member)
 {
     const ptrdiff_t layers = kd_map_full_layers(run), C = run->model->encoder.C;
     const ptrdiff_t first = item / run->chunks * run->stage_layers, end = kd_min(first + run->stage_layers, layers);
-    const kd_span span = kd_map_chunk_span(run, item % run->chunks);
+    const ptrdiff_t chunk = item % run->chunks;
+    const kd_span span = kd_map_chunk_span(run, chunk);
     kd_layer_map view = kd_map_layer(run, first, &span, member);
     const float *output = view.x;
     if (first == 0) {
@@ -30,8 +42,8 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
         output = view.y;
         kd_tap_store(&run->pass.taps, KD_TAP_HIDDEN, l + 1, output, &span, C);
     }
-    if (end == layers && run->model->head.pick == KD_PICK_FIRST)
-        kd_span_gather((run->last_picked ? run->picked.x : run->head.rows) + span.b0 * C, output, &span, C);
+    if (end == layers)
+        pick(run, chunk, output);
 }
 
 static void head_item(const kd_run *run, ptrdiff_t item, int member)
@@ -46,7 +58,7 @@ static void head_item(const kd_run *run, ptrdiff_t item, int member)
         kd_picked_attend(run, &view, &picked, &span, member);
         kd_layer_output(run, &view, picked.x, last, &span, member);
     }
-    kd_head_forward(&model->arithmetic, &map, &model->head, &model->head_weights, &span);
+    kd_head_forward(&model->arithmetic, &map, &model->head, &model->head_weights, &span, model->encoder.C);
 }
 
 /* Where a slot's gradient is summed, or NULL if the model lacks it. */
@@ -77,12 +89,14 @@ static void head_back_item(const kd_run *run, ptrdiff_t item, int member)
     const ptrdiff_t last = model->encoder.L - 1;
     const kd_span span = kd_map_head_span(run, item);
     const kd_head_map map = kd_map_head(run, &span);
-    float *drows = run->drows + kd_map_head_row(run, &span) * model->encoder.C;
+    float *drows = run->drows + span.r0 * model->encoder.C;
     float *partial = kd_map_partial(run, run->chunks + item);
     clear(partial, model->sizes.vectors);
-    kd_head_backward(&model->arithmetic, drows, head_vector(run, partial, KD_SLOT_head_dense_bias),
-                     head_vector(run, partial, KD_SLOT_head_output_bias), &map, &model->head, &model->head_weights,
-                     &span);
+    const kd_head_vectors sums = {
+        head_vector(run, partial, KD_SLOT_head_dense_bias), head_vector(run, partial, KD_SLOT_head_norm),
+        head_vector(run, partial, KD_SLOT_head_norm_bias), head_vector(run, partial, KD_SLOT_head_output_bias)};
+    kd_head_backward(&model->arithmetic, drows, &sums, &map, &model->head, &model->head_weights, &span,
+                     model->encoder.C);
     if (run->last_picked) {
         const kd_layer_map view = kd_map_layer(run, last, &span, member);
         const kd_picked_map picked = kd_map_picked(run, &span, member);
@@ -94,17 +108,23 @@ static void head_back_item(const kd_run *run, ptrdiff_t item, int member)
 }
 
 /* The gradient of what the layers computed for all tokens have put out: (N, C) of the span's tokens. */
-static float *from_head(const kd_run *run, const kd_span *span, int member)
+static float *from_head(const kd_run *run, ptrdiff_t chunk, const kd_span *span, int member)
 {
+    const kd_kernels *kernels = run->model->arithmetic.kernels;
     const ptrdiff_t C = run->model->encoder.C;
-    if (run->model->head.pick == KD_PICK_ALL)
+    const kd_span picked = kd_map_picked_span(run, chunk);
+    const float *drows = run->drows + picked.r0 * C;
+    if (run->pick == KD_PICK_ALL)
         return run->drows + span->t0 * C;
     float *dx = run->members[member].dx;
     if (run->last_picked) /* HEAD_BACK has left there what comes through keys and values */
         dx = kd_map_layer(run, run->model->encoder.L - 1, span, member).x;
     else
         clear(dx, span->N * C);
-    kd_span_scatter(run->model->arithmetic.kernels, dx, run->drows + span->b0 * C, span, C);
+    if (run->pick == KD_PICK_MEAN)
+        kd_span_mean_backward(kernels, dx, drows, &picked, C);
+    else
+        kd_span_scatter(kernels, dx, drows, &picked, C);
     return dx;
 }
 
@@ -116,7 +136,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
     float *partial = kd_map_partial(run, item), *dctx = run->members[member].dctx;
     clear(partial, run->model->sizes.vectors);
     begin_relative(run, member);
-    float *dx = from_head(run, &span, member);
+    float *dx = from_head(run, item, &span, member);
     kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layers, dx, &span, C);
     for (ptrdiff_t layer = layers - 1; layer >= 0; layer--) {
         const kd_layer_map view = kd_map_layer(run, layer, &span, member);
@@ -144,7 +164,8 @@ static double head_row_flops(const kd_run *run)
 {
     const kd_head_config *head = &run->model->head;
     const double C = (double)run->model->encoder.C, last = kd_model_layer_flops(run->model, run->model->encoder.L - 1);
-    return 2.0 * C * ((head->dense ? C : 0.0) + (double)head->K) + (run->last_picked ? last : 0.0);
+    const double J = (double)kd_head_width(head, run->model->encoder.C);
+    return 2.0 * J * ((head->dense ? C : 0.0) + (double)head->K) + (run->last_picked ? last : 0.0);
 }
 
 double kd_run_item_cost(const kd_run *run, kd_phase phase)
@@ -182,10 +203,19 @@ static void do_item(void *context, ptrdiff_t index, int member)
     }
 }
 
+/* The items from `from` on that wait for each other: those of a stage, or tiles and what adds to the same tensor. */
+static ptrdiff_t together_until(const kd_run *run, kd_phase phase, ptrdiff_t from, ptrdiff_t to)
+{
+    if (phase == KD_PHASE_LAYERS)
+        return kd_min(to, (from / run->chunks + 1) * run->chunks);
+    const ptrdiff_t tiles = phase == KD_PHASE_WEIGHTS && run->model->head.tied ? kd_weights_tiles(run) : 0;
+    return from < tiles ? kd_min(to, tiles) : to;
+}
+
 void kd_run_do(kd_run *run, kd_phase phase, kd_team *team, ptrdiff_t from, ptrdiff_t to)
 {
     while (from < to) {
-        ptrdiff_t end = phase == KD_PHASE_LAYERS ? kd_min(to, (from / run->chunks + 1) * run->chunks) : to;
+        const ptrdiff_t end = together_until(run, phase, from, to);
         item_range range = {run, phase, from};
         kd_pool_run(team, do_item, &range, end - from);
         from = end;

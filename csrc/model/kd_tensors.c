@@ -28,7 +28,8 @@ static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_confi
     const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
     const ptrdiff_t I = encoder->projected ? C : 0, R = encoder->R, H = encoder->layers[0].H;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
-    const ptrdiff_t J = head->dense ? C : 0;
+    const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
+    const ptrdiff_t O = head->tied ? 0 : K;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
@@ -67,7 +68,7 @@ typedef struct description {
 
 const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot)
 {
-    return place_of(slot) == PLACE_HEAD ? &arithmetic->float32 : &arithmetic->engine;
+    return place_of(slot) == PLACE_HEAD || slot == KD_SLOT_word ? &arithmetic->float32 : &arithmetic->engine;
 }
 
 /* Takes room for W^T or W as an engine packs it. */
@@ -95,10 +96,13 @@ static void lay_out(description *d, kd_tensor *t)
 {
     const kd_engine *engine = kd_tensors_engine(d->arithmetic, t->slot);
     const int summed_as_vector = t->columns == 0 || place_of(t->slot) == PLACE_RELATIVE;
+    const int decoder = t->slot == KD_SLOT_word && d->head->tied;
     t->offset = take(&d->sizes.parameters, kd_tensor_floats(t), KD_ALIGN_FLOATS);
     if (summed_as_vector)
         t->vector = take(&d->sizes.vectors, kd_tensor_floats(t), KD_ALIGN_FLOATS);
-    if (summed_as_vector || place_of(t->slot) == PLACE_EMBEDDING)
+    if (decoder)
+        t->bias = KD_SLOT_head_output_bias;
+    if (summed_as_vector || (place_of(t->slot) == PLACE_EMBEDDING && !decoder))
         return;
     t->packed[0] = take_packed(d, engine, t, 0);
     if (!d->frozen)

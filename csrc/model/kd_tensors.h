@@ -9,9 +9,11 @@
 #include "model/kd_head.h"
 
 /* X(place, slot, name, rows, columns, bias), in the order they lie in the flat arrays. columns = 0 marks a vector, and
- * rows = 0 a tensor that this model lacks. An EMBEDDING matrix is a table; so is RELATIVE, which is small: its gradient is
- * summed like a vector's, and like a bias it gets no weight decay. Any other matrix is a product's weight. A LAYER tensor exists once a layer, or once for all that share it, and its name
- * follows "layer.<l>."; A and F are that layer's. `bias` is added behind a product or norm. */
+ * rows = 0 a tensor that this model lacks. An EMBEDDING matrix is a table, and of a model whose head is tied the word
+ * embeddings are a product's weight too. So is RELATIVE a table, which is small: its gradient is summed like a vector's,
+ * and like a bias it gets no weight decay; all other matrices get it. Any other matrix is a product's weight. A LAYER
+ * tensor exists once a layer, or once for all that share it, and its name follows "layer.<l>."; A and F are that
+ * layer's. `bias` is added behind a product or norm. */
 #define KD_TENSORS(X)                                                                                                  \
     X(EMBEDDING, word, "embeddings.word", V, E, none)                                                                  \
     X(EMBEDDING, position, "embeddings.position", P, E, none)                                                          \
@@ -39,7 +41,9 @@
     X(LAYER, ffn_norm_bias, "ffn_norm.bias", C, 0, none)                                                               \
     X(HEAD, head_dense, "head.dense", J, C, head_dense_bias)                                                           \
     X(HEAD, head_dense_bias, "head.dense.bias", J, 0, none)                                                            \
-    X(HEAD, head_output, "head.output", K, C, head_output_bias)                                                        \
+    X(HEAD, head_norm, "head.norm", N, 0, head_norm_bias)                                                              \
+    X(HEAD, head_norm_bias, "head.norm.bias", N, 0, none)                                                              \
+    X(HEAD, head_output, "head.output", O, W, head_output_bias)                                                        \
     X(HEAD, head_output_bias, "head.output.bias", K, 0, none)
 
 #define KD_TENSORS_ENUM(place, slot, name, rows, columns, bias) KD_SLOT_##slot,
@@ -73,7 +77,8 @@ typedef struct kd_tensors_sizes {
 kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *encoder, const kd_head_config *head,
                                  const kd_arithmetic *arithmetic, int frozen);
 
-/* The engine of a product: that of the compute type, but float32 for a head's (see kd_head.h). */
+/* The engine of a product: that of the compute type, but float32 for a head's (see kd_head.h), which that with the word
+ * embeddings is. */
 const kd_engine *kd_tensors_engine(const kd_arithmetic *arithmetic, kd_slot slot);
 
 /* "embeddings.word"; of layer tensors what follows "layer.<l>.". */

@@ -96,7 +96,7 @@ static int check_encoder(const kd_encoder_config *c)
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
         check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_size("embedding_width", c->E, 1) < 0 || check_rates(c) < 0)
+        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
         return -1;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
@@ -138,34 +138,62 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
     c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
+    if (check_encoder(c) < 0)
+        return -1;
     c->projected = c->E > 0;
-    c->E = c->E ? c->E : c->C;
-    return check_encoder(c) < 0 || parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
+    c->E = c->projected ? c->E : c->C;
+    return parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
+}
+
+static int parse_pick(const char *pick, kd_head_config *h)
+{
+    static const char *const PICKS[] = {
+        [KD_PICK_FIRST] = "first", [KD_PICK_ALL] = "all", [KD_PICK_LISTED] = "listed", [KD_PICK_MEAN] = "mean"};
+    for (h->pick = 0; h->pick < KD_PICKS; h->pick++)
+        if (strcmp(pick, PICKS[h->pick]) == 0)
+            return 0;
+    PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first, all, listed or mean", pick);
+    return -1;
 }
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", NULL};
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width",
+                            "tied", NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "$szffn:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K) ||
-        check_size("outputs", h->K, 1) < 0)
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnp:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J, &h->tied) ||
+        check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
-    if (strcmp(pick, "first") != 0 && strcmp(pick, "all") != 0) {
-        PyErr_Format(PyExc_ValueError, "pick is '%s'; expected first or all", pick);
-        return -1;
-    }
-    h->pick = strcmp(pick, "all") == 0 ? KD_PICK_ALL : KD_PICK_FIRST;
     h->dense = dense != NULL;
-    return dense ? kd_parse_activation(dense, &h->activation) : 0;
+    if (dense)
+        return kd_parse_activation(dense, &h->activation);
+    if (!h->norm && !h->J)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s is given and dense is None; expected an activation, since they belong together",
+                 h->norm ? "norm" : "dense_width");
+    return -1;
+}
+
+/* A tied head multiplies with the word embeddings, so it has their shape. */
+static int check_tied(const kd_shapes *s)
+{
+    const ptrdiff_t V = s->encoder.V, width = s->encoder.E, J = kd_head_width(&s->head, s->encoder.C);
+    if (!s->head.tied || (s->head.K == V && J == width))
+        return 0;
+    PyErr_Format(PyExc_ValueError,
+                 "tied is True for %zd outputs of rows %zd wide; expected %zd of %zd, as the word embeddings have",
+                 (Py_ssize_t)s->head.K, (Py_ssize_t)J, (Py_ssize_t)V, (Py_ssize_t)width);
+    return -1;
 }
 
 static int check_total(const kd_shapes *s)
 {
     const kd_encoder_config *c = &s->encoder;
     const double C = (double)c->C;
-    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) +
-                    C * ((double)s->head.K + C);
+    const double J = (double)kd_head_width(&s->head, c->C);
+    double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
+                    J * (double)s->head.K;
     floats += (double)c->R * (double)c->layers[0].H;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
@@ -180,7 +208,8 @@ int kd_parse_shapes(PyObject *encoder, PyObject *head, kd_shapes *shapes)
     *shapes = (kd_shapes){0};
     PyObject *nothing = PyTuple_New(0);
     const int failed = !nothing || parse_encoder(nothing, encoder, shapes) < 0 ||
-                       parse_head(nothing, head, &shapes->head) < 0 || check_total(shapes) < 0;
+                       parse_head(nothing, head, &shapes->head) < 0 || check_tied(shapes) < 0 ||
+                       check_total(shapes) < 0;
     Py_XDECREF(nothing);
     if (failed)
         PyMem_Free(shapes->layers);

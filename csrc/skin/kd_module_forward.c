@@ -91,6 +91,31 @@ static int take_batch(own_batch *own, PyObject *ids, PyObject *types, PyObject *
     return -1;
 }
 
+/* The tokens that a head of listed rows reads, copied and then checked; NULL in *rows without any. 0, or -1 with an
+ * exception. */
+static int take_rows(PyArrayObject **rows, PyObject *object, const kd_batch *batch, kd_pick pick)
+{
+    *rows = NULL;
+    if (object == Py_None)
+        return 0;
+    if (pick != KD_PICK_LISTED) {
+        PyErr_SetString(PyExc_ValueError,
+                        "rows were given; expected None, as this model's head chooses its rows itself");
+        return -1;
+    }
+    if (!(*rows = kd_array_copy(object, "rows", NPY_INT64, 1)))
+        return -1;
+    const int64_t *row = PyArray_DATA(*rows);
+    for (ptrdiff_t i = 0; i < PyArray_SIZE(*rows); i++)
+        if (row[i] < (i > 0 ? row[i - 1] + 1 : 0) || row[i] >= batch->N) {
+            PyErr_Format(PyExc_ValueError, "rows[%zd] is %lld; expected ascending tokens of the batch, 0 to %zd",
+                         (Py_ssize_t)i, (long long)row[i], (Py_ssize_t)(batch->N - 1));
+            Py_CLEAR(*rows);
+            return -1;
+        }
+    return 0;
+}
+
 /* ---- passes */
 
 typedef struct phase_work {
@@ -158,7 +183,7 @@ static int need_workspace(kd_model_object *o, size_t bytes, const kd_batch *batc
 
 static PyObject *copy_outputs(const kd_run *run)
 {
-    npy_intp shape[2] = {run->head_rows, run->model->head.K};
+    npy_intp shape[2] = {run->head_rows, kd_head_outputs(&run->model->head, run->model->encoder.C)};
     PyObject *outputs = PyArray_SimpleNew(2, shape, NPY_FLOAT);
     if (outputs)
         memcpy(PyArray_DATA((PyArrayObject *)outputs), run->head.outputs,
@@ -179,8 +204,8 @@ static PyObject *forward(kd_model_object *o, const kd_pass *pass)
     kd_run *run = kd_map_begin(&o->model, kd_aligned(o->workspace), pass);
     if (do_phase(run, KD_PHASE_LAYERS, pass->threads) < 0 || do_phase(run, KD_PHASE_HEAD, pass->threads) < 0)
         return NULL;
-    PyObject *outputs = copy_outputs(run);
-    if (outputs && pass->mode == KD_TRAIN)
+    PyObject *outputs = pass->features_only ? Py_NewRef(Py_None) : copy_outputs(run);
+    if (outputs && (pass->mode == KD_TRAIN || pass->features_only))
         o->run = run;
     return outputs;
 }
@@ -213,22 +238,28 @@ PyObject *kd_py_check(PyObject *self, PyObject *args)
 
 PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"ids",   "types",   "starts",     "train", "seed", "step",
-                            "place", "threads", "whole_last", "taps",  NULL};
+    static char *names[] = {"ids",     "types",      "starts", "train", "seed",    "step", "place",
+                            "threads", "whole_last", "taps",   "rows",  "outputs", NULL};
     kd_model_object *o = (kd_model_object *)self;
-    PyObject *ids, *types, *starts, *taps = NULL;
+    PyObject *ids, *types, *starts, *taps = NULL, *rows = Py_None;
     unsigned long long seed;
     unsigned int step, place;
-    int train;
+    int train, wanted = 1;
     kd_pass pass = {.whole_last = 0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p$O:forward", names, &ids, &types, &starts, &train,
-                                     &seed, &step, &place, &pass.threads, &pass.whole_last, &taps) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p$OOp:forward", names, &ids, &types, &starts, &train,
+                                     &seed, &step, &place, &pass.threads, &pass.whole_last, &taps, &rows, &wanted) ||
         kd_check_threads(pass.threads) < 0)
         return NULL;
     if (train && o->parameters && !o->gradients) {
         PyErr_SetString(PyExc_RuntimeError, "this model is frozen; it has no gradients to train with");
         return NULL;
     }
+    if (!wanted && o->model.head.K == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "outputs is False; expected True, as this head has no last product to leave out");
+        return NULL;
+    }
+    pass.features_only = !wanted;
     pass.mode = train ? KD_TRAIN : KD_EVALUATE;
     pass.dropout = (kd_dropout){seed, step, place, train};
     if (kd_object_enter(o) < 0)
@@ -237,7 +268,13 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
     PyObject *outputs = NULL;
     if (take_batch(&own, ids, types, starts, &o->model.encoder) == 0) {
         pass.batch = own.batch;
-        outputs = forward_tapped(o, &pass, taps);
+        PyArrayObject *listed;
+        if (take_rows(&listed, rows, &own.batch, o->model.head.pick) == 0) {
+            pass.rows = listed ? PyArray_DATA(listed) : NULL;
+            pass.row_count = listed ? PyArray_SIZE(listed) : 0;
+            outputs = forward_tapped(o, &pass, taps);
+            Py_XDECREF((PyObject *)listed);
+        }
         drop_batch(&own);
     }
     o->busy = 0;
@@ -246,17 +283,15 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
 
 /* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them up:
  * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
-static PyObject *go_back(kd_model_object *o, kd_run *run, int threads)
+int kd_go_back(kd_model_object *o, kd_run *run, int threads)
 {
     if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
-        return NULL;
-    o->touched_count =
-        kd_embed_mark(PyArray_DATA(o->touched), PyArray_DATA(o->mark), o->touched_count, &run->pass.batch);
-    if (do_phase(run, KD_PHASE_WEIGHTS, threads) < 0) {
-        kd_object_forget_gradients(o);
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
+        return -1;
+    kd_object_touch(o, &run->pass.batch);
+    if (do_phase(run, KD_PHASE_WEIGHTS, threads) == 0)
+        return 0;
+    kd_object_forget_gradients(o);
+    return -1;
 }
 
 /* Copies the gradients of the outputs to where backward reads them. */
@@ -265,7 +300,7 @@ static int take_doutputs(const kd_run *run, PyObject *object)
     PyArrayObject *doutputs = kd_array(object, "dlogits", NPY_FLOAT, 2);
     if (!doutputs)
         return -1;
-    const Py_ssize_t rows = run->head_rows, K = run->model->head.K;
+    const Py_ssize_t rows = run->head_rows, K = kd_head_outputs(&run->model->head, run->model->encoder.C);
     if (PyArray_DIM(doutputs, 0) != rows || PyArray_DIM(doutputs, 1) != K) {
         PyErr_Format(PyExc_ValueError, "dlogits has shape (%zd, %zd); expected (%zd, %zd), the shape of the logits",
                      (Py_ssize_t)PyArray_DIM(doutputs, 0), (Py_ssize_t)PyArray_DIM(doutputs, 1), rows, K);
@@ -278,7 +313,7 @@ static int take_doutputs(const kd_run *run, PyObject *object)
 static PyObject *backward(kd_model_object *o, PyObject *doutputs, PyObject *gradients, int threads)
 {
     kd_run *run = o->run;
-    if (!run) {
+    if (!run || run->pass.mode != KD_TRAIN || run->pass.features_only) {
         PyErr_SetString(PyExc_RuntimeError,
                         "backward() without a forward pass to go back through: call forward(batch, train=True) first "
                         "(each forward serves one backward, and any other forward in between discards it)");
@@ -288,9 +323,9 @@ static PyObject *backward(kd_model_object *o, PyObject *doutputs, PyObject *grad
     if (!copies)
         return NULL;
     o->run = NULL; /* backward overwrites the activations, so it runs once */
-    PyObject *result = go_back(o, run, threads);
+    const int failed = kd_go_back(o, run, threads) < 0;
     Py_DECREF(copies);
-    return result;
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *kd_py_backward(PyObject *self, PyObject *args)

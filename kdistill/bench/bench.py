@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
@@ -35,7 +35,7 @@ Figures = dict[str, Any]
 _Logits = NDArray[np.float32]
 
 
-def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
+def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
     """Return random token ids in rows with the lengths of SST-2; the time of a pass does not depend on the ids.
 
     Args:
@@ -46,7 +46,7 @@ def synthetic_rows(config: BertConfig, rows: int, seed: int = 0) -> Dataset:
     rng = np.random.default_rng(seed)
     quantiles = np.linspace(0.0, 1.0, len(SST2_LENGTHS))
     lengths = np.interp(rng.random(rows), quantiles, SST2_LENGTHS).astype(np.int64)
-    lengths = np.minimum(lengths, config.max_position_embeddings)
+    lengths = np.minimum(lengths, config.max_tokens)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     ids = rng.integers(0, config.vocab_size, starts[-1], np.int32)
     return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
@@ -167,7 +167,7 @@ def _load(
     dataset: Dataset,
     batch_size: int,
     singles: NDArray[np.int64],
-    config: BertConfig,
+    config: Config,
 ) -> dict[str, _Side] | str:
     """Return a runtime's variants by name, or "not installed (PACKAGE)"."""
     try:

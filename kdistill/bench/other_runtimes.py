@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
-from ..models.config import BertConfig
+from ..models.auto import AutoConfig
+from ..models.configuration import Config
 
 _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
 
@@ -135,7 +136,7 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
         )
 
 
-def optimize_onnx(source: Path, target: Path, config: BertConfig) -> None:
+def optimize_onnx(source: Path, target: Path, config: Config) -> None:
     """Apply ONNX Runtime's transformer optimiser, which fuses attention, embeddings, norms and activations.
 
     Args:
@@ -183,7 +184,7 @@ def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward
 
     exported, optimized = work / "model.onnx", work / "optimized.onnx"
     export_onnx(directory, exported)
-    optimize_onnx(exported, optimized, BertConfig.from_pretrained(directory))
+    optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
     return {"exported": onnx_session(exported, threads), "optimised": onnx_session(optimized, threads)}
 
 

@@ -14,13 +14,18 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import read_rows
+from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.ragged import Ragged, units
+from ..data.words import WordRows, words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.classes import BertForSequenceClassification, load_model
+from ..models.auto import AutoConfig, load_model
+from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -29,6 +34,8 @@ from ..system.threads import show_config
 from ..system.unicode import encodable
 from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.registry import task_for
+from ..tasks.token import NAME as TOKENS
+from ..tasks.token_predictions import TokenPredictions
 from ..text.tokenizer import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
@@ -55,7 +62,7 @@ from .inputs import (
 from .report import report
 from .search import search
 from .serve import serve
-from .task import compute_metrics_of, labels_to_learn, with_problem_type
+from .task import compute_metrics_of, head_to_learn, labels_to_learn, with_problem_type
 
 __all__ = [
     "bench",
@@ -80,22 +87,25 @@ def finetune(options: Namespace) -> Figures:
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    config = BertConfig.from_pretrained(options.model)
+    config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+    config = config.with_head(head)
     labels = labels_to_learn(
         config,
         task_of(options),
-        lambda: read_rows(rows_file(options.train, options), **columns_of(options), trained_on=trained_on(config)),
-        replace=options.ignore_mismatched_sizes,
+        lambda: _rows_to_learn(config, options),
+        replace=options.ignore_mismatched_sizes or named != head,
     )
     model = load_model(
         options.model,
+        head=head,
         id2label=labels,
         problem_type=options.problem_type,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=args.seed,
         **dropout_of(options),
     )
-    train = dataset_of(options.train, tokenizer, model.config, args, options)
+    train = dataset_of(options.train, tokenizer, model.config, args, options, training=True)
     trainer = Trainer(
         model,
         args,
@@ -106,6 +116,15 @@ def finetune(options: Namespace) -> Figures:
         provenance=provenance_of(options, started_from=options.model),
     )
     return _train(trainer, options)
+
+
+def _rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
+    """Return the rows of `--train` as a model of this config reads them."""
+    file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
+    if task_for(config).taught is None:
+        return read_rows(file, **columns, trained_on=trained)
+    del columns["text_pair_column"]
+    return words_of(file.table, **columns, trained_on=trained)
 
 
 def distill(options: Namespace, *, log: TrainerCallback | None = None) -> Figures:
@@ -137,7 +156,8 @@ def doctor(options: Namespace) -> Figures:
 def evaluate(options: Namespace) -> Figures:
     """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
     trainer = _measuring_trainer(options)
-    config, rows = trainer.model.config, rows_file(options.data, options)
+    config = trainer.model.config
+    rows = rows_file(options.data, options, config.head)
     dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
     trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
     measured = (
@@ -180,13 +200,15 @@ def predict(options: Namespace) -> Figures:
     if task_for(trainer.model.config).threshold is not None and threshold is not None:
         trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
+    if config.head == TOKENS:
+        return _predict_tags(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
     answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
     source = rows_to_predict(options, config.trained_with)
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
-    predictions = answer(logits=output.predictions, texts=texts_of(source, dataset))
+    predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
     figures: Figures = {"n": len(dataset), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
     if options.output is not None:
@@ -199,6 +221,39 @@ def predict(options: Namespace) -> Figures:
         figures["predictions"] = predictions.as_pipeline()
     else:
         predictions.write_tsv(sys.stdout, options.digits)
+    return figures
+
+
+def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the tags of the words of every row, and the spans that they mark, as JSON lines."""
+    config = trainer.model.config
+    given = {"--top-k": options.top_k, "--threshold": options.above}
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
+    if options.output is not None and options.output.endswith((".tsv", ".csv")):
+        raise ValueError(f"--output is {options.output!r}; tags are written as JSON lines: expected a name in .jsonl")
+    source = rows_to_predict(options, config.trained_with, config.head)
+    table = source.table if isinstance(source, DataFile) else source
+    columns = columns_of(options)
+    dataset = encode_for(config, table, trainer.processing_class, trainer.args, **columns)
+    if dataset.windows is None:
+        raise ValueError(f"{table.source} holds token ids, which have no words; expected a column of words or texts")
+    del columns["text_pair_column"]
+    rows = words_of(table, **columns, trained_on=trained_on(config))
+    output = trainer.predict(dataset)
+    assert isinstance(output.predictions, Ragged)
+    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
+    predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
+    figures: Figures = {"n": len(rows), "output": options.output, "dtype": options.dtype}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if options.output is not None:
+        with open_output(options.output) as file:
+            predictions.write_json_lines(file)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = [record["entities"] for record in predictions.records()]
+    else:
+        predictions.write_json_lines(sys.stdout)
     return figures
 
 
@@ -218,8 +273,7 @@ def bench(options: Namespace) -> Figures:
     else:
         args = TrainingArguments(disable_tqdm=True)
         dataset = dataset_of(options.data, AutoTokenizer.from_pretrained(options.model), model.config, args, options)
-        batch, labels = dataset.batch(np.arange(min(options.rows, len(dataset))))
-        dataset = Dataset(*batch, labels)
+        dataset = dataset.take(np.arange(min(options.rows, len(dataset))))
     with Progress("bench", unit="rounds", quiet=options.json) as progress:
         figures = measure(
             model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(options.dtype)], progress=progress

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.files import DataFile, FileFormat, read_content
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
+from ..data.words import PIECE_COLUMNS, TOKEN_COLUMNS
 from ..models.trained_with import TrainedWith
+from ..tasks.token import NAME as TOKENS
 
 STANDARD_INPUT = "-"
 TEXT_PAIR_COLUMN = "text_pair"
@@ -33,9 +36,14 @@ def format_words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def data_file(path: str, options: Mapping[str, Any]) -> DataFile:
-    """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given."""
-    return DataFile(path, file_format(options))
+def data_file(path: str, options: Mapping[str, Any], head: str | None = None) -> DataFile:
+    """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given.
+
+    For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line.
+    """
+    plain = all(options[name] is None for name in FORMAT if name != "encoding")
+    words = head == TOKENS and plain and Path(path).suffix.lower() in (".txt", ".tsv")
+    return DataFile(path, file_format(options, "conll" if words else None))
 
 
 def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileFormat:
@@ -54,12 +62,13 @@ def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileForm
     )
 
 
-def rows_to_predict(options: Namespace, trained: TrainedWith) -> DataFile | Table:
+def rows_to_predict(options: Namespace, trained: TrainedWith, head: str | None = None) -> DataFile | Table:
     """Return the rows of `--data`, of `--text`, or of standard input, with a text a line (`--columns`: a TSV).
 
     Args:
         options: those of `predict`.
         trained: what the model was trained with.
+        head: the model's.
 
     Raises:
         ValueError: there are no rows, more than one kind of them, or texts without the second ones of pairs.
@@ -72,7 +81,7 @@ def rows_to_predict(options: Namespace, trained: TrainedWith) -> DataFile | Tabl
     if texts is not None:
         return _typed(texts, pairs, trained)
     if options.data not in (None, STANDARD_INPUT):
-        return data_file(options.data, vars(options))
+        return data_file(options.data, vars(options), head)
     if options.data is None and sys.stdin.isatty():
         raise ValueError(
             'predict has no rows: expected --data FILE, --text "...", or a text a line on standard input, as in '
@@ -88,7 +97,8 @@ def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWi
     """Return the rows of `--text` and `--text-pair`, in the columns that the model was trained on."""
     if pairs is None and trained.text_pair_column is not None:
         raise ValueError("the model was trained on pairs of texts; expected --text-pair beside each --text")
-    columns = {trained.text_column or PLAIN_TEXT_COLUMN: texts}
+    known = None if trained.text_column in (*TOKEN_COLUMNS, *PIECE_COLUMNS) else trained.text_column
+    columns = {known or PLAIN_TEXT_COLUMN: texts}
     if pairs is not None:
         columns[trained.text_pair_column or TEXT_PAIR_COLUMN] = pairs
     return Table("--text", columns)

@@ -12,8 +12,9 @@ from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
-from ..models.classes import load_model
-from ..models.config import BertConfig, shape_of
+from ..models.auto import AutoConfig, load_model
+from ..models.config import shape_of
+from ..models.configuration import Config
 from ..models.model import Model
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
@@ -39,8 +40,8 @@ class DistillationParts:
     def teacher(self) -> Model:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
-        names = options.label_names
-        teacher = load_model(options.teacher, **({} if names is None else {"id2label": names_by_id(names)}))
+        names = None if options.label_names is None else names_by_id(options.label_names)
+        teacher = load_model(options.teacher, id2label=names)
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
@@ -64,7 +65,7 @@ class DistillationParts:
         return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
 
     @cached_property
-    def config(self) -> BertConfig:
+    def config(self) -> Config:
         """The student's configuration."""
         if self._loaded_student is not None:
             return self._loaded_student[0].config
@@ -75,7 +76,7 @@ class DistillationParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options)
+        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options, training=True)
 
     @cached_property
     def eval(self) -> Dataset | None:
@@ -120,9 +121,10 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[Model, BertTokenizer]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
-    replaced = options.ignore_mismatched_sizes or is_unnamed(BertConfig.from_pretrained(options.student).id2label)
+    replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
+        head=teacher.head,
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,

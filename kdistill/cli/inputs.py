@@ -11,7 +11,7 @@ from .. import __version__
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..hub import public_name
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..report.figures import check_pictures
 from ..text.tokenizer import BertTokenizer
 from ..train.arguments import TrainingArguments
@@ -61,7 +61,7 @@ def dropout_of(options: Namespace) -> dict[str, Any]:
     return {name: p for name, p in given.items() if p is not None}
 
 
-def columns_of(options: Namespace) -> dict[str, str | None]:
+def columns_of(options: Namespace) -> dict[str, Any]:
     """Return the columns that the options name."""
     return {name: getattr(options, name) for name in ("text_column", "text_pair_column", "label_column")}
 
@@ -72,15 +72,22 @@ def task_of(options: Namespace) -> TaskOptions:
 
 
 def dataset_of(
-    path: str, tokenizer: BertTokenizer, config: BertConfig, args: TrainingArguments, options: Namespace
+    path: str,
+    tokenizer: BertTokenizer,
+    config: Config,
+    args: TrainingArguments,
+    options: Namespace,
+    *,
+    training: bool = False,
 ) -> Dataset:
-    """Return the encoded rows of a file for a model of this config."""
-    return encode_for(config, rows_file(path, options), tokenizer, args, **columns_of(options))
+    """Return the encoded rows of a file for a model of this config, see `encode_for`."""
+    file = rows_file(path, options, config.head)
+    return encode_for(config, file, tokenizer, args, training=training, **columns_of(options))
 
 
-def rows_file(path: str, options: Namespace) -> DataFile:
-    """Return a file of rows, to be read in the format that the options name."""
-    return data_file(path, {name: getattr(options, name) for name in FORMAT})
+def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFile:
+    """Return a file of rows for a model with this head, to be read in the format that the options name."""
+    return data_file(path, {name: getattr(options, name) for name in FORMAT}, head)
 
 
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:

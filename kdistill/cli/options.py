@@ -11,6 +11,7 @@ from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
 from ..system.compute import COMPUTE_TYPES
 from ..tasks.predictions import ALL_DIGITS, DIGITS
+from ..tasks.registry import TASK_OPTIONS
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.fields import GROUPS, argument_types
 
@@ -64,7 +65,7 @@ RECIPE = "auto"
 """The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_PREDICTING = ("max_length", "per_device_eval_batch_size", "disable_tqdm")
+_PREDICTING = ("max_length", "doc_stride", "per_device_eval_batch_size", "disable_tqdm")
 _MEASURING = (*_PREDICTING, "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
@@ -526,6 +527,12 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
     """Add the options about the task: what is learned or measured."""
     distills = command in _DISTILLING
     whose = "the teacher's" if distills else "the model's"
+    group.add_argument(
+        "--task",
+        choices=tuple(TASK_OPTIONS),
+        help=f"what is learned: a label for a whole text, or a tag for each word of it (default: {whose}"
+        + (", else that of the rows)" if command == "finetune" else ")"),
+    )
     group.add_argument(
         "--problem-type",
         choices=PROBLEM_TYPES,

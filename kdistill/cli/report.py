@@ -11,7 +11,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.files import file_and_field
 from ..hub import public_name
-from ..models.classes import load_model
+from ..models.auto import load_model
 from ..models.config import shape_of
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
@@ -84,9 +84,10 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
             return None
         return encode_for(
             model.config,
-            data_file(inputs[name], inputs),
+            data_file(inputs[name], inputs, model.config.head),
             tokenizer,
             args,
+            training=name == "train",
             **{column: inputs[column] for column in _COLUMNS},
         )
 

@@ -1,4 +1,4 @@
-"""Settle the task of a command: `--problem-type`, `--num-labels`, `--label-names`, `--metrics`, model and rows."""
+"""Settle the task of a command: `--task`, `--problem-type`, `--num-labels`, `--label-names`, `--metrics`, and rows."""
 
 from __future__ import annotations
 
@@ -12,22 +12,34 @@ from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
+from ..data.table import Table
 from ..data.text_files import decoded, lines_of
-from ..models.config import BertConfig
-from ..tasks.registry import ChosenMetrics, choose_metrics, has_one_class, refuse_one_class, task_for
+from ..data.words import WordRows, has_words
+from ..models.configuration import Config
+from ..tasks.registry import (
+    TASK_OPTIONS,
+    ChosenMetrics,
+    choose_metrics,
+    has_one_class,
+    refuse_one_class,
+    task_for,
+    task_option,
+)
+from ..tasks.token import NAME as TOKENS
 from ..train.arguments import TrainingArguments
 
 
 class TaskOptions(NamedTuple):
     """The options about the task; None for those that were not given."""
 
+    task: str | None = None
     problem_type: str | None = None
     num_labels: int | None = None
     label_names: str | None = None
     metrics: str | None = None
 
 
-def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> BertConfig:
+def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Config:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
     Args:
@@ -38,6 +50,8 @@ def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> B
     Raises:
         ValueError: the config and the options differ.
     """
+    if options.task is not None and TASK_OPTIONS[options.task] != config.head:
+        raise ValueError(f"--task is {options.task}; {whose} is one for {task_option(config.head)}: leave --task out")
     if options.num_labels not in (None, config.num_labels):
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
     if options.problem_type is None:
@@ -47,13 +61,26 @@ def with_problem_type(config: BertConfig, options: TaskOptions, whose: str) -> B
     return config.replace(problem_type=options.problem_type)
 
 
+def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], Table]) -> str:
+    """Return the head of a model that is to be fine-tuned: that of `--task`, else of the model's class, else the rows'.
+
+    Args:
+        named: the head that the model's config.json names; None: none, as of an encoder alone.
+        options: the options.
+        table: reads the training rows.
+    """
+    if options.task is not None:
+        return TASK_OPTIONS[options.task]
+    return named or (TOKENS if has_words(table()) else TASK_OPTIONS["text-classification"])
+
+
 def names_by_id(label_names: str) -> dict[int, str]:
     """Return the label map that `--label-names` gives, see `read_label_names`: the names of labels 0, 1, ..."""
     return dict(enumerate(read_label_names(label_names)))
 
 
 def labels_to_learn(
-    config: BertConfig, options: TaskOptions, read: Callable[[], Rows], *, replace: bool
+    config: Config, options: TaskOptions, read: Callable[[], Rows | WordRows], *, replace: bool
 ) -> Mapping[int, str] | None:
     """Return the label map of a model that is to be fine-tuned; None to keep its own.
 
@@ -87,9 +114,12 @@ def labels_to_learn(
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):
         return None
     rows = read()
-    if not task_for(asked).one_label and rows.labels is not None:
-        rows = dataclasses.replace(rows, labels=[split_at_commas(label) for label in rows.labels])
-    implied = rows.id2label(wanted or config.num_labels)
+    if isinstance(rows, WordRows):
+        implied = rows.id2label()
+    else:
+        if not task_for(asked).one_label and rows.labels is not None:
+            rows = dataclasses.replace(rows, labels=[split_at_commas(label) for label in rows.labels])
+        implied = rows.id2label(wanted or config.num_labels)
     if wanted is None:
         return implied if len(implied) > config.num_labels or not is_unnamed(implied) else None
     if is_unnamed(implied) and len(implied) <= wanted:
@@ -134,7 +164,7 @@ def read_label_names(given: str) -> Sequence[str]:
 
 
 def compute_metrics_of(
-    config: BertConfig, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
+    config: Config, dataset: Dataset, options: TaskOptions, args: TrainingArguments | None = None
 ) -> ChosenMetrics | None:
     """Return the function that measures `--metrics`, and in training `metric_for_best_model` unless it is a default.
 

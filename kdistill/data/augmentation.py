@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..text.tokenizer import BertTokenizer
 from .dataset import Dataset
-from .labels import missing_like
+from .labels import NO_LABEL, UNTAGGED, missing_like
 
 # A word is replaced by one of so many nearest ones,
 NEIGHBOURS = 12
@@ -66,15 +66,19 @@ def augmented(
     text = _Text.of(dataset, kinds)
     vocabulary = np.unique(dataset.ids[text.replaceable])
     neighbours = nearest_words(embeddings, vocabulary, np.flatnonzero(kinds.words), NEIGHBOURS)
-    parts = [(dataset.ids, dataset.types, dataset.lengths)]
+    parts, labels = [(dataset.ids, dataset.types, dataset.lengths)], [dataset.labels]
+    unknown = missing_like(dataset.labels)
+    if dataset.per_token:
+        unknown[dataset.labels != NO_LABEL] = UNTAGGED
     for view in range(views):
         draws = _Draws(seed, view)
         ids = _with_words_replaced(dataset, text, vocabulary, neighbours, draws)
         keep = _kept_in_spans(len(dataset), text, draws)
         parts.append((ids[keep], dataset.types[keep], np.bincount(text.rows[keep], minlength=len(dataset))))
+        labels.append(unknown[keep] if dataset.per_token else unknown)
     ids, types, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    labels = np.concatenate([dataset.labels, *[missing_like(dataset.labels)] * views])
-    return Dataset(ids, types, np.concatenate(([0], np.cumsum(lengths))), labels)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    return Dataset(ids, types, starts, np.concatenate(labels), per_token=dataset.per_token)
 
 
 def nearest_words(

@@ -216,6 +216,11 @@ def rows_of(
     if text_column is None and text_pair_column is None:
         text_column, text_pair_column = _text_columns(table, trained_on)
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
+    if text_column is None and any(name in table.columns for name in ("tokens", "words")):
+        raise ValueError(
+            f"{table.source} has tokens, and no text column: the model learns one label for a whole text. Learn a tag "
+            "for each token with --task token-classification, in Python with BertForTokenClassification"
+        )
     if text_column is None and (hint := header_that_is_a_row(list(table.columns))):
         raise ValueError(f"{table.source} has no text column: {hint}")
     if text_column is None:
@@ -293,7 +298,7 @@ def labels_of(table: Table, label_column: str | None) -> tuple[list[Any] | None,
     if len(columns) > 1:
         return [_columns_that_are_1(table, columns, row) for row in range(len(table))], columns
     (column,) = columns
-    labels = [_parsed_list(label) if isinstance(label, str) else label for label in table.columns[column]]
+    labels = [parsed_list(label) if isinstance(label, str) else label for label in table.columns[column]]
     return labels, table.class_names.get(column, ())
 
 
@@ -346,7 +351,7 @@ def _as_0_or_1(value: Any) -> int | None:
     return number if number in (0, 1) else as_boolean(value)
 
 
-def _parsed_list(label: str) -> Any:
+def parsed_list(label: str) -> Any:
     """Return the list that a text spells as JSON or as Python writes it; any other text as it is."""
     if not (label.startswith("[") and label.endswith("]")):
         return label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -26,9 +26,11 @@ from .columns import (
     rows_of,
 )
 from .label_values import are_numbered
-from .labels import LabelReader, label_ids, labelled_rows
+from .labels import NO_LABEL, UNTAGGED, LabelReader, label_ids, labelled_rows, missing_like
+from .ragged import Ragged, units_of
 from .sources import read_table
 from .table import Table
+from .windows import Windows
 
 OnProgress = Callable[[int, int], None]
 """Called with (rows done, rows in all), first with 0 done."""
@@ -59,8 +61,12 @@ class Dataset:
         types: int32 (tokens,), token types.
         starts: int64 (rows + 1,), row r holds tokens starts[r]:starts[r + 1].
         labels: as a `LabelReader` makes them, an entry for each row: ids int64 (rows,), numbers float32 (rows,) or
-            (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing.
+            (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing. With
+            `per_token` an entry for each token: ids int64 (tokens,), NO_LABEL where a token takes no part, and UNTAGGED
+            where its label is not known.
         lengths: int64 (rows,), tokens of each row.
+        per_token: whether there is a label for each token instead of one for each row.
+        windows: what the rows are windows of, see `data.windows`; None where each row is an example of its own.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
     """
@@ -72,10 +78,14 @@ class Dataset:
     lengths: NDArray[np.int64] = field(init=False)
     reading: Reading | None = None
     column_use: ColumnUse | None = None
+    per_token: bool = False
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
-        if len(lengths) != len(self.labels):
+        if self.per_token and len(self.labels) != len(self.ids):
+            raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(self.ids)} tokens")
+        if not self.per_token and len(lengths) != len(self.labels):
             raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(lengths)} rows")
         if len(lengths) == 0:
             raise ValueError("the data set has no rows")
@@ -84,12 +94,33 @@ class Dataset:
         object.__setattr__(self, "lengths", lengths)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.lengths)
+
+    @property
+    def targets(self) -> Any:
+        """The labels as metrics take them, an entry for each example.
+
+        That is `labels`, or with `per_token` a `Ragged` with the labels of all tokens of an example.
+        """
+        if not self.per_token:
+            return self.labels
+        return Ragged(self.labels, self.starts if self.windows is None else self.windows.starts(self.starts))
 
     @property
     def labelled(self) -> int:
-        """The number of rows that have a label."""
-        return int(labelled_rows(self.labels).sum())
+        """The number of examples that have a label."""
+        return int(labelled_rows(self.targets).sum())
+
+    def have_labels(self) -> NDArray[np.bool_]:
+        """Return which rows have a label, bool (rows,); with `per_token`, of any token."""
+        return labelled_rows(Ragged(self.labels, self.starts) if self.per_token else self.labels)
+
+    @property
+    def unlabelled(self) -> int:
+        """The number of rows that lack a label; with `per_token`, those with a token that lacks one."""
+        if not self.per_token:
+            return len(self) - self.labelled
+        return int((np.diff(np.concatenate(([0], np.cumsum(self.labels == UNTAGGED)))[self.starts]) > 0).sum())
 
     def why_no_labels(self) -> str:
         """Return "; " and why no row has a label, to end a message; "" where nobody knows or a row has one."""
@@ -100,12 +131,31 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return a sha256 of all rows and labels, in their order."""
         digest = hashlib.sha256()
-        for array in (self.ids, self.types, self.starts, self.labels):
+        windows = () if self.windows is None else (self.windows.examples,)
+        for array in (self.ids, self.types, self.starts, self.labels, *windows):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def parts(self, indices: NDArray[np.integer[Any]]) -> int:
+        """Return over how many parts the loss of the rows at `indices` is a mean: rows, or tokens that take part."""
+        if not self.per_token:
+            return len(indices)
+        return int((self.labels[units_of(self.starts, indices)] != NO_LABEL).sum())
+
+    def take(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> Dataset:
+        """Return the rows at `indices`, in that order, as a data set of its own. Errors as in `batch`."""
+        batch, labels = self.batch(indices)
+        windows = None if self.windows is None else self.windows.take(indices, self.starts)
+        return Dataset(*batch, labels, per_token=self.per_token, windows=windows)
+
+    def without_labels(self) -> Dataset:
+        """Return the same rows, all without a label."""
+        return replace(self, labels=missing_like(self.labels))
+
     def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[Any]]:
         """Return the rows at `indices`, in that order, and their labels, one entry (len(indices), ...) for each.
+
+        With `per_token` they are the labels of all tokens of these rows, int64 (tokens,).
 
         Raises:
             IndexError: an index is outside 0..rows-1.
@@ -115,7 +165,8 @@ class Dataset:
         if len(indices) == 0:
             raise ValueError("indices is empty; a batch needs at least one row")
         rows = np.ascontiguousarray(np.asarray(indices).astype(np.int64, casting="same_kind", copy=False))
-        return Batch(*_core.take_rows(self.ids, self.types, self.starts, rows)), self.labels[rows]
+        batch = Batch(*_core.take_rows(self.ids, self.types, self.starts, rows))
+        return batch, self.labels[units_of(self.starts, rows) if self.per_token else rows]
 
 
 def encode(
@@ -187,7 +238,7 @@ def as_dataset(
     trained_on: Columns = NO_COLUMNS,
     progress: OnProgress | None = None,
 ) -> Dataset:
-    """Tokenise whatever a trainer is given as a data set.
+    """Tokenise whatever a trainer is given as a data set, with a label for each row.
 
     Args:
         source: a Dataset (returned as it is), rows that are tokenised already (a column `input_ids`, perhaps
@@ -212,7 +263,7 @@ def as_dataset(
     table = read_table(source)
     if "input_ids" in table.columns:
         label_column = label_column or label_column_of(table, trained_on.label)
-        return _from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
+        return from_token_ids(table, id2label, read_labels, label_column, pad_token_id)
     rows = rows_of(
         table,
         text_column=text_column,
@@ -226,13 +277,19 @@ def as_dataset(
     return encode(rows, tokenizer, max_length=max_length, id2label=id2label, read_labels=read_labels, progress=progress)
 
 
-def _from_token_ids(
+def from_token_ids(
     table: Table,
     id2label: Mapping[int, str] | None,
     read_labels: LabelReader,
     label_column: str | None,
     pad_token_id: int | None,
+    *,
+    per_token: bool = False,
 ) -> Dataset:
+    """Return rows that are tokenised already as a data set; arguments and errors as in `as_dataset`.
+
+    With `per_token` labels are a list for each row, as long as its `input_ids`, with NO_LABEL where a token has none.
+    """
     given, class_names = labels_of(table, label_column)
     if len(table) == 0:
         raise ValueError(f"{table.source} has no rows")
@@ -241,4 +298,20 @@ def _from_token_ids(
     if "attention_mask" not in table.columns and pad_token_id is not None:
         batch = without_padding(batch, pad_token_id)
     inputs = (name for name in ("input_ids", "token_type_ids", "attention_mask") if name in table.columns)
-    return Dataset(*batch, labels, column_use=ColumnUse.of(table, inputs, label_column))
+    use = ColumnUse.of(table, inputs, label_column)
+    if per_token:
+        labels = _labels_of_tokens(labels, given, table, np.diff(batch.starts))
+    return Dataset(*batch, labels, column_use=use, per_token=per_token)
+
+
+def _labels_of_tokens(
+    labels: Any, given: Sequence[Any] | None, table: Table, lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the labels of all tokens behind each other, without those of padding; UNTAGGED of rows without any."""
+    found = []
+    for row, length in enumerate(lengths.tolist()):
+        of, size = labels[row], len(table.columns["input_ids"][row])
+        if given is not None and len(of) not in (0, size):
+            raise ValueError(f"{table.where(row)}: {size} input_ids and {len(of)} labels; expected one for each token")
+        found.append(of[:length] if len(of) else np.full(length, UNTAGGED))
+    return np.concatenate(found)

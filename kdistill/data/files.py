@@ -20,6 +20,7 @@ from typing import Any
 
 from ..system.names import listing
 from .class_names import class_names_of_schema
+from .conll import read_conll
 from .folders import read_folder
 from .headers import header_that_is_a_row
 from .json_rows import read_json
@@ -30,10 +31,11 @@ COMPRESSED = (".gz", ".xz")
 # A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.
 GREATEST_RATIO = 100
 LEAST_LIMIT_BYTES = 16 << 20
-KINDS = ".tsv, .csv, .txt, .jsonl or .json (each also with .gz or .xz) or .parquet"
+KINDS = ".tsv, .csv, .txt, .jsonl, .json or .conll (each also with .gz or .xz) or .parquet"
 _DELIMITERS = {"tsv": "\t", "csv": ",", "txt": "\t"}
 _ROW_A_LINE = ("jsonl", "ndjson")
-_KINDS = ("tsv", "csv", "txt", "json", "parquet")
+_KINDS = ("tsv", "csv", "txt", "json", "parquet", "conll")
+_WORD_A_LINE = ("iob", "iob2", "bio", "bioes")  # other endings of such files
 # A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _FIELD_LIMIT = threading.Lock()
@@ -44,7 +46,8 @@ class FileFormat:
     """How a file of rows is written, as far as that does not follow from its name.
 
     Attributes:
-        kind: "tsv", "csv", "txt", "json" or "parquet", for a name with another ending.
+        kind: "tsv", "csv", "txt", "json", "parquet" or "conll", for a name with another ending. "conll", a word and its
+            tag a line, goes before the endings .txt and .tsv.
         delimiter: the character between the columns of a TSV or .txt (default: a tab) or CSV (a comma).
         quoted: whether fields may stand in quotes, with quotes in them doubled (default: in a CSV alone).
         column_names: names of the columns of a TSV, CSV or .txt without a header line, or of the values in the lists
@@ -115,8 +118,9 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
         found = "is a pipe or device; save its content as a file" if path.exists() else "does not exist"
         raise FileNotFoundError(f"{path} {found}; expected a {KINDS} file or a folder of texts")
     suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower().removeprefix(".")
-    named = "json" if suffix in _ROW_A_LINE else suffix
-    by_name = named in _KINDS and not (named == "txt" and how.kind is not None)  # .txt may be a CSV
+    named = "json" if suffix in _ROW_A_LINE else "conll" if suffix in _WORD_A_LINE else suffix
+    other = (named == "txt" and how.kind is not None) or (named == "tsv" and how.kind == "conll")
+    by_name = named in _KINDS and not other  # .txt may be a CSV
     kind = named if by_name else how.kind
     if kind is None or kind not in _KINDS:
         raise ValueError(f"{path}: unknown file type; expected a {KINDS} file")
@@ -148,6 +152,8 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
         raise ValueError(f"{os.fspath(path)} is empty; expected rows")
     text = decoded(path, content, how.encoding)
     assert how.kind is not None
+    if how.kind == "conll":
+        return read_conll(path, text)
     if how.kind == "json":
         return read_json(Path(path), text, how.field, row_a_line=row_a_line, column_names=how.column_names)
     if how.kind == "txt" and how.delimiter is None and how.column_names is None:
@@ -162,6 +168,7 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
 _WITHOUT_USE = {
     **dict.fromkeys(("tsv", "csv", "txt"), ("field",)),
     "json": ("delimiter", "quoted"),
+    "conll": ("delimiter", "quoted", "column_names", "field"),
     **dict.fromkeys(("parquet", "folder"), ("delimiter", "quoted", "column_names", "field")),
 }
 

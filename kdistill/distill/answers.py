@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.label_values import as_integer
-from ..data.labels import labelled_rows
+from ..data.ragged import units
 from ..metrics.assignment import best_assignment
 from ..metrics.classification import accuracy, majority_share
-from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..metrics.prediction import Labels, Logits, labelled_answers
+from ..models.configuration import Config
 from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.base import Task
@@ -27,21 +28,19 @@ _LISTED = 10
 _CHECK_IT = "check with `kdistill evaluate` that it was fine-tuned for this task"
 
 
-def answers_against_labels(
-    logits: Logits, labels: Labels, config: BertConfig, *, numbered: bool = False
-) -> list[Finding]:
+def answers_against_labels(logits: Any, labels: Any, config: Config, *, numbered: bool = False) -> list[Finding]:
     """Return what speaks against learning from a teacher: labels in another order, or answers that are worth nothing.
 
     Args:
-        logits: the teacher's, float32 (rows, num_labels).
-        labels: of the same rows, see `Dataset`; rows without one do not count.
+        logits: the teacher's, float32 (rows, num_labels), or a `Ragged` of float32 (tokens, num_labels).
+        labels: of the same rows, see `Dataset.targets`; rows and tokens without one do not count.
         config: states the task and the names of the labels.
         numbered: whether the data gives its labels by number.
     """
-    labelled = labelled_rows(labels)
-    if not labelled.any():
+    logits, labels = map(units, labelled_answers(logits, labels))
+    if not len(labels):
         return []
-    logits, labels, task = logits[labelled], labels[labelled], task_for(config, labels)
+    task = task_for(config, labels)
     if not task.one_label:
         return _against_a_constant(logits, labels, task)
     measured, majority = accuracy(logits, labels), majority_share(labels)

@@ -5,6 +5,10 @@ One file for each teacher (its weights hash), opened by any number of processes 
     header   64 bytes   magic, format version, number of labels, the teacher's key, checksum
     record   16 bytes row key, num_labels float32 logits, 8 bytes checksum;   repeated, in the order of computing
 
+A teacher that answers for each token has its logits in such records, too: the tokens of a row lie in pieces of
+`TOKENS_OF_A_RECORD`, the last one filled up with zeros, each a record of so many times as many logits, whose key is
+made of the row's key and the number of the piece. A row is there when all of its pieces are.
+
 All numbers are little-endian. Records are only ever appended, in blocks, under an exclusive flock; readers take no
 lock. A process killed while appending leaves at most one incomplete record, which the next writer cuts off under the
 lock; any other damage by a crash fails its checksum and counts as absent. A complete record is never cut off or
@@ -30,6 +34,7 @@ from numpy.typing import NDArray
 
 from ..data.batch import Batch
 from ..data.dataset import Dataset, OnProgress
+from ..data.ragged import Outputs, Ragged, starts_of, take_rows, units_of
 from ..system.files import close_lockable, open_lockable
 
 FORMAT_VERSION = 1
@@ -41,6 +46,9 @@ KEY_BYTES = 16
 # Tokens in one forward pass of the teacher: few enough that a kill loses little work (2 s of BERT-base), many enough
 # that two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
 BATCH_TOKENS = 4096
+# Of the rows of WNUT-17 (mean 25 tokens), pieces of 8 tokens with 13 labels take 1.23 times the bytes of their logits,
+# pieces of 4 take 1.20 and pieces of 16 take 1.33; a fixed length keeps records that can be mapped and checked at once.
+TOKENS_OF_A_RECORD = 8
 
 
 class Teacher(Protocol):
@@ -48,6 +56,9 @@ class Teacher(Protocol):
 
     @property
     def config(self) -> Any: ...
+
+    @property
+    def per_token(self) -> bool: ...
 
     def weights_hash(self) -> str: ...
 
@@ -75,6 +86,21 @@ def row_keys(dataset: Dataset) -> NDArray[np.void]:
     tokens = memoryview(np.stack([dataset.ids, dataset.types], axis=1).astype("<i4", copy=False).data).cast("B")
     ends = (dataset.starts * 8).tolist()
     digests = (hashlib.blake2b(tokens[first:end], digest_size=KEY_BYTES).digest() for first, end in pairwise(ends))
+    return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
+
+
+def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return the keys of the pieces of rows, void16 (pieces,): the BLAKE2b of the row's key and the piece's number.
+
+    Args:
+        keys: of the rows, void16 (rows,).
+        lengths: tokens of the rows, int64 (rows,).
+    """
+    digests = (
+        hashlib.blake2b(key + piece.to_bytes(4, "little"), digest_size=KEY_BYTES).digest()
+        for key, length in zip(keys.tolist(), lengths.tolist(), strict=True)
+        for piece in range(-(-length // TOKENS_OF_A_RECORD))
+    )
     return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
 
 
@@ -206,6 +232,80 @@ class TeacherCache:
         return False
 
 
+class _Rows:
+    """What the cache has for the rows of a data set, and a place to put what it lacks.
+
+    Attributes:
+        keys: of the rows.
+        found: which rows are known, bool (rows,).
+        values: their logits, float32 (rows, num_labels), or (tokens, num_labels) of a teacher that answers for each.
+    """
+
+    def __init__(self, teacher: Teacher, dataset: Dataset) -> None:
+        self.keys = row_keys(dataset)
+        self._labels = int(teacher.config.num_labels)
+        self._starts = dataset.starts if teacher.per_token else None
+        self.found = np.zeros(len(dataset), dtype=np.bool_)
+        count = len(dataset) if self._starts is None else len(dataset.ids)
+        self.values = np.zeros((count, self._labels), dtype=np.float32)
+
+    @property
+    def outputs(self) -> Outputs:
+        """The logits of all rows."""
+        return self.values if self._starts is None else Ragged(self.values, self._starts)
+
+    def open(self, teacher: Teacher, directory: Path, *, create: bool = True) -> TeacherCache:
+        """Return the teacher's file. Raises OSError if it cannot be made."""
+        width = self._labels if self._starts is None else self._labels * TOKENS_OF_A_RECORD
+        return TeacherCache(directory, teacher.weights_hash(), width, create=create)
+
+    def look_up(self, cache: TeacherCache) -> None:
+        """Take what the file has."""
+        if self._starts is None:
+            self.found, self.values = cache.lookup(self.keys)
+            return
+        lengths = np.diff(self._starts)
+        found, logits = cache.lookup(piece_keys(self.keys, lengths))
+        first, piece = self._pieces(lengths)
+        missing = np.concatenate(([0], np.cumsum(~found)))
+        self.found = np.asarray(np.diff(missing[first]) == 0)
+        token = np.arange(int(self._starts[-1])) - np.repeat(self._starts[:-1], lengths)
+        record = np.repeat(first[:-1], lengths) + token // TOKENS_OF_A_RECORD
+        pieces = logits.reshape(len(piece), TOKENS_OF_A_RECORD, self._labels)
+        self.values = pieces[record, token % TOKENS_OF_A_RECORD]
+
+    def append(self, cache: TeacherCache, rows: NDArray[np.int64]) -> None:
+        """Write these rows. Raises OSError."""
+        if self._starts is None:
+            cache.append(self.keys[rows], self.values[rows])
+            return
+        of = take_rows(self.outputs, rows)
+        first, piece = self._pieces(of.lengths)
+        pieces = np.zeros((len(piece), TOKENS_OF_A_RECORD, self._labels), dtype=np.float32)
+        token = np.arange(len(of.values)) - np.repeat(of.starts[:-1], of.lengths)
+        record = np.repeat(first[:-1], of.lengths) + token // TOKENS_OF_A_RECORD
+        pieces[record, token % TOKENS_OF_A_RECORD] = of.values
+        cache.append(piece_keys(self.keys[rows], of.lengths), pieces.reshape(len(piece), -1))
+
+    def put(self, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+        """Take the computed logits of these rows."""
+        self.values[rows if self._starts is None else units_of(self._starts, rows)] = logits
+
+    def copy(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+        """Give `rows` the logits of `others`, which are equal rows."""
+        if self._starts is None:
+            self.values[rows] = self.values[others]
+        else:
+            self.values[units_of(self._starts, rows)] = self.values[units_of(self._starts, others)]
+
+    @staticmethod
+    def _pieces(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the pieces of each row begin, int64 (rows + 1,), and the number of each in its row."""
+        count = -(-lengths // TOKENS_OF_A_RECORD)
+        first = starts_of(count)
+        return first, np.arange(first[-1]) - np.repeat(first[:-1], count)
+
+
 def teacher_logits(
     teacher: Teacher,
     dataset: Dataset,
@@ -214,7 +314,7 @@ def teacher_logits(
     progress: OnProgress | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     enabled: bool = True,
-) -> NDArray[np.float32]:
+) -> Outputs:
     """Return the teacher's logits for every row, from the cache where it has them.
 
     Missing rows are computed, equal ones once, and appended block by block, so that stopping at any time loses at most
@@ -230,46 +330,45 @@ def teacher_logits(
         enabled: whether to use the cache at all.
 
     Returns:
-        float32 (rows, num_labels), in the order of the data set.
+        float32 (rows, num_labels), in the order of the data set; of a teacher that answers for each token a `Ragged` of
+        float32 (tokens, num_labels).
 
     Raises:
         FloatingPointError: logits are not finite; the message gives the first row, and such logits are not stored.
     """
-    keys, num_labels = row_keys(dataset), int(teacher.config.num_labels)
-    cache, found = None, np.zeros(len(dataset), dtype=np.bool_)
-    logits = np.zeros((len(dataset), num_labels), dtype=np.float32)
+    of, cache = _Rows(teacher, dataset), None
     if enabled:
         try:
-            directory = cache_directory() if cache_dir is None else Path(cache_dir)
-            cache = TeacherCache(directory, teacher.weights_hash(), num_labels)
-            found, logits = cache.lookup(keys)
+            cache = of.open(teacher, cache_directory() if cache_dir is None else Path(cache_dir))
+            of.look_up(cache)
         except OSError as error:
             _warn_unusable(error)
-    absent = np.flatnonzero(~found)
-    _, first, same = np.unique(keys[absent], return_index=True, return_inverse=True)
+    absent = np.flatnonzero(~of.found)
+    _, first, same = np.unique(of.keys[absent], return_index=True, return_inverse=True)
     rows = absent[first]
     done = 0
     for block in _blocks(rows, dataset.lengths, batch_tokens):
         if progress is not None:
             progress(done, len(rows))
-        logits[block] = _forward(teacher, dataset, block, num_labels)
+        of.put(block, _forward(teacher, dataset, block))
         if cache is not None:
             try:
-                cache.append(keys[block], logits[block])
+                of.append(cache, block)
             except OSError as error:
                 _warn_unusable(error)
                 cache = None
         done += len(block)
     if progress is not None:
         progress(done, len(rows))
-    logits[absent] = logits[rows[same]]
-    return logits
+    of.copy(absent, rows[same])
+    return of.outputs
 
 
 def cached_rows(teacher: Teacher, dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows the cache has, bool (rows,), without writing anything. Raises OSError if it cannot be read."""
-    cache = TeacherCache(cache_directory(), teacher.weights_hash(), int(teacher.config.num_labels), create=False)
-    return cache.lookup(row_keys(dataset))[0]
+    of = _Rows(teacher, dataset)
+    of.look_up(of.open(teacher, cache_directory(), create=False))
+    return of.found
 
 
 def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
@@ -287,12 +386,16 @@ def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: i
     return [blocks[i] for i in np.random.default_rng(0).permutation(len(blocks))]
 
 
-def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64], num_labels: int) -> NDArray[np.float32]:
+def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     batch, _ = dataset.batch(rows)
     logits = teacher.forward(batch)
-    if logits.shape != (len(rows), num_labels):
-        raise ValueError(f"the teacher's logits have shape {logits.shape}; expected {(len(rows), num_labels)}")
-    bad = rows[~np.isfinite(logits).all(axis=1)]
+    expected = (len(batch.ids) if teacher.per_token else len(rows), int(teacher.config.num_labels))
+    if logits.shape != expected:
+        raise ValueError(f"the teacher's logits have shape {logits.shape}; expected {expected}")
+    finite = np.isfinite(logits).all(axis=1)
+    if teacher.per_token:
+        finite = np.logical_and.reduceat(finite, batch.starts[:-1])
+    bad = rows[~finite]
     if len(bad):
         raise FloatingPointError(f"the teacher's logits are not finite for {len(bad)} rows, the first is row {bad[0]}")
     return logits
@@ -301,6 +404,8 @@ def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64], num_la
 @dataclass(frozen=True)
 class CacheFile:
     """One teacher's file: `rows` records of `num_labels` logits; a row computed by two processes counts twice.
+
+    A row of tokens with an answer each has several records, see `TOKENS_OF_A_RECORD`.
 
     `bytes` is the file's size.
     """
@@ -347,9 +452,11 @@ def _files(cache_dir: str | os.PathLike[str] | None, suffix: str) -> list[Path]:
     return sorted((cache_directory() if cache_dir is None else Path(cache_dir)).glob(f"*{suffix}"))
 
 
-def record_bytes(num_labels: int) -> int:
-    """Return the bytes that a row takes in the cache."""
-    return _record_type(num_labels).itemsize
+def row_bytes(num_labels: int, tokens: int | None = None) -> int:
+    """Return the bytes that a row takes in the cache; with `tokens`, one of so many that have an answer each."""
+    if tokens is None:
+        return _record_type(num_labels).itemsize
+    return -(-tokens // TOKENS_OF_A_RECORD) * _record_type(num_labels * TOKENS_OF_A_RECORD).itemsize
 
 
 def _record_type(num_labels: int) -> np.dtype[np.void]:

@@ -11,8 +11,9 @@ import numpy as np
 from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
-from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..data.ragged import Outputs, take_rows
+from ..metrics.prediction import Labels
+from ..models.configuration import Config
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
@@ -31,16 +32,17 @@ class Distillation:
 
     Attributes:
         teacher: the teacher.
-        teacher_logits: its logits for the training rows, float32 (rows, num_labels); `prepare` makes them.
+        teacher_logits: its logits for the training rows, float32 (rows, num_labels), or a `Ragged` of float32 (tokens,
+            num_labels); `prepare` makes them.
     """
 
     needs_labels = False
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self.teacher_logits: Logits = np.zeros((0, teacher.model.config.num_labels), np.float32)
+        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_labels), np.float32)
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the student's config, which states as the teacher's does what it leaves open.
 
         That is the problem type, and how rows are read, see `read_as_teacher`.
@@ -75,7 +77,7 @@ class Distillation:
                 "word is"
             )
         teacher = self.teacher.model
-        words = teacher.parameters[teacher.architecture.stored_name(WORD_EMBEDDINGS)]
+        words = teacher.parameters[teacher.stored_names().stored(WORD_EMBEDDINGS)]
         kinds = TokenKinds.of(tokenizer, len(words))
         return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
 
@@ -91,7 +93,7 @@ class Distillation:
         """Return the teacher's compute type and the check that chose it."""
         return {} if self.teacher.choice is None else self.teacher.choice.settled()
 
-    def prepare(self, data: RunData, args: DistillationTrainingArguments, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
         """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
         self.teacher.choose_type(data.train, args, config)
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
@@ -99,15 +101,15 @@ class Distillation:
         if data.eval is not None:
             measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
         self.teacher.model.release()
-        labels = measured_on.labels
+        labels = measured_on.targets
         if not labelled_rows(labels).any():
             return
-        task = self.teacher.task(config, labels)
+        task = self.teacher.task(config, measured_on.labels)
         if data.eval is not None:
             if args.threshold is None:
-                task = self.teacher.task_suited_to(config, logits, labels)
+                task = self.teacher.task_suited_to(config, logits, measured_on)
             metrics = task.evaluate(logits, labels)
-            metrics |= own_metrics(data.compute_metrics, logits, labels, task.threshold)
+            metrics |= own_metrics(data.compute_metrics, logits, labels, task)
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
         numbered = measured_on.reading is not None and measured_on.reading.numbered
@@ -120,7 +122,7 @@ class Distillation:
 
     def __call__(
         self,
-        logits: Logits,
+        logits: Outputs,
         labels: Labels,
         rows: RowIndices,
         *,
@@ -130,19 +132,21 @@ class Distillation:
         """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
         parts = task.teacher_loss(
             logits,
-            self.teacher_logits[rows],
+            take_rows(self.teacher_logits, rows),
             labels,
             alpha=args.alpha,
             temperature=args.temperature,
             label_smoothing=args.label_smoothing_factor,
         )
-        hard = LossPart("hard_loss", parts.hard, int(labelled_rows(labels).sum()))
-        return BatchLoss(parts.loss, parts.dlogits, [hard, LossPart("soft_loss", parts.soft, len(rows))])
+        labelled = labels >= 0 if task.per_token else labelled_rows(labels)
+        hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
+        soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
+        return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:
     """Warn of rows without a label; raise ValueError where none has one and `alpha` was given for them."""
-    missing = len(dataset) - dataset.labelled
+    missing = dataset.unlabelled
     if not missing or args.alpha == 0:
         return
     if missing < len(dataset):

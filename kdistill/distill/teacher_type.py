@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _core
 from ..data.dataset import Dataset
+from ..data.ragged import units
 from ..metrics.prediction import Logits
 from ..models.model import Model
 from ..system.compute import compute_type
@@ -104,6 +105,8 @@ class TypeChoice:
 def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet: bool) -> TypeChoice:
     """Return the first type of `FASTER` that passes its check on the first rows, else float32.
 
+    Answers for each token are compared on the tokens that a student learns.
+
     Types whose logits of all rows are in the teacher cache come first, in the same order, and float32 behind those:
     what is there is not computed again. The model is left in any of the types.
 
@@ -123,12 +126,13 @@ def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet:
         return TypeChoice("float32")
     known = [dtype for dtype in (*types, "float32") if cached and _all_cached(model.freeze(dtype), rows)]
     types = known if "float32" in known else [*known, *(dtype for dtype in types if dtype not in known)]
-    batch, labels = rows.batch(np.arange(count))
-    first = Dataset(*batch, labels)
+    first = rows.take(np.arange(count))
+    taught = None if task.taught is None or not first.per_token else task.taught(first.labels)
 
     def answers(dtype: str) -> Logits:
         with Progress(f"teacher, check in {dtype}", unit="rows", quiet=quiet) as progress:
-            return teacher_logits(model.freeze(dtype), first, progress=progress, enabled=cached)
+            logits: Logits = units(teacher_logits(model.freeze(dtype), first, progress=progress, enabled=cached))
+        return logits if taught is None else logits[taught]
 
     checks: list[TypeCheck] = []
     narrow = [dtype for dtype in types if dtype != "float32"]

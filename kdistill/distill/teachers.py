@@ -8,8 +8,10 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig, same_but_for_padding
+from ..data.ragged import Outputs
+from ..metrics.prediction import Labels
+from ..models.config import same_but_for_padding
+from ..models.configuration import Config
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
@@ -38,7 +40,7 @@ class Teacher:
         self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
-        self._kept: tuple[Dataset, Logits] | None = None
+        self._kept: tuple[Dataset, Outputs] | None = None
 
     def keep_type(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
         """Take the compute type that is not to be chosen: an earlier process of the run, `args` or the model fixes it.
@@ -67,7 +69,7 @@ class Teacher:
         self.choice = earlier or (None if named is None else TypeChoice(named))
         self._kept = None
 
-    def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: BertConfig) -> None:
+    def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: Config) -> None:
         """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`."""
         if self.choice is not None:
             return
@@ -101,8 +103,10 @@ class Teacher:
         *,
         what: str = "rows of the report",
         keep: bool = False,
-    ) -> Logits:
+    ) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
+
+        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels).
 
         Args:
             rows: the rows, in the order of the result.
@@ -121,18 +125,18 @@ class Teacher:
             self._kept = rows, logits
         return logits
 
-    def task(self, student: BertConfig, labels: Labels) -> Task:
+    def task(self, student: Config, labels: Labels) -> Task:
         """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
         config = self.model.config
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
 
-    def task_suited_to(self, student: BertConfig, logits: Logits, labels: Labels) -> Task:
+    def task_suited_to(self, student: Config, logits: Outputs, rows: Dataset) -> Task:
         """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
 
         So it is compared with a student whose threshold was chosen on the same rows.
         """
-        task = self.task(student, labels)
-        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, labels)
+        task = self.task(student, rows.labels)
+        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, rows.targets)
 
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
@@ -160,7 +164,7 @@ class Teacher:
         self.model.freeze()
 
 
-def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
+def read_as_teacher(student: Config, teacher: Config) -> Config:
     """Return the student's config, which takes from the teacher's how rows are read where it holds nothing about it.
 
     A threshold belongs to the probabilities of one model and is not taken. Where both hold something and differ, the
@@ -169,12 +173,12 @@ def read_as_teacher(student: BertConfig, teacher: BertConfig) -> BertConfig:
     return student.with_trained(TrainedWith(**(_reading(teacher) | student.trained_with.given())))
 
 
-def _reading(config: BertConfig) -> dict[str, Any]:
+def _reading(config: Config) -> dict[str, Any]:
     """Return how rows were read for the model, by argument."""
     return {name: value for name, value in config.trained_with.given().items() if "threshold" not in name}
 
 
-def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:
+def _warn_of_other_reading(teacher: Config, student: Config) -> None:
     """Warn where the rows of teacher and student were read otherwise."""
     theirs = _reading(teacher)
     for name, value in _reading(student).items():
@@ -187,8 +191,8 @@ def _warn_of_other_reading(teacher: BertConfig, student: BertConfig) -> None:
 
 
 def _check_vocabularies(
-    teacher: BertConfig,
-    student: BertConfig,
+    teacher: Config,
+    student: Config,
     teacher_tokenizer: BertTokenizer | None,
     student_tokenizer: BertTokenizer | None,
 ) -> None:
@@ -212,7 +216,7 @@ def _check_vocabularies(
         )
 
 
-def _check_label_maps(teacher: BertConfig, student: BertConfig) -> None:
+def _check_label_maps(teacher: Config, student: Config) -> None:
     theirs, ours = teacher.id2label, student.id2label
     if len(theirs) != len(ours) or (theirs != ours and not is_unnamed(theirs) and not is_unnamed(ours)):
         raise ValueError(f"the teacher's id2label is {theirs} and the student's {ours}; expected the same")

@@ -9,6 +9,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.overlap import find_overlap
+from ..data.ragged import Ragged
 from ..distill.cache import row_keys
 from ..system.findings import Finding
 from ..system.names import listing
@@ -31,15 +32,15 @@ _LISTED = 5
 def labels(subject: Subject) -> Iterator[Finding]:
     """Check which labels occur how often in the rows."""
     for name, rows in subject.sets().items():
-        labelled = labelled_rows(rows.labels)
-        missing = len(rows) - int(labelled.sum())
+        known = rows.labels >= 0 if rows.per_token else labelled_rows(rows.labels)
+        missing = rows.unlabelled
         if rows is subject.eval and 0 < missing < len(rows):
             text = f"{missing:,} of {len(rows):,} rows of {name} have no label and are not measured"
             yield Finding("labels", "note", text)
-        if labelled.any():
+        if known.any():
             task = task_for(subject.config, rows.labels)
             of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
-            yield from of(subject, name, rows, rows.labels[labelled])
+            yield from of(subject, name, rows, rows.labels[known])
 
 
 def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
@@ -53,7 +54,8 @@ def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
         yield Finding("labels", "error", text, "take a sample of rows of all labels")
         return
     if rows is subject.eval and subject.train is not None and subject.train.labelled:
-        known = np.bincount(subject.train.labels[labelled_rows(subject.train.labels)], minlength=len(counts))
+        trained = subject.train.labels
+        known = np.bincount(trained[trained >= 0], minlength=len(counts))
         unseen = [names[int(label)] for label in there if not known[label]]
         if unseen:
             count = "1 label" if len(unseen) == 1 else f"{len(unseen)} labels"
@@ -132,7 +134,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
 
 def _remedy_for_cut(subject: Subject, rows: Dataset) -> str:
     assert rows.reading is not None
-    positions = subject.config.max_position_embeddings
+    positions = subject.config.max_tokens
     if rows.reading.max_length is not None and rows.reading.max_length < positions:
         return f"raise --max-length; the model reads up to {positions} tokens"
     return "the model reads no more; put what decides at the beginning, or split these texts"
@@ -158,10 +160,10 @@ def repeated_texts(subject: Subject) -> Iterator[Finding]:
     name = subject.names["train"]
     _, first, of = np.unique(row_keys(rows), return_index=True, return_inverse=True)
     repeated = len(rows) - len(first)
-    labelled = labelled_rows(rows.labels)
-    differs = (
-        labelled & labelled[first][of] & (rows.labels != rows.labels[first][of]).reshape(len(rows), -1).any(axis=1)
-    )
+    labelled, labels = rows.have_labels(), rows.labels
+    if rows.per_token:  # equal texts have as many tokens, so their labels can be compared as bytes
+        labels = np.array([row.tobytes() for row in Ragged(rows.labels, rows.starts)], dtype=object)
+    differs = labelled & labelled[first][of] & (labels != labels[first][of]).reshape(len(rows), -1).any(axis=1)
     contradicting = len(np.unique(of[differs]))
     if contradicting:
         text = f"{contradicting:,} of {len(first):,} texts of {name} occur with different labels"

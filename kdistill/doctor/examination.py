@@ -13,6 +13,7 @@ from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..hub import check_account
 from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.loading import RandomWeights
 from ..models.model import Model
 from ..system.findings import LEVELS, Finding
@@ -49,7 +50,7 @@ class Parts(Protocol):
     def teacher_tokenizer(self) -> BertTokenizer: ...
 
     @property
-    def config(self) -> BertConfig:
+    def config(self) -> Config:
         """The student's configuration."""
 
     @property

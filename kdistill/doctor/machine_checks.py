@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..distill.cache import cache_directory, record_bytes
+import numpy as np
+
+from ..distill.cache import cache_directory, row_bytes
 from ..system.findings import Finding
 from ..system.memory import available_memory, readable_size
 from ..system.progress import format_duration
@@ -30,7 +32,8 @@ def disk(subject: Subject) -> Iterator[Finding]:
     needed = {Path(recipe.args.output_dir): weights + count * (3 + averages) * weights}
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
     if subject.args.teacher_cache:
-        size = sum(subject.rows_to_ask.values()) * record_bytes(recipe.model.config.num_labels)
+        tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
+        size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_labels, tokens)
         needed[cache_directory()] = size
         parts.append(f"the teacher cache {readable_size(size)}")
     of_disk: dict[int, int] = {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..data.ragged import units
 from ..distill.answers import CHECK, answers_against_labels
 from ..metrics.classification import accuracy, majority_share
 from ..system.findings import Finding
@@ -19,8 +20,8 @@ def teacher(subject: Subject) -> Iterator[Finding]:
     assert subject.judged_on is not None
     name, rows = subject.judged_on
     answers = subject.answers
-    logits, labels = answers.logits, rows.labels[answers.rows]
-    bad = int((~np.isfinite(logits).all(axis=1)).sum())
+    logits, labels = answers.logits, rows.take(answers.rows).targets
+    bad = int((~np.isfinite(units(logits)).all(axis=1)).sum())
     if bad:
         text = f"the teacher's logits are not finite for {bad} of {len(logits)} rows of {name}"
         yield Finding(CHECK, "error", text, "train it again, or take an earlier checkpoint: its weights have diverged")
@@ -31,14 +32,14 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         return
     numbered = rows.reading is not None and rows.reading.numbered
     found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
-    if found and task_for(subject.config, labels).one_label:
+    task = task_for(subject.config, rows.labels)
+    if found and task.one_label:
         answers = subject.more_answers  # names for all labels take more rows than to see that they are wrong
-        logits, labels = answers.logits, rows.labels[answers.rows]
+        logits, labels = answers.logits, rows.take(answers.rows).targets
         found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
     for finding in found:
         yield finding._replace(text=f"{finding.text} ({len(labels):,} rows of {name})")
-    task = task_for(subject.config, labels)
-    if not found and task.one_label:
+    if not found and task.one_label and isinstance(logits, np.ndarray):
         text = (
             f"the teacher's accuracy is {accuracy(logits, labels):.4f} on {len(labels):,} rows of {name}; always "
             f"answering the most frequent label gives {majority_share(labels):.4f}"

@@ -12,7 +12,7 @@ from ..data.dataset import Dataset, Reading
 from ..data.label_values import are_numbered, as_integer
 from ..data.labels import LabelReader, label_ids
 from ..losses.problem_types import REGRESSION
-from ..models.config import BertConfig
+from ..models.configuration import Config
 
 _BEGIN = 0  # a row has at least one token
 
@@ -41,7 +41,7 @@ def words_of(rows: Rows, id2label: Mapping[int, str], reader: LabelReader) -> Da
     return Dataset(ids, np.zeros_like(ids), starts, labels, reading, rows.column_use)
 
 
-def implied_config(config: BertConfig, rows: Rows) -> BertConfig:
+def implied_config(config: Config, rows: Rows) -> Config:
     """Return the config with the labels that rows imply, for a model of which nothing is known; numbers without."""
     try:
         return config.replace(id2label=rows.id2label())

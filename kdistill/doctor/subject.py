@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.ragged import Outputs, Ragged, starts_of
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
-from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..metrics.prediction import Labels
+from ..models.configuration import Config
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.tokenizer import BertTokenizer
@@ -38,12 +38,12 @@ class Sample(NamedTuple):
 
     Attributes:
         rows: places of the rows in their data set.
-        logits: float32 (rows, num_labels).
+        logits: float32 (rows, num_labels), or a `Ragged` of float32 (tokens, num_labels).
         seconds_per_token: measured on all rows but the first ones.
     """
 
     rows: RowIndices
-    logits: Logits
+    logits: Outputs
     seconds_per_token: float
 
 
@@ -72,7 +72,7 @@ class Subject:
 
     args: DistillationTrainingArguments
     names: Mapping[str, str]
-    config: BertConfig
+    config: Config
     teacher: Model | None = None
     train: Dataset | None = None
     eval: Dataset | None = None
@@ -125,7 +125,7 @@ class Subject:
         assert self.teacher is not None
         assert self.judged_on is not None
         _, rows = self.judged_on
-        labelled = np.flatnonzero(labelled_rows(rows.labels))
+        labelled = np.flatnonzero(rows.have_labels())
         of = labelled if len(labelled) else np.arange(len(rows))
         most = max(SAMPLED_ROWS, rows_for_each_label * self.teacher.config.num_labels)
         chosen = np.random.default_rng(0).permutation(of)[:most]
@@ -148,9 +148,10 @@ class Subject:
         optimizer = copied.new_optimizer()
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
-        objective.teacher_logits = np.zeros((len(dataset), model.config.num_labels), np.float32)
+        zeros = np.zeros((len(dataset.ids) if model.per_token else len(dataset), model.config.num_labels), np.float32)
+        objective.teacher_logits = Ragged(zeros, dataset.starts) if model.per_token else zeros
 
-        def loss(logits: Logits, labels: Labels, rows: RowIndices) -> BatchLoss:
+        def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
             return objective(logits, labels, rows, args=self.args, task=task_for(model.config, labels))
 
         def step(rows: RowIndices) -> None:
@@ -196,4 +197,6 @@ def sample(model: Model, dataset: Dataset, rows: RowIndices, *, seconds: float) 
         if time.monotonic() - begun > seconds:
             break
     tokens = int(dataset.lengths[rows[timed_from:done]].sum()) or int(dataset.lengths[rows[:done]].sum())
-    return Sample(rows[:done], np.concatenate(logits), (time.monotonic() - begun) / tokens)
+    values = np.concatenate(logits)
+    outputs = Ragged(values, starts_of(dataset.lengths[rows[:done]])) if model.per_token else values
+    return Sample(rows[:done], outputs, (time.monotonic() - begun) / tokens)

@@ -24,7 +24,7 @@ class LossParts(NamedTuple):
 
     Attributes:
         loss: the mean over the rows.
-        dlogits: d loss / d logits, float32 (B, K).
+        dlogits: d loss / d logits, float32 (B, K) or like the logits.
         hard: mean loss against the labels, over the rows that have one (0 if there are none).
         soft: mean loss against the teacher (0 without one).
     """
@@ -59,10 +59,14 @@ def compute_loss(
     temperature: float,
     label_smoothing: float,
     label_weights: LabelWeights | None = None,
+    starts: NDArray[np.int64] | None = None,
+    rows_of_batch: int | None = None,
 ) -> LossParts:
     """Return alpha * hard + (1 - alpha) * soft and its gradient, computed in double; `kd_loss.h` holds the formulas.
 
-    `label_weights` are multiplied with as they are: nothing divides by their sum.
+    `label_weights` are multiplied with as they are: nothing divides by their sum. With `starts`, int64 (rows + 1,), the
+    logits are flat, and row r has those from starts[r] to starts[r + 1]. Where several rows of the loss belong to one
+    of the batch, as a start and an end do, they follow each other in runs of `rows_of_batch`; errors name the batch's.
 
     Raises:
         ValueError: an argument is out of range, or shapes differ.
@@ -83,10 +87,21 @@ def compute_loss(
             "other labels to share with"
         )
     loss, dlogits, hard, soft, not_finite, rows = _core.loss(
-        kind.core, logits, teacher_logits, labels, alpha, temperature, label_smoothing, get_num_threads(), label_weights
+        kind.core,
+        logits,
+        teacher_logits,
+        labels,
+        alpha,
+        temperature,
+        label_smoothing,
+        get_num_threads(),
+        label_weights,
+        starts,
     )
     if not_finite:
-        _refuse(not_finite, rows, len(logits))
+        count = len(logits) if starts is None else len(starts) - 1
+        named = dict.fromkeys(row % (rows_of_batch or count) for row in rows)
+        refuse_rows(not_finite, tuple(named), count, more=not_finite > len(rows))
     return LossParts(loss, dlogits, hard, soft)
 
 
@@ -127,10 +142,11 @@ def _numbers(labels: _Labels, logits: _Logits) -> _Labels:
     return np.ascontiguousarray(labels, dtype=np.float32)
 
 
-def _refuse(not_finite: int, rows: tuple[int, ...], count: int) -> NoReturn:
-    shown = ", ".join(map(str, rows)) + (", ..." if not_finite > len(rows) else "")
+def refuse_rows(not_finite: int, rows: tuple[int, ...], count: int, *, more: bool, what: str = "rows") -> NoReturn:
+    """Raise FloatingPointError for a loss that is not finite, which names the first `rows` that it comes from."""
+    shown = ", ".join(map(str, rows)) + (", ..." if more else "")
     raise FloatingPointError(
-        f"the loss of {not_finite} of {count} rows is not finite (rows {shown} of the batch): "
+        f"the loss of {not_finite} of {count} {what} is not finite ({what} {shown} of the batch): "
         "lower the learning rate, or look for NaN in the weights"
     )
 

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.labels import labelled_rows
+from ..data.ragged import Ragged
+
 Logits = NDArray[np.float32]
 """Outputs of a model for some rows, float32 (n, num_labels)."""
 Labels = NDArray[Any]
@@ -14,7 +17,26 @@ Labels = NDArray[Any]
 
 
 class EvalPrediction(NamedTuple):
-    """The argument of `compute_metrics`: logits (n, num_labels) float32 and the labels, labelled rows only."""
+    """The argument of `compute_metrics`: logits (n, num_labels) float32 and the labels, labelled rows only.
 
-    predictions: Logits
-    label_ids: Labels
+    Of a model that answers for each token, logits are (n, longest, num_labels) and labels (n, longest), both with -100
+    behind the end of a row, as in transformers.
+    """
+
+    predictions: Any
+    label_ids: Any
+
+
+def labelled_answers(outputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Return outputs and labels of what has a label: rows, or examples with those of their tokens that have one.
+
+    Args:
+        outputs: of a model for all rows of a data set: float32 (rows, K), or a `Ragged` of float32 (tokens, K).
+        targets: of the same rows, see `data.dataset.Dataset.targets`.
+    """
+    if not isinstance(targets, Ragged):
+        labelled = labelled_rows(targets)
+        return outputs[labelled], targets[labelled]
+    known, examples = targets.values >= 0, np.flatnonzero(labelled_rows(targets))
+    of_examples = Ragged(outputs.values, targets.starts)  # the rows of an example follow each other
+    return of_examples.selected(known).take(examples), targets.selected(known).take(examples)

@@ -1,14 +1,90 @@
-"""An architecture as data: what checkpoints call the core's tensors, and what a configuration calls its sizes."""
+"""An architecture as data: what checkpoints call the tensors, and what the core is told of a configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from .config import BertConfig
+from .configuration import Config
+from .head_names import ENCODER, MASKED, SPAN
 
 _BIAS = ".bias"
+# What the core calls a part of the encoder's shape -> the field of `BertConfig`.
+_FIELDS = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "positions": "max_position_embeddings",
+    "types": "type_vocab_size",
+    "activation": "hidden_act",
+    "eps": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+}
+_NO_DROPOUT = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One architecture's head for one use, as transformers has it.
+
+    rows of the encoder -> dropout -> dense product, activation, LayerNorm -> dropout -> product
+
+    Attributes:
+        modules: canonical name -> the module's name in a checkpoint, see `Architecture.modules`.
+        pick: which rows: "first" of each sequence, "all", or those that are "listed" for a pass.
+        dense: the activation behind a dense product, or the field of `BertConfig` that names it; None: no product.
+        dropout_before: the field with the rate, None: no dropout. Where its value is None, the encoder's rate is meant.
+        dropout_after: likewise.
+        norm: a LayerNorm stands behind the activation.
+        dense_width: the field with the width of the dense product's result; None: as wide as the encoder.
+        tied: the last product's weight is the word table.
+        copies: names of a checkpoint for what is there under another: tied weights.
+    """
+
+    modules: Mapping[str, str] = field(default_factory=dict)
+    pick: str = "all"
+    dense: str | None = None
+    dropout_before: str | None = None
+    dropout_after: str | None = None
+    norm: bool = False
+    dense_width: str | None = None
+    tied: bool = False
+    copies: tuple[str, ...] = ()
+
+    def described(self, config: Config, outputs: int) -> dict[str, Any]:
+        """Return the head as `_core.layout` takes it; what is as in BERT's classifier is left to the core's defaults.
+
+        Args:
+            config: has the rates and widths.
+            outputs: of a row; 0: no last product.
+        """
+        fields = {"hidden_act": config.hidden_act}
+        head = {
+            "pick": self.pick,
+            "dense": fields.get(self.dense, self.dense) if self.dense else None,
+            "dropout_before": _rate(self.dropout_before, config),
+            "dropout_after": _rate(self.dropout_after, config),
+            "outputs": outputs,
+        }
+        further = {"norm": self.norm, "tied": self.tied}
+        if self.dense_width is not None and getattr(config, self.dense_width) != config.hidden_size:
+            further["dense_width"] = getattr(config, self.dense_width)
+        return head | {name: value for name, value in further.items() if value}
+
+
+def _rate(name: str | None, config: Config) -> float:
+    if name is None:
+        return _NO_DROPOUT
+    rate = getattr(config, name)
+    return float(config.hidden_dropout_prob if rate is None else rate)
+
+
+def _no_facts(config: Config) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,42 +95,100 @@ class Architecture:
     and a ".bias".
 
     Attributes:
+        name: what its classes begin with.
+        config: the class of its configurations.
+        paper: where it is described.
         prefix: what the encoder's names begin with in a checkpoint with a head; one of the encoder alone lacks it.
         modules: canonical name of a weight -> the module's name in a checkpoint; "*" stands for a layer's number.
-        fields: what the core calls a part of the encoder's shape -> the field of the configuration.
-        heads: name of a head -> the head as `_core.layout` takes it, without its sizes and rates.
+        heads: name of a head -> the head.
+        facts: (config) -> what its encoder has beside what BERT's has, as `_core.layout` takes it.
+    """
+
+    name: str
+    config: type[Config]
+    paper: str
+    prefix: str
+    modules: Mapping[str, str]
+    heads: Mapping[str, Head]
+    facts: Callable[[Any], dict[str, Any]] = _no_facts
+
+    @property
+    def model_type(self) -> str:
+        """Its name in config.json."""
+        return self.config.model_type
+
+    def names(self, head: str) -> Names:
+        """Return what a model with this head calls its tensors; one without any head does without the prefix."""
+        modules = {**self.modules, **self.heads[head].modules}
+        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies)
+
+    def encoder(self, config: Config) -> dict[str, Any]:
+        """Return the shape of the encoder as `_core.layout` takes it."""
+        shape = {name: getattr(config, field) for name, field in _FIELDS.items()}
+        layer = (shape.pop("heads"), shape.pop("feed_forward"))
+        layers = (layer,) * shape["layers"]
+        places = {"head_width": shape["hidden"] // layer[0], "first_position": config.first_position}
+        return shape | {"layers": layers, **places} | self.facts(config)
+
+    def head(self, name: str, config: Config) -> dict[str, Any]:
+        """Return the head of this name as `_core.layout` takes it."""
+        outputs = {MASKED: config.vocab_size, ENCODER: 0}.get(name, config.num_labels)
+        if name == SPAN and outputs != 2:
+            raise ValueError(
+                f"num_labels is {outputs}; expected 2 for question answering, the logits of a token as the answer's "
+                "first and as its last: pass num_labels=2"
+            )
+        return self.heads[name].described(config, outputs)
+
+    def logit_fields(self, config: Config) -> dict[str, Any]:
+        """Return what changes the logits that given weights and ids have, by the names that `BertConfig` has."""
+        return {name: getattr(config, name) for key, name in _FIELDS.items() if "dropout" not in key}
+
+    def differences(self, head: str, config: Config) -> dict[str, Any]:
+        """Return what changes them beside, of a model that computes otherwise than BERT's classifier; else nothing."""
+        described = {"first_position": config.first_position} | self.facts(config) | self.head(head, config)
+        usual = {"first_position": 0, "pick": "first", "dense": "tanh", "outputs": config.num_labels}
+        return {
+            name: value
+            for name, value in described.items()
+            if "dropout" not in name and (name not in usual or usual[name] != value)
+        }
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the checkpoints of one class of models call the core's tensors.
+
+    Attributes:
+        prefix: what the encoder's names begin with here, ...
+        other_prefix: ... and in checkpoints of the encoder with a head.
+        modules: canonical name of a weight -> the module's name, with `other_prefix`.
+        copies: see `Head`.
     """
 
     prefix: str
+    other_prefix: str
     modules: Mapping[str, str]
-    fields: Mapping[str, str]
-    heads: Mapping[str, Mapping[str, Any]]
+    copies: tuple[str, ...] = ()
 
-    def stored_name(self, canonical: str) -> str:
+    def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
         name, layer = canonical.removesuffix(_BIAS), ""
         if name.startswith("layer."):
             _, layer, rest = name.split(".", 2)
             name = f"layer.*.{rest}"
-        return self.modules[name].replace("*", layer) + (_BIAS if canonical.endswith(_BIAS) else ".weight")
+        module = self._here(self.modules[name]).replace("*", layer)
+        return module + (_BIAS if canonical.endswith(_BIAS) else ".weight")
 
-    def stored_prefixes(self, beginning: str) -> tuple[str, ...]:
+    def prefixes(self, beginning: str) -> tuple[str, ...]:
         """Return what the names of tensors begin with in a checkpoint whose canonical names have this `beginning`."""
-        modules = (module for name, module in self.modules.items() if name.startswith(beginning))
+        modules = (self._here(module) for name, module in self.modules.items() if name.startswith(beginning))
         return tuple(dict.fromkeys(f"{module}.".partition("*")[0] for module in modules))
 
-    def encoder(self, config: BertConfig) -> dict[str, Any]:
-        """Return the shape of the encoder as `_core.layout` takes it."""
-        shape = {name: getattr(config, field) for name, field in self.fields.items()}
-        layer = (shape.pop("heads"), shape.pop("feed_forward"))
-        layers = (layer,) * shape["layers"]
-        return shape | {"layers": layers, "head_width": shape["hidden"] // layer[0], "first_position": 0}
+    def candidates(self, name: str) -> tuple[str, ...]:
+        """Return the names here that one of a checkpoint with or without a head can stand for."""
+        bare = name.removeprefix(self.other_prefix)
+        return (name, bare) if not self.prefix else (name, self.prefix + name)
 
-    def head(self, name: str, config: BertConfig) -> dict[str, Any]:
-        """Return the head of this name as `_core.layout` takes it."""
-        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        return {**self.heads[name], "dropout_before": 0.0, "dropout_after": dropout, "outputs": config.num_labels}
-
-    def logit_fields(self) -> tuple[str, ...]:
-        """Return the fields of a configuration that change the logits which given weights and ids have."""
-        return tuple(field for name, field in self.fields.items() if "dropout" not in name)
+    def _here(self, module: str) -> str:
+        return module if self.prefix else module.removeprefix(self.other_prefix)

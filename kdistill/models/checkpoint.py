@@ -15,7 +15,7 @@ from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
 from ..system.files import read_json_object
-from .architecture import Architecture
+from .architecture import Names
 from .parameters import named_in, without_wrappers
 
 WEIGHTS_FILE = "model.safetensors"
@@ -36,8 +36,8 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 
     Attributes:
         tensors: canonical name -> tensor in the file.
-        ignored: names in the file that a classifier does not use, such as the heads `cls.*`.
-        missing: canonical names of the classifier and the pooler that the file lacks.
+        ignored: names in the file that the model does not use, such as those of another head.
+        missing: names of the head's tensors that the file lacks.
         mismatched: canonical name -> shape in the file, of the tensors that `ignore_mismatched_sizes` left out.
         left_out: names in the file of the tensors of `unread_layers`.
     """
@@ -65,7 +65,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 def read_weights(
     directory: Path,
     shapes: Mapping[str, tuple[int, ...]],
-    architecture: Architecture,
+    names: Names,
     *,
     unread_layers: range = range(0),
     ignore_mismatched_sizes: bool = False,
@@ -78,34 +78,34 @@ def read_weights(
     Args:
         directory: where the files are.
         shapes: canonical name -> shape of each parameter.
-        architecture: the model's.
+        names: what the model calls its tensors.
         unread_layers: the layers of the file that the model is to do without.
         ignore_mismatched_sizes: leave out tensors of another shape instead of raising.
 
     Raises:
         FileNotFoundError: `directory` has no weights, or not all shards.
-        ValueError: a file is damaged or hostile, a shape or type differs, or a weight outside of classifier and pooler
-            is missing.
+        ValueError: a file is damaged or hostile, a shape or type differs, or a weight outside of the head is
+            missing.
     """
     path = _find_weights(directory)
     stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
     found: dict[str, StoredTensor] = {}
     ignored = []
     for name, tensor in stored.items():
-        canonical = named_in(name, shapes, architecture.prefix)
+        canonical = named_in(name, shapes, names.candidates)
         if canonical is None:
-            ignored.append(name)
+            ignored += [] if without_wrappers(name) in names.copies else [name]
         elif canonical in found:
             raise ValueError(f"{path} has two tensors for {canonical!r}; one of them is {name!r}")
         else:
             found[canonical] = tensor
     mismatched = {name: tensor.shape for name, tensor in found.items() if tensor.shape != tuple(shapes[name])}
     if mismatched and not ignore_mismatched_sizes:
-        raise ValueError(_why_mismatched(path, mismatched, shapes, architecture.stored_prefixes("head.output")))
+        raise ValueError(_why_mismatched(path, mismatched, shapes, names.prefixes("head.output")))
     for name, tensor in found.items():
         if not tensor.is_float:
             raise ValueError(f"{path} has {name!r} as {tensor.element_type}; expected floating-point numbers")
-    of_layers = {name: layer for name in ignored if (layer := _layer_of(name, architecture)) is not None}
+    of_layers = {name: layer for name in ignored if (layer := _layer_of(name, names)) is not None}
     unread = {*map(str, unread_layers)}
     left_out = [name for name, layer in of_layers.items() if layer in unread]
     extra_layers = [name for name in of_layers if name not in left_out]
@@ -115,7 +115,7 @@ def read_weights(
             "model"
         )
     missing = [name for name in shapes if name not in found]
-    head = architecture.stored_prefixes("head.")
+    head = names.prefixes("head.")
     lost = [name for name in missing if not name.startswith(head)]
     if lost:
         raise ValueError(
@@ -162,11 +162,13 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
     return stored
 
 
-def _layer_of(name: str, architecture: Architecture) -> str | None:
+def _layer_of(name: str, names: Names) -> str | None:
     """Return the number of the layer that a tensor in a file belongs to, as it is written; None outside layers."""
-    name = architecture.prefix + without_wrappers(name).removeprefix(architecture.prefix)
-    beginning = next((each for each in architecture.stored_prefixes("layer.") if name.startswith(each)), None)
-    return None if beginning is None else name.removeprefix(beginning).partition(".")[0]
+    for each in names.candidates(without_wrappers(name)):
+        for beginning in names.prefixes("layer."):
+            if each.startswith(beginning):
+                return each.removeprefix(beginning).partition(".")[0]
+    return None
 
 
 def _why_mismatched(

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .config import BertConfig
+from .configuration import Config
 
 _TRIES = 12
 _TRY_ROUNDS = 6_000_000  # about 20 ms on a fast core, much longer than a thread's wake-up and short bursts of the clock
 
 
-def forward_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
+def forward_flops(config: Config, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
     """Return the operations of all matrix products in one evaluation of sequences of these lengths.
 
     A product of (m, k) with (k, n) counts 2 m k n. Padding, activations and norms do not count.
@@ -30,7 +30,7 @@ def forward_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_
     return linear + attention
 
 
-def training_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
+def training_flops(config: Config, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
     """Return the operations of a forward and a backward pass, for the arguments of `forward_flops`.
 
     Backward has two products for each one with a weight (the gradients of both operands), and five for attention's
@@ -40,7 +40,7 @@ def training_flops(config: BertConfig, lengths: NDArray[np.integer[Any]], *, cls
     return 3.0 * linear + 3.5 * attention
 
 
-def _products(config: BertConfig, lengths: NDArray[np.integer[Any]], cls_only: bool) -> tuple[float, float]:
+def _products(config: Config, lengths: NDArray[np.integer[Any]], cls_only: bool) -> tuple[float, float]:
     """Return the operations of the products with weights, and those of attention's two products."""
     lengths = np.asarray(lengths, np.float64)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())

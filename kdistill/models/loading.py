@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..system.names import listing
-from .architecture import Architecture
+from .architecture import Names
 from .checkpoint import read_weights
-from .config import SIZES, BertConfig
+from .configuration import SIZES, Config
 from .initialization import random_tensor
 from .parameters import Flat, Tensor, is_constant
 
@@ -23,7 +23,7 @@ class RandomWeights(UserWarning):
     """The warning that a checkpoint lacks weights, which are initialised at random."""
 
 
-def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Collection[str]) -> None:
+def check_sizes_of_weights(stored: Config, config: Config, changes: Collection[str]) -> None:
     """Raise ValueError for a changed size that makes other weights of a checkpoint, other than fewer layers.
 
     Args:
@@ -31,14 +31,15 @@ def check_sizes_of_weights(stored: BertConfig, config: BertConfig, changes: Coll
         config: the same with the changes.
         changes: names of the arguments that were changed.
     """
-    for name in SIZES:
-        found, asked = getattr(stored, name), getattr(config, name)
-        if name not in changes or found == asked or (name == "num_hidden_layers" and asked < found):
+    for common in (*SIZES, *config.more_sizes):
+        name, found, asked = config.own_name(common), getattr(stored, common), getattr(config, common)
+        unchanged = found == asked or not {common, name} & {*changes}
+        if unchanged or (common == "num_hidden_layers" and asked < found):
             continue
         remedy = {
             "num_hidden_layers": f"expected at most {found}: there are no weights for more layers",
             "vocab_size": "leave it out, and call resize_token_embeddings afterwards",
-        }.get(name, "leave it out")
+        }.get(common, "leave it out")
         raise ValueError(f"{name} is {asked}; the checkpoint's weights were made with {found}: {remedy}")
 
 
@@ -46,8 +47,8 @@ def load_parameters(
     layout: Sequence[Tensor],
     filling: Callable[[Tensor], AbstractContextManager[Flat]],
     directory: Path,
-    architecture: Architecture,
-    config: BertConfig,
+    names: Names,
+    config: Config,
     seed: int,
     *,
     stored_layers: int,
@@ -59,8 +60,8 @@ def load_parameters(
         layout: the tensors, which are filled in this order.
         filling: tensor -> a context with the array to fill; the array is used no more at its end.
         directory: holds the weights, see `checkpoint.read_weights`.
-        architecture: the model's.
-        config: likewise.
+        names: what the model calls its tensors.
+        config: the model's.
         seed: of the tensors that are initialised.
         stored_layers: of which `config` has these or the first.
         ignore_mismatched_sizes: also initialise what the files have in another shape.
@@ -71,11 +72,12 @@ def load_parameters(
     shapes = {tensor.name: tensor.shape for tensor in layout}
     unread = range(config.num_hidden_layers, stored_layers)
     weights = read_weights(
-        directory, shapes, architecture, unread_layers=unread, ignore_mismatched_sizes=ignore_mismatched_sizes
+        directory, shapes, names, unread_layers=unread, ignore_mismatched_sizes=ignore_mismatched_sizes
     )
-    if unread:
+    if weights.left_out:
         warnings.warn(
-            f"{directory} has {stored_layers} layers and num_hidden_layers is {config.num_hidden_layers}: "
+            f"{directory} has {stored_layers} layers and {config.own_name('num_hidden_layers')} is "
+            f"{config.num_hidden_layers}: "
             f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are not loaded",
             stacklevel=3,
         )
@@ -85,8 +87,8 @@ def load_parameters(
             stacklevel=3,
         )
     if weights.missing:
-        names = ", ".join(weights.missing)
-        warnings.warn(f"{directory} lacks {names}: initialised at random, to be trained", RandomWeights, stacklevel=3)
+        missing = ", ".join(weights.missing)
+        warnings.warn(f"{directory} lacks {missing}: initialised at random, to be trained", RandomWeights, stacklevel=3)
     if weights.mismatched:
         misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
         warnings.warn(

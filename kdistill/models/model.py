@@ -28,16 +28,28 @@ from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
-from .architecture import Architecture
+from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
-from .config import CONFIG_FILE, BertConfig, check_config, write_config
-from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
+from .config import check_config
+from .configuration import CONFIG_FILE, Config, write_config
+from .head_names import LABELLED
+from .initialization import (
+    POSITION_EMBEDDINGS,
+    PROJECTION,
+    WORD_EMBEDDINGS,
+    Source,
+    random_tensor,
+    resized_rows,
+    teacher_tensors,
+)
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
-from .parameters import IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
+from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .transformers_names import ATTRIBUTES
+from .vocabularies import common_tokens
 
 _HASHED_FLOATS = 1 << 22  # in one go
+Tap = tuple[str, int]
 
 
 class PendingUpdates(Protocol):
@@ -73,8 +85,8 @@ class Model:
     head: ClassVar[str]
     has_new_layers = False
 
-    def __init__(self, config: BertConfig, seed: int | None = None) -> None:
-        check_config("config", config)
+    def __init__(self, config: Config, seed: int | None = None) -> None:
+        self._check_own(config)
         seed = chosen_seed(seed)
         self._allocate(config, seed)
         self.has_new_layers = True
@@ -83,13 +95,29 @@ class Model:
         for tensor in self.layout:
             views[tensor.name][:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
 
-    def _allocate(self, config: BertConfig, seed: int, packed_alone: str | None = None) -> None:
+    @classmethod
+    def _check_own(cls, config: object) -> None:
+        """Raise TypeError for what is no configuration, or one of another architecture."""
+        check_config("config", config)
+        own = cls.architecture.config
+        if not isinstance(config, own):
+            raise TypeError(
+                f"config is a {type(config).__name__}; expected a {own.__name__} for {cls.__name__}, or the class "
+                f"{type(config).__name__.removesuffix('Config')}{cls.__name__.removeprefix(cls.architecture.name)}"
+            )
+
+    @classmethod
+    def stored_names(cls) -> Names:
+        """Return what checkpoints of this class call the core's tensors."""
+        return cls.architecture.names(cls.head)
+
+    def _allocate(self, config: Config, seed: int, packed_alone: str | None = None) -> None:
         """Make the memory of a new model; with a compute type `packed_alone`, of one that `PackedFilling` fills."""
         self._shape = self.architecture.encoder(config), self.architecture.head(self.head, config)
-        size, tensors = _core.layout(*self._shape)
-        self.config = config
+        names, (size, tensors) = self.stored_names(), _core.layout(*self._shape)
+        self.config = config.with_head(self.head)
         self.layout = [
-            Tensor(self.architecture.stored_name(canonical), shape, offset, decay, canonical)
+            Tensor(names.stored(canonical), shape, offset, decay, canonical)
             for canonical, shape, offset, decay in tensors
         ]
         bytes_needed = 4 * size if packed_alone is None else bytes_packed_alone(self.layout, packed_alone)
@@ -120,7 +148,7 @@ class Model:
         path_or_id: str | os.PathLike[str],
         *,
         dtype: Any = None,
-        config: BertConfig | None = None,
+        config: Config | None = None,
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
@@ -162,15 +190,16 @@ class Model:
             TypeError: a keyword is unknown; the message names the nearest one.
         """
         compute = take_dtype(keywords | {"dtype": dtype})
-        known = BertConfig.arguments()
+        kind = cls.architecture.config
+        known = kind.arguments()
         changes = {name: keywords.pop(name) for name in [*keywords] if name in known}
         known += tuple(inspect.signature(cls.from_pretrained).parameters)
         where = location(keywords, f"{cls.__name__}.from_pretrained", known)
         if config is not None:
-            check_config("config", config)
+            cls._check_own(config)
         needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
         directory = resolve(path_or_id, needed, **where)
-        stored = BertConfig.from_pretrained(directory) if config is None else config
+        stored = kind.from_pretrained(directory) if config is None else config
         named = {
             "num_labels": num_labels,
             "id2label": id2label,
@@ -191,7 +220,7 @@ class Model:
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
-            *(directory, cls.architecture, config, seed),
+            *(directory, cls.stored_names(), config, seed),
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
@@ -204,12 +233,15 @@ class Model:
     def from_teacher(
         cls,
         teacher: Model,
-        config: BertConfig,
+        config: Config,
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
         seed: int | None = None,
+        *,
+        vocabulary: Mapping[str, int] | None = None,
+        teacher_vocabulary: Mapping[str, int] | None = None,
     ) -> Self:
-        """Make a student that starts from its teacher.
+        """Make a student that starts from its teacher, which may be of another architecture.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
@@ -217,28 +249,57 @@ class Model:
 
         Args:
             teacher: the model to start from.
-            config: the student's; positions and token types must be the teacher's. So must the vocabulary, but for rows
-                that pad its matrix to a multiple of 8 to 128: common rows are taken, others initialised.
+            config: the student's; the number of positions must be the teacher's, and that of token types too, unless
+                one of both has none. So must the vocabulary, but for rows that pad its matrix to a multiple of 8 to
+                128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
             token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
             seed: of the initialised tensors.
+            vocabulary: with `teacher_vocabulary`, for a student that has another one: token -> id, as
+                `tokenizer.get_vocab()` returns it. Tokens that both know take the teacher's embeddings, see
+                `vocabularies.common_tokens`; others are initialised.
+            teacher_vocabulary: likewise.
 
         Raises:
-            ValueError: the shapes do not allow it; names the field or layer.
+            ValueError: the shapes do not allow it; names the field or layer. Or the vocabularies have no token in
+                common, or only one is given.
+            TypeError: the teacher is no model, `config` no configuration of this class's architecture.
         """
         check_model("teacher", teacher)
-        check_config("config", config)
+        cls._check_own(config)
+        if (vocabulary is None) != (teacher_vocabulary is None):
+            raise ValueError("one of vocabulary and teacher_vocabulary is None; expected both, or none of them")
+        common = None
+        if vocabulary is not None and teacher_vocabulary is not None:
+            common = common_tokens(vocabulary, teacher_vocabulary)
         trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
-        given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
-        tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
+        if any(tensor.canonical == PROJECTION for tensor in student.layout):
+            raise ValueError(
+                f"config is a {type(config).__name__} with embeddings narrower than its layers; expected a student "
+                "whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
+            )
+        arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
+        given = Source(teacher.config, arrays, teacher.head_activation)
+        tensors = teacher_tensors(given, config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+                if name == WORD_EMBEDDINGS and common is not None:
+                    views[name][common.ours] = value
+                elif name == POSITION_EMBEDDINGS:
+                    views[name][config.first_position :] = value
+                elif name in views:
+                    views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @property
+    def head_activation(self) -> str | None:
+        """The activation behind the dense product of the head, None without one."""
+        activation: str | None = self.architecture.head(self.head, self.config)["dense"]
+        return activation
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""
@@ -334,7 +395,7 @@ class Model:
             TypeError: an array does not hold real numbers.
             RuntimeError: the model is frozen.
         """
-        arrays, keys = fitting_arrays(state_dict, self.layout, strict, self.architecture.prefix)
+        arrays, keys = fitting_arrays(state_dict, self.layout, strict, self.stored_names())
         with self.writing() as flat:
             views = TensorViews(flat, self.layout)
             for name, array in arrays.items():
@@ -573,8 +634,7 @@ class Model:
     def weights_hash(self) -> str:
         """Return the content key of the logits: a sha256 of weights, config, head, compute type and instruction set."""
         if self._hash is None or not self.frozen:
-            names = ("num_labels", *self.architecture.logit_fields())
-            fields = {name: getattr(self.config, name) for name in names}
+            fields = {"num_labels": self.num_labels, **self.architecture.logit_fields(self.config)}
             about = [fields, _core.NUMERICS_VERSION, _core.ISA_LEVEL, _core.BLIS_VERSION, *self._beyond_the_usual()]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
             if self._compute == "float32":
@@ -597,13 +657,16 @@ class Model:
         for start in range(0, flat.size, _HASHED_FLOATS):  # signals are answered in between
             digest.update(flat[start : start + _HASHED_FLOATS].data)
 
-    def _beyond_the_usual(self) -> list[Any]:
-        """Return what else logits depend on, of another head than the first and another compute type than float32.
+    def _beyond_the_usual(self) -> list[list[Any]]:
+        """Return what else logits depend on, beside what those of a BERT classifier in float32 do.
 
-        Of these it is empty, so that the logits that earlier versions kept of them are still found.
+        Of that it is empty, so that the logits that earlier versions kept are still found.
         """
-        head = [] if self.head == "sequence-classification" else [["head", self.head]]
-        return head + ([] if self._compute == "float32" else [["compute", self._compute, _core.COMPUTE[self._compute]]])
+        differences = self.architecture.differences(self.head, self.config)
+        beyond: list[list[Any]] = [["computed", differences]] if differences else []
+        if self._compute != "float32":
+            beyond.append(["compute", self._compute, _core.COMPUTE[self._compute]])
+        return beyond
 
     if not TYPE_CHECKING:
 
@@ -621,6 +684,11 @@ class Model:
         """The compute type: NumPy's float32 or int8, or "bfloat16", which NumPy lacks. A trainable model is float32."""
         compute = self._compute if self.frozen else "float32"
         return compute if compute == "bfloat16" else np.dtype(compute)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether there is a row of logits for each token, instead of one for each sequence."""
+        return self.architecture.heads[self.head].pick == "all"
 
     @property
     def num_labels(self) -> int:
@@ -656,33 +724,58 @@ class Model:
 
     # ---- passes
 
-    def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
+    def forward(
+        self, batch: Batch | Any, train: bool = False, *, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
             train: dropout is on, and activations are kept for one `backward`.
+            rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
+                the packed batch (default: all).
 
         Raises:
-            ValueError: an id or length is out of range; names row and position.
+            ValueError: an id, a length or a row is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
             MemoryError: the batch needs more memory than there is; the message gives the size.
         """
-        ids, types, starts = pack(batch)
         if train:
             self.trainable_core()
+        batch = self._ready(pack(batch))
+        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows)
+        if train:
+            self.tokens_in_step += len(batch.ids)
+        return logits
+
+    def forward_tapped(self, batch: Batch | Any, taps: Sequence[Tap]) -> tuple[NDArray[np.float32], dict[Tap, Flat]]:
+        """Return what `forward` does without dropout, and what lies inside the encoder by tap.
+
+        Args:
+            batch: as in `forward`.
+            taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
+                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads,
+                (heads, n, n) of one sequence behind the other's.
+        """
+        if not taps:
+            return self.forward(batch), {}
+        batch = self._ready(pack(batch))
+        return self.core.forward(*batch, False, *self._place(), get_num_threads(), taps=taps)
+
+    def _ready(self, batch: Batch) -> Batch:
+        """Return the batch as the core takes it, after bringing the rows that it reads up to date."""
+        if self.config.type_vocab_size == 0:
+            batch = batch._replace(types=np.zeros_like(batch.ids))
         if self._pending is not None:
-            ids, types, starts = self.core.check(ids, types, starts)  # copies: the rows that catch up are those read
-            self._pending.catch_up(ids)
+            batch = Batch(*self.core.check(*batch))  # copies: the rows that catch up are those read
+            self._pending.catch_up(None if self._shape[1].get("tied") else batch.ids)
         if self._handed_out:
             self.core.touch()
-        logits = self.core.forward(
-            *(ids, types, starts, train, self.dropout_seed % 2**64),
-            *(self.optimizer_step, self.tokens_in_step, get_num_threads()),
-        )
-        if train:
-            self.tokens_in_step += len(ids)
-        return logits
+        return batch
+
+    def _place(self) -> tuple[int, int, int]:
+        """Return the place in the stream of dropout masks."""
+        return self.dropout_seed % 2**64, self.optimizer_step, self.tokens_in_step
 
     def backward(self, dlogits: ArrayLike) -> None:
         """Add d loss / d parameter to `gradients`, for the last `forward(train=True)`.
@@ -711,9 +804,12 @@ class Model:
         c = self.config
         return (
             f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
-            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {c.num_labels} labels, "
+            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {self._outputs()}"
             f"{self.num_parameters():,} parameters{self._state()})"
         )
+
+    def _outputs(self) -> str:
+        return f"{self.num_labels} labels, " if self.head in LABELLED else ""
 
     def _state(self) -> str:
         if not self.frozen:
@@ -747,6 +843,6 @@ class Model:
 
 def check_model(name: str, value: object) -> None:
     """Raise TypeError, which names the remedy, for an argument that is not a model of kdistill."""
-    kind, load = "a model of kdistill", "BertForSequenceClassification.from_pretrained"
+    kind, load = "a model of kdistill", "AutoModelForSequenceClassification.from_pretrained"
     written = f"{kind}: write it with its save_pretrained(directory), then {load}(directory)"
     check_kind(name, value, Model, f"{kind}: {load}(...)", of_foreign=written)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..system.names import listing
+from .architecture import Names
 
 Flat = NDArray[np.float32]
 _OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -80,22 +81,22 @@ def without_wrappers(name: str) -> str:
     return ".".join(parts[1:] if parts[:1] == ["model"] else parts)
 
 
-def named_in(name: str, shapes: Mapping[str, Any], prefix: str) -> str | None:
+def named_in(name: str, shapes: Mapping[str, Any], candidates: Callable[[str], Sequence[str]]) -> str | None:
     """Return the parameter that a name in a file or a state dict stands for, or None.
 
-    It is understood with and without the architecture's prefix, with LayerNorm's gamma and beta of transformers before
-    1.0, and below modules that wrap the model.
+    It is understood with and without the architecture's prefix (`architecture.Names`), with LayerNorm's gamma and beta
+    of transformers before 1.0, and below modules that wrap the model.
 
     Args:
         name: the name.
         shapes: has the names of the model's parameters as keys.
-        prefix: what the names of the encoder begin with.
+        candidates: name in a file -> the names that it can stand for.
     """
     for old, new in _OLD_SUFFIXES.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
     bare = without_wrappers(name)
-    return next((each for each in (name, prefix + name, bare, prefix + bare) if each in shapes), None)
+    return next((each for each in (*candidates(name), *candidates(bare)) if each in shapes), None)
 
 
 def is_constant(name: str) -> bool:
@@ -123,10 +124,13 @@ class FittingArrays(NamedTuple):
     keys: IncompatibleKeys
 
 
-def fitting_arrays(state_dict: Mapping[str, Any], layout: Sequence[Tensor], strict: bool, prefix: str) -> FittingArrays:
+def fitting_arrays(
+    state_dict: Mapping[str, Any], layout: Sequence[Tensor], strict: bool, names: Names
+) -> FittingArrays:
     """Return the arrays of `state_dict` that `layout` has a place for.
 
-    Names are understood as in a file, see `named_in`; constants are left out, see `is_constant`.
+    Names are understood as in a file, see `named_in`. Constants (`is_constant`) and copies of tied weights are left
+    out.
 
     Raises:
         ValueError: a name is missing or unknown (with `strict`) or there twice, or an array has another shape than the
@@ -137,9 +141,9 @@ def fitting_arrays(state_dict: Mapping[str, Any], layout: Sequence[Tensor], stri
     found: dict[str, str] = {}
     unexpected = []
     for given in state_dict:
-        name = named_in(given, shapes, prefix)
+        name = named_in(given, shapes, names.candidates)
         if name is None:
-            unexpected += [] if is_constant(given) else [given]
+            unexpected += [] if is_constant(given) or without_wrappers(given) in names.copies else [given]
         elif name in found:
             raise ValueError(f"state_dict has {name!r} twice, as {found[name]!r} and as {given!r}; expected it once")
         else:

@@ -19,7 +19,8 @@ class TrainedWith:
 
     Attributes:
         max_length: tokens that rows were cut to.
-        text_column: the column of texts.
+        doc_stride: tokens that two windows of a long row share.
+        text_column: the column of texts, or of words.
         text_pair_column: the column of second texts.
         label_column: the column of labels, or several, separated by commas.
         threshold: the probability above which a label of several is predicted (default: 0.5), ...
@@ -27,6 +28,7 @@ class TrainedWith:
     """
 
     max_length: int | None = None
+    doc_stride: int | None = None
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
@@ -100,8 +102,14 @@ def _fault_of_rows(value: Any) -> str:
     return "" if value in (EVALUATION_ROWS, TRAINING_ROWS) else f"{EVALUATION_ROWS!r} or {TRAINING_ROWS!r}"
 
 
+def _fault_of_stride(value: Any) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return "" if whole and value >= 0 else "a whole number of tokens, at least 0"
+
+
 _FAULTS = {
     "max_length": _fault_of_length,
+    "doc_stride": _fault_of_stride,
     "text_column": _fault_of_column,
     "text_pair_column": _fault_of_column,
     "label_column": _fault_of_column,

@@ -8,7 +8,7 @@ _WEIGHTS = "model.parameters has the weights by name, such as model.parameters['
 _NARROW = "call freeze(dtype='bfloat16') for a model that only evaluates, or train with bf16=True"
 _FLOAT32 = "parameters are always float32; leave it out"
 _FROZEN = "freeze() makes the whole model untrainable; parts of it cannot be"
-_LOGITS = "a call returns logits alone; attentions and hidden states are not handed out"
+_TAPPED = "a call with output_hidden_states=True or output_attentions=True returns what lies inside"
 
 ATTRIBUTES = {
     **dict.fromkeys(("bert", "classifier", "base_model", "encoder", "embeddings"), _WEIGHTS),
@@ -20,7 +20,7 @@ ATTRIBUTES = {
     "cuda": "kdistill always computes on the CPU; leave it out",
     "push_to_hub": "call push_to_hub of the trainer, or upload what save_pretrained writes with huggingface_hub",
     "gradient_checkpointing_enable": "lower per_device_train_batch_size and raise gradient_accumulation_steps",
-    "register_forward_hook": _LOGITS,
+    "register_forward_hook": _TAPPED,
     "compile": "all arithmetic is compiled C already; leave it out",
     "generate": "a classifier generates nothing",
     "add_adapter": "adapters cannot be loaded or trained; merge them into the weights with peft",
@@ -29,9 +29,7 @@ ATTRIBUTES = {
 
 CALL: dict[str, tuple[tuple[Any, ...], str]] = {
     "return_dict": ((True,), "the result has to_tuple()"),
-    "output_attentions": ((False,), _LOGITS),
-    "output_hidden_states": ((False,), _LOGITS),
-    "position_ids": ((), "the tokens of a row are at the positions 0, 1, ...; leave it out"),
+    "position_ids": ((), "the tokens of a row are at positions one after another; leave it out"),
     "inputs_embeds": ((), "give input_ids; the embeddings are in model.parameters"),
     "head_mask": ((), "heads cannot be masked; leave it out"),
 }

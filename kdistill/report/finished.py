@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..models.classes import load_model
-from ..models.config import BertConfig
+from ..models.auto import load_model
+from ..models.configuration import Config
 from ..models.model import Model
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
@@ -51,7 +51,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
     return FinishedRun(directory.resolve().name, TrainerState.load(directory), model.freeze())
 
 
-def check_comparable(run: FinishedRun, state: TrainerState, config: BertConfig) -> None:
+def check_comparable(run: FinishedRun, state: TrainerState, config: Config) -> None:
     """Raise `ValueError` unless `run` has the training rows of `state` and a model of the shape of `config`."""
     if run.state.trained_on.get("data") != state.trained_on.get("data"):
         raise ValueError(f"the run {run.name!r} was trained on other rows; expected the rows of this run")

@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
-from ..data.labels import NO_LABEL, labelled_rows
+from ..data.labels import NO_LABEL
 from ..data.overlap import find_overlap
-from ..metrics.prediction import Labels, Logits
+from ..data.ragged import Outputs, take_rows, units
+from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..models.model import Model
 from ..models.trained_with import EVALUATION_ROWS
 from ..system.threads import get_num_threads, isa_level
@@ -109,13 +111,13 @@ def _teachers_own_scores(subject: Subject, teacher: Measured) -> dict[str, float
     return {name: value for name, value in numbers_of(named).items() if name not in teacher.scores_and_loss}
 
 
-def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Logits | None) -> Measured:
+def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Outputs | None) -> Measured:
     size = subject.args.per_device_eval_batch_size
     logits = predict(model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
-    return _measured(logits, rows.labels, task_for(model.config, rows.labels), subject.chosen_metrics, taught)
+    return _measured(logits, rows, task_for(model.config, rows.labels), subject.chosen_metrics, taught)
 
 
-def _measured_teacher(subject: Subject, rows: Dataset, taught: Logits | None) -> Measured | None:
+def _measured_teacher(subject: Subject, rows: Dataset, taught: Outputs | None) -> Measured | None:
     if taught is None or subject.teacher is None:
         return None
     config = subject.model.config
@@ -123,26 +125,44 @@ def _measured_teacher(subject: Subject, rows: Dataset, taught: Logits | None) ->
     chosen_on = subject.eval if config.trained_with.threshold_rows == EVALUATION_ROWS else None
     logits = None if chosen_on is None else subject.teacher_logits(chosen_on)
     if chosen_on is not None and logits is not None:
-        task = subject.teacher.task_suited_to(config, logits, chosen_on.labels)
-    return _measured(taught, rows.labels, task, subject.chosen_metrics)
+        task = subject.teacher.task_suited_to(config, logits, chosen_on)
+    return _measured(taught, rows, task, subject.chosen_metrics)
 
 
 def _measured(
-    logits: Logits, labels: Labels, task: Task, chosen: ChosenMetrics | None, taught: Logits | None = None
+    logits: Outputs, rows: Dataset, task: Task, chosen: ChosenMetrics | None, taught: Outputs | None = None
 ) -> Measured:
-    scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels, task.threshold)
+    labels = rows.targets
+    scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels, task)
     loss, n = scores.pop("loss"), int(scores.pop("n"))
     scores |= {} if task.threshold is None else {"threshold": task.threshold}
     return Measured(
         n=n,
         loss=loss,
         scores=scores,
-        intervals=_intervals(scores, n) if task.right_rows is not None or labels.ndim == 1 else {},
-        ece=expected_calibration_error(calibration_bins(logits, labels)) if task.one_label else None,
-        agreement=agreement(logits, taught) if task.one_label and taught is not None else None,
+        intervals=_intervals(scores, n) if _independent(task, rows) else {},
+        ece=expected_calibration_error(calibration_bins(*_in_units(logits, labels))) if task.one_label else None,
+        agreement=_agreement(logits, taught, rows) if task.one_label and taught is not None else None,
         right=task.right(logits, labels),
         per_class=PerClass.of(task, logits, labels),
     )
+
+
+def _independent(task: Task, rows: Dataset) -> bool:
+    """Return whether a score is one of independent answers: those for the tokens of a text are not."""
+    return not task.per_token and (task.right_rows is not None or rows.labels.ndim == 1)
+
+
+def _in_units(logits: Outputs, labels: Any) -> tuple[Logits, Labels]:
+    """Return logits and labels of all rows; of tokens, of those that have a label."""
+    return (logits, labels) if isinstance(logits, np.ndarray) else tuple(map(units, labelled_answers(logits, labels)))
+
+
+def _agreement(logits: Outputs, taught: Outputs, rows: Dataset) -> float:
+    """Return the `agreement` with the teacher on all rows, or on all tokens that a student learns."""
+    ours, theirs = units(logits), units(taught)
+    part = rows.labels != NO_LABEL if rows.per_token else slice(None)
+    return agreement(ours[part], theirs[part])
 
 
 def _intervals(scores: Mapping[str, float], n: int) -> dict[str, Interval]:
@@ -152,7 +172,7 @@ def _intervals(scores: Mapping[str, float], n: int) -> dict[str, Interval]:
 
 
 def _without_teacher(
-    subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
+    subject: Subject, questions: Questions, rows: Dataset, taught: Outputs | None, ours: Measured
 ) -> list[Comparison]:
     """Measure the runs without a teacher; that of this seed comes first."""
     comparisons = []
@@ -179,7 +199,7 @@ def _without_teacher(
 
 
 def _seeds(
-    subject: Subject, questions: Questions, rows: Dataset, taught: Logits | None, ours: Measured
+    subject: Subject, questions: Questions, rows: Dataset, taught: Outputs | None, ours: Measured
 ) -> dict[int, Measured]:
     """Measure the same run with other seeds; returns them and this model by seed."""
     found = [(subject.args.seed, ours)] if questions.seed_runs else []
@@ -202,9 +222,9 @@ def _refuse_twice(seeds: list[int]) -> None:
 
 
 def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
-    labelled = labelled_rows(rows.labels)
-    if not labelled.any():
+    if not rows.labelled:
         raise ValueError(f"holdout {name!r} has no labels; expected a label in at least one row")
+    labelled = rows.have_labels()
     training = None if subject.train is None else find_overlap(rows, subject.train)
     evaluation = None if subject.eval is None else find_overlap(rows, subject.eval)
     shared = np.zeros(len(rows), bool)
@@ -216,9 +236,8 @@ def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
     apart = None
     if shared.any() and (labelled & ~shared).any():
         places = np.flatnonzero(~shared)
-        batch, labels = rows.batch(places)
-        theirs = None if taught is None else taught[places]
-        apart = _measured_run(subject, subject.model, Dataset(*batch, labels), theirs)
+        theirs = None if taught is None else take_rows(taught, places)
+        apart = _measured_run(subject, subject.model, rows.take(places), theirs)
     return Holdout(
         data=DataFacts.of(name, rows, subject.task),
         measured=_measured_run(subject, subject.model, rows, taught),
@@ -244,8 +263,7 @@ def _speed(subject: Subject) -> Speed | None:
     if source is None:
         return None
     places = np.linspace(0, len(source) - 1, min(SPEED_ROWS, len(source))).astype(np.int64)
-    batch, _ = source.batch(places)
-    rows = Dataset(*batch, np.full(len(places), NO_LABEL))
+    rows = source.take(places).without_labels()
     size = subject.args.per_device_eval_batch_size
     teacher = None
     if subject.teacher is not None:
@@ -278,8 +296,7 @@ def speed_at_a_glance(model: Model, rows: Dataset, batch_size: int) -> float:
 
     def seconds(n: int) -> float:
         places = np.linspace(0, len(rows) - 1, n).astype(np.int64)
-        batch, _ = rows.batch(places)
-        some = Dataset(*batch, np.full(n, NO_LABEL))
+        some = rows.take(places).without_labels()
         started = time.perf_counter()
         predict(model, some, batch_size=batch_size, prefix="", progress=lambda done, total: None)
         return time.perf_counter() - started

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.labels import labelled_rows
 from ..metrics.classification import Classes, LabelScores, confusions
-from ..metrics.prediction import Labels, Logits
+from ..metrics.entities import Tagged
+from ..metrics.prediction import labelled_answers
 from ..system.unicode import encodable
 from ..tasks.base import Task, tsv_field
 
@@ -28,12 +28,13 @@ class PerClass(NamedTuple):
     confused: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, task: Task, logits: Logits, labels: Labels) -> PerClass | None:
-        """Score the classes on the labelled rows; None for a task without classes."""
-        labelled = labelled_rows(labels)
+    def of(cls, task: Task, logits: Any, labels: Any) -> PerClass | None:
+        """Score the classes on the labelled rows, or the tags on their tokens; None for a task without classes."""
         if not task.names_labels:
             return None
-        predicted, true = task.predicted_and_true(logits[labelled], labels[labelled])
+        predicted, true = task.predicted_and_true(*labelled_answers(logits, labels))
+        if isinstance(true, Tagged):
+            predicted, true = predicted.classes, true.classes
         pairs = confusions(predicted, true) if isinstance(true, Classes) else None
         return cls(LabelScores.of(predicted, true), pairs)
 

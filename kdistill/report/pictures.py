@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..metrics.prediction import Labels, Logits
+from ..data.ragged import units
+from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..system.files import atomic_path
 from ..train.directory import PLOTS_DIRECTORY, RunDirectory, may_replace
 from ..train.evaluate import predict
@@ -32,8 +33,8 @@ class Material:
     Attributes:
         report: the report.
         logits: those of this model, and of its teacher where there is one, on the evaluation rows, by the name in a
-            legend; float32 (rows, labels). Empty without labelled rows.
-        labels: of the same rows; None without any.
+            legend; float32 (rows, labels), or (tokens, labels) of those that have a label. Empty without labelled rows.
+        labels: of the same rows or tokens; None without any.
     """
 
     report: Report
@@ -52,7 +53,11 @@ class Material:
         logits = {subject.name: ours}
         if subject.teacher is not None and taught is not None:
             logits[f"teacher {subject.teacher.name}"] = taught
-        return cls(report, logits, rows.labels)
+        if rows.per_token:
+            answers = {name: labelled_answers(of, rows.targets) for name, of in logits.items()}
+            tags = units(next(iter(answers.values()))[1])
+            return cls(report, {name: units(of) for name, (of, _) in answers.items()}, tags)
+        return cls(report, {name: units(of) for name, of in logits.items()}, rows.labels)
 
 
 def _curves(material: Material) -> Any:

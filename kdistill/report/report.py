@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
 from ..data.overlap import Overlap
+from ..data.ragged import Outputs
 from ..distill.objective import Distillation
 from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
-from ..metrics.prediction import Logits
 from ..models.checkpoint import WEIGHTS_FILES
 from ..models.model import Model
 from ..tasks.base import Task
@@ -96,8 +96,8 @@ class Subject:
         """Return the compute type that the model is measured in, and the one that its training multiplied in."""
         return {"dtype": str(self.model.dtype), "training_dtype": self.args.training_dtype}
 
-    def teacher_logits(self, rows: Dataset) -> Logits | None:
-        """Return the teacher's logits for the rows, float32 (rows, labels); None without a teacher."""
+    def teacher_logits(self, rows: Dataset) -> Outputs | None:
+        """Return the teacher's logits for the rows, see `Teacher.logits`; None without a teacher."""
         if self.teacher is None:
             return None
         assert isinstance(self.args, DistillationTrainingArguments)
@@ -138,7 +138,8 @@ class DataFacts:
     @classmethod
     def of(cls, name: str, dataset: Dataset, task: Task) -> DataFacts:
         """Count the rows of `dataset`."""
-        share = majority_share(dataset.labels) if task.one_label else math.nan
+        labels = dataset.labels[dataset.labels >= 0] if dataset.per_token else dataset.labels
+        share = majority_share(labels) if task.one_label else math.nan
         return cls(name, len(dataset), dataset.labelled, None if math.isnan(share) else share)
 
 

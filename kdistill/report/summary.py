@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.labels import labelled_rows
+from ..data.ragged import Ragged, units
+from ..metrics.prediction import labelled_answers
 from ..models.model import Model
 from ..system.progress import format_duration
 from .measure import speed_at_a_glance
@@ -82,10 +83,12 @@ def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
     task = subject.task
     if subject.eval is None or not subject.eval.labelled:
         return {}
-    labels = subject.eval.labels[labelled_rows(subject.eval.labels)]
+    targets = subject.eval.targets
+    _, labels = labelled_answers(targets, targets)
     constant = task.constant(labels, subject.model.config.num_labels)
     known = [name for name in names if name in task.metrics]
-    scores = task.compute(known, np.tile(constant, (len(labels), 1)), labels)
+    always = np.tile(constant, (len(units(labels)), 1))
+    scores = task.compute(known, Ragged(always, labels.starts) if isinstance(labels, Ragged) else always, labels)
     finite = {name: value for name, value in scores.items() if math.isfinite(value)}
     return {"answer": _answer(subject, constant), **finite}
 
@@ -114,9 +117,8 @@ def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]
         return found
     taught = subject.teacher_logits(rows)
     if subject.teacher is not None and taught is not None:
-        labelled = labelled_rows(rows.labels)
         names = [metric] if metric in task.metrics else []
-        scores = task.evaluate(taught, rows.labels) | task.compute(names, taught[labelled], rows.labels[labelled])
+        scores = task.evaluate(taught, rows.targets) | task.compute(names, *labelled_answers(taught, rows.targets))
         found["teacher"] = {"name": subject.teacher.name, "dtype": subject.teacher.dtype}
         found["teacher"] |= {name: scores[name] for name in [metric] if name in scores}
     majority = _majority(subject, [metric])

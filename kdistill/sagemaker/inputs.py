@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.splits import load_dataset
 from ..data.table import Table
-from ..models.config import CONFIG_FILE
+from ..models.configuration import CONFIG_FILE
 from ..system.files import fingerprint
 from ..system.names import listing
 

@@ -32,7 +32,7 @@ from ..cli.inputs import read_arguments
 from ..cli.main import run_as_program, run_command
 from ..cli.search import BEST_RUN_FILE
 from ..models.checkpoint import WEIGHTS_FILE
-from ..models.config import CONFIG_FILE
+from ..models.configuration import CONFIG_FILE
 from ..report.summary import sentences, table
 from ..search.study import HOST_VARIABLE
 from ..system.files import atomic_path, read_json_object, write_json

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
-from ..models.classes import load_model
+from ..models.auto import load_model
 from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
@@ -86,8 +86,12 @@ class Classifier:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
         config = model.config
+        if task_for(config).per_token:
+            raise ValueError(
+                f"the model is one for {task_for(config).name}; expected a classifier of whole texts to serve"
+            )
         asked = config.trained_with.max_length if max_length is None else max_length
-        limits = [config.max_position_embeddings, asked, tokenizer.model_max_length]
+        limits = [config.max_tokens, asked, tokenizer.model_max_length]
         self.max_length = min(limit for limit in limits if limit is not None)
         self.model, self.tokenizer, self.task = model, tokenizer, task_for(config)
         self.labels = [encodable(config.id2label[index]) for index in range(config.num_labels)]

@@ -1,4 +1,17 @@
-"""`Task`: all that differs between what models learn, as functions and facts in one place."""
+"""`Task`: all that differs between what models learn, as functions and facts in one place.
+
+A model gives outputs for the rows of a data set, and a task is asked what they mean. Outputs are float32 (rows, K), or
+of a head that answers for each token (`Task.per_token`) a `data.ragged.Ragged` of float32 (tokens, K). Labels come in
+two forms: those of a batch, as `Dataset.batch` returns them, go into a loss, and those of all examples, as
+`Dataset.targets` returns them, into metrics. How further tasks fit in:
+
+- Question answering is per token (K = 2, a start and an end), with a label for each row: `Dataset.labels` is int64
+  (rows, 2). Its losses are given the batch's outputs as a `Ragged`, whose `starts` bound the spans. Its rows are
+  windows of examples; `Dataset.windows` and `Dataset.targets`, whose metrics join them, are then objects of its own,
+  with the methods that the data set and `labelled_answers` call.
+- Masked language modelling has no labels in the data set: they are made with each batch, by masking, and `label_loss`
+  takes them as it takes any. Its outputs for all rows are never stored, so it has metrics of its losses alone.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +23,11 @@ from typing import Any, NamedTuple, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.labels import LabelReader, labelled_rows
+from ..data.labels import LabelReader
+from ..data.ragged import units
 from ..losses.kinds import LossParts
 from ..losses.weights import LabelWeights
-from ..metrics.prediction import Labels, Logits
+from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
 from ..system.names import listing
 
@@ -22,12 +36,12 @@ class Answers(NamedTuple):
     """A model's answers to labelled rows, of which a metric takes what it needs.
 
     Attributes:
-        logits: float32 (n, num_labels).
+        logits: float32 (n, num_labels), or a `Ragged` of float32 (tokens, num_labels).
         predicted: what the model decides, and ...
         true: ... the labels, both as `Task.predicted_and_true` makes them.
     """
 
-    logits: Logits
+    logits: Any
     predicted: Any
     true: Any
 
@@ -60,7 +74,7 @@ class LabelLoss(Protocol):
     """The mean loss of a batch against its labels and the gradient by the logits, see `losses.labels.label_loss`."""
 
     def __call__(
-        self, logits: Logits, labels: Labels, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
+        self, logits: Any, labels: Any, *, label_smoothing: float = ..., label_weights: LabelWeights | None = ...
     ) -> tuple[float, Logits]: ...
 
 
@@ -69,8 +83,8 @@ class TeacherLoss(Protocol):
 
     def __call__(
         self,
-        logits: Logits,
-        teacher_logits: Logits,
+        logits: Any,
+        teacher_logits: Any,
         labels: Labels | None,
         *,
         alpha: float,
@@ -85,13 +99,14 @@ class Task:
     """A kind of answer that a model learns to give. One is chosen for a model and its data, see `registry.task_for`.
 
     Attributes:
-        name: the `problem_type` of the models that learn it, which config.json states or `registry.task_for` deduces.
+        name: the `problem_type` of the models that learn it, which config.json states or `registry.task_for` deduces;
+            of a head with one task the name of the head.
         pipeline_tag: what the hub calls such a model, and `pipeline` its task.
         description: (names of the labels) -> the sentence of the model card that begins with "It".
         read_labels: makes an array of a column of labels.
         names_labels: whether labels are named, so that rows can say how many there are; else the outputs are numbers.
-        one_label: whether each row has exactly one label. Reports then measure calibration and agreement with the
-            teacher.
+        one_label: whether each row, or each token, has exactly one label. Reports then measure calibration and
+            agreement with the teacher.
         label_loss: the loss against labels.
         teacher_loss: the loss against labels and a teacher.
         predicted_and_true: (logits, labels of labelled rows) -> what decisions are compared by, two of a kind.
@@ -112,6 +127,11 @@ class Task:
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
+        per_token: whether a model has an output for each token, instead of one for each row. "Rows" of the functions
+            above are then `Ragged`: outputs and labels of the tokens of an example.
+        taught: (labels of a batch) -> which of its tokens, or rows, take part in the loss, bool; None: all.
+        label_names: of the model, in the order of its outputs, where the metrics need them; see `with_names`.
+        with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
     """
 
     name: str
@@ -122,19 +142,23 @@ class Task:
     one_label: bool
     label_loss: LabelLoss
     teacher_loss: TeacherLoss
-    predicted_and_true: Callable[[Logits, Labels], tuple[Any, Any]]
+    predicted_and_true: Callable[[Any, Any], tuple[Any, Any]]
     metrics: Mapping[str, Metric]
     default_metrics: tuple[str, ...]
     best_metric: str
     card_metric: str
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
-    constant: Callable[[Labels, int], Logits]
+    constant: Callable[[Any, int], Logits]
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
     threshold: float | None = None
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None
+    per_token: bool = False
+    taught: Callable[[Labels], NDArray[np.bool_]] | None = None
+    label_names: tuple[str, ...] = ()
+    with_names: Callable[[tuple[str, ...]], Task] | None = None
 
     def weighted(self, label_weights: LabelWeights) -> Task:
         """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
@@ -144,34 +168,41 @@ class Task:
             teacher_loss=partial(self.teacher_loss, label_weights=label_weights),
         )
 
-    def suited_to(self, logits: Logits, labels: Labels) -> Task:
+    def parts(self, labels: Labels, rows: int) -> int:
+        """Return over how many parts the loss of a batch of `rows` is a mean, given its labels: rows, or tokens."""
+        return rows if self.taught is None else int(self.taught(labels).sum())
+
+    def suited_to(self, logits: Any, labels: Any) -> Task:
         """Return the task at the threshold that suits the labelled rows best; itself where there is none to choose."""
-        labelled = labelled_rows(labels)
-        if self.best_threshold is None or self.at_threshold is None or not labelled.any():
+        if self.best_threshold is None or self.at_threshold is None:
             return self
-        return self.at_threshold(self.best_threshold(logits[labelled], labels[labelled]))
+        logits, labels = labelled_answers(logits, labels)
+        return self.at_threshold(self.best_threshold(logits, labels)) if len(labels) else self
 
     def agreement(self, logits: Logits, reference: Logits) -> float:
         """Return the share of rows that get the label, or the set of labels, that a reference's logits give them.
 
-        Where the answers are numbers: Pearson's correlation with the reference's, the lowest of all outputs.
+        Both are float32 (n, num_labels), of rows or of tokens. Where the answers are numbers: Pearson's correlation
+        with the reference's, the lowest of all outputs.
         """
         (scores, chosen), (others, others_chosen) = self.answers(logits), self.answers(reference)
         if chosen is None:
             return min(map(pearson, scores.T, others.T))
         return float((chosen == others_chosen).all(axis=1).mean())
 
-    def evaluate(self, logits: Logits, labels: Labels) -> dict[str, float]:
-        """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any."""
-        labelled = labelled_rows(labels)
-        if not labelled.any():
+    def evaluate(self, logits: Any, labels: Any) -> dict[str, float]:
+        """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any.
+
+        `labels` are those of all rows, see `Dataset.targets`.
+        """
+        logits, labels = labelled_answers(logits, labels)
+        if not len(labels):
             return {}
-        logits, labels = logits[labelled], labels[labelled]
         metrics = self.compute(self.default_metrics, logits, labels)
-        loss, _ = self.label_loss(logits, labels)
+        loss, _ = self.label_loss(logits, units(labels))
         return {**metrics, "loss": loss, "n": len(logits)}
 
-    def compute(self, names: Iterable[str], logits: Logits, labels: Labels) -> dict[str, float]:
+    def compute(self, names: Iterable[str], logits: Any, labels: Any) -> dict[str, float]:
         """Return the metrics of these names; every row has a label. Raises ValueError for a name that is none."""
         self.check_metrics(names)
         answers = Answers(logits, *self.predicted_and_true(logits, labels))
@@ -184,12 +215,11 @@ class Task:
                 known = ", ".join(self.metrics)
                 raise ValueError(f"the metric {name!r} is not one of a model for {self.name}; expected one of {known}")
 
-    def right(self, logits: Logits, labels: Labels) -> NDArray[Any] | None:
+    def right(self, logits: Any, labels: Any) -> NDArray[Any] | None:
         """Return which labelled rows the model has right, bool (labelled rows,); None where nothing is right."""
         if self.right_rows is None:
             return None
-        labelled = labelled_rows(labels)
-        return self.right_rows(*self.predicted_and_true(logits[labelled], labels[labelled]))
+        return self.right_rows(*self.predicted_and_true(*labelled_answers(logits, labels)))
 
 
 def write_tsv(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

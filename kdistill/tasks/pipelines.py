@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
-from ..models.classes import AutoModelForSequenceClassification, BertForSequenceClassification
-from ..models.config import BertConfig
+from ..models.auto import AutoModelForSequenceClassification
+from ..models.configuration import Config
+from ..models.heads import SequenceClassifier
 from ..models.model import check_model
 from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
@@ -31,11 +32,11 @@ _TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters
 
 def pipeline(
     task: str = "text-classification",
-    model: BertForSequenceClassification | str | os.PathLike[str] | None = None,
+    model: SequenceClassifier | str | os.PathLike[str] | None = None,
     tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
-    config: BertConfig | None = None,
+    config: Config | None = None,
     dtype: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -47,9 +48,9 @@ def pipeline(
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
-        config: as in `BertForSequenceClassification.from_pretrained`.
+        config: as in `AutoModelForSequenceClassification.from_pretrained`.
         dtype: the compute type, as there; of a model that is loaded already, its own.
-        model_kwargs: other arguments of `BertForSequenceClassification.from_pretrained`.
+        model_kwargs: other arguments of `AutoModelForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
             `TextClassificationPipeline`; where the files are (`token`, `revision`, `cache_dir`, ...), see
             `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
@@ -107,7 +108,7 @@ class TextClassificationPipeline:
 
     def __init__(
         self,
-        model: BertForSequenceClassification,
+        model: SequenceClassifier,
         tokenizer: BertTokenizer,
         *,
         top_k: int | None = _NOT_GIVEN,
@@ -181,7 +182,7 @@ class TextClassificationPipeline:
         config, trained = self.model.config, self.model.config.trained_with.max_length
         if given is not None and trained not in (None, given):
             warnings.warn(f"max_length is {given}; the model was trained with {trained}", stacklevel=5)
-        limits = [config.max_position_embeddings, self.tokenizer.model_max_length, trained]
+        limits = [config.max_tokens, self.tokenizer.model_max_length, trained]
         return min(limit for limit in limits if limit is not None)
 
     def _default_function(self) -> str:

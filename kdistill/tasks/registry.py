@@ -11,51 +11,69 @@ from numpy.typing import NDArray
 from ..data.label_names import Where
 from ..data.label_values import is_list, is_missing
 from ..data.labels import LabelReader
+from ..data.ragged import Ragged
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.names import did_you_mean
-from . import multi_label, regression, single_label
+from . import multi_label, regression, single_label, token
 from .base import Task
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (single_label.TASK, multi_label.TASK, regression.TASK)}
-"""Every task, by its name."""
+_OF_PROBLEM_TYPES = (single_label.TASK, multi_label.TASK, regression.TASK)
+_OF_HEADS = (token.TASK,)
+TASKS: Mapping[str, Task] = {task.name: task for task in (*_OF_PROBLEM_TYPES, *_OF_HEADS)}
+"""Every task, by its name: that of its problem type, or of a head that has one task."""
 ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.metrics))
 """Names of the metrics of all tasks."""
 
 
-def task_for(config: BertConfig, labels: Labels | None = None) -> Task:
+def task_for(config: Config, labels: Labels | None = None) -> Task:
     """Return the task of a model with these labels, an array as in `Dataset`.
 
-    It is the one that the config states. Where it states none, one output is a regression, labels that are whole
-    numbers or that nobody has given are single-label, and others are multi-label, as in `transformers`.
+    The model's head decides first (`Config.head`), where it has one task. A sequence classifier has the task that
+    its config states. Where it states none, one output is a regression, labels that are whole numbers or that nobody
+    has given are single-label, and others are multi-label, as in `transformers`.
 
-    A threshold that the config holds (`BertConfig.trained_with`) is the task's.
-
-    The config alone decides because every model is a sequence classifier, and a `problem_type` divides their tasks.
-    With another head, `Model.head` would decide first, and callers would pass it beside the config.
+    A threshold that the config holds (`BertConfig.trained_with`) is the task's, and so are the names of its labels.
     """
-    name = config.problem_type or deduced_problem_type(config.num_labels, labels)
-    return _task(name, config.trained_with.threshold)
+    name = _of_head(config) or config.problem_type or deduced_problem_type(config.num_labels, labels)
+    return _task(name, config.trained_with.threshold, tuple(config.id2label.values()))
 
 
-def _task(name: str, threshold: float | None) -> Task:
+def _of_head(config: Config) -> str | None:
+    """Return the task of a head that has one; None for a sequence classifier."""
+    return config.head if config.head in (task.name for task in _OF_HEADS) else None
+
+
+def _task(name: str, threshold: float | None, label_names: tuple[str, ...] = ()) -> Task:
     task = TASKS[name]
+    if task.with_names is not None and label_names:
+        task = task.with_names(label_names)
     return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
-def label_reader(config: BertConfig) -> LabelReader:
+TASK_OPTIONS: Mapping[str, str] = {"text-classification": "sequence-classification", token.NAME: token.NAME}
+"""What `--task` may be, as the hub calls tasks -> the head of a model that learns it."""
+
+
+def task_option(head: str) -> str:
+    """Return what `--task` calls the task of a model with this head."""
+    return next(name for name, of in TASK_OPTIONS.items() if of == head)
+
+
+def label_reader(config: Config) -> LabelReader:
     """Return the function that reads a column of labels for a model of this config.
 
     Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
     where any row has a list, else ids and names.
     """
-    return TASKS[config.problem_type].read_labels if config.problem_type else _read_any_labels
+    name = _of_head(config) or config.problem_type
+    return TASKS[name].read_labels if name else _read_any_labels
 
 
-def has_one_class(config: BertConfig) -> bool:
+def has_one_class(config: Config) -> bool:
     """Return whether a model is to choose among one class: it always gives it the probability 1, with a loss of 0."""
-    return config.num_labels == 1 and config.problem_type == single_label.TASK.name
+    return config.num_labels == 1 and (_of_head(config) or config.problem_type) == single_label.TASK.name
 
 
 def refuse_one_class() -> NoReturn:
@@ -90,16 +108,21 @@ class ChosenMetrics:
     names: tuple[str, ...]
     problem_type: str | None = None
     threshold: float | None = None
+    label_names: tuple[str, ...] = ()
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the metrics; raise ValueError where the problem type, once known, does not have one."""
         logits, labels = prediction
-        name = self.problem_type or deduced_problem_type(logits.shape[1], labels)
-        return _task(name, self.threshold).compute(self.names, logits, labels)
+        name = self.problem_type
+        if name is None:
+            per_token = isinstance(logits, Ragged)
+            name = token.TASK.name if per_token else deduced_problem_type(logits.shape[1], labels)
+        return _task(name, self.threshold, self.label_names).compute(self.names, logits, labels)
 
-    def at_threshold(self, threshold: float | None) -> ChosenMetrics:
-        """Return these metrics at the threshold that an evaluation uses, where none was given for them."""
-        return self if self.threshold is not None else replace(self, threshold=threshold)
+    def of_task(self, task: Task) -> ChosenMetrics:
+        """Return these metrics with the labels of a task, and its threshold where none was given for them."""
+        threshold = task.threshold if self.threshold is None else self.threshold
+        return replace(self, threshold=threshold, label_names=task.label_names)
 
 
 def choose_metrics(*names: str, problem_type: str | None = None, threshold: float | None = None) -> ChosenMetrics:
@@ -110,7 +133,9 @@ def choose_metrics(*names: str, problem_type: str | None = None, threshold: floa
     over labels, each against the rest; a label that no row has, or every row, is left out, and the value is NaN when
     none remains); and matthews_correlation (single label). Several labels at once also have average_precision (of all
     rows and labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share
-    of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr.
+    of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr. Token classification: accuracy
+    (of the tags), and f1, precision and recall of the entities, also as _macro (the mean over their types), as seqeval
+    has them (extra `[seqeval]`).
 
     Args:
         names: one metric or more.

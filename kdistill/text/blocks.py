@@ -23,6 +23,14 @@ class TokenRow(NamedTuple):
     is_cut: bool
 
 
+class WordRow(NamedTuple):
+    """The tokens of a row of words, without special tokens: ids, token types, and the word that each belongs to."""
+
+    ids: list[int]
+    type_ids: list[int]
+    words: list[int]
+
+
 def inputs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
     """Return the rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
     if not isinstance(text, str | Iterable):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .blocks import Input, TokenRow, blocks_of, call_backend
+from .blocks import BLOCK_ROWS, Input, TokenRow, WordRow, blocks_of, call_backend
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
@@ -63,6 +63,24 @@ class RowEncoder:
                         found[index] = self._encode_block([all_of_it], [all_of_it], cut, add_special_tokens)[0]
             rows += found
         return rows
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
+        """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""
+        found: list[WordRow] = []
+        for first in range(0, len(rows), BLOCK_ROWS):
+            found += self._encode_words([list(row) for row in rows[first : first + BLOCK_ROWS]])
+        return found
+
+    def _encode_words(self, block: list[list[str]]) -> list[WordRow]:
+        words = [word for row in block for word in row]
+        with self.lock:
+            self._backend.no_truncation()
+            encodings = call_backend(
+                lambda: self._backend.encode_batch(block, is_pretokenized=True, add_special_tokens=False),
+                words,
+                "rows of words cannot be tokenized",
+            )
+        return [WordRow(row.ids, row.type_ids, row.word_ids) for row in encodings]
 
     def token_was_added(self) -> None:
         """Forget what was found out about the vocabulary."""

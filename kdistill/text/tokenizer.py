@@ -20,7 +20,7 @@ from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
-from .blocks import Input, TokenRow, call_backend, inputs_of
+from .blocks import Input, TokenRow, WordRow, call_backend, inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
 from .row_encoder import Cut, RowEncoder
@@ -370,6 +370,21 @@ class BertTokenizer:
         """
         side = _side("truncation_side", self.truncation_side)
         return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
+        """Encode rows that are lists of words, without special tokens, on all cores; see `special_token_ids`.
+
+        Raises:
+            ValueError: a word holds a lone surrogate.
+        """
+        return self._encoder.encode_words(rows)
+
+    def special_token_ids(self) -> tuple[list[int], list[int]]:
+        """Return the special tokens in front of a text and behind it, such as [CLS] and [SEP]."""
+        with self._encoder.lock:
+            row = self._backend.encode("a", add_special_tokens=True)
+        inside = [place for place, special in enumerate(row.special_tokens_mask) if not special]
+        return list(row.ids[: inside[0]]), list(row.ids[inside[-1] + 1 :])
 
     def truncation_length(self, max_length: int | None) -> int | None:
         """Return the number of tokens to truncate rows to: `max_length`, else `model_max_length`, or None without one.

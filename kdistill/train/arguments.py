@@ -224,6 +224,20 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         at_least=3,
         origin="kdistill",
     )
+    doc_stride: int | None = argument(
+        None,
+        "of token classification: tokens that two windows of a row longer than max_length share (default: a quarter "
+        "of max_length)",
+        group="training",
+        at_least=0,
+        origin="kdistill",
+    )
+    label_all_tokens: bool = argument(
+        False,
+        "of token classification: let all tokens of a word learn its label, not the first alone",
+        group="training",
+        origin="kdistill",
+    )
     seed: int = argument(
         42,
         "random seed for the order of the rows, dropout and new weights",

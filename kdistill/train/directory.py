@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..models.checkpoint import WEIGHTS_FILE
-from ..models.config import CONFIG_FILE
+from ..models.configuration import CONFIG_FILE
 from ..system.files import (
     MANIFEST_FILE,
     delete_empty,

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import Columns
-from ..data.dataset import Dataset, as_dataset
-from ..data.labels import labelled_rows
+from ..data.dataset import Dataset, as_dataset, from_token_ids
+from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
+from ..data.sources import read_table
 from ..data.table import Table
-from ..models.config import BertConfig
+from ..data.tagged import encode_words
+from ..data.words import TAG_COLUMNS, words_of
+from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
@@ -22,7 +25,7 @@ from .arguments import TrainingArguments
 
 
 def encode_for(
-    config: BertConfig,
+    config: Config,
     source: Any,
     tokenizer: BertTokenizer | None,
     args: TrainingArguments,
@@ -30,8 +33,12 @@ def encode_for(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    training: bool = False,
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
+
+    Rows for a model that answers for each token are not cut: they become windows, see `data.tagged.encode_words`. Only
+    rows for `training` have a label on further tokens of a word (`label_all_tokens`).
 
     Maximum length and columns are those that are given; else those that the model was trained with
     (`BertConfig.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
@@ -45,22 +52,27 @@ def encode_for(
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
     asked = trained.max_length if args.max_length is None else args.max_length
-    limits = [config.max_position_embeddings, asked, tokenizer.model_max_length if tokenizer else None]
+    limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
-        dataset = as_dataset(
-            source,
-            tokenizer,
-            max_length=min(limit for limit in limits if limit is not None),
-            id2label=config.id2label,
-            read_labels=no_labels if has_one_class(config) else label_reader(config),
-            pad_token_id=config.pad_token_id,
-            **given,
-            trained_on=trained_on(config),
-            progress=progress,
-        )
+        max_length = min(limit for limit in limits if limit is not None)
+        if task_for(config).taught is not None and not isinstance(source, Dataset):
+            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
+        else:
+            dataset = as_dataset(
+                source,
+                tokenizer,
+                max_length=max_length,
+                id2label=config.id2label,
+                read_labels=no_labels if has_one_class(config) else label_reader(config),
+                pad_token_id=config.pad_token_id,
+                **given,
+                trained_on=trained_on(config),
+                progress=progress,
+            )
     _check_fits(dataset, config)
     if source is not dataset:
-        _warn_of_differences(given | {"max_length": args.max_length}, trained.given())
+        asked_for = {"max_length": args.max_length, "doc_stride": args.doc_stride}
+        _warn_of_differences(given | asked_for, trained.given())
         _warn_of_unused_columns(dataset)
         if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:
             warnings.warn(cut, stacklevel=3)
@@ -74,13 +86,47 @@ def encode_for(
     return dataset
 
 
+def _tagged(
+    config: Config,
+    source: Any,
+    tokenizer: BertTokenizer | None,
+    args: TrainingArguments,
+    max_length: int,
+    columns: Mapping[str, str | None],
+    training: bool,
+    progress: Progress,
+) -> Dataset:
+    """Return rows of words, or of tokens, with a label for each token."""
+    table, label_column = read_table(source), columns["label_column"]
+    if columns["text_pair_column"] is not None:
+        raise ValueError(f"text_pair_column is {columns['text_pair_column']!r}, and tokens have no pairs; leave it out")
+    if "input_ids" in table.columns:
+        known = (label_column, config.trained_with.label_column, *TAG_COLUMNS, "label")
+        label_column = next((name for name in known if name is not None and name in table.columns), None)
+        reader = label_reader(config)
+        return from_token_ids(table, config.id2label, reader, label_column, config.pad_token_id, per_token=True)
+    rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
+    if tokenizer is None:
+        raise ValueError(f"{table.source} holds words; pass a tokenizer (processing_class=), or rows with input_ids")
+    stride = config.trained_with.doc_stride if args.doc_stride is None else args.doc_stride
+    return encode_words(
+        rows,
+        tokenizer,
+        max_length=max_length,
+        doc_stride=stride,
+        id2label=config.id2label,
+        all_tokens=training and args.label_all_tokens,
+        progress=progress,
+    )
+
+
 def _warn_of_unused_columns(dataset: Dataset) -> None:
     unused = "" if dataset.column_use is None else dataset.column_use.unused_sentence()
     if unused:
         warnings.warn(unused, stacklevel=4)
 
 
-def trained_on(config: BertConfig) -> Columns:
+def trained_on(config: Config) -> Columns:
     """Return the columns that the model was trained on, as its config holds them."""
     trained = config.trained_with
     return Columns(trained.text_column, trained.text_pair_column, trained.label_column)
@@ -105,12 +151,12 @@ def cut_rows_sentence(dataset: Dataset, name: str) -> str | None:
     )
 
 
-def _check_fits(dataset: Dataset, config: BertConfig) -> None:
+def _check_fits(dataset: Dataset, config: Config) -> None:
     """Raise ValueError for the first row that the model cannot read.
 
     The model would find the same, but count the row from the beginning of a batch and only when it gets there.
     """
-    positions = config.max_position_embeddings
+    positions = config.max_tokens
     if dataset.lengths.max() > positions:
         row = int(np.argmax(dataset.lengths > positions))
         raise ValueError(
@@ -122,14 +168,20 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
         ("token_type_ids", dataset.types, config.type_vocab_size),
     ):
         wrong = (values < 0) | (values >= size)
-        if wrong.any():
+        if size and wrong.any():  # a model without token types reads none
             place = int(np.argmax(wrong))
             row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
             raise ValueError(
                 f"row {row} of the data set has {values[place]} among its {name}; the model knows 0 to {size - 1}: "
                 "is it the tokenizer of another model?"
             )
-    if dataset.labels.dtype.kind in "iu" and task_for(config).one_label:
+    task = task_for(config)
+    if dataset.per_token != (task.taught is not None):
+        of, expected = ("each token", "one for each row") if dataset.per_token else ("each row", "one for each token")
+        raise ValueError(f"the data set has a label for {of}; a model for {task.name} expects {expected}")
+    if dataset.per_token:
+        _check_tags(dataset, config)
+    elif dataset.labels.dtype.kind in "iu" and task.one_label:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
             if has_one_class(config):
@@ -139,6 +191,20 @@ def _check_fits(dataset: Dataset, config: BertConfig) -> None:
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "
                 f"{config.num_labels - 1}"
             )
+
+
+def _check_tags(dataset: Dataset, config: Config) -> None:
+    """Raise ValueError for the first token with a label that the model does not have."""
+    wrong = (dataset.labels >= config.num_labels) | (
+        (dataset.labels < 0) & (dataset.labels != UNTAGGED) & (dataset.labels != NO_LABEL)
+    )
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        row = int(np.searchsorted(dataset.starts, place, side="right")) - 1
+        raise ValueError(
+            f"row {row} of the data set has the label {dataset.labels[place]} at token {place - dataset.starts[row]}; "
+            f"the model has labels 0 to {config.num_labels - 1}, and {NO_LABEL} leaves a token out"
+        )
 
 
 IN_MEMORY = "rows in memory"

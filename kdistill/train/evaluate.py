@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.dataset import Dataset, OnProgress
-from ..metrics.prediction import Labels, Logits
+from ..data.ragged import Outputs, Ragged, units
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..tasks.base import Task
@@ -21,10 +21,13 @@ _SPEED = ("runtime", "samples_per_second")
 
 
 class PredictionOutput(NamedTuple):
-    """Logits (n, num_labels) float32, labels as in `Dataset` (-100 or NaN: none), and metrics."""
+    """Logits (n, num_labels) float32, labels as in `Dataset` (-100 or NaN: none), and metrics.
 
-    predictions: Logits
-    label_ids: Labels
+    Of a model that answers for each token, both are `Ragged`: of float32 (tokens, num_labels) and int64 (tokens,).
+    """
+
+    predictions: Outputs
+    label_ids: Any
     metrics: dict[str, float]
 
     def _repr_html_(self) -> str:
@@ -48,25 +51,29 @@ def predict(
     runtime in seconds, samples_per_second. They are at the threshold of the model, or with `choose_threshold` at the
     one that suits these rows best, which is among them.
     """
-    logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
+    count = len(dataset.ids) if model.per_token else len(dataset)
+    values = np.empty((count, model.config.num_labels), dtype=np.float32)
     started = time.monotonic()
     for start in range(0, len(dataset), batch_size):
         progress(start, len(dataset))
-        rows = np.arange(start, min(start + batch_size, len(dataset)))
-        batch, _ = dataset.batch(rows)
-        logits[rows] = model.forward(batch)
+        end = min(start + batch_size, len(dataset))
+        batch, _ = dataset.batch(np.arange(start, end))
+        first, last = (dataset.starts[start], dataset.starts[end]) if model.per_token else (start, end)
+        values[first:last] = model.forward(batch)
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
-    task = task_for(model.config, dataset.labels)
+    logits: Outputs = Ragged(values, dataset.starts) if model.per_token else values
+    task, targets = task_for(model.config, dataset.labels), dataset.targets
     if choose_threshold:
-        task = task.suited_to(logits, dataset.labels)
-    metrics: dict[str, Any] = dict(task.evaluate(logits, dataset.labels))
+        task = task.suited_to(logits, targets)
+    metrics: dict[str, Any] = dict(task.evaluate(logits, targets))
     if metrics:
-        metrics |= own_metrics(compute_metrics, logits, dataset.labels, task.threshold)
+        metrics |= own_metrics(compute_metrics, logits, targets, task)
     if metrics and choose_threshold and task.threshold is not None:
         metrics["threshold"] = task.threshold
     metrics |= dict(zip(_SPEED, (runtime, len(dataset) / runtime), strict=True))
-    return PredictionOutput(logits, dataset.labels, Metrics(_named(metrics, prefix)))
+    labels = Ragged(dataset.labels, dataset.starts) if dataset.per_token else dataset.labels
+    return PredictionOutput(logits, labels, Metrics(_named(metrics, prefix)))
 
 
 def refuse_threshold(threshold: float | None, task: Task) -> None:
@@ -80,8 +87,8 @@ def refuse_threshold(threshold: float | None, task: Task) -> None:
 
 def warn_of_empty_predictions(model: Model, output: PredictionOutput) -> None:
     """Warn where the model, which may predict any number of labels, predicts none for every row."""
-    threshold = task_for(model.config, output.label_ids).threshold
-    if threshold is None or not output.predictions.size:
+    threshold = task_for(model.config, units(output.label_ids)).threshold
+    if threshold is None or not isinstance(output.predictions, np.ndarray) or not output.predictions.size:
         return
     highest = float(1 / (1 + np.exp(-output.predictions.max().astype(np.float64))))
     if highest <= threshold:

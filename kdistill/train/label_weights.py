@@ -15,7 +15,7 @@ from ..data.labels import labelled_rows
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.weights import LabelWeights, argument_of, check_argument, checked_weights, scaled_to_rows
 from ..metrics.prediction import Labels
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..system.names import listing
 from .plan import RowIndices
 
@@ -80,7 +80,7 @@ class RunWeights:
         return self.values if self.labels is None else scaled_to_rows(self.values, self.labels[rows])
 
 
-def run_weights(args: Any, problem_type: str, config: BertConfig, labels: Labels) -> RunWeights | None:
+def run_weights(args: Any, problem_type: str, config: Config, labels: Labels) -> RunWeights | None:
     """Return the weights that the training arguments ask for, None without any.
 
     Args:

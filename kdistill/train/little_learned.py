@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.ragged import units
 from ..metrics.classification import majority_share
+from ..metrics.prediction import labelled_answers
 from ..tasks.base import Task
 from ..tasks.registry import task_for
 from .evaluation_sets import metric_prefix
@@ -55,7 +56,8 @@ def little_learned(
         new_layers: whether its layers were new before the run.
         recipe: where the arguments came from that nobody gave.
     """
-    labels = rows.labels[labelled_rows(rows.labels)]
+    targets = rows.targets
+    labels = units(labelled_answers(targets, targets)[1])
     if task.one_label:
         found, constant, best = metrics["accuracy"], majority_share(labels), teacher_accuracy or 1.0
         if found > constant + LEAST_SHARE * max(0.0, best - constant):

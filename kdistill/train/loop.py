@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..metrics.prediction import Labels, Logits
+from ..data.ragged import Outputs, Ragged, take_rows
+from ..metrics.prediction import Labels
 from .arguments import TrainingArguments
 from .callbacks import Events
 from .objective import BatchLoss
@@ -22,7 +23,7 @@ from .state import TrainerState, packed, unpacked
 
 MOST_ROWS_NAMED = 8
 _RATE = "lr_scheduler"  # its name among the callbacks' states
-LossFunction = Callable[[Logits, Labels, RowIndices], BatchLoss]
+LossFunction = Callable[[Outputs, Labels, RowIndices], BatchLoss]
 """(logits, labels, rows' places in the data) -> loss and gradient of a micro-batch. See `objective.Objective`."""
 
 
@@ -262,24 +263,28 @@ def training_step(
 ) -> StepResult:
     """Update the optimiser's model once from `rows`, in micro-batches of `batch_size`.
 
-    Each micro-batch's gradient counts by its share of the rows, so that the update is that of one large batch. A
-    `max_grad_norm` of 0 clips nothing. `on_event` is called with the names of the callbacks' events inside of a step,
-    and `before_update` with the result, just before the parameters change.
+    Each micro-batch's gradient counts by its share of the rows, or of the tokens that take part where these have the
+    labels, so that the update is that of one large batch. A `max_grad_norm` of 0 clips nothing. `on_event` is called
+    with the names of the callbacks' events inside of a step, and `before_update` with the result, just before the
+    parameters change.
 
     Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
     before.
     """
     model, total = optimizer.model, 0.0
+    parts = max(dataset.parts(rows), 1)
     sums: dict[str, tuple[float, int]] = {}
     for start in range(0, len(rows), batch_size):
         micro = rows[start : start + batch_size]
-        share = len(micro) / len(rows)
+        share = dataset.parts(micro) / parts
         batch, labels = dataset.batch(micro)
-        logits = model.forward(batch, train=True)
+        values = model.forward(batch, train=True)
+        logits: Outputs = Ragged(values, batch.starts) if model.per_token else values
         try:
             found = loss(logits, labels, micro)
         except FloatingPointError as error:
-            raise _not_finite("loss", _rows_without_finite_loss(loss, logits, labels, micro)) from error
+            bad = _rows_without_finite_loss(loss, dataset, logits, micro)
+            raise _not_finite("loss", bad) from error
         model.backward(found.dlogits * np.float32(share))
         total += share * found.loss
         for name, mean, count in found.parts:
@@ -301,12 +306,12 @@ def training_step(
     return result  # made before the step: once the parameters have moved, nothing can fail for want of memory
 
 
-def _rows_without_finite_loss(loss: LossFunction, logits: Logits, labels: Labels, rows: RowIndices) -> RowIndices:
+def _rows_without_finite_loss(loss: LossFunction, dataset: Dataset, logits: Outputs, rows: RowIndices) -> RowIndices:
     bad = []
     for place in range(len(rows)):
-        one = slice(place, place + 1)
+        one = rows[place : place + 1]
         try:
-            loss(logits[one], labels[one], rows[one])
+            loss(take_rows(logits, [place]), dataset.batch(one)[1], one)
         except FloatingPointError:
             bad.append(place)
     return rows[bad]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ..data.dataset import Dataset
+from ..data.ragged import Outputs
 from ..metrics.prediction import Labels, Logits
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..tasks.base import Task
 from ..text.tokenizer import BertTokenizer
 from .arguments import TrainingArguments
@@ -24,7 +25,10 @@ class LossPart(NamedTuple):
 
 
 class BatchLoss(NamedTuple):
-    """The mean loss of a micro-batch, its gradient by the logits, (B, num_labels) float32, and its parts."""
+    """The mean loss of a micro-batch, its gradient by the logits, (B, num_labels) float32, and its parts.
+
+    Of a model that answers for each token the gradient is (tokens, num_labels).
+    """
 
     loss: float
     dlogits: Logits
@@ -50,7 +54,7 @@ class Objective(Protocol):
 
     needs_labels: bool
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the config of a model to train, with what this objective settles. Raises ValueError if it cannot."""
 
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: BertTokenizer | None) -> Dataset:
@@ -62,7 +66,7 @@ class Objective(Protocol):
     def keep(self, settled: Mapping[str, Any], args: Any) -> None:
         """Take over what `settled` returned in an earlier process of the run; empty where there was none."""
 
-    def prepare(self, data: RunData, args: Any, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: Any, config: Config) -> None:
         """Do what must be done once before the first step."""
 
     def settled(self) -> dict[str, Any]:
@@ -71,8 +75,10 @@ class Objective(Protocol):
     def figures(self) -> dict[str, float]:
         """Return what `prepare` measured, for the run's results."""
 
-    def __call__(self, logits: Logits, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
+    def __call__(self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
         """Return loss and gradient of a micro-batch; `rows` are its rows' places in the training data.
+
+        The logits are a `Ragged` where the model answers for each token.
 
         Raises FloatingPointError when the loss is not finite.
         """
@@ -83,7 +89,7 @@ class Supervised:
 
     needs_labels = True
 
-    def adapt(self, config: BertConfig) -> BertConfig:
+    def adapt(self, config: Config) -> Config:
         """Return the config as it is."""
         return config
 
@@ -98,7 +104,7 @@ class Supervised:
     def keep(self, settled: Mapping[str, Any], args: TrainingArguments) -> None:
         """Take over nothing."""
 
-    def prepare(self, data: RunData, args: TrainingArguments, config: BertConfig) -> None:
+    def prepare(self, data: RunData, args: TrainingArguments, config: Config) -> None:
         """Prepare nothing: rows and labels are there."""
 
     def settled(self) -> dict[str, Any]:
@@ -110,7 +116,7 @@ class Supervised:
         return {}
 
     def __call__(
-        self, logits: Logits, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
+        self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
     ) -> BatchLoss:
         """Return the loss of the labels, see `Task.label_loss`."""
         return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..data.labels import labelled_rows
-from ..metrics.prediction import EvalPrediction, Labels, Logits
+from ..data.ragged import Ragged
+from ..metrics.prediction import EvalPrediction, labelled_answers
+from ..tasks.base import Task
 from ..tasks.registry import ChosenMetrics
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
@@ -17,19 +18,19 @@ ComputeMetrics = Callable[[EvalPrediction], dict[str, Any]]
 _DEEPEST = 50  # lists inside of lists that files of JSON get; some readers follow no more than a hundred
 
 
-def own_metrics(
-    compute_metrics: ComputeMetrics | None, logits: Logits, labels: Labels, threshold: float | None
-) -> dict[str, Any]:
+def own_metrics(compute_metrics: ComputeMetrics | None, logits: Any, labels: Any, task: Task) -> dict[str, Any]:
     """Return what a user's function measures on the labelled rows, in values that JSON has.
 
-    Metrics that were chosen by name are measured at `threshold`, which the metrics beside them have.
+    Metrics that were chosen by name are measured at the threshold of `task`, which the metrics beside them have.
     """
     if compute_metrics is None:
         return {}
+    logits, labels = labelled_answers(logits, labels)
     if isinstance(compute_metrics, ChosenMetrics):
-        compute_metrics = compute_metrics.at_threshold(threshold)
-    labelled = labelled_rows(labels)
-    return plain_metrics(compute_metrics(EvalPrediction(logits[labelled], labels[labelled])))
+        compute_metrics = compute_metrics.of_task(task)
+    elif isinstance(logits, Ragged):
+        logits, labels = logits.padded(), labels.padded()
+    return plain_metrics(compute_metrics(EvalPrediction(logits, labels)))
 
 
 def plain_metrics(metrics: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..losses.problem_types import PROBLEM_TYPES
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
@@ -119,7 +120,7 @@ class Recipe:
             raise ValueError("train_dataset is None; expected rows to train on")
         if train.labelled and has_one_class(self.model.config):
             refuse_one_class()
-        unlabelled = len(train) - train.labelled
+        unlabelled = train.unlabelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
                 f"train_dataset (--train) has {unlabelled} rows without a label of {len(train)}; "
@@ -149,8 +150,9 @@ class Recipe:
         That is the problem type, as in transformers, and how the rows were read (`BertConfig.trained_with`).
         """
         config = self.model.config
-        if dataset.labelled:
-            config = config.replace(problem_type=task_for(config, dataset.labels).name)
+        name = task_for(config, dataset.labels).name
+        if dataset.labelled and name in PROBLEM_TYPES:
+            config = config.replace(problem_type=name)
         refuse_threshold(self.args.threshold, task_for(config, dataset.labels))
         self.model.config = config.with_trained(self._trained_with())
 
@@ -160,7 +162,7 @@ class Recipe:
         if rows is None:
             return former
         reading, length = rows.reading, self.args.max_length or former.max_length
-        positions = self.model.config.max_position_embeddings
+        positions = self.model.config.max_tokens
         if reading is not None and length is None and (reading.max_length or positions) < positions:
             length = reading.max_length
         if length is not None and rows.lengths.max() > length:  # rows that were tokenized elsewhere
@@ -169,7 +171,9 @@ class Recipe:
             return replace(former, max_length=length)
         text, pair, label = reading.columns
         label = label or former.label_column
-        return replace(former, max_length=length, text_column=text, text_pair_column=pair, label_column=label)
+        stride = former.doc_stride if self.args.doc_stride is None else self.args.doc_stride
+        former = replace(former, max_length=length, doc_stride=stride)
+        return replace(former, text_column=text, text_pair_column=pair, label_column=label)
 
     def set_threshold(self, threshold: float | None, rows: str | None = None) -> None:
         """Let the model's config hold a threshold, None for none, and the rows that it was chosen on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from ..models.config import BertConfig
+from ..models.auto import AutoConfig
 from ..system.files import verify_manifest, write_json
 from .callbacks import Events
 from .checkpoint import (
@@ -66,7 +66,7 @@ class Run:
                 f"{directory} holds a finished run, but not its {RESULTS_FILE}; put the file back, or train anew with "
                 "overwrite_output_dir (--overwrite-output-dir)"
             )
-        kept = BertConfig.from_pretrained(directory).trained_with
+        kept = AutoConfig.from_pretrained(directory).trained_with
         recipe.set_threshold(kept.threshold, kept.threshold_rows)
         return state, read_figures(directory / RESULTS_FILE)
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
-from ..models.config import BertConfig
+from ..models.configuration import Config
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..tasks.registry import task_for
 from .recipe import Recipe
@@ -43,15 +42,14 @@ def keep_threshold(recipe: Recipe, dataset: Dataset, found: float | None, choose
 
 def rows_for_threshold(dataset: Dataset) -> Dataset | None:
     """Return rows that a threshold can be chosen on: those with a label, or evenly spread ones of many; None: none."""
-    places = np.flatnonzero(labelled_rows(dataset.labels))
+    places = np.flatnonzero(dataset.have_labels())
     if not places.size:
         return None
     spread = np.linspace(0, len(places) - 1, min(_MOST_ROWS, len(places))).astype(np.int64)
-    batch, labels = dataset.batch(places[spread])
-    return Dataset(*batch, labels)
+    return dataset.take(places[spread])
 
 
-def threshold_figures(config: BertConfig) -> dict[str, Any]:
+def threshold_figures(config: Config) -> dict[str, Any]:
     """Return the threshold of a model and the rows it was chosen on, as far as its config holds them."""
     trained_with = config.trained_with
     kept = {"threshold": trained_with.threshold, "threshold_rows": trained_with.threshold_rows}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import reference
-from support.encoder_cases import CLASSIFIER, ENCODER, TAGGER, Case
+from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, MASKED, ROWS, TAGGER, Case
 
 from kdistill import _core
 
@@ -46,12 +46,30 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tokens of pruned layers": ({"layers": ((1, 9), (2, 20))}, {**TAGGER, "dropout_before": 0.1, "dropout_after": 0.0}),
     "tokens, the first layer widest": ({"layers": ((3, 90), (1, 5))}, TAGGER),
     "tokens, gelu_new behind a dense product": ({"layers": ((2, 20),)}, {**TAGGER, "dense": "gelu_new"}),
+    "a narrower dense product": ({}, {**CLASSIFIER, "dense_width": 10}),
+    "a wider dense product with a norm": ({}, {**TAGGER, "dense": "relu", "dense_width": 37, "norm": True}),
+    "rows, no products": ({}, {**TAGGER, "outputs": 0, "dropout_before": 0.1}),
+    "first rows without dropout, no products": ({}, {**CLASSIFIER, "dense": None, "outputs": 0, "dropout_after": 0.0}),
+    "pooled rows": ({}, {**CLASSIFIER, "outputs": 0}),
+    "pooled rows with a norm": ({}, {**CLASSIFIER, "dense_width": 9, "norm": True, "outputs": 0, "dropout_after": 0.0}),
+    "means": ({}, {**CLASSIFIER, "pick": "mean", "dropout_before": 0.2}),
+    "means, no products": ({}, {**TAGGER, "pick": "mean", "outputs": 0, "dropout_after": 0.0}),
+    "listed tokens": ({}, {**LISTED, "dropout_before": 0.1}),
+    "listed tokens with a norm": ({}, {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0}),
+    "listed tokens, no products": ({}, {**LISTED, "dense": None, "outputs": 0}),
+    "listed tokens, tied": ({}, MASKED),
+    "listed tokens, an output of their own": ({}, {**MASKED, "tied": False}),
+    "listed tokens, tied to narrow embeddings": ({"embedding_width": 10}, {**MASKED, "dense_width": 10}),
+    "means, tied": ({}, {**TAGGER, "pick": "mean", "outputs": 31, "tied": True}),
+    "first rows, tied": ({}, {**CLASSIFIER, "outputs": 31, "tied": True}),
+    "listed tokens, none given": ({}, {**LISTED, "dense": "gelu", "norm": True}),
 }  # fmt: skip
 
 
 def case_of(name: str) -> Case:
     encoder, head = CASES[name]
-    return Case({**ENCODER, **encoder}, head)
+    listed = name.startswith("listed") and not name.endswith("none given")
+    return Case({**ENCODER, **encoder}, head, rows=ROWS if listed else None)
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -89,6 +107,8 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "shared layers",
         "relative positions",
         "relative positions of tokens",
+        "means",
+        "listed tokens, tied",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:
@@ -114,8 +134,9 @@ def test_a_pass_stays_within_the_workspace_it_asked_for(name: str) -> None:
 
     for threads in (1, 2):
         core = _core.Model(case.encoder, case.head, case.flat, case.gradients, workspace)
-        core.forward(*case.batch, False, 0, 0, 0, threads)
-        core.forward(*case.batch, True, 0, 0, 0, threads)
+        listed = {} if case.rows is None else {"rows": np.array(case.rows)}
+        core.forward(*case.batch, False, 0, 0, 0, threads, **listed)
+        core.forward(*case.batch, True, 0, 0, 0, threads, **listed)
         core.backward(case.dlogits, threads)
     assert len(made) >= 4
     assert all((memory[-65536:] == 77).all() for memory in made)
@@ -145,6 +166,48 @@ def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
 def test_rates_that_no_dropout_has(name: str, rate: float) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is {rate:g}; expected at least 0 and less than 1$"):
         _core.layout({**ENCODER, name: rate}, CLASSIFIER)
+
+
+@pytest.mark.parametrize("name", ["listed tokens", "listed tokens with a norm"])
+def test_a_listed_token_has_the_bits_it_has_among_all_tokens(name: str) -> None:
+    some, every = case_of(name), case_of(name)
+    every.rows = None
+    for train in (False, True):
+        np.testing.assert_array_equal(some.forward(train=train), every.forward(train=train)[ROWS])
+
+
+def test_a_batch_may_list_no_token() -> None:
+    case = case_of("listed tokens")
+    case.rows = []
+    assert case.forward(train=False).shape == (0, 3)
+    case.forward(train=True)
+    case.core.backward(np.zeros((0, 3), np.float32), 2)
+    assert not case.gradients.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([3, 3], r"rows\[1\] is 3; expected ascending tokens of the batch, 0 to 106"),
+        ([0, 107], r"rows\[1\] is 107; expected ascending tokens of the batch, 0 to 106"),
+        ([-1], r"rows\[0\] is -1; expected ascending tokens of the batch"),
+    ],
+)
+def test_listed_tokens_are_ascending_tokens_of_the_batch(rows: list[int], message: str) -> None:
+    case = case_of("listed tokens")
+    case.rows = rows
+    with pytest.raises(ValueError, match=message):
+        case.forward(train=True)
+
+
+@pytest.mark.parametrize("name", ["pruned layers", "tokens", "means"])
+def test_a_head_that_chooses_its_rows_takes_no_list(name: str) -> None:
+    case = case_of(name)
+    case.rows = [0]
+    with pytest.raises(
+        ValueError, match="rows were given; expected None, as this model's head chooses its rows itself"
+    ):
+        case.forward(train=False)
 
 
 def test_positions_end_earlier_when_they_begin_later() -> None:

@@ -248,9 +248,13 @@ def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"outputs": 0}, "outputs is 0; expected 1 to 2147483647"),
+        ({"outputs": -1}, "outputs is -1; expected 0 to 2147483647"),
         ({"outputs": 2**31 - 1, "dense": None}, None),
-        ({"pick": "last"}, "pick is 'last'; expected first or all"),
+        ({"pick": "last"}, "pick is 'last'; expected first, all, listed or mean"),
+        ({"dense": None, "norm": True}, "norm is given and dense is None; expected an activation"),
+        ({"dense": None, "dense_width": 8}, "dense_width is given and dense is None; expected an activation"),
+        ({"tied": True}, "tied is True for 2 outputs of rows 8 wide; expected 10 of 8, as the word embeddings have"),
+        ({"dense_width": -1}, "dense_width is -1; expected 0 to 2147483647"),
         ({"dense": "mish"}, "activation is 'mish'"),
     ],
 )

@@ -18,8 +18,10 @@ from support.damage import damage_and_read
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.checkpoint import read_weights, write_weights
+from kdistill.models.head_names import SEQUENCE
 
 Arrays = dict[str, NDArray[Any]]
+NAMES = BERT.names(SEQUENCE)
 SHAPES = {
     "bert.embeddings.word_embeddings.weight": (7, 4),
     "bert.embeddings.LayerNorm.weight": (4,),
@@ -72,7 +74,7 @@ Save = Callable[[Path, Arrays], None]
 @every_format
 def test_all_formats_give_the_same_weights(tmp_path: Path, arrays: Arrays, save: Save) -> None:
     save(tmp_path, arrays)
-    weights = read_weights(tmp_path, SHAPES, BERT)
+    weights = read_weights(tmp_path, SHAPES, NAMES)
     assert set(weights) == set(SHAPES)
     assert len(weights) == len(SHAPES)
     assert (weights.ignored, weights.missing) == ((), ())
@@ -89,7 +91,7 @@ def test_old_names_other_heads_and_buffers(tmp_path: Path, arrays: Arrays, save:
     old = {name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): arrays[name] for name in arrays}
     heads = {"cls.predictions.bias": np.ones(7, np.float32), "bert.embeddings.position_ids": np.arange(5)[None]}
     save(tmp_path, old | heads)
-    weights = read_weights(tmp_path, SHAPES, BERT)
+    weights = read_weights(tmp_path, SHAPES, NAMES)
     assert sorted(weights.ignored) == ["bert.embeddings.position_ids", "cls.predictions.bias"]
     assert weights.missing == ("classifier.weight",)
     for name, array in arrays.items():
@@ -99,7 +101,7 @@ def test_old_names_other_heads_and_buffers(tmp_path: Path, arrays: Arrays, save:
 @every_format
 def test_names_without_prefix(tmp_path: Path, arrays: Arrays, save: Save) -> None:
     save(tmp_path, {name.removeprefix("bert."): array for name, array in arrays.items()})
-    weights = read_weights(tmp_path, SHAPES, BERT)
+    weights = read_weights(tmp_path, SHAPES, NAMES)
     assert weights.missing == weights.ignored == ()
     for name, array in arrays.items():
         np.testing.assert_array_equal(weights[name], array)
@@ -110,7 +112,7 @@ def test_half_and_double_precision_become_float32(tmp_path: Path, arrays: Arrays
     arrays["classifier.weight"] = arrays["classifier.weight"].astype(np.float16)
     arrays["bert.pooler.dense.weight"] = arrays["bert.pooler.dense.weight"].astype(np.float64)
     save(tmp_path, arrays)
-    weights = read_weights(tmp_path, SHAPES, BERT)
+    weights = read_weights(tmp_path, SHAPES, NAMES)
     for name, array in arrays.items():
         assert weights[name].dtype == np.float32
         np.testing.assert_array_equal(weights[name], array.astype(np.float32))
@@ -148,7 +150,7 @@ def test_weights_of_another_model(
 ) -> None:
     save(tmp_path, change(arrays))
     with pytest.raises(ValueError, match=match):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
 
 
 @every_format
@@ -159,34 +161,34 @@ def test_sizes_that_differ_can_be_left_out(tmp_path: Path, arrays: Arrays, save:
         ValueError,
         match=r"'classifier\.weight' of shape \(2, 4\).* 2 labels.* 3\. .*ignore_mismatched_sizes=True",
     ):
-        read_weights(tmp_path, shapes, BERT)
-    weights = read_weights(tmp_path, shapes, BERT, ignore_mismatched_sizes=True)
+        read_weights(tmp_path, shapes, NAMES)
+    weights = read_weights(tmp_path, shapes, NAMES, ignore_mismatched_sizes=True)
     assert weights.mismatched == {"classifier.weight": (2, 4)}
     assert set(weights) == set(SHAPES) - {"classifier.weight"}
     assert weights.missing == ()
     both = shapes | {"bert.pooler.dense.weight": (5, 4)}
     with pytest.raises(ValueError, match=r"'bert\.pooler\.dense\.weight' of shape \(4, 4\)"):
-        read_weights(tmp_path, both, BERT)
+        read_weights(tmp_path, both, NAMES)
 
 
 def test_safetensors_go_before_bin(tmp_path: Path, arrays: Arrays) -> None:
     save_safetensors(tmp_path, arrays)
     save_zip(tmp_path, {name: array + 1 for name, array in arrays.items()})
     np.testing.assert_array_equal(
-        read_weights(tmp_path, SHAPES, BERT)["classifier.weight"], arrays["classifier.weight"]
+        read_weights(tmp_path, SHAPES, NAMES)["classifier.weight"], arrays["classifier.weight"]
     )
 
 
 def test_directory_without_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no weights; expected one of model\.safetensors"):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
 
 
 def test_missing_shard(tmp_path: Path, arrays: Arrays) -> None:
     save_sharded(tmp_path, arrays)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"lists 'model-00002-of-00002\..*which is not there"):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
 
 
 def test_shards_that_differ_from_their_index(tmp_path: Path, arrays: Arrays) -> None:
@@ -195,11 +197,11 @@ def test_shards_that_differ_from_their_index(tmp_path: Path, arrays: Arrays) -> 
     first = load_file(shards[0])
     save_file(dict(list(first.items())[1:]), shards[0])
     with pytest.raises(ValueError, match="which none of its shards has"):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
     save_file(first | load_file(shards[1]), shards[1])
     save_file(first, shards[0])
     with pytest.raises(ValueError, match="which another shard has too"):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
 
 
 def test_written_weights_are_safetensors(tmp_path: Path, arrays: Arrays) -> None:
@@ -218,11 +220,11 @@ def test_written_weights_are_safetensors(tmp_path: Path, arrays: Arrays) -> None
 
 def test_weights_can_be_written_over_the_file_they_are_mapped_from(tmp_path: Path, arrays: Arrays) -> None:
     save_safetensors(tmp_path, arrays)
-    weights = read_weights(tmp_path, SHAPES, BERT)
+    weights = read_weights(tmp_path, SHAPES, NAMES)
     write_weights(tmp_path / "model.safetensors", weights)
     for name, array in arrays.items():
         np.testing.assert_array_equal(weights[name], array)
-        np.testing.assert_array_equal(read_weights(tmp_path, SHAPES, BERT)[name], array)
+        np.testing.assert_array_equal(read_weights(tmp_path, SHAPES, NAMES)[name], array)
 
 
 def test_float32_is_mapped_and_not_copied(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_float32_is_mapped_and_not_copied(tmp_path: Path) -> None:
     save_file({"classifier.weight": big}, tmp_path / "model.safetensors")
     tracemalloc.start()
     try:
-        weights = read_weights(tmp_path, {"classifier.weight": big.shape}, BERT)
+        weights = read_weights(tmp_path, {"classifier.weight": big.shape}, NAMES)
         result = weights["classifier.weight"]
         assert tracemalloc.get_traced_memory()[1] < big.nbytes / 8
     finally:
@@ -299,7 +301,7 @@ BAD_SAFETENSORS: dict[str, tuple[bytes, str]] = {
 def test_bad_safetensors(tmp_path: Path, content: bytes, match: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=rf"model\.safetensors.*{match}"):
-        read_weights(tmp_path, SHAPES, BERT)
+        read_weights(tmp_path, SHAPES, NAMES)
 
 
 def test_absurd_header_is_refused_unread(tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def test_every_truncation_of_safetensors_is_an_error(tmp_path: Path, arrays: Arr
     for size in range(1, len(data)):
         (tmp_path / "model.safetensors").write_bytes(data[:size])
         with pytest.raises(ValueError, match=r"model\.safetensors"):
-            read_weights(tmp_path, SHAPES, BERT)
+            read_weights(tmp_path, SHAPES, NAMES)
 
 
 def test_damaged_safetensors_never_raise_anything_but_value_error(tmp_path: Path) -> None:
@@ -327,7 +329,7 @@ def test_damaged_safetensors_never_raise_anything_but_value_error(tmp_path: Path
 def test_shared_teacher(shared_dir: Path) -> None:
     directory = shared_dir / "models" / "minilm-l6-sst2"
     expected = load_file(directory / "model.safetensors")
-    weights = read_weights(directory, {name: array.shape for name, array in expected.items()}, BERT)
+    weights = read_weights(directory, {name: array.shape for name, array in expected.items()}, NAMES)
     assert weights.ignored == weights.missing == ()
     for name, array in expected.items():
         np.testing.assert_array_equal(weights[name], array)

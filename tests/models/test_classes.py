@@ -1,4 +1,4 @@
-"""The class of a checkpoint: written by the model that saves it, found again by who loads it."""
+"""The classes of models: of every architecture and head, and the one that a checkpoint names."""
 
 from __future__ import annotations
 
@@ -10,41 +10,36 @@ import numpy as np
 import pytest
 from support.bert_cases import SMALL, wide_model
 
-from kdistill.models import classes
-from kdistill.models.classes import BertForSequenceClassification, load_model, model_class
-
-
-class Another(BertForSequenceClassification):
-    """A second class to choose from."""
-
-
-@pytest.fixture
-def two_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classes, "CLASSES", (BertForSequenceClassification, Another))
+import kdistill as kd
+from kdistill.models.auto import load_model, model_class
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"architectures": ["BertForSequenceClassification"]}, BertForSequenceClassification),
-        ({"architectures": ["Another"]}, Another),
-        ({"architectures": ["BertForMaskedLM", "Another"]}, Another),
-        ({"architectures": ["BertForMaskedLM"]}, BertForSequenceClassification),
-        ({"architectures": []}, BertForSequenceClassification),
-        ({"architectures": None}, BertForSequenceClassification),
-        ({"architectures": "Another"}, BertForSequenceClassification),
-        ({"architectures": [["Another"], {}]}, BertForSequenceClassification),
-        ({}, BertForSequenceClassification),
+        ({"architectures": ["BertForSequenceClassification"]}, "BertForSequenceClassification"),
+        ({"architectures": ["BertForTokenClassification"]}, "BertForTokenClassification"),
+        ({"architectures": ["BertForMaskedLM", "BertForTokenClassification"]}, "BertForTokenClassification"),
+        ({"architectures": ["BertForMaskedLM"]}, "BertForSequenceClassification"),
+        ({"architectures": ["BertModel"]}, "BertForSequenceClassification"),
+        ({"architectures": []}, "BertForSequenceClassification"),
+        ({"architectures": None}, "BertForSequenceClassification"),
+        ({"architectures": "BertForTokenClassification"}, "BertForSequenceClassification"),
+        ({"architectures": [["BertForTokenClassification"], {}]}, "BertForSequenceClassification"),
+        ({}, "BertForSequenceClassification"),
+        ({"model_type": "xlm-roberta"}, "XLMRobertaForSequenceClassification"),
+        (
+            {"model_type": "roberta", "architectures": ["RobertaForTokenClassification"]},
+            "RobertaForTokenClassification",
+        ),
     ],
 )
-@pytest.mark.usefixtures("two_classes")
-def test_a_config_names_the_class(content: dict[str, Any], expected: type) -> None:
-    assert model_class(content) is expected
+def test_a_config_names_the_class(content: dict[str, Any], expected: str) -> None:
+    assert model_class({"model_type": "bert"} | content) is getattr(kd, expected)
 
 
-@pytest.mark.usefixtures("two_classes")
-@pytest.mark.parametrize("cls", [BertForSequenceClassification, Another])
-def test_a_saved_model_is_loaded_as_its_class(tmp_path: Path, cls: type[BertForSequenceClassification]) -> None:
+@pytest.mark.parametrize("cls", [kd.BertForSequenceClassification, kd.BertForTokenClassification])
+def test_a_saved_model_is_loaded_as_its_class(tmp_path: Path, cls: Any) -> None:
     model = cls(wide_model(**SMALL).config, seed=4)
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [cls.__name__]

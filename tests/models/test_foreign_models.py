@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from support.small_run import small_config, small_dataset, small_model, write_model
 
 import kdistill as kd
-from kdistill.models.classes import load_model
+from kdistill.models.auto import load_model
 
 BERT = kd.BertForSequenceClassification
 
@@ -53,7 +53,7 @@ def test_a_model_of_transformers_is_refused_with_the_way_here(taker: str) -> Non
 
 
 def test_a_path_or_something_else_for_a_model() -> None:
-    with pytest.raises(TypeError, match=r"^model is 'teacher'; expected a model of kdistill: Bert.*from_pretrained"):
+    with pytest.raises(TypeError, match=r"^model is 'teacher'; expected a model of kdistill: Auto.*from_pretrained"):
         kd.Trainer("teacher")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^what model_init returns is of type NoneType; expected a model"):
         kd.Trainer(model_init=lambda: None)  # type: ignore[arg-type,return-value]

@@ -10,6 +10,7 @@ import pytest
 
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
+from kdistill.models.architecture import SEQUENCE
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.checkpoint import read_weights, write_weights
 from kdistill.models.config import BertConfig
@@ -81,7 +82,9 @@ def test_safetensors_written_by_transformers_in_shards(tmp_path: Path, kind: str
 
 def check_directory(directory: Path, model: Any) -> None:
     state = model.state_dict()
-    weights = read_weights(directory, {name: tuple(tensor.shape) for name, tensor in state.items()}, BERT)
+    weights = read_weights(
+        directory, {name: tuple(tensor.shape) for name, tensor in state.items()}, BERT.names(SEQUENCE)
+    )
     assert set(weights) == set(state)
     for name, tensor in state.items():
         assert_same(weights[name], tensor)
@@ -98,7 +101,9 @@ def test_pretraining_checkpoint_gives_encoder_and_pooler(tmp_path: Path, legacy:
     }
     save(renamed, tmp_path / "pytorch_model.bin", legacy)
     classifier = transformers.BertForSequenceClassification(transformers.BertConfig(**TINY)).state_dict()
-    weights = read_weights(tmp_path, {name: tuple(tensor.shape) for name, tensor in classifier.items()}, BERT)
+    weights = read_weights(
+        tmp_path, {name: tuple(tensor.shape) for name, tensor in classifier.items()}, BERT.names(SEQUENCE)
+    )
     assert set(weights.missing) == {"classifier.weight", "classifier.bias"}
     assert weights.ignored
     assert all(name.startswith("cls.") for name in weights.ignored)

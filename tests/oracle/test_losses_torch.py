@@ -14,6 +14,7 @@ import torch_models
 from transformers.trainer_pt_utils import LabelSmoother
 
 import kdistill as kd
+from kdistill.losses.spans import span_loss
 
 ROWS = 16
 # Losses are computed in float64 and gradients rounded to float32 once, so the bounds do not grow with logits
@@ -179,3 +180,25 @@ def test_squared_errors(alpha: float, labels: int) -> None:
     loss, dlogits = kd.distillation_loss(student, teacher, targets, alpha, problem_type="regression")
     assert loss == pytest.approx(expected.item(), **LOSS)
     np.testing.assert_allclose(dlogits, x.grad.numpy(), **GRADIENT)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_spans_have_the_loss_of_question_answering(smoothing: float) -> None:
+    """The mean of the starts' and the ends' cross-entropy, each row without padding."""
+    rng = np.random.default_rng(3)
+    lengths, scale = [1, 7, 30, 200], 5.0
+    starts = np.cumsum([0, *lengths])
+    logits = rng.uniform(-scale, scale, (starts[-1], 2)).astype(np.float32)
+    labels = np.array([[0, 0], [2, 6], [0, 29], [17, 90]])
+    x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    expected = torch.stack(
+        [
+            torch.nn.functional.cross_entropy(x[a:b, end], torch.tensor(row[end]), label_smoothing=smoothing)
+            for a, b, row in zip(starts, starts[1:], labels, strict=False)
+            for end in (0, 1)
+        ]
+    ).mean()
+    expected.backward()
+    parts = span_loss(logits, starts, labels, label_smoothing=smoothing)
+    assert parts.loss == pytest.approx(expected.item(), **LOSS)
+    np.testing.assert_allclose(parts.dlogits, x.grad.numpy(), rtol=1e-6, atol=1e-8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
+from kdistill.models.architecture import Names
 from kdistill.models.architectures.bert import BERT
+from kdistill.models.head_names import SEQUENCE
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros
@@ -21,6 +24,12 @@ from support.bert_cases import ATTENTION, EMBEDDING, FFN, HEAD, HEAD_INPUT, PER_
 
 LENGTHS = [1, 13, 2, 40, 6, 7, 5, 9, 4, 3, 17]  # two chunks, two items of picked rows
 SEED, STEP, PLACE = 5, 6, 7
+FURTHER = {
+    "embeddings.projection": "bert.embeddings_project",
+    "relative_bias": "bert.encoder.relative_attention_bias",
+    "head.norm": "head.LayerNorm",
+}
+NAMES = Names("bert.", "bert.", {**BERT.modules, **BERT.heads[SEQUENCE].modules, **FURTHER})
 ENCODER: dict[str, Any] = {
     "layers": ((2, 20), (2, 20)), "hidden": 24, "head_width": 12, "vocabulary": 31, "positions": 43, "types": 2,
     "first_position": 0, "activation": "gelu", "eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.2,
@@ -29,11 +38,10 @@ CLASSIFIER: dict[str, Any] = {
     "pick": "first", "dense": "tanh", "dropout_before": 0.0, "dropout_after": 0.3, "outputs": 3,
 }  # fmt: skip
 TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
-OF_OTHERS = {
-    "embeddings.projection": "bert.embeddings_project",
-    "relative_bias": "bert.encoder.relative_attention_bias",
-}
-NAMES = replace(BERT, modules={**BERT.modules, **OF_OTHERS})
+LISTED = {**CLASSIFIER, "pick": "listed"}
+MASKED = {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0, "outputs": 31, "tied": True}
+# Of LENGTHS: none of some sequences, all of others, first and last tokens; several of both chunks and all items.
+ROWS = [0, 2, 13, 14, 15, 17, 20, 30, 38, 39, 55, *range(56, 62), *range(70, 83), 89, 90, 91, 98, 106]
 
 
 @dataclass
@@ -55,12 +63,11 @@ class Case:
     head: dict[str, Any]
     lengths: Sequence[int] = field(default_factory=lambda: LENGTHS)
     dtype: str = "float32"
+    rows: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         size, tensors = _core.layout(self.encoder, self.head)
-        self.layout = [
-            Tensor(NAMES.stored_name(name), shape, offset, decay, name) for name, shape, offset, decay in tensors
-        ]
+        self.layout = [Tensor(NAMES.stored(name), shape, offset, decay, name) for name, shape, offset, decay in tensors]
         self.flat, self.gradients = aligned_zeros(size), aligned_zeros(size)
         shapes = {tensor.name: tensor.shape for tensor in self.layout}
         views = TensorViews(self.flat, self.layout)
@@ -81,10 +88,25 @@ class Case:
 
     @property
     def dlogits(self) -> NDArray[np.float32]:
-        rows = sum(self.lengths) if self.head["pick"] == "all" else len(self.lengths)
-        return np.random.default_rng(1).standard_normal((rows, self.head["outputs"])).astype(np.float32)
+        rows = sum(map(len, self.listed)) if self.head["pick"] in ("all", "listed") else len(self.lengths)
+        width = self.head["outputs"] or self.head_width
+        return np.random.default_rng(1).standard_normal((rows, width)).astype(np.float32)
+
+    @property
+    def head_width(self) -> int:
+        """Return the width of what the head's last product reads."""
+        return int(self.head.get("dense_width") or self.encoder["hidden"])
+
+    @property
+    def listed(self) -> list[list[int]]:
+        """Return the tokens of each sequence that the head reads, if it reads tokens."""
+        starts = np.cumsum([0, *self.lengths])
+        rows = np.arange(starts[-1]) if self.rows is None else np.array(self.rows)
+        return [(rows[(rows >= a) & (rows < b)] - a).tolist() for a, b in pairwise(starts)]
 
     def forward(self, *, train: bool, threads: int = 2, **options: Any) -> Any:
+        if self.rows is not None:
+            options = {"rows": np.array(self.rows, np.int64)} | options
         return self.core.forward(*self.batch, train, SEED, STEP, PLACE, threads, **options)
 
     def expected(
@@ -97,8 +119,12 @@ class Case:
             first_position=encoder["first_position"],
             relative_distance=encoder.get("relative_distance", 0),
             shared=encoder.get("shared", False),
-            every_token=self.head["pick"] == "all",
+            pick=self.head["pick"],
+            listed=self.listed,
             head_activation=self.head["dense"],
+            head_norm=self.head.get("norm", False),
+            outputs=self.head["outputs"] > 0,
+            tied=self.head.get("tied", False),
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)
@@ -116,15 +142,15 @@ class Case:
             masks.setdefault(name, []).append(drawn)
             return drawn
 
-        for n in self.lengths:
+        for n, listed in zip(self.lengths, self.listed, strict=True):
             hidden = encoder["hidden"]
             add("bert.embeddings.dropout", encoder["dropout"], EMBEDDING, encoder.get("embedding_width") or hidden)
-            for name, p, tensor in (
-                ("input dropout", head["dropout_before"], HEAD_INPUT),
-                ("dropout", head["dropout_after"], HEAD),
+            for name, p, tensor, width in (
+                ("input dropout", head["dropout_before"], HEAD_INPUT, hidden),
+                ("dropout", head["dropout_after"], HEAD, self.head_width),
             ):
-                drawn = add(name, p, tensor, hidden)
-                masks[name][-1] = drawn if head["pick"] == "all" else drawn[0]
+                drawn = add(name, p, tensor, width)
+                masks[name][-1] = drawn[listed] if head["pick"] in ("all", "listed") else drawn[0]
             for layer, (heads, _) in enumerate(encoder["layers"]):
                 prefix, later = f"bert.encoder.layer.{layer}", PER_LAYER * layer
                 name = f"{prefix}.attention.self.dropout"

@@ -21,6 +21,7 @@ class FormulaTeacher:
     """Three logits that depend on a row's ids and types alone."""
 
     config = SimpleNamespace(num_labels=3)
+    per_token = False
 
     def __init__(self, name: str = "first") -> None:
         self.name = name

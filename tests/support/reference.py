@@ -172,8 +172,12 @@ class Variant:
     first_position: int = 0
     relative_distance: int = 0  # of the last bucket of relative positions, where there is a table of them
     shared: bool = False  # every layer computes with layer 0's parameters
-    every_token: bool = False  # the head reads all rows, not [CLS]
+    pick: str = "first"  # the rows that the head reads: [CLS], "all", "listed" or the "mean" of all
+    listed: Sequence[Sequence[int]] = ()  # of each sequence
     head_activation: str | None = "tanh"  # behind the head's dense product; None: no such product
+    head_norm: bool = False  # behind the activation
+    outputs: bool = True  # there is a last product,
+    tied: bool = False  # with the word embeddings
 
 
 BERT_CLASSIFIER = Variant()
@@ -242,10 +246,27 @@ class _Pass:
         return self.norm(x + self.dropout(y, f"{of_layer}.output.dropout"), f"{prefix}.output.LayerNorm")
 
     def classify(self, x: Array) -> Array:
-        x = self.dropout(x if self.variant.every_token else x[0], "input dropout")
+        x = self.dropout(self.picked(x), "input dropout")
         if self.variant.head_activation is not None:
             x = ACTIVATIONS[self.variant.head_activation](linear(x, self.parameters, "bert.pooler.dense"))
-        return linear(self.dropout(x, "dropout"), self.parameters, "classifier")
+        if self.variant.head_norm:
+            x = self.norm(x, "head.LayerNorm")
+        x = self.dropout(x, "dropout")
+        if self.variant.tied:
+            words = self.parameters["bert.embeddings.word_embeddings.weight"]
+            return np.asarray(x @ words.T + self.parameters["classifier.bias"])
+        return linear(x, self.parameters, "classifier") if self.variant.outputs else x
+
+    def picked(self, x: Array) -> Array:
+        match self.variant.pick:
+            case "first":
+                return x[0]
+            case "mean":
+                return np.asarray(x.mean(axis=0))
+            case "listed":
+                return x[list(self.variant.listed[self._sequence])]
+            case _:
+                return x
 
 
 def forward(
@@ -267,7 +288,7 @@ def forward_with_taps(
     masks: DropoutMasks | None = None,
     variant: Variant = BERT_CLASSIFIER,
 ) -> tuple[Array, list[dict[Tap, Array]]]:
-    """The outputs, (rows, labels) or with `every_token` (tokens, labels), and what each row's pass can be tapped of."""
+    """The outputs, (rows, labels) or of as many rows as the head picks, and what each row's pass can be tapped of."""
     outputs, taps = [], []
     for b, row in enumerate(ids):
         run = _Pass(parameters, config, masks, b, variant)

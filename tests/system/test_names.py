@@ -22,7 +22,7 @@ from kdistill.text.tokenizer import BertTokenizer
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("AutoModel", "kd.AutoModelForSequenceClassification"),
+        ("PreTrainedModel", "kd.AutoModel"),
         ("BertTokenizerFast", "kd.AutoTokenizer"),
         ("IntervalStrategy", '"no", "steps" or "epoch"'),
         ("get_scheduler", "lr_scheduler_type="),

@@ -11,7 +11,7 @@ import pytest
 from support.resumable_run import LAST_STEP, result, trainer
 from support.small_run import small_model
 
-from kdistill.models.classes import AutoModelForSequenceClassification
+from kdistill.models.auto import AutoModelForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.report.finished import load_run
 from kdistill.text.tokenizer import AutoTokenizer

@@ -1,0 +1,79 @@
+"""Rows that are windows of longer examples, and how their outputs are joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ragged import units_of
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Which example each row is a window of, and which word each token answers for.
+
+    The windows of an example follow each other and overlap. A word that lies in several of them is answered by the one
+    in which it has most context, and has no label in the others. So the outputs of an example are those of its rows,
+    one after another.
+
+    Attributes:
+        examples: int64 (rows,), the example of each row, not falling.
+        words: int64 (tokens,), the word of its example that a token answers for; -1 for none.
+    """
+
+    examples: NDArray[np.int64]
+    words: NDArray[np.int64]
+
+    def starts(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the tokens of each example begin, int64 (examples + 1,), given the `starts` of the rows."""
+        first = np.flatnonzero(np.concatenate(([True], np.diff(self.examples) != 0)))
+        return np.concatenate((starts[first], starts[-1:]))
+
+    def take(self, indices: NDArray[np.integer[Any]] | Sequence[int], starts: NDArray[np.int64]) -> Windows:
+        """Return those of the rows at `indices`, each run of rows of one example as one example."""
+        examples = self.examples[np.asarray(indices)]
+        runs = np.cumsum(np.concatenate(([0], np.diff(examples) != 0)))
+        return Windows(runs.astype(np.int64), self.words[units_of(starts, indices)])
+
+
+def windows_of(lengths: NDArray[np.int64], size: int, overlap: int) -> list[tuple[int, int]]:
+    """Cut a row of words into windows: (first word, end) of each, none longer than `size` tokens.
+
+    A window ends between two words, and the next begins with the last words of it, at most `overlap` tokens and never
+    all of it. A word that is longer than a window is a window alone.
+
+    Args:
+        lengths: tokens of each word, int64 (words,).
+        size: most tokens of a window.
+        overlap: most tokens that two windows share.
+    """
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    if ends[-1] <= size:
+        return [(0, len(lengths))]
+    windows, first = [], 0
+    while True:
+        end = max(int(np.searchsorted(ends, ends[first] + size, side="right")) - 1, first + 1)
+        windows.append((first, end))
+        if end >= len(lengths):
+            return windows
+        first = max(int(np.searchsorted(ends, ends[end] - overlap, side="left")), first + 1)
+
+
+def owners(lengths: NDArray[np.int64], windows: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return the window in which each word has most context, int64 (words,); of equal ones the first.
+
+    The context is the smaller number of tokens beside the word, to the left or the right.
+    """
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    best = np.full(len(lengths), -1, dtype=np.int64)
+    owner = np.zeros(len(lengths), dtype=np.int64)
+    for window, (first, end) in enumerate(windows):
+        context = np.minimum(ends[first:end] - ends[first], ends[end] - ends[first + 1 : end + 1])
+        better = context > best[first:end]
+        best[first:end][better] = context[better]
+        owner[first:end][better] = window
+    return owner

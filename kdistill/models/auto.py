@@ -1,0 +1,153 @@
+"""Classes and functions that choose the class of a model by the `model_type` of its configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from ..hub import resolve
+from ..keywords import take_location
+from ..system.files import read_json_object
+from .architecture import Architecture
+from .checkpoint import WEIGHTS_FILES
+from .classes import CLASSES
+from .config import check_config
+from .configuration import CONFIG_FILE, Config
+from .head_names import HEADS, SEQUENCE, named_head
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from .model import Model
+from .registry import ARCHITECTURES
+
+_Kind = TypeVar("_Kind", bound=Model)
+_CLASSIFIER, _ENCODER = "ForSequenceClassification", "Model"
+
+
+def architecture_of(model_type: Any) -> Architecture:
+    """Return the architecture of this `model_type`; raise ValueError, which lists those there are, for another."""
+    if isinstance(model_type, str) and model_type in ARCHITECTURES:
+        return ARCHITECTURES[model_type]
+    raise ValueError(
+        f"model_type is {model_type!r}, which kdistill does not compute; expected a model of one of "
+        f"{', '.join(ARCHITECTURES)}"
+    )
+
+
+def model_class(content: Mapping[str, Any], head: str | None = None) -> type[Model]:
+    """Return the class that a config.json, parsed, names among its `architectures`.
+
+    Where that is one without a head for a task, such as an encoder or a language model, it is the architecture's
+    sequence classifier, which begins with its weights. With a `head`, it is the class that has it instead.
+    """
+    architecture, wanted = architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE
+    return CLASSES[architecture.name + next(ending for ending, of in HEADS.items() if of == wanted)]
+
+
+def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
+    """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
+
+    A `head` in place of the named one makes a model for another task, whose last layer is new.
+
+    Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
+    """
+    directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
+    return model_class(content, head).from_pretrained(directory, **settings)
+
+
+def _found(
+    path_or_id: str | os.PathLike[str], keywords: dict[str, Any], *needed: Sequence[str]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the directory of a model and its config.json, which must state a known `model_type`.
+
+    Takes the keywords that `hub.resolve` has out of `keywords`.
+    """
+    directory = resolve(path_or_id, needed, **take_location(keywords))
+    content = read_json_object(directory / CONFIG_FILE)
+    if content.get("model_type") is None:
+        raise ValueError(
+            f"{directory / CONFIG_FILE}: model_type is absent, so the class is unknown; open it with "
+            'BertForSequenceClassification.from_pretrained, or add "model_type": "bert" if it is a BERT'
+        )
+    try:
+        architecture_of(content["model_type"])
+    except ValueError as error:
+        raise ValueError(f"{directory / CONFIG_FILE}: {error}") from error
+    return directory, content
+
+
+class AutoConfig:
+    """The configuration class by model type, such as `BertConfig`. An unknown `model_type` raises `ValueError`."""
+
+    @staticmethod
+    def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> Config:
+        """Read the config.json of a model, which must state its `model_type`; see `BertConfig.from_pretrained`."""
+        directory, content = _found(path_or_id, keywords, (CONFIG_FILE,))
+        return architecture_of(content["model_type"]).config.from_pretrained(directory, **keywords)
+
+    @staticmethod
+    def for_model(model_type: str, **values: Any) -> Config:
+        """Return the configuration of a model type, such as "bert", with the arguments of its class."""
+        return architecture_of(model_type).config(**values)
+
+
+class _AutoModel(Generic[_Kind]):
+    """The models with one kind of head, by model type."""
+
+    ending: ClassVar[str]
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | os.PathLike[str], **keywords: Any) -> _Kind:
+        """Load a checkpoint whose config.json states its `model_type`; see `Model.from_pretrained`.
+
+        With a `config` there need be no config.json.
+        """
+        config = keywords.get("config")
+        if config is None:
+            path_or_id, content = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES)
+            return cls._of(content["model_type"]).from_pretrained(path_or_id, **keywords)
+        check_config("config", config)
+        return cls._of(config.model_type).from_pretrained(path_or_id, **keywords)
+
+    @classmethod
+    def from_config(cls, config: Config, seed: int | None = None) -> _Kind:
+        """Return a model of this shape with new weights, drawn from `seed`."""
+        check_config("config", config)
+        return cls._of(config.model_type)(config, seed=seed)
+
+    @classmethod
+    def _of(cls, model_type: str) -> type[_Kind]:
+        return cast(type[_Kind], CLASSES[architecture_of(model_type).name + cls.ending])
+
+
+class AutoModelForSequenceClassification(_AutoModel[SequenceClassifier]):
+    """The sequence classifier by model type, such as `BertForSequenceClassification`.
+
+    A `model_type` that kdistill does not compute raises `ValueError`.
+    """
+
+    ending = _CLASSIFIER
+
+
+class AutoModelForTokenClassification(_AutoModel[TokenClassifier]):
+    """The token classifier by model type, such as `BertForTokenClassification`, as for sequences."""
+
+    ending = "ForTokenClassification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
+    """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
+
+    ending = "ForQuestionAnswering"
+
+
+class AutoModelForMaskedLM(_AutoModel[MaskedLanguageModel]):
+    """The model that predicts masked words by model type, such as `BertForMaskedLM`, as for sequences."""
+
+    ending = "ForMaskedLM"
+
+
+class AutoModel(_AutoModel[Encoder]):
+    """The encoder without a head for a task by model type, such as `BertModel`, as for sequences."""
+
+    ending = _ENCODER
