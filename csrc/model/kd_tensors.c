@@ -95,8 +95,8 @@ static void lay_out_absorbed(description *d, kd_tensor *t)
 static void lay_out(description *d, kd_tensor *t)
 {
     const kd_engine *engine = kd_tensors_engine(d->arithmetic, t->slot);
-    const int summed_as_vector = t->columns == 0 || place_of(t->slot) == PLACE_RELATIVE;
     const int decoder = t->slot == KD_SLOT_word && d->head->tied;
+    const int summed_as_vector = t->columns == 0 || place_of(t->slot) == PLACE_RELATIVE;
     t->offset = take(&d->sizes.parameters, kd_tensor_floats(t), KD_ALIGN_FLOATS);
     if (summed_as_vector)
         t->vector = take(&d->sizes.vectors, kd_tensor_floats(t), KD_ALIGN_FLOATS);

@@ -9,11 +9,11 @@
 #include "model/kd_head.h"
 
 /* X(place, slot, name, rows, columns, bias), in the order they lie in the flat arrays. columns = 0 marks a vector, and
- * rows = 0 a tensor that this model lacks. An EMBEDDING matrix is a table, and of a model whose head is tied the word
- * embeddings are a product's weight too. So is RELATIVE a table, which is small: its gradient is summed like a vector's,
- * and like a bias it gets no weight decay; all other matrices get it. Any other matrix is a product's weight. A LAYER
- * tensor exists once a layer, or once for all that share it, and its name follows "layer.<l>."; A and F are that
- * layer's. `bias` is added behind a product or norm. */
+ * rows = 0 a tensor that this model lacks. An EMBEDDING matrix is a table; of a model whose head is tied the word
+ * embeddings are a product's weight, too. RELATIVE is a small table: its gradient is summed like a vector's, and like a
+ * bias it gets no weight decay. Any other matrix is a product's weight. A LAYER tensor exists once a layer, or once for
+ * all that share it, and its name follows "layer.<l>."; A and F are that layer's. `bias` is added behind a product or
+ * norm. */
 #define KD_TENSORS(X)                                                                                                  \
     X(EMBEDDING, word, "embeddings.word", V, E, none)                                                                  \
     X(EMBEDDING, position, "embeddings.position", P, E, none)                                                          \

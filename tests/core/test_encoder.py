@@ -105,10 +105,10 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "tokens, gelu_new behind a dense product",
         "narrow embeddings of tokens",
         "shared layers",
-        "relative positions",
-        "relative positions of tokens",
         "means",
         "listed tokens, tied",
+        "relative positions",
+        "relative positions of tokens",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:

@@ -18,14 +18,15 @@ from kdistill.data.tagged import encode_words
 from kdistill.data.tags import implied_tags
 from kdistill.data.windows import owners, windows_of
 from kdistill.data.words import WordRows, has_words, words_of
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ann", "##a", "liv", "##es", "in", "new", "york", ".", "a"]
 TAGS = {0: "O", 1: "B-city", 2: "B-person", 3: "I-city"}
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     directory = tmp_path_factory.mktemp("tokenizer")
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     return AutoTokenizer.from_pretrained(directory)
@@ -175,7 +176,7 @@ def test_what_has_no_words_or_tags_is_refused() -> None:
         implied_tags([["O", "O"]], table)
 
 
-def test_the_first_token_of_a_word_carries_its_tag(tokenizer: BertTokenizer) -> None:
+def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = rows_of({"tokens": TOKENS, "tags": [["B-person", "O", "O", "B-city", "I-city"], None]})
     dataset = encode_words(rows, tokenizer, id2label=TAGS)
     tokens = [tokenizer.convert_ids_to_tokens(dataset.ids[a:b]) for a, b in pairwise(dataset.starts)]
@@ -193,7 +194,7 @@ def test_the_first_token_of_a_word_carries_its_tag(tokenizer: BertTokenizer) -> 
     assert inside.labels.tolist() == [no, 1, 3, no]
 
 
-def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: BertTokenizer) -> None:
+def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: PreTrainedTokenizerFast) -> None:
     random = np.random.default_rng(2)
     words = [list(random.choice(["Anna", "lives", "in", "York", "."], size)) for size in (50, 3, 21)]
     tags = [list(random.choice(list(TAGS.values()), len(of))) for of in words]
@@ -248,6 +249,14 @@ def test_real_files_are_read_whole(shared_dir: Path) -> None:
         content = (data / name).read_text(encoding="utf-8")
         assert sum(map(len, rows.words)) == sum(bool(line.strip()) for line in content.split("\n"))
         assert all(len(words) == len(of) for words, of in zip(rows.words, rows.tags or (), strict=True))
+    slots = words_of(read_file(data / "snips/train_PlayMusic_full.json", FileFormat(encoding="latin-1")))
+    assert len(slots) == 2000
+    assert len(slots.id2label()) == 18
+    assert slots.texts is not None
+    assert slots.offsets is not None
+    for text, words, of in zip(slots.texts, slots.words, slots.offsets, strict=True):
+        assert [text[start:end] for start, end in of] == words
+        assert "".join(words) == "".join(text.split())
 
 
 def test_tokenised_rows_bring_a_label_for_each_token() -> None:

@@ -14,21 +14,26 @@ from typing import Any
 import numpy as np
 
 from kdistill.data.columns import read_rows
+from kdistill.data.questions import read_questions
 from kdistill.distill.cache import TeacherCache, row_keys
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.system.files import verify_manifest
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
 from kdistill.train.optim import AdamW
 from kdistill.train.state import TrainerState
+from support.sentencepiece_files import FAIRSEQ_PIECES, sentencepiece_file
 from support.small_run import VOCABULARY, small_config, small_dataset, small_model
 
 # TypeError is what BertConfig raises for a value of another type than the field's.
 CLEAN = (ValueError, TypeError, OSError)
 SHORT_TEXT = "good film\nbad plot"
+SQUAD = """{"version": "v2.0", "data": [{"title": "film", "paragraphs": [{"context": "a good film", "qas": [
+{"id": "1", "question": "what", "answers": [{"text": "film", "answer_start": 7}], "is_impossible": false},
+{"id": "2", "question": "who", "answers": [], "is_impossible": true}]}]}]}"""
 
 
 def safetensors(directory: Path, data: bytes) -> Any:
@@ -77,6 +82,33 @@ def tokenizer_config(directory: Path, data: bytes) -> Any:
     return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
 
 
+def vocab_json(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.json").write_bytes(data)
+    (directory / "merges.txt").write_bytes(bpe_merges())
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def merges(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.json").write_bytes(bpe_vocabulary())
+    (directory / "merges.txt").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def bpe_vocabulary() -> bytes:
+    letters = "".join(sorted(set("goodfilmbadplot\u0120\u010a")))
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "go", "goo", "fi"]
+    return json.dumps({token: index for index, token in enumerate(tokens)}).encode()
+
+
+def bpe_merges() -> bytes:
+    return b"#version: 0.2\ng o\ngo o\nf i\n"
+
+
+def sentencepiece(directory: Path, data: bytes) -> Any:
+    (directory / "sentencepiece.bpe.model").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
 def rows_file(name: str) -> Callable[[Path, bytes], Any]:
     def read(directory: Path, data: bytes) -> Any:
         (directory / name).write_bytes(data)
@@ -84,6 +116,11 @@ def rows_file(name: str) -> Callable[[Path, bytes], Any]:
         return rows.read_labels(small_config().id2label)
 
     return read
+
+
+def questions(directory: Path, data: bytes) -> Any:
+    (directory / "squad.json").write_bytes(data)
+    return read_questions(directory / "squad.json").answers
 
 
 def cache(directory: Path, data: bytes) -> Any:
@@ -133,6 +170,9 @@ READERS: dict[str, Reader] = {
     "vocab": vocab,
     "tokenizer_json": tokenizer_json,
     "tokenizer_config": tokenizer_config,
+    "vocab_json": vocab_json,
+    "merges": merges,
+    "sentencepiece": sentencepiece,
     "tsv": rows_file("rows.tsv"),
     "csv": rows_file("rows.csv"),
     "jsonl": rows_file("rows.jsonl"),
@@ -140,6 +180,7 @@ READERS: dict[str, Reader] = {
     "tsv_gz": rows_file("rows.tsv.gz"),
     "tsv_xz": rows_file("rows.tsv.xz"),
     "parquet": rows_file("rows.parquet"),
+    "questions": questions,
     "cache": cache,
     "trainer_state": trainer_state,
     "manifest": manifest,
@@ -178,6 +219,12 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "vocab": [("\n".join(VOCABULARY) + "\n").encode()],
         "tokenizer_json": [(directory / "model" / "tokenizer.json").read_bytes()],
         "tokenizer_config": [(directory / "model" / "tokenizer_config.json").read_bytes()],
+        "vocab_json": [bpe_vocabulary()],
+        "merges": [bpe_merges()],
+        "sentencepiece": [
+            sentencepiece_file(FAIRSEQ_PIECES, charsmap=table)
+            for table in (b"", (1024).to_bytes(4, "little") + bytes(1024))
+        ],
         "tsv": [tsv],
         "csv": [tsv.replace(b"\t", b","), b'sentence,label\n"good, ""fine"" film",1\n'],
         "jsonl": [b'{"sentence": "good film", "label": 1}\n{"sentence": "bad plot", "label": 0}\n'],
@@ -185,6 +232,7 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "tsv_gz": [gzip.compress(tsv, mtime=0)],
         "tsv_xz": [lzma.compress(tsv)],
         "parquet": [],
+        "questions": [SQUAD.encode()],
         "cache": [held.path.read_bytes()],
         "trainer_state": [(directory / "trainer_state.json").read_bytes()],
         "manifest": [json.dumps({"files": {"config.json": {"size": 2, "sha256": "0" * 64}}}).encode()],
