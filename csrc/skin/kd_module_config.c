@@ -96,7 +96,7 @@ static int check_encoder(const kd_encoder_config *c)
     if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
         check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
         check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_size("embedding_width", c->E, 1) < 0 || check_rates(c) < 0)
+        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
         return -1;
     if (c->first_position >= c->P) {
         PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
@@ -138,9 +138,11 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
     c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
+    if (check_encoder(c) < 0)
+        return -1;
     c->projected = c->E > 0;
-    c->E = c->E ? c->E : c->C;
-    return check_encoder(c) < 0 || parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
+    c->E = c->projected ? c->E : c->C;
+    return parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
 }
 
 static int parse_pick(const char *pick, kd_head_config *h)

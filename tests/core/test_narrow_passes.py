@@ -23,8 +23,8 @@ LAST = len(LAYERS) - 1
 KINDS = ("query", "key", "value", "scores")
 ALL: list[reference.Tap] = [("hidden", layer) for layer in range(LAST + 2)]
 ALL += [(kind, layer) for kind in KINDS for layer in range(LAST + 1)]
-NARROW = {"embedding_width": 33}
-RELATIVE = {"relative_buckets": 12, "relative_distance": 20, "layers": ((2, 20), (2, 70), (2, 9))}
+NARROW = {"embedding_width": 40}
+RELATIVE = {"relative_buckets": 16, "relative_distance": 30, "layers": ((2, 30), (2, 50), (2, 9))}
 SHARED = {"shared": True, "layers": ((2, 20),) * len(LAYERS)}
 HEADS = pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
 ENCODERS = pytest.mark.parametrize(
