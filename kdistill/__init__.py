@@ -12,8 +12,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert", "MPNet")
-_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "Model")
-_OUTPUTS = ("BaseModelOutput", "BaseModelOutputWithPooling", "SequenceClassifierOutput", "TokenClassifierOutput")
+_ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
+_OUTPUTS = (
+    "BaseModelOutput",
+    "BaseModelOutputWithPooling",
+    "MaskedLMOutput",
+    "QuestionAnsweringModelOutput",
+    "SequenceClassifierOutput",
+    "TokenClassifierOutput",
+)
 _AUTO = ("AutoConfig", "AutoModel", *(f"AutoModel{ending}" for ending in _ENDINGS if ending != "Model"))
 # Public name -> the module that defines it.
 _EXPORTS = {

@@ -338,6 +338,41 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "layer_use(run, weight, weight->layer + index)", "layer_use(run, weight, 0)"),
     Mutant("model/kd_weights.c", "run->model->encoder.shared ? run->model->encoder.L : 1;", "0 ? 0 : 1;"),
     Mutant("model/kd_weights.c", "layer == run->model->encoder.L - 1;", "weight->layer == run->model->encoder.L - 1;"),
+    # ---- relative positions
+    Mutant("layers/kd_relative.c", "first = offset > 0 ? half : 0", "first = offset < 0 ? half : 0"),
+    Mutant("layers/kd_relative.c", "if (d < single)", "if (d <= single)"),
+    Mutant("layers/kd_relative.c", "(ptrdiff_t)(share * (double)(half - single))", "(ptrdiff_t)(share * (double)half)"),
+    Mutant("layers/kd_relative.c", "spread[head * (2 * n - 1) + i] = scale *", "spread[head * (2 * n - 1) + i] ="),
+    Mutant("layers/kd_relative.c", "of_bucket[head] += scale *", "of_bucket[head] = scale *"),
+    Mutant("layers/kd_attention.c", "+ a->longest - 1 - query;", "+ a->longest - 1;"),
+    Mutant(
+        "layers/kd_attention.c",
+        "a->spread + spread_row(a, head, q0 + i), n);",
+        "a->spread + spread_row(a, 0, q0 + i), n);",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "kernels->add(a->dspread + spread_row(a, head, q0 + i)",
+        "kernels->add(a->dspread + spread_row(a, head, i)",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "kernels->add(a->dspread + spread_row(a, head, 0), ds, n);",
+        "kernels->add(a->dspread + spread_row(a, 0, 0), ds, n);",
+    ),
+    Mutant("model/kd_run.c", "clear(run->members[member].dspread, c->layers[0].H * (2 * run->longest - 1));", ";"),
+    Mutant(
+        "model/kd_run.c",
+        "run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));",
+        "run->longest, c->layers[0].H, c->R, c->distance, 1.0f);",
+    ),
+    Mutant(
+        "model/kd_map.c",
+        "run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));",
+        "run->longest, c->layers[0].H, c->R, c->distance, 1.0f);",
+    ),
+    Mutant("model/kd_weights.c", "kd_min(v1, t->vector + kd_tensor_floats(t))", "kd_min(v1, t->vector + t->rows)"),
+    Mutant("model/kd_tensors.c", "columns > 0 && PLACE_##place != PLACE_RELATIVE", "columns > 0"),
     # ---- heads
     Mutant(
         "model/kd_head.c",
@@ -445,6 +480,23 @@ MUTANTS = [
     Mutant("learning/kd_loss.c", "&block.terms[r], block.first + r);", "&block.terms[r], r);"),
     Mutant("skin/kd_module_loss.c", "&work->loss, from, to, team);", "&work->loss, 0, to - from, team);"),
     Mutant("skin/kd_module_loss.c", "if (logits <= SMALL_LOGITS)", "if (1)"),
+    # ---- the loss in blocks
+    Mutant("learning/kd_decoder.c", "decoder->first += decoder->rows;", "decoder->first += 1;"),
+    Mutant("learning/kd_decoder.c", "product.bias = output->bias + v0;", "product.bias = output->bias;"),
+    Mutant(
+        "learning/kd_decoder.c",
+        "features = run->head.features + decoder->first * output->I",
+        "features = run->head.features",
+    ),
+    Mutant("learning/kd_decoder.c", "(1 - smoothing) * (double)z[label] - even", "(double)z[label] - even"),
+    Mutant("learning/kd_decoder.c", "T * T * (sum / T + lse_student", "T * (sum / T + lse_student"),
+    Mutant("learning/kd_decoder.c", "d[label] -= (float)(weight * (1 - smoothing));", "d[label] -= (float)weight;"),
+    Mutant("learning/kd_decoder.c", "(float)(-(1 - alpha) * T * scale)", "(float)(-(1 - alpha) * scale)"),
+    Mutant("learning/kd_decoder.c", "(decoder->first + from) * output->I", "from * output->I"),
+    Mutant("learning/kd_decoder.c", "run->head.features + decoder->first * I + t.i0", "run->head.features + t.i0"),
+    Mutant("learning/kd_decoder.c", "if (t.i0 == 0)", "if (1)"),
+    Mutant("learning/kd_decoder.c", "terms[0] = NAN;", "terms[0] = 0;"),
+    Mutant("layers/kd_embed.c", "memset(is_touched, 1, (size_t)V);", "memset(is_touched, 0, (size_t)V);"),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"

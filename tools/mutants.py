@@ -23,6 +23,7 @@ PLACE = ROOT / "build" / "mutants"
 # The tests most likely to notice a mutant of a file, which run before the other tests of the core.
 NEAREST = {
     "kd_loss": ["losses", "ragged_losses"],
+    "kd_decoder": ["softmax_loss"],
     "kd_module_loss": ["losses", "pool"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],
@@ -47,6 +48,7 @@ NEAREST = {
     "kd_kernels": ["layers"],
     "kd_vec": ["layers"],
     "kd_attention": ["layers"],
+    "kd_relative": ["layers"],
     "kd_pool": ["pool"],
     "kd_embed": ["encoder"],
     "kd_input": ["encoder"],

@@ -70,3 +70,11 @@ ptrdiff_t kd_embed_mark(int32_t *touched, uint8_t *is_touched, ptrdiff_t count, 
     }
     return count;
 }
+
+ptrdiff_t kd_embed_mark_all(int32_t *touched, uint8_t *is_touched, ptrdiff_t V)
+{
+    memset(is_touched, 1, (size_t)V);
+    for (ptrdiff_t id = 0; id < V; id++)
+        touched[id] = (int32_t)id;
+    return V;
+}

@@ -33,7 +33,8 @@ void kd_embed_backward(const kd_kernels *kernels, const kd_embed_tables *gradien
                        const kd_batch *batch, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t C);
 
 /* Appends to `touched` (room for V, `count` entries so far) the words of the batch that it lacks. is_touched (V) is 1
- * for every word in the list. Returns the new count. */
+ * for every word in the list. Returns the new count. kd_embed_mark_all lists all V words. */
 ptrdiff_t kd_embed_mark(int32_t *touched, uint8_t *is_touched, ptrdiff_t count, const kd_batch *batch);
+ptrdiff_t kd_embed_mark_all(int32_t *touched, uint8_t *is_touched, ptrdiff_t V);
 
 #endif

@@ -19,7 +19,7 @@ void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd
     hidden_forward(map, config, weights, math->kernels, M);
     if (map->features != map->hidden)
         kd_span_drop(math->kernels, map->features, map->hidden, KD_DROP_HEAD, span, J, config->p_after);
-    if (config->K)
+    if (config->K && map->outputs)
         kd_linear_forward(map->outputs, map->features, &weights->output, M);
 }
 
@@ -43,7 +43,7 @@ void kd_head_backward(const kd_arithmetic *math, float *drows, const kd_head_vec
     const ptrdiff_t J = kd_head_width(config, C), K = config->K, M = span->M;
     const kd_kernels *kernels = math->kernels;
     float *dhidden = config->dense ? map->dfeatures : drows;
-    if (K) {
+    if (K && map->outputs) {
         kernels->sum_rows(sums->output_bias, map->outputs, M, K, K);
         kd_linear_backward_input(map->dfeatures, map->outputs, &weights->output, M, 0);
     }

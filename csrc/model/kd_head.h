@@ -29,6 +29,7 @@ typedef struct kd_head_config {
     int norm;                 /* and a LayerNorm behind that? */
     float p_before, p_after;  /* dropout rates, of the rows and of what the last product reads */
     ptrdiff_t K;              /* outputs of a row; 0: there is no last product, they are what it would read */
+    int tied;                 /* the last product's weight is the word embeddings: K is then V, and J their width */
 } kd_head_config;
 
 /* Width of what the last product reads: J, or C without a dense product. */
@@ -52,14 +53,15 @@ typedef struct kd_head_weights {
 
 /* Activations; M is the number of picked rows, J the width of what the last product reads. */
 typedef struct kd_head_map {
-    float *rows;      /* (M, C) the rows that were picked */
-    float *input;     /* (M, C) after dropout; `rows` itself if nothing can be dropped */
-    float *act;       /* (M, J) the activation's output, in backward its gradient; `hidden` without a norm */
-    float *stats;     /* (M, 2) of the norm */
-    float *hidden;    /* (M, J) the norm's output; `input` without a dense product */
-    float *slope;     /* (M, J) training with a dense product: act', in backward the gradient of its output */
-    float *features;  /* (M, J) after dropout; `hidden` itself if nothing can be dropped */
-    float *outputs;   /* (M, K); `features` itself without a last product; then their gradient */
+    float *rows;     /* (M, C) the rows that were picked */
+    float *input;    /* (M, C) after dropout; `rows` itself if nothing can be dropped */
+    float *act;      /* (M, J) the activation's output, in backward its gradient; `hidden` without a norm */
+    float *stats;    /* (M, 2) of the norm */
+    float *hidden;   /* (M, J) the norm's output; `input` without a dense product */
+    float *slope;    /* (M, J) training with a dense product: act', in backward the gradient of its output */
+    float *features; /* (M, J) after dropout; `hidden` itself if nothing can be dropped */
+    float *outputs;  /* (M, K); `features` itself without a last product; then their gradient. NULL: the last product is
+                       * not the head's to do, and dfeatures is given */
     float *dfeatures; /* training: (M, J) gradient of features; the rows' place if there is no dense product */
 } kd_head_map;
 

@@ -6,7 +6,7 @@ void kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff_t laye
 {
     const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer);
+    const kd_attention attention = kd_map_attention(run, layer, member);
     const ptrdiff_t A = w->query.O, H = attention.H;
     kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
     const void *x = kd_linear_operand(&w->query, view->x, span->N, run->members[member].operand);
@@ -113,7 +113,7 @@ void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const
 {
     const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer);
+    const kd_attention attention = kd_map_attention(run, layer, member);
     const ptrdiff_t A = w->query.O, H = attention.H, N = span->N;
     const kd_taps *taps = &run->pass.taps;
     kd_tap_scores scores = kd_tap_scores_of(taps, layer, span, H);

@@ -1,11 +1,16 @@
 #include "model/kd_map.h"
 
+#include "layers/kd_relative.h"
+
+#include <math.h>
 #include <string.h>
 
 enum {
     LEAST_CHUNK = 48, /* tokens of a chunk that are worth a thread */
     LEAST_HEAD = 8,   /* sequences, or listed rows, of a head's item that are */
     MOST_HEAD = 48,
+    BLOCK_ROWS = 256,     /* rows whose logits kd_decoder holds at once, 31 MB of BERT's vocabulary; half of them */
+    MANY_OUTPUTS = 65536, /* above so many outputs */
 };
 
 /* Work of one item that is a fraction of a second on a slow core, so that Ctrl-C is answered. */
@@ -180,6 +185,13 @@ static void *place_operand(const kd_run *run, kd_arena *arena, ptrdiff_t K)
     return engine->convert ? kd_arena_take(arena, engine->operand_bytes(run->R, K), 1) : NULL;
 }
 
+/* Numbers of relative positions by distance, if there are any. */
+static float *place_spread(const kd_run *run, kd_arena *arena)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    return c->R ? kd_arena_floats(arena, c->layers[0].H * (2 * run->longest - 1)) : NULL;
+}
+
 static kd_member place_member(const kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
@@ -190,6 +202,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
                                                 kd_attention_absorbed_scratch(&attention, run->longest)));
     m.operand = place_operand(run, arena, kd_max(kd_max(c->C, c->E), w.A));
     m.wide_operand = place_operand(run, arena, w.F);
+    m.logits = run->pass.features_only ? kd_arena_floats(arena, 2 * run->model->head.K) : NULL;
     m.embedded = c->projected ? kd_arena_floats(arena, run->R * c->E) : NULL;
     if (run->pass.mode == KD_EVALUATE) {
         m.layer = place_evaluation_layer(run, arena);
@@ -199,6 +212,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
         m.dx = kd_arena_floats(arena, run->R * c->C);
         m.dctx = kd_arena_floats(arena, run->R * w.A);
         m.dact = kd_arena_floats(arena, run->R * w.F);
+        m.dspread = place_spread(run, arena);
         m.outer = kd_arena_take(arena, kd_linear_tile_scratch(&run->model->arithmetic), 1);
     }
     return m;
@@ -218,7 +232,10 @@ static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
     m.stats = head->norm ? kd_arena_floats(arena, M * 2) : NULL;
     m.slope = head->dense && train ? kd_arena_floats(arena, M * J) : NULL;
     m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * J) : m.hidden;
-    m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
+    if (run->pass.features_only)
+        m.outputs = NULL;
+    else
+        m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
     if (train)
         m.dfeatures = !head->K ? m.outputs : head->dense ? kd_arena_floats(arena, M * J) : run->drows;
     return m;
@@ -251,6 +268,15 @@ static float *place_training(kd_run *run, kd_arena *arena)
     return output;
 }
 
+/* What kd_decoder computes in. */
+static void place_block(kd_run *run, kd_arena *arena)
+{
+    const ptrdiff_t K = run->model->head.K;
+    run->block_rows = kd_min(K > MANY_OUTPUTS ? BLOCK_ROWS / 2 : BLOCK_ROWS, run->head_rows);
+    run->block = kd_arena_floats(arena, run->block_rows * K);
+    run->terms = kd_arena_take(arena, run->head_rows * 2, sizeof *run->terms);
+}
+
 /* Fills every pointer of `run`, whose model and pass are set. */
 static void place_run(kd_run *run, kd_arena *arena)
 {
@@ -263,9 +289,12 @@ static void place_run(kd_run *run, kd_arena *arena)
         cut_chunks(run, run->chunk);
     float *output = train ? place_training(run, arena) : (run->x = kd_arena_floats(arena, N * C));
     run->picked.x = run->last_picked ? kd_arena_floats(arena, B * C) : NULL;
+    run->spread = place_spread(run, arena);
     run->head = place_head(run, arena, output);
     if (train && run->layers && run->last_picked)
         run->layers[run->model->encoder.L - 1].y = run->head.rows;
+    if (run->pass.features_only)
+        place_block(run, arena);
     run->members = kd_arena_take(arena, run->pass.threads, sizeof *run->members);
     for (int i = 0; i < run->pass.threads; i++) {
         kd_member member = place_member(run, arena);
@@ -337,11 +366,23 @@ size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)
     return measure.used;
 }
 
+/* Fills the numbers of relative positions, which all layers and chunks read. */
+static void spread_relative(const kd_run *run)
+{
+    const kd_model *model = run->model;
+    const kd_encoder_config *c = &model->encoder;
+    if (c->R)
+        kd_relative_spread(run->spread, model->parameters + kd_model_tensor(model, KD_SLOT_relative_bias, 0)->offset,
+                           run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));
+}
+
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass)
 {
     kd_run run = run_of(model, pass);
     kd_arena arena = kd_arena_over(workspace);
-    return place_all(&run, &arena);
+    kd_run *home = place_all(&run, &arena);
+    spread_relative(home);
+    return home;
 }
 
 /* ---- views */
@@ -449,7 +490,7 @@ kd_head_map kd_map_head(const kd_run *run, const kd_span *span)
     m.hidden += r * J;
     m.slope = row(m.slope, r, J);
     m.features += r * J;
-    m.outputs += r * kd_head_outputs(head, C);
+    m.outputs = row(m.outputs, r, kd_head_outputs(head, C));
     m.dfeatures = row(m.dfeatures, r, J);
     return m;
 }
@@ -461,7 +502,7 @@ float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t 
     return partial + kd_model_tensor(run->model, slot, layer)->vector;
 }
 
-kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer)
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member)
 {
     const kd_encoder_config *c = &run->model->encoder;
     return (kd_attention){
@@ -472,5 +513,8 @@ kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer)
         .tensor = KD_DROP_ATTENTION + (int)layer * KD_DROP_PER_LAYER,
         .features = kd_round_up(c->P, KD_RANDOM_BLOCK),
         .p = c->p_attention,
+        .spread = run->spread,
+        .dspread = run->members[member].dspread,
+        .longest = run->longest,
     };
 }

@@ -22,6 +22,7 @@ typedef struct kd_pass {
     int whole_last; /* the last layer is computed for all rows, even if the head reads one row of each sequence */
     int threads;
     kd_taps taps;        /* gradients are set before backward */
+    int features_only;   /* the head's last product is left to kd_decoder: there are no outputs */
     const int64_t *rows; /* (row_count) the tokens that a head of KD_PICK_LISTED reads, ascending; NULL: all tokens */
     ptrdiff_t row_count;
 } kd_pass;
@@ -65,8 +66,10 @@ typedef struct kd_member {
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */
+    float *dspread;       /* training, with relative positions: gradient of spread in one item */
     float *embedded;      /* with projected embeddings: (R, E) what is projected; training, its gradient */
     void *outer;          /* training: scratch for a tile of a weight's gradient */
+    float *logits;        /* of features alone: (2, K) */
 } kd_member;
 
 typedef struct kd_run {
@@ -84,10 +87,14 @@ typedef struct kd_run {
     kd_layer_map *layers;                   /* training: L of them */
     kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
     float *x;                               /* evaluating: (N, C) input and output of every layer */
+    float *spread;                          /* with relative positions: (H, 2 longest - 1), see kd_attention.h */
     kd_head_map head;
     ptrdiff_t head_rows; /* B, N or the number of listed rows, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
     float *partials; /* training: vector gradients of each chunk's item and each of the head's */
+    ptrdiff_t block_rows; /* of features alone: rows of a block of kd_decoder, */
+    float *block;         /* (block_rows, K) their logits, then the gradient of these */
+    double *terms;        /* (M, 2) each row's loss against its label and the teacher */
     kd_member *members;
 } kd_run;
 
@@ -119,6 +126,6 @@ kd_head_map kd_map_head(const kd_run *run, const kd_span *span);
 float *kd_map_partial(const kd_run *run, ptrdiff_t item);
 float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer);
 
-kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer);
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member);
 
 #endif

@@ -49,6 +49,10 @@ const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t 
     return first && first->layer == 0 ? first + kd_encoder_owner(&model->encoder, layer) * model->layer_tensors : first;
 }
 
+static kd_slot output_slot(const kd_model *model) { return model->head.tied ? KD_SLOT_word : KD_SLOT_head_output; }
+
+const kd_tensor *kd_model_output(const kd_model *model) { return kd_model_tensor(model, output_slot(model), 0); }
+
 static const void *packed_at(const kd_model *model, ptrdiff_t place)
 {
     return place < 0 ? NULL : model->packed + place;
@@ -109,7 +113,7 @@ void kd_model_bind(kd_model *model)
         };
     model->head_weights.dense = linear_of(model, KD_SLOT_head_dense, 0);
     model->head_weights.norm = norm_of(model, KD_SLOT_head_norm, 0);
-    model->head_weights.output = linear_of(model, KD_SLOT_head_output, 0);
+    model->head_weights.output = linear_of(model, output_slot(model), 0);
 }
 
 kd_embed_tables kd_model_tables(const kd_model *model, float *base)

@@ -49,6 +49,9 @@ void kd_model_bind(kd_model *model);
 /* The tensor of a slot, of one layer where the slot is a layer's; NULL if this model lacks it. */
 const kd_tensor *kd_model_tensor(const kd_model *model, kd_slot slot, ptrdiff_t layer);
 
+/* The weight of the head's last product; NULL if it has none. */
+const kd_tensor *kd_model_output(const kd_model *model);
+
 /* The embedding tables within `base`, which is `parameters` or `gradients`. */
 kd_embed_tables kd_model_tables(const kd_model *model, float *base);
 

@@ -64,13 +64,15 @@ static use other_use(const kd_run *run, const kd_tensor *weight)
     switch (weight->slot) {
     case KD_SLOT_projection: return whole_use(run, weight, run->dprojected, run->projected, run->pass.batch.N);
     case KD_SLOT_head_dense: return whole_use(run, weight, head->slope, head->input, run->head_rows);
-    default: return whole_use(run, weight, head->outputs, head->features, run->head_rows); /* head_output */
+    default: return whole_use(run, weight, head->outputs, head->features, run->head_rows); /* the head's last product */
     }
 }
 
 /* How many uses a weight has: its gradient is their sum, in this order. */
 static ptrdiff_t uses_of(const kd_run *run, const kd_tensor *weight)
 {
+    if (weight == kd_model_output(run->model) && !run->head.outputs)
+        return 0; /* kd_decoder has done it */
     return weight->layer >= 0 && run->model->encoder.shared ? run->model->encoder.L : 1;
 }
 
@@ -126,7 +128,7 @@ static ptrdiff_t vector_items(const kd_run *run) { return kd_ceil_div(run->model
 /* Adds floats v0 .. v1 - 1 of all partial rows to one vector's gradient, as far as they are its own. */
 static void add_partials(const kd_run *run, const kd_tensor *t, ptrdiff_t v0, ptrdiff_t v1)
 {
-    const ptrdiff_t from = kd_max(v0, t->vector), to = kd_min(v1, t->vector + t->rows);
+    const ptrdiff_t from = kd_max(v0, t->vector), to = kd_min(v1, t->vector + kd_tensor_floats(t));
     if (from < to)
         run->model->arithmetic.kernels->sum_rows(run->model->gradients + t->offset + from - t->vector,
                                                  run->partials + from, kd_map_partial_rows(run), to - from,
@@ -144,13 +146,15 @@ static void vector_item(const kd_run *run, ptrdiff_t item)
 
 /* ---- all of them */
 
-ptrdiff_t kd_weights_items(const kd_run *run)
+ptrdiff_t kd_weights_tiles(const kd_run *run)
 {
     ptrdiff_t tiles = 0;
     for (ptrdiff_t i = 0; i < run->model->sizes.count; i++)
         tiles += weight_tiles(&run->model->tensors[i]);
-    return tiles + embed_items(run) + vector_items(run);
+    return tiles;
 }
+
+ptrdiff_t kd_weights_items(const kd_run *run) { return kd_weights_tiles(run) + embed_items(run) + vector_items(run); }
 
 void kd_weights_item(kd_run *run, ptrdiff_t item, int member)
 {

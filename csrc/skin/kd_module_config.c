@@ -71,6 +71,41 @@ static int check_shared(const kd_encoder_config *c)
     return 0;
 }
 
+/* Buckets as kd_relative.h takes them, for as many heads in all layers. */
+static int check_relative(const kd_encoder_config *c)
+{
+    if (!c->R && !c->distance)
+        return 0;
+    if (check_range("relative_buckets", c->R, 4, INT32_MAX) < 0 ||
+        check_range("relative_distance", c->distance, c->R / 4 + 1, INT32_MAX) < 0)
+        return -1;
+    for (ptrdiff_t l = 1; l < c->L; l++)
+        if (c->layers[l].H != c->layers[0].H) {
+            PyErr_Format(PyExc_ValueError,
+                         "layers[%zd] has %zd heads; with relative_buckets all layers must have as many as the first, "
+                         "%zd",
+                         (Py_ssize_t)l, (Py_ssize_t)c->layers[l].H, (Py_ssize_t)c->layers[0].H);
+            return -1;
+        }
+    return 0;
+}
+
+/* All but the layers. */
+static int check_encoder(const kd_encoder_config *c)
+{
+    if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
+        check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
+        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
+        check_size("embedding_width", c->E, 1) < 0 || check_rates(c) < 0)
+        return -1;
+    if (c->first_position >= c->P) {
+        PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
+                     (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
+        return -1;
+    }
+    return 0;
+}
+
 static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
 {
     static char *names[] = {"layers",
@@ -88,32 +123,24 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                             "feed_forward_dropout",
                             "embedding_width",
                             "shared",
+                            "relative_buckets",
+                            "relative_distance",
                             NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
     c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnp:encoder", names, &PyTuple_Type, &layers, &c->C,
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnpnn:encoder", names, &PyTuple_Type, &layers, &c->C,
                                      &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
                                      &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E,
-                                     &c->shared) ||
+                                     &c->shared, &c->R, &c->distance) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
     c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
-    if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
-        check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
-        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
-        return -1;
     c->projected = c->E > 0;
-    c->E = c->projected ? c->E : c->C;
-    if (c->first_position >= c->P) {
-        PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
-                     (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
-        return -1;
-    }
-    return parse_layers(layers, s) < 0 ? -1 : check_shared(c);
+    c->E = c->E ? c->E : c->C;
+    return check_encoder(c) < 0 || parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
 }
 
 static int parse_pick(const char *pick, kd_head_config *h)
@@ -129,10 +156,11 @@ static int parse_pick(const char *pick, kd_head_config *h)
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width", NULL};
+    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width",
+                            "tied", NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pn:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K, &h->norm, &h->J) ||
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnp:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J, &h->tied) ||
         check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
     h->dense = dense != NULL;
@@ -145,6 +173,18 @@ static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
     return -1;
 }
 
+/* A tied head multiplies with the word embeddings, so it has their shape. */
+static int check_tied(const kd_shapes *s)
+{
+    const ptrdiff_t V = s->encoder.V, width = s->encoder.E, J = kd_head_width(&s->head, s->encoder.C);
+    if (!s->head.tied || (s->head.K == V && J == width))
+        return 0;
+    PyErr_Format(PyExc_ValueError,
+                 "tied is True for %zd outputs of rows %zd wide; expected %zd of %zd, as the word embeddings have",
+                 (Py_ssize_t)s->head.K, (Py_ssize_t)J, (Py_ssize_t)V, (Py_ssize_t)width);
+    return -1;
+}
+
 static int check_total(const kd_shapes *s)
 {
     const kd_encoder_config *c = &s->encoder;
@@ -152,6 +192,7 @@ static int check_total(const kd_shapes *s)
     const double J = (double)kd_head_width(&s->head, c->C);
     double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
                     J * (double)s->head.K;
+    floats += (double)c->R * (double)c->layers[0].H;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)
@@ -165,7 +206,8 @@ int kd_parse_shapes(PyObject *encoder, PyObject *head, kd_shapes *shapes)
     *shapes = (kd_shapes){0};
     PyObject *nothing = PyTuple_New(0);
     const int failed = !nothing || parse_encoder(nothing, encoder, shapes) < 0 ||
-                       parse_head(nothing, head, &shapes->head) < 0 || check_total(shapes) < 0;
+                       parse_head(nothing, head, &shapes->head) < 0 || check_tied(shapes) < 0 ||
+                       check_total(shapes) < 0;
     Py_XDECREF(nothing);
     if (failed)
         PyMem_Free(shapes->layers);

@@ -204,8 +204,8 @@ static PyObject *forward(kd_model_object *o, const kd_pass *pass)
     kd_run *run = kd_map_begin(&o->model, kd_aligned(o->workspace), pass);
     if (do_phase(run, KD_PHASE_LAYERS, pass->threads) < 0 || do_phase(run, KD_PHASE_HEAD, pass->threads) < 0)
         return NULL;
-    PyObject *outputs = copy_outputs(run);
-    if (outputs && pass->mode == KD_TRAIN)
+    PyObject *outputs = pass->features_only ? Py_NewRef(Py_None) : copy_outputs(run);
+    if (outputs && (pass->mode == KD_TRAIN || pass->features_only))
         o->run = run;
     return outputs;
 }
@@ -238,22 +238,28 @@ PyObject *kd_py_check(PyObject *self, PyObject *args)
 
 PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"ids",   "types",   "starts",     "train", "seed", "step",
-                            "place", "threads", "whole_last", "taps",  "rows", NULL};
+    static char *names[] = {"ids",     "types",      "starts", "train", "seed",    "step", "place",
+                            "threads", "whole_last", "taps",   "rows",  "outputs", NULL};
     kd_model_object *o = (kd_model_object *)self;
     PyObject *ids, *types, *starts, *taps = NULL, *rows = Py_None;
     unsigned long long seed;
     unsigned int step, place;
-    int train;
+    int train, wanted = 1;
     kd_pass pass = {.whole_last = 0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p$OO:forward", names, &ids, &types, &starts, &train,
-                                     &seed, &step, &place, &pass.threads, &pass.whole_last, &taps, &rows) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOpKIIi|p$OOp:forward", names, &ids, &types, &starts, &train,
+                                     &seed, &step, &place, &pass.threads, &pass.whole_last, &taps, &rows, &wanted) ||
         kd_check_threads(pass.threads) < 0)
         return NULL;
     if (train && o->parameters && !o->gradients) {
         PyErr_SetString(PyExc_RuntimeError, "this model is frozen; it has no gradients to train with");
         return NULL;
     }
+    if (!wanted && o->model.head.K == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "outputs is False; expected True, as this head has no last product to leave out");
+        return NULL;
+    }
+    pass.features_only = !wanted;
     pass.mode = train ? KD_TRAIN : KD_EVALUATE;
     pass.dropout = (kd_dropout){seed, step, place, train};
     if (kd_object_enter(o) < 0)
@@ -277,17 +283,15 @@ PyObject *kd_py_forward(PyObject *self, PyObject *args, PyObject *keywords)
 
 /* The first two phases touch no gradient, so an interrupt there leaves them as they were. The last adds them up:
  * interrupted, it leaves nothing half-added but gives the whole effective batch up. */
-static PyObject *go_back(kd_model_object *o, kd_run *run, int threads)
+int kd_go_back(kd_model_object *o, kd_run *run, int threads)
 {
     if (do_phase(run, KD_PHASE_HEAD_BACK, threads) < 0 || do_phase(run, KD_PHASE_LAYERS_BACK, threads) < 0)
-        return NULL;
-    o->touched_count =
-        kd_embed_mark(PyArray_DATA(o->touched), PyArray_DATA(o->mark), o->touched_count, &run->pass.batch);
-    if (do_phase(run, KD_PHASE_WEIGHTS, threads) < 0) {
-        kd_object_forget_gradients(o);
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
+        return -1;
+    kd_object_touch(o, &run->pass.batch);
+    if (do_phase(run, KD_PHASE_WEIGHTS, threads) == 0)
+        return 0;
+    kd_object_forget_gradients(o);
+    return -1;
 }
 
 /* Copies the gradients of the outputs to where backward reads them. */
@@ -309,7 +313,7 @@ static int take_doutputs(const kd_run *run, PyObject *object)
 static PyObject *backward(kd_model_object *o, PyObject *doutputs, PyObject *gradients, int threads)
 {
     kd_run *run = o->run;
-    if (!run) {
+    if (!run || run->pass.mode != KD_TRAIN || run->pass.features_only) {
         PyErr_SetString(PyExc_RuntimeError,
                         "backward() without a forward pass to go back through: call forward(batch, train=True) first "
                         "(each forward serves one backward, and any other forward in between discards it)");
@@ -319,9 +323,9 @@ static PyObject *backward(kd_model_object *o, PyObject *doutputs, PyObject *grad
     if (!copies)
         return NULL;
     o->run = NULL; /* backward overwrites the activations, so it runs once */
-    PyObject *result = go_back(o, run, threads);
+    const int failed = kd_go_back(o, run, threads) < 0;
     Py_DECREF(copies);
-    return result;
+    return failed ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *kd_py_backward(PyObject *self, PyObject *args)

@@ -1,5 +1,6 @@
 /* The type kdistill._core.Model: its making and end, and the table of its methods. */
 #include "skin/kd_module_config.h"
+#include "skin/kd_module_decoder.h"
 #include "skin/kd_module_forward.h"
 #include "skin/kd_module_gradients.h"
 
@@ -16,7 +17,7 @@ static int prepare_training(kd_model_object *o)
     for (ptrdiff_t i = 0; i < model->sizes.count; i++) {
         const kd_tensor *t = &model->tensors[i];
         if (t->slot != KD_SLOT_word)
-            o->segments[o->segment_count++] = (kd_segment){t->offset, t->rows * kd_max(t->columns, 1), t->decay};
+            o->segments[o->segment_count++] = (kd_segment){t->offset, kd_tensor_floats(t), t->decay};
     }
     return 0;
 }
@@ -209,8 +210,8 @@ static PyMethodDef model_methods[] = {
      "check($self, ids, types, starts, /)\n--\n\nCopy a batch, and raise the ValueError that forward would raise "
      "for it.\nReturn the copies."},
     {"forward", (PyCFunction)(void (*)(void))kd_py_forward, METH_VARARGS | METH_KEYWORDS,
-     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=(), rows=None)\n"
-     "--\n\n"
+     "forward($self, ids, types, starts, train, seed, step, place, threads, whole_last=False, *, taps=(), rows=None,\n"
+     "outputs=True)\n--\n\n"
      "int32 (N,) ids and types, int64 (B + 1,) starts; float32 outputs, (B, K) or (N, K) as the head picks rows. "
      "rows,\n"
      "int64 (M,), ascending, lists the tokens that a head of listed rows reads: (M, K), or all tokens without it. "
@@ -219,10 +220,17 @@ static PyMethodDef model_methods[] = {
      "the head reads one of each sequence. With taps such as ('hidden', 2) returns (outputs, {tap: array}): hidden l "
      "is\n"
      "layer l's input (N, C), or the last one's output; query, key and value are (N, A); scores, before the softmax,\n"
-     "the (H, n, n) of one sequence behind the other's."},
+     "the (H, n, n) of one sequence behind the other's. Without outputs, None in their place, for softmax_loss."},
     {"backward", kd_py_backward, METH_VARARGS,
      "backward($self, dlogits, threads, gradients=None, /)\n--\n\nAdds the gradients of the last training forward to "
      "the gradient array.\ngradients is {tap: d loss / d array} of some of its taps."},
+    {"softmax_loss", (PyCFunction)(void (*)(void))kd_py_softmax_loss, METH_VARARGS | METH_KEYWORDS,
+     "softmax_loss($self, labels, alpha, temperature, smoothing, threads, teacher=None, share=1.0)\n--\n\n"
+     "Return (loss, hard, soft, not_finite, rows) as loss() for one label a row, int64 (M,), of the last forward with\n"
+     "outputs=False. The logits exist a block of rows at a time. teacher: another Model after such a forward of as "
+     "many\n"
+     "rows. After a training forward, the gradients of share times the loss are added to the gradient array, unless\n"
+     "the loss is not finite: then all gradients become 0."},
     {"pack", model_pack, METH_VARARGS,
      "pack($self, index, values, /)\n--\n\nPacks a tensor of a frozen model, by its index in layout(), from float32 "
      "values of its shape.\nThe model then holds its packed weights alone: every product is to be packed so before "

@@ -44,6 +44,14 @@ kd_gradient kd_object_gradient(const kd_model_object *o)
         word->columns,    model->sizes.parameters - table_size};
 }
 
+void kd_object_touch(kd_model_object *o, const kd_batch *batch)
+{
+    int32_t *touched = PyArray_DATA(o->touched);
+    uint8_t *mark = PyArray_DATA(o->mark);
+    o->touched_count = o->model.head.tied ? kd_embed_mark_all(touched, mark, o->model.encoder.V)
+                                          : kd_embed_mark(touched, mark, o->touched_count, batch);
+}
+
 void kd_object_forget_touched(kd_model_object *o)
 {
     const int32_t *touched = PyArray_DATA(o->touched);

@@ -42,6 +42,9 @@ int kd_object_do_slices(kd_slice slice, void *context, ptrdiff_t items, ptrdiff_
 /* The gradient array with its list of touched rows. */
 kd_gradient kd_object_gradient(const kd_model_object *o);
 
+/* A pass over this batch gives rows of the word embeddings a gradient: its words', or with a tied head all of them. */
+void kd_object_touch(kd_model_object *o, const kd_batch *batch);
+
 /* Every row of the word embeddings' gradient is 0. */
 void kd_object_forget_touched(kd_model_object *o);
 

@@ -1,7 +1,7 @@
 """The C core. Arrays are C-contiguous; shapes and types are checked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final, overload
+from typing import Any, Literal, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,11 @@ _Floats = NDArray[np.float32]
 # An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
 # first_position, activation, eps, dropout, attention_dropout; output_dropout, feed_forward_dropout (default: dropout),
 # behind the products that end attention and feed-forward; embedding_width (0: hidden), of the tables in front of a
-# product that leads to hidden; shared (False): all layers compute with the tensors of layer 0.
+# product that leads to hidden; shared (False): all layers compute with the tensors of layer 0;
+# relative_buckets, relative_distance (0: none): what scores get for the distance of key and query, as T5 buckets it.
 # A head: pick ("first", "all", "listed" or "mean"), dense (the activation of its dense product, None: no such product),
-# dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the activation),
-# dense_width (0: hidden).
+# dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the
+# activation), dense_width (0: hidden), tied (False: the last product has a weight of its own, not the word embeddings).
 _Shape = dict[str, Any]
 _Tap = tuple[str, int]  # "hidden", "query", "key", "value" or "scores", and a layer
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share
@@ -92,6 +93,32 @@ class Model:
         taps: Sequence[_Tap],
         rows: NDArray[np.int64] | None = None,
     ) -> tuple[_Floats, dict[_Tap, _Floats]]: ...
+    @overload
+    def forward(
+        self,
+        ids: NDArray[np.int32],
+        types: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        train: bool,
+        seed: int,
+        step: int,
+        place: int,
+        threads: int,
+        whole_last: bool = False,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        outputs: Literal[False],
+    ) -> None: ...
+    def softmax_loss(
+        self,
+        labels: NDArray[np.int64],
+        alpha: float,
+        temperature: float,
+        smoothing: float,
+        threads: int,
+        teacher: Model | None = None,
+        share: float = 1.0,
+    ) -> tuple[float, float, float, int, tuple[int, ...]]: ...
     def backward(self, dlogits: _Floats, threads: int, gradients: Mapping[_Tap, _Floats] | None = None, /) -> None: ...
     def clear_gradients(self, threads: int, /) -> None: ...
     def gradient_norm(self, threads: int, /) -> float: ...

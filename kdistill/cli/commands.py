@@ -24,7 +24,8 @@ from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
-from ..models.configuration import Config, named_head, read_config
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output

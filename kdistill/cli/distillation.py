@@ -14,7 +14,8 @@ from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
 from ..models.auto import AutoConfig, load_model
 from ..models.config import shape_of
-from ..models.configuration import Config, named_head, read_config
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.model import Model
 from ..tasks.registry import task_option
 from ..text.tokenizer import AutoTokenizer, BertTokenizer

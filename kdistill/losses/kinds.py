@@ -101,7 +101,7 @@ def compute_loss(
     if not_finite:
         count = len(logits) if starts is None else len(starts) - 1
         named = dict.fromkeys(row % (rows_of_batch or count) for row in rows)
-        _refuse(not_finite, tuple(named), count, more=not_finite > len(rows))
+        refuse_rows(not_finite, tuple(named), count, more=not_finite > len(rows))
     return LossParts(loss, dlogits, hard, soft)
 
 
@@ -142,10 +142,11 @@ def _numbers(labels: _Labels, logits: _Logits) -> _Labels:
     return np.ascontiguousarray(labels, dtype=np.float32)
 
 
-def _refuse(not_finite: int, rows: tuple[int, ...], count: int, *, more: bool) -> NoReturn:
+def refuse_rows(not_finite: int, rows: tuple[int, ...], count: int, *, more: bool, what: str = "rows") -> NoReturn:
+    """Raise FloatingPointError for a loss that is not finite, which names the first `rows` that it comes from."""
     shown = ", ".join(map(str, rows)) + (", ..." if more else "")
     raise FloatingPointError(
-        f"the loss of {not_finite} of {count} rows is not finite (rows {shown} of the batch): "
+        f"the loss of {not_finite} of {count} {what} is not finite ({what} {shown} of the batch): "
         "lower the learning rate, or look for NaN in the weights"
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .configuration import Config
+from .head_names import ENCODER, MASKED, SPAN
 
 _BIAS = ".bias"
 # What the core calls a part of the encoder's shape -> the field of `BertConfig`.
@@ -24,16 +25,6 @@ _FIELDS = {
     "attention_dropout": "attention_probs_dropout_prob",
 }
 _NO_DROPOUT = 0.0
-SEQUENCE, TOKEN, SPAN, MASKED, ENCODER = (
-    "sequence-classification",
-    "token-classification",
-    "question-answering",
-    "masked-lm",
-    "encoder",
-)
-"""Names of heads."""
-LABELLED = (SEQUENCE, TOKEN)
-"""Those whose outputs are labels of the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +133,11 @@ class Architecture:
     def head(self, name: str, config: Config) -> dict[str, Any]:
         """Return the head of this name as `_core.layout` takes it."""
         outputs = {MASKED: config.vocab_size, ENCODER: 0}.get(name, config.num_labels)
+        if name == SPAN and outputs != 2:
+            raise ValueError(
+                f"num_labels is {outputs}; expected 2 for question answering, the logits of a token as the answer's "
+                "first and as its last: pass num_labels=2"
+            )
         return self.heads[name].described(config, outputs)
 
     def logit_fields(self, config: Config) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES
 from .classes import CLASSES
 from .config import check_config
-from .configuration import CONFIG_FILE, HEADS, Config, named_head
-from .heads import Encoder, SequenceClassifier, TokenClassifier
+from .configuration import CONFIG_FILE, Config
+from .head_names import HEADS, SEQUENCE, named_head
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
@@ -34,14 +35,13 @@ def architecture_of(model_type: Any) -> Architecture:
 
 
 def model_class(content: Mapping[str, Any], head: str | None = None) -> type[Model]:
-    """Return the class that a config.json, parsed, names among its `architectures`; with a `head` the one that has it.
+    """Return the class that a config.json, parsed, names among its `architectures`.
 
     Where that is one without a head for a task, such as an encoder or a language model, it is the architecture's
-    sequence classifier, which begins with its weights.
+    sequence classifier, which begins with its weights. With a `head`, it is the class that has it instead.
     """
-    wanted = head or named_head(content) or Config.head
-    ending = next(ending for ending, of in HEADS.items() if of == wanted)
-    return CLASSES[architecture_of(content.get("model_type")).name + ending]
+    architecture, wanted = architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE
+    return CLASSES[architecture.name + next(ending for ending, of in HEADS.items() if of == wanted)]
 
 
 def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
@@ -133,6 +133,18 @@ class AutoModelForTokenClassification(_AutoModel[TokenClassifier]):
     """The token classifier by model type, such as `BertForTokenClassification`, as for sequences."""
 
     ending = "ForTokenClassification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
+    """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
+
+    ending = "ForQuestionAnswering"
+
+
+class AutoModelForMaskedLM(_AutoModel[MaskedLanguageModel]):
+    """The model that predicts masked words by model type, such as `BertForMaskedLM`, as for sequences."""
+
+    ending = "ForMaskedLM"
 
 
 class AutoModel(_AutoModel[Encoder]):

@@ -10,7 +10,7 @@ from .architectures.electra import ElectraConfig
 from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
-from .heads import Encoder, SequenceClassifier, TokenClassifier
+from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 
 CLASSES: Mapping[str, type[Model]]
@@ -19,6 +19,12 @@ class BertForSequenceClassification(SequenceClassifier):
     config: BertConfig
 
 class BertForTokenClassification(TokenClassifier):
+    config: BertConfig
+
+class BertForQuestionAnswering(QuestionAnswerer):
+    config: BertConfig
+
+class BertForMaskedLM(MaskedLanguageModel):
     config: BertConfig
 
 class BertModel(Encoder):
@@ -30,6 +36,12 @@ class DistilBertForSequenceClassification(SequenceClassifier):
 class DistilBertForTokenClassification(TokenClassifier):
     config: DistilBertConfig
 
+class DistilBertForQuestionAnswering(QuestionAnswerer):
+    config: DistilBertConfig
+
+class DistilBertForMaskedLM(MaskedLanguageModel):
+    config: DistilBertConfig
+
 class DistilBertModel(Encoder):
     config: DistilBertConfig
 
@@ -37,6 +49,12 @@ class RobertaForSequenceClassification(SequenceClassifier):
     config: RobertaConfig
 
 class RobertaForTokenClassification(TokenClassifier):
+    config: RobertaConfig
+
+class RobertaForQuestionAnswering(QuestionAnswerer):
+    config: RobertaConfig
+
+class RobertaForMaskedLM(MaskedLanguageModel):
     config: RobertaConfig
 
 class RobertaModel(Encoder):
@@ -48,6 +66,12 @@ class XLMRobertaForSequenceClassification(SequenceClassifier):
 class XLMRobertaForTokenClassification(TokenClassifier):
     config: XLMRobertaConfig
 
+class XLMRobertaForQuestionAnswering(QuestionAnswerer):
+    config: XLMRobertaConfig
+
+class XLMRobertaForMaskedLM(MaskedLanguageModel):
+    config: XLMRobertaConfig
+
 class XLMRobertaModel(Encoder):
     config: XLMRobertaConfig
 
@@ -55,6 +79,12 @@ class CamembertForSequenceClassification(SequenceClassifier):
     config: CamembertConfig
 
 class CamembertForTokenClassification(TokenClassifier):
+    config: CamembertConfig
+
+class CamembertForQuestionAnswering(QuestionAnswerer):
+    config: CamembertConfig
+
+class CamembertForMaskedLM(MaskedLanguageModel):
     config: CamembertConfig
 
 class CamembertModel(Encoder):
@@ -66,6 +96,12 @@ class ElectraForSequenceClassification(SequenceClassifier):
 class ElectraForTokenClassification(TokenClassifier):
     config: ElectraConfig
 
+class ElectraForQuestionAnswering(QuestionAnswerer):
+    config: ElectraConfig
+
+class ElectraForMaskedLM(MaskedLanguageModel):
+    config: ElectraConfig
+
 class ElectraModel(Encoder):
     config: ElectraConfig
 
@@ -75,6 +111,12 @@ class AlbertForSequenceClassification(SequenceClassifier):
 class AlbertForTokenClassification(TokenClassifier):
     config: AlbertConfig
 
+class AlbertForQuestionAnswering(QuestionAnswerer):
+    config: AlbertConfig
+
+class AlbertForMaskedLM(MaskedLanguageModel):
+    config: AlbertConfig
+
 class AlbertModel(Encoder):
     config: AlbertConfig
 
@@ -82,6 +124,12 @@ class MPNetForSequenceClassification(SequenceClassifier):
     config: MPNetConfig
 
 class MPNetForTokenClassification(TokenClassifier):
+    config: MPNetConfig
+
+class MPNetForQuestionAnswering(QuestionAnswerer):
+    config: MPNetConfig
+
+class MPNetForMaskedLM(MaskedLanguageModel):
     config: MPNetConfig
 
 class MPNetModel(Encoder):

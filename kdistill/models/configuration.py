@@ -20,6 +20,7 @@ from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
+from .head_names import HEADS, SEQUENCE, named_head
 from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
@@ -33,11 +34,6 @@ SIZES = (
     "type_vocab_size",
 )
 """The fields that shape the weights of every architecture, without the number of labels."""
-HEADS = {
-    "ForSequenceClassification": "sequence-classification",
-    "ForTokenClassification": "token-classification",
-}
-"""What the name of a class of transformers ends with -> the head of a model that has a task."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
 # Settings of transformers that have only one value here, beside None: another one makes another model.
@@ -92,9 +88,9 @@ class Config:
         more_sizes: the fields that shape the weights beside `SIZES`.
         more_dropouts: the dropout rates beside those of `BertConfig`, None among their values.
         only: field -> the one value that is computed.
+        head: the name of the model's head, among the values of `HEADS`. It follows from `architectures` in a
+            config.json, or from the class of the model; it is no argument, and ignored in comparisons.
         after_padding: positions begin behind the padding token's id, as fairseq numbers them.
-        head: the name of the model's head. It follows from `architectures` in a config.json, or from the class of the
-            model; it is no argument, and ignored in comparisons.
     """
 
     model_type: ClassVar[str]
@@ -105,7 +101,7 @@ class Config:
     more_dropouts: ClassVar[tuple[str, ...]] = ()
     only: ClassVar[Mapping[str, Any]] = {}
     after_padding: ClassVar[bool] = False
-    head = HEADS["ForSequenceClassification"]
+    head = SEQUENCE
 
     problem_type: str | None = None
     id2label: dict[int, str]
@@ -248,12 +244,9 @@ class Config:
         """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in self.entries() if entry.name != "extra"}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
-        ending = next((ending for ending, head in HEADS.items() if head == self.head), "Model")
-        written = {
-            "architectures": [type(self).__name__.removesuffix("Config") + ending],
-            "model_type": self.model_type,
-            "dtype": "float32",
-        }
+        ending = next(ending for ending, head in HEADS.items() if head == self.head)
+        named = type(self).__name__.removesuffix("Config") + ending
+        written = {"architectures": [named], "model_type": self.model_type, "dtype": "float32"}
         return {**self.extra, **fields, **written}
 
     @classmethod
@@ -481,13 +474,3 @@ def write_config(directory: Path, content: Mapping[str, Any]) -> None:
 def read_config(path_or_id: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the content of the config.json of a model directory or hub id. Errors as in `hub.resolve`."""
     return read_json_object(resolve(path_or_id, [[CONFIG_FILE]]) / CONFIG_FILE)
-
-
-def named_head(content: Mapping[str, Any]) -> str | None:
-    """Return the head of the model that a config.json, parsed, names among its `architectures`.
-
-    None where that is none with a task of `HEADS`.
-    """
-    named = content.get("architectures")
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    return next((head for name in names for ending, head in HEADS.items() if name.endswith(ending)), None)

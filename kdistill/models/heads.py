@@ -10,14 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
+from ..data.label_values import NO_LABEL
+from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
+from ..losses.spans import span_loss
 from ..system.names import check_others
-from .architecture import ENCODER, SEQUENCE, TOKEN
+from ..system.threads import get_num_threads
+from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    MaskedLMOutput,
     PerToken,
+    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -204,10 +210,58 @@ class TokenClassifier(_Called):
 
 
 def _loss_of_tokens(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    labelled = labels != -100
+    labelled = labels != NO_LABEL
     if not labelled.any():
         raise ValueError("labels are -100 for every token; expected at least one token with a label")
     return cross_entropy(logits[labelled], labels[labelled])[0]
+
+
+class QuestionAnswerer(_Called):
+    """A model that finds the span of an answer in a text. A call returns logits of each token as its first and last.
+
+    `forward` returns both of all tokens of a batch, float32 (N, 2), and `backward` takes their gradient.
+    """
+
+    head = SPAN
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        start_positions: ArrayLike | None = None,
+        end_positions: ArrayLike | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **others: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Return the logits of each token, without dropout: of padded rows arrays, of lists lists of arrays.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
+                `SequenceClassifier.__call__`.
+            start_positions: (B,) whole numbers, the answer's first token in each row; one outside of the row counts as
+                none. With end_positions, `loss` is the mean loss of both, see `losses.spans.span_loss`.
+            end_positions: (B,) likewise the last token.
+
+        Raises:
+            TypeError, ValueError: as there.
+        """
+        given = self._given(input_ids, attention_mask, token_type_ids, others)
+        logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            lengths = np.diff(given.batch.starts)
+            spans = np.stack([_inside(start_positions, lengths), _inside(end_positions, lengths)], axis=1)
+            loss = span_loss(logits, given.batch.starts, spans).loss
+        start_logits, end_logits = given.rows(logits[:, 0]), given.rows(logits[:, 1])
+        return QuestionAnsweringModelOutput(loss, start_logits, end_logits, *inside)
+
+
+def _inside(positions: ArrayLike, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return positions, with -100 for those outside of their rows."""
+    given = np.asarray(positions)
+    return np.where((given >= 0) & (given < lengths), given, NO_LABEL)
 
 
 class Encoder(_Called):
@@ -242,8 +296,143 @@ class Encoder(_Called):
         return BaseModelOutput(state, *inside)
 
 
+class MaskedLoss(NamedTuple):
+    """The loss of a language model.
+
+    Attributes:
+        loss: the mean over the tokens with a label.
+        hard: mean cross-entropy against the labels.
+        soft: mean loss against the teacher (0 without one).
+        tokens: how many tokens have a label.
+    """
+
+    loss: float
+    hard: float
+    soft: float
+    tokens: int
+
+
+class MaskedLanguageModel(_Called):
+    """A model that predicts words under a mask. A call returns logits of each token over the vocabulary.
+
+    `forward` returns the logits of all tokens of a batch, float32 (N, vocab_size), or of listed ones, and `backward`
+    takes their gradient. `masked_loss` trains and evaluates without them: they exist a few hundred tokens at a time.
+    """
+
+    head = MASKED
+
+    def __call__(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **others: Any,
+    ) -> MaskedLMOutput:
+        """Return the logits of each token, without dropout; with labels the loss alone, for which they never exist.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
+                `SequenceClassifier.__call__`.
+            labels: words, whole numbers in the form of input_ids; then `loss` is the mean cross-entropy of the tokens
+                whose label is not -100, and there are no logits.
+
+        Raises:
+            TypeError, ValueError: as there; also for labels of another form, or of no token.
+        """
+        given = self._given(input_ids, attention_mask, token_type_ids, others)
+        if labels is None:
+            logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
+            return MaskedLMOutput(None, given.rows(logits), *inside)
+        if output_hidden_states or output_attentions:
+            raise ValueError("labels and output_hidden_states or output_attentions are given; expected one of them")
+        flat = given.labels("labels", labels)
+        if not (flat != -100).any():
+            raise ValueError("labels are -100 for every token; expected at least one token with a label")
+        return MaskedLMOutput(self.masked_loss(given.batch, flat).loss, None)
+
+    def masked_loss(
+        self,
+        batch: Batch | Any,
+        labels: ArrayLike,
+        *,
+        train: bool = False,
+        teacher: MaskedLanguageModel | None = None,
+        alpha: float = 0.5,
+        temperature: float = 4.0,
+        label_smoothing: float = 0.0,
+        share: float = 1.0,
+    ) -> MaskedLoss:
+        """Return the mean loss of the tokens that have a label; with `train` add its gradient to `gradients`.
+
+        With a teacher the loss is alpha * hard + (1 - alpha) * soft, see `losses.teacher.distillation_loss`.
+
+        Args:
+            batch: as in `forward`.
+            labels: int64 (N,), a word for each token of the packed batch, or -100 for one that does not count.
+            train: dropout is on, and the gradient of `share` times the loss is added: forward and backward in one.
+            teacher: another language model of the same vocabulary, which computes the same tokens.
+            alpha: weight of the labels beside a teacher, 0 to 1.
+            temperature: T of the teacher's part, 1e-5 to 1e5.
+            label_smoothing: share of each label spread evenly over the vocabulary, 0 to 1.
+            share: what the gradient is multiplied by: a micro-batch's share of the labels of its step.
+
+        Returns:
+            The parts; all 0 where no token has a label.
+
+        Raises:
+            ValueError: an argument is out of range, or shapes differ.
+            FloatingPointError: a token's loss is not finite; names the tokens. All gradients are then 0.
+            RuntimeError, MemoryError: as in `forward`.
+        """
+        for name, value in (("alpha", alpha), ("label_smoothing", label_smoothing)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number from 0 to 1")
+        if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
+            raise ValueError(
+                f"temperature is {temperature}; expected a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
+            )
+        packed, words = pack(batch), np.asarray(labels)
+        if words.dtype.kind not in "iu" or words.shape != packed.ids.shape:
+            raise ValueError(
+                f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {packed.ids.shape}, "
+                "one for each token of the packed batch"
+            )
+        rows = np.flatnonzero(words != -100).astype(np.int64)
+        self._compute_features(packed, rows, train=train)
+        if teacher is not None:
+            teacher._compute_features(packed, rows, train=False)
+        loss, hard, soft, not_finite, named = self.core.softmax_loss(
+            words[rows].astype(np.int64),
+            alpha,
+            temperature,
+            label_smoothing,
+            get_num_threads(),
+            teacher=None if teacher is None else teacher.core,
+            share=share,
+        )
+        if not_finite:
+            places = tuple(int(rows[i]) for i in named)
+            refuse_rows(not_finite, places, len(rows), more=not_finite > len(named), what="tokens")
+        return MaskedLoss(loss, hard, soft, len(rows))
+
+    def _compute_features(self, batch: Batch, rows: NDArray[np.int64], *, train: bool) -> None:
+        """Compute what the last product reads of these tokens, and leave the product out."""
+        if train:
+            self.trainable_core()
+        batch = self._ready(batch)
+        self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows, outputs=False)
+        if train:
+            self.tokens_in_step += len(batch.ids)
+
+
 KINDS: Mapping[str, type[Model]] = {
     "ForSequenceClassification": SequenceClassifier,
     "ForTokenClassification": TokenClassifier,
+    "ForQuestionAnswering": QuestionAnswerer,
+    "ForMaskedLM": MaskedLanguageModel,
+    "Model": Encoder,
 }
 """What the names of classes end with -> the class that they derive from."""

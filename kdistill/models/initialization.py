@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import same_but_for_padding
 from .configuration import Config
+from .parameters import Flat
+from .vocabularies import CommonTokens
 
 WORD_EMBEDDINGS = "embeddings.word"
-_POSITION, _TYPE, _NORM_WEIGHT = "embeddings.position", "embeddings.type", "embeddings.norm"
+POSITION_EMBEDDINGS = "embeddings.position"
+_TYPE, _NORM_WEIGHT = "embeddings.type", "embeddings.norm"
+PROJECTION, _RELATIVE = "embeddings.projection", "relative_bias"
 _BLOCK_ROWS = 2048
 
 
@@ -53,47 +58,114 @@ def resized_rows(
     return np.concatenate([words[:rows], drawn.astype(np.float32)])
 
 
+class Source(NamedTuple):
+    """A teacher: its configuration, its tensors by canonical name, and the activation behind its head's product."""
+
+    config: Config
+    tensors: Mapping[str, Flat]
+    dense: str | None
+
+
 def teacher_tensors(
-    teacher_config: Config,
-    teacher: Mapping[str, NDArray[np.float32]],
+    teacher: Source,
     config: Config,
+    dense: str | None,
     layers: Sequence[int] | None,
     token_counts: ArrayLike | None,
-) -> dict[str, NDArray[np.float32]]:
-    """Return the student's tensors that come from the teacher, both by canonical name; see `from_teacher`."""
-    for field in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
-        ours, theirs = getattr(config, field), getattr(teacher_config, field)
-        if ours != theirs and not (field == "vocab_size" and same_but_for_padding(ours, theirs)):
-            raise ValueError(f"config.{field} is {ours}; the teacher's is {theirs}, and embeddings are taken from it")
-    if config.hidden_size > teacher_config.hidden_size:
-        raise ValueError(
-            f"config.hidden_size is {config.hidden_size}; it can be at most the teacher's, {teacher_config.hidden_size}"
-        )
-    common = min(config.vocab_size, teacher_config.vocab_size)
-    teacher = {**teacher, WORD_EMBEDDINGS: teacher[WORD_EMBEDDINGS][:common]}
-    if config.hidden_size == teacher_config.hidden_size:
-        tensors = {name: value for name, value in teacher.items() if name.startswith(("embeddings.", "head.dense"))}
+    common: CommonTokens | None,
+) -> dict[str, Flat]:
+    """Return the student's tensors that come from the teacher, by canonical name; see `from_teacher`.
+
+    Rows of the word table are those of `common`, or the first ones; of positions those from `config.first_position` on.
+
+    Args:
+        teacher: the teacher.
+        config: the student's.
+        dense: the activation behind the product of the student's head.
+        layers: which layers of the teacher are copied.
+        token_counts: how often each token occurs.
+        common: the tokens that both vocabularies have; None: they are one vocabulary.
+    """
+    _check_tables(teacher.config, config, common)
+    if common is None:
+        words = teacher.tensors[WORD_EMBEDDINGS][: min(config.vocab_size, teacher.config.vocab_size)]
     else:
-        tensors = _projected_embeddings(teacher_config, teacher, config, token_counts)
-    return tensors | _copied_layers(teacher_config, teacher, config, layers)
+        words = teacher.tensors[WORD_EMBEDDINGS][common.theirs]
+    weights = _word_weights(token_counts, config.vocab_size, slice(len(words)) if common is None else common.ours)
+    if config.hidden_size == teacher.config.hidden_size and PROJECTION not in teacher.tensors:
+        tensors = _copied_embeddings(teacher, words, config)
+    else:
+        tensors = _projected_embeddings(teacher, words, weights, config)
+    if config.hidden_size == teacher.config.hidden_size and teacher.dense == dense:
+        tensors |= {name: value for name, value in teacher.tensors.items() if name.startswith("head.dense")}
+    return tensors | _copied_layers(teacher.config, teacher.tensors, config, layers)
+
+
+def _check_tables(teacher: Config, config: Config, common: CommonTokens | None) -> None:
+    """Raise ValueError for a student whose tables cannot be taken from the teacher's."""
+    wanted = {
+        "vocab_size": teacher.vocab_size,
+        "max_position_embeddings": teacher.max_tokens + config.first_position,
+        "type_vocab_size": teacher.type_vocab_size,
+    }
+    for field, theirs in wanted.items():
+        ours = getattr(config, field)
+        fits = {
+            "vocab_size": common is not None or same_but_for_padding(ours, theirs),
+            "type_vocab_size": ours == 0 or ours >= theirs,
+        }.get(field, False)
+        if ours != theirs and not fits:
+            remedy = ", or give both vocabularies" if field == "vocab_size" else ""
+            raise ValueError(
+                f"config.{field} is {ours}; the teacher's is {theirs}, and embeddings are taken from it{remedy}"
+            )
+    if config.hidden_size > teacher.hidden_size:
+        raise ValueError(
+            f"config.{config.own_name('hidden_size')} is {config.hidden_size}; it can be at most the teacher's, "
+            f"{teacher.hidden_size}"
+        )
+    for ids, size, name in (
+        () if common is None else ((common.ours, config, "vocabulary"), (common.theirs, teacher, "teacher_vocabulary"))
+    ):
+        if ids.max() >= size.vocab_size or ids.min() < 0:
+            raise ValueError(f"{name} has the id {ids.max()}; expected ids below {size.vocab_size}, its model's words")
+
+
+def _types(teacher: Source) -> Flat:
+    """Return the table of token types, (types, width); a teacher without types has one that is zero."""
+    width = teacher.tensors[WORD_EMBEDDINGS].shape[1]
+    return teacher.tensors.get(_TYPE, np.zeros((1, width), np.float32))
+
+
+def _copied_embeddings(teacher: Source, words: Flat, config: Config) -> dict[str, Flat]:
+    """Return the embedding tables as they are. Of types that the teacher lacks, each is its first.
+
+    Where the student has no types, the first one is added to all positions, since the teacher saw it with each.
+    """
+    tensors = {name: value for name, value in teacher.tensors.items() if name.startswith((_NORM_WEIGHT, _RELATIVE))}
+    positions, types = teacher.tensors[POSITION_EMBEDDINGS][teacher.config.first_position :], _types(teacher)
+    if config.type_vocab_size:
+        tensors[_TYPE] = types[np.minimum(np.arange(config.type_vocab_size), len(types) - 1)]
+        if len(types) < config.type_vocab_size:
+            tensors[_TYPE][len(types) :] = types[0]
+    else:
+        positions = positions + types[0]
+    return tensors | {WORD_EMBEDDINGS: words, POSITION_EMBEDDINGS: positions}
 
 
 def _projected_embeddings(
-    teacher_config: Config,
-    teacher: Mapping[str, NDArray[np.float32]],
-    config: Config,
-    token_counts: ArrayLike | None,
-) -> dict[str, NDArray[np.float32]]:
+    teacher: Source, words: Flat, weights: NDArray[np.float64], config: Config
+) -> dict[str, Flat]:
     """Return the embedding tables on the principal components of the words as the teacher's layers see them.
 
-    That is after the embeddings' LayerNorm, with the average position and type 0. Words count by how often they
-    occur (plus one, so that words that do not occur still have a say). Positions and types are moved by what the
-    LayerNorm makes of them on average. The result has some ten times the spread of a raw table; since AdamW's steps
-    have one size whatever the values, the student moves its words less and generalises better (docs/accuracy.md).
+    That is after the embeddings' LayerNorm, and the product behind it where there is one, with the average position and
+    type 0. Words count by how often they occur (plus one, so that words that do not occur still have a say). Positions
+    and types are moved by what the LayerNorm makes of them on average. The result has some ten times the spread of a
+    raw table; since AdamW's steps have one size whatever the values, the student moves its words less and generalises
+    better (docs/accuracy.md).
     """
-    words = teacher[WORD_EMBEDDINGS]
-    weights = _word_weights(token_counts, config.vocab_size, len(words))
-    positions, types, gamma = (teacher[name].astype(np.float64) for name in (_POSITION, _TYPE, _NORM_WEIGHT))
+    positions = teacher.tensors[POSITION_EMBEDDINGS][teacher.config.first_position :].astype(np.float64)
+    types, gamma = (values.astype(np.float64) for values in (_types(teacher), teacher.tensors[_NORM_WEIGHT]))
     around = positions.mean(axis=0) + types[0]
 
     def seen(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -103,7 +175,7 @@ def _projected_embeddings(
         """
         centred = words[rows] + around
         centred -= centred.mean(axis=1, keepdims=True)
-        deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + teacher_config.layer_norm_eps)
+        deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + teacher.config.layer_norm_eps)
         return centred / deviation * gamma, deviation
 
     # In blocks of rows: float64 copies of the whole table would be the peak memory of a whole distillation.
@@ -115,28 +187,49 @@ def _projected_embeddings(
         mean += weights[rows] @ values
         second_moment += (values * weights[rows, None]).T @ values
         deviation += float(weights[rows] @ deviations[:, 0])
-    _, vectors = np.linalg.eigh(second_moment - np.outer(mean, mean))
-    components = vectors[:, ::-1][:, : config.hidden_size]
-    # An eigenvector's sign is arbitrary; its largest entry is made positive, so that machines agree.
-    components = components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(config.hidden_size)])
+    components = _components(teacher, second_moment - np.outer(mean, mean), config.hidden_size)
     through_norm = gamma / deviation
-    return {
+    tensors = {
         WORD_EMBEDDINGS: np.concatenate([((seen(rows)[0] - mean) @ components).astype(np.float32) for rows in blocks]),
-        _POSITION: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
-        _TYPE: ((types - types[0]) * through_norm @ components).astype(np.float32),
+        POSITION_EMBEDDINGS: ((positions - positions.mean(axis=0)) * through_norm @ components).astype(np.float32),
     }
+    if config.type_vocab_size:
+        moved = ((types - types[0]) * through_norm @ components).astype(np.float32)
+        tensors[_TYPE] = np.zeros((config.type_vocab_size, config.hidden_size), np.float32)
+        tensors[_TYPE][: len(moved)] = moved
+    return tensors
 
 
-def _word_weights(token_counts: ArrayLike | None, vocabulary: int, common: int) -> NDArray[np.float64]:
-    """Return the share in the components of each of the `common` words of both models; the shares add up to 1."""
+def _components(teacher: Source, covariance: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return what leads from normalised embeddings (E) to the student's (width): (E, width).
+
+    It is the product behind the embeddings, where there is one, and then the principal components of what it leads to;
+    a student as wide as the teacher keeps the teacher's axes, which copied layers read.
+    """
+    projection = teacher.tensors.get(PROJECTION)
+    product = None if projection is None else projection.T.astype(np.float64)
+    if product is not None and width == product.shape[1]:
+        return product
+    _, vectors = np.linalg.eigh(covariance if product is None else product.T @ covariance @ product)
+    components: NDArray[np.float64] = vectors[:, ::-1][:, :width]
+    # An eigenvector's sign is arbitrary; its largest entry is made positive, so that machines agree.
+    components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(width)])
+    return components if product is None else product @ components
+
+
+def _word_weights(
+    token_counts: ArrayLike | None, vocabulary: int, taken: slice | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the share in the components of each of the words that are taken; the shares add up to 1."""
     if token_counts is None:
+        common = taken.stop if isinstance(taken, slice) else len(taken)
         return np.full(common, 1 / common)
     counts: NDArray[np.float64] = np.asarray(token_counts, np.float64) + 1
     if counts.shape != (vocabulary,):
         raise ValueError(f"token_counts has shape {counts.shape}; expected ({vocabulary},), one for each token")
     if not (np.isfinite(counts) & (counts >= 1)).all():
         raise ValueError("token_counts has a count below 0 or not finite; expected how often each token occurs")
-    counts = counts[:common]
+    counts = counts[taken]
     counts /= counts.sum()
     return counts
 
@@ -168,8 +261,9 @@ def _copied_layers(
     if len(layers) != count or not all(0 <= layer < available for layer in layers):
         raise ValueError(f"layers is {list(layers)}; expected {count} numbers from 0 to {available - 1}")
     tensors: dict[str, NDArray[np.float32]] = {}
+    shared = "layer.1.query" not in teacher
     for ours, theirs in enumerate(layers):
-        prefix = f"layer.{theirs}."
+        prefix = "layer.0." if shared else f"layer.{theirs}."
         tensors |= {
             f"layer.{ours}.{name.removeprefix(prefix)}": value
             for name, value in teacher.items()

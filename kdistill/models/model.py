@@ -28,15 +28,25 @@ from ..system.names import missing_attribute
 from ..system.notebook import folded, html_table
 from ..system.seeds import chosen_seed
 from ..system.threads import aligned_zeros, get_num_threads, lock, read_only, sparse_zeros
-from .architecture import LABELLED, Architecture, Names
+from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
-from .initialization import WORD_EMBEDDINGS, random_tensor, resized_rows, teacher_tensors
+from .head_names import LABELLED
+from .initialization import (
+    POSITION_EMBEDDINGS,
+    PROJECTION,
+    WORD_EMBEDDINGS,
+    Source,
+    random_tensor,
+    resized_rows,
+    teacher_tensors,
+)
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
 from .transformers_names import ATTRIBUTES
+from .vocabularies import common_tokens
 
 _HASHED_FLOATS = 1 << 22  # in one go
 Tap = tuple[str, int]
@@ -227,8 +237,11 @@ class Model:
         layers: Sequence[int] | None = None,
         token_counts: ArrayLike | None = None,
         seed: int | None = None,
+        *,
+        vocabulary: Mapping[str, int] | None = None,
+        teacher_vocabulary: Mapping[str, int] | None = None,
     ) -> Self:
-        """Make a student that starts from its teacher.
+        """Make a student that starts from its teacher, which may be of another architecture.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
@@ -236,28 +249,57 @@ class Model:
 
         Args:
             teacher: the model to start from.
-            config: the student's; positions and token types must be the teacher's. So must the vocabulary, but for rows
-                that pad its matrix to a multiple of 8 to 128: common rows are taken, others initialised.
+            config: the student's; the number of positions must be the teacher's, and that of token types too, unless
+                one of both has none. So must the vocabulary, but for rows that pad its matrix to a multiple of 8 to
+                128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
             token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
             seed: of the initialised tensors.
+            vocabulary: with `teacher_vocabulary`, for a student that has another one: token -> id, as
+                `tokenizer.get_vocab()` returns it. Tokens that both know take the teacher's embeddings, see
+                `vocabularies.common_tokens`; others are initialised.
+            teacher_vocabulary: likewise.
 
         Raises:
-            ValueError: the shapes do not allow it; names the field or layer.
+            ValueError: the shapes do not allow it; names the field or layer. Or the vocabularies have no token in
+                common, or only one is given.
+            TypeError: the teacher is no model, `config` no configuration of this class's architecture.
         """
         check_model("teacher", teacher)
-        check_config("config", config)
+        cls._check_own(config)
+        if (vocabulary is None) != (teacher_vocabulary is None):
+            raise ValueError("one of vocabulary and teacher_vocabulary is None; expected both, or none of them")
+        common = None
+        if vocabulary is not None and teacher_vocabulary is not None:
+            common = common_tokens(vocabulary, teacher_vocabulary)
         trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
-        given = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
-        tensors = teacher_tensors(teacher.config, given, config, layers, token_counts)
+        if any(tensor.canonical == PROJECTION for tensor in student.layout):
+            raise ValueError(
+                f"config is a {type(config).__name__} with embeddings narrower than its layers; expected a student "
+                "whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
+            )
+        arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
+        given = Source(teacher.config, arrays, teacher.head_activation)
+        tensors = teacher_tensors(given, config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
+                if name == WORD_EMBEDDINGS and common is not None:
+                    views[name][common.ours] = value
+                elif name == POSITION_EMBEDDINGS:
+                    views[name][config.first_position :] = value
+                elif name in views:
+                    views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @property
+    def head_activation(self) -> str | None:
+        """The activation behind the dense product of the head, None without one."""
+        activation: str | None = self.architecture.head(self.head, self.config)["dense"]
+        return activation
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: the weights and the place in the dropout masks, not gradients."""
@@ -682,22 +724,26 @@ class Model:
 
     # ---- passes
 
-    def forward(self, batch: Batch | Any, train: bool = False) -> NDArray[np.float32]:
+    def forward(
+        self, batch: Batch | Any, train: bool = False, *, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).
             train: dropout is on, and activations are kept for one `backward`.
+            rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
+                the packed batch (default: all).
 
         Raises:
-            ValueError: an id or length is out of range; names row and position.
+            ValueError: an id, a length or a row is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
             MemoryError: the batch needs more memory than there is; the message gives the size.
         """
         if train:
             self.trainable_core()
         batch = self._ready(pack(batch))
-        logits = self.core.forward(*batch, train, *self._place(), get_num_threads())
+        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows)
         if train:
             self.tokens_in_step += len(batch.ids)
         return logits
@@ -722,7 +768,7 @@ class Model:
             batch = batch._replace(types=np.zeros_like(batch.ids))
         if self._pending is not None:
             batch = Batch(*self.core.check(*batch))  # copies: the rows that catch up are those read
-            self._pending.catch_up(batch.ids)
+            self._pending.catch_up(None if self._shape[1].get("tied") else batch.ids)
         if self._handed_out:
             self.core.touch()
         return batch

@@ -65,6 +65,27 @@ class TokenClassifierOutput(ModelOutput):
 
 
 @dataclass(frozen=True, eq=False)
+class QuestionAnsweringModelOutput(ModelOutput):
+    """The result of a call: logits float32 (B, S), or lists of (n,), of each token as the answer's first and last."""
+
+    loss: float | None
+    start_logits: PerToken
+    end_logits: PerToken
+    hidden_states: tuple[PerToken, ...] | None = None
+    attentions: tuple[PerToken, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedLMOutput(ModelOutput):
+    """The result of a call: logits float32 (B, S, vocab_size), or a list of (n, vocab_size); or the mean loss alone."""
+
+    loss: float | None
+    logits: PerToken | None
+    hidden_states: tuple[PerToken, ...] | None = None
+    attentions: tuple[PerToken, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class BaseModelOutput(ModelOutput):
     """The result of a call: the last layer's output, float32 (B, S, hidden_size) or a list of (n, hidden_size)."""
 

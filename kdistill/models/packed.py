@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .. import _core
+from .initialization import WORD_EMBEDDINGS
 from .parameters import EMBEDDINGS, Flat, Tensor, TensorViews
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight of the encoder's products
@@ -44,6 +45,8 @@ class PackedFilling:
 
     def __init__(self, layout: Sequence[Tensor], flat: Flat, core: _core.Model) -> None:
         self._index = {tensor.name: index for index, tensor in enumerate(layout)}
+        names = {tensor.canonical for tensor in layout}
+        self._tied = "head.output.bias" in names and "head.output" not in names
         self._views, self._core = TensorViews(flat, layout), core
         self._shared = np.empty(max(tensor.size for tensor in layout if is_product(tensor)), np.float32)
         self._digest, self._position, self._size = hashlib.sha256(), 0, flat.size
@@ -57,7 +60,7 @@ class PackedFilling:
         self._skip_to(tensor.offset)
         self._digest.update(values.data)
         self._position += tensor.size
-        if product:
+        if product or (self._tied and tensor.canonical == WORD_EMBEDDINGS):
             self._core.pack(self._index[tensor.name], values)
 
     def _skip_to(self, position: int) -> None:

@@ -30,7 +30,7 @@ ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in ta
 def task_for(config: Config, labels: Labels | None = None) -> Task:
     """Return the task of a model with these labels, an array as in `Dataset`.
 
-    The model's head decides first (`BertConfig.head`), where it has one task. A sequence classifier has the task that
+    The model's head decides first (`Config.head`), where it has one task. A sequence classifier has the task that
     its config states. Where it states none, one output is a regression, labels that are whole numbers or that nobody
     has given are single-label, and others are multi-label, as in `transformers`.
 

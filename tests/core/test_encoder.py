@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import reference
-from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, ROWS, TAGGER, Case
+from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, MASKED, ROWS, TAGGER, Case
 
 from kdistill import _core
 
+RELATIVE = {"relative_buckets": 12, "relative_distance": 20, "types": 0, "first_position": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pruned layers": ({"layers": ((2, 20), (1, 7), (3, 33))}, CLASSIFIER),
     "an odd attention width": ({"head_width": 7, "layers": ((3, 20), (2, 9))}, CLASSIFIER),
@@ -29,6 +30,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shared layers, narrow embeddings": (
         {"shared": True, "embedding_width": 10, "feed_forward_dropout": 0.0, "activation": "gelu_new"}, CLASSIFIER
     ),
+    "relative positions": ({**RELATIVE}, CLASSIFIER),
+    "relative positions of tokens": ({**RELATIVE, "head_width": 7, "layers": ((3, 20),) * 3}, TAGGER),
+    "relative positions, one layer": ({**RELATIVE, "layers": ((2, 20),)}, CLASSIFIER),
+    "relative positions in shared layers": ({**RELATIVE, "shared": True, "embedding_width": 5}, CLASSIFIER),
+    "few relative positions": ({"relative_buckets": 5, "relative_distance": 2}, CLASSIFIER),
     "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
     "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
     "another rate of dropout at each place": ({"output_dropout": 0.3, "feed_forward_dropout": 0.4}, CLASSIFIER),
@@ -51,6 +57,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "listed tokens": ({}, {**LISTED, "dropout_before": 0.1}),
     "listed tokens with a norm": ({}, {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0}),
     "listed tokens, no products": ({}, {**LISTED, "dense": None, "outputs": 0}),
+    "listed tokens, tied": ({}, MASKED),
+    "listed tokens, an output of their own": ({}, {**MASKED, "tied": False}),
+    "listed tokens, tied to narrow embeddings": ({"embedding_width": 10}, {**MASKED, "dense_width": 10}),
+    "means, tied": ({}, {**TAGGER, "pick": "mean", "outputs": 31, "tied": True}),
+    "first rows, tied": ({}, {**CLASSIFIER, "outputs": 31, "tied": True}),
     "listed tokens, none given": ({}, {**LISTED, "dense": "gelu", "norm": True}),
 }  # fmt: skip
 
@@ -95,7 +106,9 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "narrow embeddings of tokens",
         "shared layers",
         "means",
-        "listed tokens with a norm",
+        "listed tokens, tied",
+        "relative positions",
+        "relative positions of tokens",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:
@@ -147,17 +160,54 @@ def test_a_token_has_the_same_bits_alone_and_in_any_batch() -> None:
         np.testing.assert_array_equal(alone.forward(train=False), outputs[first : first + length])
         first += length
 
-    ("name",)
-    (
-        [
-            "pruned layers",
-            "tokens",
-            "tokens, gelu_new behind a dense product",
-            "narrow embeddings of tokens",
-            "means",
-            "listed tokens with a norm",
-        ],
-    )
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "output_dropout", "feed_forward_dropout"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_rates_that_no_dropout_has(name: str, rate: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {rate:g}; expected at least 0 and less than 1$"):
+        _core.layout({**ENCODER, name: rate}, CLASSIFIER)
+
+
+@pytest.mark.parametrize("name", ["listed tokens", "listed tokens with a norm"])
+def test_a_listed_token_has_the_bits_it_has_among_all_tokens(name: str) -> None:
+    some, every = case_of(name), case_of(name)
+    every.rows = None
+    for train in (False, True):
+        np.testing.assert_array_equal(some.forward(train=train), every.forward(train=train)[ROWS])
+
+
+def test_a_batch_may_list_no_token() -> None:
+    case = case_of("listed tokens")
+    case.rows = []
+    assert case.forward(train=False).shape == (0, 3)
+    case.forward(train=True)
+    case.core.backward(np.zeros((0, 3), np.float32), 2)
+    assert not case.gradients.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([3, 3], r"rows\[1\] is 3; expected ascending tokens of the batch, 0 to 106"),
+        ([0, 107], r"rows\[1\] is 107; expected ascending tokens of the batch, 0 to 106"),
+        ([-1], r"rows\[0\] is -1; expected ascending tokens of the batch"),
+    ],
+)
+def test_listed_tokens_are_ascending_tokens_of_the_batch(rows: list[int], message: str) -> None:
+    case = case_of("listed tokens")
+    case.rows = rows
+    with pytest.raises(ValueError, match=message):
+        case.forward(train=True)
+
+
+@pytest.mark.parametrize("name", ["pruned layers", "tokens", "means"])
+def test_a_head_that_chooses_its_rows_takes_no_list(name: str) -> None:
+    case = case_of(name)
+    case.rows = [0]
+    with pytest.raises(
+        ValueError, match="rows were given; expected None, as this model's head chooses its rows itself"
+    ):
+        case.forward(train=False)
 
 
 def test_positions_end_earlier_when_they_begin_later() -> None:
@@ -171,6 +221,17 @@ def test_a_model_without_token_types_takes_zeros_alone() -> None:
     case.types[1][3] = 1
     with pytest.raises(ValueError, match=r"token_type_ids\[1\]\[3\] is 1; the model has 0 token types"):
         case.forward(train=False)
+
+
+def test_matrices_decay_but_the_table_of_relative_positions() -> None:
+    """As transformers' Trainer.get_decay_parameter_names: its name there has "bias" in it."""
+    case = case_of("relative positions in shared layers")
+    decay = {tensor.canonical: tensor.decay for tensor in case.layout}
+    assert decay["relative_bias"] is False
+    assert decay["embeddings.projection"] is True
+    assert all(
+        tensor.decay == (len(tensor.shape) == 2) for tensor in case.layout if tensor.canonical != "relative_bias"
+    )
 
 
 def test_the_products_are_float32() -> None:

@@ -24,9 +24,14 @@ KINDS = ("query", "key", "value", "scores")
 ALL: list[reference.Tap] = [("hidden", layer) for layer in range(LAST + 2)]
 ALL += [(kind, layer) for kind in KINDS for layer in range(LAST + 1)]
 NARROW = {"embedding_width": 33}
+RELATIVE = {"relative_buckets": 12, "relative_distance": 20, "layers": ((2, 20), (2, 70), (2, 9))}
 SHARED = {"shared": True, "layers": ((2, 20),) * len(LAYERS)}
 HEADS = pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
-ENCODERS = pytest.mark.parametrize("changes", [{}, NARROW, SHARED], ids=["", "narrow embeddings", "shared layers"])
+ENCODERS = pytest.mark.parametrize(
+    "changes",
+    [{}, NARROW, SHARED, RELATIVE],
+    ids=["", "narrow embeddings", "shared layers", "relative positions"],
+)
 Floats = NDArray[np.float32]
 
 

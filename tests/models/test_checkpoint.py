@@ -16,9 +16,9 @@ from support import weight_files as write
 from support.damage import damage_and_read
 
 from kdistill.formats.safetensors import read_safetensors
-from kdistill.models.architecture import SEQUENCE
 from kdistill.models.architectures.bert import BERT
 from kdistill.models.checkpoint import read_weights, write_weights
+from kdistill.models.head_names import SEQUENCE
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = BERT.names(SEQUENCE)

@@ -203,7 +203,7 @@ def test_auto_classes(tmp_path) -> None:
     np.testing.assert_array_equal(weights(made), weights(BertForSequenceClassification(config, seed=3)))
     assert kd.AutoConfig.for_model("bert", hidden_size=128, num_attention_heads=2).hidden_size == 128
     with pytest.raises(
-        ValueError, match="model_type is 'gpt2', which kdistill does not compute; expected .*distilbert"
+        ValueError, match=r"model_type is 'gpt2', which kdistill does not compute; expected .*distilbert"
     ):
         kd.AutoConfig.for_model("gpt2")
     with pytest.raises(TypeError, match="did you mean 'hidden_size'"):

@@ -17,7 +17,7 @@ import kdistill as kd
 
 torch.set_num_threads(1)  # models are small
 
-ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "Model")
+ENDINGS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM", "Model")
 VOCABULARY = 101
 TOKENS = 40  # the most of a row
 
@@ -57,6 +57,12 @@ CASES = {
         Case("Roberta", FROM_TWO),
         Case("XLMRoberta", FROM_TWO | {"type_vocab_size": 1}, types=1),
         Case("Camembert", FROM_TWO | {"type_vocab_size": 1}, types=1),
+        Case("Electra", SIZES | {"embedding_size": 28}),
+        Case(
+            "Albert",
+            SIZES | {"embedding_size": 28},
+            ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+        ),
     )
 }  # fmt: skip
 
@@ -68,12 +74,21 @@ class Pair(NamedTuple):
     theirs: Any
 
 
-def pair(case: Case, ending: str, std: float, seed: int, **changes: Any) -> Pair:
+def named_parameters(model: Any) -> dict[str, Any]:
+    """Return a model's parameters by name: of tied ones, some of which it lists as its decoder's, the other name."""
+    every = sorted(model.named_parameters(remove_duplicate=False), key=lambda item: "decoder" in item[0])
+    names: dict[int, str] = {}
+    for name, parameter in every:
+        names.setdefault(id(parameter), name)
+    return {name: parameter for name, parameter in every if names[id(parameter)] == name}
+
+
+def pair(case: Case, ending: str, std: float, seed: int) -> Pair:
     """The same model twice, every weight drawn around 0 (LayerNorm weights: 1), without dropout."""
-    fields = case.sizes | dict.fromkeys(case.rates, 0.0) | changes
+    fields = case.sizes | dict.fromkeys(case.rates, 0.0) | {"num_labels": 2 if "Question" in ending else 3}
     kind = getattr(transformers, f"{case.name}Config")
     theirs = getattr(transformers, case.name + ending)(kind(**fields, attn_implementation="eager")).eval()
-    named = dict(theirs.named_parameters())
+    named = named_parameters(theirs)
     norms = {id(module.weight) for module in theirs.modules() if isinstance(module, torch.nn.LayerNorm)}
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -115,7 +130,10 @@ def torch_outputs(model: Any, case: Case, rows: Rows) -> list[Any]:
 
 def torch_logits(model: Any, case: Case, rows: Rows) -> torch.Tensor:
     """All rows of logits: one for each text, or for each token, text after text."""
-    return torch.cat([out.logits.reshape(-1, out.logits.shape[-1]) for out in torch_outputs(model, case, rows)])
+    outputs = torch_outputs(model, case, rows)
+    if "start_logits" in outputs[0]:
+        return torch.cat([torch.stack([out.start_logits[0], out.end_logits[0]], dim=1) for out in outputs])
+    return torch.cat([out.logits.reshape(-1, out.logits.shape[-1]) for out in outputs])
 
 
 def is_truly_zero(name: str) -> bool:

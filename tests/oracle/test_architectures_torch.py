@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from architecture_cases import (
     Case,
     is_truly_zero,
     labels_of,
+    named_parameters,
     pair,
     random_rows,
     torch_logits,
@@ -37,7 +39,7 @@ HEADS = pytest.mark.parametrize("ending", WITH_LOGITS)
 @EVERY
 @HEADS
 def test_logits_of_all_lengths_in_one_batch(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.3, seed=1, num_labels=3)
+    ours, theirs = pair(case, ending, std=0.3, seed=1)
     rows = random_rows(case, LENGTHS, seed=2)
     with torch.inference_mode():
         expected = torch_logits(theirs, case, rows).numpy()
@@ -49,7 +51,7 @@ def test_logits_of_all_lengths_in_one_batch(case: Case, ending: str) -> None:
 @EVERY
 @HEADS
 def test_all_named_gradients(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.1, seed=3, num_labels=3)
+    ours, theirs = pair(case, ending, std=0.1, seed=3)
     rows = random_rows(case, LENGTHS, seed=4)
     logits = ours.forward(rows.packed, train=True)
     labels = labels_of(logits, seed=5)
@@ -58,7 +60,7 @@ def test_all_named_gradients(case: Case, ending: str) -> None:
     expected_loss = torch.nn.functional.cross_entropy(torch_logits(theirs, case, rows), torch.tensor(labels))
     expected_loss.backward()
     assert loss == pytest.approx(expected_loss.item(), rel=1e-5)
-    expected = {name: p.grad.numpy() for name, p in theirs.named_parameters() if p.grad is not None}
+    expected = {name: p.grad.numpy() for name, p in named_parameters(theirs).items() if p.grad is not None}
     assert {*ours.gradients} >= {*expected}
     for name, gradient in ours.gradients.items():
         norm = float(np.linalg.norm(expected[name])) if name in expected else 0.0
@@ -78,12 +80,13 @@ def decays(name: str) -> bool:
 @EVERY
 @HEADS
 def test_twenty_steps_with_clipping_decay_and_warmup(case: Case, ending: str) -> None:
-    ours, theirs = pair(case, ending, std=0.1, seed=6, num_labels=3)
+    # A language model learns 101 words more slowly than others three labels, from small weights.
+    ours, theirs = pair(case, ending, std=0.2 if ending == "ForMaskedLM" else 0.1, seed=6)
     rows = random_rows(case, LENGTHS, seed=7)
     labels = labels_of(ours.forward(rows.packed), seed=8)
-    optimizer, schedule = kd.AdamW(ours, lr=LEARNING_RATE, weight_decay=DECAY), None
+    optimizer = kd.AdamW(ours, lr=LEARNING_RATE, weight_decay=DECAY)
     schedule = kd.get_linear_schedule_with_warmup(WARMUP, STEPS)
-    named = list(theirs.named_parameters())
+    named = list(named_parameters(theirs).items())
     groups = [
         {"params": [p for name, p in named if decays(name)], "weight_decay": DECAY},
         {"params": [p for name, p in named if not decays(name)], "weight_decay": 0.0},
@@ -117,11 +120,8 @@ def test_a_call_returns_what_lies_inside(case: Case, padded: bool) -> None:
     rows = random_rows(case, [3, 7, 1], seed=10)
     given: Any = {"input_ids": rows.ids, "token_type_ids": rows.types}
     if padded:
-        given = {
-            name: np.array([row + [0] * (7 - len(row)) for row in values])
-            for name, values in given.items() | {("attention_mask", ())}
-            for values in [values or [[1] * len(row) for row in rows.ids]]
-        }
+        given["attention_mask"] = [[1] * len(row) for row in rows.ids]
+        given = {name: np.array([row + [0] * (7 - len(row)) for row in values]) for name, values in given.items()}
     result = ours(given, output_hidden_states=True, output_attentions=True)
     asked = {"output_hidden_states": True, "output_attentions": True}
     for index, (ids, types) in enumerate(zip(rows.ids, rows.types, strict=True)):
@@ -129,7 +129,7 @@ def test_a_call_returns_what_lies_inside(case: Case, padded: bool) -> None:
         with torch.inference_mode():
             expected = theirs(input_ids=torch.tensor([ids]), **given, **asked)
         n = len(ids)
-        assert [*result] == [*expected]
+        assert [*result] == [name for name in expected if name != "cross_attentions"]
         close(result.last_hidden_state[index][:n], expected.last_hidden_state[0])
         if "pooler_output" in expected:
             close(result.pooler_output[index], expected.pooler_output[0])
@@ -156,7 +156,7 @@ def test_a_saved_model_opens_in_transformers_and_theirs_here(case: Case, ending:
         tmp_path / "ours", output_loading_info=True
     )
     assert not any(info.values()), info
-    for name, parameter in opened.named_parameters():
+    for name, parameter in named_parameters(opened).items():
         np.testing.assert_array_equal(parameter.detach().numpy(), ours.parameters[name])
     for name in ("model.safetensors", "pytorch_model.bin"):
         back = getattr(kd, case.name + ending).from_pretrained(tmp_path / "theirs")
@@ -168,8 +168,12 @@ def test_a_saved_model_opens_in_transformers_and_theirs_here(case: Case, ending:
 def test_a_head_begins_with_the_encoder_of_another(case: Case, tmp_path: Path) -> None:
     _, theirs = pair(case, "Model", std=0.3, seed=12)
     theirs.save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="initialised at random"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         model = getattr(kd, f"{case.name}ForTokenClassification").from_pretrained(tmp_path)
+    texts = [str(one.message) for one in said]
+    assert sum("lacks classifier.weight, classifier.bias: initialised at random" in text for text in texts) == 1
+    assert sum("does not use: pooler." in text for text in texts) == (case.name not in ("DistilBert", "Electra"))
     rows = random_rows(case, [5, 2], seed=13)
     result = model(rows.packed, output_hidden_states=True)
     for mine, expected in zip(result.hidden_states[-1], torch_outputs(theirs, case, rows), strict=True):

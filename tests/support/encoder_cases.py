@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from kdistill import _core
 from kdistill._core import testing
 from kdistill.data.batch import Batch, pack
-from kdistill.models.architecture import SEQUENCE, Names
+from kdistill.models.architecture import Names
 from kdistill.models.architectures.bert import BERT
+from kdistill.models.head_names import SEQUENCE
 from kdistill.models.parameters import Tensor, TensorViews
 from kdistill.system.memory import workspace
 from kdistill.system.threads import aligned_zeros
@@ -38,6 +39,7 @@ CLASSIFIER: dict[str, Any] = {
 }  # fmt: skip
 TAGGER = {**CLASSIFIER, "pick": "all", "dense": None}
 LISTED = {**CLASSIFIER, "pick": "listed"}
+MASKED = {**LISTED, "dense": "gelu", "norm": True, "dropout_after": 0.0, "outputs": 31, "tied": True}
 # Of LENGTHS: none of some sequences, all of others, first and last tokens; several of both chunks and all items.
 ROWS = [0, 2, 13, 14, 15, 17, 20, 30, 38, 39, 55, *range(56, 62), *range(70, 83), 89, 90, 91, 98, 106]
 
@@ -115,12 +117,14 @@ class Case:
         variant = reference.Variant(
             head_width=encoder["head_width"],
             first_position=encoder["first_position"],
+            relative_distance=encoder.get("relative_distance", 0),
             shared=encoder.get("shared", False),
             pick=self.head["pick"],
             listed=self.listed,
             head_activation=self.head["dense"],
             head_norm=self.head.get("norm", False),
             outputs=self.head["outputs"] > 0,
+            tied=self.head.get("tied", False),
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)

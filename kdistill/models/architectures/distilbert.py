@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..architecture import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, Architecture, Head
+from ..architecture import Architecture, Head
 from ..configuration import Config
+from ..head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 
 _LAYER = "distilbert.transformer.layer.*"
 

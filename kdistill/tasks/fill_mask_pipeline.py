@@ -1,0 +1,152 @@
+"""`pipeline("fill-mask", model)`: the words that a model expects under a mask, as in `transformers`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.batch import Batch, pack
+from ..metrics.classification import softmax
+from ..models.heads import MaskedLanguageModel
+from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+
+TOP_K = 5
+BATCH_SIZE = 32
+
+
+class FillMaskPipeline:
+    """Fills the masks of texts.
+
+    The settings may also be given in a call, for that call.
+
+    Args:
+        model: the language model.
+        tokenizer: the model's, with a `mask_token`.
+        top_k: how many words to return for a mask, the most probable first.
+        targets: a word or several; only these are compared. One that is not in the vocabulary counts as its first
+            token, with a warning.
+        batch_size: texts computed together.
+
+    Raises:
+        ValueError: the tokenizer has no mask token, or does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: MaskedLanguageModel,
+        tokenizer: BertTokenizer,
+        *,
+        top_k: int = TOP_K,
+        targets: str | Iterable[str] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        check_tokenizer("tokenizer", tokenizer)
+        check_embeddings(tokenizer, model.config.vocab_size)
+        if not isinstance(model, MaskedLanguageModel):
+            raise ValueError(
+                f"model is a {type(model).__name__}; expected one that predicts masked words: "
+                "AutoModelForMaskedLM.from_pretrained(...)"
+            )
+        if getattr(tokenizer, "mask_token_id", None) is None:
+            raise ValueError("the tokenizer has no mask_token; expected that of a model which predicts masked words")
+        self.model, self.tokenizer = model, tokenizer
+        self.top_k, self.batch_size = top_k, batch_size
+        self.targets = targets
+
+    def __call__(
+        self,
+        inputs: str | Iterable[str],
+        *,
+        top_k: int | None = None,
+        targets: str | Iterable[str] | None = None,
+        batch_size: int | None = None,
+    ) -> list[Any]:
+        """Fill the masks of one text or many.
+
+        Args:
+            inputs: a text, or any iterable of them; each has a mask, `tokenizer.mask_token`.
+            top_k, targets, batch_size: as in the constructor.
+
+        Returns:
+            For each text, or alone for one text or a list of one, the words `{"score": float, "token": int,
+            "token_str": str, "sequence": str}`, the most probable first; for a text of several masks a list of these
+            for each mask.
+
+        Raises:
+            ValueError: a text without a mask, with its place.
+        """
+        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        wanted = self._target_ids(self.targets if targets is None else targets)
+        most, size = self.top_k if top_k is None else top_k, batch_size or self.batch_size
+        if most < 1:
+            raise ValueError(f"top_k is {most}; expected at least 1")
+        results: list[Any] = []
+        for start in range(0, len(texts), size):
+            batch = self._packed(texts[start : start + size], start)
+            rows = np.flatnonzero(batch.ids == self.tokenizer.mask_token_id)
+            logits = self.model.forward(batch, rows=rows)
+            for first, end in zip(batch.starts, batch.starts[1:], strict=False):
+                own = (rows >= first) & (rows < end)
+                results.append(self._filled(batch.ids[first:end], rows[own] - first, logits[own], most, wanted))
+        return results[0] if len(texts) == 1 else results
+
+    def _packed(self, texts: list[str], start: int) -> Batch:
+        for index, text in enumerate(texts, start):
+            if not isinstance(text, str):
+                raise ValueError(f"inputs[{index}] is {text!r}; expected a text")
+        longest = min(self.model.config.max_tokens, self.tokenizer.model_max_length)
+        batch = pack(self.tokenizer(texts, truncation=True, max_length=longest))
+        masked = np.add.reduceat(batch.ids == self.tokenizer.mask_token_id, batch.starts[:-1])
+        if not masked.all():
+            index = int(np.flatnonzero(masked == 0)[0])
+            raise ValueError(
+                f"inputs[{start + index}] has no {self.tokenizer.mask_token} among its first {longest} tokens; "
+                "expected one where a word is to be filled in"
+            )
+        return batch
+
+    def _filled(
+        self,
+        ids: NDArray[np.int32],
+        places: NDArray[np.int64],
+        logits: NDArray[np.float32],
+        top_k: int,
+        wanted: NDArray[np.int64] | None,
+    ) -> list[Any]:
+        """Return the words of each mask of a text, or of its only one."""
+        words = np.arange(logits.shape[1]) if wanted is None else wanted
+        scores = softmax(logits)[:, words]
+        results = []
+        for place, row in zip(places, scores, strict=True):
+            best = np.argsort(-row, kind="stable")[:top_k]
+            results.append([self._word(ids, int(place), int(words[i]), float(row[i]), len(places) == 1) for i in best])
+        return results[0] if len(places) == 1 else results
+
+    def _word(self, ids: NDArray[np.int32], place: int, word: int, score: float, alone: bool) -> dict[str, Any]:
+        filled = ids.copy()
+        filled[place] = word
+        sequence = self.tokenizer.decode(filled, skip_special_tokens=alone)  # other masks stay visible
+        return {"score": score, "token": word, "token_str": self.tokenizer.decode([word]), "sequence": sequence}
+
+    def _target_ids(self, targets: str | Iterable[str] | None) -> NDArray[np.int64] | None:
+        if targets is None:
+            return None
+        vocabulary, ids = self.tokenizer.get_vocab(), []
+        for target in [targets] if isinstance(targets, str) else targets:
+            known = vocabulary.get(target)
+            if known is None:
+                pieces = self.tokenizer(target, add_special_tokens=False)["input_ids"]
+                if not pieces:
+                    warnings.warn(f"targets has {target!r}, which has no token; it is left out", stacklevel=3)
+                    continue
+                known = pieces[0]
+                instead = self.tokenizer.convert_ids_to_tokens(int(known))
+                warnings.warn(f"targets has {target!r}, which is no word; {instead!r} takes its place", stacklevel=3)
+            ids.append(int(known))
+        if not ids:
+            raise ValueError("targets has no word of the vocabulary; expected at least one")
+        return np.array(sorted(set(ids)), np.int64)
