@@ -30,9 +30,9 @@ _EXPORTS = {
     **dict.fromkeys(_OUTPUTS, "models.outputs"),
     "AdamW": "train.optim",
     "AnswerSettings": "tasks.question_pipeline",
-    "AutoTokenizer": "text.tokenizer",
+    **{f"{architecture}Tokenizer{fast}": "text.classes" for architecture in _ARCHITECTURES for fast in ("", "Fast")},
+    "AutoTokenizer": "text.classes",
     "Batch": "data.batch",
-    "BertTokenizer": "text.tokenizer",
     "BestRun": "search.study",
     "DataCollatorWithPadding": "text.collator",
     "Dataset": "data.dataset",
@@ -43,7 +43,9 @@ _EXPORTS = {
     "EarlyStoppingCallback": "train.callbacks",
     "EvalPrediction": "metrics.prediction",
     "ProgressCallback": "train.default_callbacks",
+    "FillMaskPipeline": "tasks.fill_mask_pipeline",
     "HfArgumentParser": "train.argument_parser",
+    "PreTrainedTokenizerFast": "text.tokenizer",
     "Provenance": "train.recipe",
     "QuestionAnsweringPipeline": "tasks.question_pipeline",
     "TextClassificationPipeline": "tasks.pipelines",
@@ -80,7 +82,7 @@ _SCHEDULE = "lr_scheduler_type= of the training arguments"
 # Names of transformers that are not here -> what to use.
 _INSTEAD = {
     **dict.fromkeys(("PreTrainedModel", "BertPreTrainedModel"), _BY_TYPE),
-    **dict.fromkeys(("BertTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer"), "kd.AutoTokenizer"),
+    "PreTrainedTokenizer": "kd.AutoTokenizer",
     **dict.fromkeys(("IntervalStrategy", "EvaluationStrategy"), _STRATEGY),
     "SchedulerType": f"the schedule as text in {_SCHEDULE}",
     **dict.fromkeys(

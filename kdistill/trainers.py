@@ -41,7 +41,7 @@ from .system.progress import Progress
 from .system.signals import held_back, sigterm_as_exit
 from .tasks.registry import task_for
 from .text.collator import DataCollatorWithPadding, check_collator
-from .text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from .text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .train.arguments import DistillationTrainingArguments, TrainingArguments
 from .train.callbacks import Callback, CallbackHandler, DefaultFlowCallback, Events, TrainerControl
 from .train.checkpoint import save_model
@@ -115,7 +115,7 @@ class Trainer:
     model_init: ModelInit | None
     train_dataset: Dataset | None
     eval_dataset: EvalRows
-    processing_class: BertTokenizer | None
+    processing_class: PreTrainedTokenizerFast | None
     compute_metrics: ComputeMetrics | None
     provenance: Provenance
 
@@ -137,12 +137,12 @@ class Trainer:
         *,
         train_dataset: Any = None,
         eval_dataset: Any = None,
-        processing_class: BertTokenizer | None = None,
+        processing_class: PreTrainedTokenizerFast | None = None,
         compute_metrics: ComputeMetrics | None = None,
         model_init: ModelInit | None = None,
         callbacks: Sequence[Callback] | None = None,
         data_collator: DataCollatorWithPadding | None = None,
-        tokenizer: BertTokenizer | None = None,
+        tokenizer: PreTrainedTokenizerFast | None = None,
         objective: Objective | None = None,
         provenance: Provenance | None = None,
         **others: Any,
@@ -791,7 +791,7 @@ class DistillationTrainer(Trainer):
         args: DistillationTrainingArguments | None = None,
         *,
         teacher_model: Model,
-        teacher_processing_class: BertTokenizer | None = None,
+        teacher_processing_class: PreTrainedTokenizerFast | None = None,
         provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> None:

@@ -40,7 +40,7 @@ from ..tasks.question_answering import answers_of, rules_of
 from ..tasks.registry import task_for
 from ..tasks.token import NAME as TOKENS
 from ..tasks.token_predictions import TokenPredictions
-from ..text.tokenizer import AutoTokenizer
+from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
 from ..train.default_callbacks import ProgressCallback

@@ -18,7 +18,8 @@ from ..models.configuration import Config, read_config
 from ..models.head_names import named_head
 from ..models.model import Model
 from ..tasks.registry import task_option
-from ..text.tokenizer import AutoTokenizer, BertTokenizer
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..trainers import DistillationTrainer
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
@@ -48,12 +49,12 @@ class DistillationParts:
         return teacher.freeze()
 
     @cached_property
-    def teacher_tokenizer(self) -> BertTokenizer:
+    def teacher_tokenizer(self) -> PreTrainedTokenizerFast:
         """The teacher's tokenizer."""
         return AutoTokenizer.from_pretrained(self._options.teacher)
 
     @cached_property
-    def _loaded_student(self) -> tuple[Model, BertTokenizer] | None:
+    def _loaded_student(self) -> tuple[Model, PreTrainedTokenizerFast] | None:
         """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
         if shape_of(self._options.student) is not None:
             return None
@@ -62,7 +63,7 @@ class DistillationParts:
         return student, tokenizer
 
     @property
-    def tokenizer(self) -> BertTokenizer:
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """The student's tokenizer."""
         return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
 
@@ -120,8 +121,8 @@ class DistillationParts:
 
 
 def _load_student(
-    options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
-) -> tuple[Model, BertTokenizer]:
+    options: Namespace, teacher: Model, teacher_tokenizer: PreTrainedTokenizerFast, seed: int
+) -> tuple[Model, PreTrainedTokenizerFast]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
     head = named_head(read_config(options.student))
     if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:

@@ -13,7 +13,7 @@ from ..data.files import DataFile
 from ..hub import public_name
 from ..models.configuration import Config
 from ..report.figures import check_pictures
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import TrainingArguments
 from ..train.directory import RunDirectory
 from ..train.encoding import encode_for, name_of
@@ -73,7 +73,7 @@ def task_of(options: Namespace) -> TaskOptions:
 
 def dataset_of(
     path: str,
-    tokenizer: BertTokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     config: Config,
     args: TrainingArguments,
     options: Namespace,

@@ -16,7 +16,7 @@ from ..models.config import shape_of
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
 from ..tasks.registry import ChosenMetrics, task_for
-from ..text.tokenizer import AutoTokenizer
+from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of

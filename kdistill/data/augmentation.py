@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .dataset import Dataset
 from .labels import NO_LABEL, UNTAGGED, missing_like
 
@@ -35,7 +35,7 @@ class TokenKinds:
     borders: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, tokenizer: BertTokenizer, vocab_size: int) -> TokenKinds:
+    def of(cls, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> TokenKinds:
         """Sort the first `vocab_size` tokens of a tokenizer."""
         words, pieces, borders = np.zeros((3, vocab_size), dtype=np.bool_)
         for token, index in tokenizer.vocab.items():

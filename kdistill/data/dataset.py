@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
-from ..text.tokenizer import BertTokenizer, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from .batch import Batch, pack, without_padding
 from .columns import (
     NO_COLUMNS,
@@ -174,7 +174,7 @@ class Dataset:
 
 def encode(
     rows: Rows,
-    tokenizer: BertTokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     max_length: int | None = None,
     id2label: Mapping[int, str] | None = None,
@@ -229,7 +229,7 @@ def encode(
 
 def as_dataset(
     source: Any,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     *,
     max_length: int | None = None,
     id2label: Mapping[int, str] | None = None,

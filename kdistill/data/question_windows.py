@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..text.windows import UnfitError, Window, windows_of
 from .columns import Columns, ColumnUse
 from .dataset import Dataset, OnProgress, Reading
@@ -25,7 +25,7 @@ BLOCK_QUESTIONS = 256
 
 def encode_questions(
     questions: Questions,
-    tokenizer: BertTokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     max_length: int,
     doc_stride: int,

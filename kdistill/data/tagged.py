@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..text.blocks import BLOCK_ROWS as ENCODE_BLOCK
 from ..text.blocks import WordRow
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL, are_numbered
 from .labels import UNTAGGED
@@ -24,7 +24,7 @@ PART_OF_OVERLAP = 4
 
 def encode_words(
     rows: WordRows,
-    tokenizer: BertTokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     max_length: int | None = None,
     doc_stride: int | None = None,

@@ -16,7 +16,7 @@ from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.own_metrics import own_metrics
@@ -58,7 +58,7 @@ class Distillation:
         return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
 
     def rows_to_learn_from(
-        self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: BertTokenizer | None
+        self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerFast | None
     ) -> Dataset:
         """Return the rows, followed by the views of them that `args.augment` asks for.
 

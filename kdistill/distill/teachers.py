@@ -17,7 +17,7 @@ from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..tasks.base import Task
 from ..tasks.registry import task_for
-from ..text.tokenizer import BertTokenizer, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from .cache import teacher_logits
 from .teacher_type import AUTO, TypeChoice, chosen_type
@@ -145,8 +145,8 @@ class Teacher:
     def check_student(
         self,
         student: Model,
-        teacher_tokenizer: BertTokenizer | None,
-        student_tokenizer: BertTokenizer | None,
+        teacher_tokenizer: PreTrainedTokenizerFast | None,
+        student_tokenizer: PreTrainedTokenizerFast | None,
     ) -> None:
         """Freeze the teacher, once it is certain that the two read the same tokens and give the same labels.
 
@@ -193,8 +193,8 @@ def _warn_of_other_reading(teacher: Config, student: Config) -> None:
 def _check_vocabularies(
     teacher: Config,
     student: Config,
-    teacher_tokenizer: BertTokenizer | None,
-    student_tokenizer: BertTokenizer | None,
+    teacher_tokenizer: PreTrainedTokenizerFast | None,
+    student_tokenizer: PreTrainedTokenizerFast | None,
 ) -> None:
     """The two models read the same token ids, so these must mean the same.
 

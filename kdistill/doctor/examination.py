@@ -18,7 +18,7 @@ from ..models.loading import RandomWeights
 from ..models.model import Model
 from ..system.findings import LEVELS, Finding
 from ..tasks.registry import label_reader
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import name_of
 from ..train.plan import EpochPlan
@@ -47,7 +47,7 @@ class Parts(Protocol):
     def teacher(self) -> Model: ...
 
     @property
-    def teacher_tokenizer(self) -> BertTokenizer: ...
+    def teacher_tokenizer(self) -> PreTrainedTokenizerFast: ...
 
     @property
     def config(self) -> Config:

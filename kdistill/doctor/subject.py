@@ -19,7 +19,7 @@ from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.model import Model
 from ..tasks.registry import task_for
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.loop import training_step
 from ..train.objective import BatchLoss
@@ -79,7 +79,7 @@ class Subject:
     recipe: Recipe | None = None
     plan: EpochPlan | None = None
     rows_to_learn_from: Dataset | None = None
-    tokenizer: BertTokenizer | None = None
+    tokenizer: PreTrainedTokenizerFast | None = None
 
     def sets(self) -> dict[str, Dataset]:
         """Return the rows that there are, by what messages call them."""

@@ -10,6 +10,7 @@ from .configuration import Config
 from .head_names import ENCODER, MASKED, SPAN
 
 _BIAS = ".bias"
+_DECODER = "head.output"
 # What the core calls a part of the encoder's shape -> the field of `BertConfig`.
 _FIELDS = {
     "layers": "num_hidden_layers",
@@ -41,8 +42,9 @@ class Head:
         dropout_after: likewise.
         norm: a LayerNorm stands behind the activation.
         dense_width: the field with the width of the dense product's result; None: as wide as the encoder.
-        tied: the last product's weight is the word table.
-        copies: names of a checkpoint for what is there under another: tied weights.
+        tied: the last product's weight is the word table, unless the configuration has `tie_word_embeddings` False.
+        copies: names of a checkpoint for what is there under another: tied weights. The first is the name of the last
+            product's weight where it is not tied.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class Head:
             "dropout_after": _rate(self.dropout_after, config),
             "outputs": outputs,
         }
-        further = {"norm": self.norm, "tied": self.tied}
+        further = {"norm": self.norm, "tied": self.tied and config.extra.get("tie_word_embeddings") is not False}
         if self.dense_width is not None and getattr(config, self.dense_width) != config.hidden_size:
             further["dense_width"] = getattr(config, self.dense_width)
         return head | {name: value for name, value in further.items() if value}
@@ -173,6 +175,8 @@ class Names:
 
     def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
+        if canonical == _DECODER and self.copies:
+            return self.copies[0]
         name, layer = canonical.removesuffix(_BIAS), ""
         if name.startswith("layer."):
             _, layer, rest = name.split(".", 2)

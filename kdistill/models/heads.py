@@ -377,6 +377,7 @@ class MaskedLanguageModel(_Called):
         Raises:
             ValueError: an argument is out of range, or shapes differ.
             FloatingPointError: a token's loss is not finite; names the tokens. All gradients are then 0.
+            TypeError: the teacher is no other language model.
             RuntimeError, MemoryError: as in `forward`.
         """
         for name, value in (("alpha", alpha), ("label_smoothing", label_smoothing)):
@@ -386,6 +387,9 @@ class MaskedLanguageModel(_Called):
             raise ValueError(
                 f"temperature is {temperature}; expected a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
             )
+        if teacher is not None and (teacher is self or not isinstance(teacher, MaskedLanguageModel)):
+            found = "the model itself" if teacher is self else f"a {type(teacher).__name__}"
+            raise TypeError(f"teacher is {found}; expected another model that predicts masked words, or None")
         packed, words = pack(batch), np.asarray(labels)
         if words.dtype.kind not in "iu" or words.shape != packed.ids.shape:
             raise ValueError(

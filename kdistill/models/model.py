@@ -724,9 +724,7 @@ class Model:
 
     # ---- passes
 
-    def forward(
-        self, batch: Batch | Any, train: bool = False, *, rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
+    def forward(self, batch: Batch | Any, train: bool = False, *, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Args:
@@ -743,7 +741,8 @@ class Model:
         if train:
             self.trainable_core()
         batch = self._ready(pack(batch))
-        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows)
+        listed = None if rows is None else np.array(rows, dtype=np.int64)
+        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=listed)
         if train:
             self.tokens_in_step += len(batch.ids)
         return logits

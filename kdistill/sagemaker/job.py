@@ -37,7 +37,7 @@ from ..report.summary import sentences, table
 from ..search.study import HOST_VARIABLE
 from ..system.files import atomic_path, read_json_object, write_json
 from ..system.progress import say
-from ..text.tokenizer_files import TOKENIZER_FILES
+from ..text.saved_files import TOKENIZER_FILES
 from ..train.arguments import DistillationTrainingArguments
 from ..train.directory import (
     ARGS_FILE,

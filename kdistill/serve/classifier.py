@@ -18,7 +18,8 @@ from ..tasks.pipelines import FUNCTIONS, apply_function
 from ..tasks.predictions import Predictions, predictions_of
 from ..tasks.registry import task_for
 from ..text.blocks import Input, TokenRow
-from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .refusal import shown
 
 NOT_GIVEN: Any = ...
@@ -82,7 +83,7 @@ class Classifier:
         flops_per_token: operations of a pass for a token of a short text.
     """
 
-    def __init__(self, model: Model, tokenizer: BertTokenizer, max_length: int | None = None) -> None:
+    def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, max_length: int | None = None) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
         config = model.config

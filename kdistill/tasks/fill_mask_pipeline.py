@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..data.batch import Batch, pack
 from ..metrics.classification import softmax
 from ..models.heads import MaskedLanguageModel
-from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -38,7 +38,7 @@ class FillMaskPipeline:
     def __init__(
         self,
         model: MaskedLanguageModel,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         top_k: int = TOP_K,
         targets: str | Iterable[str] | None = None,

@@ -16,6 +16,7 @@ from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.auto import (
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -24,8 +25,10 @@ from ..models.configuration import Config
 from ..models.heads import SequenceClassifier
 from ..models.model import Model, check_model
 from ..system.names import did_you_mean
-from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
+from .fill_mask_pipeline import FillMaskPipeline
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
 from .token_pipeline import TokenClassificationPipeline
@@ -33,13 +36,13 @@ from .token_pipeline import TokenClassificationPipeline
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
-_TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters)[3:]
+_TOKENIZER_SETTINGS = tuple(inspect.signature(PreTrainedTokenizerFast.__call__).parameters)[3:]
 
 
 def pipeline(
     task: str = "text-classification",
     model: Model | str | os.PathLike[str] | None = None,
-    tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
     config: Config | None = None,
@@ -51,7 +54,7 @@ def pipeline(
 
     Args:
         task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
-            "question-answering".
+            "question-answering"; "fill-mask".
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -61,8 +64,9 @@ def pipeline(
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
             `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
             `TokenClassificationPipeline`; `top_k`, `doc_stride`, `max_seq_len`, `max_answer_len` and others, see
-            `question_pipeline.AnswerSettings`; where the files are (`token`, `revision`, `cache_dir`, ...), see
-            `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
+            `question_pipeline.AnswerSettings`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the
+            files are (`token`, `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no
+            use here, see `kdistill.keywords`.
 
     Raises:
         ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
@@ -119,7 +123,7 @@ class TextClassificationPipeline:
     def __init__(
         self,
         model: SequenceClassifier,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         top_k: int | None = _NOT_GIVEN,
         function_to_apply: str | None = None,
@@ -234,6 +238,7 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
     **dict.fromkeys(("token-classification", "ner"), _TOKENS),
     "question-answering": _QUESTIONS,
+    "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
 }
 
 

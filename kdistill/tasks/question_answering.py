@@ -30,7 +30,7 @@ from ..metrics import answers as scoring
 from ..metrics import divergence
 from ..metrics.prediction import Logits
 from ..models.trained_with import TrainedWith
-from ..text.tokenizer import BertTokenizer, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from .answer_spans import MAX_ANSWER_LENGTH, N_BEST, QuestionAnswers, SpanRules, extract_answers
 from .base import Answers, Metric, Task
 
@@ -99,7 +99,7 @@ def _labels(labels: Any) -> NDArray[np.int64]:
 
 def encode(
     source: Any,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     *,
     max_length: int,
     doc_stride: int,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.batch import Batch
 from ..models.model import Model
 from ..system.names import did_you_mean
-from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import UnfitError, Window, windows_of
 
 NAME = "question-answering"
@@ -81,7 +81,7 @@ class QuestionAnsweringPipeline:
         settings: see `AnswerSettings`.
     """
 
-    def __init__(self, model: Model, tokenizer: BertTokenizer, **settings: Any) -> None:
+    def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> None:
         check_tokenizer("tokenizer", tokenizer)
         if model.config.head != NAME:
             raise ValueError(

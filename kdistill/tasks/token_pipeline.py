@@ -15,7 +15,7 @@ from ..data.tagged import PART_OF_OVERLAP
 from ..data.windows import owners, windows_of
 from ..models.heads import TokenClassifier
 from ..text.blocks import OffsetRow
-from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import token
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -63,7 +63,7 @@ class TokenClassificationPipeline:
     def __init__(
         self,
         model: TokenClassifier,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         aggregation_strategy: str = "none",
         ignore_labels: Sequence[str] = IGNORED,

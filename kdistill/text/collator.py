@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .tokenizer import BertTokenizer, check_tokenizer
+from .tokenizer import PreTrainedTokenizerFast, check_tokenizer
 
 _LABELS = ("label", "label_ids", "labels")
 
@@ -33,7 +33,7 @@ class DataCollatorWithPadding:
 
     def __init__(
         self,
-        tokenizer: BertTokenizer,
+        tokenizer: PreTrainedTokenizerFast,
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..system.names import listing
 from .tokenizer_settings import MATCHING_FLAGS, without
 
@@ -60,8 +62,10 @@ def _normalizer(part: Any) -> Any:
 
 
 def _model(part: Any) -> Any:
-    # A vocabulary with scores (Unigram) is more than its ids; merges decide like scores.
-    return without(part, ("vocab",)) | {"scores": part["vocab"] if isinstance(part["vocab"], list) else None}
+    # A vocabulary with scores (Unigram) is more than its ids; merges decide like scores. Reading a tokenizer.json may
+    # change the last place of a score.
+    scores = [np.float32(score) for _, score in part["vocab"]] if isinstance(part["vocab"], list) else None
+    return without(part, ("vocab",)) | {"scores": scores}
 
 
 def _difference(one: Any, other: Any) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from .blocks import BLOCK_ROWS, Input, OffsetRow, TokenRow, WordRow, blocks_of, call_backend
+from .blocks import Input, TokenRow, WordRow, Words, blocks_of, call_backend
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
@@ -21,11 +20,13 @@ class Cut(NamedTuple):
         max_length: tokens of the longest row, special tokens included; None not to truncate.
         side: "right" or "left", where tokens are cut off.
         strategy: which text of a pair is cut: "longest_first", "only_first" or "only_second".
+        stride: tokens that each further part of a row repeats of the part before it.
     """
 
     max_length: int | None = None
     side: str = "right"
     strategy: str = "longest_first"
+    stride: int = 0
 
 
 class RowEncoder:
@@ -45,14 +46,10 @@ class RowEncoder:
         self._shorteners: dict[str, Shortener] = {}  # by the side that is cut
 
     def encode(self, inputs: Sequence[Input], cut: Cut, add_special_tokens: bool) -> list[TokenRow]:
-        """Encode texts or pairs. Errors as in `BertTokenizer.encode_rows`."""
+        """Encode texts or pairs. Errors as in `PreTrainedTokenizerFast.encode_rows`."""
         max_length = cut.max_length
-        if max_length is not None and add_special_tokens and inputs:
-            specials = self._backend.num_special_tokens_to_add(not isinstance(inputs[0], str))
-            if specials > max_length:
-                raise ValueError(
-                    f"max_length is {max_length}; expected room for the {specials} special tokens of a row"
-                )
+        if inputs:
+            self._check_room(cut, add_special_tokens, has_pairs=not isinstance(inputs[0], str))
         rows: list[TokenRow] = []
         for block in blocks_of(self._shortened(row, cut) for row in inputs):
             whole = inputs[len(rows) : len(rows) + len(block)]
@@ -65,59 +62,56 @@ class RowEncoder:
             rows += found
         return rows
 
-    def encode_overlapping(self, pairs: Sequence[tuple[str, str]], cut: Cut, stride: int) -> list[Encoding]:
-        """Encode a block of pairs whose second text is cut into parts: a row has the further ones as `overflowing`.
+    def encode_with_offsets(
+        self, inputs: Sequence[Input | Words], cut: Cut, add_special_tokens: bool
+    ) -> list[Encoding]:
+        """Encode texts, pairs or rows of words whole.
 
         Args:
-            pairs: the texts.
-            cut: `max_length` and `side`.
-            stride: tokens that a part has in common with the one before it.
+            inputs: the rows.
+            cut: how they are truncated.
+            add_special_tokens: whether to add [CLS] and [SEP].
 
-        Raises:
-            ValueError: a text holds a lone surrogate, or a row cannot be cut so.
+        Returns:
+            An `Encoding` of the package `tokenizers` for each row, with the places of its tokens in the text; what
+            truncation leaves out is its `overflowing`.
         """
-        with self.lock:
-            assert cut.max_length is not None
-            self._backend.enable_truncation(cut.max_length, stride=stride, strategy="only_second", direction=cut.side)
-            try:
-                encoded: list[Encoding] = call_backend(
-                    lambda: self._backend.encode_batch(list(pairs), add_special_tokens=True),
-                    pairs,
-                    f"rows cannot be cut to windows of max_length={cut.max_length} with {stride=}",
-                )
-            finally:
-                self._backend.no_truncation()
-        return encoded
+        if not inputs:
+            return []
+        has_pairs, are_words = isinstance(inputs[0], tuple), not isinstance(inputs[0], str)
+        are_words = isinstance(inputs[0][0], list) if has_pairs else are_words
+        self._check_room(cut, add_special_tokens, has_pairs)
+        found: list[Encoding] = []
+        for block in blocks_of(inputs):
+            found += self._call(
+                lambda rows: self._backend.encode_batch(
+                    rows, is_pretokenized=are_words, add_special_tokens=add_special_tokens
+                ),
+                block,
+                block,
+                cut,
+            )
+        return found
+
+    def _check_room(self, cut: Cut, add_special_tokens: bool, has_pairs: bool) -> None:
+        """Raise `ValueError` when a row has no room for its special tokens and for what it repeats."""
+        if cut.max_length is None:
+            return
+        specials = self._backend.num_special_tokens_to_add(has_pairs) if add_special_tokens else 0
+        if specials > cut.max_length:
+            raise ValueError(
+                f"max_length is {cut.max_length}; expected room for the {specials} special tokens of a row"
+            )
+        if cut.stride and cut.stride >= cut.max_length - specials:
+            raise ValueError(
+                f"stride is {cut.stride}; expected less than the {cut.max_length - specials} tokens of text that a row "
+                f"of max_length={cut.max_length} has"
+            )
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""
-        found: list[WordRow] = []
-        for first in range(0, len(rows), BLOCK_ROWS):
-            found += self._encode_words([list(row) for row in rows[first : first + BLOCK_ROWS]])
-        return found
-
-    def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
-        """Encode texts with special tokens, whole. Errors as in `encode`."""
-        found: list[OffsetRow] = []
-        for block in blocks_of(texts):
-            with self.lock:
-                self._backend.no_truncation()
-                rows = call_backend(partial(self._backend.encode_batch, block), block, "the texts cannot be tokenized")
-            found += [
-                OffsetRow(row.ids, row.type_ids, row.offsets, row.special_tokens_mask, row.word_ids) for row in rows
-            ]
-        return found
-
-    def _encode_words(self, block: list[list[str]]) -> list[WordRow]:
-        words = [word for row in block for word in row]
-        with self.lock:
-            self._backend.no_truncation()
-            encodings = call_backend(
-                lambda: self._backend.encode_batch(block, is_pretokenized=True, add_special_tokens=False),
-                words,
-                "rows of words cannot be tokenized",
-            )
-        return [WordRow(row.ids, row.type_ids, row.word_ids) for row in encodings]
+        encodings = self.encode_with_offsets([list(row) for row in rows], Cut(), False)
+        return [WordRow(row.ids, row.type_ids, cast("list[int]", row.word_ids)) for row in encodings]  # no special ones
 
     def token_was_added(self) -> None:
         """Forget what was found out about the vocabulary."""
@@ -126,7 +120,19 @@ class RowEncoder:
     def _encode_block(
         self, block: list[Input], whole: Sequence[Input], cut: Cut, add_special_tokens: bool
     ) -> list[TokenRow]:
-        max_length, side, strategy = cut
+        max_length = cut.max_length
+        encodings = self._call(
+            lambda rows: self._backend.encode_batch_fast(rows, add_special_tokens=add_special_tokens), block, whole, cut
+        )
+        # `overflowing` makes a list of all that was cut off, so the length is asked first.
+        return [
+            TokenRow(row.ids, row.type_ids, max_length is not None and len(row) >= max_length and bool(row.overflowing))
+            for row in encodings
+        ]
+
+    def _call(self, encode: Callable[[list[Any]], Any], block: list[Any], whole: Sequence[Any], cut: Cut) -> Any:
+        """Encode a block under the lock, truncated; `whole` are its rows for messages."""
+        max_length, side, strategy, stride = cut
         doing = (
             "rows cannot be tokenized" if max_length is None else f"rows cannot be cut to {max_length=} ({strategy})"
         )
@@ -134,20 +140,11 @@ class RowEncoder:
             if max_length is None:
                 self._backend.no_truncation()
             else:
-                self._backend.enable_truncation(max_length, strategy=strategy, direction=side)
+                self._backend.enable_truncation(max_length, stride=stride, strategy=strategy, direction=side)
             try:
-                encodings = call_backend(
-                    lambda: self._backend.encode_batch_fast(block, add_special_tokens=add_special_tokens),
-                    whole,
-                    doing,
-                )
+                return call_backend(lambda: encode(block), whole, doing)
             finally:
                 self._backend.no_truncation()
-        # `overflowing` makes a list of all that was cut off, so the length is asked first.
-        return [
-            TokenRow(row.ids, row.type_ids, max_length is not None and len(row) >= max_length and bool(row.overflowing))
-            for row in encodings
-        ]
 
     def _shortened(self, row: Input, cut: Cut) -> Input:
         """Return the row without text that truncation drops whatever it is, see `text.shortening`."""

@@ -1,4 +1,4 @@
-"""BERT's tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`.
+"""A tokenizer: Hugging Face's `tokenizers` with the interface of `transformers`.
 
 Above 500 lines, because the class has as many methods as that interface; each is a few lines over the other modules.
 """
@@ -8,32 +8,39 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..hub import resolve
-from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
-from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of
+from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, words_of
 from .comparison import pipeline_differences, vocabulary_differences
-from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
+from .encodings import (
+    ENCODING_COLUMNS,
+    NO_MAX_LENGTH,
+    BatchEncoding,
+    as_result,
+    columns_of,
+    encoding_columns,
+    pad_rows,
+    padded_width,
+)
+from .kinds import Kind, kind_of
+from .loading import check_special_tokens, load, lowers_case
 from .row_encoder import Cut, RowEncoder
-from .tokenizer_files import files_of, read_backend
+from .saved_files import files_of
 from .tokenizer_settings import (
-    DEFAULT_SPECIAL_TOKENS,
     EXTRA_SPECIAL_TOKENS,
-    GIVEN_SETTINGS,
-    SETTINGS_FILES,
     SIDES,
-    check_settings,
+    SPECIAL_TOKEN_NAMES,
     extra_special_tokens_of,
-    read_settings,
     special_tokens_of,
     token_text,
 )
@@ -45,13 +52,25 @@ if TYPE_CHECKING:
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
 _CLEANED_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+# The package tokenizers reads a number of more than 15 digits with an error in its last place, so that the scores of
+# Unigram change a little each time a tokenizer.json is read. SentencePiece's have 32 bits, which stay.
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{14,}(?:e-?\d+)?")
 
 
-class BertTokenizer:
-    """BERT's tokenizer, from text to token ids and back.
+class _Padding(NamedTuple):
+    """How rows are padded, in the arguments of a call."""
 
-    Use `from_pretrained` to load one. Padding and truncation stored in a tokenizer.json are ignored; they are arguments
-    of each call.
+    padding: bool | str
+    max_length: int | None
+    multiple_of: int | None
+    side: str | None
+
+
+class PreTrainedTokenizerFast:
+    """A tokenizer of any kind, from text to token ids and back.
+
+    Use `from_pretrained` to load one; `AutoTokenizer` gives it the class that the files name. Padding and truncation
+    stored in a tokenizer.json are ignored; they are arguments of each call.
 
     Args:
         backend: the tokenizer of the package `tokenizers`.
@@ -67,11 +86,13 @@ class BertTokenizer:
         do_lower_case: whether text is lowercased.
         content_hash: SHA-256 of everything that decides which ids a text gets.
         pad_token, cls_token, sep_token, unk_token, mask_token: the special tokens, each with its `..._id`.
+        kind: the row of the table of kinds that the class stands for; None for the one that the files name.
 
     Raises:
         ValueError: the vocabulary lacks a special token.
     """
 
+    kind: Kind | None = None
     model_input_names: list[str]
     padding_side: str
     truncation_side: str
@@ -95,23 +116,16 @@ class BertTokenizer:
         self._encoder = RowEncoder(backend)
         self._settings = settings
         backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
-        self.do_lower_case: bool = _lowers_case(backend)
+        self.do_lower_case: bool = lowers_case(backend)
         self.model_max_length = int(settings.get("model_max_length") or settings.get("max_len") or NO_MAX_LENGTH)
         self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces", False))
         self.padding_side = settings.get("padding_side") or "right"
         self.truncation_side = settings.get("truncation_side") or "right"
         self.pad_token_type_id = settings.get("pad_token_type_id") or 0
-        self.model_input_names = list(
-            settings.get("model_input_names") or _input_names(settings.get("tokenizer_class"))
-        )
+        self.model_input_names = list(settings.get("model_input_names") or _input_names(settings))
         self._special_names: list[str] = []
+        check_special_tokens(backend, settings)
         for name, token in special_tokens_of(settings).items():
-            token_id = backend.token_to_id(token_text(token))
-            if token_id is None and name in DEFAULT_SPECIAL_TOKENS and name != "mask_token":
-                raise ValueError(
-                    f"the vocabulary has no {name} {token_text(token)!r}; give the right files, or name the token as "
-                    f'"{name}" in tokenizer_config.json'
-                )
             self._name_special_token(name, token_text(token))
 
     def _name_special_token(self, name: str, token: str) -> None:
@@ -150,15 +164,18 @@ class BertTokenizer:
         do_lower_case: bool | None = None,
         model_max_length: int | None = None,
         **keywords: Any,
-    ) -> BertTokenizer:
-        """Load the tokenizer from `tokenizer.json`, or from `vocab.txt` alone.
+    ) -> PreTrainedTokenizerFast:
+        """Load the tokenizer from `tokenizer.json`, or from the files of its vocabulary alone.
 
-        The settings `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of `tokenizer_config.json` override
-        those inside tokenizer.json, as in transformers; the keyword arguments override both.
+        These are vocab.txt; vocab.json and merges.txt; sentencepiece.bpe.model; or spiece.model. The settings
+        `do_lower_case`, `strip_accents`, `tokenize_chinese_chars`, `keep_accents` and `add_prefix_space` of
+        tokenizer_config.json override those inside tokenizer.json, as in transformers; the keyword arguments override
+        both.
 
         Args:
             path_or_id: a directory or a hub id.
-            do_lower_case: whether to lowercase text (default: from the files; True for vocab.txt alone).
+            do_lower_case: whether to lowercase text (default: from the files; True for a vocab.txt or ALBERT's
+                spiece.model alone).
             model_max_length: longest row in tokens (default: from the files).
             keywords: settings of tokenizer_config.json in place of its own (`tokenizer_settings.GIVEN_SETTINGS`, such
                 as `padding_side`); where the files are (`token`, `revision`, `cache_dir`, `force_download`,
@@ -166,51 +183,26 @@ class BertTokenizer:
                 `kdistill.keywords`.
 
         Raises:
-            FileNotFoundError: the directory has neither file, or does not exist and cannot be downloaded.
-            ValueError: a file is malformed, or a keyword asks for what kdistill cannot do.
+            FileNotFoundError: the directory has none of the files, or does not exist and cannot be downloaded.
+            ValueError: a file is malformed, the files are those of another class, or a keyword asks for what kdistill
+                cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
-        needed = [["tokenizer.json", "vocab.txt"]]
-        owner = f"{cls.__name__}.from_pretrained"
-        given = {name: keywords.pop(name) for name in GIVEN_SETTINGS if name in keywords}
-        check_settings(owner, given)
-        known = [*inspect.signature(cls.from_pretrained).parameters, *GIVEN_SETTINGS]
-        where = location(keywords, owner, known)
-        directory = resolve(path_or_id, needed, optional=SETTINGS_FILES, **where)
-        settings = read_settings(directory) | given
-        if do_lower_case is not None:
-            settings["do_lower_case"] = do_lower_case
-        if model_max_length is not None:
-            settings["model_max_length"] = model_max_length
-        backend = read_backend(directory, settings)
-        try:
-            tokenizer = cls(backend, settings)
-        except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from error
-        lowers = tokenizer.do_lower_case
-        if settings.get("do_lower_case", lowers) != lowers:
-            text = (
-                f"{directory}: do_lower_case is {settings['do_lower_case']}, and the normalizer of tokenizer.json "
-                f"{'lowercases' if lowers else 'keeps case'}"
-            )
-            if do_lower_case is not None:
-                raise ValueError(f"{text}; expected a BertNormalizer, the one kind that has this setting")
-            warnings.warn(f"{text}; the normalizer decides, as in transformers", stacklevel=2)
-        return tokenizer
+        return cls(*load(cls.__name__, cls.kind, path_or_id, do_lower_case, model_max_length, keywords))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json, as transformers does.
 
-        transformers 4 and 5 read the same tokenizer from them. Their class is BertTokenizer for BERT's own pipeline,
-        else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt is written when it holds
-        everything: for BERT's pipeline with ids 0..n-1.
+        transformers 4 and 5 read the same tokenizer from them. Their class is that of the kind for its own pipeline,
+        such as BertTokenizer for BERT's, else PreTrainedTokenizerFast, which takes tokenizer.json as it is. vocab.txt
+        is written when it holds everything: for WordPiece with ids 0..n-1; vocab.json and merges.txt likewise for BPE.
 
         Args:
             directory: where to write, created if missing.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        files = files_of(self._backend, self._serialized(), self._present_settings(), self.special_tokens_map)
+        files = files_of(self._serialized(), self._present_settings(), self.special_tokens_map)
         for name, text in files.items():
             write_text(directory / name, text)
 
@@ -227,35 +219,54 @@ class BertTokenizer:
 
     def __call__(
         self,
-        text: str | Sequence[str] | Sequence[tuple[str, str]],
-        text_pair: str | Sequence[str] | None = None,
+        text: str | Sequence[Any],
+        text_pair: str | Sequence[Any] | None = None,
         *,
         truncation: bool | str | None = None,
         max_length: int | None = None,
+        stride: int = 0,
         padding: bool | str = False,
+        padding_side: str | None = None,
         pad_to_multiple_of: int | None = None,
+        is_split_into_words: bool = False,
         add_special_tokens: bool = True,
         return_token_type_ids: bool | None = None,
         return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
         return_tensors: str | None = None,
         **others: Any,
     ) -> BatchEncoding:
         """Encode a text or a list of texts, as in transformers.
 
-        A row that is longer than `model_max_length` and not truncated gives a warning: a model will refuse it.
+        A row that is longer than `model_max_length` and not truncated gives a warning: a model will refuse it. The
+        result also maps tokens, words and characters onto each other (`word_ids`, `char_to_token`, ...).
 
         Args:
-            text: one text, a list of texts, or a list of (text, pair) tuples.
+            text: one text, a list of texts, or a list of (text, pair) tuples; with `is_split_into_words` a list of
+                words in the place of each text.
             text_pair: the second text of each pair, in the same form as `text`.
             truncation: True or "longest_first", "only_first" or "only_second" to truncate to `max_length`; False not
                 to truncate (default: truncate when a `max_length` is given).
             max_length: longest row in tokens, special tokens included (default: `model_max_length`).
+            stride: with `return_overflowing_tokens`, how many tokens of text a row repeats of the row before it.
             padding: True or "longest" to pad to the longest row of the call, "max_length" to pad to `max_length`.
                 Models here do not need padding.
+            padding_side: "right" or "left" (default: the attribute `padding_side`).
             pad_to_multiple_of: round the padded width up to a multiple of this.
+            is_split_into_words: whether texts are lists of words; byte-level BPE (RoBERTa) then needs
+                `add_prefix_space=True` in `from_pretrained` to read each word as one inside a text.
             add_special_tokens: whether to add [CLS] and [SEP].
             return_token_type_ids: whether the result has `token_type_ids` (default: whether `model_input_names` has).
             return_attention_mask: whether the result has `attention_mask` (likewise).
+            return_overflowing_tokens: whether what truncation leaves out follows as further rows; the column
+                `overflow_to_sample_mapping` has the index of the text that each row is from.
+            return_special_tokens_mask: whether the result has `special_tokens_mask`, 1 for special tokens.
+            return_offsets_mapping: whether the result has `offset_mapping`, the (start, end) of each token in its text,
+                or with `is_split_into_words` in its word.
+            return_length: whether the result has `length`, the width of each row.
             return_tensors: "np" for int64 arrays (rows, width), whose rows must be equally long or padded; None for
                 lists.
             others: arguments of transformers, accepted where they change nothing, such as `verbose=False`.
@@ -266,28 +277,86 @@ class BertTokenizer:
                 asked for and rows differ in length.
         """
         if others:
-            check_others(type(self).__name__, others, inspect.signature(BertTokenizer.__call__).parameters, CALL)
+            check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
+        if is_split_into_words:
+            inputs, single = words_of(text, text_pair)
+        else:
+            inputs, single = inputs_of(text, text_pair), isinstance(text, str)
         if truncation is None:
             truncation = max_length is not None and padding != "max_length"
-        cut = truncation not in (False, "do_not_truncate")
-        limit = self.truncation_length(max_length) if cut else None
-        rows = self.encode_rows(inputs_of(text, text_pair), limit, _strategy(truncation), add_special_tokens)
-        ids = [row.ids for row in rows]
-        longest = max(map(len, ids), default=0)
+        limit = self.truncation_length(max_length) if truncation not in (False, "do_not_truncate") else None
+        cut = Cut(limit, _side("truncation_side", self.truncation_side), _strategy(truncation), stride)
+        pad = _Padding(padding, max_length, pad_to_multiple_of, padding_side)
+        wanted = {
+            "token_type_ids": return_token_type_ids,
+            "attention_mask": return_attention_mask,
+            "special_tokens_mask": return_special_tokens_mask,
+            "offset_mapping": return_offsets_mapping,
+        }
+        names = [
+            name
+            for name in ENCODING_COLUMNS
+            if wanted.get(name) or (wanted.get(name) is None and name in self.model_input_names)
+        ]
+        encodings: list[Any] | Callable[[], list[Any]]
+        with_offsets = partial(self._with_offsets, inputs, cut, add_special_tokens, return_overflowing_tokens, pad)
+        if is_split_into_words or return_overflowing_tokens or return_special_tokens_mask or return_offsets_mapping:
+            encodings, samples = with_offsets()
+            columns = encoding_columns(encodings, names)
+            rows_cut = sum(limit is not None and bool(row.overflowing) for row in encodings)
+            longest = max((sum(row.attention_mask) for row in encodings), default=0)
+        else:
+            rows = self._encoder.encode(inputs, cut, add_special_tokens)
+            columns, samples = self._padded_columns(rows, names, pad), []
+            encodings = lambda: with_offsets()[0]  # noqa: E731
+            rows_cut = sum(row.is_cut for row in rows)
+            longest = max((len(row.ids) for row in rows), default=0)
         if limit is None and longest > self.model_max_length:
             warnings.warn(
                 f"a row has {longest} tokens, more than this model's {self.model_max_length}; pass truncation=True",
                 stacklevel=2,
             )
-        columns = {"input_ids": ids}
-        if return_token_type_ids or (return_token_type_ids is None and "token_type_ids" in self.model_input_names):
-            columns["token_type_ids"] = [row.type_ids for row in rows]
-        if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
-            columns["attention_mask"] = [[1] * len(row) for row in ids]
-        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
-        result = as_result(columns, single=isinstance(text, str), return_tensors=return_tensors, names=list(columns))
-        result.rows_cut = sum(row.is_cut for row in rows)
+        if return_length:
+            columns["length"] = list(map(len, columns["input_ids"]))
+        if return_overflowing_tokens:
+            columns["overflow_to_sample_mapping"] = samples
+        single = single and not return_overflowing_tokens
+        result = as_result(columns, single=single, return_tensors=return_tensors, names=names)
+        result.rows_cut = rows_cut
+        result._encodings = encodings
         return result
+
+    def _padded_columns(self, rows: Sequence[TokenRow], names: Iterable[str], pad: _Padding) -> dict[str, list[Any]]:
+        """Return the columns `names` of rows without offsets, padded."""
+        columns = {
+            "input_ids": [row.ids for row in rows],
+            "token_type_ids": [row.type_ids for row in rows],
+            "attention_mask": [[1] * len(row.ids) for row in rows],
+        }
+        columns = {name: columns[name] for name in names}
+        self._pad_columns(columns, pad)
+        return columns
+
+    def _with_offsets(
+        self, inputs: Sequence[Any], cut: Cut, add_special_tokens: bool, has_overflow: bool, pad: _Padding
+    ) -> tuple[list[Any], list[int]]:
+        """Return rows as padded `Encoding` objects, and which input each is from."""
+        encodings, samples = [], []
+        for index, row in enumerate(self._encoder.encode_with_offsets(inputs, cut, add_special_tokens)):
+            parts = [row, *row.overflowing] if has_overflow else [row]
+            encodings += parts
+            samples += [index] * len(parts)
+        width = self._width(pad, max(map(len, encodings), default=0))
+        side = _side("padding_side", pad.side or self.padding_side)
+        for row in encodings:
+            row.pad(
+                width,
+                direction=side,
+                pad_id=self.pad_token_id,
+                pad_type_id=self.pad_token_type_id,
+                pad_token=self.pad_token,
+            )
+        return encodings, samples
 
     def encode(
         self, text: str, text_pair: str | None = None, *, return_tensors: str | None = None, **options: Any
@@ -306,6 +375,7 @@ class BertTokenizer:
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
         *,
         return_attention_mask: bool = True,
         return_tensors: str | None = None,
@@ -318,6 +388,7 @@ class BertTokenizer:
             padding: as in a call.
             max_length: as in a call; rows are not truncated.
             pad_to_multiple_of: as in a call.
+            padding_side: as in a call.
             return_attention_mask: whether to add `attention_mask` when it is missing.
             return_tensors: "np" for arrays, None for lists.
 
@@ -328,27 +399,30 @@ class BertTokenizer:
         columns, single = columns_of(encoded_inputs, "input_ids")
         if return_attention_mask and "attention_mask" not in columns:
             columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
-        self._pad_columns(columns, padding, max_length, pad_to_multiple_of)
+        self._pad_columns(columns, _Padding(padding, max_length, pad_to_multiple_of, padding_side))
         return as_result(columns, single=single, return_tensors=return_tensors, names=self.model_input_names)
 
-    def _pad_columns(
-        self,
-        columns: Mapping[str, list[list[int]]],
-        padding: bool | str,
-        max_length: int | None,
-        pad_to_multiple_of: int | None,
-    ) -> None:
-        """Pad the model's columns in place."""
-        width = padded_width(
-            padding,
-            longest=max(map(len, columns["input_ids"]), default=0),
-            max_length=max_length,
+    def _width(self, pad: _Padding, longest: int) -> int:
+        """Return the width to pad rows to, of which the longest has `longest` tokens."""
+        return padded_width(
+            pad.padding,
+            longest=longest,
+            max_length=pad.max_length,
             model_max_length=self.model_max_length,
-            pad_to_multiple_of=pad_to_multiple_of,
+            pad_to_multiple_of=pad.multiple_of,
         )
-        fillers = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id, "attention_mask": 0}
+
+    def _pad_columns(self, columns: Mapping[str, list[list[int]]], pad: _Padding) -> None:
+        """Pad the model's columns in place."""
+        width = self._width(pad, max(map(len, columns["input_ids"]), default=0))
+        fillers = {
+            "input_ids": self.pad_token_id,
+            "token_type_ids": self.pad_token_type_id,
+            "attention_mask": 0,
+            "special_tokens_mask": 1,
+        }
         for name, filler in fillers.items():
-            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", self.padding_side))
+            pad_rows(columns.get(name, ()), width, filler, _side("padding_side", pad.side or self.padding_side))
 
     def encode_rows(
         self,
@@ -377,7 +451,7 @@ class BertTokenizer:
         See `text.windows.windows_of`, which also checks that all fit.
         """
         side = _side("truncation_side", self.truncation_side)
-        return self._encoder.encode_overlapping(pairs, Cut(max_length, side), stride)
+        return self._encoder.encode_with_offsets(pairs, Cut(max_length, side, "only_second", stride), True)
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens, on all cores; see `special_token_ids`.
@@ -393,7 +467,8 @@ class BertTokenizer:
         Raises:
             ValueError: a text holds a lone surrogate.
         """
-        return self._encoder.encode_with_offsets(texts)
+        rows = self._encoder.encode_with_offsets(texts, Cut(), True)
+        return [OffsetRow(row.ids, row.type_ids, row.offsets, row.special_tokens_mask, row.word_ids) for row in rows]
 
     @property
     def marks_pieces(self) -> bool:
@@ -555,7 +630,7 @@ class BertTokenizer:
         Raises:
             ValueError: an unknown name.
         """
-        known = (*DEFAULT_SPECIAL_TOKENS, "bos_token", "eos_token", *EXTRA_SPECIAL_TOKENS)
+        known = (*SPECIAL_TOKEN_NAMES, *EXTRA_SPECIAL_TOKENS)
         for name, token in special_tokens_dict.items():
             if name not in known or isinstance(token, (list, tuple)) != (name in EXTRA_SPECIAL_TOKENS):
                 raise ValueError(
@@ -577,7 +652,7 @@ class BertTokenizer:
                 self._name_special_token(name, text)
         return added
 
-    def differences_from(self, other: BertTokenizer) -> list[str]:
+    def differences_from(self, other: PreTrainedTokenizerFast) -> list[str]:
         """Return what gives texts other ids than `other` does, a phrase for each difference; none if all ids agree."""
         found = []
         different = vocabulary_differences(other.vocab, self.vocab)
@@ -586,7 +661,7 @@ class BertTokenizer:
         found += pipeline_differences(other._backend, self._backend)
         names = [
             name
-            for name in DEFAULT_SPECIAL_TOKENS
+            for name in SPECIAL_TOKEN_NAMES
             if other.special_tokens_map.get(name) != self.special_tokens_map.get(name)
         ]
         if names:
@@ -613,7 +688,14 @@ class BertTokenizer:
     @property
     def content_hash(self) -> str:
         """SHA-256, in hexadecimal, of everything that decides which ids a text gets."""
-        return hashlib.sha256(self._serialized().encode("utf-8")).hexdigest()
+        text = self._serialized()
+        if self._is_unigram:
+            text = _LONG_NUMBER.sub(lambda number: str(np.float32(number[0])), text)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    @property
+    def _is_unigram(self) -> bool:
+        return type(self._backend.model).__name__ == "Unigram"
 
     def _serialized(self) -> str:
         with self._encoder.lock:
@@ -621,15 +703,9 @@ class BertTokenizer:
 
     def __repr__(self) -> str:
         return (
-            f"BertTokenizer(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, "
+            f"{type(self).__name__}(vocab_size={self.vocab_size}, do_lower_case={self.do_lower_case}, "
             f"model_max_length={self.model_max_length})"
         )
-
-
-class AutoTokenizer:
-    """The name for `BertTokenizer.from_pretrained` that users of transformers know."""
-
-    from_pretrained = BertTokenizer.from_pretrained
 
 
 def check_tokenizer(name: str, value: Any) -> None:
@@ -637,12 +713,12 @@ def check_tokenizer(name: str, value: Any) -> None:
     check_kind(
         name,
         value,
-        BertTokenizer | None,
+        PreTrainedTokenizerFast | None,
         "a tokenizer of kdistill: AutoTokenizer.from_pretrained(...), also of a directory that transformers has saved",
     )
 
 
-def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
+def check_embeddings(tokenizer: PreTrainedTokenizerFast | None, vocab_size: int) -> None:
     """Raise `ValueError` when tokens were added to a tokenizer and the model of `vocab_size` has no rows for them."""
     if tokenizer is not None and tokenizer.vocab_size <= vocab_size < len(tokenizer):
         raise ValueError(
@@ -652,17 +728,13 @@ def check_embeddings(tokenizer: BertTokenizer | None, vocab_size: int) -> None:
         )
 
 
-def _lowers_case(backend: Tokenizer) -> bool:
-    return backend.normalizer is not None and backend.normalizer.normalize_str("A").strip() == "a"
-
-
-def _input_names(tokenizer_class: str | None) -> tuple[str, ...]:
+def _input_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the columns of a tokenizer whose files do not list them.
 
     The class TokenizersBackend, which only transformers 5 writes, has no token types there.
     """
-    types = () if tokenizer_class == "TokenizersBackend" else ("token_type_ids",)
-    return "input_ids", *types, "attention_mask"
+    has_types = settings.get("tokenizer_class") != "TokenizersBackend" and kind_of(settings).has_token_types
+    return "input_ids", *(("token_type_ids",) if has_types else ()), "attention_mask"
 
 
 def _side(name: str, side: str) -> str:

@@ -10,30 +10,25 @@ from typing import Any
 
 from ..system.files import read_json_object
 from .encodings import NO_MAX_LENGTH
+from .kinds import GENERIC, guessed_kind, kind_of, named_kind, plain_name
 
-DEFAULT_SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
+SPECIAL_TOKEN_NAMES = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
 # Lists of more special tokens: the name in transformers 4, and in 5.
 EXTRA_SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens")
 # All may be absent. The last is the model's, which may name the class of its tokenizer.
 SETTINGS_FILES = ("special_tokens_map.json", "tokenizer_config.json", "added_tokens.json", "config.json")
-# Settings of tokenizer_config.json -> their names in the BertNormalizer of tokenizer.json.
-NORMALIZER_SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
 # Settings that are true or false; the second group may also be null, which means what their absence means.
 _SWITCHES = ("do_lower_case", "tokenize_chinese_chars")
-_OPTIONAL_SWITCHES = ("strip_accents", "clean_up_tokenization_spaces", "do_basic_tokenize", "split_special_tokens")
+_OPTIONAL_SWITCHES = (
+    "add_prefix_space", "clean_up_tokenization_spaces", "do_basic_tokenize", "keep_accents", "split_special_tokens",
+    "strip_accents", "trim_offsets",
+)  # fmt: skip
 SIDES = ("right", "left")
 # Settings that may also be given when a tokenizer is loaded, beside do_lower_case and model_max_length.
 GIVEN_SETTINGS = (
+    "add_prefix_space",
     "clean_up_tokenization_spaces",
     "model_input_names",
     "padding_side",
@@ -42,13 +37,6 @@ GIVEN_SETTINGS = (
 )
 # Arguments of `AddedToken` that decide where it is found in a text.
 MATCHING_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
-# The classes of transformers that read a vocab.txt as BERT does; each also with "Fast" at its end.
-_WORDPIECE_CLASSES = (
-    "BertTokenizer", "ConvBertTokenizer", "DPRContextEncoderTokenizer", "DPRQuestionEncoderTokenizer",
-    "DPRReaderTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "LayoutLMTokenizer", "LxmertTokenizer",
-    "MPNetTokenizer", "MobileBertTokenizer", "PreTrainedTokenizer", "RealmTokenizer", "RetriBertTokenizer",
-    "SqueezeBertTokenizer", "TokenizersBackend",
-)  # fmt: skip
 # The classes of transformers that are Python code and read no tokenizer.json.
 _PYTHON_CLASSES = (
     "BartphoTokenizer", "BertGenerationTokenizer", "BertJapaneseTokenizer", "BertweetTokenizer", "BioGptTokenizer",
@@ -95,19 +83,31 @@ def read_settings(directory: Path) -> dict[str, Any]:
         check_settings(directory / name, found.get(name, {}))
     has_decoder = bool(config.get("added_tokens_decoder"))
     settings = {**special_map, **config} if has_decoder else {**config, **special_map}
-    settings.setdefault("tokenizer_class", model.get("tokenizer_class"))
+    if not settings.get("tokenizer_class"):
+        settings["tokenizer_class"] = model.get("tokenizer_class")
     for name in ("tokenizer_config.json", "config.json"):
         _check_no_code(directory / name, found.get(name, {}).get("auto_map"))
     _check_class(directory, settings)
+    _choose_kind(directory, settings, model.get("model_type"))
     _warn_of_unused(directory / "tokenizer_config.json", settings)
     settings["added_tokens"] = _added_tokens(directory, settings, added)
     return settings
 
 
+def _choose_kind(directory: Path, settings: dict[str, Any], model_type: Any) -> None:
+    """Enter the class that is guessed where the files name none, or one that takes any vocabulary."""
+    has_json = (directory / "tokenizer.json").is_file()
+    class_name = settings.get("tokenizer_class")
+    if class_name is None or (plain_name(class_name) in GENERIC and not has_json):
+        kind = guessed_kind(model_type, (path.name for path in directory.iterdir()))
+        if kind is not None:
+            settings["tokenizer_class"] = kind.name
+
+
 def special_tokens_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return name -> token (text or object) of the special tokens that have names: BERT's five, bos_token, ..."""
+    """Return name -> token (text or object) of the special tokens that have names: those of the kind, bos_token, ..."""
     named = {name: token for name, token in settings.items() if name.endswith("_token") and _is_token(token)}
-    return DEFAULT_SPECIAL_TOKENS | named
+    return dict(kind_of(settings).special_tokens) | named
 
 
 def extra_special_tokens_of(settings: Mapping[str, Any]) -> list[Any]:
@@ -125,7 +125,7 @@ def check_settings(path: Path | str, settings: Mapping[str, Any]) -> None:
         if name in settings and not is_one(settings[name]):
             raise ValueError(f"{path}: {name} is {settings[name]!r}; expected {expected}")
     for name, token in settings.items():
-        if name in DEFAULT_SPECIAL_TOKENS or (name.endswith("_token") and isinstance(token, Mapping)):
+        if name in SPECIAL_TOKEN_NAMES or (name.endswith("_token") and isinstance(token, Mapping)):
             _check_token(path, name, token)
     for name in EXTRA_SPECIAL_TOKENS:
         tokens = settings.get(name)
@@ -213,14 +213,14 @@ def _check_class(directory: Path, settings: Mapping[str, Any]) -> None:
         return
     if not isinstance(class_name, str):
         raise ValueError(f"{directory}: tokenizer_class is {class_name!r}; expected the name of a class")
-    kind = class_name.removesuffix("Fast")
+    name = plain_name(class_name)
     has_json = (directory / "tokenizer.json").is_file()
-    if kind in _PYTHON_CLASSES or not (has_json or kind in _WORDPIECE_CLASSES):
+    if name in _PYTHON_CLASSES or not (has_json or name in GENERIC or named_kind(class_name)):
         what = "is code that reads no tokenizer.json" if has_json else "does not read vocab.txt as BERT does"
         raise ValueError(
             f"{directory}: tokenizer_class is {class_name!r}, which {what}; expected BERT's tokenizer or a "
             "tokenizer.json: "
-            + (remedy if kind in _PYTHON_CLASSES else f"save its fast form with transformers, or {remedy}")
+            + (remedy if name in _PYTHON_CLASSES else f"save its fast form with transformers, or {remedy}")
         )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _CALL_IT = "call the tokenizer itself, with the same arguments"
-_ONE_ROW = "a text that is too long is cut; split it into several rows beforehand"
 _IDS = "compare input_ids with all_special_ids"
-_OFFSETS = "places in the text are not kept; the package tokenizers has them"
 
 ATTRIBUTES = {
     **dict.fromkeys(("encode_plus", "batch_encode_plus", "prepare_for_model", "prepare_seq2seq_batch"), _CALL_IT),
@@ -27,14 +25,7 @@ ATTRIBUTES = {
 """Attributes and methods -> what to use."""
 
 CALL: dict[str, tuple[tuple[Any, ...], str]] = {
-    "is_split_into_words": ((False,), "join the words of a row with spaces"),
-    "stride": ((0,), _ONE_ROW),
-    "return_overflowing_tokens": ((False,), _ONE_ROW),
-    "return_special_tokens_mask": ((False,), _IDS),
-    "return_offsets_mapping": ((False,), _OFFSETS),
-    "return_length": ((False,), "the length of a row is len(input_ids)"),
     "verbose": ((False, True), ""),
-    "padding_side": ((), "assign tokenizer.padding_side"),
     "split_special_tokens": ((False,), "set it in tokenizer_config.json"),
     "text_target": ((), "a classifier has no target text; give the label as a column of the rows"),
     "text_pair_target": ((), "a classifier has no target text; give the label as a column of the rows"),

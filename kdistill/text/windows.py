@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .blocks import blocks_of
-from .tokenizer import BertTokenizer
+from .tokenizer import PreTrainedTokenizerFast
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -48,7 +48,7 @@ class UnfitError(ValueError):
 
 
 def windows_of(
-    tokenizer: BertTokenizer, pairs: Sequence[tuple[str, str]], max_length: int, doc_stride: int
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str]], max_length: int, doc_stride: int
 ) -> Iterator[list[Window]]:
     """Yield the windows of each question and context, in order.
 
@@ -82,7 +82,7 @@ def windows_of(
 
 
 def _check_fits(
-    tokenizer: BertTokenizer, block: Sequence[tuple[str, str]], first: int, max_length: int, doc_stride: int
+    tokenizer: PreTrainedTokenizerFast, block: Sequence[tuple[str, str]], first: int, max_length: int, doc_stride: int
 ) -> None:
     """Raise `UnfitError` for the first row whose question leaves too little room."""
     specials = tokenizer.num_special_tokens_to_add(pair=True)

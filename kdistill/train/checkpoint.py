@@ -13,7 +13,7 @@ import numpy as np
 from ..formats.safetensors import read_safetensors, write_safetensors
 from ..models.model import Model
 from ..system.files import atomic_write, write_json
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
 from .directory import ARGS_FILE, COMMAND_FILE, OPTIMIZER_FILE
 from .optim import AdamW, averaged
@@ -23,7 +23,7 @@ from .state import STATE_FILE, TrainerState
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
 
 
-def save_model(directory: Path, model: Model, tokenizer: BertTokenizer | None) -> None:
+def save_model(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast | None) -> None:
     """Write a Hugging Face model directory: configuration, weights and, if there is one, the tokenizer."""
     model.save_pretrained(directory)
     if tokenizer is not None:
@@ -40,7 +40,7 @@ def save_arguments(directory: Path, args: TrainingArguments, command: str | None
 def save_checkpoint(
     directory: Path,
     model: Model,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     optimizer: AdamW,
     state: TrainerState,
     args: TrainingArguments,

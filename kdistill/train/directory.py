@@ -34,7 +34,7 @@ from ..system.files import (
     verify_manifest,
     write_manifest,
 )
-from ..text.tokenizer_files import TOKENIZER_FILES
+from ..text.saved_files import TOKENIZER_FILES
 from .state import STATE_FILE
 
 ARGS_FILE = "training_args.json"

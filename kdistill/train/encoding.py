@@ -20,7 +20,7 @@ from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
-from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
 MAX_LENGTH, DOC_STRIDE = 384, 128
@@ -30,7 +30,7 @@ MAX_LENGTH, DOC_STRIDE = 384, 128
 def encode_for(
     config: Config,
     source: Any,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     args: TrainingArguments,
     *,
     text_column: str | None = None,
@@ -107,7 +107,7 @@ def encode_for(
 def _tagged(
     config: Config,
     source: Any,
-    tokenizer: BertTokenizer | None,
+    tokenizer: PreTrainedTokenizerFast | None,
     args: TrainingArguments,
     max_length: int,
     columns: Mapping[str, str | None],

@@ -10,7 +10,7 @@ from ..data.ragged import Outputs
 from ..metrics.prediction import Labels, Logits
 from ..models.configuration import Config
 from ..tasks.base import Task
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
 from .own_metrics import ComputeMetrics
 from .plan import RowIndices
@@ -57,7 +57,7 @@ class Objective(Protocol):
     def adapt(self, config: Config) -> Config:
         """Return the config of a model to train, with what this objective settles. Raises ValueError if it cannot."""
 
-    def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: BertTokenizer | None) -> Dataset:
+    def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
     def fingerprint(self) -> dict[str, str]:
@@ -93,7 +93,9 @@ class Supervised:
         """Return the config as it is."""
         return config
 
-    def rows_to_learn_from(self, dataset: Dataset, args: TrainingArguments, tokenizer: BertTokenizer | None) -> Dataset:
+    def rows_to_learn_from(
+        self, dataset: Dataset, args: TrainingArguments, tokenizer: PreTrainedTokenizerFast | None
+    ) -> Dataset:
         """Return the rows as they are."""
         return dataset
 

@@ -14,7 +14,7 @@ from ..losses.problem_types import PROBLEM_TYPES
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
-from ..text.tokenizer import BertTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
 from .encoding import name_of
 from .evaluate import metric_names, refuse_threshold
@@ -84,7 +84,7 @@ class Recipe:
     model_init: ModelInit | None = None
     train_dataset: Dataset | None = None
     eval_dataset: EvalRows = None
-    processing_class: BertTokenizer | None = None
+    processing_class: PreTrainedTokenizerFast | None = None
     compute_metrics: ComputeMetrics | None = None
     provenance: Provenance = field(default_factory=Provenance)
 

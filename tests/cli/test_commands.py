@@ -21,7 +21,7 @@ from kdistill.cli.inputs import read_arguments
 from kdistill.cli.options import COMMANDS
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.tasks.predictions import Predictions
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.fields import argument_types
 

@@ -13,7 +13,8 @@ from kdistill.data import augmentation
 from kdistill.data.augmentation import TokenKinds, augmented, nearest_words
 from kdistill.data.dataset import Dataset
 from kdistill.data.labels import NO_LABEL
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 LETTERS = ["good", "great", "bad", "awful", "film", "films", "plot", "actor", "scene", "über"]
 OTHERS = ["12", ".", "'", "1st", "[unused0]"]
@@ -24,14 +25,14 @@ EMBEDDINGS = np.random.default_rng(0).standard_normal((len(VOCABULARY), 8)).asty
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     directory = tmp_path_factory.mktemp("tokenizer")
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     return AutoTokenizer.from_pretrained(directory)
 
 
 @pytest.fixture(scope="module")
-def kinds(tokenizer: BertTokenizer) -> TokenKinds:
+def kinds(tokenizer: PreTrainedTokenizerFast) -> TokenKinds:
     return TokenKinds.of(tokenizer, len(VOCABULARY))
 
 
@@ -236,7 +237,7 @@ def test_a_vocabulary_of_one_word(kinds: TokenKinds) -> None:
     assert {token for row in rows_of(result) for token in row} == {"[CLS]", "[SEP]", "good"}
 
 
-def test_a_vocabulary_larger_than_the_model(tokenizer: BertTokenizer) -> None:
+def test_a_vocabulary_larger_than_the_model(tokenizer: PreTrainedTokenizerFast) -> None:
     kinds = TokenKinds.of(tokenizer, 8)
     assert len(kinds.words) == 8
     assert kinds.words[5:].all()

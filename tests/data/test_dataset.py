@@ -13,7 +13,8 @@ from kdistill.data.columns import read_rows
 from kdistill.data.dataset import ENCODE_BLOCK, Dataset, as_dataset, encode
 from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 SENTIMENT = {0: "negative", 1: "positive"}
 ROWS = [[2, 7, 8, 3], [2, 3], [2, 9, 3]]
@@ -30,7 +31,7 @@ def check_types(batch: Batch) -> None:
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> BertTokenizer:
+def tokenizer(tmp_path: Path) -> PreTrainedTokenizerFast:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     return AutoTokenizer.from_pretrained(tmp_path)
@@ -74,7 +75,7 @@ def test_pack_without_a_mask_keeps_every_token() -> None:
     assert rows_of(pack(np.array([[2, 3, 0], [2, 5, 3]], dtype=np.uint16))) == [[2, 3, 0], [2, 5, 3]]
 
 
-def test_pack_takes_what_the_tokenizer_gives(tokenizer: BertTokenizer) -> None:
+def test_pack_takes_what_the_tokenizer_gives(tokenizer: PreTrainedTokenizerFast) -> None:
     for arguments in ({}, {"padding": True}, {"padding": True, "return_tensors": "np"}):
         batch = pack(tokenizer(["good film", "bad"], ["bad", "good film"], **arguments))
         assert rows_of(batch) == [[2, 5, 7, 3, 6, 3], [2, 6, 3, 5, 7, 3]]
@@ -190,7 +191,7 @@ def test_a_dataset_of_arrays_that_disagree_is_refused() -> None:
 # --- encode and as_dataset -------------------------------------------------------------------------------------------
 
 
-def test_encode_gives_what_the_tokenizer_gives_over_several_blocks(tokenizer: BertTokenizer) -> None:
+def test_encode_gives_what_the_tokenizer_gives_over_several_blocks(tokenizer: PreTrainedTokenizerFast) -> None:
     words, rng = ["good", "bad", "film", "zebra"], np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(2 * ENCODE_BLOCK + 5)]
     rows = read_rows({"sentence1": texts, "sentence2": texts[::-1], "label": [i % 2 for i in range(len(texts))]})
@@ -205,7 +206,7 @@ def test_encode_gives_what_the_tokenizer_gives_over_several_blocks(tokenizer: Be
     check_types(Batch(dataset.ids, dataset.types, dataset.starts))
 
 
-def test_rows_are_cut_to_the_tokenizer_s_length_unless_told(tokenizer: BertTokenizer, tmp_path: Path) -> None:
+def test_rows_are_cut_to_the_tokenizer_s_length_unless_told(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     rows = read_rows(["good " * 20])
     assert encode(rows, tokenizer).lengths.tolist() == [22]
     assert encode(rows, AutoTokenizer.from_pretrained(tmp_path, model_max_length=8)).lengths.tolist() == [8]
@@ -219,7 +220,7 @@ def test_labels_are_checked_before_tokenising() -> None:
         encode(rows, None, id2label=SENTIMENT)  # type: ignore[arg-type]
 
 
-def test_as_dataset_of_text_and_of_datasets(tokenizer: BertTokenizer) -> None:
+def test_as_dataset_of_text_and_of_datasets(tokenizer: PreTrainedTokenizerFast) -> None:
     dataset = as_dataset({"phrase": ["good film", "bad"], "y": ["positive", None]}, tokenizer, id2label=SENTIMENT,
                          text_column="phrase", label_column="y")  # fmt: skip
     assert dataset.ids.tolist() == [2, 5, 7, 3, 2, 6, 3]

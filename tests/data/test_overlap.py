@@ -9,7 +9,7 @@ import pytest
 
 from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.data.overlap import find_overlap
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 
 def dataset(rows: list[list[int]], *, specials: bool = True) -> Dataset:

@@ -13,7 +13,7 @@ from kdistill.data.dataset import Dataset
 from kdistill.data.label_values import NO_LABEL
 from kdistill.data.question_windows import encode_questions
 from kdistill.data.questions import read_questions
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer, BertTokenizer
 
 CONTEXT = "good film bad plot great actor awful scene"
 

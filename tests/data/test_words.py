@@ -18,14 +18,15 @@ from kdistill.data.tagged import encode_words
 from kdistill.data.tags import implied_tags
 from kdistill.data.windows import owners, windows_of
 from kdistill.data.words import WordRows, has_words, words_of
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ann", "##a", "liv", "##es", "in", "new", "york", ".", "a"]
 TAGS = {0: "O", 1: "B-city", 2: "B-person", 3: "I-city"}
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     directory = tmp_path_factory.mktemp("tokenizer")
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     return AutoTokenizer.from_pretrained(directory)
@@ -175,7 +176,7 @@ def test_what_has_no_words_or_tags_is_refused() -> None:
         implied_tags([["O", "O"]], table)
 
 
-def test_the_first_token_of_a_word_carries_its_tag(tokenizer: BertTokenizer) -> None:
+def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = rows_of({"tokens": TOKENS, "tags": [["B-person", "O", "O", "B-city", "I-city"], None]})
     dataset = encode_words(rows, tokenizer, id2label=TAGS)
     tokens = [tokenizer.convert_ids_to_tokens(dataset.ids[a:b]) for a, b in pairwise(dataset.starts)]
@@ -193,7 +194,7 @@ def test_the_first_token_of_a_word_carries_its_tag(tokenizer: BertTokenizer) -> 
     assert inside.labels.tolist() == [no, 1, 3, no]
 
 
-def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: BertTokenizer) -> None:
+def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: PreTrainedTokenizerFast) -> None:
     random = np.random.default_rng(2)
     words = [list(random.choice(["Anna", "lives", "in", "York", "."], size)) for size in (50, 3, 21)]
     tags = [list(random.choice(list(TAGS.values()), len(of))) for of in words]

@@ -20,7 +20,8 @@ from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
 from kdistill.losses.teacher import distillation_loss
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.optim import AdamW, clip_grad_norm_
 from kdistill.trainers import DistillationTrainer, Trainer
@@ -185,11 +186,13 @@ def test_rows_without_a_label_among_others_are_counted(tmp_path: Path, teacher: 
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> BertTokenizer:
+def words(tmp_path: Path) -> PreTrainedTokenizerFast:
     return tokenizer(tmp_path / "tokenizer", VOCABULARY)
 
 
-def views_of(dataset: Dataset, teacher: BertForSequenceClassification, words: BertTokenizer, seed: int) -> Dataset:
+def views_of(
+    dataset: Dataset, teacher: BertForSequenceClassification, words: PreTrainedTokenizerFast, seed: int
+) -> Dataset:
     kinds = TokenKinds.of(words, len(VOCABULARY))
     return augmented(
         dataset,
@@ -203,7 +206,7 @@ def views_of(dataset: Dataset, teacher: BertForSequenceClassification, words: Be
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy", "ignore:40 of 60 training rows have no label")
 @pytest.mark.parametrize("seeds", [{"seed": 5}, {"seed": 5, "data_seed": 9}])
 def test_views_are_rows_without_a_label(
-    tmp_path: Path, teacher: BertForSequenceClassification, words: BertTokenizer, seeds: dict[str, int]
+    tmp_path: Path, teacher: BertForSequenceClassification, words: PreTrainedTokenizerFast, seeds: dict[str, int]
 ) -> None:
     """A run with augment is the run on the rows and their views, whose labels the teacher alone gives."""
     rows, learned = small_dataset(20), []
@@ -222,7 +225,7 @@ def test_views_are_rows_without_a_label(
 
 @pytest.mark.filterwarnings("ignore:40 of 60 training rows have no label", "ignore:the teacher's loss")
 @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-def test_views_of_rows_with_other_labels(tmp_path: Path, words: BertTokenizer, kind: str) -> None:
+def test_views_of_rows_with_other_labels(tmp_path: Path, words: PreTrainedTokenizerFast, kind: str) -> None:
     """Of numbers and of lists of labels, too: the run on rows and views, and another one than that on the rows."""
     names = {"id2label": {0: "score"}} if kind == "regression" else {}
     teacher = small_model(5, problem_type=kind, **names)
@@ -248,7 +251,7 @@ def test_views_of_rows_with_other_labels(tmp_path: Path, words: BertTokenizer, k
 def test_views_are_labelled_once_and_a_run_with_them_resumes(
     tmp_path: Path,
     teacher: BertForSequenceClassification,
-    words: BertTokenizer,
+    words: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
@@ -336,7 +339,7 @@ def test_tables_padded_otherwise(
         np.testing.assert_array_equal(results[0][name][: len(value)], value)
 
 
-def tokenizer(directory: Path, words: list[str]) -> BertTokenizer:
+def tokenizer(directory: Path, words: list[str]) -> PreTrainedTokenizerFast:
     directory.mkdir()
     (directory / "vocab.txt").write_text("\n".join(words) + "\n")
     return AutoTokenizer.from_pretrained(directory)

@@ -16,7 +16,7 @@ from kdistill.cli import main as cli
 from kdistill.doctor import data_checks, machine_checks, subject
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.system import memory
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.arguments import TrainingArguments
 from kdistill.trainers import Trainer
 

@@ -17,7 +17,7 @@ from support.paths import INPUTS
 
 from kdistill.data.batch import Batch
 from kdistill.tasks.question_pipeline import QuestionAnsweringPipeline
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 CASES = json.loads((INPUTS / "answers" / "questions.json").read_text(encoding="utf-8"))
 EXPECTED = json.loads((INPUTS / "answers" / "expected.json").read_text(encoding="utf-8"))["questions.json"]

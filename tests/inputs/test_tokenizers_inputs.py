@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from support.paths import INPUTS
 
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 FOLDER = INPUTS / "tokenizers"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
 
 
-def check(tokenizer: BertTokenizer, expected: dict[str, Any]) -> None:
+def check(tokenizer: PreTrainedTokenizerFast, expected: dict[str, Any]) -> None:
     for call in expected.get("calls", ()):
         assert tokenizer(call["text"], **call["options"])["input_ids"] == call["input_ids"]
     for name, value in expected.get("attributes", {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import kdistill as kd
 from kdistill.losses.teacher import distillation_loss_parts
 
 ROWS = [[5, 6, 7, 8, 9], [1], [3, 4, 2, 2, 9, 30, 11, 12]]
+WORD = "bert.embeddings.word_embeddings.weight"
 WORDS = {0: 3, 4: 9, 5: 1, 9: 20, 13: 2}  # token of the packed batch -> its label
 
 
@@ -126,6 +128,13 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
         model_of().masked_loss(kd.pack(ROWS), **{"labels": labels_of()} | changes)
 
 
+def test_a_teacher_is_another_language_model() -> None:
+    model, classifier = model_of(), wide_model(**SMALL)
+    for teacher, found in ((model, "the model itself"), (classifier, "a BertForSequenceClassification")):
+        with pytest.raises(TypeError, match=f"teacher is {found}; expected another model that predicts masked words"):
+            model.masked_loss(kd.pack(ROWS), labels_of(), teacher=teacher)  # type: ignore[arg-type]
+
+
 def test_a_call_needs_a_labelled_token() -> None:
     with pytest.raises(ValueError, match="labels are -100 for every token; expected at least one"):
         model_of()(ROWS, labels=[[-100] * len(row) for row in ROWS])
@@ -137,3 +146,28 @@ def test_tokens_that_are_not_finite_are_named() -> None:
     with pytest.raises(FloatingPointError, match=r"loss of 5 of 5 tokens is not finite \(tokens 0, 4, 5, 9, 13 of the"):
         model.masked_loss(kd.pack(ROWS), labels_of(), train=True)
     assert not any(gradient.any() for gradient in model.gradients.values())
+
+
+def test_a_decoder_that_is_not_tied_has_a_weight_of_its_own(tmp_path: Path) -> None:
+    tied = model_of()
+    config = kd.BertConfig.from_dict({**tied.config.to_dict(), "tie_word_embeddings": False})
+    model = kd.BertForMaskedLM(config, seed=3)
+    assert {*model.parameters} - {*tied.parameters} == {"cls.predictions.decoder.weight"}
+    model.load_state_dict({**tied.parameters, "cls.predictions.decoder.weight": tied.parameters[WORD]})
+    np.testing.assert_array_equal(model.forward(ROWS), tied.forward(ROWS))
+    assert model(ROWS, labels=in_rows(labels_of())).loss == tied(ROWS, labels=in_rows(labels_of())).loss
+    model.parameters["cls.predictions.decoder.weight"][:] *= 2
+    model.save_pretrained(tmp_path)
+    loaded = kd.AutoModelForMaskedLM.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(loaded.forward(ROWS), model.forward(ROWS))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_model_with_packed_weights_alone_has_its_decoder(dtype: str, tmp_path: Path) -> None:
+    """The word embeddings are then there twice, as a table and packed; the decoder is float32 in every compute type."""
+    if kd.show_config()["compute"].get(dtype) is None:
+        pytest.skip(f"this CPU has no kernels for {dtype}")
+    model = model_of()
+    model.save_pretrained(tmp_path)
+    loaded = kd.AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=dtype)
+    np.testing.assert_array_equal(loaded.forward(ROWS), model.freeze(dtype).forward(ROWS))

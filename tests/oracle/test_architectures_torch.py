@@ -178,3 +178,21 @@ def test_a_head_begins_with_the_encoder_of_another(case: Case, tmp_path: Path) -
     result = model(rows.packed, output_hidden_states=True)
     for mine, expected in zip(result.hidden_states[-1], torch_outputs(theirs, case, rows), strict=True):
         close(mine, expected.last_hidden_state[0].detach())
+
+
+@EVERY
+def test_a_language_model_whose_decoder_is_not_tied(case: Case, tmp_path: Path) -> None:
+    """Its decoder has a weight of its own, in both directions."""
+    kind = getattr(transformers, f"{case.name}Config")
+    theirs = getattr(transformers, f"{case.name}ForMaskedLM")(kind(**case.sizes, tie_word_embeddings=False)).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = kd.AutoModelForMaskedLM.from_pretrained(tmp_path / "theirs")
+    rows = random_rows(case, [5, 1, TOKENS], seed=3)
+    with torch.inference_mode():
+        expected = torch_logits(theirs, case, rows).numpy()
+    np.testing.assert_allclose(ours.forward(rows.packed), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    ours.save_pretrained(tmp_path / "ours")
+    opened = getattr(transformers, f"{case.name}ForMaskedLM").from_pretrained(tmp_path / "ours").eval()
+    with torch.inference_mode():
+        again = torch_logits(opened, case, rows).numpy()
+    np.testing.assert_array_equal(again, expected)

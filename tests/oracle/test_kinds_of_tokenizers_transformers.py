@@ -11,7 +11,7 @@ import pytest
 from support.kinds_of_tokenizers import KINDS, TEXTS, write_kind
 from support.paths import INPUTS
 
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 

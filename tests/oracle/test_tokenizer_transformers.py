@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdistill.data.columns import read_rows
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -83,7 +83,7 @@ def test_configuration_against_tokenizer_json(shared_dir: Path, texts: list[str]
 
 
 @pytest.mark.parametrize("arguments", [{"max_length": 16}, {"max_length": 40, "truncation": "only_second"}])
-def test_pairs_and_truncation(model_files: Path, texts: list[str], arguments: dict[str, object]) -> None:
+def test_pairs_and_truncation(model_files: Path, texts: list[str], arguments: dict[str, Any]) -> None:
     first = [text[:20] for text in texts[:200]]
     second = ["a longer second sentence, which is never the shorter one of the pair : " + text for text in first]
     arguments = {"truncation": True, **arguments}
@@ -107,6 +107,7 @@ def test_padded_arrays_and_decoding(model_files: Path, texts: list[str]) -> None
 
 
 FIRST, SECOND = ["the film is great", "it's bad, isn't it?"], ["no", "yes it is : the worst"]
+LONG = "Unaffable reviewers: the film's 100th minute, \u6771\u4eac and caf\u00e9s, isn't it?"
 ENCODED = [{"input_ids": [101, 5, 102], "label": 1}, {"input_ids": [101, 102], "label": 0}]
 CALLS: dict[str, Callable[[Any], Any]] = {
     "one text": lambda t: t("the film"),
@@ -127,6 +128,34 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "no types": lambda t: t(FIRST, return_token_type_ids=False),
     "no mask": lambda t: t(FIRST, return_attention_mask=False),
     "no special tokens": lambda t: t(FIRST, add_special_tokens=False),
+    "offsets": lambda t: t(FIRST, SECOND, return_offsets_mapping=True, padding=True),
+    "offsets as arrays": lambda t: t(FIRST, return_offsets_mapping=True, padding=True, return_tensors="np"),
+    "offsets of one text": lambda t: t("The films!", return_offsets_mapping=True, return_length=True),
+    "special tokens as mask": lambda t: t(FIRST, SECOND, return_special_tokens_mask=True, padding=True),
+    "padded on the left": lambda t: t(FIRST, padding=True, padding_side="left", return_special_tokens_mask=True),
+    "words": lambda t: t([["the", "films"], ["unaffable", "", "x y"]], is_split_into_words=True, return_length=True),
+    "words of one row": lambda t: t(["the", "films"], is_split_into_words=True, return_offsets_mapping=True),
+    "pairs of words": lambda t: t([["the", "films"]], [["unaffable", "!"]], is_split_into_words=True),
+    "windows": lambda t: t(
+        FIRST,
+        [LONG, "short"],
+        truncation="only_second",
+        max_length=16,
+        stride=2,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        padding="max_length",
+        return_length=True,
+    ),
+    "windows of one text": lambda t: t(LONG, max_length=9, truncation=True, stride=3, return_overflowing_tokens=True),
+    "windows of words": lambda t: t(
+        [LONG.split(), ["a"]],
+        max_length=7,
+        truncation=True,
+        stride=1,
+        return_overflowing_tokens=True,
+        is_split_into_words=True,
+    ),
     "encode": lambda t: t.encode("the film"),
     "encode a pair": lambda t: t.encode("the film", "is great", truncation=True, max_length=6),
     "encode to an array": lambda t: t.encode("the film", return_tensors="np"),
@@ -170,6 +199,45 @@ def test_calls_give_the_same(model_files: Path, both: Callable[[Path], tuple[Any
         np.testing.assert_array_equal(found, expected, strict=True)
     else:
         assert found == expected
+
+
+PLACES: dict[str, Callable[[Any], Any]] = {
+    "texts": lambda t: t([LONG, "", "x" * 120]),
+    "pairs": lambda t: t(FIRST, [LONG, ""], padding=True),
+    "padded on the left": lambda t: t([LONG, "a"], padding=True, padding_side="left"),
+    "words": lambda t: t([LONG.split(), ["a", "", "b"]], is_split_into_words=True),
+    "windows": lambda t: t(FIRST, [LONG, LONG], truncation="only_second", max_length=20, stride=4,
+                           return_overflowing_tokens=True),
+    "cut on the left": lambda t: t([LONG], truncation=True, max_length=9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", PLACES.values(), ids=PLACES.keys())
+def test_tokens_words_and_characters_are_mapped_the_same(
+    model_files: Path, both: Callable[[Path], tuple[Any, Any]], call: Any, request: pytest.FixtureRequest
+) -> None:
+    theirs, ours = both(model_files)
+    sides = theirs.truncation_side, ours.truncation_side
+    if "cut on the left" in request.node.name:
+        theirs.truncation_side = ours.truncation_side = "left"
+    expected, found = call(theirs), call(ours)
+    theirs.truncation_side, ours.truncation_side = sides
+    pairs = expected.n_sequences
+    assert found.n_sequences == pairs
+    for row, ids in enumerate(found["input_ids"]):
+        for name in ("tokens", "word_ids", "sequence_ids"):
+            assert getattr(found, name)(row) == getattr(expected, name)(row), name
+        for token in range(len(ids)):
+            for name in ("token_to_word", "token_to_chars", "token_to_sequence"):
+                assert getattr(found, name)(row, token) == getattr(expected, name)(row, token), name
+        for index in range(len(LONG)):
+            for sequence in range(pairs):
+                for name in ("char_to_token", "char_to_word", "word_to_tokens"):
+                    assert getattr(found, name)(row, index, sequence) == getattr(expected, name)(row, index, sequence)
+        for word in {word for word in found.word_ids(row) if word is not None} if pairs == 1 else ():
+            assert found.word_to_chars(row, word) == expected.word_to_chars(row, word)
+    assert found.tokens() == expected.tokens()
+    assert found.token_to_chars(1) == expected.token_to_chars(1)
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])

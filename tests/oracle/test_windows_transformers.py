@@ -11,7 +11,7 @@ from support.kinds_of_tokenizers import KINDS, TEXTS, write_kind
 
 from kdistill.data.question_windows import encode_questions
 from kdistill.data.questions import Questions, read_questions
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 transformers = pytest.importorskip("transformers")
 

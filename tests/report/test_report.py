@@ -19,7 +19,7 @@ from kdistill.cli import main as cli
 from kdistill.data.dataset import as_dataset
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.report.assessment import wilson_interval
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 
 RECIPE = ["--num-train-epochs", "2", "--per-device-train-batch-size", "16", "--learning-rate", "0.01", "--alpha", "0"]
 

@@ -21,10 +21,11 @@ from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.system.files import verify_manifest
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
 from kdistill.train.optim import AdamW
 from kdistill.train.state import TrainerState
+from support.sentencepiece_files import FAIRSEQ_PIECES, sentencepiece_file
 from support.small_run import VOCABULARY, small_config, small_dataset, small_model
 
 # TypeError is what BertConfig raises for a value of another type than the field's.
@@ -78,6 +79,33 @@ def tokenizer_json(directory: Path, data: bytes) -> Any:
 def tokenizer_config(directory: Path, data: bytes) -> Any:
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY))
     (directory / "tokenizer_config.json").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def vocab_json(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.json").write_bytes(data)
+    (directory / "merges.txt").write_bytes(bpe_merges())
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def merges(directory: Path, data: bytes) -> Any:
+    (directory / "vocab.json").write_bytes(bpe_vocabulary())
+    (directory / "merges.txt").write_bytes(data)
+    return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
+
+
+def bpe_vocabulary() -> bytes:
+    letters = "".join(sorted(set("goodfilmbadplot\u0120\u010a")))
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "go", "goo", "fi"]
+    return json.dumps({token: index for index, token in enumerate(tokens)}).encode()
+
+
+def bpe_merges() -> bytes:
+    return b"#version: 0.2\ng o\ngo o\nf i\n"
+
+
+def sentencepiece(directory: Path, data: bytes) -> Any:
+    (directory / "sentencepiece.bpe.model").write_bytes(data)
     return AutoTokenizer.from_pretrained(directory)(SHORT_TEXT)
 
 
@@ -142,6 +170,9 @@ READERS: dict[str, Reader] = {
     "vocab": vocab,
     "tokenizer_json": tokenizer_json,
     "tokenizer_config": tokenizer_config,
+    "vocab_json": vocab_json,
+    "merges": merges,
+    "sentencepiece": sentencepiece,
     "tsv": rows_file("rows.tsv"),
     "csv": rows_file("rows.csv"),
     "jsonl": rows_file("rows.jsonl"),
@@ -188,6 +219,12 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "vocab": [("\n".join(VOCABULARY) + "\n").encode()],
         "tokenizer_json": [(directory / "model" / "tokenizer.json").read_bytes()],
         "tokenizer_config": [(directory / "model" / "tokenizer_config.json").read_bytes()],
+        "vocab_json": [bpe_vocabulary()],
+        "merges": [bpe_merges()],
+        "sentencepiece": [
+            sentencepiece_file(FAIRSEQ_PIECES, charsmap=table)
+            for table in (b"", (1024).to_bytes(4, "little") + bytes(1024))
+        ],
         "tsv": [tsv],
         "csv": [tsv.replace(b"\t", b","), b'sentence,label\n"good, ""fine"" film",1\n'],
         "jsonl": [b'{"sentence": "good film", "label": 1}\n{"sentence": "bad plot", "label": 0}\n'],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdistill.models.classes import BertForQuestionAnswering
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer, BertTokenizer
 from support.small_run import VOCABULARY, WORDS, run_fields, small_config
 
 

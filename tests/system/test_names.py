@@ -16,14 +16,14 @@ from kdistill.data.table import Table
 from kdistill.models import transformers_names as of_models
 from kdistill.system.names import did_you_mean
 from kdistill.text import transformers_names as of_tokenizers
-from kdistill.text.tokenizer import BertTokenizer
+from kdistill.text.classes import BertTokenizer
 
 
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
         ("PreTrainedModel", "kd.AutoModel"),
-        ("BertTokenizerFast", "kd.AutoTokenizer"),
+        ("PreTrainedTokenizer", "kd.AutoTokenizer"),
         ("IntervalStrategy", '"no", "steps" or "epoch"'),
         ("get_scheduler", "lr_scheduler_type="),
     ],

@@ -12,18 +12,19 @@ from support.small_run import VOCABULARY, run_fields, small_model
 from tokenizers import AddedToken
 
 import kdistill as kd
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer, BertTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 NEW = len(VOCABULARY)
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> BertTokenizer:
+def tokenizer(tmp_path: Path) -> PreTrainedTokenizerFast:
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-def test_added_tokens_get_the_next_ids(tokenizer: BertTokenizer) -> None:
+def test_added_tokens_get_the_next_ids(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.add_tokens(["[WORLD]", "covid", "good"]) == 2
     assert tokenizer.add_tokens("[WORLD]") == 0
     assert tokenizer.add_tokens(AddedToken("<e1>", lstrip=True), special_tokens=True) == 1
@@ -35,7 +36,7 @@ def test_added_tokens_get_the_next_ids(tokenizer: BertTokenizer) -> None:
         tokenizer.add_tokens([3])
 
 
-def test_special_tokens_are_named(tokenizer: BertTokenizer) -> None:
+def test_special_tokens_are_named(tokenizer: PreTrainedTokenizerFast) -> None:
     added = tokenizer.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<e1>", "<e2>"]})
     assert added == 3
     assert (tokenizer.bos_token, tokenizer.bos_token_id) == ("<s>", NEW)
@@ -51,7 +52,7 @@ def test_special_tokens_are_named(tokenizer: BertTokenizer) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": "<e>"})
 
 
-def test_what_was_added_or_set_is_saved_and_copied(tokenizer: BertTokenizer, tmp_path: Path) -> None:
+def test_what_was_added_or_set_is_saved_and_copied(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     tokenizer.add_tokens(["covid"])
     tokenizer.add_special_tokens({"bos_token": "<s>", "additional_special_tokens": ["<e1>"]})
     tokenizer.truncation_side = tokenizer.padding_side = "left"
@@ -65,7 +66,9 @@ def test_what_was_added_or_set_is_saved_and_copied(tokenizer: BertTokenizer, tmp
         assert again.content_hash == tokenizer.content_hash
 
 
-def test_settings_given_with_the_directory_are_used_and_saved(tokenizer: BertTokenizer, tmp_path: Path) -> None:
+def test_settings_given_with_the_directory_are_used_and_saved(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     tokenizer.save_pretrained(tmp_path)
     left = {"padding_side": "left", "truncation_side": "left"}
     given = BertTokenizer.from_pretrained(tmp_path, **left)
@@ -83,7 +86,7 @@ def test_settings_given_with_the_directory_are_used_and_saved(tokenizer: BertTok
 
 @pytest.mark.parametrize("use", ["trainer", "rows", "pipeline"])
 def test_a_model_without_rows_for_added_tokens_names_the_remedy(
-    tokenizer: BertTokenizer, tmp_path: Path, use: str
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, use: str
 ) -> None:
     tokenizer.add_tokens(["covid"])
     args = kd.TrainingArguments(**run_fields(tmp_path, {}))
@@ -124,7 +127,7 @@ def test_a_tokenizer_of_transformers_given_by_mistake(argument: str) -> None:
         uses[argument]()
 
 
-def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer: BertTokenizer, tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"text\[1\] holds .ud800 at character 5, half of a character .*; expected whole characters"
     ):
@@ -145,7 +148,7 @@ def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer: BertTokenizer, t
         trainer.evaluate(str(path))
 
 
-def test_a_row_needs_room_for_its_special_tokens(tokenizer: BertTokenizer) -> None:
+def test_a_row_needs_room_for_its_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.truncation_side = "up"
     with pytest.raises(ValueError, match="truncation_side is 'up'; expected 'right' or 'left'"):
         tokenizer("good", truncation=True, max_length=8)

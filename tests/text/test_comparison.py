@@ -10,10 +10,11 @@ import pytest
 from support.kinds_of_tokenizers import BERT_NAMES, KINDS, template, with_parts, wordpiece, write_kind
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer, BertTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 
-def ours(backend: Tokenizer, **settings: str) -> BertTokenizer:
+def ours(backend: Tokenizer, **settings: str) -> PreTrainedTokenizerFast:
     return BertTokenizer(backend, {**BERT_NAMES, **settings})
 
 

@@ -12,9 +12,10 @@ import pytest
 from support.kinds_of_tokenizers import KINDS, write_kind
 
 from kdistill.text.blocks import BLOCK_CHARACTERS, BLOCK_ROWS, blocks_of
+from kdistill.text.classes import AutoTokenizer
 from kdistill.text.row_encoder import Cut
 from kdistill.text.shortening import CHARACTERS_OF_A_TOKEN
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 PARTS = [
     "film", "great", "isn't", "x" * 130, "The", "Café", "東京", "大阪都東京", "1999", "½", "[MASK]", "<mask>", "covid",
@@ -32,7 +33,9 @@ def text_of(source: random.Random, parts: int) -> str:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, BertTokenizer]:
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Any, PreTrainedTokenizerFast]:
     """The name of a kind, the tokenizer of the package tokenizers, and ours."""
     directory = tmp_path_factory.mktemp("kind")
     return request.param, write_kind(request.param, directory), AutoTokenizer.from_pretrained(directory)
@@ -65,7 +68,7 @@ def expected_row(backend: Any, row: Any, limit: int, side: str = "right", strate
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_kept_tokens_are_those_of_the_whole_text(both: tuple[str, Any, BertTokenizer], side: str) -> None:
+def test_kept_tokens_are_those_of_the_whole_text(both: tuple[str, Any, PreTrainedTokenizerFast], side: str) -> None:
     kind, backend, tokenizer = both
     tokenizer.truncation_side = side
     source = random.Random(f"{kind} {side}")
@@ -83,7 +86,7 @@ def test_kept_tokens_are_those_of_the_whole_text(both: tuple[str, Any, BertToken
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pairs_of_two_long_texts_keep_the_odd_token_of_the_longer_one(
-    both: tuple[str, Any, BertTokenizer], side: str
+    both: tuple[str, Any, PreTrainedTokenizerFast], side: str
 ) -> None:
     kind, backend, tokenizer = both
     tokenizer.truncation_side = side
@@ -98,7 +101,7 @@ def test_pairs_of_two_long_texts_keep_the_odd_token_of_the_longer_one(
 
 
 @pytest.mark.parametrize("strategy", ["only_first", "only_second"])
-def test_one_text_of_a_pair_is_cut(both: tuple[str, Any, BertTokenizer], strategy: str) -> None:
+def test_one_text_of_a_pair_is_cut(both: tuple[str, Any, PreTrainedTokenizerFast], strategy: str) -> None:
     kind, backend, tokenizer = both
     tokenizer.truncation_side = "right"
     source = random.Random(kind)

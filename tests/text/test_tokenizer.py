@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdistill.text.tokenizer import AutoTokenizer, BertTokenizer
+from kdistill.text.classes import AutoTokenizer
+from kdistill.text.tokenizer import PreTrainedTokenizerFast
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s", "is", "great", "!", "The", "cafe"]
 PAD, UNK, CLS, SEP, MASK, THE, FILM, S, IS, GREAT, BANG, CAPITAL_THE, CAFE = range(len(VOCAB))
@@ -28,11 +29,11 @@ def write_vocab(directory: Path, tokens: list[str] = VOCAB, **settings: object) 
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> BertTokenizer:
+def tokenizer(tmp_path: Path) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(write_vocab(tmp_path))
 
 
-def test_vocab_alone_lowers_case_strips_accents_and_cuts_words_into_pieces(tokenizer: BertTokenizer) -> None:
+def test_vocab_alone_lowers_case_strips_accents_and_cuts_words_into_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
     encodings = tokenizer(["The films is GREAT!", "thé café zebra", "a [MASK] film", ""])
     assert encodings["input_ids"] == [
         [CLS, THE, FILM, S, IS, GREAT, BANG, SEP],
@@ -44,7 +45,7 @@ def test_vocab_alone_lowers_case_strips_accents_and_cuts_words_into_pieces(token
     assert encodings.attention_mask == [[1] * 8, [1] * 5, [1] * 5, [1] * 2]
 
 
-def test_a_single_text_gives_flat_lists(tokenizer: BertTokenizer) -> None:
+def test_a_single_text_gives_flat_lists(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer("the film")["input_ids"] == [CLS, THE, FILM, SEP]
     assert tokenizer("the film", add_special_tokens=False)["input_ids"] == [THE, FILM]
 
@@ -88,7 +89,7 @@ def test_padding_and_truncation_stored_in_tokenizer_json_are_ignored(tmp_path: P
     assert rows == [[CLS, THE, FILM, IS, GREAT, BANG, SEP], [CLS, FILM, SEP]]
 
 
-def test_pairs_have_types_and_are_cut_as_the_strategy_says(tokenizer: BertTokenizer) -> None:
+def test_pairs_have_types_and_are_cut_as_the_strategy_says(tokenizer: PreTrainedTokenizerFast) -> None:
     first, second = ["the film is great"], ["great !"]
     whole = tokenizer(first, second)
     assert whole["input_ids"] == [[CLS, THE, FILM, IS, GREAT, SEP, GREAT, BANG, SEP]]
@@ -114,7 +115,7 @@ def test_what_is_cut_and_when(tmp_path: Path) -> None:
         tokenizer(["the film is"])
 
 
-def test_padding_when_asked_for(tokenizer: BertTokenizer) -> None:
+def test_padding_when_asked_for(tokenizer: PreTrainedTokenizerFast) -> None:
     longest = tokenizer(["the film", "great"], padding=True)
     assert longest["input_ids"] == [[CLS, THE, FILM, SEP], [CLS, GREAT, SEP, PAD]]
     assert longest["attention_mask"] == [[1, 1, 1, 1], [1, 1, 1, 0]]
@@ -124,20 +125,20 @@ def test_padding_when_asked_for(tokenizer: BertTokenizer) -> None:
     assert fixed["token_type_ids"].dtype == np.int64
 
 
-def test_pairs_as_tuples(tokenizer: BertTokenizer) -> None:
+def test_pairs_as_tuples(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer([("the film", "great"), ("is", "!")]) == tokenizer(["the film", "is"], ["great", "!"])
     with pytest.raises(TypeError, match=r"text\[0\] is \('the', 'film', 'is'\) of type tuple"):
         tokenizer([("the", "film", "is")])  # type: ignore[list-item]
 
 
-def test_columns_and_widths_can_be_chosen(tokenizer: BertTokenizer) -> None:
+def test_columns_and_widths_can_be_chosen(tokenizer: PreTrainedTokenizerFast) -> None:
     few = tokenizer(["the film"], return_token_type_ids=False, return_attention_mask=False)
     assert few == {"input_ids": [[CLS, THE, FILM, SEP]]}
     wide = tokenizer(["the film is", "great"], padding=True, pad_to_multiple_of=4)
     assert wide["input_ids"] == [[CLS, THE, FILM, IS, SEP, PAD, PAD, PAD], [CLS, GREAT, SEP] + [PAD] * 5]
 
 
-def test_encoding_one_text(tokenizer: BertTokenizer) -> None:
+def test_encoding_one_text(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.encode("the film") == [CLS, THE, FILM, SEP]
     assert tokenizer.encode("the film", "great", truncation=True, max_length=5) == [CLS, THE, SEP, GREAT, SEP]
     assert tokenizer.encode("the", add_special_tokens=False) == [THE]
@@ -146,7 +147,7 @@ def test_encoding_one_text(tokenizer: BertTokenizer) -> None:
         tokenizer.encode(["the"])  # type: ignore[arg-type]
 
 
-def test_rows_are_padded_later(tokenizer: BertTokenizer) -> None:
+def test_rows_are_padded_later(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [{"input_ids": [CLS, THE, SEP], "label": 1}, {"input_ids": np.array([CLS, SEP]), "label": 0}]
     padded = tokenizer.pad(rows, return_tensors="np")
     np.testing.assert_array_equal(padded["input_ids"], [[CLS, THE, SEP], [CLS, SEP, PAD]])
@@ -208,7 +209,7 @@ def test_vocabulary_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert tokenizer.vocab["last"] == len(VOCAB) + 2
 
 
-def test_vocabulary_and_decoding(tokenizer: BertTokenizer) -> None:
+def test_vocabulary_and_decoding(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = [CLS, THE, FILM, S, BANG, SEP]
     assert tokenizer.vocab == {token: index for index, token in enumerate(VOCAB)}
     assert tokenizer.vocab_size == len(tokenizer) == len(VOCAB)
@@ -270,7 +271,7 @@ class Hesitating:
 
 
 def test_threads_that_cut_do_not_disturb_threads_that_do_not(
-    tokenizer: BertTokenizer, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokenizer._encoder, "_backend", Hesitating(tokenizer._backend))
 
@@ -307,7 +308,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         AutoTokenizer.from_pretrained(tmp_path)
 
 
-def test_wrong_arguments_say_what_is_expected(tokenizer: BertTokenizer) -> None:
+def test_wrong_arguments_say_what_is_expected(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(TypeError, match=r"text\[1\] is None of type NoneType; expected a string"):
         tokenizer(["film", None])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="text is 3 of type int; expected a string or a list of strings"):

@@ -14,7 +14,7 @@ from support.small_run import small_model
 from kdistill.models.auto import AutoModelForSequenceClassification
 from kdistill.models.config import BertConfig
 from kdistill.report.finished import load_run
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train.callbacks import TrainerCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")

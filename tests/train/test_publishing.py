@@ -250,7 +250,7 @@ def fetch(endpoint: str, place: Path) -> np.ndarray:
 
 
 def expected(directory: Path) -> np.ndarray:
-    from kdistill.text.tokenizer import AutoTokenizer
+    from kdistill.text.classes import AutoTokenizer
 
     model = BertForSequenceClassification.from_pretrained(directory)
     np.testing.assert_array_equal(weights(model), weights(small_model(4)))

@@ -13,7 +13,7 @@ from support.resumable_run import result, trainer
 from support.small_run import run_fields, small_dataset, small_model, write_model
 
 from kdistill.data.dataset import Dataset
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train import directory as run_directory
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback

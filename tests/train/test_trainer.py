@@ -20,8 +20,8 @@ from kdistill.losses.labels import cross_entropy
 from kdistill.metrics.classification import majority_share
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.models.classes import BertForSequenceClassification
+from kdistill.text.classes import AutoTokenizer
 from kdistill.text.collator import DataCollatorWithPadding
-from kdistill.text.tokenizer import AutoTokenizer
 from kdistill.train import publishing
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.callbacks import TrainerCallback

@@ -13,7 +13,7 @@ import pytest
 from support.small_run import VOCABULARY, run_fields, small_dataset, small_model, weights, write_rows
 
 from kdistill.data.sampler import RandomSampler
-from kdistill.text.tokenizer import AutoTokenizer
+from kdistill.text.classes import AutoTokenizer
 from kdistill.train import publishing
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerCallback

@@ -20,7 +20,7 @@ from kdistill.metrics.prediction import EvalPrediction
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> kd.BertTokenizer:
+def words(tmp_path: Path) -> kd.PreTrainedTokenizerFast:
     return kd.AutoTokenizer.from_pretrained(write_model(tmp_path / "model"))
 
 
@@ -59,7 +59,7 @@ def answer(model: kd.BertForSequenceClassification, rows: list[list[int]], words
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_model_and_a_tokenizer_in_another_process(frozen: bool, words: kd.BertTokenizer) -> None:
+def test_a_model_and_a_tokenizer_in_another_process(frozen: bool, words: kd.PreTrainedTokenizerFast) -> None:
     model = trained(frozen)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(answer, (model, ROWS, words))
@@ -91,14 +91,14 @@ def test_what_belongs_to_a_model(way: Callable[[Any], Any], value: Any) -> None:
 
 
 @WAYS
-def test_a_tokenizer(way: Callable[[Any], Any], words: kd.BertTokenizer) -> None:
+def test_a_tokenizer(way: Callable[[Any], Any], words: kd.PreTrainedTokenizerFast) -> None:
     other = way(words)
     assert other(["A text, another"]) == words(["A text, another"])
     assert other.vocab == words.vocab
 
 
 @WAYS
-def test_metrics_and_a_pipeline(way: Callable[[Any], Any], words: kd.BertTokenizer) -> None:
+def test_metrics_and_a_pipeline(way: Callable[[Any], Any], words: kd.PreTrainedTokenizerFast) -> None:
     prediction = EvalPrediction(np.eye(2, dtype=np.float32), np.array([0, 0]))
     metrics = kd.choose_metrics("accuracy", "f1")
     assert way(metrics)(prediction) == metrics(prediction)
