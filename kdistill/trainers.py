@@ -189,6 +189,7 @@ class Trainer:
                 Progress("train", unit="steps", quiet=args.disable_tqdm).write(chosen)
         if args.threshold is not None:
             recipe.set_threshold(args.threshold)
+        recipe.settle_answers()
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))

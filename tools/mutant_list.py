@@ -364,6 +364,41 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "layer_use(run, weight, weight->layer + index)", "layer_use(run, weight, 0)"),
     Mutant("model/kd_weights.c", "run->model->encoder.shared ? run->model->encoder.L : 1;", "0 ? 0 : 1;"),
     Mutant("model/kd_weights.c", "layer == run->model->encoder.L - 1;", "weight->layer == run->model->encoder.L - 1;"),
+    # ---- relative positions
+    Mutant("layers/kd_relative.c", "first = offset > 0 ? half : 0", "first = offset < 0 ? half : 0"),
+    Mutant("layers/kd_relative.c", "if (d < single)", "if (d <= single)"),
+    Mutant("layers/kd_relative.c", "(ptrdiff_t)(share * (double)(half - single))", "(ptrdiff_t)(share * (double)half)"),
+    Mutant("layers/kd_relative.c", "spread[head * (2 * n - 1) + i] = scale *", "spread[head * (2 * n - 1) + i] ="),
+    Mutant("layers/kd_relative.c", "of_bucket[head] += scale *", "of_bucket[head] = scale *"),
+    Mutant("layers/kd_attention.c", "+ a->longest - 1 - query;", "+ a->longest - 1;"),
+    Mutant(
+        "layers/kd_attention.c",
+        "a->spread + spread_row(a, head, q0 + i), n);",
+        "a->spread + spread_row(a, 0, q0 + i), n);",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "kernels->add(a->dspread + spread_row(a, head, q0 + i)",
+        "kernels->add(a->dspread + spread_row(a, head, i)",
+    ),
+    Mutant(
+        "layers/kd_attention.c",
+        "kernels->add(a->dspread + spread_row(a, head, 0), ds, n);",
+        "kernels->add(a->dspread + spread_row(a, 0, 0), ds, n);",
+    ),
+    Mutant("model/kd_run.c", "clear(run->members[member].dspread, c->layers[0].H * (2 * run->longest - 1));", ";"),
+    Mutant(
+        "model/kd_run.c",
+        "run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));",
+        "run->longest, c->layers[0].H, c->R, c->distance, 1.0f);",
+    ),
+    Mutant(
+        "model/kd_map.c",
+        "run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));",
+        "run->longest, c->layers[0].H, c->R, c->distance, 1.0f);",
+    ),
+    Mutant("model/kd_weights.c", "kd_min(v1, t->vector + kd_tensor_floats(t))", "kd_min(v1, t->vector + t->rows)"),
+    Mutant("model/kd_tensors.c", "columns > 0 && PLACE_##place != PLACE_RELATIVE", "columns > 0"),
     # ---- heads
     Mutant(
         "model/kd_head.c",
@@ -405,7 +440,7 @@ MUTANTS = [
         "vf_store_n(slope + i, 1.0f + t * t, m);",
     ),
     # ---- taps
-    Mutant("model/kd_tap.c", "memcpy(tap->out + span->t0 * width, rows", "memcpy(tap->out + span->b0 * width, rows"),
+    Mutant("model/kd_tap.c", "tap->out + span->t0 * width : NULL", "tap->out + span->b0 * width : NULL"),
     Mutant("model/kd_tap.c", "kernels->add(d, tap->gradient + span->t0 * width", "kernels->add(d, tap->gradient"),
     Mutant(
         "model/kd_tap.c", "const ptrdiff_t before = H * squares(span->batch, span->b0);", "const ptrdiff_t before = 0;"

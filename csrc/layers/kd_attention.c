@@ -92,6 +92,20 @@ static void drop_row(const kd_kernels *kernels, float *y, const float *p, const 
     kd_dropout_row(kernels, y, p, a->dropout, a->tensor, token, head * a->features, n, a->p);
 }
 
+/* Where the numbers of a query begin in spread and dspread. */
+static ptrdiff_t spread_row(const kd_attention *a, ptrdiff_t head, ptrdiff_t query)
+{
+    return head * (2 * a->longest - 1) + a->longest - 1 - query;
+}
+
+/* p (count, np), products of queries q0 on with n keys, += b sqrt(D). */
+static void add_spread(const kd_kernels *kernels, float *p, const kd_attention *a, ptrdiff_t head, ptrdiff_t q0,
+                       ptrdiff_t count, ptrdiff_t n, ptrdiff_t np)
+{
+    for (ptrdiff_t i = 0; a->spread && i < count; i++)
+        kernels->add(p + i * np, a->spread + spread_row(a, head, q0 + i), n);
+}
+
 /* scores (count, n) = scale * p (count, np). */
 static void store_scores(const kd_kernels *kernels, float *scores, const float *p, ptrdiff_t count, ptrdiff_t n,
                          ptrdiff_t np, float scale)
@@ -113,6 +127,7 @@ static void forward_head(const kd_kernels *kernels, float *ctx, float *lse, floa
     for (ptrdiff_t q0 = 0; q0 < n; q0 += QUERIES) {
         ptrdiff_t count = kd_min(QUERIES, n - q0);
         kernels->matmul(s->p, np, q + q0 * C + head * D, C, 1, s->kt, np, count, np, D, 0);
+        add_spread(kernels, s->p, a, head, q0, count, n, np);
         if (scores)
             store_scores(kernels, scores + (head * n + q0) * n, s->p, count, n, np, scale);
         for (ptrdiff_t i = 0; i < count; i++) {
@@ -155,7 +170,7 @@ void kd_attention_evaluate(const kd_engine *engine, void *ctx, float *scores, co
 
 /* With Pd = dropout(P):  dV = Pd^T dctx;  dPd = dctx V^T;  dP = dropout(dPd);
  * dS = P (dP - delta) + dscores,  delta_i = sum_j P_ij dP_ij = dctx_i . ctx_i;  dQ = dS K / sqrt(D);
- * dK = dS^T Q / sqrt(D). */
+ * dK = dS^T Q / sqrt(D);  db_d = sum of dS_ij with j - i = d. */
 static void backward_head(const kd_kernels *kernels, float *q, float *k, float *v, const float *dctx,
                           const float *dscores, const float *ctx, const float *lse, const kd_attention *a,
                           ptrdiff_t head, ptrdiff_t token, ptrdiff_t n, const head_scratch *s)
@@ -174,6 +189,7 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
         const float *query = operand(&h, q_rows, s->query, count);
         const float *dctx_rows = operand(&h, dctx + q0 * C + head * D, s->dctx, count);
         kernels->matmul(s->p, np, query, h.ld, 1, s->kt, np, count, np, D, 0);
+        add_spread(kernels, s->p, a, head, q0, count, n, np);
         for (ptrdiff_t i = 0; i < count; i++) {
             kernels->softmax_known(s->p + i * np, lse[(q0 + i) * a->H + head], n, np, scale);
             drop_row(kernels, s->dp + i * np, s->p + i * np, a, token + q0 + i, head, n);
@@ -187,6 +203,8 @@ static void backward_head(const kd_kernels *kernels, float *q, float *k, float *
                                       kernels->dot(dctx + row, ctx + row, D), np, scale);
             if (dscores)
                 kernels->add_scaled(s->dp + i * np, dscores + (head * n + q0 + i) * n, scale, n);
+            if (a->spread)
+                kernels->add(a->dspread + spread_row(a, head, q0 + i), s->dp + i * np, n);
         }
         kernels->matmul(s->dk, h.Dp, s->dp, 1, np, query, h.ld, n, h.Dp, count, later);
         kernels->matmul(dq, h.ld, s->dp, np, 1, keys, h.ld, count, h.Dp, n, 0);
@@ -251,6 +269,7 @@ void kd_attention_absorbed_forward(const kd_kernels *kernels, float *z, float *t
     kernels->dots(s.p, np, NULL, u, x, H, n, C);
     for (ptrdiff_t head = 0; head < H; head++) {
         float *p = s.p + head * np;
+        add_spread(kernels, p, a, head, 0, 1, n, np);
         lse[head] = kernels->softmax(p, n, np, scale);
         drop_row(kernels, p, p, a, token, head, n);
         total[head] = 0;
@@ -278,11 +297,14 @@ void kd_attention_absorbed_backward(const kd_kernels *kernels, float *x, float *
         float *p = s.p + head * np, *ds = s.ds + head * np;
         float of_bias = kernels->dot(dctx + head * D, value_bias + head * D, D);
         float delta = kernels->dot(dctx + head * D, ctx + head * D, D);
+        add_spread(kernels, p, a, head, 0, 1, n, np);
         kernels->softmax_known(p, lse[head], n, np, scale);
         drop_row(kernels, s.dropped + head * np, p, a, token, head, n);
         kernels->dots(ds, np, &of_bias, dz + head * C, x, 1, n, C);
         drop_row(kernels, ds, ds, a, token, head, n);
         kernels->softmax_backward(ds, ds, p, delta, n, scale);
+        if (a->spread)
+            kernels->add(a->dspread + spread_row(a, head, 0), ds, n);
     }
     kernels->matmul(s.out, wide.Dp, s.ds, np, 1, operand(&wide, x, s.x, n), wide.ld, H, wide.Dp, n, 0);
     float *dx = output(&wide, x, s.x);

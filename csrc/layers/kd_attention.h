@@ -1,6 +1,7 @@
 /* kd_attention: scaled dot-product attention of one sequence (Vaswani et al., arXiv:1706.03762, eq. 1).
  *
- * For each head:  S = Q K^T / sqrt(D),  P = softmax(S),  ctx = dropout(P) V.
+ * For each head:  S = Q K^T / sqrt(D) + b,  P = softmax(S),  ctx = dropout(P) V,  where b is 0 or depends on the distance
+ * of key and query (see kd_relative.h).
  * A sequence attends to itself only; there is no mask because there is no padding.
  *
  * Where there is one query only, as in a last layer computed for [CLS], keys and values need not exist: with K = x Wk^T + bk
@@ -23,6 +24,9 @@ typedef struct kd_attention {
     int tensor;                /* their name, see kd_dropout.h */
     ptrdiff_t features;        /* feature of (head, key) is head * features + key */
     float p;                   /* dropout rate */
+    const float *spread;       /* (H, 2 longest - 1) b sqrt(D) by distance, see kd_relative.h; NULL: b = 0 */
+    float *dspread;            /* like it, its gradient, which backward adds to; NULL with spread */
+    ptrdiff_t longest;         /* tokens of the longest sequence that spread is for */
 } kd_attention;
 
 /* Returns the floats of scratch that forward and backward need for sequences of at most `longest` tokens. */

@@ -23,6 +23,7 @@ typedef struct kd_encoder_config {
     ptrdiff_t first_position;     /* of a sequence's first token */
     const kd_layer_shape *layers; /* (L) */
     int shared;                   /* all layers, of one shape, compute with the tensors of layer 0 (ALBERT) */
+    ptrdiff_t R, distance;        /* buckets of relative positions and where they end, see kd_relative.h; R = 0: none */
     kd_activation activation;     /* the feed-forward's */
     float eps;                    /* LayerNorm's */
     /* Dropout rates, in [0, 1): of the embeddings, of the attention's probabilities, and behind the products that end

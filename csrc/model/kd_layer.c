@@ -18,7 +18,7 @@ static const void *evaluate_attention(const kd_run *run, const kd_layer_map *vie
     const kd_engine *engine = kd_map_attender(run);
     const kd_member *own = &run->members[member];
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer);
+    const kd_attention attention = kd_map_attention(run, layer, member);
     const ptrdiff_t A = w->query.O, H = attention.H;
     kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
     const void *x = kd_linear_operand(&w->query, view->x, span->N, own->operand);
@@ -44,7 +44,7 @@ const void *kd_layer_attend(const kd_run *run, const kd_layer_map *view, ptrdiff
         return evaluate_attention(run, view, layer, span, member);
     const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer);
+    const kd_attention attention = kd_map_attention(run, layer, member);
     const ptrdiff_t A = w->query.O, H = attention.H;
     kd_tap_scores scores = kd_tap_scores_of(&run->pass.taps, layer, span, H);
     const void *x = kd_linear_operand(&w->query, view->x, span->N, run->members[member].operand);
@@ -151,7 +151,7 @@ void kd_layer_attend_backward(const kd_run *run, const kd_layer_map *view, const
 {
     const kd_arithmetic *math = &run->model->arithmetic;
     const kd_layer_weights *w = &run->model->layers[layer];
-    const kd_attention attention = kd_map_attention(run, layer);
+    const kd_attention attention = kd_map_attention(run, layer, member);
     const ptrdiff_t A = w->query.O, H = attention.H, N = span->N;
     const kd_taps *taps = &run->pass.taps;
     kd_tap_scores scores = kd_tap_scores_of(taps, layer, span, H);

@@ -1,6 +1,9 @@
 /* More than 500 lines, since a pass's arrays are placed, sized and viewed by the same few sizes, which nobody else sees. */
 #include "model/kd_map.h"
 
+#include "layers/kd_relative.h"
+
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -195,6 +198,13 @@ static void place_attender(const kd_run *run, kd_arena *arena, kd_member *m)
     m->attend = kd_arena_take(arena, engine->attend_bytes(run->longest, w.H, D), 1);
 }
 
+/* Numbers of relative positions by distance, if there are any. */
+static float *place_spread(const kd_run *run, kd_arena *arena)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    return c->R ? kd_arena_floats(arena, c->layers[0].H * (2 * run->longest - 1)) : NULL;
+}
+
 static kd_member place_member(const kd_run *run, kd_arena *arena)
 {
     const kd_encoder_config *c = &run->model->encoder;
@@ -217,6 +227,7 @@ static kd_member place_member(const kd_run *run, kd_arena *arena)
         m.dx = kd_arena_floats(arena, run->R * c->C);
         m.dctx = kd_arena_floats(arena, run->R * w.A);
         m.dact = kd_arena_floats(arena, run->R * w.F);
+        m.dspread = place_spread(run, arena);
         m.outer = kd_arena_take(arena, kd_linear_tile_scratch(&run->model->arithmetic), 1);
     }
     return m;
@@ -293,6 +304,7 @@ static void place_run(kd_run *run, kd_arena *arena)
         cut_chunks(run, run->chunk);
     float *output = train ? place_training(run, arena) : (run->x = kd_arena_floats(arena, N * C));
     run->picked.x = run->last_picked ? kd_arena_floats(arena, B * C) : NULL;
+    run->spread = place_spread(run, arena);
     run->head = place_head(run, arena, output);
     if (train && run->layers && run->last_picked)
         run->layers[run->model->encoder.L - 1].y = run->head.rows;
@@ -369,11 +381,23 @@ size_t kd_map_bytes(const kd_model *model, const kd_pass *pass)
     return measure.used;
 }
 
+/* Fills the numbers of relative positions, which all layers and chunks read. */
+static void spread_relative(const kd_run *run)
+{
+    const kd_model *model = run->model;
+    const kd_encoder_config *c = &model->encoder;
+    if (c->R)
+        kd_relative_spread(run->spread, model->parameters + kd_model_tensor(model, KD_SLOT_relative_bias, 0)->offset,
+                           run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));
+}
+
 kd_run *kd_map_begin(const kd_model *model, void *workspace, const kd_pass *pass)
 {
     kd_run run = run_of(model, pass);
     kd_arena arena = kd_arena_over(workspace);
-    return place_all(&run, &arena);
+    kd_run *home = place_all(&run, &arena);
+    spread_relative(home);
+    return home;
 }
 
 /* ---- views */
@@ -495,10 +519,11 @@ float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t 
 
 const kd_engine *kd_map_attender(const kd_run *run)
 {
-    return run->pass.mode == KD_EVALUATE ? run->model->arithmetic.engine.attention : NULL;
+    const kd_model *model = run->model;
+    return run->pass.mode == KD_EVALUATE && model->encoder.R == 0 ? model->arithmetic.engine.attention : NULL;
 }
 
-kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer)
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member)
 {
     const kd_encoder_config *c = &run->model->encoder;
     return (kd_attention){
@@ -509,5 +534,8 @@ kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer)
         .tensor = KD_DROP_ATTENTION + (int)layer * KD_DROP_PER_LAYER,
         .features = kd_round_up(c->P, KD_RANDOM_BLOCK),
         .p = c->p_attention,
+        .spread = run->spread,
+        .dspread = run->members[member].dspread,
+        .longest = run->longest,
     };
 }

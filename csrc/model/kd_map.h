@@ -68,6 +68,7 @@ typedef struct kd_member {
     float *dx, *dctx;     /* training: (R, C), (R, A) gradients on their way down */
     float *dz;            /* training, when the last layer is picked: gradient of z for the rows of an item */
     float *dact;          /* training: (R, F) */
+    float *dspread;       /* training, with relative positions: gradient of spread in one item */
     float *embedded;      /* with projected embeddings: (R, E) what is projected; training, its gradient */
     void *outer;          /* training: scratch for a tile of a weight's gradient */
     float *logits;        /* of features alone: (2, K) */
@@ -88,6 +89,7 @@ typedef struct kd_run {
     kd_layer_map *layers;                   /* training: L of them */
     kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
     float *x;                               /* evaluating: (N, C) input and output of every layer */
+    float *spread;                          /* with relative positions: (H, 2 longest - 1), see kd_attention.h */
     kd_head_map head;
     ptrdiff_t head_rows; /* B, N or the number of listed rows, as the head picks */
     float *drows;    /* training: gradient of the rows that the head picks; of picked.x when the last layer is picked */
@@ -126,9 +128,10 @@ kd_head_map kd_map_head(const kd_run *run, const kd_span *span);
 float *kd_map_partial(const kd_run *run, ptrdiff_t item);
 float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t layer);
 
-kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer);
+kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member);
 
-/* The engine that computes attention from queries, keys and values of less than 32 bits, or NULL: these are float32. */
+/* The engine that computes attention from queries, keys and values of less than 32 bits, or NULL: these are float32, as in
+ * training and with relative positions. */
 const kd_engine *kd_map_attender(const kd_run *run);
 
 #endif

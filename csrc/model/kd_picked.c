@@ -19,7 +19,7 @@ const void *kd_picked_attend(const kd_run *run, const kd_layer_map *view, const 
     const kd_arithmetic *math = &run->model->arithmetic;
     const ptrdiff_t last = run->model->encoder.L - 1;
     const kd_layer_weights *w = &run->model->layers[last];
-    const kd_attention attention = kd_map_attention(run, last);
+    const kd_attention attention = kd_map_attention(run, last, member);
     const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
     kd_linear_forward(view->q, kd_linear_operand(&w->query, picked->x, span->M, run->members[member].operand),
                       &w->query, span->M);
@@ -44,7 +44,7 @@ void kd_picked_attend_backward(const kd_run *run, const kd_layer_map *view, cons
     const kd_arithmetic *math = &run->model->arithmetic;
     const ptrdiff_t last = run->model->encoder.L - 1;
     const kd_layer_weights *w = &run->model->layers[last];
-    const kd_attention attention = kd_map_attention(run, last);
+    const kd_attention attention = kd_map_attention(run, last, member);
     const ptrdiff_t C = attention.C, H = attention.H, D = attention.D, A = H * D;
     float *dbias = kd_map_vector(run, partial, KD_SLOT_value_bias, last), *dz = run->members[member].dz;
     kd_linear_heads_backward(dz, picked->dctx, &w->absorbed_value, span->M, H);

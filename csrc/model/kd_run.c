@@ -1,10 +1,12 @@
 #include "model/kd_run.h"
 
+#include "layers/kd_relative.h"
 #include "model/kd_input.h"
 #include "model/kd_layer.h"
 #include "model/kd_picked.h"
 #include "model/kd_weights.h"
 
+#include <math.h>
 #include <string.h>
 
 static void clear(float *x, ptrdiff_t n) { memset(x, 0, (size_t)n * sizeof(float)); }
@@ -65,6 +67,22 @@ static float *head_vector(const kd_run *run, float *partial, kd_slot slot)
     return kd_model_tensor(run->model, slot, 0) ? kd_map_vector(run, partial, slot, 0) : NULL;
 }
 
+/* The gradient of relative positions' numbers is summed by distance in an item, then by bucket at its end. */
+static void begin_relative(const kd_run *run, int member)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    if (c->R)
+        clear(run->members[member].dspread, c->layers[0].H * (2 * run->longest - 1));
+}
+
+static void end_relative(const kd_run *run, float *partial, int member)
+{
+    const kd_encoder_config *c = &run->model->encoder;
+    if (c->R)
+        kd_relative_gather(kd_map_vector(run, partial, KD_SLOT_relative_bias, 0), run->members[member].dspread,
+                           run->longest, c->layers[0].H, c->R, c->distance, sqrtf((float)c->D));
+}
+
 static void head_back_item(const kd_run *run, ptrdiff_t item, int member)
 {
     const kd_model *model = run->model;
@@ -82,8 +100,10 @@ static void head_back_item(const kd_run *run, ptrdiff_t item, int member)
     if (run->last_picked) {
         const kd_layer_map view = kd_map_layer(run, last, &span, member);
         const kd_picked_map picked = kd_map_picked(run, &span, member);
+        begin_relative(run, member);
         kd_layer_output_backward(run, &view, picked.dctx, drows, last, &span, partial, member);
         kd_picked_attend_backward(run, &view, &picked, drows, &span, partial, member);
+        end_relative(run, partial, member);
     }
 }
 
@@ -115,6 +135,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
     const kd_span span = kd_map_chunk_span(run, item);
     float *partial = kd_map_partial(run, item), *dctx = run->members[member].dctx;
     clear(partial, run->model->sizes.vectors);
+    begin_relative(run, member);
     float *dx = from_head(run, item, &span, member);
     kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layers, dx, &span, C);
     for (ptrdiff_t layer = layers - 1; layer >= 0; layer--) {
@@ -123,6 +144,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
         kd_layer_attend_backward(run, &view, dctx, dx, layer, &span, partial, member);
         kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layer, dx, &span, C);
     }
+    end_relative(run, partial, member);
     kd_input_backward(run, dx, &span, partial, member);
 }
 

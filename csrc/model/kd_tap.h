@@ -16,7 +16,7 @@ typedef enum kd_tap_kind {
     KD_TAP_QUERY,  /* (N, A) */
     KD_TAP_KEY,    /* (N, A) */
     KD_TAP_VALUE,  /* (N, A) */
-    KD_TAP_SCORES, /* Q K^T / sqrt(D), what the softmax reads: (H, n, n) of one sequence behind the other's */
+    KD_TAP_SCORES, /* Q K^T / sqrt(D) + b, what the softmax reads: (H, n, n) of one sequence behind the other's */
     KD_TAP_KINDS,
 } kd_tap_kind;
 

@@ -1,6 +1,6 @@
 #include "model/kd_tensors.h"
 
-typedef enum place { PLACE_EMBEDDING, PLACE_INPUT, PLACE_LAYER, PLACE_HEAD } place;
+typedef enum place { PLACE_EMBEDDING, PLACE_INPUT, PLACE_RELATIVE, PLACE_LAYER, PLACE_HEAD } place;
 
 const char *kd_tensors_name(kd_slot slot)
 {
@@ -26,15 +26,23 @@ static place place_of(kd_slot slot)
 static kd_tensor tensor_of(const kd_encoder_config *encoder, const kd_head_config *head, kd_slot slot, ptrdiff_t layer)
 {
     const ptrdiff_t V = encoder->V, P = encoder->P, T = encoder->T, C = encoder->C, E = encoder->E, K = head->K;
-    const ptrdiff_t I = encoder->projected ? C : 0;
+    const ptrdiff_t I = encoder->projected ? C : 0, R = encoder->R, H = encoder->layers[0].H;
     const ptrdiff_t A = kd_encoder_width(encoder, kd_max(layer, 0)), F = encoder->layers[kd_max(layer, 0)].F;
     const ptrdiff_t W = kd_head_width(head, C), J = head->dense ? W : 0, N = head->norm ? W : 0;
     const ptrdiff_t O = head->tied ? 0 : K;
     switch (slot) {
 #define SHAPE(place, slot, name, rows, columns, bias)                                                                  \
     case KD_SLOT_##slot:                                                                                               \
-        return (kd_tensor){KD_SLOT_##slot, KD_SLOT_##bias, layer,      rows, columns, 0, -1,                           \
-                           {-1, -1},       {-1, -1},       columns > 0};
+        return (kd_tensor){KD_SLOT_##slot,                                                                             \
+                           KD_SLOT_##bias,                                                                             \
+                           layer,                                                                                      \
+                           rows,                                                                                       \
+                           columns,                                                                                    \
+                           0,                                                                                          \
+                           -1,                                                                                         \
+                           {-1, -1},                                                                                   \
+                           {-1, -1},                                                                                   \
+                           columns > 0 && PLACE_##place != PLACE_RELATIVE};
         KD_TENSORS(SHAPE)
 #undef SHAPE
     default: return (kd_tensor){0};
@@ -87,13 +95,14 @@ static void lay_out_absorbed(description *d, kd_tensor *t)
 static void lay_out(description *d, kd_tensor *t)
 {
     const kd_engine *engine = kd_tensors_engine(d->arithmetic, t->slot);
-    t->offset = take(&d->sizes.parameters, t->rows * kd_max(t->columns, 1), KD_ALIGN_FLOATS);
-    if (t->columns == 0)
-        t->vector = take(&d->sizes.vectors, t->rows, KD_ALIGN_FLOATS);
     const int decoder = t->slot == KD_SLOT_word && d->head->tied;
+    const int summed_as_vector = t->columns == 0 || place_of(t->slot) == PLACE_RELATIVE;
+    t->offset = take(&d->sizes.parameters, kd_tensor_floats(t), KD_ALIGN_FLOATS);
+    if (summed_as_vector)
+        t->vector = take(&d->sizes.vectors, kd_tensor_floats(t), KD_ALIGN_FLOATS);
     if (decoder)
         t->bias = KD_SLOT_head_output_bias;
-    if (t->columns == 0 || (place_of(t->slot) == PLACE_EMBEDDING && !decoder))
+    if (summed_as_vector || (place_of(t->slot) == PLACE_EMBEDDING && !decoder))
         return;
     t->packed[0] = take_packed(d, engine, t, 0);
     if (!d->frozen)
@@ -121,6 +130,7 @@ kd_tensors_sizes kd_tensors_fill(kd_tensor *tensors, const kd_encoder_config *en
     description d = {.tensors = tensors, .encoder = encoder, .head = head, .arithmetic = arithmetic, .frozen = frozen};
     lay_out_place(&d, PLACE_EMBEDDING, -1);
     lay_out_place(&d, PLACE_INPUT, -1);
+    lay_out_place(&d, PLACE_RELATIVE, -1);
     for (ptrdiff_t l = 0; l <= kd_encoder_owner(encoder, encoder->L - 1); l++)
         lay_out_place(&d, PLACE_LAYER, l);
     lay_out_place(&d, PLACE_HEAD, -1);

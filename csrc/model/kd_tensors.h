@@ -9,9 +9,11 @@
 #include "model/kd_head.h"
 
 /* X(place, slot, name, rows, columns, bias), in the order they lie in the flat arrays. columns = 0 marks a vector, and
- * rows = 0 a tensor that this model lacks; exactly the matrices get weight decay. An EMBEDDING matrix is a table, any
- * other a product's weight, and of a model whose head is tied the word embeddings are both. A LAYER tensor exists once a layer, or once for all that share it, and its name
- * follows "layer.<l>."; A and F are that layer's. `bias` is added behind a product or norm. */
+ * rows = 0 a tensor that this model lacks. An EMBEDDING matrix is a table; of a model whose head is tied the word
+ * embeddings are a product's weight, too. RELATIVE is a small table: its gradient is summed like a vector's, and like a
+ * bias it gets no weight decay. Any other matrix is a product's weight. A LAYER tensor exists once a layer, or once for
+ * all that share it, and its name follows "layer.<l>."; A and F are that layer's. `bias` is added behind a product or
+ * norm. */
 #define KD_TENSORS(X)                                                                                                  \
     X(EMBEDDING, word, "embeddings.word", V, E, none)                                                                  \
     X(EMBEDDING, position, "embeddings.position", P, E, none)                                                          \
@@ -20,6 +22,7 @@
     X(EMBEDDING, embedding_norm_bias, "embeddings.norm.bias", E, 0, none)                                              \
     X(INPUT, projection, "embeddings.projection", I, E, projection_bias)                                               \
     X(INPUT, projection_bias, "embeddings.projection.bias", I, 0, none)                                                \
+    X(RELATIVE, relative_bias, "relative_bias", R, H, none)                                                            \
     X(LAYER, query, "query", A, C, query_bias)                                                                         \
     X(LAYER, query_bias, "query.bias", A, 0, none)                                                                     \
     X(LAYER, key, "key", A, C, key_bias)                                                                               \
@@ -53,11 +56,14 @@ typedef struct kd_tensor {
     ptrdiff_t layer;         /* -1 outside layers */
     ptrdiff_t rows, columns; /* columns = 0: a vector */
     ptrdiff_t offset;        /* floats, in parameters and gradients */
-    ptrdiff_t vector;        /* of vectors: floats, in a row of partial vector gradients; -1 */
+    ptrdiff_t vector;        /* of vectors and RELATIVE: floats, in a row of partial vector gradients; -1 */
     ptrdiff_t packed[2];     /* of products: bytes, W^T for forward and W for backward; -1 */
     ptrdiff_t absorbed[2]; /* of the key and value in the last layer: the same in float32, for products by heads; -1 */
     int decay;             /* weight decay applies */
 } kd_tensor;
+
+/* Floats of a tensor. */
+static inline ptrdiff_t kd_tensor_floats(const kd_tensor *t) { return t->rows * kd_max(t->columns, 1); }
 
 /* How many tensors there are, and the sizes of the arrays that they lie in. */
 typedef struct kd_tensors_sizes {

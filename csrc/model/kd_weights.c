@@ -128,7 +128,7 @@ static ptrdiff_t vector_items(const kd_run *run) { return kd_ceil_div(run->model
 /* Adds floats v0 .. v1 - 1 of all partial rows to one vector's gradient, as far as they are its own. */
 static void add_partials(const kd_run *run, const kd_tensor *t, ptrdiff_t v0, ptrdiff_t v1)
 {
-    const ptrdiff_t from = kd_max(v0, t->vector), to = kd_min(v1, t->vector + t->rows);
+    const ptrdiff_t from = kd_max(v0, t->vector), to = kd_min(v1, t->vector + kd_tensor_floats(t));
     if (from < to)
         run->model->arithmetic.kernels->sum_rows(run->model->gradients + t->offset + from - t->vector,
                                                  run->partials + from, kd_map_partial_rows(run), to - from,

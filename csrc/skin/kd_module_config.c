@@ -71,6 +71,41 @@ static int check_shared(const kd_encoder_config *c)
     return 0;
 }
 
+/* Buckets as kd_relative.h takes them, for as many heads in all layers. */
+static int check_relative(const kd_encoder_config *c)
+{
+    if (!c->R && !c->distance)
+        return 0;
+    if (check_range("relative_buckets", c->R, 4, INT32_MAX) < 0 ||
+        check_range("relative_distance", c->distance, c->R / 4 + 1, INT32_MAX) < 0)
+        return -1;
+    for (ptrdiff_t l = 1; l < c->L; l++)
+        if (c->layers[l].H != c->layers[0].H) {
+            PyErr_Format(PyExc_ValueError,
+                         "layers[%zd] has %zd heads; with relative_buckets all layers must have as many as the first, "
+                         "%zd",
+                         (Py_ssize_t)l, (Py_ssize_t)c->layers[l].H, (Py_ssize_t)c->layers[0].H);
+            return -1;
+        }
+    return 0;
+}
+
+/* All but the layers. */
+static int check_encoder(const kd_encoder_config *c)
+{
+    if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
+        check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
+        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
+        check_size("embedding_width", c->E, 1) < 0 || check_rates(c) < 0)
+        return -1;
+    if (c->first_position >= c->P) {
+        PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
+                     (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
+        return -1;
+    }
+    return 0;
+}
+
 static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
 {
     static char *names[] = {"layers",
@@ -88,32 +123,24 @@ static int parse_encoder(PyObject *nothing, PyObject *dict, kd_shapes *s)
                             "feed_forward_dropout",
                             "embedding_width",
                             "shared",
+                            "relative_buckets",
+                            "relative_distance",
                             NULL};
     kd_encoder_config *c = &s->encoder;
     PyObject *layers;
     const char *activation;
     c->p_output = c->p_feed_forward = NAN; /* not given: as the embeddings */
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnp:encoder", names, &PyTuple_Type, &layers, &c->C,
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "O!nnnnnnsfff|ffnpnn:encoder", names, &PyTuple_Type, &layers, &c->C,
                                      &c->D, &c->V, &c->P, &c->T, &c->first_position, &activation, &c->eps,
                                      &c->p_embedding, &c->p_attention, &c->p_output, &c->p_feed_forward, &c->E,
-                                     &c->shared) ||
+                                     &c->shared, &c->R, &c->distance) ||
         kd_parse_activation(activation, &c->activation) < 0)
         return -1;
     c->p_output = isnan(c->p_output) ? c->p_embedding : c->p_output;
     c->p_feed_forward = isnan(c->p_feed_forward) ? c->p_embedding : c->p_feed_forward;
-    if (check_size("hidden", c->C, 1) < 0 || check_size("head_width", c->D, 1) < 0 ||
-        check_size("vocabulary", c->V, 1) < 0 || check_size("positions", c->P, 1) < 0 ||
-        check_size("types", c->T, 0) < 0 || check_size("first_position", c->first_position, 0) < 0 ||
-        check_size("embedding_width", c->E, 0) < 0 || check_rates(c) < 0)
-        return -1;
     c->projected = c->E > 0;
-    c->E = c->projected ? c->E : c->C;
-    if (c->first_position >= c->P) {
-        PyErr_Format(PyExc_ValueError, "first_position is %zd; the model has %zd positions",
-                     (Py_ssize_t)c->first_position, (Py_ssize_t)c->P);
-        return -1;
-    }
-    return parse_layers(layers, s) < 0 ? -1 : check_shared(c);
+    c->E = c->E ? c->E : c->C;
+    return check_encoder(c) < 0 || parse_layers(layers, s) < 0 || check_shared(c) < 0 || check_relative(c) < 0 ? -1 : 0;
 }
 
 static int parse_pick(const char *pick, kd_head_config *h)
@@ -165,6 +192,7 @@ static int check_total(const kd_shapes *s)
     const double J = (double)kd_head_width(&s->head, c->C);
     double floats = (double)c->E * ((double)c->V + (double)c->P + (double)c->T + (c->projected ? C : 0)) + C * J +
                     J * (double)s->head.K;
+    floats += (double)c->R * (double)c->layers[0].H;
     for (ptrdiff_t l = 0; l < c->L; l++)
         floats += C * (4.0 * (double)c->layers[l].H * (double)c->D + 2.0 * (double)c->layers[l].F);
     if (floats <= 1e11)

@@ -17,7 +17,7 @@ static int prepare_training(kd_model_object *o)
     for (ptrdiff_t i = 0; i < model->sizes.count; i++) {
         const kd_tensor *t = &model->tensors[i];
         if (t->slot != KD_SLOT_word)
-            o->segments[o->segment_count++] = (kd_segment){t->offset, t->rows * kd_max(t->columns, 1), t->decay};
+            o->segments[o->segment_count++] = (kd_segment){t->offset, kd_tensor_floats(t), t->decay};
     }
     return 0;
 }

@@ -1,6 +1,8 @@
 /* Single layers on plain arrays, for kdistill._core.testing. */
 #include "skin/kd_module_testing.h"
 
+#include "layers/kd_relative.h"
+
 #include <string.h>
 
 static PyObject *py_norm_forward(PyObject *module, PyObject *args)
@@ -102,6 +104,21 @@ typedef struct operands {
     ptrdiff_t n, C;
 } operands;
 
+/* The numbers of relative positions (heads, 2 n - 1), and their gradient, to which backward adds; NULL: none. */
+static int parse_spread(PyObject *spread, PyObject *dspread, operands *o)
+{
+    kd_attention *a = &o->attention;
+    const ptrdiff_t distances = 2 * o->n - 1;
+    PyArrayObject *values = spread ? kd_test_floats(spread, "spread", a->H, distances) : NULL;
+    PyArrayObject *gradient = dspread ? kd_array_out(dspread, "dspread", NPY_FLOAT, 2, a->H * distances) : NULL;
+    if ((spread && !values) || (dspread && !gradient))
+        return -1;
+    a->longest = o->n;
+    a->spread = values ? kd_floats(values) : NULL;
+    a->dspread = gradient ? kd_floats(gradient) : NULL;
+    return 0;
+}
+
 static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t heads, Py_ssize_t features,
                            PyObject *dropout, operands *o)
 {
@@ -128,12 +145,17 @@ static int parse_attention(PyObject *q, PyObject *k, PyObject *v, Py_ssize_t hea
 
 static PyObject *py_attention_forward(PyObject *module, PyObject *args)
 {
-    PyObject *q, *k, *v, *dropout;
+    PyObject *q, *k, *v, *dropout, *spread = NULL;
     Py_ssize_t heads, features;
     operands o;
-    if (!PyArg_ParseTuple(args, "OOOnnO!:attention_forward", &q, &k, &v, &heads, &features, &PyTuple_Type, &dropout) ||
+    if (!PyArg_ParseTuple(args, "OOOnnO!|O:attention_forward", &q, &k, &v, &heads, &features, &PyTuple_Type, &dropout,
+                          &spread) ||
         parse_attention(q, k, v, heads, features, dropout, &o) < 0)
         return NULL;
+    if (parse_spread(spread, NULL, &o) < 0) {
+        Py_DECREF(o.scratch);
+        return NULL;
+    }
     PyArrayObject *ctx = kd_test_zeros(o.n, o.C), *lse = ctx ? kd_test_zeros(o.n, heads) : NULL;
     if (lse)
         kd_attention_forward(kd_test_arithmetic(module)->kernels, kd_floats(ctx), kd_floats(lse), NULL, kd_floats(o.q),
@@ -152,13 +174,17 @@ static PyArrayObject *copy_of(PyArrayObject *array)
 
 static PyObject *py_attention_backward(PyObject *module, PyObject *args)
 {
-    PyObject *dctx_object, *ctx_object, *lse_object, *q, *k, *v, *dropout;
+    PyObject *dctx_object, *ctx_object, *lse_object, *q, *k, *v, *dropout, *spread = NULL, *dspread = NULL;
     Py_ssize_t heads, features;
     operands o;
-    if (!PyArg_ParseTuple(args, "OOOOOOnnO!:attention_backward", &dctx_object, &ctx_object, &lse_object, &q, &k, &v,
-                          &heads, &features, &PyTuple_Type, &dropout) ||
+    if (!PyArg_ParseTuple(args, "OOOOOOnnO!|(OO):attention_backward", &dctx_object, &ctx_object, &lse_object, &q, &k,
+                          &v, &heads, &features, &PyTuple_Type, &dropout, &spread, &dspread) ||
         parse_attention(q, k, v, heads, features, dropout, &o) < 0)
         return NULL;
+    if (parse_spread(spread, dspread, &o) < 0) {
+        Py_DECREF(o.scratch);
+        return NULL;
+    }
     PyArrayObject *dctx = kd_test_floats(dctx_object, "dctx", o.n, o.C),
                   *ctx = kd_test_floats(ctx_object, "ctx", o.n, o.C);
     PyArrayObject *lse = kd_test_floats(lse_object, "lse", o.n, heads), *dq = NULL, *dk = NULL, *dv = NULL;
@@ -175,6 +201,29 @@ static PyObject *py_attention_backward(PyObject *module, PyObject *args)
     return kd_test_results(dq, dk, dv, 3);
 }
 
+static PyObject *py_relative_spread(PyObject *module, PyObject *args)
+{
+    PyObject *object;
+    Py_ssize_t n, distance;
+    float scale;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Onnf:relative_spread", &object, &n, &distance, &scale))
+        return NULL;
+    PyArrayObject *table = kd_test_matrix(object, "table");
+    if (!table)
+        return NULL;
+    const ptrdiff_t R = PyArray_DIM(table, 0), H = PyArray_DIM(table, 1);
+    if (n < 1 || n > INT32_MAX || R < 4 || distance <= R / 4) {
+        PyErr_SetString(PyExc_ValueError,
+                        "expected a token, four buckets, and a distance of more than a quarter of them");
+        return NULL;
+    }
+    PyArrayObject *spread = kd_test_zeros(H, 2 * n - 1);
+    if (spread)
+        kd_relative_spread(kd_floats(spread), kd_floats(table), n, H, R, distance, scale);
+    return (PyObject *)spread;
+}
+
 PyMethodDef kd_test_layer_methods[] = {
     {"norm_forward", py_norm_forward, METH_VARARGS,
      "norm_forward($module, x, gamma, beta, eps, /)\n--\n\n"
@@ -189,11 +238,17 @@ PyMethodDef kd_test_layer_methods[] = {
      "dropout($module, x, dropout, /)\n--\n\n"
      "Return x (M, n) after dropout. dropout is (p, seed, step, tensor, place of the first row's token)."},
     {"attention_forward", py_attention_forward, METH_VARARGS,
-     "attention_forward($module, q, k, v, heads, features, dropout, /)\n--\n\n"
+     "attention_forward($module, q, k, v, heads, features, dropout, spread=None, /)\n--\n\n"
      "Return (ctx, lse), (n, C) and (n, heads), of one sequence's q, k and v (n, C). `features` is the number of\n"
-     "dropout's features a head has; dropout is (p, seed, step, tensor, place of the first token)."},
+     "dropout's features a head has; dropout is (p, seed, step, tensor, place of the first token);\n"
+     "spread (heads, 2 n - 1) is added to the products of queries and keys, by distance."},
     {"attention_backward", py_attention_backward, METH_VARARGS,
-     "attention_backward($module, dctx, ctx, lse, q, k, v, heads, features, dropout, /)\n--\n\n"
-     "Return the gradients (dq, dk, dv) of one sequence, (n, C) each."},
+     "attention_backward($module, dctx, ctx, lse, q, k, v, heads, features, dropout, relative=None, /)\n--\n\n"
+     "Return the gradients (dq, dk, dv) of one sequence, (n, C) each. relative is (spread, dspread): adds the gradient "
+     "of\n"
+     "spread to dspread."},
+    {"relative_spread", py_relative_spread, METH_VARARGS,
+     "relative_spread($module, table, n, distance, scale, /)\n--\n\n"
+     "Return scale times the numbers of a table (buckets, heads) for key minus query of 1 - n to n - 1."},
     {NULL, NULL, 0, NULL},
 };

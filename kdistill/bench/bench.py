@@ -22,6 +22,7 @@ from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
+from ..tasks.registry import task_for
 from .other_runtimes import Forward, bucketed, forward_pass, onnx_runtime, padded, pytorch
 
 ROUNDS = 5
@@ -82,7 +83,8 @@ def bench(
     own = {
         dtype: model if dtype == "float32" else deepcopy(model).freeze(dtype, keep_weights=False) for dtype in dtypes
     }
-    dataset = Dataset(dataset.ids, np.zeros_like(dataset.types), dataset.starts, dataset.labels)
+    labels = np.full(len(dataset), NO_LABEL)
+    dataset = Dataset(dataset.ids, np.zeros_like(dataset.types), dataset.starts, labels)
     threads = get_num_threads()
     peak = peak_flops(threads)
     singles = np.linspace(0, len(dataset) - 1, min(SINGLES, len(dataset))).astype(np.int64)
@@ -108,7 +110,9 @@ def bench(
                 side.measure()
         if progress is not None:
             progress(ROUNDS, ROUNDS)
-    work_of = {cls_only: forward_flops(model.config, dataset.lengths, cls_only=cls_only) for cls_only in (True, False)}
+    work_of = {
+        own: forward_flops(model.config, dataset.lengths, cls_only=own and not model.per_token) for own in (True, False)
+    }
     names = [_name(dtype) for dtype in dtypes]
     reference = running[0].logits
     return {
@@ -175,10 +179,11 @@ def _load(
     except ModuleNotFoundError as error:
         return f"not installed ({error.name})"
     batches = bucketed(dataset, batch_size)
+    starts = dataset.starts if task_for(config).per_token else None
     sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
     return {
         name: _Side(
-            partial(forward_pass, forward, batches, config.num_labels),
+            partial(forward_pass, forward, batches, config.num_labels, starts),
             [partial(forward, sentence) for sentence in sentences],
         )
         for name, forward in forwards.items()

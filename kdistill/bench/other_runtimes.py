@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
+from ..data.ragged import units_of
 from ..models.auto import AutoConfig
-from ..models.configuration import Config
+from ..models.configuration import Config, read_config
+from ..tasks.registry import task_for
 
 _EXAMPLE_TOKENS = 8  # tokens of the batch an exporter traces; any number will do
 
@@ -60,11 +62,20 @@ def _cut(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64
         yield order[first : first + batch_size]
 
 
-def forward_pass(forward: Forward, batches: Sequence[PaddedBatch], num_labels: int) -> NDArray[np.float32]:
-    """Return the logits of all rows, float32 (rows, num_labels), in the order of the data set."""
-    logits = np.empty((sum(len(batch.rows) for batch in batches), num_labels), np.float32)
+def forward_pass(
+    forward: Forward, batches: Sequence[PaddedBatch], num_labels: int, starts: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Return the logits of all rows, float32 (rows, num_labels), in the order of the data set.
+
+    With `starts`, where the tokens of each row begin, those of all tokens, float32 (tokens, num_labels).
+    """
+    count = sum(len(batch.rows) for batch in batches) if starts is None else int(starts[-1])
+    logits = np.empty((count, num_labels), np.float32)
     for batch in batches:
-        logits[batch.rows] = forward(batch)
+        if starts is None:
+            logits[batch.rows] = forward(batch)
+        else:
+            logits[units_of(starts, batch.rows)] = forward(batch)[batch.mask == 1]
     return logits
 
 
@@ -73,8 +84,16 @@ def load_torch(directory: Path) -> Any:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model = transformers.BertForSequenceClassification.from_pretrained(directory, attn_implementation="sdpa")
+    model = _transformers_class(directory).from_pretrained(directory, attn_implementation="sdpa")
     return model.eval()
+
+
+def _transformers_class(directory: Path) -> Any:
+    """Return the class of transformers that the config.json of a model directory names."""
+    import transformers
+
+    (name,) = read_config(directory)["architectures"]
+    return getattr(transformers, name)
 
 
 def torch_forward(model: Any, *, mask: bool = False) -> Forward:
@@ -117,12 +136,13 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model = transformers.BertForSequenceClassification.from_pretrained(directory, attn_implementation="eager")
+    model = _transformers_class(directory).from_pretrained(directory, attn_implementation="eager")
     ids = torch.ones((2, _EXAMPLE_TOKENS), dtype=torch.int64)
     attention_mask = torch.ones_like(ids)
     attention_mask[1, _EXAMPLE_TOKENS // 2 :] = 0
     inputs = {"input_ids": ids, "attention_mask": attention_mask} if mask else {"input_ids": ids}
     any_size = {0: "batch", 1: "tokens"}
+    per_token = task_for(AutoConfig.from_pretrained(directory)).per_token
     with _without_warnings():
         torch.onnx.export(
             model.eval(),
@@ -132,7 +152,7 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
             opset_version=17,
             input_names=list(inputs),
             output_names=["logits"],
-            dynamic_axes=dict.fromkeys(inputs, any_size) | {"logits": {0: "batch"}},
+            dynamic_axes=dict.fromkeys(inputs, any_size) | {"logits": any_size if per_token else {0: "batch"}},
         )
 
 

@@ -18,6 +18,7 @@ from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
+from ..data.windows import Windows
 from ..data.words import WordRows, words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
@@ -32,7 +33,10 @@ from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
+from ..tasks.answer_predictions import AnswerPredictions
 from ..tasks.predictions import ALL_DIGITS, predictions_of
+from ..tasks.question_answering import NAME as QUESTIONS
+from ..tasks.question_answering import answers_of, rules_of
 from ..tasks.registry import task_for
 from ..tasks.token import NAME as TOKENS
 from ..tasks.token_predictions import TokenPredictions
@@ -173,7 +177,7 @@ def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
     if not task.names_labels:
         raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
     output = trainer.predict(dataset, metric_key_prefix="eval")
-    classes = PerClass.of(task, output.predictions, dataset.labels)
+    classes = PerClass.of(task, output.predictions, dataset.targets)
     assert classes is not None
     rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
     return _without_prefix(output.metrics) | rows
@@ -197,11 +201,13 @@ def predict(options: Namespace) -> Figures:
         inputs = [path for path in (options.data, options.model) if path is not None]
         check_output("--output", options.output, inputs=inputs)
     trainer = _measuring_trainer(options)
-    if task_for(trainer.model.config).threshold is not None and threshold is not None:
+    if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
         trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
     if config.head == TOKENS:
         return _predict_tags(trainer, options)
+    if config.head == QUESTIONS:
+        return _predict_answers(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
     answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
@@ -237,7 +243,7 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     table = source.table if isinstance(source, DataFile) else source
     columns = columns_of(options)
     dataset = encode_for(config, table, trainer.processing_class, trainer.args, **columns)
-    if dataset.windows is None:
+    if not isinstance(dataset.windows, Windows):
         raise ValueError(f"{table.source} holds token ids, which have no words; expected a column of words or texts")
     del columns["text_pair_column"]
     rows = words_of(table, **columns, trained_on=trained_on(config))
@@ -252,6 +258,31 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
             predictions.write_json_lines(file)
     elif options.json and not isinstance(source, DataFile):
         figures["predictions"] = [record["entities"] for record in predictions.records()]
+    else:
+        predictions.write_json_lines(sys.stdout)
+    return figures
+
+
+def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the answer to every question as JSON lines."""
+    config = trainer.model.config
+    if options.output is not None and options.output.endswith((".tsv", ".csv")):
+        raise ValueError(
+            f"--output is {options.output!r}; answers are written as JSON lines: expected a name in .jsonl"
+        )
+    source = rows_to_predict(options, config.trained_with, config.head)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    output = trainer.predict(dataset)
+    assert isinstance(output.predictions, Ragged)
+    answers = answers_of(output.predictions, dataset.targets, rules_of(config.trained_with))
+    predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
+    figures: Figures = {"n": len(answers), "output": options.output, "dtype": options.dtype}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if options.output is not None:
+        with open_output(options.output) as file:
+            predictions.write_json_lines(file)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = list(predictions.records())
     else:
         predictions.write_json_lines(sys.stdout)
     return figures

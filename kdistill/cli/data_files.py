@@ -10,10 +10,12 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.files import DataFile, FileFormat, read_content
+from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.words import PIECE_COLUMNS, TOKEN_COLUMNS
 from ..models.trained_with import TrainedWith
+from ..tasks.question_answering import NAME as QUESTIONS
 from ..tasks.token import NAME as TOKENS
 
 STANDARD_INPUT = "-"
@@ -79,7 +81,7 @@ def rows_to_predict(options: Namespace, trained: TrainedWith, head: str | None =
     if pairs is not None and len(pairs) != len(texts or ()):
         raise ValueError(f"--text-pair is given {len(pairs)} times and --text {len(texts or ())}; expected as often")
     if texts is not None:
-        return _typed(texts, pairs, trained)
+        return _typed(texts, pairs, trained, head)
     if options.data not in (None, STANDARD_INPUT):
         return data_file(options.data, vars(options), head)
     if options.data is None and sys.stdin.isatty():
@@ -93,8 +95,12 @@ def rows_to_predict(options: Namespace, trained: TrainedWith, head: str | None =
     return read_content("standard input", content, file_format(vars(options), "txt"))
 
 
-def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWith) -> Table:
+def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWith, head: str | None) -> Table:
     """Return the rows of `--text` and `--text-pair`, in the columns that the model was trained on."""
+    if head == QUESTIONS:
+        if pairs is None:
+            raise ValueError("the model answers questions; expected --text-pair, the context, beside each --text")
+        return Table("--text", {QUESTION_COLUMN: texts, CONTEXT_COLUMN: pairs})
     if pairs is None and trained.text_pair_column is not None:
         raise ValueError("the model was trained on pairs of texts; expected --text-pair beside each --text")
     known = None if trained.text_column in (*TOKEN_COLUMNS, *PIECE_COLUMNS) else trained.text_column

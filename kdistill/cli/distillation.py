@@ -14,8 +14,10 @@ from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
 from ..models.auto import AutoConfig, load_model
 from ..models.config import shape_of
-from ..models.configuration import Config
+from ..models.configuration import Config, read_config
+from ..models.head_names import named_head
 from ..models.model import Model
+from ..tasks.registry import task_option
 from ..text.tokenizer import AutoTokenizer, BertTokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..trainers import DistillationTrainer
@@ -121,6 +123,12 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: BertTokenizer, seed: int
 ) -> tuple[Model, BertTokenizer]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
+    head = named_head(read_config(options.student))
+    if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:
+        raise ValueError(
+            f"the student is a model for {task_option(head)} and the teacher one for {task_option(teacher.head)}; "
+            "expected the same task (--ignore-mismatched-sizes gives the student a new last layer)"
+        )
     replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,

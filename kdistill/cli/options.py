@@ -65,7 +65,10 @@ RECIPE = "auto"
 """The default of `--recipe`, which in Python is that of transformers."""
 _OUTPUT_OF_SEARCH = "directory for the study, the best hyperparameters and the logs of the trials"
 _METAVARS = {int: "N", float: "X", str: "NAME", dict: "JSON", list: "A,B,..."}
-_PREDICTING = ("max_length", "doc_stride", "per_device_eval_batch_size", "disable_tqdm")
+_PREDICTING = (
+    *("max_length", "doc_stride", "max_answer_length", "n_best"),
+    *("per_device_eval_batch_size", "disable_tqdm"),
+)
 _MEASURING = (*_PREDICTING, "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
@@ -381,7 +384,10 @@ def _add_predictions(group: _ArgumentGroup) -> None:
         "--output", metavar="FILE", help="file to write: JSON lines if it ends in .jsonl, else TSV (default: to stdout)"
     )
     group.add_argument(
-        "--top-k", type=int, metavar="K", help="write the K best labels with their scores, not the scores of all"
+        "--top-k",
+        type=int,
+        metavar="K",
+        help="write the K best labels with their scores, not the scores of all; of a question the K best answers too",
     )
     group.add_argument(
         "--threshold",  # not the argument of training: a row of one label has a threshold too
@@ -389,7 +395,8 @@ def _add_predictions(group: _ArgumentGroup) -> None:
         type=float,
         metavar="P",
         help="predict labels with a probability above P: of several labels all those (default: the model's, or 0.5); "
-        "of one label the best, or none (default: always the best)",
+        "of one label the best, or none (default: always the best); of a question no answer where the probability of "
+        "none exceeds P (default: the model's, or always an answer)",
     )
     group.add_argument(
         "--digits",
@@ -530,8 +537,8 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
     group.add_argument(
         "--task",
         choices=tuple(TASK_OPTIONS),
-        help=f"what is learned: a label for a whole text, or a tag for each word of it (default: {whose}"
-        + (", else that of the rows)" if command == "finetune" else ")"),
+        help=f"what is learned: a label for a whole text, a tag for each word of it, or answers to questions (default: "
+        f"{whose}" + (", else that of the rows)" if command == "finetune" else ")"),
     )
     group.add_argument(
         "--problem-type",

@@ -12,10 +12,12 @@ from ..data.columns import Rows
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
+from ..data.questions import has_questions
 from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
 from ..models.configuration import Config
+from ..tasks.question_answering import NAME as QUESTIONS
 from ..tasks.registry import (
     TASK_OPTIONS,
     ChosenMetrics,
@@ -71,7 +73,10 @@ def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], T
     """
     if options.task is not None:
         return TASK_OPTIONS[options.task]
-    return named or (TOKENS if has_words(table()) else TASK_OPTIONS["text-classification"])
+    if named is not None:
+        return named
+    rows = table()
+    return TOKENS if has_words(rows) else QUESTIONS if has_questions(rows) else TASK_OPTIONS["text-classification"]
 
 
 def names_by_id(label_names: str) -> dict[int, str]:
@@ -99,6 +104,8 @@ def labels_to_learn(
     wanted = options.num_labels
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
+    if config.head == QUESTIONS:
+        return _no_labels(config, options)
     if options.label_names is not None:
         names = names_by_id(options.label_names)
         if wanted not in (None, len(names)):
@@ -130,6 +137,16 @@ def labels_to_learn(
             f"{', '.join(implied.values())}; expected their number, or --label-names with the names of all"
         )
     return implied
+
+
+def _no_labels(config: Config, options: TaskOptions) -> Mapping[int, str] | None:
+    """Return the label map of a model that answers questions: its two outputs, which have no names."""
+    for option, value in (("--label-names", options.label_names), ("--problem-type", options.problem_type)):
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and answers to questions have no labels; leave it out")
+    if options.num_labels not in (None, 2):
+        raise ValueError(f"--num-labels is {options.num_labels}; a model that answers questions has 2 outputs")
+    return None if config.num_labels == 2 else default_label_map(2)
 
 
 def read_label_names(given: str) -> Sequence[str]:

@@ -29,6 +29,7 @@ from .label_values import are_numbered
 from .labels import NO_LABEL, UNTAGGED, LabelReader, label_ids, labelled_rows, missing_like
 from .ragged import Ragged, units_of
 from .sources import read_table
+from .spans import Spans
 from .table import Table
 from .windows import Windows
 
@@ -63,10 +64,11 @@ class Dataset:
         labels: as a `LabelReader` makes them, an entry for each row: ids int64 (rows,), numbers float32 (rows,) or
             (rows, outputs), indicators float32 (rows, labels); NO_LABEL or NaN where a label is missing. With
             `per_token` an entry for each token: ids int64 (tokens,), NO_LABEL where a token takes no part, and UNTAGGED
-            where its label is not known.
+            where its label is not known. Of windows of questions int64 (rows, 2), see `data.question_windows`.
         lengths: int64 (rows,), tokens of each row.
         per_token: whether there is a label for each token instead of one for each row.
-        windows: what the rows are windows of, see `data.windows`; None where each row is an example of its own.
+        windows: what the rows are windows of, see `data.windows` and `data.spans`; None where each row is an example of
+            its own.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
     """
@@ -79,7 +81,7 @@ class Dataset:
     reading: Reading | None = None
     column_use: ColumnUse | None = None
     per_token: bool = False
-    windows: Windows | None = None
+    windows: Windows | Spans | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -100,11 +102,12 @@ class Dataset:
     def targets(self) -> Any:
         """The labels as metrics take them, an entry for each example.
 
-        That is `labels`, or with `per_token` a `Ragged` with the labels of all tokens of an example.
+        That is `labels`, or with `per_token` a `Ragged` with the labels of all tokens of an example, or of windows of
+        questions their `SpanTargets`.
         """
-        if not self.per_token:
-            return self.labels
-        return Ragged(self.labels, self.starts if self.windows is None else self.windows.starts(self.starts))
+        if self.windows is not None:
+            return self.windows.targets(self.labels, self.starts)
+        return Ragged(self.labels, self.starts) if self.per_token else self.labels
 
     @property
     def labelled(self) -> int:
@@ -119,7 +122,7 @@ class Dataset:
     def unlabelled(self) -> int:
         """The number of rows that lack a label; with `per_token`, those with a token that lacks one."""
         if not self.per_token:
-            return len(self) - self.labelled
+            return len(self) - int(self.have_labels().sum())
         return int((np.diff(np.concatenate(([0], np.cumsum(self.labels == UNTAGGED)))[self.starts]) > 0).sum())
 
     def why_no_labels(self) -> str:

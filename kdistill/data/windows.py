@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .ragged import units_of
+from .ragged import Ragged, units_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,10 @@ class Windows:
         """Return where the tokens of each example begin, int64 (examples + 1,), given the `starts` of the rows."""
         first = np.flatnonzero(np.concatenate(([True], np.diff(self.examples) != 0)))
         return np.concatenate((starts[first], starts[-1:]))
+
+    def targets(self, labels: NDArray[Any], starts: NDArray[np.int64]) -> Ragged:
+        """Return the labels of all tokens of each example, given those of all tokens of the rows."""
+        return Ragged(labels, self.starts(starts))
 
     def take(self, indices: NDArray[np.integer[Any]] | Sequence[int], starts: NDArray[np.int64]) -> Windows:
         """Return those of the rows at `indices`, each run of rows of one example as one example."""

@@ -41,6 +41,8 @@ def answers_against_labels(logits: Any, labels: Any, config: Config, *, numbered
     if not len(labels):
         return []
     task = task_for(config, labels)
+    if task.constant is None:
+        return []
     if not task.one_label:
         return _against_a_constant(logits, labels, task)
     measured, majority = accuracy(logits, labels), majority_share(labels)

@@ -37,8 +37,8 @@ def labels(subject: Subject) -> Iterator[Finding]:
         if rows is subject.eval and 0 < missing < len(rows):
             text = f"{missing:,} of {len(rows):,} rows of {name} have no label and are not measured"
             yield Finding("labels", "note", text)
-        if known.any():
-            task = task_for(subject.config, rows.labels)
+        task = task_for(subject.config, rows.labels)
+        if known.any() and task.constant is not None:
             of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
             yield from of(subject, name, rows, rows.labels[known])
 

@@ -65,6 +65,38 @@ def span_loss(
     return parts._replace(dlogits=np.ascontiguousarray(parts.dlogits.reshape(2, tokens).T))
 
 
+def loss_of_spans(logits: ArrayLike, starts: ArrayLike, start_positions: ArrayLike, end_positions: ArrayLike) -> float:
+    """Return the mean of the mean losses of first and last tokens, as a model of transformers returns it.
+
+    Args:
+        logits: float32 (N, 2), as in `span_loss`.
+        starts: int64 (B + 1,), likewise.
+        start_positions: whole numbers (B,), the first token of each answer, counted in its row. One outside of the row
+            is ignored; the mean is over the others.
+        end_positions: likewise, the last token.
+
+    Raises:
+        ValueError: a shape differs, or all positions are ignored.
+        TypeError: positions are not whole numbers.
+    """
+    bounds = _checked_starts(starts)
+    lengths = np.diff(bounds)
+    losses: list[float] = []
+    for name, positions in (("start_positions", start_positions), ("end_positions", end_positions)):
+        given = np.asarray(positions)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"{name} are {given.dtype}; expected whole numbers")
+        if given.shape != lengths.shape:
+            raise ValueError(f"{name} have shape {given.shape}; expected {lengths.shape}, one for each row")
+        known = np.where((given < 0) | (given >= lengths), _core.NO_LABEL, given)
+        labels = np.full((len(lengths), 2), _core.NO_LABEL)
+        labels[:, len(losses)] = known
+        if (known == _core.NO_LABEL).all():
+            raise ValueError(f"{name} are all outside of their rows; expected one inside of a row at least")
+        losses.append(span_loss(logits, bounds, labels, alpha=1.0).hard)
+    return sum(losses) / 2
+
+
 def _columns(name: str, values: ArrayLike) -> NDArray[np.float32]:
     """Return logits (N, 2) as all first ones, then all second ones."""
     array = checked_logits(name, values)

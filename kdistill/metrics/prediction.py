@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import labelled_rows
 from ..data.ragged import Ragged
+from ..data.spans import SpanTargets
 
 Logits = NDArray[np.float32]
 """Outputs of a model for some rows, float32 (n, num_labels)."""
@@ -34,6 +35,8 @@ def labelled_answers(outputs: Any, targets: Any) -> tuple[Any, Any]:
         outputs: of a model for all rows of a data set: float32 (rows, K), or a `Ragged` of float32 (tokens, K).
         targets: of the same rows, see `data.dataset.Dataset.targets`.
     """
+    if isinstance(targets, SpanTargets):
+        return targets.of_labelled(outputs)
     if not isinstance(targets, Ragged):
         labelled = labelled_rows(targets)
         return outputs[labelled], targets[labelled]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .configuration import Config
+from .head_names import TOKEN
 
 _TRIES = 12
 _TRY_ROUNDS = 6_000_000  # about 20 ms on a fast core, much longer than a thread's wake-up and short bursts of the clock
@@ -46,7 +47,9 @@ def _products(config: Config, lengths: NDArray[np.integer[Any]], cls_only: bool)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())
     C, F = float(config.hidden_size), float(config.intermediate_size)
     full_layers = config.num_hidden_layers - (1 if cls_only else 0)
-    linear = full_layers * tokens * (8 * C * C + 4 * C * F) + sequences * 2 * C * (C + config.num_labels)
+    tags = config.head == TOKEN  # a product of each token, and no pooler
+    head = tokens * 2 * C * config.num_labels if tags else sequences * 2 * C * (C + config.num_labels)
+    linear = full_layers * tokens * (8 * C * C + 4 * C * F) + head
     attention = full_layers * squares * 4 * C
     if cls_only:
         linear += sequences * (8 * C * C + 4 * C * F)

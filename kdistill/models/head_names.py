@@ -23,11 +23,13 @@ HEADS = {
 """What the name of a class of transformers ends with -> the head of the model."""
 LABELLED = (SEQUENCE, TOKEN)
 """Heads whose outputs are labels of the configuration."""
+OF_TASKS = (*LABELLED, SPAN)
+"""Heads that learn a task of theirs; an encoder and a language model can begin any."""
 
 
 def named_head(content: Mapping[str, Any]) -> str | None:
-    """Return the head with labels that a config.json, parsed, names among its `architectures`; None for no such."""
+    """Return the head of a task that a config.json, parsed, names among its `architectures`; None for no such."""
     named = content.get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     heads = (head for name in names for ending, head in HEADS.items() if name.endswith(ending))
-    return next((head for head in heads if head in LABELLED), None)
+    return next((head for head in heads if head in OF_TASKS), None)

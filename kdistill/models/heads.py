@@ -13,7 +13,7 @@ from ..data.batch import Batch, pack
 from ..data.label_values import NO_LABEL
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
-from ..losses.spans import span_loss
+from ..losses.spans import loss_of_spans
 from ..system.names import check_others
 from ..system.threads import get_num_threads
 from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
@@ -241,7 +241,7 @@ class QuestionAnswerer(_Called):
             input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
                 `SequenceClassifier.__call__`.
             start_positions: (B,) whole numbers, the answer's first token in each row; one outside of the row counts as
-                none. With end_positions, `loss` is the mean loss of both, see `losses.spans.span_loss`.
+                none. With end_positions, `loss` is the mean of both mean losses, see `losses.spans.loss_of_spans`.
             end_positions: (B,) likewise the last token.
 
         Raises:
@@ -251,17 +251,9 @@ class QuestionAnswerer(_Called):
         logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
         loss = None
         if start_positions is not None and end_positions is not None:
-            lengths = np.diff(given.batch.starts)
-            spans = np.stack([_inside(start_positions, lengths), _inside(end_positions, lengths)], axis=1)
-            loss = span_loss(logits, given.batch.starts, spans).loss
+            loss = loss_of_spans(logits, given.batch.starts, start_positions, end_positions)
         start_logits, end_logits = given.rows(logits[:, 0]), given.rows(logits[:, 1])
         return QuestionAnsweringModelOutput(loss, start_logits, end_logits, *inside)
-
-
-def _inside(positions: ArrayLike, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return positions, with -100 for those outside of their rows."""
-    given = np.asarray(positions)
-    return np.where((given >= 0) & (given < lengths), given, NO_LABEL)
 
 
 class Encoder(_Called):

@@ -19,11 +19,14 @@ class TrainedWith:
 
     Attributes:
         max_length: tokens that rows were cut to.
-        doc_stride: tokens that two windows of a long row share.
+        doc_stride: tokens that two windows of a long row, or of a context, share.
         text_column: the column of texts, or of words.
         text_pair_column: the column of second texts.
         label_column: the column of labels, or several, separated by commas.
-        threshold: the probability above which a label of several is predicted (default: 0.5), ...
+        max_answer_length: tokens of the longest answer to a question.
+        n_best: how many answers to a question are considered, see `tasks.answer_spans.SpanRules`.
+        no_answers: whether a question may have no answer, as some of the training had none.
+        threshold: the probability above which a label of several, or no answer, is predicted (default: 0.5), ...
         threshold_rows: ... and the rows it was chosen on, "evaluation" or "training"; None: somebody gave it.
     """
 
@@ -32,6 +35,9 @@ class TrainedWith:
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
+    max_answer_length: int | None = None
+    n_best: int | None = None
+    no_answers: bool | None = None
     threshold: float | None = None
     threshold_rows: str | None = None
 
@@ -98,6 +104,15 @@ def _fault_of_threshold(value: Any) -> str:
     return "" if number and 0 < value < 1 else "a probability between 0 and 1"
 
 
+def _fault_of_count(value: Any) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return "" if whole and value >= 1 else "a whole number of at least 1"
+
+
+def _fault_of_truth(value: Any) -> str:
+    return "" if isinstance(value, bool) else "true or false"
+
+
 def _fault_of_rows(value: Any) -> str:
     return "" if value in (EVALUATION_ROWS, TRAINING_ROWS) else f"{EVALUATION_ROWS!r} or {TRAINING_ROWS!r}"
 
@@ -113,6 +128,9 @@ _FAULTS = {
     "text_column": _fault_of_column,
     "text_pair_column": _fault_of_column,
     "label_column": _fault_of_column,
+    "max_answer_length": _fault_of_count,
+    "n_best": _fault_of_count,
+    "no_answers": _fault_of_truth,
     "threshold": _fault_of_threshold,
     "threshold_rows": _fault_of_rows,
 }

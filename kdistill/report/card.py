@@ -14,6 +14,7 @@ from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
+from ..tasks.question_answering import NAME as QUESTIONS
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
@@ -203,8 +204,7 @@ def _choice(report: Report) -> str:
         )
     if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
         chosen.append(
-            "the threshold, above which a label is predicted, has the best micro F1 on them, which flatters accuracy "
-            "and F1 slightly"
+            f"the threshold, {report.subject.task.threshold_is}, on them, which flatters accuracy and F1 slightly"
             + (", and the teacher's is chosen likewise" if _teachers_threshold_is_chosen(report) else "")
         )
     if report.search_trials:
@@ -229,7 +229,7 @@ def _teachers_threshold_is_chosen(report: Report) -> bool:
 def _threshold_of_training_rows(report: Report) -> str:
     if report.subject.model.config.trained_with.threshold_rows != TRAINING_ROWS:
         return ""
-    return " The threshold, above which a label is predicted, has the best micro F1 on training rows."
+    return f" The threshold, {report.subject.task.threshold_is}, on training rows."
 
 
 def _best_of_seeds(report: Report) -> list[str]:
@@ -417,6 +417,15 @@ def _version(package: str) -> str:
 
 def _usage(report: Report) -> str:
     name = json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
+    if report.subject.task.name == QUESTIONS:
+        return f"""## Use
+
+```python
+import kdistill as kd  # transformers loads the model too, and up to version 4 has such a pipeline
+
+answer = kd.pipeline("question-answering", model={name})
+answer(question="Where does she live?", context="Anna lives in Paris.")
+```"""
     return f"""## Use
 
 ```python

@@ -43,7 +43,7 @@ def summarize(report: Report) -> dict[str, Any]:
         model = subject.teacher.answering
         found["teacher"] = {"name": subject.teacher.name, **_of_model(report, model, report.teacher, None)}
         model.release()
-    if report.measured is not None:
+    if report.measured is not None and subject.task.constant is not None:
         found["majority"] = _majority(subject, report.measured.scores)
     if report.eval is not None:
         found["eval"], found["rows"] = report.eval.name, report.eval.labelled
@@ -81,7 +81,7 @@ def _of_model(report: Report, model: Model, measured: Measured | None, file_byte
 def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
     """Return the best constant answer on the evaluation rows and those of the metrics that are defined for it."""
     task = subject.task
-    if subject.eval is None or not subject.eval.labelled:
+    if subject.eval is None or not subject.eval.labelled or task.constant is None:
         return {}
     targets = subject.eval.targets
     _, labels = labelled_answers(targets, targets)

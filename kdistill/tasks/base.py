@@ -23,12 +23,14 @@ from typing import Any, NamedTuple, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.dataset import Dataset
 from ..data.labels import LabelReader
 from ..data.ragged import units
 from ..losses.kinds import LossParts
 from ..losses.weights import LabelWeights
 from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
+from ..models.trained_with import TrainedWith
 from ..system.names import listing
 
 
@@ -46,7 +48,8 @@ class Answers(NamedTuple):
     true: Any
 
 
-Metric = Callable[[Answers], float]
+Metric = Callable[[Answers], float | None]
+"""A figure of answers; None where it is not defined for them, which leaves it out."""
 
 
 def of_decisions(**metrics: Callable[[Any, Any], float]) -> dict[str, Metric]:
@@ -118,13 +121,14 @@ class Task:
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
         constant: (labels of labelled rows, number of labels) -> the logits, float32 (labels,), of the best answer that
             does not look at the text: the label or set of labels that most rows have, or the mean. A model must beat
-            it.
+            it. None where there is no such answer.
         score_function: how a pipeline makes scores of the logits: "softmax", "sigmoid" or "none".
         answers: (logits) -> scores float64 (n, labels) and which labels are predicted, bool (n, labels), or None where
             the scores are the answer.
         divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
             see `metrics.divergence`.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
+        threshold_is: what a chosen threshold is, for sentences.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
         per_token: whether a model has an output for each token, instead of one for each row. "Rows" of the functions
@@ -132,6 +136,8 @@ class Task:
         taught: (labels of a batch) -> which of its tokens, or rows, take part in the loss, bool; None: all.
         label_names: of the model, in the order of its outputs, where the metrics need them; see `with_names`.
         with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
+        trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
+        encode: makes a data set of what a trainer is given, see `train.encoding.encode_for`; None: texts with labels.
     """
 
     name: str
@@ -148,17 +154,20 @@ class Task:
     best_metric: str
     card_metric: str
     right_rows: Callable[[Any, Any], NDArray[Any]] | None
-    constant: Callable[[Any, int], Logits]
+    constant: Callable[[Any, int], Logits] | None
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
     threshold: float | None = None
+    threshold_is: str = "above which a label is predicted, has the best micro F1"
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None
     per_token: bool = False
     taught: Callable[[Labels], NDArray[np.bool_]] | None = None
     label_names: tuple[str, ...] = ()
     with_names: Callable[[tuple[str, ...]], Task] | None = None
+    trained: Callable[[TrainedWith], Task] | None = None
+    encode: Callable[..., Dataset] | None = None
 
     def weighted(self, label_weights: LabelWeights) -> Task:
         """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""
@@ -200,13 +209,17 @@ class Task:
             return {}
         metrics = self.compute(self.default_metrics, logits, labels)
         loss, _ = self.label_loss(logits, units(labels))
-        return {**metrics, "loss": loss, "n": len(logits)}
+        return {**metrics, "loss": loss, "n": len(labels)}
 
     def compute(self, names: Iterable[str], logits: Any, labels: Any) -> dict[str, float]:
-        """Return the metrics of these names; every row has a label. Raises ValueError for a name that is none."""
+        """Return the metrics of these names, without those that are not defined here; every row has a label.
+
+        Raises ValueError for a name that is none.
+        """
         self.check_metrics(names)
         answers = Answers(logits, *self.predicted_and_true(logits, labels))
-        return {name: self.metrics[name](answers) for name in names}
+        found = {name: self.metrics[name](answers) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise ValueError for the first name that is not one of the task's metrics."""

@@ -1,12 +1,13 @@
-"""`pipeline("text-classification", model)`: from texts to labels with scores, as in `transformers`."""
+"""`pipeline(task, model)`, and the one that sorts texts: from texts to labels with scores, as in `transformers`."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,21 @@ from numpy.typing import NDArray
 from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
-from ..models.auto import AutoModelForSequenceClassification
+from ..models.auto import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from ..models.configuration import Config
 from ..models.heads import SequenceClassifier
-from ..models.model import check_model
+from ..models.model import Model, check_model
 from ..system.names import did_you_mean
 from ..text.tokenizer import AutoTokenizer, BertTokenizer, check_embeddings, check_tokenizer
 from . import single_label
+from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
+from .token_pipeline import TokenClassificationPipeline
 
-TASKS = ("text-classification", "sentiment-analysis")
 FUNCTIONS = ("sigmoid", "softmax", "none")
 BATCH_SIZE = 32
 _NOT_GIVEN: Any = ...  # one object, which pickle keeps
@@ -32,7 +38,7 @@ _TOKENIZER_SETTINGS = tuple(inspect.signature(BertTokenizer.__call__).parameters
 
 def pipeline(
     task: str = "text-classification",
-    model: SequenceClassifier | str | os.PathLike[str] | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
     tokenizer: BertTokenizer | str | os.PathLike[str] | None = None,
     *,
     device: Any = None,
@@ -40,11 +46,12 @@ def pipeline(
     dtype: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> TextClassificationPipeline:
+) -> Any:
     """Return a function of texts.
 
     Args:
-        task: "text-classification" or its other name "sentiment-analysis".
+        task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
+            "question-answering".
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -52,23 +59,26 @@ def pipeline(
         dtype: the compute type, as there; of a model that is loaded already, its own.
         model_kwargs: other arguments of `AutoModelForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
-            `TextClassificationPipeline`; where the files are (`token`, `revision`, `cache_dir`, ...), see
+            `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
+            `TokenClassificationPipeline`; `top_k`, `doc_stride`, `max_seq_len`, `max_answer_len` and others, see
+            `question_pipeline.AnswerSettings`; where the files are (`token`, `revision`, `cache_dir`, ...), see
             `hub.resolve`; those of transformers that are of no use here, see `kdistill.keywords`.
 
     Raises:
         ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
         TypeError: an unknown argument, or a model that is not one of kdistill.
     """
-    if task not in TASKS:
-        known = ", ".join(map(repr, TASKS))
-        raise ValueError(f"task is {task!r}; expected one of {known}{did_you_mean(task, TASKS)}")
+    if task not in _KINDS:
+        known = ", ".join(map(repr, _KINDS))
+        raise ValueError(f"task is {task!r}; expected one of {known}{did_you_mean(task, _KINDS)}")
+    kind = _KINDS[task]
     if str(device) not in ("cpu", "-1", "None"):
         raise ValueError(f"device is {device!r}; expected 'cpu', the only one kdistill computes on")
     if model is None:
         raise ValueError("model is None; expected a model, or the directory or hub id of one")
-    own = [*inspect.signature(TextClassificationPipeline).parameters, *_TOKENIZER_SETTINGS]
+    own = [*inspect.signature(kind.pipeline).parameters, *kind.more_settings]
     chosen = {name: settings.pop(name) for name in [*settings] if name in own}
-    if settings.pop("return_all_scores", None):  # an older name of top_k=None
+    if "top_k" in own and settings.pop("return_all_scores", None):  # an older name of top_k=None
         chosen.setdefault("top_k", None)
     compute = take_dtype(settings | {"dtype": dtype})
     where = location(settings, "pipeline", own, OF_PIPELINE)
@@ -81,11 +91,11 @@ def pipeline(
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
     if isinstance(model, str | os.PathLike):
         keywords = {"config": config, "dtype": compute, **where, **(model_kwargs or {})}
-        model = AutoModelForSequenceClassification.from_pretrained(model, **keywords).freeze()
+        model = kind.load(model, **keywords).freeze()
     check_model("model", model)
     if compute is not None and str(model.dtype) != compute:
         raise ValueError(f"dtype is {compute}, and the model computes in {model.dtype}; call its freeze({compute!r})")
-    return TextClassificationPipeline(model=model, tokenizer=tokenizer, **chosen)
+    return kind.pipeline(model=model, tokenizer=tokenizer, **chosen)
 
 
 class TextClassificationPipeline:
@@ -118,6 +128,11 @@ class TextClassificationPipeline:
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
+        if model.per_token:
+            raise ValueError(
+                f"model is a {type(model).__name__}, which answers for each token; expected a model that classifies "
+                "whole texts, or pipeline('token-classification', ...)"
+            )
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply
@@ -198,6 +213,28 @@ class TextClassificationPipeline:
         kept = order[: 1 if top_k is _NOT_GIVEN else top_k]
         labels = [{"label": names[int(index)], "score": float(scores[index])} for index in kept]
         return labels[0] if top_k is _NOT_GIVEN else labels
+
+
+class _Kind(NamedTuple):
+    """A kind of pipeline: its class, what loads its models, and settings that its signature does not list."""
+
+    pipeline: Callable[..., Any]
+    load: Callable[..., Model]
+    more_settings: tuple[str, ...] = ()
+
+
+_TEXTS = _Kind(TextClassificationPipeline, AutoModelForSequenceClassification.from_pretrained, _TOKENIZER_SETTINGS)
+_TOKENS = _Kind(TokenClassificationPipeline, AutoModelForTokenClassification.from_pretrained)
+_QUESTIONS = _Kind(
+    QuestionAnsweringPipeline,
+    AutoModelForQuestionAnswering.from_pretrained,
+    (*(field.name for field in fields(AnswerSettings)), "max_question_len"),
+)
+_KINDS: Mapping[str, _Kind] = {
+    **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
+    **dict.fromkeys(("token-classification", "ner"), _TOKENS),
+    "question-answering": _QUESTIONS,
+}
 
 
 def apply_function(logits: Logits, function: str) -> NDArray[np.float64]:

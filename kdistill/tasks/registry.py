@@ -15,12 +15,13 @@ from ..data.ragged import Ragged
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
 from ..models.configuration import Config
+from ..models.trained_with import TrainedWith
 from ..system.names import did_you_mean
-from . import multi_label, regression, single_label, token
+from . import multi_label, question_answering, regression, single_label, token
 from .base import Task
 
 _OF_PROBLEM_TYPES = (single_label.TASK, multi_label.TASK, regression.TASK)
-_OF_HEADS = (token.TASK,)
+_OF_HEADS = (token.TASK, question_answering.TASK)
 TASKS: Mapping[str, Task] = {task.name: task for task in (*_OF_PROBLEM_TYPES, *_OF_HEADS)}
 """Every task, by its name: that of its problem type, or of a head that has one task."""
 ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.metrics))
@@ -37,7 +38,7 @@ def task_for(config: Config, labels: Labels | None = None) -> Task:
     A threshold that the config holds (`BertConfig.trained_with`) is the task's, and so are the names of its labels.
     """
     name = _of_head(config) or config.problem_type or deduced_problem_type(config.num_labels, labels)
-    return _task(name, config.trained_with.threshold, tuple(config.id2label.values()))
+    return _task(name, config.trained_with, tuple(config.id2label.values()))
 
 
 def _of_head(config: Config) -> str | None:
@@ -45,14 +46,20 @@ def _of_head(config: Config) -> str | None:
     return config.head if config.head in (task.name for task in _OF_HEADS) else None
 
 
-def _task(name: str, threshold: float | None, label_names: tuple[str, ...] = ()) -> Task:
-    task = TASKS[name]
+def _task(name: str, trained: TrainedWith, label_names: tuple[str, ...] = ()) -> Task:
+    task, threshold = TASKS[name], trained.threshold
     if task.with_names is not None and label_names:
         task = task.with_names(label_names)
+    if task.trained is not None:
+        return task.trained(trained)
     return task if threshold is None or task.at_threshold is None else task.at_threshold(threshold)
 
 
-TASK_OPTIONS: Mapping[str, str] = {"text-classification": "sequence-classification", token.NAME: token.NAME}
+TASK_OPTIONS: Mapping[str, str] = {
+    "text-classification": "sequence-classification",
+    token.NAME: token.NAME,
+    question_answering.NAME: question_answering.NAME,
+}
 """What `--task` may be, as the hub calls tasks -> the head of a model that learns it."""
 
 
@@ -109,20 +116,23 @@ class ChosenMetrics:
     problem_type: str | None = None
     threshold: float | None = None
     label_names: tuple[str, ...] = ()
+    task: Task | None = None
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the metrics; raise ValueError where the problem type, once known, does not have one."""
         logits, labels = prediction
         name = self.problem_type
+        if self.task is not None and self.threshold is None and name in (None, self.task.name):
+            return self.task.compute(self.names, logits, labels)
         if name is None:
             per_token = isinstance(logits, Ragged)
             name = token.TASK.name if per_token else deduced_problem_type(logits.shape[1], labels)
-        return _task(name, self.threshold, self.label_names).compute(self.names, logits, labels)
+        task = _task(name, TrainedWith(threshold=self.threshold), self.label_names)
+        return task.compute(self.names, logits, labels)
 
     def of_task(self, task: Task) -> ChosenMetrics:
-        """Return these metrics with the labels of a task, and its threshold where none was given for them."""
-        threshold = task.threshold if self.threshold is None else self.threshold
-        return replace(self, threshold=threshold, label_names=task.label_names)
+        """Return these metrics with the labels of a task, and all else that it has where no threshold was given."""
+        return replace(self, label_names=task.label_names, task=task)
 
 
 def choose_metrics(*names: str, problem_type: str | None = None, threshold: float | None = None) -> ChosenMetrics:

@@ -81,6 +81,7 @@ def _teacher_loss(
 
 
 def _constant(labels: Ragged, num_labels: int) -> Logits:
+    assert single_label.TASK.constant is not None
     return single_label.TASK.constant(labels.values, num_labels)
 
 

@@ -31,6 +31,16 @@ class WordRow(NamedTuple):
     words: list[int]
 
 
+class OffsetRow(NamedTuple):
+    """The tokens of a text: ids, token types, places in characters, which are special, and the word of each."""
+
+    ids: list[int]
+    type_ids: list[int]
+    offsets: list[tuple[int, int]]
+    specials: list[int]
+    words: list[int | None]
+
+
 def inputs_of(text: Any, text_pair: str | Sequence[str] | None) -> list[Any]:
     """Return the rows to encode: texts, or (text, pair) tuples. Raises TypeError or ValueError for anything else."""
     if not isinstance(text, str | Iterable):

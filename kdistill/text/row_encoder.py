@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .blocks import BLOCK_ROWS, Input, TokenRow, WordRow, blocks_of, call_backend
+from .blocks import BLOCK_ROWS, Input, OffsetRow, TokenRow, WordRow, blocks_of, call_backend
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 
 class Cut(NamedTuple):
@@ -64,11 +65,47 @@ class RowEncoder:
             rows += found
         return rows
 
+    def encode_overlapping(self, pairs: Sequence[tuple[str, str]], cut: Cut, stride: int) -> list[Encoding]:
+        """Encode a block of pairs whose second text is cut into parts: a row has the further ones as `overflowing`.
+
+        Args:
+            pairs: the texts.
+            cut: `max_length` and `side`.
+            stride: tokens that a part has in common with the one before it.
+
+        Raises:
+            ValueError: a text holds a lone surrogate, or a row cannot be cut so.
+        """
+        with self.lock:
+            assert cut.max_length is not None
+            self._backend.enable_truncation(cut.max_length, stride=stride, strategy="only_second", direction=cut.side)
+            try:
+                encoded: list[Encoding] = call_backend(
+                    lambda: self._backend.encode_batch(list(pairs), add_special_tokens=True),
+                    pairs,
+                    f"rows cannot be cut to windows of max_length={cut.max_length} with {stride=}",
+                )
+            finally:
+                self._backend.no_truncation()
+        return encoded
+
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""
         found: list[WordRow] = []
         for first in range(0, len(rows), BLOCK_ROWS):
             found += self._encode_words([list(row) for row in rows[first : first + BLOCK_ROWS]])
+        return found
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
+        """Encode texts with special tokens, whole. Errors as in `encode`."""
+        found: list[OffsetRow] = []
+        for block in blocks_of(texts):
+            with self.lock:
+                self._backend.no_truncation()
+                rows = call_backend(partial(self._backend.encode_batch, block), block, "the texts cannot be tokenized")
+            found += [
+                OffsetRow(row.ids, row.type_ids, row.offsets, row.special_tokens_mask, row.word_ids) for row in rows
+            ]
         return found
 
     def _encode_words(self, block: list[list[str]]) -> list[WordRow]:

@@ -20,7 +20,7 @@ from ..keywords import location
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
-from .blocks import Input, TokenRow, WordRow, call_backend, inputs_of
+from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import NO_MAX_LENGTH, BatchEncoding, as_result, columns_of, pad_rows, padded_width
 from .row_encoder import Cut, RowEncoder
@@ -40,7 +40,7 @@ from .tokenizer_settings import (
 from .transformers_names import ATTRIBUTES, CALL
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 TRUNCATION_STRATEGIES = ("longest_first", "only_first", "only_second")
 # Decoded text loses the spaces around each of these, in this order (transformers: clean_up_tokenization_spaces).
@@ -371,6 +371,14 @@ class BertTokenizer:
         side = _side("truncation_side", self.truncation_side)
         return self._encoder.encode(inputs, Cut(max_length, side, strategy), add_special_tokens)
 
+    def encode_overlapping(self, pairs: Sequence[tuple[str, str]], max_length: int, stride: int) -> list[Encoding]:
+        """Encode pairs of which only the second text is cut, into parts with `stride` tokens in common.
+
+        See `text.windows.windows_of`, which also checks that all fit.
+        """
+        side = _side("truncation_side", self.truncation_side)
+        return self._encoder.encode_overlapping(pairs, Cut(max_length, side), stride)
+
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens, on all cores; see `special_token_ids`.
 
@@ -378,6 +386,19 @@ class BertTokenizer:
             ValueError: a word holds a lone surrogate.
         """
         return self._encoder.encode_words(rows)
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
+        """Encode texts whole, with special tokens and the place of each token in its text, on all cores.
+
+        Raises:
+            ValueError: a text holds a lone surrogate.
+        """
+        return self._encoder.encode_with_offsets(texts)
+
+    @property
+    def marks_pieces(self) -> bool:
+        """Whether tokens that go on a word begin with a mark, as `##` of WordPiece."""
+        return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
 
     def special_token_ids(self) -> tuple[list[int], list[int]]:
         """Return the special tokens in front of a text and behind it, such as [CLS] and [SEP]."""

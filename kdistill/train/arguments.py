@@ -226,8 +226,8 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     )
     doc_stride: int | None = argument(
         None,
-        "of token classification: tokens that two windows of a row longer than max_length share (default: a quarter "
-        "of max_length)",
+        "tokens that two windows share, of a context that is longer than max_length (default: 128, or a third of "
+        "max_length, which is 384 by default) or of a row of token classification (default: a quarter of max_length)",
         group="training",
         at_least=0,
         origin="kdistill",
@@ -362,6 +362,21 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         group="evaluation",
         origin="kdistill",
         reads=check_threshold,
+    )
+    max_answer_length: int | None = argument(
+        None,
+        "question answering: tokens of the longest answer, kept with the model (default: 30)",
+        group="evaluation",
+        at_least=1,
+        origin="kdistill",
+    )
+    n_best: int | None = argument(
+        None,
+        "question answering: how many first and last tokens of answers are combined, and how many answers are kept "
+        "(default: 20)",
+        group="evaluation",
+        at_least=1,
+        origin="kdistill",
     )
     greater_is_better: bool | None = argument(
         None,

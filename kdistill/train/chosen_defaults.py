@@ -89,6 +89,6 @@ def defaults_for_new_layers(args: TrainingArguments, rows: int, task: Task) -> d
     values["learning_rate"] = float(f"{LEARNING_RATE * scale:.2g}")
     if SCHEDULES[args.lr_scheduler_type].warms_up and not args.is_given("warmup_steps"):
         values["warmup_ratio"] = WARMUP_RATIO
-    if isinstance(args, DistillationTrainingArguments) and task.threshold is not None:
+    if isinstance(args, DistillationTrainingArguments) and task.threshold is not None and task.names_labels:
         values["temperature"] = TEMPERATURE_OF_SEVERAL_LABELS
     return values

@@ -23,6 +23,9 @@ from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_
 from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
 from .arguments import TrainingArguments
 
+MAX_LENGTH, DOC_STRIDE = 384, 128
+"""Tokens of a window of a question, and those that two have in common (a third of shorter windows)."""
+
 
 def encode_for(
     config: Config,
@@ -51,11 +54,26 @@ def encode_for(
     check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
+    task = task_for(config)
     asked = trained.max_length if args.max_length is None else args.max_length
+    if task.encode is not None and asked is None:
+        asked = MAX_LENGTH
     limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
+    max_length = min(limit for limit in limits if limit is not None)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
-        max_length = min(limit for limit in limits if limit is not None)
-        if task_for(config).taught is not None and not isinstance(source, Dataset):
+        if task.encode is not None:
+            stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
+            stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
+            dataset = task.encode(
+                source,
+                tokenizer,
+                max_length=max_length,
+                doc_stride=stride,
+                **given,
+                trained_on=trained_on(config),
+                progress=progress,
+            )
+        elif task.taught is not None and not isinstance(source, Dataset):
             dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
         else:
             dataset = as_dataset(

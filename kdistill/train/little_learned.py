@@ -63,7 +63,7 @@ def little_learned(
         if found > constant + LEAST_SHARE * max(0.0, best - constant):
             return None
         what = f"its accuracy is {found:.4f}, and that of always answering the most frequent label {constant:.4f}"
-    elif not task.names_labels:
+    elif not task.names_labels and task.constant is not None:
         found, constant = metrics["mse"], float(((labels - labels.mean(axis=0)) ** 2).mean())
         if found < (1 - LEAST_SHARE) * constant:
             return None

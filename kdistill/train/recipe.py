@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.spans import Spans
 from ..losses.problem_types import PROBLEM_TYPES
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
@@ -162,6 +163,8 @@ class Recipe:
         if rows is None:
             return former
         reading, length = rows.reading, self.args.max_length or former.max_length
+        if isinstance(rows.windows, Spans):
+            former = replace(former, no_answers=True if rows.windows.questions.answerless else former.no_answers)
         positions = self.model.config.max_tokens
         if reading is not None and length is None and (reading.max_length or positions) < positions:
             length = reading.max_length
@@ -174,6 +177,13 @@ class Recipe:
         stride = former.doc_stride if self.args.doc_stride is None else self.args.doc_stride
         former = replace(former, max_length=length, doc_stride=stride)
         return replace(former, text_column=text, text_pair_column=pair, label_column=label)
+
+    def settle_answers(self) -> None:
+        """Let the model's config hold how answers to questions are chosen, as far as the arguments state it."""
+        given = {name: getattr(self.args, name) for name in ("doc_stride", "max_answer_length", "n_best")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and task_for(self.model.config).encode is not None:
+            self.model.config = self.model.config.with_trained(replace(self.model.config.trained_with, **given))
 
     def set_threshold(self, threshold: float | None, rows: str | None = None) -> None:
         """Let the model's config hold a threshold, None for none, and the rows that it was chosen on."""

@@ -18,6 +18,7 @@ PLAIN: dict[str, Any] = {**ENCODER, "dropout": 0.0, "attention_dropout": 0.0}
 TILED: dict[str, Any] = {**PLAIN, "layers": ((2, 300), (3, 20))}
 PROJECTED: dict[str, Any] = {**PLAIN, "embedding_width": 17, "layers": ((2, 20),)}
 SHARED: dict[str, Any] = {**PLAIN, "shared": True}
+RELATIVE: dict[str, Any] = {**PLAIN, "relative_buckets": 12, "relative_distance": 20, "layers": ((2, 20),)}
 ALL_TOKENS = {**TAGGER, "dropout_after": 0.0}
 LONG = [40, 1, 17] * 10
 
@@ -29,7 +30,9 @@ def gradients_of(case: Case) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize(
-    "encoder", [PLAIN, TILED, PROJECTED, SHARED], ids=["one tile", "many tiles", "projected", "shared"]
+    "encoder",
+    [PLAIN, TILED, PROJECTED, SHARED, RELATIVE],
+    ids=["one tile", "many tiles", "projected", "shared", "relative positions"],
 )
 def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> None:
     """An operand next to the middle of two bfloat16 numbers may be rounded to the other one than in float64.
@@ -51,7 +54,7 @@ def test_gradients_are_those_of_rounded_operands(encoder: dict[str, Any]) -> Non
         assert np.linalg.norm(found[name] - gradient) <= 0.3 * rounding + 1e-6 * size, name
 
 
-@pytest.mark.parametrize("encoder", [TILED, PROJECTED], ids=["many tiles", "projected"])
+@pytest.mark.parametrize("encoder", [TILED, PROJECTED, RELATIVE], ids=["many tiles", "projected", "relative positions"])
 def test_the_same_formulas_without_rounding_give_float32_s_gradients(encoder: dict[str, Any]) -> None:
     """So a difference from them in bfloat16 is rounding, not another formula."""
     case = Case(encoder, ALL_TOKENS, LONG)

@@ -12,6 +12,7 @@ from support.encoder_cases import CLASSIFIER, ENCODER, LISTED, MASKED, ROWS, TAG
 
 from kdistill import _core
 
+RELATIVE = {"relative_buckets": 12, "relative_distance": 20, "types": 0, "first_position": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pruned layers": ({"layers": ((2, 20), (1, 7), (3, 33))}, CLASSIFIER),
     "an odd attention width": ({"head_width": 7, "layers": ((3, 20), (2, 9))}, CLASSIFIER),
@@ -29,6 +30,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shared layers, narrow embeddings": (
         {"shared": True, "embedding_width": 10, "feed_forward_dropout": 0.0, "activation": "gelu_new"}, CLASSIFIER
     ),
+    "relative positions": ({**RELATIVE}, CLASSIFIER),
+    "relative positions of tokens": ({**RELATIVE, "head_width": 7, "layers": ((3, 20),) * 3}, TAGGER),
+    "relative positions, one layer": ({**RELATIVE, "layers": ((2, 20),)}, CLASSIFIER),
+    "relative positions in shared layers": ({**RELATIVE, "shared": True, "embedding_width": 5}, CLASSIFIER),
+    "few relative positions": ({"relative_buckets": 5, "relative_distance": 2}, CLASSIFIER),
     "no dropout behind attention": ({"output_dropout": 0.0}, CLASSIFIER),
     "no dropout behind the feed-forward": ({"feed_forward_dropout": 0.0}, TAGGER),
     "another rate of dropout at each place": ({"output_dropout": 0.3, "feed_forward_dropout": 0.4}, CLASSIFIER),
@@ -101,6 +107,8 @@ def test_gradients(name: str, whole_last: bool) -> None:
         "shared layers",
         "means",
         "listed tokens, tied",
+        "relative positions",
+        "relative positions of tokens",
     ],
 )
 def test_any_number_of_threads(name: str) -> None:
@@ -213,6 +221,17 @@ def test_a_model_without_token_types_takes_zeros_alone() -> None:
     case.types[1][3] = 1
     with pytest.raises(ValueError, match=r"token_type_ids\[1\]\[3\] is 1; the model has 0 token types"):
         case.forward(train=False)
+
+
+def test_matrices_decay_but_the_table_of_relative_positions() -> None:
+    """As transformers' Trainer.get_decay_parameter_names: its name there has "bias" in it."""
+    case = case_of("relative positions in shared layers")
+    decay = {tensor.canonical: tensor.decay for tensor in case.layout}
+    assert decay["relative_bias"] is False
+    assert decay["embeddings.projection"] is True
+    assert all(
+        tensor.decay == (len(tensor.shape) == 2) for tensor in case.layout if tensor.canonical != "relative_bias"
+    )
 
 
 def test_the_products_are_float32() -> None:

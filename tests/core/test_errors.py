@@ -217,6 +217,23 @@ def test_numbers_of_threads_out_of_range(threads: int) -> None:
             ValueError,
             "layers[1] is (2, 9); layers that are shared must all be (2, 8)",
         ),
+        (
+            {"relative_buckets": 3, "relative_distance": 9},
+            ValueError,
+            "relative_buckets is 3; expected 4 to 2147483647",
+        ),
+        ({"relative_distance": 9}, ValueError, "relative_buckets is 0; expected 4 to 2147483647"),
+        ({"relative_buckets": 32}, ValueError, "relative_distance is 0; expected 9 to 2147483647"),
+        (
+            {"relative_buckets": 32, "relative_distance": 8},
+            ValueError,
+            "relative_distance is 8; expected 9 to 2147483647",
+        ),
+        (
+            {"layers": ((2, 8), (1, 8)), "relative_buckets": 32, "relative_distance": 128},
+            ValueError,
+            "layers[1] has 1 heads; with relative_buckets all layers must have as many as the first, 2",
+        ),
         ({"activation": "mish"}, ValueError, "activation is 'mish'; expected one of gelu, "),
         ({"hidden": 2**30}, ValueError, "more than 1e11 parameters"),
         ({"layers": ((2**30, 8),)}, ValueError, "more than 1e11 parameters"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -227,6 +228,41 @@ def test_attention(shape: tuple[int, int, int], p: float) -> None:
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=5e-6, err_msg=f"d{name}")
 
 
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_attention_with_relative_positions(shape: tuple[int, int, int], p: float) -> None:
+    tokens, heads, width = shape
+    q, k, v, dctx = (normal(tokens, heads * width, seed=20 + i) for i in range(4))
+    spread, dropout, mask = normal(heads, 2 * tokens - 1, seed=24), (p, *POSITION), attention_mask(p, tokens, heads)
+    dspread = np.ones_like(spread)
+    ctx, lse = testing.attention_forward(q, k, v, heads, FEATURES, dropout, spread)
+    gradients = testing.attention_backward(dctx, ctx, lse, q, k, v, heads, FEATURES, dropout, (spread, dspread))
+
+    def attend(q: reference.Array, k: reference.Array, v: reference.Array, spread: reference.Array) -> reference.Array:
+        places = np.arange(tokens)
+        bias = spread[:, tokens - 1 + places[None, :] - places[:, None]] / math.sqrt(width)
+        return reference.attention(q, k, v, heads, mask, bias)
+
+    operands = [exact(q), exact(k), exact(v), exact(spread)]
+    np.testing.assert_allclose(ctx, attend(*operands), rtol=0, atol=3e-6)  # as without
+    for i, gradient in enumerate((*gradients, dspread - 1)):
+
+        def weighted(x: reference.Array, i: int = i) -> float:
+            return float((exact(dctx) * attend(*operands[:i], x, *operands[i + 1 :])).sum())
+
+        expected = reference.finite_difference(weighted, operands[i])
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=5e-6, err_msg=f"operand {i}")
+
+
+@pytest.mark.parametrize(("buckets", "distance"), [(32, 128), (32, 64), (16, 128), (33, 100), (8, 20), (4, 2)])
+def test_buckets_of_distances(buckets: int, distance: int) -> None:
+    table = normal(buckets, 3, seed=41)
+    for n in (1, 2, 7, 600):
+        spread = testing.relative_spread(table, n, distance, 0.5)
+        rows = [reference.relative_bucket(offset, buckets, distance) for offset in range(1 - n, n)]
+        np.testing.assert_array_equal(spread, (0.5 * table[rows]).T)
+
+
 def test_exp() -> None:
     """Sixteen keys whose scores are exact and whose values are unit vectors: the context is the softmax itself."""
     q, v = np.zeros((16, 16), np.float32), np.eye(16, dtype=np.float32)
@@ -271,6 +307,8 @@ def test_attention_refuses_shapes_that_do_not_fit() -> None:
         testing.attention_forward(normal(1, 6), q, q, 2, FEATURES, NO_DROPOUT)
     with pytest.raises(ValueError, match="v has the wrong shape"):
         testing.attention_forward(q, q, normal(3, 6), 2, FEATURES, NO_DROPOUT)
+    with pytest.raises(ValueError, match="spread has the wrong shape"):
+        testing.attention_forward(q, q, q, 2, FEATURES, NO_DROPOUT, normal(2, 4))
     for heads, features in ((4, 64), (0, 64), (2, 65)):
         with pytest.raises(ValueError, match="heads must divide the width"):
             testing.attention_forward(q, q, q, heads, features, NO_DROPOUT)

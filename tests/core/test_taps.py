@@ -91,6 +91,13 @@ def test_gradients_through_all_doors_of_shared_layers(head: dict[str, Any]) -> N
     check_doors(case, ALL, case.dlogits)
 
 
+@pytest.mark.parametrize("head", [CLASSIFIER, TAGGER], ids=["classifier", "tagger"])
+def test_gradients_through_all_doors_with_relative_positions(head: dict[str, Any]) -> None:
+    changes = {"layers": ((2, 20),) * 3, "relative_buckets": 12, "relative_distance": 20}
+    case = case_of(changes=changes, head=head)
+    check_doors(case, ALL, case.dlogits)
+
+
 def test_a_loss_on_a_tap_alone_leaves_what_comes_after_it_alone() -> None:
     case = case_of()
     _, arrays = case.forward(train=True, taps=[("value", 1)])

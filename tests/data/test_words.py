@@ -248,6 +248,14 @@ def test_real_files_are_read_whole(shared_dir: Path) -> None:
         content = (data / name).read_text(encoding="utf-8")
         assert sum(map(len, rows.words)) == sum(bool(line.strip()) for line in content.split("\n"))
         assert all(len(words) == len(of) for words, of in zip(rows.words, rows.tags or (), strict=True))
+    slots = words_of(read_file(data / "snips/train_PlayMusic_full.json", FileFormat(encoding="latin-1")))
+    assert len(slots) == 2000
+    assert len(slots.id2label()) == 18
+    assert slots.texts is not None
+    assert slots.offsets is not None
+    for text, words, of in zip(slots.texts, slots.words, slots.offsets, strict=True):
+        assert [text[start:end] for start, end in of] == words
+        assert "".join(words) == "".join(text.split())
 
 
 def test_tokenised_rows_bring_a_label_for_each_token() -> None:

@@ -117,6 +117,7 @@ class Case:
         variant = reference.Variant(
             head_width=encoder["head_width"],
             first_position=encoder["first_position"],
+            relative_distance=encoder.get("relative_distance", 0),
             shared=encoder.get("shared", False),
             pick=self.head["pick"],
             listed=self.listed,

@@ -87,6 +87,10 @@ def attention(n: int, heads: int, width: int) -> None:
     edge = at_the_edge(n, heads * width)
     edge[...] = ctx
     testing.attention_backward(edge, edge, lse, q, k, v, heads, 64, (0.5, 1, 2, 3, 4))
+    spread, dspread = at_the_edge(heads, 2 * n - 1), at_the_edge(heads, 2 * n - 1)
+    testing.attention_forward(q, k, v, heads, 64, NO_DROPOUT, spread)
+    testing.attention_backward(edge, edge, lse, q, k, v, heads, 64, NO_DROPOUT, (spread, dspread))
+    testing.relative_spread(at_the_edge(32, heads), n, 128, 1.0)
 
 
 def main() -> None:

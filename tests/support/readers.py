@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdistill.data.columns import read_rows
+from kdistill.data.questions import read_questions
 from kdistill.distill.cache import TeacherCache, row_keys
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
@@ -29,6 +30,9 @@ from support.small_run import VOCABULARY, small_config, small_dataset, small_mod
 # TypeError is what BertConfig raises for a value of another type than the field's.
 CLEAN = (ValueError, TypeError, OSError)
 SHORT_TEXT = "good film\nbad plot"
+SQUAD = """{"version": "v2.0", "data": [{"title": "film", "paragraphs": [{"context": "a good film", "qas": [
+{"id": "1", "question": "what", "answers": [{"text": "film", "answer_start": 7}], "is_impossible": false},
+{"id": "2", "question": "who", "answers": [], "is_impossible": true}]}]}]}"""
 
 
 def safetensors(directory: Path, data: bytes) -> Any:
@@ -86,6 +90,11 @@ def rows_file(name: str) -> Callable[[Path, bytes], Any]:
     return read
 
 
+def questions(directory: Path, data: bytes) -> Any:
+    (directory / "squad.json").write_bytes(data)
+    return read_questions(directory / "squad.json").answers
+
+
 def cache(directory: Path, data: bytes) -> Any:
     """A cache file is never an error: what is wrong in it counts as absent."""
     keys = row_keys(small_dataset(8))
@@ -140,6 +149,7 @@ READERS: dict[str, Reader] = {
     "tsv_gz": rows_file("rows.tsv.gz"),
     "tsv_xz": rows_file("rows.tsv.xz"),
     "parquet": rows_file("rows.parquet"),
+    "questions": questions,
     "cache": cache,
     "trainer_state": trainer_state,
     "manifest": manifest,
@@ -185,6 +195,7 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "tsv_gz": [gzip.compress(tsv, mtime=0)],
         "tsv_xz": [lzma.compress(tsv)],
         "parquet": [],
+        "questions": [SQUAD.encode()],
         "cache": [held.path.read_bytes()],
         "trainer_state": [(directory / "trainer_state.json").read_bytes()],
         "manifest": [json.dumps({"files": {"config.json": {"size": 2, "sha256": "0" * 64}}}).encode()],

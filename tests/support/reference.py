@@ -4,6 +4,7 @@ Written from the papers, for reading rather than speed, and from nothing in kdis
 
 - BERT: Devlin et al., arXiv:1810.04805; attention: Vaswani et al., arXiv:1706.03762, eq. 1;
 - factorised embeddings, shared layers: Lan et al., arXiv:1909.11942, section 3.1;
+- relative positions: Raffel et al., arXiv:1910.10683, section 2.1; Song et al., arXiv:2004.09297;
 - LayerNorm: Ba, Kiros, Hinton, arXiv:1607.06450; GELU: Hendrycks, Gimpel, arXiv:1606.08415;
 - dropout: Srivastava et al., JMLR 15 (2014); distillation: Hinton, Vinyals, Dean, arXiv:1503.02531;
 - AdamW: Kingma, Ba, arXiv:1412.6980, with the decay of Loshchilov, Hutter, arXiv:1711.05101.
@@ -113,17 +114,35 @@ def linear(x: Array, parameters: Parameters, name: str) -> Array:
     return x @ parameters[f"{name}.weight"].T + parameters[f"{name}.bias"]
 
 
-def attention_scores(q: Array, k: Array, heads: int) -> Array:
-    """(n, heads * width) each -> q k^T / sqrt(width) of each head, (heads, n, n)."""
+def relative_bucket(offset: int, buckets: int, distance: int) -> int:
+    """The bucket of a key `offset` places behind its query: T5's, as MPNet of transformers has them.
+
+    Half of the buckets are for keys behind the query. Of these, half hold one distance each; the rest grow by powers up
+    to `distance`, from which on all are in the last.
+    """
+    half = buckets // 2
+    single, d = half // 2, abs(offset)
+    grown = single + int(math.log(max(d, 1) / single) / math.log(distance / single) * (half - single))
+    return (half if offset > 0 else 0) + (d if d < single else min(grown, half - 1))
+
+
+def relative_bias(table: Array, n: int, distance: int) -> Array:
+    """(buckets, heads) -> what the scores of n queries and keys get, (heads, n, n)."""
+    rows = [[relative_bucket(key - query, len(table), distance) for key in range(n)] for query in range(n)]
+    return np.asarray(table[np.array(rows)].transpose(2, 0, 1))
+
+
+def attention_scores(q: Array, k: Array, heads: int, bias: Array | float = 0.0) -> Array:
+    """(n, heads * width) each -> q k^T / sqrt(width) + bias (heads, n, n) of each head, (heads, n, n)."""
     by_head = [np.asarray(x.reshape(len(x), heads, -1).transpose(1, 0, 2)) for x in (q, k)]
-    return np.asarray(by_head[0] @ by_head[1].transpose(0, 2, 1) / math.sqrt(by_head[0].shape[2]))
+    return np.asarray(by_head[0] @ by_head[1].transpose(0, 2, 1) / math.sqrt(by_head[0].shape[2]) + bias)
 
 
-def attention(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
+def attention(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None, bias: Array | float = 0.0) -> Array:
     """(n, heads * width) each -> context of that shape; mask (heads, n, n) multiplies the probabilities."""
     context = np.empty_like(q)
     width = q.shape[1] // heads
-    for h, scores in enumerate(attention_scores(q, k, heads)):
+    for h, scores in enumerate(attention_scores(q, k, heads, bias)):
         columns = slice(h * width, (h + 1) * width)
         probabilities = softmax(scores)
         if mask is not None:
@@ -151,6 +170,7 @@ class Variant:
 
     head_width: int | None = None  # of attention, where it is not hidden_size / num_attention_heads
     first_position: int = 0
+    relative_distance: int = 0  # of the last bucket of relative positions, where there is a table of them
     shared: bool = False  # every layer computes with layer 0's parameters
     pick: str = "first"  # the rows that the head reads: [CLS], "all", "listed" or the "mean" of all
     listed: Sequence[Sequence[int]] = ()  # of each sequence
@@ -204,6 +224,10 @@ class _Pass:
         projection = "bert.embeddings_project"  # of tables that are not as wide as the encoder
         return linear(x, self.parameters, projection) if f"{projection}.weight" in self.parameters else x
 
+    def relative_bias(self, n: int) -> Array | float:
+        table = self.parameters.get("bert.encoder.relative_attention_bias.weight")
+        return 0.0 if table is None else relative_bias(table, n, self.variant.relative_distance)
+
     def layer(self, x: Array, layer: int) -> Array:
         of_layer = f"bert.encoder.layer.{layer}"
         prefix = "bert.encoder.layer.0" if self.variant.shared else of_layer
@@ -212,8 +236,9 @@ class _Pass:
         width = self.variant.head_width or self.config.hidden_size // self.config.num_attention_heads
         heads = q.shape[1] // width  # a pruned layer has fewer
         self.taps |= {("query", layer): q, ("key", layer): k, ("value", layer): v}
-        self.taps["scores", layer] = attention_scores(q, k, heads)
-        context = attention(q, k, v, heads, self.mask(f"{of_layer}.attention.self.dropout"))
+        bias = self.relative_bias(len(x))
+        self.taps["scores", layer] = attention_scores(q, k, heads, bias)
+        context = attention(q, k, v, heads, bias=bias, mask=self.mask(f"{of_layer}.attention.self.dropout"))
         y = linear(context, self.parameters, f"{attend}.output.dense")
         x = self.norm(x + self.dropout(y, f"{of_layer}.attention.output.dropout"), f"{attend}.output.LayerNorm")
         y = activation(linear(x, self.parameters, f"{prefix}.intermediate.dense"))

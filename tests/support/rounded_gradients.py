@@ -76,7 +76,10 @@ class OneSequence:
         width = self.encoder["head_width"]
         heads = q.shape[1] // width
         by_head = [x.reshape(len(x), heads, width).transpose(1, 0, 2) for x in (q, k, v)]
-        p = reference.softmax(reference.attention_scores(q, k, heads))
+        table, bias = "bert.encoder.relative_attention_bias.weight", np.zeros(())
+        if table in self.parameters:
+            bias = reference.relative_bias(self.parameters[table], len(q), self.encoder["relative_distance"])
+        p = reference.softmax(reference.attention_scores(q, k, heads, bias))
 
         def flat(x: Array) -> Array:
             return np.asarray(x.transpose(1, 0, 2).reshape(len(q), -1))
@@ -84,7 +87,11 @@ class OneSequence:
         def back(dcontext: Array) -> tuple[Array, Array, Array]:
             d = dcontext.reshape(len(q), heads, width).transpose(1, 0, 2)
             dp = d @ by_head[2].transpose(0, 2, 1)
-            ds = p * (dp - (dp * p).sum(axis=-1, keepdims=True)) / math.sqrt(width)
+            dscores = p * (dp - (dp * p).sum(axis=-1, keepdims=True))
+            for query, key in np.ndindex(dscores.shape[1:]) if table in self.parameters else ():
+                size = len(self.parameters[table]), self.encoder["relative_distance"]
+                self.gradients[table][reference.relative_bucket(key - query, *size)] += dscores[:, query, key]
+            ds = dscores / math.sqrt(width)
             return flat(ds @ by_head[1]), flat(ds.transpose(0, 2, 1) @ by_head[0]), flat(p.transpose(0, 2, 1) @ d)
 
         return flat(p @ by_head[2]), back

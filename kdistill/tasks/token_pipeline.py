@@ -1,0 +1,257 @@
+"""`pipeline("token-classification", model)`: from texts to tagged tokens or entities, as in `transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.batch import Batch
+from ..data.ragged import starts_of
+from ..data.tagged import PART_OF_OVERLAP
+from ..data.windows import owners, windows_of
+from ..models.heads import TokenClassifier
+from ..text.blocks import OffsetRow
+from ..text.tokenizer import BertTokenizer, check_embeddings, check_tokenizer
+from . import token
+
+STRATEGIES = ("none", "simple", "first", "average", "max")
+IGNORED = ("O",)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A token, or a word of several.
+
+    Attributes:
+        texts: the vocabulary's tokens.
+        scores: float32 (tags,).
+        start, end: its place in the text, in characters.
+        index: of the token in its row, special tokens counted.
+        goes_on: whether it belongs to the word of the token before it.
+    """
+
+    texts: tuple[str, ...]
+    scores: NDArray[np.float32]
+    start: int
+    end: int
+    index: int = 0
+    goes_on: bool = False
+
+
+class TokenClassificationPipeline:
+    """Tags the tokens of texts, or finds the entities that the tags mark.
+
+    The settings may also be given in a call, for that call. A text that is longer than the model reads is answered in
+    windows that overlap, each word by the one in which it has most context; transformers cuts it, unless it is given a
+    `stride`.
+
+    Args:
+        model: the tagger.
+        tokenizer: the model's.
+        aggregation_strategy: "none" returns each token; "simple" joins tokens of the same type to entities; "first",
+            "average" and "max" first give all tokens of a word one tag: that of its first token, of the mean of their
+            probabilities, or of the surest of them.
+        ignore_labels: tags, or types of entities, that are left out (default: `O`).
+        stride: tokens that windows share (default: that of the training, or a quarter of a window).
+        batch_size: windows computed together.
+    """
+
+    def __init__(
+        self,
+        model: TokenClassifier,
+        tokenizer: BertTokenizer,
+        *,
+        aggregation_strategy: str = "none",
+        ignore_labels: Sequence[str] = IGNORED,
+        stride: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        check_tokenizer("tokenizer", tokenizer)
+        check_embeddings(tokenizer, model.config.vocab_size)
+        if model.head != token.NAME:
+            raise ValueError(
+                f"model is a {type(model).__name__}; a pipeline for {token.NAME} expects a model that tags tokens, "
+                "such as BertForTokenClassification"
+            )
+        _check_strategy(aggregation_strategy)
+        self.model, self.tokenizer = model, tokenizer
+        self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels
+        self.stride, self.batch_size = stride, batch_size
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        aggregation_strategy: str | None = None,
+        ignore_labels: Sequence[str] | None = None,
+        stride: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Any]:
+        """Tag one text or many.
+
+        Args:
+            inputs: a text, or any iterable of them.
+            aggregation_strategy: as in the constructor, like the other settings.
+            ignore_labels: likewise.
+            stride: likewise.
+            batch_size: likewise.
+
+        Returns:
+            A list of what is found in a text, or a list of such lists. With "none" a token: {"entity", "score",
+            "index", "word", "start", "end"}; else an entity: {"entity_group", "score", "word", "start", "end"}. start
+            and end are characters of the text.
+
+        Raises:
+            TypeError: an input is no text.
+            ValueError: the strategy or the stride is none.
+        """
+        if not isinstance(inputs, Iterable):
+            raise TypeError(f"inputs is {inputs!r} of type {type(inputs).__name__}; expected a text or several")
+        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"inputs[{index}] is {text!r} of type {type(text).__name__}; expected a text")
+        strategy = self.aggregation_strategy if aggregation_strategy is None else aggregation_strategy
+        _check_strategy(strategy)
+        ignored = self.ignore_labels if ignore_labels is None else ignore_labels
+        rows = self.tokenizer.encode_with_offsets(texts)
+        scores = self._scores(rows, self.stride if stride is None else stride, batch_size or self.batch_size)
+        found = [self._found(*of, strategy, ignored) for of in zip(texts, rows, scores, strict=True)]
+        return found[0] if isinstance(inputs, str) else found
+
+    def _scores(self, rows: Sequence[OffsetRow], stride: int | None, batch_size: int) -> list[NDArray[np.float32]]:
+        """Return the probabilities of the tags of each row's tokens, float32 (tokens, tags), 0 of special tokens."""
+        found = [np.zeros((len(row.ids), self.model.num_labels), np.float32) for row in rows]
+        windows = [(number, *window) for number, row in enumerate(rows) for window in self._windows(row, stride)]
+        windows = [window for window in windows if len(window[1])]
+        for first in range(0, len(windows), batch_size):
+            block = windows[first : first + batch_size]
+            ids, types, starts = self._packed(rows, block)
+            logits = self.model.forward(Batch(ids, types, starts))
+            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+            scores = shifted / shifted.sum(axis=1, keepdims=True)
+            before = len(self.tokenizer.special_token_ids()[0])
+            for (number, places, own), start in zip(block, starts[:-1], strict=True):
+                found[number][places[own]] = scores[start + before : start + before + len(places)][own]
+        return found
+
+    def _packed(
+        self, rows: Sequence[OffsetRow], block: Sequence[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Return the windows of a block with their special tokens, as a batch has them."""
+        before, behind = self.tokenizer.special_token_ids()
+        ids: list[int] = []
+        types: list[int] = []
+        lengths = []
+        for number, places, _ in block:
+            row = rows[number]
+            ids += [*before, *(row.ids[place] for place in places), *behind]
+            types += [*[0] * len(before), *(row.type_ids[place] for place in places), *[0] * len(behind)]
+            lengths.append(len(before) + len(places) + len(behind))
+        return np.array(ids, np.int32), np.array(types, np.int32), starts_of(np.array(lengths))
+
+    def _windows(self, row: OffsetRow, stride: int | None) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+        """Return the places of the tokens of each window, without special tokens, and which of them it answers."""
+        places = np.flatnonzero(~np.array(row.specials, dtype=np.bool_))
+        config, trained = self.model.config, self.model.config.trained_with
+        limits = [config.max_tokens, self.tokenizer.model_max_length, trained.max_length]
+        size = min(limit for limit in limits if limit is not None) - (len(row.ids) - len(places))
+        asked = trained.doc_stride if stride is None else stride
+        if asked is not None and not 0 <= asked < size:
+            raise ValueError(f"stride is {asked}; expected 0 to {size - 1}: windows have room for {size} tokens")
+        words = np.array([-1 if row.words[place] is None else row.words[place] for place in places], np.int64)
+        begins = np.concatenate(([True], np.diff(words) != 0))[: len(words)]
+        lengths = np.diff(np.append(np.flatnonzero(begins), len(words)))
+        windows = windows_of(lengths, size, size // PART_OF_OVERLAP if asked is None else asked)
+        owner, ends = np.repeat(owners(lengths, windows), lengths), starts_of(lengths)
+        found = []
+        for window, (first, end) in enumerate(windows):
+            part = slice(int(ends[first]), min(int(ends[end]), int(ends[first]) + size))
+            found.append((places[part], owner[part] == window))
+        return found
+
+    def _found(
+        self, text: str, row: OffsetRow, scores: NDArray[np.float32], strategy: str, ignored: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        pieces = self._pieces(text, row, scores)
+        if strategy == "none":
+            tokens = [self._token(piece) for piece in pieces]
+            return [found for found in tokens if found["entity"] not in ignored]
+        if strategy != "simple":
+            pieces = [self._word(word, strategy) for word in _words(pieces)]
+        entities = [self._entity(group) for group in _groups(pieces, self._tag)]
+        return [found for found in entities if found["entity_group"] not in ignored]
+
+    def _pieces(self, text: str, row: OffsetRow, scores: NDArray[np.float32]) -> list[_Piece]:
+        knows_words = self.tokenizer.marks_pieces
+        pieces = []
+        for index in np.flatnonzero(~np.array(row.specials, dtype=np.bool_)).tolist():
+            (start, end), word = row.offsets[index], self.tokenizer.convert_ids_to_tokens(row.ids[index])
+            if row.ids[index] == self.tokenizer.unk_token_id:
+                pieces.append(_Piece((text[start:end],), scores[index], start, end, index))
+                continue
+            # Without a mark on pieces of words, a token goes on where no space is before it.
+            goes_on = len(word) != end - start if knows_words else start > 0 and " " not in text[start - 1 : start + 1]
+            pieces.append(_Piece((word,), scores[index], start, end, index, goes_on))
+        return pieces
+
+    def _tag(self, piece: _Piece) -> str:
+        return self.model.config.id2label[int(piece.scores.argmax())]
+
+    def _token(self, piece: _Piece) -> dict[str, Any]:
+        found = {"entity": self._tag(piece), "score": float(piece.scores.max()), "index": piece.index}
+        return found | {"word": piece.texts[0], "start": piece.start, "end": piece.end}
+
+    def _word(self, pieces: Sequence[_Piece], strategy: str) -> _Piece:
+        """Return the word that tokens make, with the scores that the strategy gives it."""
+        if strategy == "first":
+            scores = pieces[0].scores
+        elif strategy == "max":
+            scores = max(pieces, key=lambda piece: piece.scores.max()).scores
+        else:
+            scores = np.mean([piece.scores for piece in pieces], axis=0)
+        text = self.tokenizer.convert_tokens_to_string([text for piece in pieces for text in piece.texts])
+        return _Piece((text,), scores, pieces[0].start, pieces[-1].end)
+
+    def _entity(self, pieces: Sequence[_Piece]) -> dict[str, Any]:
+        return {
+            "entity_group": self._tag(pieces[0]).split("-", 1)[-1],
+            "score": float(np.mean([piece.scores.max() for piece in pieces])),
+            "word": self.tokenizer.convert_tokens_to_string([text for piece in pieces for text in piece.texts]),
+            "start": pieces[0].start,
+            "end": pieces[-1].end,
+        }
+
+
+def _check_strategy(strategy: Any) -> None:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"aggregation_strategy is {strategy!r}; expected one of {', '.join(map(repr, STRATEGIES))}")
+
+
+def _words(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    words: list[list[_Piece]] = []
+    for piece in pieces:
+        if words and piece.goes_on:
+            words[-1].append(piece)
+        else:
+            words.append([piece])
+    return words
+
+
+def _groups(pieces: Sequence[_Piece], tag_of: Callable[[_Piece], str]) -> list[list[_Piece]]:
+    """Return runs of pieces of one type; a tag that begins with `B-` begins another."""
+    groups: list[list[_Piece]] = []
+    last = None
+    for piece in pieces:
+        tag = tag_of(piece)
+        begins, kind = tag.startswith("B-"), tag[2:] if tag.startswith(("B-", "I-")) else tag
+        if groups and kind == last and not begins:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+        last = kind
+    return groups

@@ -1,0 +1,160 @@
+"""The commands with words and tags: files in, tags and spans out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.small_run import write_model, write_pretrained
+
+from kdistill.cli.main import main
+
+TAG_OF = {"good": "B-praise", "great": "B-praise", "film": "B-thing", "plot": "I-thing"}
+WORDS = ["good", "great", "film", "plot", "actor", "scene"]
+
+
+def sentences(n: int, seed: int) -> list[list[tuple[str, str]]]:
+    random = np.random.default_rng(seed)
+    return [
+        [(word, TAG_OF.get(word, "O")) for word in random.choice(WORDS, random.integers(1, 9)).tolist()]
+        for _ in range(n)
+    ]
+
+
+def write_conll(path: Path, n: int, seed: int = 0) -> Path:
+    blocks = ["\n".join(f"{word}\t{tag}" for word, tag in row) for row in sentences(n, seed)]
+    path.write_text("\n\n".join(blocks) + "\n")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
+    assert main([*map(str, words), "--json"]) == 0, capsys.readouterr().err
+    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    assert main([*map(str, words)]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("inputs")
+    write_conll(directory / "train.conll", 120)
+    write_conll(directory / "dev.conll", 40, seed=1)
+    write_pretrained(directory / "pretrained")
+    write_model(directory / "classifier")
+    config = json.loads((directory / "pretrained/config.json").read_text()) | {"architectures": ["BertModel"]}
+    (directory / "pretrained/config.json").write_text(json.dumps(config))
+    return directory
+
+
+QUICK = ("--learning-rate", "0.01", "--per-device-train-batch-size", "8", "--num-train-epochs", "8")
+
+
+@pytest.fixture(scope="module")
+def tagger(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tagger")
+    files = ("--train", inputs / "train.conll", "--eval", inputs / "dev.conll", "--output-dir", directory)
+    assert main(list(map(str, ["finetune", "--model", inputs / "pretrained", *files, *QUICK]))) == 0
+    return directory
+
+
+def test_an_encoder_learns_the_tags_of_a_file(tagger: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((tagger / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"]
+    assert config["id2label"] == {"0": "O", "1": "B-praise", "2": "B-thing", "3": "I-thing"}
+    assert config["problem_type"] is None
+    measured = run(capsys, "evaluate", "--model", tagger, "--data", inputs / "dev.conll", "--per-class")
+    assert measured["f1"] > 0.9
+    assert measured["n"] == 40
+    assert {row["label"] for row in measured["per_class"]} == set(config["id2label"].values())
+    assert "token-classification" in (tagger / "README.md").read_text()
+
+
+def test_predictions_are_json_lines_with_spans(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tags.jsonl"
+    figures = run(capsys, "predict", "--model", tagger, "--data", inputs / "dev.conll", "--output", output)
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert figures["n"] == len(records) == 40
+    expected = sentences(40, 1)
+    assert [record["tokens"] for record in records] == [[word for word, _ in row] for row in expected]
+    found = [tag for record in records for tag in record["tags"]]
+    right = [tag == of for tag, of in zip(found, [of for row in expected for _, of in row], strict=True)]
+    measured = run(capsys, "evaluate", "--model", tagger, "--data", inputs / "dev.conll")
+    assert np.mean(right) == pytest.approx(measured["accuracy"])
+    typed = run(capsys, "predict", "--model", tagger, "--text", "a good, film")
+    for entity in typed["predictions"][0]:
+        assert "a good, film"[entity["start"] : entity["end"]] == entity["text"]
+    assert main(["predict", "--model", str(tagger), "--text", "good film"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == "good film"
+
+
+def test_windows_measure_the_same_words(tagger: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("evaluate", "--model", tagger, "--data", inputs / "dev.conll")
+    whole, cut = run(capsys, *command), run(capsys, *command, "--max-length", "6", "--doc-stride", "2")
+    assert cut["n"] == whole["n"] == 40
+    assert cut["accuracy"] == pytest.approx(whole["accuracy"], abs=0.1)
+
+
+def test_a_student_learns_from_a_tagger_and_goes_on(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--train", inputs / "train.conll", "--eval", inputs / "dev.conll", "--output-dir", tmp_path / "student")
+    command = ("distill", "--teacher", tagger, "--student", "L1-H16-A2", *files, *QUICK[:4])
+    first = run(capsys, *command, "--num-train-epochs", "6")
+    assert first["eval_f1"] > 0.8
+    assert first["teacher_f1"] > 0.9
+    assert json.loads((tmp_path / "student/config.json").read_text())["architectures"] == ["BertForTokenClassification"]
+    longer = run(capsys, *command, "--num-train-epochs", "8", "--resume")
+    assert longer["epoch"] == 8
+    report = run(capsys, "report", "--model", tmp_path / "student", "--holdout", inputs / "dev.conll")
+    assert report["f1"] == pytest.approx(longer["eval_f1"])
+    assert 0 < report["agreement"] <= 1
+
+
+def test_what_does_not_fit_is_refused(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"tokens": ["good"], "tags": ["O"]}\n{"tokens": ["a", "b"], "tags": ["O"]}\n')
+    out = ("--output-dir", tmp_path / "out")
+    evaluate = ("evaluate", "--model", tagger, "--data")
+    assert "rows.jsonl:2: 2 tokens and 1 tags; expected a tag for each token" in refused(capsys, *evaluate, rows)
+    rows.write_text('{"tokens": ["good"], "tags": ["B-lake"]}\n')
+    assert "rows.jsonl:1: label 'B-lake' is not one of the model's labels" in refused(capsys, *evaluate, rows)
+    rows.write_text('{"sentence": "good film", "label": 1}\n')
+    assert "has no labels" in refused(capsys, *evaluate, rows)
+    classifier = inputs / "classifier"
+    assert "has tokens, and no text column: the model learns one label for a whole text" in refused(
+        capsys, "evaluate", "--model", classifier, "--data", inputs / "dev.conll"
+    )
+    assert "dev.conll:1" not in refused(
+        capsys, "finetune", "--model", classifier, "--train", inputs / "dev.conll", *out
+    )
+    predict = ("predict", "--model", tagger, "--text", "good")
+    assert "--top-k is 2, and the model gives each word one tag" in refused(capsys, *predict, "--top-k", "2")
+    assert "tags are written as JSON lines" in refused(capsys, *predict, "--output", tmp_path / "x.tsv")
+    assert "--task is text-classification; the model is one for token-classification" in refused(
+        capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"
+    )
+    assert "expected a classifier of whole texts" in refused(capsys, "serve", "--model", tagger)
+    assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
+        capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
+    )
+
+
+def test_a_tagger_is_measured_and_examined(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run(capsys, "bench", "--model", tagger, "--data", inputs / "dev.conll", "--rows", "8")
+    assert figures["programs"]["kdistill"]["sentences_per_second"] > 0
+    files = ("--train", inputs / "train.conll", "--eval", inputs / "dev.conll", "--output-dir", tmp_path / "out")
+    assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) in (0, 1)
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "the teacher has accuracy" in json.dumps(checks)
