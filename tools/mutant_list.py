@@ -440,7 +440,7 @@ MUTANTS = [
         "vf_store_n(slope + i, 1.0f + t * t, m);",
     ),
     # ---- taps
-    Mutant("model/kd_tap.c", "memcpy(tap->out + span->t0 * width, rows", "memcpy(tap->out + span->b0 * width, rows"),
+    Mutant("model/kd_tap.c", "tap->out + span->t0 * width : NULL", "tap->out + span->b0 * width : NULL"),
     Mutant("model/kd_tap.c", "kernels->add(d, tap->gradient + span->t0 * width", "kernels->add(d, tap->gradient"),
     Mutant(
         "model/kd_tap.c", "const ptrdiff_t before = H * squares(span->batch, span->b0);", "const ptrdiff_t before = 0;"

@@ -130,7 +130,8 @@ float *kd_map_vector(const kd_run *run, float *partial, kd_slot slot, ptrdiff_t 
 
 kd_attention kd_map_attention(const kd_run *run, ptrdiff_t layer, int member);
 
-/* The engine that computes attention from queries, keys and values of less than 32 bits, or NULL: these are float32. */
+/* The engine that computes attention from queries, keys and values of less than 32 bits, or NULL: these are float32, as in
+ * training and with relative positions. */
 const kd_engine *kd_map_attender(const kd_run *run);
 
 #endif

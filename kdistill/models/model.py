@@ -666,6 +666,8 @@ class Model:
         beyond: list[list[Any]] = [["computed", differences]] if differences else []
         if self._compute != "float32":
             beyond.append(["compute", self._compute, _core.COMPUTE[self._compute]])
+        if self._compute == "bfloat16":
+            beyond.append(["attention", "bfloat16"])  # before, attention was float32
         return beyond
 
     if not TYPE_CHECKING:

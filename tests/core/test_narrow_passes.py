@@ -143,11 +143,16 @@ def rounded(x: reference.Array) -> reference.Array:
 
 
 def narrow_attention(
-    q: reference.Array, k: reference.Array, v: reference.Array, heads: int, mask: reference.Array | None = None
+    q: reference.Array,
+    k: reference.Array,
+    v: reference.Array,
+    heads: int,
+    mask: reference.Array | None,
+    bias: Any = 0.0,
 ) -> reference.Array:
     """Attention from rounded queries, keys, values and exponentials; of exact ones it is exact."""
     if (q != rounded(q)).any():
-        return EXACT_ATTENTION(q, k, v, heads, mask)
+        return EXACT_ATTENTION(q, k, v, heads, mask, bias)
     context, width = np.zeros_like(q), q.shape[1] // heads
     for h, scores in enumerate(reference.attention_scores(q, k, heads)):
         e = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -159,7 +164,7 @@ def narrow_attention(
 EXACT_ATTENTION = reference.attention
 
 
-def narrow_linear(dtype: str, absorbed: bool) -> Callable[..., reference.Array]:
+def narrow_linear(dtype: str, absorbed: bool, relative: bool = False) -> Callable[..., reference.Array]:
     exact = reference.linear
 
     def linear(x: reference.Array, parameters: reference.Parameters, name: str) -> reference.Array:
@@ -167,7 +172,7 @@ def narrow_linear(dtype: str, absorbed: bool) -> Callable[..., reference.Array]:
             return exact(x, parameters, name)
         y = PRODUCTS[dtype](x, parameters[f"{name}.weight"]) + parameters[f"{name}.bias"]
         attends = name.endswith((".query", ".key", ".value")) and not (absorbed and f".layer.{LAST}." in name)
-        return rounded(y) if dtype == "bfloat16" and attends else y
+        return rounded(y) if dtype == "bfloat16" and attends and not relative else y
 
     return linear
 
@@ -199,7 +204,9 @@ def test_arrays_are_those_of_rounded_operands(
     case = case_of(head, **changes)
     outputs, arrays = frozen(case, dtype).forward(*case.batch, False, 0, 0, 0, 2, taps=ALL)
     exact, exact_taps = case.expected(case.exact, train=False)
-    monkeypatch.setattr(reference, "linear", narrow_linear(dtype, absorbed=False))
+    monkeypatch.setattr(
+        reference, "linear", narrow_linear(dtype, absorbed=False, relative="relative_buckets" in changes)
+    )
     monkeypatch.setattr(reference, "attention", narrow_attention)
     narrow, rounded_taps = case.expected(case.exact, train=False)
     check(outputs, narrow, exact)
