@@ -188,7 +188,7 @@ def test_arguments_of_transformers_trainer_that_are_none_here() -> None:
 def test_what_a_trainer_is_not_given_as_a_path() -> None:
     model: Any = small_model()
     for trainer, given, message in (
-        (Trainer, {"model": "student"}, "model is 'student'; expected a model of kdistill: BertForSequence"),
+        (Trainer, {"model": "student"}, "model is 'student'; expected a model of kdistill: AutoModelForSequence"),
         (Trainer, {"model": model, "args": "out"}, "args is 'out'; expected kdistill's TrainingArguments"),
         (
             Trainer,
