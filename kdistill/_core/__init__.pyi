@@ -76,6 +76,7 @@ class Model:
         whole_last: bool = False,
         *,
         rows: NDArray[np.int64] | None = None,
+        outputs: Literal[True] = True,
     ) -> _Floats: ...
     @overload
     def forward(
@@ -92,6 +93,7 @@ class Model:
         *,
         taps: Sequence[_Tap],
         rows: NDArray[np.int64] | None = None,
+        outputs: Literal[True] = True,
     ) -> tuple[_Floats, dict[_Tap, _Floats]]: ...
     @overload
     def forward(

@@ -29,7 +29,7 @@ def norm_backward(dy: _Floats, x: _Floats, stats: _Floats, gamma: _Floats, /) ->
 def activation(x: _Floats, dy: _Floats, name: str, /) -> tuple[_Floats, _Floats]: ...
 def dropout(x: _Floats, dropout: _Dropout, /) -> _Floats: ...
 def attention_forward(
-    q: _Floats, k: _Floats, v: _Floats, heads: int, features: int, dropout: _Dropout, spread: _Floats = ..., /
+    q: _Floats, k: _Floats, v: _Floats, heads: int, features: int, dropout: _Dropout, spread: _Floats | None = None, /
 ) -> tuple[_Floats, _Floats]: ...
 def attention_backward(
     dctx: _Floats,
@@ -41,7 +41,7 @@ def attention_backward(
     heads: int,
     features: int,
     dropout: _Dropout,
-    relative: tuple[_Floats, _Floats] = ...,
+    relative: tuple[_Floats, _Floats] | None = None,
     /,
 ) -> tuple[_Floats, _Floats, _Floats]: ...
 def relative_spread(table: _Floats, n: int, distance: int, scale: float, /) -> _Floats: ...
