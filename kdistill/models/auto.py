@@ -12,16 +12,15 @@ from ..keywords import take_location
 from ..system.files import read_json_object
 from .architecture import Architecture
 from .checkpoint import WEIGHTS_FILES
-from .classes import CLASSES
+from .classes import class_of
 from .config import check_config
 from .configuration import CONFIG_FILE, Config
-from .head_names import HEADS, SEQUENCE, named_head
+from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from .model import Model
 from .registry import ARCHITECTURES
 
 _Kind = TypeVar("_Kind", bound=Model)
-_CLASSIFIER, _ENCODER = "ForSequenceClassification", "Model"
 
 
 def architecture_of(model_type: Any) -> Architecture:
@@ -40,8 +39,7 @@ def model_class(content: Mapping[str, Any], head: str | None = None) -> type[Mod
     Where that is one without a head for a task, such as an encoder or a language model, it is the architecture's
     sequence classifier, which begins with its weights. With a `head`, it is the class that has it instead.
     """
-    architecture, wanted = architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE
-    return CLASSES[architecture.name + next(ending for ending, of in HEADS.items() if of == wanted)]
+    return class_of(architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE)
 
 
 def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
@@ -94,7 +92,7 @@ class AutoConfig:
 class _AutoModel(Generic[_Kind]):
     """The models with one kind of head, by model type."""
 
-    ending: ClassVar[str]
+    head: ClassVar[str]
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | os.PathLike[str], **keywords: Any) -> _Kind:
@@ -117,7 +115,7 @@ class _AutoModel(Generic[_Kind]):
 
     @classmethod
     def _of(cls, model_type: str) -> type[_Kind]:
-        return cast(type[_Kind], CLASSES[architecture_of(model_type).name + cls.ending])
+        return cast(type[_Kind], class_of(architecture_of(model_type), cls.head))
 
 
 class AutoModelForSequenceClassification(_AutoModel[SequenceClassifier]):
@@ -126,28 +124,28 @@ class AutoModelForSequenceClassification(_AutoModel[SequenceClassifier]):
     A `model_type` that kdistill does not compute raises `ValueError`.
     """
 
-    ending = _CLASSIFIER
+    head = SEQUENCE
 
 
 class AutoModelForTokenClassification(_AutoModel[TokenClassifier]):
     """The token classifier by model type, such as `BertForTokenClassification`, as for sequences."""
 
-    ending = "ForTokenClassification"
+    head = TOKEN
 
 
 class AutoModelForQuestionAnswering(_AutoModel[QuestionAnswerer]):
     """The model of question answering by model type, such as `BertForQuestionAnswering`, as for sequences."""
 
-    ending = "ForQuestionAnswering"
+    head = SPAN
 
 
 class AutoModelForMaskedLM(_AutoModel[MaskedLanguageModel]):
     """The model that predicts masked words by model type, such as `BertForMaskedLM`, as for sequences."""
 
-    ending = "ForMaskedLM"
+    head = MASKED
 
 
 class AutoModel(_AutoModel[Encoder]):
     """The encoder without a head for a task by model type, such as `BertModel`, as for sequences."""
 
-    ending = _ENCODER
+    head = ENCODER

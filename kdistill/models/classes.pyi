@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from .architecture import Architecture
 from .architectures.albert import AlbertConfig
 from .architectures.bert import BertConfig
 from .architectures.camembert import CamembertConfig
@@ -14,6 +15,8 @@ from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClass
 from .model import Model
 
 CLASSES: Mapping[str, type[Model]]
+
+def class_of(architecture: Architecture, head: str) -> type[Model]: ...
 
 class BertForSequenceClassification(SequenceClassifier):
     config: BertConfig

@@ -20,7 +20,7 @@ from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
-from .head_names import HEADS, SEQUENCE, named_head
+from .head_names import ENDINGS, SEQUENCE, named_head
 from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
@@ -88,7 +88,7 @@ class Config:
         more_sizes: the fields that shape the weights beside `SIZES`.
         more_dropouts: the dropout rates beside those of `BertConfig`, None among their values.
         only: field -> the one value that is computed.
-        head: the name of the model's head, among the values of `HEADS`. It follows from `architectures` in a
+        head: the name of the model's head, among the keys of `ENDINGS`. It follows from `architectures` in a
             config.json, or from the class of the model; it is no argument, and ignored in comparisons.
         after_padding: positions begin behind the padding token's id, as fairseq numbers them.
     """
@@ -244,8 +244,7 @@ class Config:
         """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in self.entries() if entry.name != "extra"}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
-        ending = next(ending for ending, head in HEADS.items() if head == self.head)
-        named = type(self).__name__.removesuffix("Config") + ending
+        named = type(self).__name__.removesuffix("Config") + ENDINGS[self.head]
         written = {"architectures": [named], "model_type": self.model_type, "dtype": "float32"}
         return {**self.extra, **fields, **written}
 

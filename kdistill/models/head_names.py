@@ -1,4 +1,4 @@
-"""Names of heads, and the endings of the classes of `transformers` that have them."""
+"""The list of heads: their names, and what the names of their classes in `transformers` end with."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SEQUENCE, TOKEN, SPAN, MASKED, ENCODER = (
     "encoder",
 )
 """Names of heads."""
-HEADS = {
-    "ForSequenceClassification": SEQUENCE,
-    "ForTokenClassification": TOKEN,
-    "ForQuestionAnswering": SPAN,
-    "ForMaskedLM": MASKED,
-    "Model": ENCODER,
+ENDINGS: Mapping[str, str] = {
+    SEQUENCE: "ForSequenceClassification",
+    TOKEN: "ForTokenClassification",
+    SPAN: "ForQuestionAnswering",
+    MASKED: "ForMaskedLM",
+    ENCODER: "Model",
 }
-"""What the name of a class of transformers ends with -> the head of the model."""
+"""Name of a head -> what the name of its class ends with, behind that of the architecture."""
 LABELLED = (SEQUENCE, TOKEN)
 """Heads whose outputs are labels of the configuration."""
 OF_TASKS = (*LABELLED, SPAN)
@@ -31,5 +31,5 @@ def named_head(content: Mapping[str, Any]) -> str | None:
     """Return the head of a task that a config.json, parsed, names among its `architectures`; None for no such."""
     named = content.get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    heads = (head for name in names for ending, head in HEADS.items() if name.endswith(ending))
+    heads = (head for name in names for head, ending in ENDINGS.items() if name.endswith(ending))
     return next((head for head in heads if head in OF_TASKS), None)

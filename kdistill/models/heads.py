@@ -425,10 +425,6 @@ class MaskedLanguageModel(_Called):
 
 
 KINDS: Mapping[str, type[Model]] = {
-    "ForSequenceClassification": SequenceClassifier,
-    "ForTokenClassification": TokenClassifier,
-    "ForQuestionAnswering": QuestionAnswerer,
-    "ForMaskedLM": MaskedLanguageModel,
-    "Model": Encoder,
+    kind.head: kind for kind in (SequenceClassifier, TokenClassifier, QuestionAnswerer, MaskedLanguageModel, Encoder)
 }
-"""What the names of classes end with -> the class that they derive from."""
+"""Name of a head -> the class that the classes of all architectures with it derive from."""

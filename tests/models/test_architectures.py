@@ -14,6 +14,7 @@ from support.paths import ROOT
 
 import kdistill as kd
 from kdistill.models.classes import CLASSES
+from kdistill.models.head_names import ENDINGS
 from kdistill.models.heads import KINDS
 from kdistill.models.registry import ARCHITECTURES
 
@@ -37,9 +38,9 @@ def test_the_lists_for_readers_and_type_checkers_are_those_of_the_tables() -> No
         if isinstance(node, ast.ClassDef)
     }
     expected = {
-        architecture.name + ending: (kind.__name__, architecture.config.__name__)
+        architecture.name + ENDINGS[head]: (kind.__name__, architecture.config.__name__)
         for architecture in ARCHITECTURES.values()
-        for ending, kind in KINDS.items()
+        for head, kind in KINDS.items()
     }
     assert listed == expected
     assert {*CLASSES, *(name.replace("Model", "") + "Config" for name in CLASSES if name.endswith("Model"))} <= {
@@ -49,7 +50,7 @@ def test_the_lists_for_readers_and_type_checkers_are_those_of_the_tables() -> No
 
 @EVERY
 def test_a_class_is_found_by_pickle_and_described(name: str) -> None:
-    for ending in KINDS:
+    for ending in ENDINGS.values():
         cls = getattr(kd, name + ending)
         assert pickle.loads(pickle.dumps(cls)) is cls
         assert cls.config_class.kind in cls.__doc__
