@@ -173,7 +173,7 @@ def _of_texts(table: Table, column: str, label_column: str | None) -> WordRows:
     offsets = [split(text) for text in texts]
     tags: list[list[str] | None] | None = None
     if label_column is not None:
-        spans = [_spans(table, row, label_column) for row in range(len(table))]
+        spans = [_spans(table, row, label_column, text) for row, text in enumerate(texts)]
         tags = _tags_of_spans(table, texts, offsets, spans)
     words = [[text[start:end] for start, end in of] for text, of in zip(texts, offsets, strict=True)]
     return WordRows(words, tags, texts, offsets, table, (), Columns(column, None, label_column))
@@ -203,12 +203,12 @@ def split(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def _spans(table: Table, row: int, column: str) -> list[tuple[int, int, str]] | None:
-    """Return the spans of a row as (start, end, label), None where it has no list of them."""
+def _spans(table: Table, row: int, column: str, text: str) -> list[tuple[int, int, str]] | None:
+    """Return the spans in a row's text as (start, end, label), None where it has no list of them."""
     given = _listed(table.columns[column][row])
     if is_empty_row(given):
         return None
-    where, text = table.where(row), None
+    where = table.where(row)
     if not is_list(given):
         raise TypeError(f"{where}: {column!r} holds {given!r}; expected a list of spans")
     spans = []
@@ -221,12 +221,11 @@ def _spans(table: Table, row: int, column: str) -> list[tuple[int, int, str]] | 
             raise ValueError(f'{where}: {column!r} holds {span!r}; expected {{"start": 0, "end": 5, "label": "name"}}')
         start, end = ends
         spans.append((int(start or 0), int(end or 0), label))
-    text = next((table.columns[name][row] for name in TEXT_COLUMNS if name in table.columns), None)
     for start, end, label in spans:
-        if not 0 <= start < end or (isinstance(text, str) and end > len(text)):
-            size = "" if not isinstance(text, str) else f" in a text of {len(text)} characters"
+        if not 0 <= start < end <= len(text):
             raise ValueError(
-                f"{where}: the span {label!r} is {start} to {end}{size}; expected 0 <= start < end <= size"
+                f"{where}: the span {label!r} is {start} to {end} in a text of {len(text)} characters; expected "
+                f"0 <= start < end <= {len(text)}"
             )
     return spans
 

@@ -166,6 +166,12 @@ def test_wrong_spans_are_named(span: Any, message: str) -> None:
         rows_of([{"text": "Anna", "entities": [span]}])
 
 
+def test_a_span_lies_in_the_text_that_is_read_and_not_in_another_column() -> None:
+    row = {"text": "a longer text", "title": "Anna", "entities": [{"start": 2, "end": 9, "label": "x"}]}
+    with pytest.raises(ValueError, match="the span 'x' is 2 to 9 in a text of 4 characters"):
+        rows_of([row], text_column="title")
+
+
 def test_what_has_no_words_or_tags_is_refused() -> None:
     with pytest.raises(ValueError, match="has no words: expected a column tokens, words"):
         rows_of([{"other": 1}])
