@@ -15,11 +15,8 @@ from .dataset import Dataset, OnProgress, Reading
 from .label_values import NO_LABEL, are_numbered
 from .labels import UNTAGGED
 from .ragged import starts_of
-from .windows import Windows, owners, windows_of
+from .windows import Windows, overlap_of, windows_of_words
 from .words import WordRows
-
-PART_OF_OVERLAP = 4
-"""Windows of long rows overlap by this part of their length, where nothing else is asked for."""
 
 
 def encode_words(
@@ -60,9 +57,7 @@ def encode_words(
         raise ValueError(
             f"max_length is {limit}; expected room for {len(before) + len(behind)} special tokens and text"
         )
-    overlap = (size or 0) // PART_OF_OVERLAP if doc_stride is None else doc_stride
-    if size is not None and doc_stride is not None and not 0 <= doc_stride < size:
-        raise ValueError(f"doc_stride is {doc_stride}; expected 0 to {size - 1}: windows have room for {size} tokens")
+    overlap = 0 if size is None else overlap_of("doc_stride", doc_stride, size)
     further = _further(id2label or {}) if all_tokens else None
     cutter = _Cutter(before, behind, size, overlap, further)
     has_types = "token_type_ids" in tokenizer.model_input_names
@@ -113,14 +108,8 @@ class _Cutter:
         word_of = np.array(row.words, dtype=np.int64)
         lengths = np.bincount(word_of, minlength=count).astype(np.int64)
         size = self._size if self._size is not None else max(len(word_of), 1)
-        windows = windows_of(lengths, size, self._overlap)
-        owner = owners(lengths, windows)
-        ends = starts_of(lengths)
         is_first = np.concatenate(([True], np.diff(word_of) != 0))[: len(word_of)]
-        for window, (first, end) in enumerate(windows):
-            start, stop = int(ends[first]), min(int(ends[end]), int(ends[first]) + size)
-            part = slice(start, stop)
-            own = owner[word_of[part]] == window
+        for part, own in windows_of_words(lengths, size, self._overlap):
             answers = own & is_first[part]
             words = np.where(answers, word_of[part], -1)
             labels = np.where(answers, tags[word_of[part]], NO_LABEL) if len(word_of) else np.zeros(0, np.int64)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .ragged import Ragged, units_of
+from .ragged import Ragged, starts_of, units_of
+
+PART_OF_OVERLAP = 4
+"""Windows of a long row overlap by this part of their length, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +47,53 @@ class Windows:
         return Windows(runs.astype(np.int64), self.words[units_of(starts, indices)])
 
 
-def windows_of(lengths: NDArray[np.int64], size: int, overlap: int) -> list[tuple[int, int]]:
-    """Cut a row of words into windows: (first word, end) of each, none longer than `size` tokens.
+class WordWindow(NamedTuple):
+    """A window of a row of words.
 
-    A window ends between two words, and the next begins with the last words of it, at most `overlap` tokens and never
-    all of it. A word that is longer than a window is a window alone.
+    Attributes:
+        tokens: which tokens of the row it has.
+        own: bool (tokens of the window,), which of them it answers for.
+    """
+
+    tokens: slice
+    own: NDArray[np.bool_]
+
+
+def overlap_of(name: str, asked: int | None, size: int) -> int:
+    """Return how many tokens windows of `size` tokens share: those that are asked for, or else a quarter.
+
+    Raises ValueError, which calls the argument `name`, where windows cannot overlap so.
+    """
+    if asked is None:
+        return size // PART_OF_OVERLAP
+    if not 0 <= asked < size:
+        raise ValueError(f"{name} is {asked}; expected 0 to {size - 1}: windows have room for {size} tokens")
+    return asked
+
+
+def windows_of_words(lengths: NDArray[np.int64], size: int, overlap: int) -> list[WordWindow]:
+    """Cut a row of words into windows, each word answered in the one in which it has most context.
+
+    Of a word that is longer than a window the first `size` tokens are in it.
 
     Args:
         lengths: tokens of each word, int64 (words,).
         size: most tokens of a window.
         overlap: most tokens that two windows share.
     """
-    ends = np.concatenate(([0], np.cumsum(lengths)))
+    ends, windows = starts_of(lengths), cut_between_words(lengths, size, overlap)
+    owner = np.repeat(owners(lengths, windows), lengths)
+    parts = (slice(int(ends[first]), min(int(ends[end]), int(ends[first]) + size)) for first, end in windows)
+    return [WordWindow(part, owner[part] == window) for window, part in enumerate(parts)]
+
+
+def cut_between_words(lengths: NDArray[np.int64], size: int, overlap: int) -> list[tuple[int, int]]:
+    """Return the windows of a row of words: (first word, end) of each, none longer than `size` tokens.
+
+    A window ends between two words, and the next begins with the last words of it, at most `overlap` tokens and never
+    all of it. A word that is longer than a window is a window alone. Arguments are those of `windows_of_words`.
+    """
+    ends = starts_of(lengths)
     if ends[-1] <= size:
         return [(0, len(lengths))]
     windows, first = [], 0
@@ -72,7 +110,7 @@ def owners(lengths: NDArray[np.int64], windows: Sequence[tuple[int, int]]) -> ND
 
     The context is the smaller number of tokens beside the word, to the left or the right.
     """
-    ends = np.concatenate(([0], np.cumsum(lengths)))
+    ends = starts_of(lengths)
     best = np.full(len(lengths), -1, dtype=np.int64)
     owner = np.zeros(len(lengths), dtype=np.int64)
     for window, (first, end) in enumerate(windows):

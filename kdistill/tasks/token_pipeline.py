@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.batch import Batch
-from ..data.ragged import starts_of
-from ..data.tagged import PART_OF_OVERLAP
-from ..data.windows import owners, windows_of
+from ..data.batch import Batch, pack
+from ..data.windows import overlap_of, windows_of_words
+from ..metrics.classification import softmax
 from ..models.heads import TokenClassifier
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
@@ -130,29 +129,24 @@ class TokenClassificationPipeline:
         windows = [window for window in windows if len(window[1])]
         for first in range(0, len(windows), batch_size):
             block = windows[first : first + batch_size]
-            ids, types, starts = self._packed(rows, block)
-            logits = self.model.forward(Batch(ids, types, starts))
-            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-            scores = shifted / shifted.sum(axis=1, keepdims=True)
+            batch = self._packed(rows, block)
+            scores = softmax(self.model.forward(batch))
             before = len(self.tokenizer.special_token_ids()[0])
-            for (number, places, own), start in zip(block, starts[:-1], strict=True):
+            for (number, places, own), start in zip(block, batch.starts[:-1], strict=True):
                 found[number][places[own]] = scores[start + before : start + before + len(places)][own]
         return found
 
     def _packed(
         self, rows: Sequence[OffsetRow], block: Sequence[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-        """Return the windows of a block with their special tokens, as a batch has them."""
+    ) -> Batch:
+        """Return the windows of a block with their special tokens."""
         before, behind = self.tokenizer.special_token_ids()
-        ids: list[int] = []
-        types: list[int] = []
-        lengths = []
+        ids, types = [], []
         for number, places, _ in block:
             row = rows[number]
-            ids += [*before, *(row.ids[place] for place in places), *behind]
-            types += [*[0] * len(before), *(row.type_ids[place] for place in places), *[0] * len(behind)]
-            lengths.append(len(before) + len(places) + len(behind))
-        return np.array(ids, np.int32), np.array(types, np.int32), starts_of(np.array(lengths))
+            ids.append([*before, *(row.ids[place] for place in places), *behind])
+            types.append([*[0] * len(before), *(row.type_ids[place] for place in places), *[0] * len(behind)])
+        return pack({"input_ids": ids, "token_type_ids": types})
 
     def _windows(self, row: OffsetRow, stride: int | None) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
         """Return the places of the tokens of each window, without special tokens, and which of them it answers."""
@@ -160,19 +154,11 @@ class TokenClassificationPipeline:
         config, trained = self.model.config, self.model.config.trained_with
         limits = [config.max_tokens, self.tokenizer.model_max_length, trained.max_length]
         size = min(limit for limit in limits if limit is not None) - (len(row.ids) - len(places))
-        asked = trained.doc_stride if stride is None else stride
-        if asked is not None and not 0 <= asked < size:
-            raise ValueError(f"stride is {asked}; expected 0 to {size - 1}: windows have room for {size} tokens")
+        overlap = overlap_of("stride", trained.doc_stride if stride is None else stride, size)
         words = np.array([-1 if row.words[place] is None else row.words[place] for place in places], np.int64)
         begins = np.concatenate(([True], np.diff(words) != 0))[: len(words)]
         lengths = np.diff(np.append(np.flatnonzero(begins), len(words)))
-        windows = windows_of(lengths, size, size // PART_OF_OVERLAP if asked is None else asked)
-        owner, ends = np.repeat(owners(lengths, windows), lengths), starts_of(lengths)
-        found = []
-        for window, (first, end) in enumerate(windows):
-            part = slice(int(ends[first]), min(int(ends[end]), int(ends[first]) + size))
-            found.append((places[part], owner[part] == window))
-        return found
+        return [(places[window.tokens], window.own) for window in windows_of_words(lengths, size, overlap)]
 
     def _found(
         self, text: str, row: OffsetRow, scores: NDArray[np.float32], strategy: str, ignored: Sequence[str]

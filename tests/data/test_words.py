@@ -16,7 +16,7 @@ from kdistill.data.labels import NO_LABEL, UNTAGGED
 from kdistill.data.sources import read_table
 from kdistill.data.tagged import encode_words
 from kdistill.data.tags import implied_tags
-from kdistill.data.windows import owners, windows_of
+from kdistill.data.windows import cut_between_words, owners
 from kdistill.data.words import WordRows, has_words, words_of
 from kdistill.text.classes import AutoTokenizer
 from kdistill.text.tokenizer import PreTrainedTokenizerFast
@@ -228,7 +228,7 @@ def test_windows_overlap_and_the_one_with_most_context_answers() -> None:
         lengths = random.integers(0, 4, random.integers(1, 40))
         size = int(random.integers(3, 15))
         overlap = int(random.integers(0, size))
-        windows = windows_of(lengths, size, overlap)
+        windows = cut_between_words(lengths, size, overlap)
         owner = owners(lengths, windows)
         assert windows[0][0] == 0
         assert windows[-1][1] == len(lengths)
