@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.batch import Batch
+from ..data.batch import pack
 from ..models.model import Model
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
@@ -155,10 +155,9 @@ class QuestionAnsweringPipeline:
         logits: list[NDArray[np.float32]] = []
         for first in range(0, len(windows), batch_size):
             rows = windows[first : first + batch_size]
-            starts = np.concatenate(([0], np.cumsum([len(row.ids) for row in rows])))
-            ids = np.concatenate([np.array(row.ids, np.int32) for row in rows])
-            types = np.concatenate([np.array(row.types, np.int32) for row in rows]) if has_types else np.zeros_like(ids)
-            logits += np.split(self.model.forward(Batch(ids, types, starts)), starts[1:-1])
+            types = {"token_type_ids": [row.types for row in rows]} if has_types else {}
+            batch = pack({"input_ids": [row.ids for row in rows], **types})
+            logits += np.split(self.model.forward(batch), batch.starts[1:-1])
         return logits
 
 
