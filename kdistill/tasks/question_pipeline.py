@@ -18,10 +18,9 @@ from ..data.batch import pack
 from ..models.model import Model
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
-from ..text.windows import UnfitError, Window, windows_of
+from ..text.windows import DOC_STRIDE, MAX_LENGTH, UnfitError, Window, windows_of
 
 NAME = "question-answering"
-MAX_LENGTH, DOC_STRIDE = 384, 128
 _WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
 
@@ -120,7 +119,7 @@ class QuestionAnsweringPipeline:
     def _windows(self, pairs: Sequence[tuple[str, str]], settings: AnswerSettings) -> list[list[Window]]:
         config = self.model.config
         asked = settings.max_seq_len or config.trained_with.max_length or MAX_LENGTH
-        length = min(asked, config.max_position_embeddings, self.tokenizer.model_max_length)
+        length = min(asked, config.max_tokens, self.tokenizer.model_max_length)
         stride = min(length // 2, DOC_STRIDE) if settings.doc_stride is None else settings.doc_stride
         try:
             return list(windows_of(self.tokenizer, pairs, length, stride))

@@ -11,7 +11,9 @@ from .tokenizer import PreTrainedTokenizerFast
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-QUESTION, CONTEXT = 0, 1  # the sequences of a row
+MAX_LENGTH, DOC_STRIDE = 384, 128
+"""Tokens of a window, and those of the context that two share, where nothing else is asked for and there is room."""
+_CONTEXT = 1  # the second of the texts of a row
 
 
 class Window(NamedTuple):
@@ -110,6 +112,6 @@ def _check_fits(
 def _window(encoding: Encoding) -> Window:
     """Return what is needed of an encoded row."""
     sequences = encoding.sequence_ids
-    length = sequences.count(CONTEXT)
-    begin = sequences.index(CONTEXT) if length else len(sequences)
+    length = sequences.count(_CONTEXT)
+    begin = sequences.index(_CONTEXT) if length else len(sequences)
     return Window(encoding.ids, encoding.type_ids, encoding.offsets, encoding.word_ids, begin, begin + length)

@@ -21,10 +21,8 @@ from ..models.configuration import Config
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
+from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
-
-MAX_LENGTH, DOC_STRIDE = 384, 128
-"""Tokens of a window of a question, and those that two have in common (a third of shorter windows)."""
 
 
 def encode_for(

@@ -29,7 +29,7 @@ class FormulaModel:
     config = SimpleNamespace(
         head="question-answering",
         vocab_size=1 << 20,
-        max_position_embeddings=512,
+        max_tokens=512,
         trained_with=SimpleNamespace(max_length=None),
     )
 

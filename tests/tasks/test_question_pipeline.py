@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from support.small_questions import question_model, question_tokenizer
-from support.small_run import write_model
+from support.small_run import small_config, write_model
 
 import kdistill as kd
+from kdistill.models.configuration import SIZES
 
 CONTEXT = "bad good film plot great actor awful scene"
 
@@ -49,6 +50,18 @@ def test_settings_hold_for_the_pipeline_or_a_call(directory: Path, answer: kd.Qu
     assert all(" " not in one["answer"] for one in other("good", CONTEXT))
     texts = [one["answer"] for one in answer("good", CONTEXT, top_k=60, handle_impossible_answer=True)]
     assert "" in texts
+
+
+def test_windows_are_no_longer_than_a_model_reads_whose_positions_begin_behind_padding(
+    answer: kd.QuestionAnsweringPipeline,
+) -> None:
+    sizes = {name: getattr(small_config(), name) for name in SIZES}
+    other = kd.QuestionAnsweringPipeline(
+        kd.RobertaForQuestionAnswering(kd.RobertaConfig(**sizes), seed=1), answer.tokenizer
+    )
+    assert other.model.config.max_tokens == small_config().max_position_embeddings - 2
+    found = other(question="good", context=" ".join([CONTEXT] * 3))
+    assert found["answer"]
 
 
 @pytest.mark.parametrize(
