@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batch import Batch
+from .label_values import NO_LABEL
 
-NO_LABEL = -100
 _MASKING = 1  # the stream of random numbers, beside that of the order of the rows
 _DRAWS = 3  # a token's: whether it is chosen, what takes its place, and which word if it is a random one
 _TO_UNIT = 2.0**-53

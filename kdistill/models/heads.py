@@ -71,19 +71,25 @@ class Given(NamedTuple):
             row[:, :n, :n] = piece
         return padded
 
-    def labels(self, name: str, labels: Any) -> NDArray[np.int64]:
-        """Return labels of tokens, given in the form of the rows, of the tokens that are not padding, (N,)."""
+    def labels(self, labels: Any) -> NDArray[np.int64]:
+        """Return labels of tokens, given in the form of the rows, of the tokens that are not padding, (N,).
+
+        Raises ValueError also where no token has a label.
+        """
         lengths = np.diff(self.batch.starts)
         rows = [np.asarray(row) for row in labels]
         if len(rows) != len(lengths):
-            raise ValueError(f"{name} has {len(rows)} rows; input_ids has {len(lengths)}")
+            raise ValueError(f"labels has {len(rows)} rows; input_ids has {len(lengths)}")
         for index, (row, n) in enumerate(zip(rows, lengths, strict=True)):
             if row.ndim != 1 or len(row) != (n if self.width is None else self.width):
                 expected = n if self.width is None else self.width
-                raise ValueError(f"{name}[{index}] has shape {row.shape}; expected ({expected},), one for each token")
+                raise ValueError(f"labels[{index}] has shape {row.shape}; expected ({expected},), one for each token")
             if row.dtype.kind not in "iu":
-                raise TypeError(f"{name}[{index}] is {row.dtype}; expected whole numbers")
-        return np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)]).astype(np.int64)
+                raise TypeError(f"labels[{index}] is {row.dtype}; expected whole numbers")
+        flat = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)]).astype(np.int64)
+        if (flat == NO_LABEL).all():
+            raise ValueError(f"labels are {NO_LABEL} for every token; expected at least one token with a label")
+        return flat
 
 
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,14 +211,12 @@ class TokenClassifier(_Called):
         """
         given = self._given(input_ids, attention_mask, token_type_ids, others)
         logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
-        loss = None if labels is None else _loss_of_tokens(logits, given.labels("labels", labels))
+        loss = None if labels is None else _loss_of_tokens(logits, given.labels(labels))
         return TokenClassifierOutput(loss, given.rows(logits), *inside)
 
 
 def _loss_of_tokens(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     labelled = labels != NO_LABEL
-    if not labelled.any():
-        raise ValueError("labels are -100 for every token; expected at least one token with a label")
     return cross_entropy(logits[labelled], labels[labelled])[0]
 
 
@@ -340,10 +344,7 @@ class MaskedLanguageModel(_Called):
             return MaskedLMOutput(None, given.rows(logits), *inside)
         if output_hidden_states or output_attentions:
             raise ValueError("labels and output_hidden_states or output_attentions are given; expected one of them")
-        flat = given.labels("labels", labels)
-        if not (flat != -100).any():
-            raise ValueError("labels are -100 for every token; expected at least one token with a label")
-        return MaskedLMOutput(self.masked_loss(given.batch, flat).loss, None)
+        return MaskedLMOutput(self.masked_loss(given.batch, given.labels(labels)).loss, None)
 
     def masked_loss(
         self,
@@ -396,7 +397,7 @@ class MaskedLanguageModel(_Called):
                 f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {packed.ids.shape}, "
                 "one for each token of the packed batch"
             )
-        rows = np.flatnonzero(words != -100).astype(np.int64)
+        rows = np.flatnonzero(words != NO_LABEL).astype(np.int64)
         self._compute_features(packed, rows, train=train)
         if teacher is not None:
             teacher._compute_features(packed, rows, train=False)
