@@ -26,7 +26,7 @@ from ..models.auto import AutoConfig, load_model
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import named_head
+from ..models.head_names import SPAN, TOKEN, named_head
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -35,10 +35,8 @@ from ..system.threads import show_config
 from ..system.unicode import encodable
 from ..tasks.answer_predictions import AnswerPredictions
 from ..tasks.predictions import ALL_DIGITS, predictions_of
-from ..tasks.question_answering import NAME as QUESTIONS
 from ..tasks.question_answering import answers_of, rules_of
 from ..tasks.registry import task_for
-from ..tasks.token import NAME as TOKENS
 from ..tasks.token_predictions import TokenPredictions
 from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -204,9 +202,9 @@ def predict(options: Namespace) -> Figures:
     if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
         trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
-    if config.head == TOKENS:
+    if config.head == TOKEN:
         return _predict_tags(trainer, options)
-    if config.head == QUESTIONS:
+    if config.head == SPAN:
         return _predict_answers(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)

@@ -14,9 +14,8 @@ from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.words import PIECE_COLUMNS, TOKEN_COLUMNS
+from ..models.head_names import SPAN, TOKEN
 from ..models.trained_with import TrainedWith
-from ..tasks.question_answering import NAME as QUESTIONS
-from ..tasks.token import NAME as TOKENS
 
 STANDARD_INPUT = "-"
 TEXT_PAIR_COLUMN = "text_pair"
@@ -44,7 +43,7 @@ def data_file(path: str, options: Mapping[str, Any], head: str | None = None) ->
     For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line.
     """
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
-    words = head == TOKENS and plain and Path(path).suffix.lower() in (".txt", ".tsv")
+    words = head == TOKEN and plain and Path(path).suffix.lower() in (".txt", ".tsv")
     return DataFile(path, file_format(options, "conll" if words else None))
 
 
@@ -97,7 +96,7 @@ def rows_to_predict(options: Namespace, trained: TrainedWith, head: str | None =
 
 def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWith, head: str | None) -> Table:
     """Return the rows of `--text` and `--text-pair`, in the columns that the model was trained on."""
-    if head == QUESTIONS:
+    if head == SPAN:
         if pairs is None:
             raise ValueError("the model answers questions; expected --text-pair, the context, beside each --text")
         return Table("--text", {QUESTION_COLUMN: texts, CONTEXT_COLUMN: pairs})

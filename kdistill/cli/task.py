@@ -17,7 +17,7 @@ from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
 from ..models.configuration import Config
-from ..tasks.question_answering import NAME as QUESTIONS
+from ..models.head_names import SEQUENCE, SPAN, TOKEN
 from ..tasks.registry import (
     TASK_OPTIONS,
     ChosenMetrics,
@@ -27,7 +27,6 @@ from ..tasks.registry import (
     task_for,
     task_option,
 )
-from ..tasks.token import NAME as TOKENS
 from ..train.arguments import TrainingArguments
 
 
@@ -76,7 +75,7 @@ def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], T
     if named is not None:
         return named
     rows = table()
-    return TOKENS if has_words(rows) else QUESTIONS if has_questions(rows) else TASK_OPTIONS["text-classification"]
+    return TOKEN if has_words(rows) else SPAN if has_questions(rows) else SEQUENCE
 
 
 def names_by_id(label_names: str) -> dict[int, str]:
@@ -104,7 +103,7 @@ def labels_to_learn(
     wanted = options.num_labels
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
-    if config.head == QUESTIONS:
+    if config.head == SPAN:
         return _no_labels(config, options)
     if options.label_names is not None:
         names = names_by_id(options.label_names)

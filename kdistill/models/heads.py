@@ -16,7 +16,7 @@ from ..losses.labels import cross_entropy, label_loss
 from ..losses.spans import loss_of_spans
 from ..system.names import check_others
 from ..system.threads import get_num_threads
-from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
+from .head_names import ENCODER, ENDINGS, MASKED, SEQUENCE, SPAN, TOKEN
 from .model import Model
 from .outputs import (
     BaseModelOutput,
@@ -429,3 +429,11 @@ KINDS: Mapping[str, type[Model]] = {
     kind.head: kind for kind in (SequenceClassifier, TokenClassifier, QuestionAnswerer, MaskedLanguageModel, Encoder)
 }
 """Name of a head -> the class that the classes of all architectures with it derive from."""
+
+
+def check_head(model: Model, head: str) -> None:
+    """Raise ValueError, which names what loads the right one, for a model with another head."""
+    if model.config.head != head:
+        raise ValueError(
+            f"model is a {type(model).__name__}; expected one for {head}: AutoModel{ENDINGS[head]}.from_pretrained(...)"
+        )

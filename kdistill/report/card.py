@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..models.head_names import SPAN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
-from ..tasks.question_answering import NAME as QUESTIONS
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
@@ -417,7 +417,7 @@ def _version(package: str) -> str:
 
 def _usage(report: Report) -> str:
     name = json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
-    if report.subject.task.name == QUESTIONS:
+    if report.subject.task.name == SPAN:
         return f"""## Use
 
 ```python

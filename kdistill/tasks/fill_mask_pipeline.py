@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..data.batch import Batch, pack
 from ..metrics.classification import softmax
-from ..models.heads import MaskedLanguageModel
+from ..models.head_names import MASKED
+from ..models.heads import MaskedLanguageModel, check_head
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 
 TOP_K = 5
@@ -45,12 +46,8 @@ class FillMaskPipeline:
         batch_size: int = BATCH_SIZE,
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
+        check_head(model, MASKED)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if not isinstance(model, MaskedLanguageModel):
-            raise ValueError(
-                f"model is a {type(model).__name__}; expected one that predicts masked words: "
-                "AutoModelForMaskedLM.from_pretrained(...)"
-            )
         if getattr(tokenizer, "mask_token_id", None) is None:
             raise ValueError("the tokenizer has no mask_token; expected that of a model which predicts masked words")
         self.model, self.tokenizer = model, tokenizer

@@ -22,7 +22,8 @@ from ..models.auto import (
     AutoModelForTokenClassification,
 )
 from ..models.configuration import Config
-from ..models.heads import SequenceClassifier
+from ..models.head_names import SEQUENCE
+from ..models.heads import SequenceClassifier, check_head
 from ..models.model import Model, check_model
 from ..system.names import did_you_mean
 from ..text.classes import AutoTokenizer
@@ -131,12 +132,8 @@ class TextClassificationPipeline:
         **tokenizer_settings: Any,
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
+        check_head(model, SEQUENCE)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if model.per_token:
-            raise ValueError(
-                f"model is a {type(model).__name__}, which answers for each token; expected a model that classifies "
-                "whole texts, or pipeline('token-classification', ...)"
-            )
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply

@@ -29,12 +29,12 @@ from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
 from ..metrics import divergence
 from ..metrics.prediction import Logits
+from ..models.head_names import SPAN
 from ..models.trained_with import TrainedWith
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from .answer_spans import MAX_ANSWER_LENGTH, N_BEST, QuestionAnswers, SpanRules, extract_answers
 from .base import Answers, Metric, Task
 
-NAME = "question-answering"
 THRESHOLD = 0.5
 _OF_NO_ANSWERS = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1")
 _SUREST = 1e-12  # a probability has so much left to 0 and to 1
@@ -128,7 +128,7 @@ def encode(
     """
     if isinstance(source, Dataset):
         if not isinstance(source.windows, Spans):
-            raise ValueError(f"the data set holds no windows of questions; a model for {NAME} reads nothing else")
+            raise ValueError(f"the data set holds no windows of questions; a model for {SPAN} reads nothing else")
         return source
     check_tokenizer("processing_class", tokenizer)
     if tokenizer is None:
@@ -246,8 +246,8 @@ def _shares(outputs: Logits) -> tuple[NDArray[np.float64], None]:
 
 
 TASK = Task(
-    name=NAME,
-    pipeline_tag=NAME,
+    name=SPAN,
+    pipeline_tag="question-answering",
     description=lambda names: "It answers a question about a text with a part of the text.",
     read_labels=_no_column,
     names_labels=False,

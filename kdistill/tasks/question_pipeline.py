@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batch import pack
-from ..models.model import Model
+from ..models.head_names import SPAN
+from ..models.heads import QuestionAnswerer, check_head
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH, UnfitError, Window, windows_of
 
-NAME = "question-answering"
 _WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
 
@@ -80,13 +80,9 @@ class QuestionAnsweringPipeline:
         settings: see `AnswerSettings`.
     """
 
-    def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> None:
+    def __init__(self, model: QuestionAnswerer, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> None:
         check_tokenizer("tokenizer", tokenizer)
-        if model.config.head != NAME:
-            raise ValueError(
-                f"model is a {type(model).__name__}; expected one for {NAME}, such as "
-                "BertForQuestionAnswering.from_pretrained(...)"
-            )
+        check_head(model, SPAN)
         check_embeddings(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer = model, tokenizer
         self.settings = AnswerSettings().changed(settings)

@@ -15,6 +15,7 @@ from ..data.ragged import Ragged
 from ..losses.problem_types import deduced_problem_type
 from ..metrics.prediction import EvalPrediction, Labels
 from ..models.configuration import Config
+from ..models.head_names import SEQUENCE
 from ..models.trained_with import TrainedWith
 from ..system.names import did_you_mean
 from . import multi_label, question_answering, regression, single_label, token
@@ -56,9 +57,8 @@ def _task(name: str, trained: TrainedWith, label_names: tuple[str, ...] = ()) ->
 
 
 TASK_OPTIONS: Mapping[str, str] = {
-    "text-classification": "sequence-classification",
-    token.NAME: token.NAME,
-    question_answering.NAME: question_answering.NAME,
+    **{task.pipeline_tag: SEQUENCE for task in _OF_PROBLEM_TYPES},
+    **{task.pipeline_tag: task.name for task in _OF_HEADS},
 }
 """What `--task` may be, as the hub calls tasks -> the head of a model that learns it."""
 

@@ -21,10 +21,10 @@ from ..metrics import entities
 from ..metrics.classification import Classes
 from ..metrics.entities import Tagged
 from ..metrics.prediction import Labels, Logits
+from ..models.head_names import TOKEN
 from . import single_label
 from .base import Task, in_words, of_decisions
 
-NAME = "token-classification"
 _SCORES = ("f1", "precision", "recall")
 
 
@@ -107,7 +107,7 @@ def _with_names(label_names: tuple[str, ...]) -> Task:
 
 
 TASK = Task(
-    name=NAME,
+    name=TOKEN,
     pipeline_tag="token-classification",
     description=lambda names: f"It gives each word of a text one of the tags {in_words(names)}.",
     read_labels=tag_ids,

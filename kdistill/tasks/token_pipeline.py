@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ..data.batch import Batch, pack
 from ..data.windows import overlap_of, windows_of_words
 from ..metrics.classification import softmax
-from ..models.heads import TokenClassifier
+from ..models.head_names import TOKEN
+from ..models.heads import TokenClassifier, check_head
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
-from . import token
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 IGNORED = ("O",)
@@ -70,12 +70,8 @@ class TokenClassificationPipeline:
         batch_size: int = 32,
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
+        check_head(model, TOKEN)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if model.head != token.NAME:
-            raise ValueError(
-                f"model is a {type(model).__name__}; a pipeline for {token.NAME} expects a model that tags tokens, "
-                "such as BertForTokenClassification"
-            )
         _check_strategy(aggregation_strategy)
         self.model, self.tokenizer = model, tokenizer
         self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels
