@@ -18,6 +18,7 @@ from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
+from ..data.table import Table
 from ..data.windows import Windows
 from ..data.words import WordRows, words_of
 from ..distill import cache as teacher_cache
@@ -235,8 +236,7 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     for option, value in given.items():
         if value is not None:
             raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
-    if options.output is not None and options.output.endswith((".tsv", ".csv")):
-        raise ValueError(f"--output is {options.output!r}; tags are written as JSON lines: expected a name in .jsonl")
+    _refuse_table(options, "tags")
     source = rows_to_predict(options, config.trained_with, config.head)
     table = source.table if isinstance(source, DataFile) else source
     columns = columns_of(options)
@@ -251,23 +251,15 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
     figures: Figures = {"n": len(rows), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
-    if options.output is not None:
-        with open_output(options.output) as file:
-            predictions.write_json_lines(file)
-    elif options.json and not isinstance(source, DataFile):
-        figures["predictions"] = [record["entities"] for record in predictions.records()]
-    else:
-        predictions.write_json_lines(sys.stdout)
-    return figures
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": [record["entities"] for record in predictions.records()]}
 
 
 def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     """Write the answer to every question as JSON lines."""
     config = trainer.model.config
-    if options.output is not None and options.output.endswith((".tsv", ".csv")):
-        raise ValueError(
-            f"--output is {options.output!r}; answers are written as JSON lines: expected a name in .jsonl"
-        )
+    _refuse_table(options, "answers")
     source = rows_to_predict(options, config.trained_with, config.head)
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
@@ -276,14 +268,29 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
     figures: Figures = {"n": len(answers), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": list(predictions.records())}
+
+
+def _refuse_table(options: Namespace, what: str) -> None:
+    """Raise ValueError for an output that by its name is to be a table."""
+    if options.output is not None and options.output.endswith((".tsv", ".csv")):
+        raise ValueError(f"--output is {options.output!r}; {what} are written as JSON lines: expected a name in .jsonl")
+
+
+def _write_json_lines(
+    predictions: TokenPredictions | AnswerPredictions, options: Namespace, source: DataFile | Table
+) -> bool:
+    """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
     if options.output is not None:
         with open_output(options.output) as file:
             predictions.write_json_lines(file)
     elif options.json and not isinstance(source, DataFile):
-        figures["predictions"] = list(predictions.records())
+        return False
     else:
         predictions.write_json_lines(sys.stdout)
-    return figures
+    return True
 
 
 def bench(options: Namespace) -> Figures:
