@@ -65,7 +65,7 @@ def inputs_of(text: Any, text_pair: Any) -> list[Any]:
     return list(zip(firsts, pairs, strict=True))
 
 
-def words_of(text: Any, text_pair: Any) -> tuple[list[Any], bool]:
+def word_inputs_of(text: Any, text_pair: Any) -> tuple[list[Any], bool]:
     """Return rows that are split into words, as lists or pairs of lists, and whether `text` is a single row.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 from ..system.files import write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
-from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, words_of
+from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, word_inputs_of
 from .comparison import pipeline_differences, vocabulary_differences
 from .encodings import (
     ENCODING_COLUMNS,
@@ -279,7 +279,7 @@ class PreTrainedTokenizerFast:
         if others:
             check_others(type(self).__name__, others, inspect.signature(type(self).__call__).parameters, CALL)
         if is_split_into_words:
-            inputs, single = words_of(text, text_pair)
+            inputs, single = word_inputs_of(text, text_pair)
         else:
             inputs, single = inputs_of(text, text_pair), isinstance(text, str)
         if truncation is None:
