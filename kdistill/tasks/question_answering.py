@@ -27,15 +27,16 @@ from ..losses.kinds import LossParts
 from ..losses.spans import span_loss
 from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
-from ..metrics import divergence
 from ..metrics.prediction import Logits
 from ..models.head_names import SPAN
 from ..models.trained_with import TrainedWith
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
+from . import regression
 from .answer_spans import MAX_ANSWER_LENGTH, N_BEST, QuestionAnswers, SpanRules, extract_answers
 from .base import Answers, Metric, Task
 
 THRESHOLD = 0.5
+_OF_ALL = ("exact_match", "f1")
 _OF_NO_ANSWERS = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1")
 _SUREST = 1e-12  # a probability has so much left to 0 and to 1
 
@@ -241,10 +242,6 @@ def _right_rows(predicted: Answered, true: SpanTargets) -> NDArray[np.bool_]:
     return predicted.scores.exact > 0
 
 
-def _shares(outputs: Logits) -> tuple[NDArray[np.float64], None]:
-    return outputs.astype(np.float64), None
-
-
 TASK = Task(
     name=SPAN,
     pipeline_tag="question-answering",
@@ -256,22 +253,19 @@ TASK = Task(
     teacher_loss=_teacher_loss,
     predicted_and_true=partial(_answered, rules=SpanRules()),
     metrics={
-        **{
-            name: _figure(name)
-            for name in ("exact_match", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1")
-        },
+        **{name: _figure(name) for name in (*_OF_ALL, *_OF_NO_ANSWERS)},
         "best_f1": _best(0),
         "best_f1_thresh": _best(1),
     },
-    default_metrics=("exact_match", "f1"),
+    default_metrics=_OF_ALL,
     best_metric="f1",
     card_metric="f1",
     right_rows=_right_rows,
     constant=None,
     threshold_is="above which no answer is given, has the best F1",
     score_function="none",
-    answers=_shares,
-    divergence=divergence.of_numbers,
+    answers=regression.TASK.answers,
+    divergence=regression.TASK.divergence,
     at_threshold=lambda threshold: _trained(TrainedWith(threshold=threshold)),
     per_token=True,
     trained=_trained,
