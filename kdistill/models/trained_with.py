@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any, Self
 
 KEY = "kdistill"
@@ -83,9 +84,9 @@ def checked_record(extra: Mapping[str, Any]) -> dict[str, Any]:
     return extra | {KEY: {name: value for name, value in record.items() if not wrong.get(name)}}
 
 
-def _fault_of_length(value: Any) -> str:
+def _fault_below(least: int, value: Any) -> str:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return "" if whole and value >= _SHORTEST else f"a whole number of at least {_SHORTEST} tokens"
+    return "" if whole and value >= least else f"a whole number of at least {least}"
 
 
 def _fault_of_column(value: Any) -> str:
@@ -104,11 +105,6 @@ def _fault_of_threshold(value: Any) -> str:
     return "" if number and 0 < value < 1 else "a probability between 0 and 1"
 
 
-def _fault_of_count(value: Any) -> str:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return "" if whole and value >= 1 else "a whole number of at least 1"
-
-
 def _fault_of_truth(value: Any) -> str:
     return "" if isinstance(value, bool) else "true or false"
 
@@ -117,19 +113,14 @@ def _fault_of_rows(value: Any) -> str:
     return "" if value in (EVALUATION_ROWS, TRAINING_ROWS) else f"{EVALUATION_ROWS!r} or {TRAINING_ROWS!r}"
 
 
-def _fault_of_stride(value: Any) -> str:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return "" if whole and value >= 0 else "a whole number of tokens, at least 0"
-
-
-_FAULTS = {
-    "max_length": _fault_of_length,
-    "doc_stride": _fault_of_stride,
+_FAULTS: Mapping[str, Callable[[Any], str]] = {
+    "max_length": partial(_fault_below, _SHORTEST),
+    "doc_stride": partial(_fault_below, 0),
     "text_column": _fault_of_column,
     "text_pair_column": _fault_of_column,
     "label_column": _fault_of_column,
-    "max_answer_length": _fault_of_count,
-    "n_best": _fault_of_count,
+    "max_answer_length": partial(_fault_below, 1),
+    "n_best": partial(_fault_below, 1),
     "no_answers": _fault_of_truth,
     "threshold": _fault_of_threshold,
     "threshold_rows": _fault_of_rows,
