@@ -124,7 +124,7 @@ def finetune(options: Namespace) -> Figures:
 def _rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
     """Return the rows of `--train` as a model of this config reads them."""
     file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
-    if task_for(config).taught is None:
+    if not task_for(config).labels_per_token:
         return read_rows(file, **columns, trained_on=trained)
     del columns["text_pair_column"]
     return words_of(file.table, **columns, trained_on=trained)

@@ -138,7 +138,7 @@ class Distillation:
             temperature=args.temperature,
             label_smoothing=args.label_smoothing_factor,
         )
-        labelled = labels >= 0 if task.taught is not None else labelled_rows(labels)
+        labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
         soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])

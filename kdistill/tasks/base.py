@@ -3,14 +3,15 @@
 A model gives outputs for the rows of a data set, and a task is asked what they mean. Outputs are float32 (rows, K), or
 of a head that answers for each token (`Task.per_token`) a `data.ragged.Ragged` of float32 (tokens, K). Labels come in
 two forms: those of a batch, as `Dataset.batch` returns them, go into a loss, and those of all examples, as
-`Dataset.targets` returns them, into metrics. How further tasks fit in:
+`Dataset.targets` returns them, into metrics.
 
-- Question answering is per token (K = 2, a start and an end), with a label for each row: `Dataset.labels` is int64
-  (rows, 2). Its losses are given the batch's outputs as a `Ragged`, whose `starts` bound the spans. Its rows are
-  windows of examples; `Dataset.windows` and `Dataset.targets`, whose metrics join them, are then objects of its own,
-  with the methods that the data set and `labelled_answers` call.
-- Masked language modelling has no labels in the data set: they are made with each batch, by masking, and `label_loss`
-  takes them as it takes any. Its outputs for all rows are never stored, so it has metrics of its losses alone.
+- Token classification has a label for each token, too (`Task.labels_per_token`), which `Dataset.per_token` states.
+- Question answering has outputs for each token (K = 2, a start and an end), and a label for each row: `Dataset.labels`
+  is int64 (rows, 2). Its losses are given the batch's outputs as a `Ragged`, whose `starts` bound the spans. Its rows
+  are windows of examples: `Dataset.windows` are `data.spans.Spans`, and `Dataset.targets` `SpanTargets`, whose metrics
+  join them.
+- Masked language models have no task here: their labels are made with each batch (`data.masking`), their logits are
+  never stored, and `models.heads.MaskedLanguageModel.masked_loss` is loss and gradient in one.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ class Task:
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
         per_token: whether a model has an output for each token, instead of one for each row. "Rows" of the functions
-            above are then `Ragged`: outputs and labels of the tokens of an example.
-        taught: (labels of a batch) -> which of its tokens, or rows, take part in the loss, bool; None: all.
+            above are then `Ragged`: the outputs of the tokens of an example.
+        taught: (labels of a batch) -> which of its tokens take part in the loss, bool; None where labels are of rows.
         label_names: of the model, in the order of its outputs, where the metrics need them; see `with_names`.
         with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
         trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
@@ -168,6 +169,11 @@ class Task:
     with_names: Callable[[tuple[str, ...]], Task] | None = None
     trained: Callable[[TrainedWith], Task] | None = None
     encode: Callable[..., Dataset] | None = None
+
+    @property
+    def labels_per_token(self) -> bool:
+        """Whether each token has a label, instead of each row."""
+        return self.taught is not None
 
     def weighted(self, label_weights: LabelWeights) -> Task:
         """Return the task with these weights of the labels in its losses, float64 (num_labels,)."""

@@ -38,7 +38,7 @@ def encode_for(
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
 
-    Rows for a model that answers for each token are not cut: they become windows, see `data.tagged.encode_words`. Only
+    Rows of words and of questions are not cut: they become windows, see `data.tagged` and `data.question_windows`. Only
     rows for `training` have a label on further tokens of a word (`label_all_tokens`).
 
     Maximum length and columns are those that are given; else those that the model was trained with
@@ -71,7 +71,7 @@ def encode_for(
                 trained_on=trained_on(config),
                 progress=progress,
             )
-        elif task.taught is not None and not isinstance(source, Dataset):
+        elif task.labels_per_token and not isinstance(source, Dataset):
             dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
         else:
             dataset = as_dataset(
@@ -192,7 +192,7 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
                 "is it the tokenizer of another model?"
             )
     task = task_for(config)
-    if dataset.per_token != (task.taught is not None):
+    if dataset.per_token != task.labels_per_token:
         of, expected = ("each token", "one for each row") if dataset.per_token else ("each row", "one for each token")
         raise ValueError(f"the data set has a label for {of}; a model for {task.name} expects {expected}")
     if dataset.per_token:
