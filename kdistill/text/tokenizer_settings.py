@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import read_json_object
+from ..system.names import listing
 from .encodings import NO_MAX_LENGTH
-from .kinds import GENERIC, guessed_kind, kind_of, named_kind, plain_name
+from .kinds import GENERIC, KINDS, guessed_kind, kind_of, named_kind, plain_name
 
 SPECIAL_TOKEN_NAMES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
@@ -72,7 +73,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
     files have. The tokens of added_tokens.json become `added_tokens`, a list of `AddedTokenSetting`.
 
     Raises:
-        ValueError: a setting is malformed, or the files are those of another tokenizer than BERT's.
+        ValueError: a setting is malformed, or the files are those of a tokenizer that is not read here.
     """
     found = {}
     for name in SETTINGS_FILES:
@@ -206,7 +207,7 @@ def _check_class(directory: Path, settings: Mapping[str, Any]) -> None:
         if settings.get(name) not in (None, own):
             raise ValueError(
                 f"{directory}: {name} is {settings[name]!r} in tokenizer_config.json, a setting of "
-                f"BertJapaneseTokenizer, which splits words by a dictionary; expected BERT's tokenizer: {remedy}"
+                f"BertJapaneseTokenizer, which splits words by a dictionary; expected BertTokenizer's files: {remedy}"
             )
     class_name = settings.get("tokenizer_class")
     if class_name is None:
@@ -216,10 +217,10 @@ def _check_class(directory: Path, settings: Mapping[str, Any]) -> None:
     name = plain_name(class_name)
     has_json = (directory / "tokenizer.json").is_file()
     if name in _PYTHON_CLASSES or not (has_json or name in GENERIC or named_kind(class_name)):
-        what = "is code that reads no tokenizer.json" if has_json else "does not read vocab.txt as BERT does"
+        what = "which is code that reads no tokenizer.json" if has_json else "whose vocabulary is not read here"
         raise ValueError(
-            f"{directory}: tokenizer_class is {class_name!r}, which {what}; expected BERT's tokenizer or a "
-            "tokenizer.json: "
+            f"{directory}: tokenizer_class is {class_name!r}, {what}; expected "
+            f"{listing(kind.name for kind in KINDS)} or a tokenizer.json: "
             + (remedy if name in _PYTHON_CLASSES else f"save its fast form with transformers, or {remedy}")
         )
 
