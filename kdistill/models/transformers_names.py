@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .registry import ARCHITECTURES
+
 _WEIGHTS = "model.parameters has the weights by name, such as model.parameters['classifier.weight']"
 _NARROW = "call freeze(dtype='bfloat16') for a model that only evaluates, or train with bf16=True"
 _FLOAT32 = "parameters are always float32; leave it out"
@@ -11,7 +13,8 @@ _FROZEN = "freeze() makes the whole model untrainable; parts of it cannot be"
 _TAPPED = "a call with output_hidden_states=True or output_attentions=True returns what lies inside"
 
 ATTRIBUTES = {
-    **dict.fromkeys(("bert", "classifier", "base_model", "encoder", "embeddings"), _WEIGHTS),
+    **dict.fromkeys((each.prefix.removesuffix(".") for each in ARCHITECTURES.values()), _WEIGHTS),
+    **dict.fromkeys(("classifier", "qa_outputs", "cls", "lm_head", "base_model", "encoder", "embeddings"), _WEIGHTS),
     **dict.fromkeys(("modules", "named_modules", "children", "named_children", "get_parameter"), _WEIGHTS),
     **dict.fromkeys(("get_input_embeddings", "get_encoder", "buffers", "named_buffers"), _WEIGHTS),
     **dict.fromkeys(("double", "float"), _FLOAT32),
@@ -22,7 +25,7 @@ ATTRIBUTES = {
     "gradient_checkpointing_enable": "lower per_device_train_batch_size and raise gradient_accumulation_steps",
     "register_forward_hook": _TAPPED,
     "compile": "all arithmetic is compiled C already; leave it out",
-    "generate": "a classifier generates nothing",
+    "generate": "encoders and their heads generate no text; pipeline('fill-mask', ...) fills masks",
     "add_adapter": "adapters cannot be loaded or trained; merge them into the weights with peft",
 }
 """Attributes and methods -> what to use."""
