@@ -79,7 +79,7 @@ class AutoConfig:
 
     @staticmethod
     def from_pretrained(path_or_id: str | os.PathLike[str], **keywords: Any) -> Config:
-        """Read the config.json of a model, which must state its `model_type`; see `BertConfig.from_pretrained`."""
+        """Read the config.json of a model, which must state its `model_type`; see `Config.from_pretrained`."""
         directory, content = _found(path_or_id, keywords, (CONFIG_FILE,))
         return architecture_of(content["model_type"]).config.from_pretrained(directory, **keywords)
 

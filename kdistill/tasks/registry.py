@@ -36,7 +36,7 @@ def task_for(config: Config, labels: Labels | None = None) -> Task:
     its config states. Where it states none, one output is a regression, labels that are whole numbers or that nobody
     has given are single-label, and others are multi-label, as in `transformers`.
 
-    A threshold that the config holds (`BertConfig.trained_with`) is the task's, and so are the names of its labels.
+    A threshold that the config holds (`Config.trained_with`) is the task's, and so are the names of its labels.
     """
     name = _of_head(config) or config.problem_type or deduced_problem_type(config.num_labels, labels)
     return _task(name, config.trained_with, tuple(config.id2label.values()))

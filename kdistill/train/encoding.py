@@ -42,7 +42,7 @@ def encode_for(
     rows for `training` have a label on further tokens of a word (`label_all_tokens`).
 
     Maximum length and columns are those that are given; else those that the model was trained with
-    (`BertConfig.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
+    (`Config.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
     as warnings.
 
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that

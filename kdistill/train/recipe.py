@@ -148,7 +148,7 @@ class Recipe:
     def settle_config(self, dataset: Dataset) -> None:
         """Let the model's config state what these rows settle, for it is saved with the model.
 
-        That is the problem type, as in transformers, and how the rows were read (`BertConfig.trained_with`).
+        That is the problem type, as in transformers, and how the rows were read (`Config.trained_with`).
         """
         config = self.model.config
         name = task_for(config, dataset.labels).name
