@@ -9,8 +9,26 @@ from ..architecture import Architecture, Head
 from ..configuration import Config
 from ..head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 
-_LAYER = "bert.encoder.layer.*"
 _POOLER = {"head.dense": "bert.pooler.dense"}
+
+
+def encoder_modules(prefix: str) -> dict[str, str]:
+    """Return the names of the modules of BERT's encoder, see `Architecture.modules`, which others have too."""
+    layer = f"{prefix}.encoder.layer.*"
+    return {
+        "embeddings.word": f"{prefix}.embeddings.word_embeddings",
+        "embeddings.position": f"{prefix}.embeddings.position_embeddings",
+        "embeddings.type": f"{prefix}.embeddings.token_type_embeddings",
+        "embeddings.norm": f"{prefix}.embeddings.LayerNorm",
+        "layer.*.query": f"{layer}.attention.self.query",
+        "layer.*.key": f"{layer}.attention.self.key",
+        "layer.*.value": f"{layer}.attention.self.value",
+        "layer.*.output": f"{layer}.attention.output.dense",
+        "layer.*.attention_norm": f"{layer}.attention.output.LayerNorm",
+        "layer.*.up": f"{layer}.intermediate.dense",
+        "layer.*.down": f"{layer}.output.dense",
+        "layer.*.ffn_norm": f"{layer}.output.LayerNorm",
+    }
 
 
 @dataclass(init=False, repr=False, kw_only=True)
@@ -58,20 +76,7 @@ BERT = Architecture(
     config=BertConfig,
     paper="Devlin et al., arXiv:1810.04805",
     prefix="bert.",
-    modules={
-        "embeddings.word": "bert.embeddings.word_embeddings",
-        "embeddings.position": "bert.embeddings.position_embeddings",
-        "embeddings.type": "bert.embeddings.token_type_embeddings",
-        "embeddings.norm": "bert.embeddings.LayerNorm",
-        "layer.*.query": f"{_LAYER}.attention.self.query",
-        "layer.*.key": f"{_LAYER}.attention.self.key",
-        "layer.*.value": f"{_LAYER}.attention.self.value",
-        "layer.*.output": f"{_LAYER}.attention.output.dense",
-        "layer.*.attention_norm": f"{_LAYER}.attention.output.LayerNorm",
-        "layer.*.up": f"{_LAYER}.intermediate.dense",
-        "layer.*.down": f"{_LAYER}.output.dense",
-        "layer.*.ffn_norm": f"{_LAYER}.output.LayerNorm",
-    },
+    modules=encoder_modules("bert"),
     heads={
         SEQUENCE: Head(
             modules={**_POOLER, "head.output": "classifier"},

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..configuration import Config
-from .roberta import HEADS, MODULES
+from .bert import encoder_modules
+from .roberta import HEADS
 
 
 @dataclass(init=False, repr=False, kw_only=True)
@@ -45,6 +46,6 @@ CAMEMBERT = Architecture(
     config=CamembertConfig,
     paper="Martin et al., arXiv:1911.03894",
     prefix="roberta.",
-    modules=MODULES,
+    modules=encoder_modules("roberta"),
     heads=HEADS,
 )

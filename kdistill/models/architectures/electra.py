@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from ..architecture import Architecture, Head
 from ..configuration import Config
 from ..head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
-
-_LAYER = "electra.encoder.layer.*"
+from .bert import encoder_modules
 
 
 @dataclass(init=False, repr=False, kw_only=True)
@@ -57,21 +56,7 @@ ELECTRA = Architecture(
     config=ElectraConfig,
     paper="Clark et al., arXiv:2003.10555",
     prefix="electra.",
-    modules={
-        "embeddings.word": "electra.embeddings.word_embeddings",
-        "embeddings.position": "electra.embeddings.position_embeddings",
-        "embeddings.type": "electra.embeddings.token_type_embeddings",
-        "embeddings.norm": "electra.embeddings.LayerNorm",
-        "embeddings.projection": "electra.embeddings_project",
-        "layer.*.query": f"{_LAYER}.attention.self.query",
-        "layer.*.key": f"{_LAYER}.attention.self.key",
-        "layer.*.value": f"{_LAYER}.attention.self.value",
-        "layer.*.output": f"{_LAYER}.attention.output.dense",
-        "layer.*.attention_norm": f"{_LAYER}.attention.output.LayerNorm",
-        "layer.*.up": f"{_LAYER}.intermediate.dense",
-        "layer.*.down": f"{_LAYER}.output.dense",
-        "layer.*.ffn_norm": f"{_LAYER}.output.LayerNorm",
-    },
+    modules={**encoder_modules("electra"), "embeddings.projection": "electra.embeddings_project"},
     heads={
         SEQUENCE: Head(
             modules={"head.dense": "classifier.dense", "head.output": "classifier.out_proj"},

@@ -9,24 +9,7 @@ from typing import ClassVar
 from ..architecture import Architecture, Head
 from ..configuration import Config
 from ..head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
-
-_LAYER = "roberta.encoder.layer.*"
-
-MODULES: Mapping[str, str] = {
-    "embeddings.word": "roberta.embeddings.word_embeddings",
-    "embeddings.position": "roberta.embeddings.position_embeddings",
-    "embeddings.type": "roberta.embeddings.token_type_embeddings",
-    "embeddings.norm": "roberta.embeddings.LayerNorm",
-    "layer.*.query": f"{_LAYER}.attention.self.query",
-    "layer.*.key": f"{_LAYER}.attention.self.key",
-    "layer.*.value": f"{_LAYER}.attention.self.value",
-    "layer.*.output": f"{_LAYER}.attention.output.dense",
-    "layer.*.attention_norm": f"{_LAYER}.attention.output.LayerNorm",
-    "layer.*.up": f"{_LAYER}.intermediate.dense",
-    "layer.*.down": f"{_LAYER}.output.dense",
-    "layer.*.ffn_norm": f"{_LAYER}.output.LayerNorm",
-}
-"""Names of the encoder's modules, which XLM-R and CamemBERT have too."""
+from .bert import encoder_modules
 
 HEADS: Mapping[str, Head] = {
     SEQUENCE: Head(
@@ -48,7 +31,7 @@ HEADS: Mapping[str, Head] = {
     ),
     ENCODER: Head(modules={"head.dense": "roberta.pooler.dense"}, pick="first", dense="tanh"),
 }
-"""Heads, likewise."""
+"""Heads, which XLM-R and CamemBERT have too."""
 
 
 @dataclass(init=False, repr=False, kw_only=True)
@@ -87,6 +70,6 @@ ROBERTA = Architecture(
     config=RobertaConfig,
     paper="Liu et al., arXiv:1907.11692",
     prefix="roberta.",
-    modules=MODULES,
+    modules=encoder_modules("roberta"),
     heads=HEADS,
 )

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..configuration import Config
-from .roberta import HEADS, MODULES
+from .bert import encoder_modules
+from .roberta import HEADS
 
 
 @dataclass(init=False, repr=False, kw_only=True)
@@ -45,6 +46,6 @@ XLM_ROBERTA = Architecture(
     config=XLMRobertaConfig,
     paper="Conneau et al., arXiv:1911.02116",
     prefix="roberta.",
-    modules=MODULES,
+    modules=encoder_modules("roberta"),
     heads=HEADS,
 )
