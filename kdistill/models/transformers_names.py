@@ -6,7 +6,7 @@ from typing import Any
 
 from .registry import ARCHITECTURES
 
-_WEIGHTS = "model.parameters has the weights by name, such as model.parameters['classifier.weight']"
+_WEIGHTS = "model.parameters has the weights by name; list(model.parameters) shows the names"
 _NARROW = "call freeze(dtype='bfloat16') for a model that only evaluates, or train with bf16=True"
 _FLOAT32 = "parameters are always float32; leave it out"
 _FROZEN = "freeze() makes the whole model untrainable; parts of it cannot be"
