@@ -1,4 +1,4 @@
-"""kdistill: task-specific distillation of BERT on CPUs, with the names of `transformers` and a core in C.
+"""kdistill: task-specific distillation of the BERT family on CPUs, with the names of `transformers` and a core in C.
 
 `import kdistill` loads NumPy and the standard library only; the parts below are loaded when first used.
 """
@@ -45,6 +45,7 @@ _EXPORTS = {
     "ProgressCallback": "train.default_callbacks",
     "FillMaskPipeline": "tasks.fill_mask_pipeline",
     "HfArgumentParser": "train.argument_parser",
+    "Masking": "data.masking",
     "PreTrainedTokenizerFast": "text.tokenizer",
     "Provenance": "train.recipe",
     "QuestionAnsweringPipeline": "tasks.question_pipeline",
@@ -93,6 +94,7 @@ _INSTEAD = {
         ("DataCollator", "default_data_collator", "DataCollatorForTokenClassification"),
         "no collator: a trainer packs rows itself, and kd.DataCollatorWithPadding pads them for others",
     ),
+    "DataCollatorForLanguageModeling": "kd.Masking, whose batches and labels masked_loss of a language model takes",
     **dict.fromkeys(("PretrainedConfig", "PreTrainedConfig"), "kd.AutoConfig, or the configuration of an architecture"),
     "Seq2SeqTrainer": "kd.Trainer",
     "PrinterCallback": "kd.ProgressCallback",
