@@ -145,12 +145,13 @@ def choose_metrics(*names: str, problem_type: str | None = None, threshold: floa
     rows and labels together), average_precision_macro (the mean over the labels that some row has) and top_1 (the share
     of rows whose most probable label is theirs). Regression: mse, pearson, spearmanr. Token classification: accuracy
     (of the tags), and f1, precision and recall of the entities, also as _macro (the mean over their types), as seqeval
-    has them (extra `[seqeval]`).
+    has them (extra `[seqeval]`). Question answering: exact_match and f1, in percent, each also as HasAns_ and NoAns_
+    (HasAns_exact, ...) of questions with and without an answer, and best_f1 at any threshold, best_f1_thresh.
 
     Args:
         names: one metric or more.
-        problem_type: that of the model; None deduces it from each prediction: one output is a regression, labels that
-            are floating-point numbers are several at once.
+        problem_type: that of the model, or the name of its task; None deduces it from each prediction: one output is a
+            regression, labels that are floating-point numbers are several at once, outputs of tokens are tags.
         threshold: the probability above which one of several labels is predicted (default: that of the evaluation,
             and 0.5 where none calls the function).
 
