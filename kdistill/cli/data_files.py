@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.columns import TOKEN_COLUMNS
 from ..data.dataset import Dataset
 from ..data.files import DataFile, FileFormat, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
-from ..data.words import PIECE_COLUMNS, TOKEN_COLUMNS
+from ..data.words import PIECE_COLUMNS
 from ..models.head_names import SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 

@@ -34,6 +34,8 @@ TEXT_PAIR_COLUMNS = (
     ("#1 String", "#2 String"),
 )
 TEXT_COLUMNS = (TEXT_COLUMN, "text")
+TOKEN_COLUMNS = ("tokens", "words")
+"""Columns of lists of words, by convention; else a tagger's texts are cut into words."""
 LABEL_COLUMNS = ("label", "labels", "gold_label", "is_duplicate", "Quality")
 # Names that columns of labels and texts often have, which are suggested and never taken: a guess could be wrong.
 _ALSO_LABELS = (
@@ -216,7 +218,7 @@ def rows_of(
     if text_column is None and text_pair_column is None:
         text_column, text_pair_column = _text_columns(table, trained_on)
     text_column = text_column or next((name for name in TEXT_COLUMNS if name in table.columns), None)
-    if text_column is None and any(name in table.columns for name in ("tokens", "words")):
+    if text_column is None and any(name in table.columns for name in TOKEN_COLUMNS):
         raise ValueError(
             f"{table.source} has tokens, and no text column: the model learns one label for a whole text. Learn a tag "
             "for each token with --task token-classification, in Python with BertForTokenClassification"

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..system.names import listing
-from .columns import NO_COLUMNS, TEXT_COLUMNS, Columns, ColumnUse, parsed_list
+from .columns import NO_COLUMNS, TEXT_COLUMNS, TOKEN_COLUMNS, Columns, ColumnUse, parsed_list
 from .label_values import as_integer, is_list
 from .ragged import Ragged
 from .table import Table
 from .tags import OUTSIDE, implied_tags, is_empty_row, tag_ids
 
-TOKEN_COLUMNS = ("tokens", "words")
-"""Columns of lists of words, by convention; else a column of texts is cut into words."""
 TAG_COLUMNS = ("tags", "ner_tags", "labels")
 """Columns of lists of tags."""
 SPAN_COLUMNS = ("entities", "spans")
