@@ -527,9 +527,10 @@ class Model:
         more: where views of them were given away, those keep the old memory and the model goes on with a copy.
 
         Args:
-            dtype: the compute type of the encoder's products: "float32"; "bfloat16", both operands rounded to it; or
-                "int8", weights scaled by output channel and activations by token. Sums, activations, the head and what
-                is returned stay float32. Default: the type that the model is frozen in, float32 before.
+            dtype: the compute type of the encoder's products: "float32"; "bfloat16", both operands rounded to it, in
+                attention too; or "int8", weights scaled by output channel and activations by token. Sums, activations,
+                the head and what is returned stay float32. Default: the type that the model is frozen in, float32
+                before.
             keep_weights: False gives the products' float32 weights up for the packed ones, as `from_pretrained` with a
                 narrow `dtype` does: half of the memory or less, but saving, copying, `parameters`, another type and
                 `from_teacher` then raise `RuntimeError`.
