@@ -73,6 +73,17 @@ Outputs = NDArray[np.float32] | Ragged
 """Outputs of a model for some rows: float32 (rows, K), or of a head per token `Ragged` of float32 (tokens, K)."""
 
 
+def outputs_of(values: NDArray[np.float32], starts: NDArray[np.int64], per_token: bool) -> Outputs:
+    """Return what a model returns for rows as `Outputs`.
+
+    Args:
+        values: float32 (rows, K), or with `per_token` (tokens, K) of packed rows.
+        starts: where the tokens of each row begin, int64 (rows + 1,).
+        per_token: whether there is an output for each token.
+    """
+    return Ragged(values, starts) if per_token else values
+
+
 def starts_of(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Return where rows of these lengths begin, and where the last one ends, int64 (rows + 1,)."""
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))

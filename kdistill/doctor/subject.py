@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.ragged import Outputs, Ragged, starts_of
+from ..data.ragged import Outputs, outputs_of, starts_of
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
 from ..metrics.prediction import Labels
@@ -149,7 +149,7 @@ class Subject:
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
         zeros = np.zeros((len(dataset.ids) if model.per_token else len(dataset), model.config.num_labels), np.float32)
-        objective.teacher_logits = Ragged(zeros, dataset.starts) if model.per_token else zeros
+        objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
             return objective(logits, labels, rows, args=self.args, task=task_for(model.config, labels))
@@ -197,6 +197,5 @@ def sample(model: Model, dataset: Dataset, rows: RowIndices, *, seconds: float) 
         if time.monotonic() - begun > seconds:
             break
     tokens = int(dataset.lengths[rows[timed_from:done]].sum()) or int(dataset.lengths[rows[:done]].sum())
-    values = np.concatenate(logits)
-    outputs = Ragged(values, starts_of(dataset.lengths[rows[:done]])) if model.per_token else values
+    outputs = outputs_of(np.concatenate(logits), starts_of(dataset.lengths[rows[:done]]), model.per_token)
     return Sample(rows[:done], outputs, (time.monotonic() - begun) / tokens)

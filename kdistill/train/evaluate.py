@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.dataset import Dataset, OnProgress
-from ..data.ragged import Outputs, Ragged, units
+from ..data.ragged import Outputs, Ragged, outputs_of, units
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..tasks.base import Task
@@ -62,7 +62,7 @@ def predict(
         values[first:last] = model.forward(batch)
     progress(len(dataset), len(dataset))
     runtime = max(time.monotonic() - started, 1e-9)
-    logits: Outputs = Ragged(values, dataset.starts) if model.per_token else values
+    logits = outputs_of(values, dataset.starts, model.per_token)
     task, targets = task_for(model.config, dataset.labels), dataset.targets
     if choose_threshold:
         task = task.suited_to(logits, targets)

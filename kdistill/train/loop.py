@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.ragged import Outputs, Ragged, take_rows
+from ..data.ragged import Outputs, outputs_of, take_rows
 from ..metrics.prediction import Labels
 from .arguments import TrainingArguments
 from .callbacks import Events
@@ -278,8 +278,7 @@ def training_step(
         micro = rows[start : start + batch_size]
         share = dataset.parts(micro) / parts
         batch, labels = dataset.batch(micro)
-        values = model.forward(batch, train=True)
-        logits: Outputs = Ragged(values, batch.starts) if model.per_token else values
+        logits = outputs_of(model.forward(batch, train=True), batch.starts, model.per_token)
         try:
             found = loss(logits, labels, micro)
         except FloatingPointError as error:
