@@ -1,6 +1,7 @@
-/* kd_engine: a way to multiply rows with weights.
+/* kd_engine: a way to multiply rows with weights, and perhaps to compute attention.
  *
- * Activations, biases, norms and gradients are float32, whatever the compute type. A compute type decides how the
+ * Activations, biases, norms and gradients are float32, whatever the compute type, but for what lies between an
+ * evaluation's products where the engine has attend: queries, keys, values and the context. A compute type decides how the
  * operands of a product lie in memory and which instructions multiply them, and an engine is these two together. To
  * everybody else a packed weight is bytes: the engine counts them (packed_bytes), writes them (pack) and reads them
  * (product). So are the rows that are multiplied with it, unless the type is float32: these are read where they lie.
@@ -57,7 +58,8 @@ struct kd_engine {
     void (*outer)(float *c, ptrdiff_t ldc, const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, ptrdiff_t M,
                   ptrdiff_t N, ptrdiff_t K, void *scratch);
 
-    /* The engine whose attend computes attention in passes that only evaluate; NULL: float32 does. */
+    /* The engine whose attend computes attention in passes that only evaluate; NULL: float32 does. Its scratch for
+     * sequences of at most `longest` tokens has attend_bytes bytes. */
     const kd_engine *attention;
     ptrdiff_t (*attend_bytes)(ptrdiff_t longest, ptrdiff_t H, ptrdiff_t D);
     void (*attend)(const kd_attend *attend);
