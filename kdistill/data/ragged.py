@@ -99,6 +99,11 @@ def units_of(starts: NDArray[np.int64], rows: NDArray[np.integer[Any]] | Sequenc
     return places
 
 
+def runs_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the run of equal entries that each entry lies in, from 0, int64 (n,)."""
+    return np.cumsum(np.concatenate(([0], np.diff(values) != 0))[: len(values)], dtype=np.int64)
+
+
 def take_rows(of: Any, rows: NDArray[np.integer[Any]] | Sequence[int]) -> Any:
     """Return the rows at these places, of an array with an entry for each row or of a `Ragged`."""
     return of[rows] if isinstance(of, np.ndarray) else of.take(rows)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .label_values import NO_LABEL
 from .questions import Questions
-from .ragged import Ragged, units_of
+from .ragged import Ragged, runs_of, units_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +37,11 @@ class Spans:
 
     def take(self, indices: NDArray[np.integer[Any]] | Sequence[int], starts: NDArray[np.int64]) -> Spans:
         """Return those of the windows at `indices`, each run of windows of one question as one question."""
-        rows = np.asarray(indices)
-        of = self.examples[rows]
-        first = np.flatnonzero(np.concatenate(([True], np.diff(of) != 0)))
-        runs = np.repeat(np.arange(len(first)), np.diff(np.concatenate((first, [len(of)]))))
-        return Spans(
-            self.questions.take(of[first].tolist()), runs, self.offsets[units_of(starts, rows)], self.context[rows]
-        )
+        rows = np.asarray(indices, dtype=np.int64)
+        examples = runs_of(self.examples[rows])
+        _, first = np.unique(examples, return_index=True)
+        questions = self.questions.take(self.examples[rows[first]].tolist())
+        return Spans(questions, examples, self.offsets[units_of(starts, rows)], self.context[rows])
 
     def targets(self, labels: NDArray[Any], starts: NDArray[np.int64]) -> SpanTargets:
         """Return the labels of the windows as metrics take them."""
@@ -79,9 +77,4 @@ class SpanTargets:
             return outputs, self
         rows = np.flatnonzero(labelled[self.spans.examples])
         taken = outputs.take(rows)
-        if not rows.size:
-            nothing = self.spans.questions.take([])
-            spans = Spans(nothing, rows, np.zeros((0, 2), np.int32), np.zeros((0, 2), np.int64))
-        else:
-            spans = self.spans.take(rows, self.starts)
-        return taken, SpanTargets(self.labels[rows], taken.starts, spans)
+        return taken, SpanTargets(self.labels[rows], taken.starts, self.spans.take(rows, self.starts))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .ragged import Ragged, starts_of, units_of
+from .ragged import Ragged, runs_of, starts_of, units_of
 
 PART_OF_OVERLAP = 4
 """Windows of a long row overlap by this part of their length, where nothing else is asked for."""
@@ -42,9 +42,7 @@ class Windows:
 
     def take(self, indices: NDArray[np.integer[Any]] | Sequence[int], starts: NDArray[np.int64]) -> Windows:
         """Return those of the rows at `indices`, each run of rows of one example as one example."""
-        examples = self.examples[np.asarray(indices)]
-        runs = np.cumsum(np.concatenate(([0], np.diff(examples) != 0)))
-        return Windows(runs.astype(np.int64), self.words[units_of(starts, indices)])
+        return Windows(runs_of(self.examples[np.asarray(indices)]), self.words[units_of(starts, indices)])
 
 
 class WordWindow(NamedTuple):
