@@ -84,8 +84,8 @@ COMMANDS = (
         "finetune",
         "--model MODEL --train FILE [--eval FILE] --output-dir DIR",
         "train a model on labelled rows",
-        "Train a pretrained BERT on labelled texts, for example to make a teacher. The output directory receives the "
-        "model, which `transformers` can load, a model card and the results.",
+        "Train a pretrained model of the BERT family on labelled rows, for example to make a teacher. The output "
+        "directory receives the model, which `transformers` can load, a model card and the results.",
         "kdistill finetune --model bert-base-uncased --train train.tsv --eval dev.tsv --output-dir teacher",
         TrainingArguments,
     ),
@@ -93,8 +93,8 @@ COMMANDS = (
         "distill",
         "--teacher MODEL --student MODEL --train FILE [--eval FILE] --output-dir DIR",
         "train a small model to reproduce a large one",
-        "Train a small BERT (the student) on the labels and on the label probabilities that a large fine-tuned BERT "
-        "(the teacher) predicts. On rows without a label the student learns from the teacher only.",
+        "Train a small model (the student) on the labels and on the probabilities that a large fine-tuned one (the "
+        "teacher) predicts. On rows without a label the student learns from the teacher only.",
         "kdistill distill --teacher teacher --student L2-H128-A2 --train train.tsv --eval dev.tsv --output-dir student",
         DistillationTrainingArguments,
     ),
