@@ -198,7 +198,7 @@ def encode(
     """
     labels = rows.read_labels(id2label, read_labels)
     limit = tokenizer.truncation_length(max_length)
-    has_types = "token_type_ids" in tokenizer.model_input_names  # a model in transformers gets zeros without them
+    has_types = tokenizer.has_token_types
     inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
     cut = 0

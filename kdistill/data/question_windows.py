@@ -50,7 +50,6 @@ def encode_questions(
         ValueError: a question does not fit, with its row; or two windows cannot overlap so.
     """
     pairs = [(q.lstrip(), c) for q, c in zip(questions.questions, questions.contexts, strict=True)]
-    has_types = "token_type_ids" in tokenizer.model_input_names
     windows: list[Window] = []
     question: list[int] = []
     labels: list[tuple[int, int]] = []
@@ -63,12 +62,12 @@ def encode_questions(
             question += [row] * len(parts)
             windows += parts
             if len(windows) >= BLOCK_QUESTIONS:
-                blocks.append(_arrays(windows, has_types))
+                blocks.append(_arrays(windows, tokenizer.has_token_types))
                 windows = []
     except UnfitError as error:
         raise ValueError(f"{questions.table.where(error.row)}: {error}") from None
     if windows:
-        blocks.append(_arrays(windows, has_types))
+        blocks.append(_arrays(windows, tokenizer.has_token_types))
     if progress is not None:
         progress(len(pairs), len(pairs))
     ids, types, lengths, offsets, context = map(np.concatenate, zip(*blocks, strict=True))
@@ -92,7 +91,7 @@ def _arrays(windows: Sequence[Window], has_types: bool) -> tuple[NDArray[Any], .
     """Return ids, types, lengths, offsets and contexts of windows."""
     lengths = np.array([len(window.ids) for window in windows], np.int64)
     ids = _joined((window.ids for window in windows), lengths)
-    types = _joined((window.types for window in windows), lengths) if has_types else np.zeros_like(ids)
+    types = _joined((window.type_ids for window in windows), lengths) if has_types else np.zeros_like(ids)
     offsets = np.array(list(chain.from_iterable(window.offsets for window in windows)), np.int32).reshape(-1, 2)
     return ids, types, lengths, offsets, np.array([(window.begin, window.end) for window in windows], np.int64)
 

@@ -60,7 +60,6 @@ def encode_words(
     overlap = 0 if size is None else overlap_of("doc_stride", doc_stride, size)
     further = _further(id2label or {}) if all_tokens else None
     cutter = _Cutter(before, behind, size, overlap, further)
-    has_types = "token_type_ids" in tokenizer.model_input_names
     for first in range(0, len(rows), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(rows))
@@ -72,7 +71,7 @@ def encode_words(
     if progress is not None:
         progress(len(rows), len(rows))
     numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)
-    return cutter.dataset(has_types, Reading(rows.columns, limit, 0, numbered), rows)
+    return cutter.dataset(tokenizer.has_token_types, Reading(rows.columns, limit, 0, numbered), rows)
 
 
 def _further(id2label: Mapping[int, str]) -> NDArray[np.int64]:

@@ -146,11 +146,10 @@ class QuestionAnsweringPipeline:
 
     def _logits(self, windows: Sequence[Window], batch_size: int) -> list[NDArray[np.float32]]:
         """Return the logits of each window, float32 (tokens, 2)."""
-        has_types = "token_type_ids" in self.tokenizer.model_input_names
         logits: list[NDArray[np.float32]] = []
         for first in range(0, len(windows), batch_size):
             rows = windows[first : first + batch_size]
-            types = {"token_type_ids": [row.types for row in rows]} if has_types else {}
+            types = {"token_type_ids": [row.type_ids for row in rows]} if self.tokenizer.has_token_types else {}
             batch = pack({"input_ids": [row.ids for row in rows], **types})
             logits += np.split(self.model.forward(batch), batch.starts[1:-1])
         return logits

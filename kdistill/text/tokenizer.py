@@ -156,6 +156,11 @@ class PreTrainedTokenizerFast:
         """True: the package `tokenizers` does the work."""
         return True
 
+    @property
+    def has_token_types(self) -> bool:
+        """Whether a call returns `token_type_ids` unasked; without them a model gets zeros, as in transformers."""
+        return "token_type_ids" in self.model_input_names
+
     @classmethod
     def from_pretrained(
         cls,

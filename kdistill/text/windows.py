@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
     Attributes:
         ids: the row's token ids.
-        types: its token types.
+        type_ids: its token types.
         offsets: for each token, the characters of the context (or question) that it stands for: first, and behind the
             last.
         words: for each token, the number of the word that it is a part of; None for special tokens.
@@ -30,7 +30,7 @@ class Window(NamedTuple):
     """
 
     ids: list[int]
-    types: list[int]
+    type_ids: list[int]
     offsets: list[tuple[int, int]]
     words: list[int | None]
     begin: int
