@@ -204,7 +204,7 @@ def _check_vocabularies(
     if not known and not same_but_for_padding(teacher.vocab_size, student.vocab_size):
         raise ValueError(
             f"the teacher's vocabulary has {teacher.vocab_size} entries and the student's {student.vocab_size}; "
-            "expected the same vocabulary (BertForSequenceClassification.from_teacher makes a student that has it)"
+            "expected the same vocabulary (from_teacher of the student's class makes a student that has it)"
         )
     if teacher_tokenizer is None or student_tokenizer is None:
         return
