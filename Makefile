@@ -52,7 +52,7 @@ torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare
 	$(VENV)/bin/python tests/whole/torture.py --kills 300 --file-operations --interrupts 300
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
-	$(ORACLE_VENV)/bin/python -m pytest tests/oracle $(PYTEST_ARGS)
+	$(ORACLE_VENV)/bin/python -m pytest -n auto tests/oracle $(PYTEST_ARGS)
 
 sagemaker: $(SAGEMAKER_VENV)/sagemaker.stamp  ## run the tests that use the SageMaker SDK and the training toolkit
 	$(SAGEMAKER_VENV)/bin/python -m pytest $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
@@ -101,7 +101,7 @@ arm64: $(VENV)/wheel.stamp  ## build and check the wheel for arm64, and test the
 	$(VENV)/bin/python tools/arm64.py $(ARM64_TESTS) $(PYTEST_ARGS)
 
 asan: $(VENV)/test.stamp  ## test the core under AddressSanitizer and UndefinedBehaviorSanitizer
-	tools/test-build $(VENV)/bin/python asan $(CORE_TESTS) $(PYTEST_ARGS)
+	tools/test-build $(VENV)/bin/python asan -n auto $(CORE_TESTS) $(PYTEST_ARGS)
 
 tsan: $(VENV)/test.stamp  ## test pool, trainers side by side and cache under ThreadSanitizer
 	tools/test-build $(VENV)/bin/python tsan $(THREAD_TESTS) $(PYTEST_ARGS)

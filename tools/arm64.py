@@ -30,7 +30,7 @@ EMULATOR = "qemu-aarch64-static"
 CPU = "cortex-a57"
 COMPILER = "aarch64-linux-gnu-gcc"
 PACKAGES = ("python3", "libpython3-dev", "libblis-pthread-dev", "libstdc++6")
-TEST_PACKAGES = ("pytest", "hypothesis")  # what tests/core needs of the extra `test`
+TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")  # what tests/core needs of the extra `test`
 NEWEST_GLIBC = 36  # Debian 12's is 2.36: pip may install wheels for that and all older ones
 PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, NEWEST_GLIBC + 1)))
 
