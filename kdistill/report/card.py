@@ -204,7 +204,7 @@ def _choice(report: Report) -> str:
         )
     if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
         chosen.append(
-            f"the threshold, {report.subject.task.threshold_is}, on them, which flatters accuracy and F1 slightly"
+            f"the threshold, {report.subject.task.threshold_is} on them, which flatters accuracy and F1 slightly"
             + (", and the teacher's is chosen likewise" if _teachers_threshold_is_chosen(report) else "")
         )
     if report.search_trials:
@@ -229,7 +229,7 @@ def _teachers_threshold_is_chosen(report: Report) -> bool:
 def _threshold_of_training_rows(report: Report) -> str:
     if report.subject.model.config.trained_with.threshold_rows != TRAINING_ROWS:
         return ""
-    return f" The threshold, {report.subject.task.threshold_is}, on training rows."
+    return f" The threshold, {report.subject.task.threshold_is} on training rows."
 
 
 def _best_of_seeds(report: Report) -> list[str]:
