@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -92,6 +95,37 @@ def test_tokens_that_two_kinds_of_vocabularies_share(theirs: dict[str, int], pai
     found = common_tokens(WORDPIECE, theirs)
     expected = {WORDPIECE[ours]: theirs[other] for ours, other in pairs.items()}
     assert dict(zip(found.ours.tolist(), found.theirs.tolist(), strict=True)) == expected
+
+
+# The ids of MPNet's vocabulary: it has BERT's special tokens inside, of which it uses [UNK] alone.
+MPNET = {
+    "<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "[PAD]": 4, "[unused0]": 5, "[UNK]": 6, "[CLS]": 7, "[SEP]": 8,
+    "[MASK]": 9, "film": 10, "##s": 11, "über": 12, "<mask>": 13,
+}  # fmt: skip
+IN_A_PROCESS = f"""
+from tokenizers import Tokenizer, models
+from kdistill.models.vocabularies import common_tokens
+theirs = Tokenizer(models.WordPiece({MPNET}, unk_token="[UNK]")).get_vocab()
+print(*zip(*(ids.tolist() for ids in common_tokens({WORDPIECE}, theirs))))
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_of_two_tokens_for_the_same_the_one_that_models_use_is_taken_in_every_process(seed: str) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", IN_A_PROCESS]
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert found == "(0, 1) (1, 0) (2, 2) (3, 13) (4, 6) (5, 10) (6, 11) (7, 12)\n"
+
+
+def test_a_special_token_that_is_not_used_is_compared_by_its_text() -> None:
+    orders = MPNET, dict(reversed(MPNET.items()))
+    for ours, theirs in ((one, other) for one in orders for other in orders):
+        same = common_tokens(ours, theirs)
+        assert same.ours.tolist() == same.theirs.tolist() == list(range(len(MPNET)))
+    added = {**WORDPIECE, "<s>": 9, "<mask>": 10, "<unk>": 11}  # BERT's keep their use
+    found = common_tokens(WORDPIECE, dict(reversed(added.items())))
+    assert found.theirs.tolist() == found.ours.tolist() == list(range(len(WORDPIECE)))
 
 
 def test_a_student_of_another_vocabulary_takes_the_tokens_that_both_know() -> None:
