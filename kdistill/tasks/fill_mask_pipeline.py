@@ -13,6 +13,7 @@ from ..data.batch import Batch, pack
 from ..metrics.classification import softmax
 from ..models.heads import MaskedLanguageModel
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
+from .pipeline_heads import MASKS, check_head
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -46,11 +47,7 @@ class FillMaskPipeline:
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if not isinstance(model, MaskedLanguageModel):
-            raise ValueError(
-                f"model is a {type(model).__name__}; expected one that predicts masked words: "
-                "AutoModelForMaskedLM.from_pretrained(...)"
-            )
+        check_head(model, MASKS)
         if getattr(tokenizer, "mask_token_id", None) is None:
             raise ValueError("the tokenizer has no mask_token; expected that of a model which predicts masked words")
         self.model, self.tokenizer = model, tokenizer

@@ -29,6 +29,7 @@ from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
 from .fill_mask_pipeline import FillMaskPipeline
+from .pipeline_heads import MASKS, QUESTIONS, TEXTS, TOKENS, check_head
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
 from .token_pipeline import TokenClassificationPipeline
@@ -132,11 +133,7 @@ class TextClassificationPipeline:
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if model.per_token:
-            raise ValueError(
-                f"model is a {type(model).__name__}, which answers for each token; expected a model that classifies "
-                "whole texts, or pipeline('token-classification', ...)"
-            )
+        check_head(model, TEXTS)
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply
@@ -235,10 +232,10 @@ _QUESTIONS = _Kind(
     (*(field.name for field in fields(AnswerSettings)), "max_question_len"),
 )
 _KINDS: Mapping[str, _Kind] = {
-    **dict.fromkeys(("text-classification", "sentiment-analysis"), _TEXTS),
-    **dict.fromkeys(("token-classification", "ner"), _TOKENS),
-    "question-answering": _QUESTIONS,
-    "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
+    **dict.fromkeys((TEXTS, "sentiment-analysis"), _TEXTS),
+    **dict.fromkeys((TOKENS, "ner"), _TOKENS),
+    QUESTIONS: _QUESTIONS,
+    MASKS: _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
 }
 
 

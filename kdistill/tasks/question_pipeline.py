@@ -19,8 +19,8 @@ from ..models.model import Model
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import UnfitError, Window, windows_of
+from .pipeline_heads import QUESTIONS, check_head
 
-NAME = "question-answering"
 MAX_LENGTH, DOC_STRIDE = 384, 128
 _WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
@@ -83,11 +83,7 @@ class QuestionAnsweringPipeline:
 
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> None:
         check_tokenizer("tokenizer", tokenizer)
-        if model.config.head != NAME:
-            raise ValueError(
-                f"model is a {type(model).__name__}; expected one for {NAME}, such as "
-                "BertForQuestionAnswering.from_pretrained(...)"
-            )
+        check_head(model, QUESTIONS)
         check_embeddings(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer = model, tokenizer
         self.settings = AnswerSettings().changed(settings)

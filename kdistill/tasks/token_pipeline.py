@@ -16,7 +16,7 @@ from ..data.windows import owners, windows_of
 from ..models.heads import TokenClassifier
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
-from . import token
+from .pipeline_heads import TOKENS, check_head
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 IGNORED = ("O",)
@@ -72,11 +72,7 @@ class TokenClassificationPipeline:
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
-        if model.head != token.NAME:
-            raise ValueError(
-                f"model is a {type(model).__name__}; a pipeline for {token.NAME} expects a model that tags tokens, "
-                "such as BertForTokenClassification"
-            )
+        check_head(model, TOKENS)
         _check_strategy(aggregation_strategy)
         self.model, self.tokenizer = model, tokenizer
         self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels

@@ -102,5 +102,5 @@ def test_the_function_pipeline_loads_the_model(model: Any, tokenizer: Any, tmp_p
 
 def test_a_classifier_is_refused(model: kd.BertForMaskedLM, tokenizer: Any) -> None:
     classifier: Any = kd.BertForSequenceClassification(model.config)
-    with pytest.raises(ValueError, match="model is a BertForSequenceClassification; expected one that predicts masked"):
+    with pytest.raises(ValueError, match="model is a BertForSequenceClassification; expected one for fill-mask"):
         FillMaskPipeline(classifier, tokenizer)
