@@ -48,8 +48,9 @@ class Distillation:
         That is the problem type, and how rows are read, see `read_as_teacher`.
 
         Raises:
-            ValueError: it states another problem type.
+            ValueError: it is for another task, or states another problem type.
         """
+        self.teacher.check_head(config)
         teacher = self.teacher.model.config
         theirs, ours = teacher.problem_type, config.problem_type
         if theirs not in (None, ours) and ours is not None:

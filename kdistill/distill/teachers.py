@@ -12,6 +12,7 @@ from ..data.ragged import Outputs
 from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
+from ..models.head_names import ENDINGS
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
@@ -41,6 +42,15 @@ class Teacher:
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Outputs] | None = None
+
+    def check_head(self, student: Config) -> None:
+        """Raise ValueError for a student whose head is for another task than the teacher's."""
+        theirs, ours = self.model.config.head, student.head
+        if theirs != ours:
+            raise ValueError(
+                f"teacher_model is a {type(self.model).__name__}, and model is one for {ours}; expected two models for "
+                f"one task, here a {self.model.architecture.name}{ENDINGS[ours]} as teacher that was fine-tuned for it"
+            )
 
     def keep_type(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
         """Take the compute type that is not to be chosen: an earlier process of the run, `args` or the model fixes it.

@@ -11,6 +11,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.spans import Spans
 from ..losses.problem_types import PROBLEM_TYPES
+from ..models.head_names import ENDINGS, OF_TASKS
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
@@ -243,9 +244,24 @@ class Recipe:
 
 
 def adapted(model: Model, objective: Objective) -> Model:
-    """Return the model, once its config states what the objective settles."""
+    """Return the model, once its config states what the objective settles.
+
+    Raises:
+        ValueError: its head has no task, or the objective is for another one.
+    """
+    check_task(model)
     model.config = objective.adapt(model.config)
     return model
+
+
+def check_task(model: Model) -> None:
+    """Raise ValueError, which names the classes to load, for a model whose head has no task that rows could teach."""
+    if model.head not in OF_TASKS:
+        known = ", ".join(f"{model.architecture.name}{ENDINGS[head]}" for head in OF_TASKS)
+        raise ValueError(
+            f"model is a {type(model).__name__}, whose head has no task to train for; expected one of {known}, whose "
+            "from_pretrained(...) takes the encoder of such a model's directory"
+        )
 
 
 def made_by(model_init: ModelInit, trial: Any = None) -> Model:
