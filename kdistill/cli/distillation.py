@@ -12,7 +12,7 @@ from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
-from ..models.auto import AutoConfig, load_model
+from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.config import shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import named_head
@@ -44,7 +44,7 @@ class DistillationParts:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_model(options.teacher, id2label=names)
+        teacher = load_trained(options.teacher, id2label=names)
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
