@@ -23,7 +23,7 @@ from ..data.windows import Windows
 from ..data.words import WordRows, words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.auto import AutoConfig, load_model
+from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
@@ -358,7 +358,7 @@ def _measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = load_model(options.model, dtype=options.dtype)
+    model = load_trained(options.model, dtype=options.dtype)
     model.config = with_problem_type(model.config, task_of(options), "the model")
     return Trainer(model, args, processing_class=tokenizer)
 

@@ -12,11 +12,12 @@ from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.teachers import read_as_teacher
-from ..models.auto import AutoConfig, load_model
-from ..models.config import shape_of
+from ..models.auto import AutoConfig, load_model, load_trained, model_class
+from ..models.config import shape_of, student_config
 from ..models.configuration import Config, read_config
 from ..models.head_names import named_head
 from ..models.model import Model
+from ..system.progress import Progress
 from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
@@ -44,7 +45,7 @@ class DistillationParts:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_model(options.teacher, id2label=names)
+        teacher = load_trained(options.teacher, id2label=names)
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
@@ -74,7 +75,13 @@ class DistillationParts:
             return self._loaded_student[0].config
         shape = shape_of(self._options.student)
         assert shape is not None
-        return self.teacher.config.replace(**shape, **dropout_of(self._options))
+        config = student_config(self.teacher.config, shape, **dropout_of(self._options))
+        if config.model_type != self.teacher.config.model_type:
+            Progress("student", unit="models", quiet=self.args.disable_tqdm).write(
+                f"the student of this shape is a {config.kind}: the teacher's embeddings, those of "
+                f"{self.teacher.config.kind}, have a width of their own, and the student's are made of them"
+            )
+        return config
 
     @cached_property
     def train(self) -> Dataset:
@@ -105,7 +112,8 @@ class DistillationParts:
             student = self._loaded_student[0]
         else:
             token_counts = np.bincount(self.train.ids, minlength=self.config.vocab_size)
-            student = type(teacher).from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
+            student_class = model_class(self.config.to_dict(), teacher.head)
+            student = student_class.from_teacher(teacher, self.config, token_counts=token_counts, seed=args.seed)
         return DistillationTrainer(
             None if for_search else student,
             args,

@@ -11,7 +11,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.files import file_and_field
 from ..hub import public_name
-from ..models.auto import load_model
+from ..models.auto import load_trained
 from ..models.config import shape_of
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
@@ -76,7 +76,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     if inputs["train"] is None:
         raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = load_model(directory)
+    model = load_trained(directory)
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
@@ -113,7 +113,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_model(teacher, **_labels(inputs["label_names"])),
+            teacher_model=load_trained(teacher, **_labels(inputs["label_names"])),
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),

@@ -103,8 +103,7 @@ RUN_CHECKS = (
     Check("memory", (*_RUN, "rows_to_learn_from"), machine_checks.memory),
     Check("time", (*_RUN, "rows_to_learn_from"), machine_checks.duration),
 )
-# Whose weights are at random: a teacher has nothing to teach then, a student is to be trained.
-_RANDOM_WEIGHTS = {"teacher": "error", "student": "note"}
+_RANDOM_WEIGHTS = {"student": "note"}  # it is to be trained
 _NOT_FINE_TUNED = "give a --teacher that was fine-tuned, such as one that `kdistill finetune` has made"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -17,6 +18,7 @@ from .config import check_config
 from .configuration import CONFIG_FILE, Config
 from .head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from .loading import RandomWeights
 from .model import Model
 from .registry import ARCHITECTURES
 
@@ -51,6 +53,23 @@ def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, *
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
     return model_class(content, head).from_pretrained(directory, **settings)
+
+
+def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
+    """Load a checkpoint that is to answer, as `load_model` does.
+
+    Raises `ValueError` also where weights would be initialised at random, as the head of an encoder or of a language
+    model: its answers would mean nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RandomWeights)
+        try:
+            return load_model(path_or_id, **settings)
+        except RandomWeights as warning:
+            raise ValueError(
+                f"{warning.found}, so it has no trained head for the task; fine-tune it first, as `kdistill finetune` "
+                "does, and give the model that comes of it"
+            ) from None
 
 
 def _found(

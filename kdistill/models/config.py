@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..system.foreign import check_kind
 from .architectures.albert import AlbertConfig
@@ -29,10 +31,22 @@ __all__ = [
     "check_config",
     "same_but_for_padding",
     "shape_of",
+    "student_config",
 ]
 _SHAPE = re.compile(r"L(\d+)-H(\d+)-A(\d+)")
 _SHAPE_BEGINS = re.compile(r"L\d+-")
 _MOST_PADDED_TO = 128
+# What a student of another architecture has as its teacher has it, beside the number of positions.
+_OF_STUDENT = (
+    "vocab_size",
+    "type_vocab_size",
+    "pad_token_id",
+    "hidden_act",
+    "layer_norm_eps",
+    "initializer_range",
+    "problem_type",
+    "id2label",
+)
 
 
 def check_config(name: str, value: object) -> None:
@@ -60,6 +74,25 @@ def shape_of(name: str) -> dict[str, int] | None:
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
+
+
+def student_config(teacher: Config, shape: Mapping[str, int], **dropout: Any) -> Config:
+    """Return the configuration of a student of this shape, which reads what its teacher does.
+
+    It is of the teacher's architecture. A BERT is made where a product stands behind the teacher's tables (ALBERT, most
+    of ELECTRA), since tables so narrow cannot be taken from it; its dropout is then the usual one of BERT.
+
+    Args:
+        teacher: the teacher's configuration.
+        shape: see `shape_of`.
+        dropout: the rates that are given.
+    """
+    if not ARCHITECTURES[teacher.model_type].encoder(teacher).get("embedding_width"):
+        tables = {name: shape["hidden_size"] for name in teacher.more_sizes if name == "embedding_size"}
+        return teacher.replace(**shape, **tables, **dropout)
+    alike: dict[str, Any] = {name: getattr(teacher, name) for name in _OF_STUDENT}
+    config = BertConfig(**alike, max_position_embeddings=teacher.max_tokens, **shape, **dropout)
+    return config.with_trained(teacher.trained_with).with_head(teacher.head)
 
 
 def same_but_for_padding(vocab_size: int, other: int) -> bool:

@@ -20,7 +20,15 @@ _LISTED = 8  # names in a warning
 
 
 class RandomWeights(UserWarning):
-    """The warning that a checkpoint lacks weights, which are initialised at random."""
+    """The warning that a checkpoint lacks weights, which are initialised at random.
+
+    Args:
+        found: the checkpoint, and which weights it lacks.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}: initialised at random, to be trained")
+        self.found = found
 
 
 def check_sizes_of_weights(stored: Config, config: Config, changes: Collection[str]) -> None:
@@ -74,6 +82,12 @@ def load_parameters(
     weights = read_weights(
         directory, shapes, names, unread_layers=unread, ignore_mismatched_sizes=ignore_mismatched_sizes
     )
+    if weights.missing:
+        missing = ", ".join(weights.missing)
+        warnings.warn(RandomWeights(f"{directory} lacks {missing}"), stacklevel=3)
+    if weights.mismatched:
+        misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
+        warnings.warn(RandomWeights(f"{directory} does not fit in {', '.join(misfits)}"), stacklevel=3)
     if weights.left_out:
         warnings.warn(
             f"{directory} has {stored_layers} layers and {config.own_name('num_hidden_layers')} is "
@@ -84,16 +98,6 @@ def load_parameters(
     if unused := [name for name in weights.ignored if not is_constant(name)]:
         warnings.warn(
             f"{directory} has {len(unused)} tensors that this model does not use: {listing(unused, _LISTED)}",
-            stacklevel=3,
-        )
-    if weights.missing:
-        missing = ", ".join(weights.missing)
-        warnings.warn(f"{directory} lacks {missing}: initialised at random, to be trained", RandomWeights, stacklevel=3)
-    if weights.mismatched:
-        misfits = (f"{name} (in the file {old}, here {shapes[name]})" for name, old in weights.mismatched.items())
-        warnings.warn(
-            f"{directory} does not fit in {', '.join(misfits)}: initialised at random, to be trained",
-            RandomWeights,
             stacklevel=3,
         )
     generator = np.random.Generator(np.random.Philox(seed))

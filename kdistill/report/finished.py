@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..models.auto import load_model
+from ..models.auto import load_trained
 from ..models.configuration import Config
 from ..models.model import Model
 from ..train.arguments import TrainingArguments
@@ -47,7 +47,7 @@ def load_run(path: str | os.PathLike[str]) -> FinishedRun:
     directory = Path(path)
     if not (directory / STATE_FILE).is_file():
         raise FileNotFoundError(f"{directory} has no {STATE_FILE}; expected the output directory of a finished run")
-    model = load_model(directory)
+    model = load_trained(directory)
     return FinishedRun(directory.resolve().name, TrainerState.load(directory), model.freeze())
 
 

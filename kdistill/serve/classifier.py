@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.batch import Batch, pack
 from ..metrics.prediction import Logits
-from ..models.auto import load_model
+from ..models.auto import load_trained
 from ..models.flops import forward_flops
 from ..models.model import Model
 from ..system.unicode import encodable
@@ -108,7 +108,7 @@ class Classifier:
             ValueError: its files do not fit together.
         """
         tokenizer = AutoTokenizer.from_pretrained(model)
-        classifier = cls(load_model(model, dtype=dtype), tokenizer, max_length)
+        classifier = cls(load_trained(model, dtype=dtype), tokenizer, max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)
         return classifier

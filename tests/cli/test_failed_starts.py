@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from support.small_run import small_dataset, small_model, write_model, write_rows
 
+import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.distill.teachers import Teacher
+from kdistill.models.model import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 STARTS = {
@@ -95,3 +97,31 @@ def test_a_trainer_that_cannot_begin_leaves_no_directory(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="luck"):
         trainer.train()
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("made", [kd.BertForMaskedLM, kd.BertModel])
+def test_checkpoint_without_a_trained_head_answers_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, made: type[Model]
+) -> None:
+    finished, data = write_model(tmp_path / "finished"), write_rows(tmp_path / "rows.tsv", 24)
+    bare = write_model(tmp_path / "bare")
+    made(kd.AutoConfig.from_pretrained(bare), seed=1).save_pretrained(bare)
+    run = ["--train", data, "--num-train-epochs", "1"]
+    for words in (
+        ["predict", "--model", bare, "--text", "a [MASK] film"],
+        ["evaluate", "--model", bare, "--data", data],
+        ["serve", "--model", bare],
+        ["distill", "--teacher", bare, "--student", "L1-H16-A2", *run, "--output-dir", tmp_path / "refused"],
+    ):
+        assert cli.main([str(word) for word in words]) == 2
+        output, errors = capsys.readouterr()
+        assert (output, errors.count("\n")) == ("", 1)
+        assert f"{bare} lacks" in errors
+        assert "no trained head" in errors
+        assert "fine-tune it first, as `kdistill finetune` does" in errors
+    for words in (
+        ["finetune", "--model", bare, *run, "--output-dir", tmp_path / "tuned"],
+        ["distill", "--teacher", finished, "--student", bare, *run, "--output-dir", tmp_path / "distilled"],
+    ):
+        assert cli.main([str(word) for word in words]) == 0
+        assert "initialised at random, to be trained" in capsys.readouterr().err

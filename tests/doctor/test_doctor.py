@@ -188,8 +188,8 @@ def test_teacher_that_was_not_fine_tuned(
     status, figures = examine(capsys, command)
     said = found(figures, "teacher", "error")
     assert status == 1
-    assert "lacks classifier.weight: initialised at random" in said
-    assert "give a --teacher that was fine-tuned" in said
+    assert "lacks classifier.weight, so it has no trained head for the task" in said
+    assert "fine-tune it first" in said
 
 
 def test_teacher_with_logits_that_are_not_finite(
