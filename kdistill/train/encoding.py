@@ -27,6 +27,17 @@ MAX_LENGTH, DOC_STRIDE = 384, 128
 """Tokens of a window of a question, and those that two have in common (a third of shorter windows)."""
 
 
+def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that belongs to a model: it gives texts the tokens that `encode_for` trains it on.
+
+    A model that learns from rows of words has one that reads the first word of a text as all others, and so has the
+    directory that it is saved to.
+    """
+    task = task_for(config)
+    of_words = task.encode is None and task.taught is not None
+    return tokenizer.for_words() if tokenizer is not None and of_words else tokenizer
+
+
 def encode_for(
     config: Config,
     source: Any,
