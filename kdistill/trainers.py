@@ -48,7 +48,7 @@ from .train.checkpoint import save_model
 from .train.chosen_defaults import choose_defaults
 from .train.default_callbacks import default_callbacks
 from .train.directory import CARD_FILE, RunDirectory, wanted_checkpoint
-from .train.encoding import encode_for, name_of
+from .train.encoding import encode_for, name_of, tokenizer_for
 from .train.evaluate import PredictionOutput, predict, refuse_threshold, warn_of_empty_predictions
 from .train.evaluation_sets import EvalRows, encoded_sets, evaluation_sets, is_dict_of_sets, main_set, metric_prefix
 from .train.failures import Failures
@@ -166,6 +166,7 @@ class Trainer:
         tokenizer = tokenizer if processing_class is None else processing_class
         check_tokenizer("processing_class", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
+        tokenizer = tokenizer_for(model.config, tokenizer)
 
         def encode(source: Any, *, training: bool = False) -> Dataset:
             return encode_for(model.config, source, tokenizer, args, training=training)
@@ -800,7 +801,8 @@ class DistillationTrainer(Trainer):
         check_kind("args", args, DistillationTrainingArguments, expected)
         teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
-        teacher.check_student(self.model, teacher_processing_class, self.processing_class)
+        theirs = tokenizer_for(teacher_model.config, teacher_processing_class)
+        teacher.check_student(self.model, theirs, self.processing_class)
         teacher.keep_type({}, args)
 
     @property

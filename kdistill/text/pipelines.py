@@ -200,6 +200,30 @@ def set_stages(backend: Tokenizer, stages: Stages) -> None:
     backend.decoder = stages.decoder
 
 
+def with_prefix_space(pre_tokenizer: Any) -> Any:
+    """Return byte-level BPE's pre-tokenizer with a space before each text, or before each word of a row.
+
+    The examples of transformers load the tokenizer of a tagger so (`add_prefix_space=True` in run_ner.py). None where
+    there is nothing to change: the space is there, or words have the same tokens without it.
+    """
+    from tokenizers import pre_tokenizers
+
+    if not isinstance(pre_tokenizer, pre_tokenizers.ByteLevel) or pre_tokenizer.add_prefix_space:
+        return None
+    return pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=pre_tokenizer.use_regex)
+
+
+def set_offsets_of_prefix_space(backend: Tokenizer, added: bool) -> None:
+    """Tell RoBERTa's post-processor whether a space is added before texts, as it trims the places of tokens so."""
+    from tokenizers import processors
+
+    found = stages_as_json(backend)["post_processor"]
+    if found is not None and found["type"] == "RobertaProcessing":
+        backend.post_processor = processors.RobertaProcessing(
+            tuple(found["sep"]), tuple(found["cls"]), trim_offsets=found["trim_offsets"], add_prefix_space=added
+        )
+
+
 def stages_as_json(backend: Tokenizer) -> dict[str, Any]:
     """Return the stages of a tokenizer as tokenizer.json has them."""
     shell = shell_with(Stages(backend.normalizer, backend.pre_tokenizer, backend.decoder))

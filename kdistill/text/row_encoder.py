@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .blocks import Input, TokenRow, WordRow, Words, blocks_of, call_backend
+from .pipelines import with_prefix_space
 from .shortening import CHARACTERS_OF_A_TOKEN, Shortener
 
 if TYPE_CHECKING:
@@ -109,9 +110,27 @@ class RowEncoder:
             )
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
-        """Encode rows that are lists of words, without special tokens. Errors as in `encode`."""
-        encodings = self.encode_with_offsets([list(row) for row in rows], Cut(), False)
-        return [WordRow(row.ids, row.type_ids, cast("list[int]", row.word_ids)) for row in encodings]  # no special ones
+        """Encode rows that are lists of words, without special tokens.
+
+        Each word has the tokens that it has inside a text, also in byte-level BPE without `add_prefix_space`. Errors as
+        in `encode`.
+        """
+        found: list[Encoding] = []
+        for block in blocks_of([list(row) for row in rows]):
+            found += self._call(self._encode_words, block, block, Cut())
+        return [WordRow(row.ids, row.type_ids, cast("list[int]", row.word_ids)) for row in found]  # no special ones
+
+    def _encode_words(self, block: list[Any]) -> list[Encoding]:
+        """Encode a block of rows of words; the lock is held."""
+        own = self._backend.pre_tokenizer
+        prefixed = with_prefix_space(own)
+        try:
+            if prefixed is not None:
+                self._backend.pre_tokenizer = prefixed
+            return self._backend.encode_batch(block, is_pretokenized=True, add_special_tokens=False)
+        finally:
+            if prefixed is not None:
+                self._backend.pre_tokenizer = own
 
     def token_was_added(self) -> None:
         """Forget what was found out about the vocabulary."""

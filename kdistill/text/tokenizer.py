@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,7 @@ from .encodings import (
 )
 from .kinds import Kind, kind_of
 from .loading import check_special_tokens, load, lowers_case
+from .pipelines import set_offsets_of_prefix_space, with_prefix_space
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
 from .tokenizer_settings import (
@@ -461,10 +463,26 @@ class PreTrainedTokenizerFast:
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[WordRow]:
         """Encode rows that are lists of words, without special tokens, on all cores; see `special_token_ids`.
 
+        Each word has the tokens that it has behind a space in a text, whatever `add_prefix_space` is.
+
         Raises:
             ValueError: a word holds a lone surrogate.
         """
         return self._encoder.encode_words(rows)
+
+    def for_words(self) -> PreTrainedTokenizerFast:
+        """Return a tokenizer that reads the first word of a text, too, as `encode_words` reads words.
+
+        For byte-level BPE (RoBERTa) without `add_prefix_space` a copy that has it, else this tokenizer.
+        """
+        prefixed = with_prefix_space(self._backend.pre_tokenizer)
+        if prefixed is None:
+            return self
+        copied = deepcopy(self)
+        copied._settings["add_prefix_space"] = True
+        copied._backend.pre_tokenizer = prefixed
+        set_offsets_of_prefix_space(copied._backend, added=True)
+        return copied
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
         """Encode texts whole, with special tokens and the place of each token in its text, on all cores.

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..system.files import read_json_object
 from .kinds import kind_of
-from .pipelines import NORMALIZER_SETTINGS, WORDPIECE, set_stages, shell_with, stages_as_json, style_of
+from .pipelines import (
+    NORMALIZER_SETTINGS,
+    WORDPIECE,
+    set_offsets_of_prefix_space,
+    set_stages,
+    shell_with,
+    stages_as_json,
+    style_of,
+)
 from .tokenizer_settings import (
     EXTRA_SPECIAL_TOKENS,
     extra_special_tokens_of,
@@ -214,3 +222,5 @@ def _set_stages(path: Path, backend: Tokenizer, settings: Mapping[str, Any]) -> 
             )
         return
     set_stages(backend, style.stages(present | changed))
+    if "add_prefix_space" in changed:
+        set_offsets_of_prefix_space(backend, bool(changed["add_prefix_space"]))

@@ -25,6 +25,17 @@ from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
 
 
+def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that belongs to a model: it gives texts the tokens that `encode_for` trains it on.
+
+    A model that learns from rows of words has one that reads the first word of a text as all others, and so has the
+    directory that it is saved to.
+    """
+    task = task_for(config)
+    of_words = task.encode is None and task.taught is not None
+    return tokenizer.for_words() if tokenizer is not None and of_words else tokenizer
+
+
 def encode_for(
     config: Config,
     source: Any,

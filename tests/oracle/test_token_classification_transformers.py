@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
+from support.eight_tokenizers import WITH_SENTENCEPIECE, write_vocabulary
 from support.small_run import small_config
 
 import kdistill as kd
@@ -132,6 +133,13 @@ def test_words_are_aligned_as_in_the_examples_of_transformers(directory: Path) -
             assert dataset.labels[part].tolist() == expected
 
 
+def assert_same_findings(found: Any, expected: Any) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.pop("score") == pytest.approx(float(other.pop("score")), rel=2e-5)
+        assert one == other
+
+
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("ignored", [None, [], ["O", "MISC", "PER"]])
 def test_the_pipeline_finds_what_that_of_transformers_finds(
@@ -148,12 +156,42 @@ def test_the_pipeline_finds_what_that_of_transformers_finds(
     for text in TEXTS:
         found, expected = pipe(text), reference(text)
         some += len(expected)
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert one.pop("score") == pytest.approx(float(other.pop("score")), rel=2e-5)
-            assert one == other
+        assert_same_findings(found, expected)
     assert some
     assert [len(of) for of in pipe(TEXTS)] == [len(pipe(text)) for text in TEXTS]
+
+
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+@pytest.mark.parametrize(("model_type", "name"), [("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta")])
+def test_kinds_without_a_mark_on_pieces_are_read_as_by_transformers(model_type: str, name: str, tmp_path: Path) -> None:
+    """Rows of words as run_ner.py reads them, and texts in the pipeline, by the files that a tagger is saved as."""
+    if model_type in WITH_SENTENCEPIECE:
+        pytest.importorskip("sentencepiece")
+    write_vocabulary(model_type, tmp_path)
+    tokenizer = kd.AutoTokenizer.from_pretrained(tmp_path, model_max_length=60)
+    prefix = {"add_prefix_space": True} if model_type == "roberta" else {}
+    of_words = transformers.AutoTokenizer.from_pretrained(tmp_path, **prefix)
+    words = [text.split() for text in TEXTS]
+    rows = words_of(read_table({"tokens": words, "ner_tags": [["O"] * len(row) for row in words]}))
+    dataset = encode_words(rows, tokenizer, id2label=TAGS)
+    expected = of_words(words, is_split_into_words=True)
+    assert dataset.ids.tolist() == [index for row in expected["input_ids"] for index in row]
+    like = small_config(vocab_size=len(tokenizer), id2label=TAGS, initializer_range=0.6, max_position_embeddings=64)
+    shape = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "id2label")
+    config = getattr(kd, f"{name}Config")(
+        **{field: getattr(like, field) for field in (*shape, "initializer_range", "max_position_embeddings")}
+    )
+    getattr(kd, f"{name}ForTokenClassification")(config, seed=3).save_pretrained(tmp_path / "tagger")
+    tokenizer.for_words().save_pretrained(tmp_path / "tagger")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "tagger")
+    for strategy in ("none", "simple", "first", "average", "max"):
+        settings: dict[str, Any] = {"aggregation_strategy": strategy, "ignore_labels": []}
+        reference = transformers.pipeline(
+            "token-classification", str(tmp_path / "tagger"), tokenizer=theirs, device="cpu", **settings
+        )
+        pipe = kd.pipeline("token-classification", str(tmp_path / "tagger"), **settings)
+        for text in TEXTS:
+            assert_same_findings(pipe(text), reference(text))
 
 
 def test_texts_beyond_the_model_are_answered_in_windows(directory: Path) -> None:

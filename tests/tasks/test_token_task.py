@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.eight_tokenizers import write_vocabulary
 from support.small_run import run_fields, small_config
 
+import kdistill as kd
 from kdistill.data.dataset import Dataset
 from kdistill.data.labels import NO_LABEL, UNTAGGED
 from kdistill.data.ragged import Ragged, starts_of
@@ -181,3 +183,33 @@ def test_a_user_measures_padded_arrays_as_in_transformers() -> None:
     assert found["eval_mine"] == pytest.approx(found["eval_accuracy"] * known.sum())
     chosen = predict(model, rows, compute_metrics=choose_metrics("f1_macro"), **plain).metrics
     assert 0 <= chosen["eval_f1_macro"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore:the teacher.s accuracy")
+def test_a_roberta_tagger_reads_the_first_word_of_a_text_as_it_was_trained(tmp_path: Path) -> None:
+    """As the examples of transformers, which save a tokenizer with add_prefix_space=True."""
+    plain = kd.AutoTokenizer.from_pretrained(write_vocabulary("roberta", tmp_path / "files"))
+    config = kd.RobertaConfig(
+        vocab_size=len(plain), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+        max_position_embeddings=32, id2label=TAGS,
+    )  # fmt: skip
+    rows = {"tokens": [["film", "the", "film"], ["the"]], "ner_tags": [[0, 1, 0], [1]]}
+    teacher = kd.RobertaForTokenClassification(config, seed=1)
+    trainer = DistillationTrainer(
+        kd.RobertaForTokenClassification(config, seed=2),
+        DistillationTrainingArguments(
+            **run_fields(tmp_path, {"max_steps": 1, "eval_strategy": "no", "teacher_cache": False})
+        ),
+        teacher_model=teacher,
+        teacher_processing_class=kd.AutoTokenizer.from_pretrained(tmp_path / "files", add_prefix_space=True),
+        train_dataset=rows,
+        processing_class=plain,
+    )
+    trainer.train()
+    saved = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert type(saved) is kd.RobertaTokenizer
+    text = plain(" film the film")["input_ids"]
+    assert saved("film the film")["input_ids"] == text != plain("film the film")["input_ids"]
+    dataset = trainer.train_dataset
+    assert dataset is not None
+    assert dataset.ids[: len(text)].tolist() == text

@@ -162,6 +162,40 @@ def test_add_prefix_space_reads_the_first_word_as_one_inside_a_text(tmp_path: Pa
     assert from_json("film")["input_ids"] == [0, FILM, 2]
 
 
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_words_have_the_tokens_that_they_have_inside_a_text(model_type: str, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(write(model_type, tmp_path / "files"))
+    words, before = ["film", "the", "films", "film"], tokenizer("film the film")["input_ids"]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for of_words in (tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
+        (row,) = of_words.encode_words([words])
+        inside = of_words(" ".join(["the", *words]), add_special_tokens=False)
+        first = inside.word_to_tokens(1).start
+        assert row.ids == inside["input_ids"][first:]
+        assert row.words == [place - 1 for place in inside.word_ids()[first:]]
+    assert tokenizer("film the film")["input_ids"] == before, "text has the tokens that it had"
+    tagger = tokenizer.for_words()
+    assert (tagger is tokenizer) == (model_type != "roberta")
+    assert tagger(" ".join(words), add_special_tokens=False)["input_ids"] == row.ids
+    assert tagger.for_words() is tagger
+    tagger.save_pretrained(tmp_path / "tagger")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "tagger")
+    assert type(saved).__name__ == CLASSES[model_type]
+    assert saved.content_hash == tagger.content_hash
+    places = saved(" ".join(words), return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    assert places[0][0] == 0
+
+
+def test_the_space_before_a_text_is_left_out_of_the_places_of_tokens_once(tmp_path: Path) -> None:
+    write("roberta", tmp_path)
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "plain")
+    for directory in (tmp_path, tmp_path / "plain"):
+        tokenizer = AutoTokenizer.from_pretrained(directory, add_prefix_space=True)
+        found = tokenizer("film film", return_offsets_mapping=True, add_special_tokens=False)
+        assert found["input_ids"] == [FILM, FILM]
+        assert found["offset_mapping"] == [(0, 4), (5, 9)]
+
+
 def test_albert_s_case_and_accents_are_settings(tmp_path: Path) -> None:
     write("albert", tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path)("THE f\u00eflms")["input_ids"] == EXPECTED["albert"][0]
