@@ -200,9 +200,9 @@ class TokenClassifier(_Called):
     ) -> TokenClassifierOutput:
         """Return the logits of each token, without dropout: of padded rows an array, of lists a list of arrays.
 
+        The arguments that `SequenceClassifier.__call__` has are as there.
+
         Args:
-            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
-                `SequenceClassifier.__call__`.
             labels: whole numbers in the form of input_ids; then `loss` is the mean cross-entropy of the tokens whose
                 label is not -100.
 
@@ -241,9 +241,9 @@ class QuestionAnswerer(_Called):
     ) -> QuestionAnsweringModelOutput:
         """Return the logits of each token, without dropout: of padded rows arrays, of lists lists of arrays.
 
+        The arguments that `SequenceClassifier.__call__` has are as there.
+
         Args:
-            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
-                `SequenceClassifier.__call__`.
             start_positions: (B,) whole numbers, the answer's first token in each row; one outside of the row counts as
                 none. With end_positions, `loss` is the mean of both mean losses, see `losses.spans.loss_of_spans`.
             end_positions: (B,) likewise the last token.
@@ -276,9 +276,7 @@ class Encoder(_Called):
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """Return the last layer's output of each token, without dropout, and where there is a pooler its output.
 
-        Args:
-            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
-                `SequenceClassifier.__call__`.
+        The arguments are those of `SequenceClassifier.__call__`, without labels.
 
         Raises:
             TypeError, ValueError: as there.
@@ -329,9 +327,9 @@ class MaskedLanguageModel(_Called):
     ) -> MaskedLMOutput:
         """Return the logits of each token, without dropout; with labels the loss alone, for which they never exist.
 
+        The arguments that `SequenceClassifier.__call__` has are as there.
+
         Args:
-            input_ids, attention_mask, token_type_ids, output_attentions, output_hidden_states, others: as in
-                `SequenceClassifier.__call__`.
             labels: words, whole numbers in the form of input_ids; then `loss` is the mean cross-entropy of the tokens
                 whose label is not -100, and there are no logits.
 

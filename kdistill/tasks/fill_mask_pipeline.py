@@ -66,7 +66,9 @@ class FillMaskPipeline:
 
         Args:
             inputs: a text, or any iterable of them; each has a mask, `tokenizer.mask_token`.
-            top_k, targets, batch_size: as in the constructor.
+            top_k: as in the constructor, like the other two.
+            targets: likewise.
+            batch_size: likewise.
 
         Returns:
             For each text, or alone for one text or a list of one, the words `{"score": float, "token": int,

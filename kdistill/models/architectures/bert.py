@@ -35,11 +35,8 @@ def encoder_modules(prefix: str) -> dict[str, str]:
 class BertConfig(Config):
     """Shape and constants of a BERT model. Immutable; `replace` returns a changed copy.
 
-    All arguments are keywords, with the names and defaults of `transformers.BertConfig`.
-
-    Args:
-        num_labels: number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
-        values: any of the attributes.
+    All arguments are keywords, with the names and defaults of `transformers.BertConfig`: the attributes, and
+    `num_labels`, the number of classes, named `LABEL_0`, `LABEL_1`, ... (default: 2, or as many as are named).
 
     Attributes:
         id2label: id -> label, with ids from 0 without gaps. It follows from `label2id` if only that is given.
