@@ -22,6 +22,7 @@ from kdistill.bench.bench import PAUSE_SECONDS
 from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.distill.cache import row_keys
 from kdistill.models.flops import peak_flops
+from kdistill.system.cpu import cpu_name
 
 # Models and rows that are too large for the repository.
 SHARED = Path(os.environ.get("KDISTILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -161,11 +162,6 @@ def call_microseconds(threads: int) -> float:
 
 def machine(threads: int) -> dict[str, Any]:
     """Return the circumstances of a measurement: CPU, load, versions, and kdistill's configuration."""
-    cpu = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
-        cpu = next(names, cpu)
     versions = {}
     for package in ("numpy", "torch", "transformers", "onnxruntime", "openvino", "nncf"):
         try:
@@ -173,7 +169,7 @@ def machine(threads: int) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "cpus": os.cpu_count(),
         "load_1min": os.getloadavg()[0],
         "call_microseconds": call_microseconds(threads),

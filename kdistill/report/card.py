@@ -12,6 +12,7 @@ from typing import Any
 from ..data.overlap import MIN_PHRASE_TOKENS
 from ..models.head_names import SPAN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
+from ..system.cpu import cpu_name
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
@@ -19,7 +20,7 @@ from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
-from .measure import cpu_name, make_report
+from .measure import make_report
 from .metadata import CardMetadata, header
 from .per_class import tsv_of, worst
 from .pictures import draw_report

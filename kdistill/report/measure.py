@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import statistics
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from ..data.ragged import Outputs, take_rows, units
 from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..models.model import Model
 from ..models.trained_with import EVALUATION_ROWS
+from ..system.cpu import cpu_name
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..tasks.registry import ChosenMetrics, task_for
@@ -305,10 +303,3 @@ def speed_at_a_glance(model: Model, rows: Dataset, batch_size: int) -> float:
     seconds(few)  # packs the weights
     enough = min(max(int(few * GLANCE_SECONDS / seconds(few)), few), len(rows))
     return enough / seconds(enough)
-
-
-def cpu_name() -> str:
-    """Return the CPU's name in /proc/cpuinfo, else the architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()

@@ -214,7 +214,7 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     bf16: bool = argument(
         False,
         "multiply in bfloat16 while training, with float32 sums, weights and gradients: faster on a CPU with "
-        "instructions for it (AMX), no faster on any other; evaluations are in float32",
+        "instructions for it (AMX, AMD's AVX512-BF16), no faster on any other; evaluations are in float32",
         group="training",
     )
     max_length: int | None = argument(

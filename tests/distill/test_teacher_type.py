@@ -24,6 +24,7 @@ from kdistill.trainers import DistillationTrainer
 
 ROWS = 520  # the fewest are 512: an eighth of them is checked
 CHECKED = ROWS // 8
+ALL_FASTER = teacher_type.FASTER
 
 
 pytestmark = [
@@ -38,6 +39,7 @@ def _every_type_counts_as_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
     faster = [(dtype, _core.COMPUTE[dtype]) for dtype in ("int8", "bfloat16")]
     monkeypatch.setattr(teacher_type, "FASTER", faster)
+    monkeypatch.setattr(teacher_type, "cpu_vendor", lambda: "")
 
 
 def run_of(directory: Path, teacher: Model, rows: int = ROWS, **changes: Any) -> DistillationTrainer:
@@ -246,3 +248,22 @@ def test_agreement_is_that_of_label_sets_and_for_numbers_the_lowest_correlation(
 def test_a_word_that_is_no_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="teacher_dtype is 'float16'; expected"):
         run_of(tmp_path, small_model(3), teacher_dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "instructions", "expected"),
+    [
+        ("AuthenticAMD", {"bfloat16": "avx512_bf16", "int8": "avx512_vnni"}, ["int8", "bfloat16"]),
+        ("GenuineIntel", {"bfloat16": "avx512_bf16", "int8": "avx512_vnni"}, ["int8"]),
+        ("GenuineIntel", {"bfloat16": "amx", "int8": "amx"}, ["int8", "bfloat16"]),
+        ("AuthenticAMD", {"bfloat16": None, "int8": "avx_vnni"}, ["int8"]),
+        ("", {"bfloat16": None, "int8": None}, []),
+    ],
+)
+def test_only_types_that_this_cpu_multiplies_faster_than_float32_are_tried(
+    vendor: str, instructions: dict[str, str | None], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_type, "FASTER", ALL_FASTER)
+    monkeypatch.setattr(teacher_type, "cpu_vendor", lambda: vendor)
+    monkeypatch.setattr(_core, "COMPUTE", {"float32": "avx512", **instructions})
+    assert teacher_type.faster_types() == expected
