@@ -10,6 +10,10 @@ PYTEST_ARGS ?=
 PYTHONS     ?= $(PYTHON)
 FUZZ_SECONDS ?= 30
 
+# A process of tests for each core. Neighbours run in one process, which makes what their module shares once; one that
+# has nothing left takes tests from another. `PYTEST_ARGS="-n 0"` comes later and runs all in the first process.
+PARALLEL := -n auto --dist worksteal
+
 # The tests of the C core, which every build passes (`make test` runs them at every instruction-set level); those with
 # threads; those short enough for valgrind, which is 50 times slower.
 CORE_TESTS     := tests/core --ignore tests/core/test_isa_levels.py
@@ -43,19 +47,19 @@ notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and wr
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python tools/notebooks.py run
 
 notebook-test: $(VENV)/test.stamp  ## run a small version of the notebook, as `make test` does among the rest
-	$(VENV)/bin/python -m pytest tests/whole/test_notebooks.py $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) tests/whole/test_notebooks.py $(PYTEST_ARGS)
 
 test: $(VENV)/test.stamp  ## run the test suite (all but the tests that need PyTorch)
-	$(VENV)/bin/python -m pytest --ignore tests/oracle $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) --ignore tests/oracle $(PYTEST_ARGS)
 
 torture: $(VENV)/test.stamp  ## kill training runs hundreds of times and compare what they end with (ten minutes)
 	$(VENV)/bin/python tests/whole/torture.py --kills 300 --file-operations --interrupts 300
 
 oracle: $(ORACLE_VENV)/oracle.stamp  ## run the tests that compare with PyTorch and transformers
-	$(ORACLE_VENV)/bin/python -m pytest -n auto tests/oracle $(PYTEST_ARGS)
+	$(ORACLE_VENV)/bin/python -m pytest $(PARALLEL) tests/oracle $(PYTEST_ARGS)
 
 sagemaker: $(SAGEMAKER_VENV)/sagemaker.stamp  ## run the tests that use the SageMaker SDK and the training toolkit
-	$(SAGEMAKER_VENV)/bin/python -m pytest $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
+	$(SAGEMAKER_VENV)/bin/python -m pytest $(PARALLEL) $(SAGEMAKER_TESTS) $(PYTEST_ARGS)
 
 image: $(VENV)/test.stamp  ## carry out the Dockerfile without Docker, measure what it installs, run a job in it (root)
 	$(VENV)/bin/python tools/image.py
@@ -94,14 +98,14 @@ warnings: $(VENV)/kdistill.stamp  ## compile with gcc and clang; a warning is an
 	tools/test-build $(VENV)/bin/python clang
 
 portable: $(VENV)/test.stamp  ## test a build without kernels of one processor, as any processor has it
-	tools/test-build $(VENV)/bin/python portable $(CORE_TESTS) $(PYTEST_ARGS)
+	tools/test-build $(VENV)/bin/python portable $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
 arm64: $(VENV)/wheel.stamp  ## build and check the wheel for arm64, and test the core of it under emulation
 	@sh tools/system-packages $(PYTHON) qemu-aarch64-static=qemu-user-static aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu
 	$(VENV)/bin/python tools/arm64.py $(ARM64_TESTS) $(PYTEST_ARGS)
 
 asan: $(VENV)/test.stamp  ## test the core under AddressSanitizer and UndefinedBehaviorSanitizer
-	tools/test-build $(VENV)/bin/python asan -n auto $(CORE_TESTS) $(PYTEST_ARGS)
+	tools/test-build $(VENV)/bin/python asan $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
 tsan: $(VENV)/test.stamp  ## test pool, trainers side by side and cache under ThreadSanitizer
 	tools/test-build $(VENV)/bin/python tsan $(THREAD_TESTS) $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ KDISTILL_COVERAGE=1; CC and CFLAGS as usual.
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -103,9 +104,9 @@ class BuildCore(build_ext):
         flags.append(f'-DKD_COMPILER_FLAGS="{shown}"')
         sources = [s for s in ext.sources if Path(s).name not in OF_OTHERS]
         macros = [("Py_LIMITED_API", "0x030B0000")]
-        objects: list[str] = []
-        for source in sources:
-            objects += self.compiler.compile(
+
+        def compiled(source: str) -> list[str]:
+            return self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
                 macros=macros,
@@ -113,6 +114,9 @@ class BuildCore(build_ext):
                 extra_postargs=[*flags, *LEVEL_FLAGS.get(Path(source).name, [])],
                 depends=ext.depends,
             )
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # each waits for a compiler
+            objects = [each for found in threads.map(compiled, sources) for each in found]
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),

@@ -9,25 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.small_run import write_model, write_pretrained
+from support.small_tags import tagged_sentences, write_conll
 
 from kdistill.cli.main import main
-
-TAG_OF = {"good": "B-praise", "great": "B-praise", "film": "B-thing", "plot": "I-thing"}
-WORDS = ["good", "great", "film", "plot", "actor", "scene"]
-
-
-def sentences(n: int, seed: int) -> list[list[tuple[str, str]]]:
-    random = np.random.default_rng(seed)
-    return [
-        [(word, TAG_OF.get(word, "O")) for word in random.choice(WORDS, random.integers(1, 9)).tolist()]
-        for _ in range(n)
-    ]
-
-
-def write_conll(path: Path, n: int, seed: int = 0) -> Path:
-    blocks = ["\n".join(f"{word}\t{tag}" for word, tag in row) for row in sentences(n, seed)]
-    path.write_text("\n\n".join(blocks) + "\n")
-    return path
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
@@ -82,7 +66,7 @@ def test_predictions_are_json_lines_with_spans(
     figures = run(capsys, "predict", "--model", tagger, "--data", inputs / "dev.conll", "--output", output)
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert figures["n"] == len(records) == 40
-    expected = sentences(40, 1)
+    expected = tagged_sentences(40, 1)
     assert [record["tokens"] for record in records] == [[word for word, _ in row] for row in expected]
     found = [tag for record in records for tag in record["tags"]]
     right = [tag == of for tag, of in zip(found, [of for row in expected for _, of in row], strict=True)]

@@ -39,7 +39,7 @@ def test_core_at_level(level: str) -> None:
     if level not in _core.ISA_LEVELS:
         pytest.skip(f"this CPU or build lacks the instruction-set level {level}")
     assert len(CORE_TESTS) >= 14
-    result = run(level, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *CORE_TESTS)
+    result = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CORE_TESTS)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

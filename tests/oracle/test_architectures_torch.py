@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from architecture_cases import (
 )
 
 import kdistill as kd
+from kdistill.losses.spans import span_loss
 
 LENGTHS = [1, TOKENS, 2, 17, 9, TOKENS - 1, 33, 3, 16]
 WITH_LOGITS = [ending for ending in ENDINGS if ending != "Model"]
@@ -60,14 +62,42 @@ def test_all_named_gradients(case: Case, ending: str) -> None:
     expected_loss = torch.nn.functional.cross_entropy(torch_logits(theirs, case, rows), torch.tensor(labels))
     expected_loss.backward()
     assert loss == pytest.approx(expected_loss.item(), rel=1e-5)
+    assert_same_gradients(ours, theirs, is_truly_zero)
+
+
+def assert_same_gradients(ours: Any, theirs: Any, is_zero: Callable[[str], bool]) -> None:
     expected = {name: p.grad.numpy() for name, p in named_parameters(theirs).items() if p.grad is not None}
     assert {*ours.gradients} >= {*expected}
     for name, gradient in ours.gradients.items():
         norm = float(np.linalg.norm(expected[name])) if name in expected else 0.0
-        if is_truly_zero(name) or not norm:
+        if is_zero(name) or not norm:
             assert np.linalg.norm(gradient) <= 1e-5, name
         else:
             assert np.linalg.norm(gradient - expected[name]) <= 1e-4 * norm, name
+
+
+# What moves all logits of a row alike is not seen by a softmax over its tokens. ALBERT's layers share the LayerNorm.
+BIASES_OF_ALL_TOKENS = ("qa_outputs.bias", ".layer.2.output.LayerNorm.bias", ".layer.2.output_layer_norm.bias")
+
+
+@EVERY
+def test_all_named_gradients_of_answers_as_spans(case: Case) -> None:
+    """The loss of question answering: a softmax over the tokens of each row, for the first and for the last."""
+    ours, theirs = pair(case, "ForQuestionAnswering", std=0.1, seed=14)
+    rows = random_rows(case, LENGTHS, seed=15)
+    labels = np.random.default_rng(16).integers(np.array(LENGTHS)[:, None], size=(len(LENGTHS), 2))
+    batch = rows.packed
+    parts = span_loss(ours.forward(batch, train=True), batch.starts, labels, alpha=1.0)
+    ours.backward(parts.dlogits)
+    losses = [
+        torch.nn.functional.cross_entropy(out[f"{end}_logits"], torch.tensor([label]))
+        for out, row in zip(torch_outputs(theirs, case, rows), labels, strict=True)
+        for end, label in zip(("start", "end"), row, strict=True)
+    ]
+    expected_loss = torch.stack(losses).mean()
+    expected_loss.backward()
+    assert parts.loss == pytest.approx(expected_loss.item(), rel=1e-5)
+    assert_same_gradients(ours, theirs, lambda name: is_truly_zero(name) or name.endswith(BIASES_OF_ALL_TOKENS))
 
 
 STEPS, WARMUP, LEARNING_RATE, DECAY, MAX_NORM = 20, 4, 1e-4, 0.01, 1.0

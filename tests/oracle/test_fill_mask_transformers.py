@@ -12,8 +12,10 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import transformers
+from support.eight_tokenizers import WITH_SENTENCEPIECE, write_vocabulary
 
 import kdistill as kd
+from kdistill.models.registry import ARCHITECTURES
 from kdistill.tasks.fill_mask_pipeline import FillMaskPipeline
 
 TEXTS = ["The capital of France is [MASK].", "[MASK] is a [MASK] of the river, isn't it?", "A film that's [MASK]!"]
@@ -55,3 +57,33 @@ def test_top_k_and_targets(both: tuple[FillMaskPipeline, Any]) -> None:
     check(ours(TEXTS[0], top_k=12), theirs(TEXTS[0], top_k=12))
     targets = ["paris", "london", "rome"]
     check(ours(TEXTS, targets=targets), theirs(TEXTS, targets=targets))
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "mpnet"])
+def test_vocabularies_of_other_kinds(model_type: str, tmp_path: Path) -> None:
+    """Byte-level BPE and Unigram, whose mask may or may not take the space before it; MPNet's WordPiece does."""
+    if model_type in WITH_SENTENCEPIECE:
+        pytest.importorskip("sentencepiece")
+    tokenizer = kd.AutoTokenizer.from_pretrained(write_vocabulary(model_type, tmp_path), model_max_length=60)
+    architecture = ARCHITECTURES[model_type]
+    config = architecture.config(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=60,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+    )
+    getattr(kd, f"{architecture.name}ForMaskedLM")(config, seed=2).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    theirs = transformers.pipeline("fill-mask", str(tmp_path), device="cpu")
+    ours = kd.pipeline("fill-mask", str(tmp_path))
+    texts = [text.replace("[MASK]", tokenizer.mask_token) for text in (*TEXTS, "film[MASK]s, stra\u00dfe\n[MASK]")]
+    for text in texts:
+        check(ours(text), theirs(text))
+    words = tokenizer.convert_ids_to_tokens([30, 40, 50])
+    check(ours(texts[0], targets=words), theirs(texts[0], targets=words))
+    with pytest.warns(UserWarning, match="'greatfilm', which is no word"):
+        found = ours(texts[0], targets=["greatfilm", *words])
+    check(found, theirs(texts[0], targets=["greatfilm", *words]))

@@ -47,17 +47,21 @@ def refusal(answer: Answer, status: int) -> str:
     return str(answer.json["error"])
 
 
-@pytest.mark.parametrize("path", ["/invocations", "/predict"])
 @pytest.mark.parametrize("parameters", [{}, {"top_k": 1}, {"top_k": None}, {"function_to_apply": "none"},
                                         {"top_k": 2, "function_to_apply": "sigmoid"}])  # fmt: skip
 @pytest.mark.parametrize("inputs", [TEXTS[0], TEXTS[:1], TEXTS, PAIRS[0], PAIRS, {"text": TEXTS[0]}])
 def test_an_answer_is_that_of_the_pipeline(
-    server: Served, classify: Any, inputs: Any, parameters: dict[str, Any], path: str
+    server: Served, classify: Any, inputs: Any, parameters: dict[str, Any]
 ) -> None:
-    answer = server.post({"inputs": inputs, "parameters": parameters}, path)
+    answer = server.post({"inputs": inputs, "parameters": parameters})
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.json == classify(inputs, **parameters)
+
+
+def test_the_shorter_path_has_the_same_answers(server: Served) -> None:
+    request = {"inputs": TEXTS, "parameters": {"top_k": None}}
+    assert server.post(request, "/predict").json == server.post(request, "/invocations").json
 
 
 def test_inputs_may_stand_alone_and_parameters_without_effect_are_taken(server: Served, classify: Any) -> None:
@@ -252,13 +256,12 @@ def test_max_length_cuts_as_predict_does(model: Path, tmp_path: Path, capsys: py
          "extra": {"kdistill": {"threshold": 0.4}}},
         {"problem_type": "regression", "id2label": {0: "stars"}},
         {"problem_type": "regression", "id2label": {0: "stars", 1: "price"}},
-        {},
     ],
 )  # fmt: skip
 def test_every_task_is_answered_as_predict_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any]
 ) -> None:
-    """For several labels those above the model's threshold, for numbers each output."""
+    """For several labels those above the model's threshold, for numbers each output. One label: test_gathering.py."""
     from kdistill.cli.main import main
 
     model = write_model(tmp_path / "model", **changes)
@@ -268,7 +271,7 @@ def test_every_task_is_answered_as_predict_does(
         assert server.post({"inputs": TEXTS}).json == expected
         assert [server.post({"inputs": text}).json[0] for text in TEXTS] == expected
         ranked = server.post({"inputs": TEXTS, "parameters": {"top_k": None}}).json
-    if changes.get("problem_type") == "regression":
+    if changes["problem_type"] == "regression":
         assert ranked == kd.pipeline(model=str(model))(TEXTS, top_k=None)
     else:
         assert main(["predict", "--model", str(model), "--json", "--top-k", "9", "--text", *TEXTS]) == 0
@@ -327,11 +330,11 @@ def test_a_full_queue_is_429_until_there_is_room(model: Path) -> None:
 def test_a_request_that_waits_too_long_is_503_and_its_texts_are_left_out(model: Path) -> None:
     classifier = Classifier.load(model)
     gate = Gate(classifier)
-    with served(classifier, timeout=0.3) as server:
+    with served(classifier, timeout=2) as server:
         answers, join = in_threads([lambda: server.post({"inputs": "good"})])
         until(lambda: gate.rows == [1])
         late = server.post({"inputs": ["good"] * 7})
-        assert "waited 0.3 seconds for its answer (--timeout)" in refusal(late, 503)
+        assert "waited 2 seconds for its answer (--timeout)" in refusal(late, 503)
         assert late.headers["retry-after"] == "1"
         join()
         assert answers[0].status == 503

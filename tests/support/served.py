@@ -18,7 +18,7 @@ from kdistill.serve.classifier import Classifier
 from kdistill.serve.limits import Limits
 from kdistill.serve.server import make_server
 
-PATIENCE = 20  # seconds until a test that waits in vain fails
+PATIENCE = 60  # seconds until a test that waits in vain fails
 
 
 @dataclass(frozen=True)
