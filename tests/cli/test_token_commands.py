@@ -143,6 +143,17 @@ def test_what_does_not_fit_is_refused(
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"
     )
+    kind = ("--problem-type", "single_label_classification")
+    train = ("--train", inputs / "train.conll", *out)
+    for command in (
+        (*evaluate, inputs / "dev.conll"),
+        (*("predict", "--data", inputs / "dev.conll"), "--model", tagger),
+        ("finetune", "--task", "token-classification", "--model", inputs / "pretrained", *train),
+        ("distill", "--teacher", tagger, "--student", "L1-H16-A2", *train),
+    ):
+        assert "--problem-type is single_label_classification, and a model for token-classification has none" in (
+            refused(capsys, *command, *kind)
+        )
     assert "expected a classifier of whole texts" in refused(capsys, "serve", "--model", tagger)
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
