@@ -299,7 +299,8 @@ def _classes(report: Report) -> Iterator[str]:
     yield f"### Each label\n\n{text}\n\n{_table_of([_figures_of(row) for row in shown])}"
     pairs = report.confused_rows
     if pairs:
-        few = _table_of([_figures_of(row) for row in pairs[:_MOST_CLASSES]])
+        named = [{labelled if name == "rows" else name: of for name, of in row.items()} for row in pairs]
+        few = _table_of([_figures_of(row) for row in named[:_MOST_CLASSES]])
         rest = "" if len(pairs) <= _MOST_CLASSES else f" `{CONFUSIONS_FILE}` holds all {len(pairs)} pairs."
         yield f"The share is that of the label's {labelled} which got the predicted label instead.{rest}\n\n{few}"
 

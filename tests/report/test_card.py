@@ -312,6 +312,7 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     words = sum(map(len, rows["tokens"]))
     assert sum(int(row["support"]) for row in next(t for t in tables(card) if "support" in t[0])) == words
     assert "Support is the number of words that have the label." in card
+    assert [*next(table for table in tables(card) if "share" in table[0])[0]] == ["label", "predicted", "words", "share"]
     used = row_of(card, "training")
     assert (used["rows"], used["with label"]) == ("12", "12")
     assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
