@@ -101,15 +101,14 @@ def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np
         lengths: tokens of the rows, int64 (rows,).
     """
     digests = (
-        _marked(hashlib.blake2b(key + piece.to_bytes(4, "little"), digest_size=KEY_BYTES).digest(), first=piece == 0)
+        hashlib.blake2b(key + piece.to_bytes(4, "little"), digest_size=KEY_BYTES).digest()
         for key, length in zip(keys.tolist(), lengths.tolist(), strict=True)
         for piece in range(-(-length // TOKENS_OF_A_RECORD))
     )
-    return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
-
-
-def _marked(key: bytes, *, first: bool) -> bytes:
-    return key[:-1] + bytes([key[-1] & 0xFE if first else key[-1] | 1])
+    marked = np.frombuffer(bytearray(b"".join(digests)), np.uint8).reshape(-1, KEY_BYTES)
+    marked[:, -1] |= 1
+    marked[starts_of(-(-lengths // TOKENS_OF_A_RECORD))[:-1], -1] ^= 1
+    return marked.view(f"V{KEY_BYTES}").ravel()
 
 
 def _are_first(keys: NDArray[np.void]) -> NDArray[np.bool_]:
