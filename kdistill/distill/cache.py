@@ -94,7 +94,7 @@ def row_keys(dataset: Dataset) -> NDArray[np.void]:
 def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np.void]:
     """Return the keys of the pieces of rows, void16 (pieces,): the BLAKE2b of the row's key and the piece's number.
 
-    Of its last bit, 0 marks the first piece of a row, see `_are_first`.
+    Of the last byte's lowest bit, 0 marks the first piece of a row.
 
     Args:
         keys: of the rows, void16 (rows,).
@@ -109,12 +109,6 @@ def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np
     marked[:, -1] |= 1
     marked[starts_of(-(-lengths // TOKENS_OF_A_RECORD))[:-1], -1] ^= 1
     return marked.view(f"V{KEY_BYTES}").ravel()
-
-
-def _are_first(keys: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Return which of the keys of pieces, void16 (pieces,), are those of the first piece of a row."""
-    last = np.ascontiguousarray(keys).view(np.uint8).reshape(-1, KEY_BYTES)[:, -1]
-    return np.asarray(last % 2 == 0)
 
 
 class TeacherCache:
@@ -449,7 +443,8 @@ def info(cache_dir: str | os.PathLike[str] | None = None) -> list[CacheFile]:
             rows = (size - HEADER.size) // _record_type(width).itemsize
             if tokens and rows:
                 records = np.memmap(path, dtype=_record_type(width), mode="r", offset=HEADER.size, shape=(rows,))
-                rows = int(_are_first(records["key"]).sum())
+                last = np.ascontiguousarray(records["key"]).view(np.uint8)[KEY_BYTES - 1 :: KEY_BYTES]
+                rows = int((last % 2 == 0).sum())
             files.append(CacheFile(path, rows, width // (tokens or 1), size))
     return files
 
