@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kdistill.bench.other_runtimes import (
     Forward,
     PaddedBatch,
-    export_onnx,
+    exported_onnx,
     forward_pass,
     load_torch,
     onnx_session,
@@ -28,7 +28,7 @@ from kdistill.bench.other_runtimes import (
     pytorch,
     torch_forward,
 )
-from kdistill.models.config import BertConfig
+from kdistill.models.auto import AutoConfig
 
 Pass = Callable[[Sequence[PaddedBatch]], NDArray[np.float32]]
 
@@ -42,7 +42,7 @@ def compile_frozen(model: Any) -> Any:
 
 def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) -> dict[str, Pass]:
     """Return PyTorch in eager mode, with oneDNN's products, and compiled with packed weights."""
-    forwards = pytorch(directory, threads)
+    forwards = {name: load() for name, load in pytorch(directory, threads).items()}
     if compiled:
         forwards["compiled"] = torch_forward(compile_frozen(load_torch(directory)), mask=True)
     return _passes(forwards, labels)
@@ -106,11 +106,9 @@ def _bfloat16_products(forward: Forward) -> Forward:
 
 def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = False) -> dict[str, Forward]:
     """Return ONNX Runtime with and without its transformer optimiser, with int8 each of them quantised in two ways."""
-    exported, optimized = work / "exported.onnx", work / "optimised.onnx"
-    if not exported.exists():
-        export_onnx(directory, exported)
+    exported, optimized = exported_onnx(directory, work), work / "optimised.onnx"
     if not optimized.exists():
-        optimize_onnx(exported, optimized, BertConfig.from_pretrained(directory))
+        optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
     if not int8:
         return {path.stem: onnx_session(path, threads) for path in (exported, optimized)}
     return {

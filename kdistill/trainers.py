@@ -71,6 +71,7 @@ from .train.transformers_names import (
     check_search_arguments,
     check_trainer_arguments,
 )
+from .train.without_effect import warn_of_arguments_of_other_heads
 
 
 class TrainOutput(NamedTuple):
@@ -157,6 +158,7 @@ class Trainer:
             check_pictures()
         objective = objective if objective is not None else Supervised()
         model = adapted(_only_one_of(model, model_init), objective)
+        warn_of_arguments_of_other_heads(args, model.config.head, stacklevel=2)
         sets = eval_dataset if is_dict_of_sets(eval_dataset) else {"": eval_dataset}
         first, metric = next(iter(sets)), task_for(model.config).best_metric
         args.settle_best_metric(f"{first}_{metric}" if first else metric)

@@ -174,7 +174,7 @@ def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
     config = trainer.model.config
     task = task_for(config, dataset.labels)
     if not task.names_labels:
-        raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
+        raise ValueError(f"--per-class is given, and a model for {task.name} has no classes; leave it out")
     output = trainer.predict(dataset, metric_key_prefix="eval")
     classes = PerClass.of(task, output.predictions, dataset.targets)
     assert classes is not None
@@ -294,7 +294,7 @@ def _write_json_lines(
 
 
 def bench(options: Namespace) -> Figures:
-    """Measure how fast `--model` evaluates here, beside PyTorch and ONNX Runtime when they are installed."""
+    """Measure how fast `--model` evaluates here, beside other runtimes when they are installed."""
     shape = shape_of(options.model)
     if shape is not None and options.data is not None:
         raise ValueError(

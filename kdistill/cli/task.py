@@ -49,7 +49,7 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
         whose: the model, in messages.
 
     Raises:
-        ValueError: the config and the options differ.
+        ValueError: the config and the options differ, or the model's head has one task.
     """
     if options.task is not None and TASK_OPTIONS[options.task] != config.head:
         raise ValueError(f"--task is {options.task}; {whose} is one for {task_option(config.head)}: leave --task out")
@@ -57,6 +57,7 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
     if options.problem_type is None:
         return config
+    _refuse_problem_type(config.head, options)
     if config.problem_type not in (None, options.problem_type):
         raise ValueError(f"--problem-type is {options.problem_type}; that of {whose} is {config.problem_type}")
     return config.replace(problem_type=options.problem_type)
@@ -103,6 +104,7 @@ def labels_to_learn(
     wanted = options.num_labels
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
+    _refuse_problem_type(config.head, options)
     if config.head == SPAN:
         return _no_labels(config, options)
     if options.label_names is not None:
@@ -138,11 +140,21 @@ def labels_to_learn(
     return implied
 
 
+def _refuse_problem_type(head: str, options: TaskOptions) -> None:
+    """Raise ValueError for `--problem-type` where the head of a model decides what a label is."""
+    if options.problem_type is not None and head != SEQUENCE:
+        raise ValueError(
+            f"--problem-type is {options.problem_type}, and a model for {task_option(head)} has none: only "
+            f"{task_option(SEQUENCE)} has several; leave it out"
+        )
+
+
 def _no_labels(config: Config, options: TaskOptions) -> Mapping[int, str] | None:
     """Return the label map of a model that answers questions: its two outputs, which have no names."""
-    for option, value in (("--label-names", options.label_names), ("--problem-type", options.problem_type)):
-        if value is not None:
-            raise ValueError(f"{option} is {value}, and answers to questions have no labels; leave it out")
+    if options.label_names is not None:
+        raise ValueError(
+            f"--label-names is {options.label_names}, and answers to questions have no labels; leave it out"
+        )
     if options.num_labels not in (None, 2):
         raise ValueError(f"--num-labels is {options.num_labels}; a model that answers questions has 2 outputs")
     return None if config.num_labels == 2 else default_label_map(2)

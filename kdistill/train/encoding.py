@@ -23,6 +23,7 @@ from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
+from .without_effect import is_used_by
 
 
 def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
@@ -98,7 +99,9 @@ def encode_for(
             )
     _check_fits(dataset, config)
     if source is not dataset:
-        asked_for = {"max_length": args.max_length, "doc_stride": args.doc_stride}
+        asked_for = {"max_length": args.max_length}
+        if is_used_by("doc_stride", config.head):
+            asked_for["doc_stride"] = args.doc_stride
         _warn_of_differences(given | asked_for, trained.given())
         _warn_of_unused_columns(dataset)
         if (cut := cut_rows_sentence(dataset, _shown(source))) is not None:

@@ -27,6 +27,7 @@ from .optim import AdamW
 from .own_metrics import ComputeMetrics
 from .plan import EpochPlan
 from .state import TrainerState
+from .without_effect import is_used_by
 
 ModelInit = Callable[..., Model]
 NO_EVALUATION = "no eval_dataset is given: the run is not evaluated, and the weights of the last step are kept"
@@ -163,9 +164,15 @@ class Recipe:
         rows, former = self.train_dataset, self.model.config.trained_with
         if rows is None:
             return former
+        head = self.model.config.head
+        others = [name for name in former.given() if not is_used_by(name, head)]
+        former = replace(former, **dict.fromkeys(others))
         reading, length = rows.reading, self.args.max_length or former.max_length
-        if isinstance(rows.windows, Spans):
-            former = replace(former, no_answers=True if rows.windows.questions.answerless else former.no_answers)
+        spans = rows.windows if isinstance(rows.windows, Spans) else None
+        if spans is None:  # perhaps an encoder that answered questions before
+            former = replace(former, no_answers=None)
+        elif spans.questions.answerless:
+            former = replace(former, no_answers=True)
         positions = self.model.config.max_tokens
         if reading is not None and length is None and (reading.max_length or positions) < positions:
             length = reading.max_length
@@ -175,8 +182,9 @@ class Recipe:
             return replace(former, max_length=length)
         text, pair, label = reading.columns
         label = label or former.label_column
-        stride = former.doc_stride if self.args.doc_stride is None else self.args.doc_stride
-        former = replace(former, max_length=length, doc_stride=stride)
+        if self.args.doc_stride is not None and is_used_by("doc_stride", head):
+            former = replace(former, doc_stride=self.args.doc_stride)
+        former = replace(former, max_length=length)
         return replace(former, text_column=text, text_pair_column=pair, label_column=label)
 
     def settle_answers(self) -> None:

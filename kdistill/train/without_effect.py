@@ -1,12 +1,14 @@
-"""Arguments that have no effect beside others: the one list of them, and the warning about those that are given."""
+"""Arguments that have no effect beside others or on a model: the lists of them, and the warnings about those given."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from ..models.head_names import SPAN, TOKEN
+from ..system.names import listing
 from .schedules import SCHEDULES
 
 
@@ -73,6 +75,38 @@ _RULES_OF_COMMANDS = (
         "nothing is uploaded without --push-to-hub",
     ),
 )
+
+OF_HEADS: Mapping[str, tuple[str, ...]] = {
+    "doc_stride": (TOKEN, SPAN),
+    "label_all_tokens": (TOKEN,),
+    "max_answer_length": (SPAN,),
+    "n_best": (SPAN,),
+}
+"""Argument -> the heads of the models that use it. Arguments that are not here are used with every head."""
+
+
+def is_used_by(name: str, head: str) -> bool:
+    """Return whether models with this head use an argument."""
+    return head in OF_HEADS.get(name, (head,))
+
+
+def warn_of_arguments_of_other_heads(args: Any, head: str, stacklevel: int) -> None:
+    """Warn of each argument that was given, other than its default, and that models with this head do not use.
+
+    Args:
+        args: the training arguments.
+        head: of the model.
+        stacklevel: of the warnings, as in `warnings.warn`.
+    """
+    for field in fields(args):
+        name = field.name
+        given = args.is_given(name) and getattr(args, name) != field.metadata["default"]
+        if given and not is_used_by(name, head):
+            users = listing(OF_HEADS[name], len(OF_HEADS[name]))
+            warnings.warn(
+                f"{name} has no effect here: the model is one for {head}, and only models for {users} use it",
+                stacklevel=stacklevel + 1,
+            )
 
 
 def warn_of_arguments_without_effect(

@@ -13,7 +13,7 @@ from support.small_run import small_config, small_model, write_model, write_rows
 
 from kdistill import _core
 from kdistill.bench import bench
-from kdistill.bench.other_runtimes import bucketed
+from kdistill.bench.other_runtimes import PaddedBatch, bucketed
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 
@@ -26,9 +26,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if neither peer were installed."""
+    """As if no peer were installed."""
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -58,6 +59,7 @@ def test_figures_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "PyTorch": "not installed (torch)",
         "ONNX Runtime": "not installed (onnxruntime)",
+        "OpenVINO": "not installed (openvino)",
     }
 
 
@@ -77,7 +79,42 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert head.startswith("L1-H8-A2: 5 rows, ")
     assert ", batch size 2, 2 threads; peak " in head
     assert own.split()[0] == "kdistill"
-    assert peers == ["PyTorch         not installed (torch)", "ONNX Runtime    not installed (onnxruntime)"]
+    assert peers == [
+        "PyTorch         not installed (torch)",
+        "ONNX Runtime    not installed (onnxruntime)",
+        "OpenVINO        not installed (openvino)",
+    ]
+
+
+def test_a_peer_that_fails_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> Any:
+        raise RuntimeError("no such\noperator")
+
+    def zeros(batch: PaddedBatch) -> Any:
+        return np.zeros((len(batch.rows), 2), np.float32)
+
+    monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": lambda: zeros, "oneDNN": fails})
+    monkeypatch.setattr(bench, "onnx_runtime", fails)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    words = ["--model", "L1-H8-A2", "--rows", 5]
+    status, output, errors = run(capsys, *words, "--json")
+    programs = json.loads(output)["programs"]
+    assert (status, errors) == (0, "")
+    assert programs["kdistill"]["sentences_per_second"] > 0
+    assert programs["PyTorch"]["sentences_per_second"] > 0
+    assert programs["PyTorch"]["left_out"] == {"oneDNN": "RuntimeError: no such operator"}
+    assert programs["ONNX Runtime"] == "failed: RuntimeError: no such operator"
+    assert run(capsys, *words)[1].splitlines()[-3:] == [
+        "                without oneDNN, which failed: RuntimeError: no such operator",
+        "ONNX Runtime    failed: RuntimeError: no such operator",
+        "OpenVINO        not installed (openvino)",
+    ]
+
+    monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": fails, "oneDNN": fails})
+    programs = json.loads(run(capsys, *words, "--json")[1])["programs"]
+    assert programs["PyTorch"] == "failed: RuntimeError: no such operator"
 
 
 @pytest.mark.usefixtures("alone")
@@ -122,6 +159,12 @@ def test_synthetic_rows_are_as_long_as_those_of_sst2() -> None:
     assert abs(np.quantile(dataset.lengths, 0.95) - 33) <= 1
     assert (dataset.lengths.min(), dataset.lengths.max() <= 66) == (3, True)
     assert bench.synthetic_rows(small_config(), 1000).lengths.max() == 16  # the model's positions
+
+
+@pytest.mark.parametrize("padding", [0, 1, 12, None])
+def test_synthetic_rows_hold_every_token_but_padding(padding: int | None) -> None:
+    config = small_config(pad_token_id=padding)
+    assert set(bench.synthetic_rows(config, 200).ids) == set(range(13)) - {padding}
 
 
 def test_bucketed_pads_rows_of_like_length() -> None:

@@ -122,6 +122,7 @@ def test_what_cannot_be_is_one_message(
     train = ["--train", str(files / "train.json")]
     for command, message in (
         ([*made, *train, "--label-names", "a,b"], "--label-names is a,b, and answers to questions have no labels"),
+        ([*made, *train, "--problem-type", "regression"], "a model for question-answering has none: only text-class"),
         ([*made, *train, "--num-labels", "3"], "--num-labels is 3; a model that answers questions has 2 outputs"),
         ([*made, *train, "--max-length", "10", "--doc-stride", "7"], "doc_stride is 7, the tokens that two windows"),
         ([*made, "--train", str(files / "ask.jsonl")], "rows without a label"),

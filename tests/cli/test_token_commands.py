@@ -112,6 +112,7 @@ def test_what_does_not_fit_is_refused(
     assert "rows.jsonl:2: 2 tokens and 1 tags; expected a tag for each token" in refused(capsys, *evaluate, rows)
     rows.write_text('{"tokens": ["good"], "tags": ["B-lake"]}\n')
     assert "rows.jsonl:1: label 'B-lake' is not one of the model's labels" in refused(capsys, *evaluate, rows)
+    assert "name those that no training row has (--label-names, id2label=)" in refused(capsys, *evaluate, rows)
     rows.write_text('{"sentence": "good film", "label": 1}\n')
     assert "has no labels" in refused(capsys, *evaluate, rows)
     classifier = inputs / "classifier"
@@ -127,6 +128,17 @@ def test_what_does_not_fit_is_refused(
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"
     )
+    kind = ("--problem-type", "single_label_classification")
+    train = ("--train", inputs / "train.conll", *out)
+    for command in (
+        (*evaluate, inputs / "dev.conll"),
+        (*("predict", "--data", inputs / "dev.conll"), "--model", tagger),
+        ("finetune", "--task", "token-classification", "--model", inputs / "pretrained", *train),
+        ("distill", "--teacher", tagger, "--student", "L1-H16-A2", *train),
+    ):
+        assert "--problem-type is single_label_classification, and a model for token-classification has none" in (
+            refused(capsys, *command, *kind)
+        )
     assert "expected a classifier of whole texts" in refused(capsys, "serve", "--model", tagger)
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
@@ -142,3 +154,9 @@ def test_a_tagger_is_measured_and_examined(
     assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) in (0, 1)
     checks = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "the teacher has accuracy" in json.dumps(checks)
+    (tmp_path / "odd.conll").write_text("film\tB-lake\n")
+    files = (*files[:2], "--eval", tmp_path / "odd.conll", *files[4:])
+    assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
+    (error,) = (finding["text"] for finding in findings if finding["level"] == "error")
+    assert "odd.conll:1: label 'B-lake' is not one of the model's labels" in error

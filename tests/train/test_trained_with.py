@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.small_questions import question_tokenizer
 from support.small_run import (
     VOCABULARY,
     run_fields,
@@ -207,6 +208,21 @@ def test_a_wrong_value_is_ignored_with_a_warning(stored: Any, fault: str) -> Non
     with pytest.warns(UserWarning, match=f"{fault}.*ignored"):
         config = BertConfig.from_dict(content)
     assert config.trained_with.given() == {}
+
+
+def test_a_classifier_keeps_nothing_that_only_other_heads_use(tmp_path: Path) -> None:
+    stored = {"max_length": 16, "doc_stride": 2, "n_best": 5, "max_answer_length": 4, "no_answers": True}
+    args = kd.TrainingArguments(**run_fields(tmp_path, {"max_steps": 1, "doc_stride": 3, "eval_strategy": "no"}))
+    texts, labels = zip(*sentences(8), strict=True)
+    with pytest.warns(UserWarning, match="doc_stride has no effect here"):
+        trainer = kd.Trainer(
+            small_model(extra={"kdistill": stored}),
+            args,
+            train_dataset={"text": list(texts), "label": list(labels)},
+            processing_class=question_tokenizer(tmp_path),
+        )
+    trainer.train()
+    assert record(tmp_path / "out") == {"max_length": 16, "text_column": "text", "label_column": "label"}
 
 
 def test_unknown_keys_are_kept(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from support.small_questions import question_model
+from support.small_run import small_config, small_model
 
+import kdistill as kd
 from kdistill.cli import command_line as cli
 from kdistill.cli.inputs import read_arguments
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.train.without_effect import OF_HEADS
 
 # What is given -> a part of the warning.
 IDLE = [
@@ -63,3 +68,41 @@ def test_the_command_line_also_says_that_nothing_is_uploaded() -> None:
         UserWarning, match="^hub_model_id has no effect here: nothing is uploaded without --push-to-hub$"
     ):
         read_arguments(TrainingArguments, options)
+
+
+MODELS: dict[str, Any] = {
+    "sequence-classification": small_model,
+    "token-classification": lambda: kd.BertForTokenClassification(small_config(), seed=1),
+    "question-answering": question_model,
+}
+OF_SOME_HEADS: dict[str, tuple[Any, set[str]]] = {
+    "doc_stride": (4, {"token-classification", "question-answering"}),
+    "label_all_tokens": (True, {"token-classification"}),
+    "max_answer_length": (5, {"question-answering"}),
+    "n_best": (3, {"question-answering"}),
+}
+
+
+@pytest.mark.parametrize("head", MODELS)
+@pytest.mark.parametrize("name", OF_SOME_HEADS)
+def test_a_trainer_says_which_arguments_its_model_does_not_use(head: str, name: str) -> None:
+    value, users = OF_SOME_HEADS[name]
+    args, model = TrainingArguments(**{name: value}), MODELS[head]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kd.Trainer(model, args)
+    said = [str(each.message) for each in caught]
+    expected = f"{name} has no effect here: the model is one for {head}, and only models for "
+    assert [text[: len(expected)] for text in said] == ([] if head in users else [expected])
+    assert all(each.filename == __file__ for each in caught)
+
+
+def test_the_default_of_an_argument_that_a_model_does_not_use_is_taken_in_silence() -> None:
+    args = TrainingArguments(**TrainingArguments(disable_tqdm=True).to_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kd.Trainer(small_model(), args)
+
+
+def test_the_arguments_of_some_heads_are_arguments() -> None:
+    assert OF_HEADS.keys() <= {field.name for field in fields(DistillationTrainingArguments)}
