@@ -36,6 +36,9 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "accuracy": ("accuracy",),
     "search": ("search",),
     "finetune": ("finetune",),
+    "task_accuracy": ("task_accuracy",),
+    "taught_students": ("taught_students",),
+    "mpnet_teacher": ("mpnet_teacher", "--torch-epochs", "1"),
     "interrupts": ("interrupts",),
     "interrupts-1": ("interrupts", "--threads", "1"),
 }

@@ -1,8 +1,8 @@
 """The job of `kdistill finetune` in PyTorch at its best: read rows, train, evaluate after each epoch, save.
 
-Batches hold rows of similar length and come in random order; AdamW is the fused one. With --steps it instead times that
-many steps, spread over an epoch, and prints the time of all epochs, extrapolated by padded tokens. The last line is
-JSON.
+Batches hold rows of similar length and come in random order; AdamW is the fused one. --stop-after-epochs ends before
+the schedule does. With --steps it instead times that many steps, spread over an epoch, and prints the time of all
+epochs, extrapolated by padded tokens. The last line is JSON.
 
 `benchmarks.finetune` runs it as a separate process, so that its memory can be measured. Its options are those of
 `kdistill finetune` that the recipe uses.
@@ -50,7 +50,7 @@ def train(given: argparse.Namespace, batches: list[PaddedBatch], labels: np.ndar
     training = training_of(given, given.num_train_epochs * len(batches))
     rng = np.random.default_rng(given.seed)
     accuracies: list[float] = []
-    for _ in range(given.num_train_epochs):
+    for _ in range(given.stop_after_epochs or given.num_train_epochs):
         training.epoch(batches, rng.permutation(len(batches)), None, labels)
         logits = forward_pass(torch_forward(training.model.eval()), dev_batches, 2)
         accuracies.append(float((logits.argmax(1) == dev.labels).mean()))
@@ -81,6 +81,7 @@ def main() -> None:
         options.add_argument(f"--{name}", type=int, required=True)
     for name in ("learning-rate", "warmup-ratio", "weight-decay", "max-grad-norm"):
         options.add_argument(f"--{name}", type=float, required=True)
+    options.add_argument("--stop-after-epochs", type=int, default=0, help="so many of the schedule's (0: all)")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     dataset = read(given.train, transformers.AutoTokenizer.from_pretrained(given.model))

@@ -1,7 +1,7 @@
 """The notebooks in notebooks/: run them and write pages with all outputs into docs/, or remove their outputs.
 
-python tools/notebooks.py run      as `make notebooks`
-python tools/notebooks.py strip    before a commit; a notebook with outputs fails the test suite
+python tools/notebooks.py run [NAME ...]    all, as `make notebooks`, or those named, such as knowledge-distillation
+python tools/notebooks.py strip             before a commit; a notebook with outputs fails the test suite
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def main() -> None:
             notebook = nbformat.read(path, as_version=4)
             strip(notebook)
             nbformat.write(notebook, path)
-    elif sys.argv[1:] == ["run"]:
+    elif sys.argv[1:2] == ["run"] and set(sys.argv[2:]) <= {path.stem for path in NOTEBOOKS}:
         shutil.rmtree(OUTPUT, ignore_errors=True)
         PAGES.mkdir(exist_ok=True)
         for path in NOTEBOOKS:
+            if sys.argv[2:] and path.stem not in sys.argv[2:]:
+                continue
             notebook = nbformat.read(path, as_version=4)
             execute(notebook, path.parent, show=True)
             (PAGES / f"{path.stem}.html").write_text(page(notebook, path.parent))
