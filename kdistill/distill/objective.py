@@ -22,7 +22,7 @@ from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
-from .teachers import Teacher, read_as_teacher
+from .teachers import Teacher, read_as_teacher, reader_for_both
 
 
 class Distillation:
@@ -57,6 +57,10 @@ class Distillation:
             raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
         config = read_as_teacher(config, teacher)
         return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
+
+    def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
+        """Return the tokenizer that rows are read with for both models, see `reader_for_both`."""
+        return reader_for_both(tokenizer, config, self.teacher.model.config, self.teacher.tokenizer)
 
     def rows_to_learn_from(
         self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerFast | None

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -162,6 +162,18 @@ class PreTrainedTokenizerFast:
     def has_token_types(self) -> bool:
         """Whether a call returns `token_type_ids` unasked; without them a model gets zeros, as in transformers."""
         return "token_type_ids" in self.model_input_names
+
+    def with_token_types(self, wanted: bool) -> PreTrainedTokenizerFast:
+        """Return a tokenizer that has token types or has none: this one, or one with the same vocabulary."""
+        if wanted == self.has_token_types:
+            return self
+        other = copy(self)
+        # Whoever calls the backend that both have holds the lock of its one encoder.
+        other._encoder = self._encoder
+        other._settings, other._special_names = dict(self._settings), list(self._special_names)
+        names = [name for name in self.model_input_names if name != "token_type_ids"]
+        other.model_input_names = [*names[:1], *(("token_type_ids",) if wanted else ()), *names[1:]]
+        return other
 
     @classmethod
     def from_pretrained(

@@ -26,14 +26,18 @@ from .arguments import TrainingArguments
 
 
 def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
-    """Return the tokenizer that belongs to a model: it gives texts the tokens that `encode_for` trains it on.
+    """Return the tokenizer that belongs to a model, and to the directory that it is saved to.
 
-    A model that learns from rows of words has one that reads the first word of a text as all others, and so has the
-    directory that it is saved to.
+    It gives texts the tokens that `encode_for` trains the model on: that of a model which learns from rows of words
+    reads the first word of a text as all others. That of a model without token types has none, for transformers hands
+    a model all that its tokenizer gives.
     """
+    if tokenizer is None:
+        return None
+    if config.type_vocab_size == 0:
+        tokenizer = tokenizer.with_token_types(False)
     task = task_for(config)
-    of_words = task.encode is None and task.taught is not None
-    return tokenizer.for_words() if tokenizer is not None and of_words else tokenizer
+    return tokenizer.for_words() if task.encode is None and task.taught is not None else tokenizer
 
 
 def encode_for(
