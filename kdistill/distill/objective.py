@@ -14,6 +14,7 @@ from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
+from ..models.head_names import SPAN
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
@@ -71,11 +72,16 @@ class Distillation:
 
         Raises:
             ValueError: no row has a label although `args.alpha` asks for labels, or there is no tokenizer to make
-                augmented copies with.
+                augmented copies with, or rows are questions.
         """
         _check_labels(dataset, args)
         if not args.augment:
             return dataset
+        if self.teacher.model.head == SPAN:
+            raise ValueError(
+                f"augment is {args.augment}, and copies of questions with words replaced or left out would no longer "
+                "have their answers; expected 0: leave --augment (augment=) out for question answering"
+            )
         if tokenizer is None:
             raise ValueError(
                 f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "

@@ -35,6 +35,7 @@ from .encodings import (
 )
 from .kinds import Kind, kind_of
 from .loading import check_special_tokens, load, lowers_case
+from .pieces import Piece, reader_of_pieces
 from .pipelines import set_offsets_of_prefix_space, with_prefix_space
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
@@ -509,6 +510,22 @@ class PreTrainedTokenizerFast:
     def marks_pieces(self) -> bool:
         """Whether tokens that go on a word begin with a mark, as `##` of WordPiece."""
         return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
+
+    def pieces(self) -> dict[int, Piece]:
+        """Return what each token but the special ones is to the words of a text, by id.
+
+        Raises:
+            ValueError: tokens do not show it.
+        """
+        read = reader_of_pieces(self._backend)
+        if read is None:
+            raise ValueError(
+                f"the tokenizer's model is {type(self._backend.model).__name__} and its decoder "
+                f"{type(self._backend.decoder).__name__}, which do not show where words begin; expected WordPiece, BPE "
+                "of bytes, or Unigram"
+            )
+        special = {*self.all_special_tokens}
+        return {index: read(token) for token, index in self.vocab.items() if token not in special}
 
     def special_token_ids(self) -> tuple[list[int], list[int]]:
         """Return the special tokens in front of a text and behind it, such as [CLS] and [SEP]."""
