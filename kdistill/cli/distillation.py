@@ -138,13 +138,13 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> tuple[Model, PreTrainedTokenizerFast]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
-    head = named_head(read_config(options.student))
+    stored, head = AutoConfig.from_pretrained(options.student), named_head(read_config(options.student))
     if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:
         raise ValueError(
             f"the student is a model for {task_option(head)} and the teacher one for {task_option(teacher.head)}; "
             "expected the same task (--ignore-mismatched-sizes gives the student a new last layer)"
         )
-    replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
+    replaced = options.ignore_mismatched_sizes or is_unnamed(stored.id2label)
     student = load_model(
         options.student,
         head=teacher.head,

@@ -77,7 +77,6 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     inputs = _inputs(directory, options)
     if inputs["train"] is None:
         raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
-    tokenizer = AutoTokenizer.from_pretrained(directory)
     model = load_trained(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     reader: PreTrainedTokenizerFast | None = tokenizer

@@ -107,8 +107,8 @@ class Classifier:
             FileNotFoundError: there is no such model.
             ValueError: its files do not fit together.
         """
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        classifier = cls(load_trained(model, dtype=dtype), tokenizer, max_length)
+        trained = load_trained(model, dtype=dtype)
+        classifier = cls(trained, AutoTokenizer.from_pretrained(model), max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)
         return classifier
