@@ -89,7 +89,8 @@ class Classifier:
         config = model.config
         if task_for(config).per_token:
             raise ValueError(
-                f"the model is one for {task_for(config).name}; expected a classifier of whole texts to serve"
+                f"the model is one for {task_for(config).name}, and only classifiers of whole texts are served; use it "
+                f"with `kdistill predict`, or in Python with pipeline({task_for(config).pipeline_tag!r}, ...)"
             )
         asked = config.trained_with.max_length if max_length is None else max_length
         limits = [config.max_tokens, asked, tokenizer.model_max_length]

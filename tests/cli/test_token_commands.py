@@ -143,7 +143,13 @@ def test_what_does_not_fit_is_refused(
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"
     )
-    assert "expected a classifier of whole texts" in refused(capsys, "serve", "--model", tagger)
+    assert "only classifiers of whole texts are served; use it with `kdistill predict`" in refused(
+        capsys, "serve", "--model", tagger
+    )
+    weighted = ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out, "--class-weights", "balanced")
+    assert "class_weights is given with problem_type 'token-classification', whose loss has no weights" in refused(
+        capsys, *weighted
+    )
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
     )
