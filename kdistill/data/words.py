@@ -10,6 +10,7 @@ from typing import Any
 
 from ..system.names import listing
 from .columns import NO_COLUMNS, TEXT_COLUMNS, TOKEN_COLUMNS, Columns, ColumnUse, parsed_list
+from .label_names import warn_of_missing_marks
 from .label_values import as_integer, is_list
 from .ragged import Ragged
 from .table import Table
@@ -74,6 +75,8 @@ class WordRows:
                 raise ValueError(
                     f"{self.table.where(row)}: {len(words)} tokens and {len(tags)} tags; expected a tag for each token"
                 )
+        every = [tag for tags in self.tags if is_list(tags) for tag in tags]
+        warn_of_missing_marks(self.table.source, every, (id2label or {}).values(), "words")
         read: Ragged = tag_ids(self.tags, id2label, self.table.where, self.class_names)
         return read
 

@@ -19,7 +19,7 @@ from ..data.tagged import encode_words
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
+from ..tasks.registry import has_one_class, label_reader, refuse_one_class, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
@@ -94,7 +94,7 @@ def encode_for(
                 tokenizer,
                 max_length=max_length,
                 id2label=config.id2label,
-                read_labels=no_labels if has_one_class(config) else label_reader(config),
+                read_labels=label_reader(config),
                 pad_token_id=config.pad_token_id,
                 **given,
                 trained_on=trained_on(config),
@@ -139,6 +139,8 @@ def _tagged(
     rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
     if tokenizer is None:
         raise ValueError(f"{table.source} holds words; pass a tokenizer (processing_class=), or rows with input_ids")
+    if rows.tags is not None and has_one_class(config):
+        refuse_one_class(config)
     stride = config.trained_with.doc_stride if args.doc_stride is None else args.doc_stride
     return encode_words(
         rows,
@@ -216,7 +218,7 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
             if has_one_class(config):
-                refuse_one_class()
+                refuse_one_class(config)
             row = int(np.argmax(wrong))
             raise ValueError(
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "

@@ -143,6 +143,11 @@ def test_pieces_of_text_with_entities_as_snips_has_them(tmp_path: Path) -> None:
             "row 1 of the list: label 'B-lake' is not one of the model",
         ),
         ({"tokens": ["a"], "tags": [9]}, ValueError, "row 1 of the list: label 9 is not one of the model's labels"),
+        (
+            {"tokens": ["a"], "tags": [0.5]},
+            ValueError,
+            "row 1 of the list: label 0.5 is not one of .* 3 .I-city.; a tag is a name, or the whole number of one",
+        ),
         ({"tokens": ["a", None], "tags": ["O", "O"]}, TypeError, "row 1 of the list: 'tokens' holds None; expected"),
         ({"tokens": "a b", "tags": ["O", "O"]}, TypeError, "row 1 of the list: 'tokens' holds 'a b'; expected a list"),
         ({"tokens": ["a"], "tags": "O"}, TypeError, "label 'O' is a str; expected a list with a tag for each token"),
@@ -180,6 +185,31 @@ def test_what_has_no_words_or_tags_is_refused() -> None:
         implied_tags([], table)
     with pytest.raises(ValueError, match="every tag of the list is 'O'"):
         implied_tags([["O", "O"]], table)
+    with pytest.raises(ValueError, match="has the tag -1; expected names, whole numbers from 0 on, or -100 for a tok"):
+        implied_tags([[0, -1], [-100]], table)
+    with pytest.raises(TypeError, match=r"row 0 of the list: the tag .'O'. is a list; expected name or number"):
+        implied_tags([[["O"]]], table)
+
+
+def test_marks_of_missing_tags_are_reported() -> None:
+    rows = rows_of([{"tokens": ["a", "b"], "tags": ["O", "-"]}])
+    with pytest.warns(UserWarning, match="1 of 2 words of the list have the label '-', which is read as a missing lab"):
+        found = rows.read_tags(TAGS)
+    assert found is not None
+    assert found.values.tolist() == [0, UNTAGGED]
+    assert rows.id2label() == {0: "O", 1: "-"}
+
+
+def test_a_tagger_of_one_tag_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    from kdistill.models.config import BertConfig
+    from kdistill.train.arguments import TrainingArguments
+    from kdistill.train.encoding import encode_for
+
+    config = BertConfig(id2label={0: "O"}).with_head("token-classification")
+    message = "num_labels is 1, and a model for token-classification chooses among tags; expected 2 or more"
+    for rows in ({"tokens": [["a"]], "tags": [["O"]]}, {"input_ids": [[2, 5, 3]], "labels": [[-100, 0, -100]]}):
+        with pytest.raises(ValueError, match=message):
+            encode_for(config, rows, tokenizer, TrainingArguments(disable_tqdm=True))
 
 
 def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenizerFast) -> None:
