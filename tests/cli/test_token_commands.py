@@ -102,6 +102,28 @@ def test_windows_measure_the_same_words(tagger: Path, inputs: Path, capsys: pyte
     assert cut["accuracy"] == pytest.approx(whole["accuracy"], abs=0.1)
 
 
+def test_a_table_is_read_by_its_columns_and_not_as_a_word_a_line(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ("evaluate", "--model", tagger, "--data")
+    expected = run(capsys, *evaluate, inputs / "dev.conll")
+    rows = [([word for word, _ in row], [tag for _, tag in row]) for row in sentences(40, 1)]
+    table = tmp_path / "rows.tsv"
+    table.write_text("".join(f"{a}\t{b}\n" for a, b in [("tokens", "tags"), *rows]))
+    assert run(capsys, *evaluate, table)["f1"] == expected["f1"]
+    spans = [{"start": 7, "end": 11, "label": "thing"}]
+    table.write_text(f"text\tentities\na good film\t{spans}\n")
+    assert run(capsys, *evaluate, table)["n"] == 1
+    table.write_text("sentence\tlabel\na good film\t1\n")
+    assert "rows.tsv has no label column, its columns are 'sentence', 'label'; expected lists of tags (tags" in refused(
+        capsys, *evaluate, table
+    )
+    table.write_text("a good film\t1\nthe bad plot\t0\n")
+    assert "2 lines begin with more than a word" in refused(capsys, *evaluate, table)
+    table.write_text("tokens\ttags\ngood\tB-praise\n")
+    assert "'tokens' holds 'good'; expected a list of words" in refused(capsys, *evaluate, table)
+
+
 def test_a_student_learns_from_a_tagger_and_goes_on(
     tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,12 +72,28 @@ def test_a_file_of_words_alone_has_no_tags(tmp_path: Path) -> None:
     [
         ("Anna B-person\nlives\n", r"a.conll:2: 1 columns \('lives'\); expected 2 as before"),
         ("\n\n", "a.conll has no words"),
+        (
+            "\nword\ttag\nAnna\tO\n",
+            r"a.conll:2: 'word\\ttag' is a header, and a file with a word and its tag a line has",
+        ),
+        ("Tokens pos ner_tags\nAnna X O\n", r"a.conll:1: 'Tokens pos ner_tags' is a header"),
+        (
+            "Anna lives here\tgood\nYork\tO\nYork is old\tbad\n",
+            r"2 lines begin with more than a word, such as 'Anna lives here'; .* \(a table has a header with",
+        ),
     ],
 )
 def test_broken_files_name_the_line(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.conll").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_file(tmp_path / "a.conll")
+
+
+def test_some_words_may_have_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("10 000\tB-number\nmen\tO\n")
+    assert words_of(read_file(tmp_path / "a.conll")).words == [["10 000", "men"]]
+    (tmp_path / "a.conll").write_text("10\u202f000  B-number\nmen\u00a0 O \n\u00a0\nold O\n")
+    assert words_of(read_file(tmp_path / "a.conll")).words == [["10\u202f000", "men\u00a0"], ["old"]]
 
 
 TOKENS = [["Anna", "lives", "in", "New", "York"], ["Anna", "."]]
@@ -169,6 +185,32 @@ def test_wrong_rows_are_named(record: dict[str, Any], error: type[Exception], me
 def test_wrong_spans_are_named(span: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rows_of([{"text": "Anna", "entities": [span]}])
+
+
+def test_words_that_are_texts_are_refused_unless_they_are_named() -> None:
+    rows = [{"words": "Anna lives", "entities": [{"start": 0, "end": 4, "label": "person"}]}]
+    with pytest.raises(
+        TypeError, match=r"'words' holds 'Anna lives'; expected a list of words, as in .*--text-column wor"
+    ):
+        rows_of(rows)
+    assert rows_of(rows, text_column="words").words == [["Anna", "lives"]]
+
+
+def spans_of(*spans: tuple[int, int, str]) -> list[dict[str, Any]]:
+    return [{"start": start, "end": end, "label": label} for start, end, label in spans]
+
+
+def test_spans_that_overlap_are_refused() -> None:
+    whole = {"text": "in New York City", "entities": spans_of((3, 11, "city"), (11, 12, "sign"), (12, 16, "x"))}
+    cut = {"text": "in New York City", "entities": spans_of((7, 16, "city"), (3, 11, "city"))}
+    with pytest.raises(
+        ValueError, match=r"row 1 of the list: the spans 'city' \(3 to 11\) and 'city' \(7 to 16\) overlap; expected"
+    ):
+        rows_of([cut | {"entities": []}, cut])
+    with pytest.warns(UserWarning, match=r"1 of 3 spans are left out.*: 'sign' \(11 to 12\) in row 0 of the list"):
+        assert rows_of([whole]).tags == [["O", "B-city", "I-city", "B-x"]]
+    twice = {"text": "Anna", "entities": spans_of((0, 4, "x"), (0, 4, "x"))}
+    assert rows_of([twice]).tags == [["B-x"]]
 
 
 def test_a_span_lies_in_the_text_that_is_read_and_not_in_another_column() -> None:
