@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..system.names import listing
+from ..system.unicode import check_characters
 from .columns import NO_COLUMNS, TEXT_COLUMNS, TOKEN_COLUMNS, Columns, ColumnUse, parsed_list
 from .label_names import warn_of_missing_marks
 from .label_values import as_integer, is_list
@@ -186,6 +187,8 @@ def _of_tokens(table: Table, column: str, label_column: str | None) -> WordRows:
         if not is_list(value) or not all(isinstance(word, str) for word in value):
             shown = value if not is_list(value) else next(word for word in value if not isinstance(word, str))
             raise TypeError(f"{table.where(row)}: {column!r} holds {shown!r}; expected a list of words")
+        for word in value:
+            _check_characters(table, row, column, word)
     tags = None if label_column is None else [_listed(value) for value in table.columns[label_column]]
     tags = None if tags is None or all(map(is_empty_row, tags)) else tags
     names = () if label_column is None else table.class_names.get(label_column, ())
@@ -197,6 +200,7 @@ def _of_texts(table: Table, column: str, label_column: str | None) -> WordRows:
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{table.where(row)}: {column!r} holds {text!r}; expected a text")
+        _check_characters(table, row, column, text)
     offsets = [split(text) for text in texts]
     tags: list[list[str] | None] | None = None
     if label_column is not None:
@@ -214,6 +218,7 @@ def _of_pieces(table: Table, column: str) -> WordRows:
         for piece in pieces:
             if not isinstance(piece, Mapping) or not isinstance(piece.get("text"), str):
                 raise TypeError(f"{table.where(row)}: {column!r} holds {piece!r}; expected pieces with a text")
+            _check_characters(table, row, column, piece["text"])
             start, text = len(text), text + piece["text"]
             if piece.get("entity"):
                 spans.append((start, len(text), str(piece["entity"])))
@@ -223,6 +228,11 @@ def _of_pieces(table: Table, column: str) -> WordRows:
     tags = _tags_of_spans(table, texts, offsets, all_spans)
     words = [[text[start:end] for start, end in of] for text, of in zip(texts, offsets, strict=True)]
     return WordRows(words, tags, texts, offsets, table, (), Columns(column, None, None))
+
+
+def _check_characters(table: Table, row: int, column: str, text: str) -> None:
+    if not text.isascii():  # the name would be made for every word
+        check_characters(f"{table.where(row)}: column {column!r}", text)
 
 
 def split(text: str) -> list[tuple[int, int]]:

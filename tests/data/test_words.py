@@ -272,6 +272,26 @@ def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenize
     assert inside.labels.tolist() == [no, 1, 3, no]
 
 
+def test_words_without_a_token_are_reported(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = rows_of({"tokens": [["Anna"], ["\u200b", "in", ""]], "tags": [["O"], ["B-city", "O", None]]})
+    with pytest.warns(UserWarning, match=r"the dict: 1 words with a tag are left out.*'\\u200b' in row 1 of the dict"):
+        dataset = encode_words(rows, tokenizer, id2label=TAGS)
+    assert (dataset.labels >= 0).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("sound", "half"),
+    [
+        ({"tokens": ["a"]}, {"tokens": ["a", "\ud800"]}),
+        ({"text": "a"}, {"text": "\ud800"}),
+        ({"data": [{"text": "a"}]}, {"data": [{"text": "\ud800"}]}),
+    ],
+)
+def test_half_characters_are_named_with_their_row(sound: dict[str, Any], half: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"row 1 of the list: column '(tokens|text|data)' holds .ud800"):
+        rows_of([sound, half])
+
+
 def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: PreTrainedTokenizerFast) -> None:
     random = np.random.default_rng(2)
     words = [list(random.choice(["Anna", "lives", "in", "York", "."], size)) for size in (50, 3, 21)]
