@@ -71,6 +71,7 @@ from .train.transformers_names import (
     check_search_arguments,
     check_trainer_arguments,
 )
+from .train.without_effect import warn_of_arguments_of_other_tasks
 
 
 class TrainOutput(NamedTuple):
@@ -192,6 +193,7 @@ class Trainer:
         if args.threshold is not None:
             recipe.set_threshold(args.threshold)
         recipe.settle_answers()
+        warn_of_arguments_of_other_tasks(args, model.head, stacklevel=2)
         callbacks = callbacks if callbacks is not None else []
         check_kind("callbacks", callbacks, Iterable, "a list of TrainerCallbacks, or of classes of them")
         self._begin(recipe, CallbackHandler([DefaultFlowCallback, *default_callbacks(args), *callbacks]))

@@ -236,6 +236,8 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     for option, value in given.items():
         if value is not None:
             raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model tags the words of single texts; leave it out")
     _refuse_table(options, "tags")
     source = rows_to_predict(options, config.trained_with, config.head)
     table = source.table if isinstance(source, DataFile) else source

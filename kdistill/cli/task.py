@@ -57,9 +57,19 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
     if options.problem_type is None:
         return config
+    _refuse_problem_type(config, options, whose)
     if config.problem_type not in (None, options.problem_type):
         raise ValueError(f"--problem-type is {options.problem_type}; that of {whose} is {config.problem_type}")
     return config.replace(problem_type=options.problem_type)
+
+
+def _refuse_problem_type(config: Config, options: TaskOptions, whose: str) -> None:
+    """Raise ValueError where `--problem-type` is given for a model whose head has one task."""
+    if config.head != SEQUENCE:
+        raise ValueError(
+            f"--problem-type is {options.problem_type}; {whose} is one for {task_option(config.head)}, which has no "
+            "choice of it: leave it out"
+        )
 
 
 def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], Table]) -> str:
@@ -105,6 +115,8 @@ def labels_to_learn(
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
     if config.head == SPAN:
         return _no_labels(config, options)
+    if options.problem_type is not None:
+        _refuse_problem_type(config, options, "the model")
     if options.label_names is not None:
         names = names_by_id(options.label_names)
         if wanted not in (None, len(names)):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from ..models.head_names import SPAN, TOKEN
+from ..tasks.registry import task_option
 from .schedules import SCHEDULES
 
 
@@ -73,6 +75,30 @@ _RULES_OF_COMMANDS = (
         "nothing is uploaded without --push-to-hub",
     ),
 )
+
+
+# Arguments of some tasks, and the heads of the models that learn these.
+_OF_HEADS = {
+    "doc_stride": (TOKEN, SPAN),
+    "label_all_tokens": (TOKEN,),
+    "max_answer_length": (SPAN,),
+    "n_best": (SPAN,),
+}
+
+
+def warn_of_arguments_of_other_tasks(args: Any, head: str, stacklevel: int) -> None:
+    """Warn of the arguments in `args` that a model with this head has no use for.
+
+    Args:
+        args: the training arguments.
+        head: the model's.
+        stacklevel: of the warning, as in `warnings.warn`.
+    """
+    named = [name for name, heads in _OF_HEADS.items() if head not in heads and getattr(args, name)]
+    if named:
+        verb = "has" if len(named) == 1 else "have"
+        sentence = f"{', '.join(named)} {verb} no effect here: the model is one for {task_option(head)}"
+        warnings.warn(sentence, stacklevel=stacklevel + 1)
 
 
 def warn_of_arguments_without_effect(

@@ -161,6 +161,17 @@ def test_what_does_not_fit_is_refused(
     )
     predict = ("predict", "--model", tagger, "--text", "good")
     assert "--top-k is 2, and the model gives each word one tag" in refused(capsys, *predict, "--top-k", "2")
+    assert "--text-pair is given, and the model tags the words of single" in refused(
+        capsys, *predict, "--text-pair", "film"
+    )
+    of_classes = ("--problem-type", "regression")
+    for words in (
+        (*evaluate, inputs / "dev.conll"),
+        ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out),
+    ):
+        assert "--problem-type is regression; the model is one for token-classification, which" in refused(
+            capsys, *words, *of_classes
+        )
     assert "tags are written as JSON lines" in refused(capsys, *predict, "--output", tmp_path / "x.tsv")
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.small_run import small_model
 
 from kdistill.cli import command_line as cli
 from kdistill.cli.inputs import read_arguments
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
+from kdistill.trainers import Trainer
 
 # What is given -> a part of the warning.
 IDLE = [
@@ -63,3 +66,17 @@ def test_the_command_line_also_says_that_nothing_is_uploaded() -> None:
         UserWarning, match="^hub_model_id has no effect here: nothing is uploaded without --push-to-hub$"
     ):
         read_arguments(TrainingArguments, options)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"n_best": 3, "max_answer_length": 9}, "max_answer_length, n_best have"),
+        ({"label_all_tokens": True}, "label_all_tokens has"),
+        ({"doc_stride": 3}, "doc_stride has"),
+    ],
+)
+def test_arguments_of_other_tasks_are_reported(tmp_path: Path, given: dict[str, Any], named: str) -> None:
+    args = TrainingArguments(str(tmp_path), **given)
+    with pytest.warns(UserWarning, match=f"^{named} no effect here: the model is one for text-classification$"):
+        Trainer(small_model(), args)
