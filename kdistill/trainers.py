@@ -169,9 +169,10 @@ class Trainer:
         check_tokenizer("processing_class", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
         tokenizer = tokenizer_for(model.config, tokenizer)
+        reader = objective.reader(tokenizer, model.config)
 
         def encode(source: Any, *, training: bool = False) -> Dataset:
-            return encode_for(model.config, source, tokenizer, args, training=training)
+            return encode_for(model.config, source, reader, args, training=training)
 
         recipe = Recipe(
             model=model,
@@ -766,7 +767,8 @@ class Trainer:
         )
 
     def _encoded(self, source: Any) -> Dataset:
-        return encode_for(self.model.config, source, self.processing_class, self.args)
+        reader = self.objective.reader(self.processing_class, self.model.config)
+        return encode_for(self.model.config, source, reader, self.args)
 
 
 class DistillationTrainer(Trainer):
@@ -774,8 +776,9 @@ class DistillationTrainer(Trainer):
 
     `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
     teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
-    must have the vocabulary of `processing_class`. With `args.augment` the training rows are followed by views of them
-    (`augmentation.augmented`), which need a `processing_class`. The other arguments are those of `Trainer`.
+    must have the vocabulary of `processing_class`, and decides whether the teacher reads token types. With
+    `args.augment` the training rows are followed by views of them (`augmentation.augmented`), which need a
+    `processing_class`. The other arguments are those of `Trainer`.
 
     Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
     on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
@@ -801,10 +804,10 @@ class DistillationTrainer(Trainer):
         args = args if args is not None else DistillationTrainingArguments()
         expected = "kdistill's DistillationTrainingArguments(output_dir=..., alpha=..., temperature=...)"
         check_kind("args", args, DistillationTrainingArguments, expected)
-        teacher = Teacher(teacher_model, None if provenance is None else provenance.teacher)
+        name = None if provenance is None else provenance.teacher
+        teacher = Teacher(teacher_model, name, teacher_processing_class)
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
-        theirs = tokenizer_for(teacher_model.config, teacher_processing_class)
-        teacher.check_student(self.model, theirs, self.processing_class)
+        teacher.check_student(self.model, self.processing_class)
         teacher.keep_type({}, args)
 
     @property

@@ -89,8 +89,8 @@ def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
     config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
     head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
     config = config.with_head(head)
     labels = labels_to_learn(
@@ -236,6 +236,8 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     for option, value in given.items():
         if value is not None:
             raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model tags the words of single texts; leave it out")
     _refuse_table(options, "tags")
     source = rows_to_predict(options, config.trained_with, config.head)
     table = source.table if isinstance(source, DataFile) else source
@@ -357,8 +359,8 @@ def _cache_figures() -> Figures:
 def _measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = load_trained(options.model, dtype=options.dtype)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
     model.config = with_problem_type(model.config, task_of(options), "the model")
     return Trainer(model, args, processing_class=tokenizer)
 

@@ -14,13 +14,14 @@ from ..data.files import DataFile, FileFormat, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
-from ..data.words import PIECE_COLUMNS
+from ..data.words import PIECE_COLUMNS, names_columns
 from ..models.head_names import SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 
 STANDARD_INPUT = "-"
 TEXT_PAIR_COLUMN = "text_pair"
 _TABS = ("tab", "\\t")
+_LONGEST_HEADER = 1 << 16  # bytes
 FORMAT = ("columns", "delimiter", "quoted", "encoding")
 """Options about how files of rows are written."""
 
@@ -41,11 +42,23 @@ def format_words(options: Mapping[str, Any]) -> list[str]:
 def data_file(path: str, options: Mapping[str, Any], head: str | None = None) -> DataFile:
     """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given.
 
-    For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line.
+    For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line, unless the
+    first line of a .tsv names columns.
     """
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
-    words = head == TOKEN and plain and Path(path).suffix.lower() in (".txt", ".tsv")
+    suffix = Path(path).suffix.lower()
+    words = head == TOKEN and plain and (suffix == ".txt" or (suffix == ".tsv" and not _is_table(path)))
     return DataFile(path, file_format(options, "conll" if words else None))
+
+
+def _is_table(path: str) -> bool:
+    """Return whether the first line of a file names columns; False where there is no such file, for its reader."""
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(_LONGEST_HEADER)
+    except OSError:
+        return False
+    return names_columns(line.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t"))
 
 
 def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileFormat:

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..distill.teachers import read_as_teacher
+from ..distill.teachers import read_as_teacher, reader_for_both
 from ..models.auto import AutoConfig, load_model, load_trained, model_class
 from ..models.config import shape_of, student_config
 from ..models.configuration import Config, read_config
@@ -86,13 +86,19 @@ class DistillationParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        return dataset_of(self._options.train, self.tokenizer, self.config, self.args, self._options, training=True)
+        return self._encoded(self._options.train, training=True)
 
     @cached_property
     def eval(self) -> Dataset | None:
         """The encoded rows to measure on."""
         path = self._options.eval
-        return None if path is None else dataset_of(path, self.tokenizer, self.config, self.args, self._options)
+        return None if path is None else self._encoded(path)
+
+    def _encoded(self, path: str, *, training: bool = False) -> Dataset:
+        """Return the rows of a file as teacher and student read them."""
+        reader = reader_for_both(self.tokenizer, self.config, self.teacher.config, self.teacher_tokenizer)
+        assert reader is not None
+        return dataset_of(path, reader, self.config, self.args, self._options, training=training)
 
     def read(self, which: str) -> Rows:
         """Return the rows of "train" or "eval" as they are in the file."""
@@ -132,13 +138,13 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> tuple[Model, PreTrainedTokenizerFast]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
-    head = named_head(read_config(options.student))
+    stored, head = AutoConfig.from_pretrained(options.student), named_head(read_config(options.student))
     if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:
         raise ValueError(
             f"the student is a model for {task_option(head)} and the teacher one for {task_option(teacher.head)}; "
             "expected the same task (--ignore-mismatched-sizes gives the student a new last layer)"
         )
-    replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
+    replaced = options.ignore_mismatched_sizes or is_unnamed(stored.id2label)
     student = load_model(
         options.student,
         head=teacher.head,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.files import file_and_field
+from ..distill.teachers import reader_for_both
 from ..hub import public_name
 from ..models.auto import load_trained
 from ..models.config import shape_of
@@ -17,6 +18,7 @@ from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
 from ..tasks.registry import ChosenMetrics, task_for
 from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.directory import ARGS_FILE, COMMAND_FILE
 from ..train.encoding import encode_for, name_of
@@ -75,8 +77,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     inputs = _inputs(directory, options)
     if inputs["train"] is None:
         raise ValueError(f"{directory} has no {COMMAND_FILE} with the run's inputs; give them as --train and --eval")
-    tokenizer = AutoTokenizer.from_pretrained(directory)
     model = load_trained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    reader: PreTrainedTokenizerFast | None = tokenizer
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
@@ -85,7 +88,7 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         return encode_for(
             model.config,
             data_file(inputs[name], inputs, model.config.head),
-            tokenizer,
+            reader,
             args,
             training=name == "train",
             **{column: inputs[column] for column in _COLUMNS},
@@ -109,11 +112,15 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         if teacher is None:
             raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
+        teacher_model = load_trained(teacher, **_labels(inputs["label_names"]))
+        teacher_tokenizer = _tokenizer_of(teacher)
+        reader = reader_for_both(tokenizer, model.config, teacher_model.config, teacher_tokenizer)
         train = encoded("train")
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_trained(teacher, **_labels(inputs["label_names"])),
+            teacher_model=teacher_model,
+            teacher_processing_class=teacher_tokenizer,
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
@@ -138,6 +145,14 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         refuse_threshold(threshold, task_for(model.config))
         trainer.recipe.set_threshold(threshold)
     return trainer, encoded("holdout")
+
+
+def _tokenizer_of(teacher: str) -> PreTrainedTokenizerFast | None:
+    """Return the teacher's tokenizer; None for the directory of a model alone, with which Python can make a run."""
+    try:
+        return AutoTokenizer.from_pretrained(teacher)
+    except FileNotFoundError:
+        return None
 
 
 def _labels(names: str | None) -> dict[str, Any]:

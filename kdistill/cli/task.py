@@ -114,9 +114,10 @@ def labels_to_learn(
         return names
     changes = {"problem_type": options.problem_type, "num_labels": wanted}
     asked = config.replace(**{name: value for name, value in changes.items() if value is not None})
-    if has_one_class(asked):
-        refuse_one_class()
-    if not task_for(asked).names_labels or asked.num_labels == 1:
+    tags = config.head == TOKEN
+    if has_one_class(asked) and not (tags and wanted is None):  # rows have the tags, and there may be more
+        refuse_one_class(asked)
+    if not task_for(asked).names_labels or (asked.num_labels == 1 and not tags):
         outputs = wanted or (1 if task_for(config).names_labels else config.num_labels)
         return None if outputs == config.num_labels else default_label_map(outputs)
     if not (is_unnamed(config.id2label) or replace or wanted not in (None, config.num_labels)):

@@ -25,7 +25,9 @@ class TokenKinds:
     """The kind of each token of a vocabulary, bool (vocab_size,) each.
 
     Attributes:
-        words: whole words of letters: those that are replaced, and those that replace them.
+        words: whole words of letters: those that are replaced, and those that replace them. Where words begin with a
+            mark of the space before them (BPE of bytes, Unigram), one without it, as the first of a text may be, is
+            none of them.
         pieces: tokens such as `##ing`, which continue the word before them.
         borders: [CLS], [SEP] and [PAD], which stand around texts.
     """
@@ -36,11 +38,11 @@ class TokenKinds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> TokenKinds:
-        """Sort the first `vocab_size` tokens of a tokenizer."""
+        """Sort the first `vocab_size` tokens of a tokenizer. Raises ValueError where these do not show words."""
         words, pieces, borders = np.zeros((3, vocab_size), dtype=np.bool_)
-        for token, index in tokenizer.vocab.items():
+        for index, piece in tokenizer.pieces().items():
             if index < vocab_size:
-                words[index], pieces[index] = token.isalpha(), token.startswith("##")
+                words[index], pieces[index] = piece.begins and piece.text.isalpha(), piece.goes_on
         names = (tokenizer.special_tokens_map.get(f"{kind}_token") for kind in ("cls", "sep", "pad"))
         borders[[index for name in names if name and (index := tokenizer.vocab[name]) < vocab_size]] = True
         return cls(words, pieces & ~borders, borders)

@@ -65,12 +65,14 @@ class ColumnUse:
         texts: the columns of texts or of token ids.
         labels: the columns of labels, or none.
         unused: all others.
+        expected: which columns of labels there may be, to end a message; "" where their names are those of texts.
     """
 
     source: str
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     unused: tuple[str, ...]
+    expected: str = ""
 
     @classmethod
     def of(cls, table: Table, texts: Iterable[str | None], label_column: str | None) -> ColumnUse:
@@ -105,7 +107,7 @@ class ColumnUse:
         if self.labels:
             return f"{listing(self.labels)} of {self.source} is empty in every row"
         columns = listing(map(repr, (*self.texts, *self.unused)))
-        return f"{self.source} has no label column, its columns are {columns}{self._meant()}"
+        return f"{self.source} has no label column, its columns are {columns}{self.expected or self._meant()}"
 
     def _meant(self) -> str:
         name = _nearest(self.unused, (*LABEL_COLUMNS, *_ALSO_LABELS))

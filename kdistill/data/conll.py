@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .table import Table
 from .text_files import lines_of
@@ -11,6 +12,14 @@ TOKENS, TAGS = "tokens", "tags"
 """The columns of what is read."""
 _NEW_DOCUMENT = "-DOCSTART-"
 _REMARK = "# "
+_SPACES = re.compile(" +")
+# Names that the columns of words and of tags have where a file has a header.
+_NAMES_OF_WORDS = ("word", "words", "token", "tokens", "text", "sentence")
+_NAMES_OF_TAGS = ("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "iob", "entity", "entities")
+_OTHER_FILES = (
+    " (a table has a header with tokens and tags, or text and entities, and ends in .tsv or .csv; a text a line is "
+    "read with --columns text)"
+)
 
 
 def read_conll(path: str | os.PathLike[str], text: str) -> Table:
@@ -20,14 +29,16 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
     tags. Lines of `-DOCSTART-` are left out, and so are remarks such as `# text = ...` of CoNLL-U.
 
     Raises:
-        ValueError: a line has no tag or another number of columns than the first, with file and line; there are none.
+        ValueError: a line has no tag or another number of columns than the first, or is a header, with file and line;
+            there are none; or most words have spaces in them, as texts do.
     """
     name, sentences, places = os.fspath(path), [], []
     words: list[str] = []
     tags: list[str] = []
     columns = begun = 0
     for number, line in enumerate([*lines_of(text), ""], start=1):
-        fields = [field.strip(" ") for field in line.split("\t")] if "\t" in line else line.split()
+        # Not str.split(): words may hold other spaces, such as the narrow one between the digits of 10 000.
+        fields = [field.strip(" ") for field in (line.split("\t") if "\t" in line else _SPACES.split(line.strip(" ")))]
         if not line.strip() or fields[0] == _NEW_DOCUMENT:
             if words:
                 sentences.append((words, tags))
@@ -36,17 +47,28 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
             continue
         if _is_remark(line, fields, columns or 2):
             continue
+        if not columns and fields[0].lower() in _NAMES_OF_WORDS and fields[-1].lower() in _NAMES_OF_TAGS:
+            raise ValueError(
+                f"{name}:{number}: {line.strip()!r} is a header, and a file with a word and its tag a line has none; "
+                "expected the file without this line"
+            )
         columns = columns or len(fields)
         if len(fields) != columns or not fields[0]:
             raise ValueError(
                 f"{name}:{number}: {len(fields)} columns ({line.strip()!r}); expected {columns} as before: a word, its "
-                "tag in the last column, and an empty line between sentences"
+                f"tag in the last column, and an empty line between sentences{_OTHER_FILES}"
             )
         begun = begun if words else number
         words.append(fields[0])
         tags.append(fields[-1])
     if not sentences:
         raise ValueError(f"{name} has no words; expected a word and its tag a line")
+    spaced = [word for of, _ in sentences for word in of if " " in word]
+    if len(spaced) * 2 > sum(len(of) for of, _ in sentences):
+        raise ValueError(
+            f"{name}: {len(spaced):,} lines begin with more than a word, such as {spaced[0]!r}; expected a word and "
+            f"its tag a line{_OTHER_FILES}"
+        )
     found = {TOKENS: [of for of, _ in sentences]}
     if columns > 1:
         found[TAGS] = [of for _, of in sentences]

@@ -45,13 +45,20 @@ class LabelMatcher:
         labels: all labels of the column; those of rows with lists one after another.
         id2label: the model's label map. Without it only ids are understood and no upper bound is checked.
         class_names: names that the source has for its ids, which are then matched by name.
+        fractions: what to do about a label that is a number and no whole one, to end a message.
 
     Raises:
         ValueError: no class of the source has the name of one of the model's, and there are not as many of them.
     """
 
-    def __init__(self, labels: Iterable[Any], id2label: Mapping[int, str] | None, class_names: Sequence[str]) -> None:
-        self._id2label = id2label
+    def __init__(
+        self,
+        labels: Iterable[Any],
+        id2label: Mapping[int, str] | None,
+        class_names: Sequence[str],
+        fractions: str = HOW_TO_LEARN_NUMBERS,
+    ) -> None:
+        self._id2label, self._fractions = id2label, fractions
         self._by_name = {name: index for index, name in (id2label or {}).items()}
         self._by_class = ids_by_class(class_names, id2label or {})
         self._class_names = class_names
@@ -148,7 +155,7 @@ class LabelMatcher:
         if is_list(parts) and len(parts) > 1 and all(self._is_known(part) for part in parts):
             return f"label {label!r} is several of the model's labels; {HOW_TO_LEARN_SEVERAL}"
         if number is None and as_number(label) is not None:
-            return f"label {label!r} is {self._not_one_of_the_models(HOW_TO_LEARN_NUMBERS)}"
+            return f"label {label!r} is {self._not_one_of_the_models(self._fractions)}"
         return f"label {label!r} is {self._not_one_of_the_models()}"
 
     def _not_one_of_the_models(
@@ -197,15 +204,15 @@ def warn_of_other_names(source: str, class_names: Sequence[str], id2label: Mappi
         )
 
 
-def warn_of_missing_marks(source: str, labels: Sequence[Any], names: Iterable[str]) -> None:
-    """Warn of labels that are read as missing because of a mark such as `-`, see `MISSING_MARKS`."""
+def warn_of_missing_marks(source: str, labels: Sequence[Any], names: Iterable[str], what: str = "rows") -> None:
+    """Warn of labels, of `what`, that are read as missing because of a mark such as `-`, see `MISSING_MARKS`."""
     known = set(names)
     marks = [label.strip(" ") for label in labels if is_missing_mark(label) and label not in known]
     if marks:
         warnings.warn(
-            f"{len(marks)} of {len(labels)} rows of {source} have the label {listing(map(repr, sorted(set(marks))))}, "
-            "which is read as a missing label; to use it as a label, add it to the model's labels (--label-names, in "
-            "Python id2label=)",
+            f"{len(marks)} of {len(labels)} {what} of {source} have the label "
+            f"{listing(map(repr, sorted(set(marks))))}, which is read as a missing label; to use it as a label, add it "
+            "to the model's labels (--label-names, in Python id2label=)",
             stacklevel=3,
         )
 

@@ -136,7 +136,7 @@ def _questions_of(paragraphs: Any, where: str) -> Iterator[tuple[str, dict[str, 
                 raise ValueError(
                     f"{place}, question {index} is {_short(question)}; expected an object with question, id"
                 )
-            answers = question.get("answers")
+            answers = question.get("answers", [] if question.get("is_impossible") else None)
             if question.get("is_impossible") and answers:
                 raise ValueError(
                     f"{place}, question {question['id']}: is_impossible is true, and there are answers; expected one"
@@ -196,6 +196,11 @@ def _answers(given: Any, context: str, table: Table, row: int) -> tuple[Answer, 
         begin = as_integer(start)
         if not isinstance(text, str) or begin is None or begin < 0:
             raise TypeError(f"{table.where(row)}: an answer is {text!r} at {start!r}; expected text and a whole number")
+        if not text.strip():
+            raise ValueError(
+                f"{table.where(row)}: an answer is {text!r}, without a letter; expected a part of the context, or no "
+                "answer at all, an empty list, where the context has none"
+            )
         if context[begin : begin + len(text)] != text:
             raise ValueError(
                 f"{table.where(row)}: the answer {_short(text)} is not at its answer_start {begin}, where the context "

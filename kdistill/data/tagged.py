@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ def encode_words(
         )
     overlap = 0 if size is None else overlap_of("doc_stride", doc_stride, size)
     further = _further(id2label or {}) if all_tokens else None
+    left_out: list[tuple[int, str]] = []
     cutter = _Cutter(before, behind, size, overlap, further)
     for first in range(0, len(rows), ENCODE_BLOCK):
         if progress is not None:
@@ -67,9 +69,20 @@ def encode_words(
         for row, found in enumerate(encoded, first):
             count = len(rows.words[row])
             given = None if tags is None or not len(tags[row]) else tags[row]
+            if given is not None and len(set(found.words)) < count:
+                there = {*found.words}
+                words = enumerate(rows.words[row])
+                left_out += ((row, word) for place, word in words if place not in there and given[place] >= 0)
             cutter.add(row, found, count, np.full(count, UNTAGGED) if given is None else given)
     if progress is not None:
         progress(len(rows), len(rows))
+    if left_out:
+        row, word = left_out[0]
+        warnings.warn(
+            f"{rows.table.source}: {len(left_out):,} words with a tag are left out, for the tokenizer makes nothing of "
+            f"them; the first is {word!r} in {rows.table.where(row)}",
+            stacklevel=4,
+        )
     numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)
     return cutter.dataset(tokenizer.has_token_types, Reading(rows.columns, limit, 0, numbered), rows)
 

@@ -15,6 +15,7 @@ from .ragged import Ragged, starts_of
 from .table import Table
 
 OUTSIDE = "O"
+_NO_FRACTIONS = "a tag is a name, or the whole number of one"
 
 
 def tag_ids(
@@ -33,7 +34,7 @@ def tag_ids(
         `Ragged` of int64 (tags,), UNTAGGED where a tag is not known; a row without tags is empty.
 
     Raises:
-        ValueError: an id or name that the model does not have.
+        ValueError: an id or name that the model does not have, or a fraction.
         TypeError: a row's tags are no list, or a tag is neither a whole number nor a name.
     """
     lists = [[] if is_empty_row(row) else row for row in labels]
@@ -43,7 +44,7 @@ def tag_ids(
                 f"{where(row)}: label {tags!r} is a {type(tags).__name__}; expected a list with a tag for each token, "
                 "for the model answers for tokens (one label for a whole text is what a sequence classifier learns)"
             )
-    matcher = LabelMatcher([tag for tags in lists for tag in tags], id2label, class_names)
+    matcher = LabelMatcher([tag for tags in lists for tag in tags], id2label, class_names, fractions=_NO_FRACTIONS)
     ids = [_id_of(tag, row, where, matcher) for row, tags in enumerate(lists) for tag in tags]
     lengths = np.fromiter(map(len, lists), np.int64, len(lists))
     return Ragged(np.array(ids, dtype=np.int64), starts_of(lengths))
@@ -67,12 +68,27 @@ def implied_tags(lists: Iterable[Any], table: Table) -> dict[int, str]:
     Whole numbers give LABEL_0, LABEL_1, ... up to the largest.
 
     Raises:
-        ValueError: no row has a tag, or all have the same.
+        ValueError: no row has a tag, all have the same, or one is a number below 0.
+        TypeError: a tag is a list or a dict.
     """
-    given = {tag for tags in lists if is_list(tags) for tag in tags if not is_empty(tag)}
+    given: set[Any] = set()
+    for row, tags in enumerate(lists):
+        for tag in tags if is_list(tags) else ():
+            if isinstance(tag, list | tuple | dict | np.ndarray):
+                raise TypeError(
+                    f"{table.where(row)}: the tag {tag!r} is a {type(tag).__name__}; expected name or number"
+                )
+            if not is_empty(tag):
+                given.add(tag)
     numbers = {as_integer(tag) for tag in given} - {NO_LABEL}
     if not given or not numbers:
         raise ValueError(f"{table.source} has no tags; its columns are {listing(table.columns)}")
+    lowest = min((number for number in numbers if number is not None), default=0)
+    if None not in numbers and lowest < 0:
+        raise ValueError(
+            f"{table.source} has the tag {lowest}; expected names, whole numbers from 0 on, or {NO_LABEL} for a token "
+            "that takes no part"
+        )
     if None not in numbers:
         return {index: f"LABEL_{index}" for index in range(max(filter(None, numbers), default=0) + 1)}
     names = sorted(map(str, given), key=lambda name: (name != OUTSIDE, name))

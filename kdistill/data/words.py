@@ -6,10 +6,13 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ..system.names import listing
+from ..system.unicode import check_characters
 from .columns import NO_COLUMNS, TEXT_COLUMNS, TOKEN_COLUMNS, Columns, ColumnUse, parsed_list
+from .label_names import warn_of_missing_marks
 from .label_values import as_integer, is_list
 from .ragged import Ragged
 from .table import Table
@@ -22,6 +25,13 @@ SPAN_COLUMNS = ("entities", "spans")
 PIECE_COLUMNS = ("data",)
 """Columns of lists of pieces of text, some with an entity, as the files of SNIPS are."""
 _WORD = re.compile(r"\w+|[^\w\s]")
+_TAG = re.compile(r"[BIESLU]-")
+_MOST_SHOWN = 3
+_WORD_A_LINE = "a file with a word and its tag a line has no header, and ends in .conll or .iob"
+_EXPECTED_TAGS = (
+    f"; expected lists of tags ({', '.join(TAG_COLUMNS)}) beside words, or of spans ({', '.join(SPAN_COLUMNS)}) beside "
+    "texts"
+)
 _LABELS_OF_SPANS = ("label", "entity", "type", "entity_group", "tag")
 
 
@@ -53,14 +63,19 @@ class WordRows:
     @property
     def column_use(self) -> ColumnUse:
         """The columns that these rows were read from, and the others of the table."""
-        return ColumnUse.of(self.table, self.columns[:1], self.columns.label)
+        if self.columns.label is not None:
+            return ColumnUse.of(self.table, self.columns[:1], self.columns.label)
+        others = tuple(name for name in self.table.columns if name != self.columns.text)
+        return ColumnUse(self.table.source, (str(self.columns.text),), (), others, _EXPECTED_TAGS)
 
     def id2label(self) -> dict[int, str]:
         """Return the tags of these rows as a label map: those that the source states, else those that occur.
 
         Raises `ValueError` without any.
         """
-        return dict(enumerate(self.class_names)) or implied_tags(self.tags or [], self.table)
+        if self.tags is None:
+            raise ValueError(f"no row has a tag; {self.column_use.why_no_labels()}")
+        return dict(enumerate(self.class_names)) or implied_tags(self.tags, self.table)
 
     def read_tags(self, id2label: Mapping[int, str] | None) -> Ragged | None:
         """Return the tags as `tags.tag_ids` makes them; None where no row has any.
@@ -74,8 +89,16 @@ class WordRows:
                 raise ValueError(
                     f"{self.table.where(row)}: {len(words)} tokens and {len(tags)} tags; expected a tag for each token"
                 )
+        every = [tag for tags in self.tags if is_list(tags) for tag in tags]
+        warn_of_missing_marks(self.table.source, every, (id2label or {}).values(), "words")
         read: Ragged = tag_ids(self.tags, id2label, self.table.where, self.class_names)
         return read
+
+
+def names_columns(names: Sequence[str]) -> bool:
+    """Return whether the first line of a file is the header of a table of words or texts, not a word and its tag."""
+    known = any(name in (*TOKEN_COLUMNS, *TEXT_COLUMNS) for name in names)
+    return len(names) > 1 and known and not any(name == OUTSIDE or _TAG.match(name) for name in names)
 
 
 def has_words(table: Table) -> bool:
@@ -121,12 +144,19 @@ def words_of(
     if column is None:
         raise ValueError(
             f"{table.source} has no words: expected a column {listing(TOKEN_COLUMNS)} of lists, or of texts, "
-            f"{listing(TEXT_COLUMNS)}; its columns are {listing(table.columns)}. Name it with --text-column"
+            f"{listing(TEXT_COLUMNS)}; its columns are {listing(table.columns)}. Name it with --text-column; "
+            f"{_WORD_A_LINE}"
         )
     if _is_column_of_pieces(table, column):
         return _of_pieces(table, column)
     first = next((value for value in table.columns[column] if value is not None), None)
     if isinstance(first, str) and not _is_column_of_lists(table, column):
+        if column in TOKEN_COLUMNS and column != text_column:
+            row = next(row for row, value in enumerate(table.columns[column]) if value is not None)
+            raise TypeError(
+                f"{table.where(row)}: {column!r} holds {first!r}; expected a list of words, as in ['Ann', 'sings'], "
+                f"beside a list of tags. A column of texts is named with --text-column {column}; {_WORD_A_LINE}"
+            )
         return _of_texts(table, column, label_column or _first(table, (trained_on.label, *SPAN_COLUMNS)))
     return _of_tokens(table, column, label_column or _first(table, (trained_on.label, *TAG_COLUMNS)))
 
@@ -157,6 +187,8 @@ def _of_tokens(table: Table, column: str, label_column: str | None) -> WordRows:
         if not is_list(value) or not all(isinstance(word, str) for word in value):
             shown = value if not is_list(value) else next(word for word in value if not isinstance(word, str))
             raise TypeError(f"{table.where(row)}: {column!r} holds {shown!r}; expected a list of words")
+        for word in value:
+            _check_characters(table, row, column, word)
     tags = None if label_column is None else [_listed(value) for value in table.columns[label_column]]
     tags = None if tags is None or all(map(is_empty_row, tags)) else tags
     names = () if label_column is None else table.class_names.get(label_column, ())
@@ -168,6 +200,7 @@ def _of_texts(table: Table, column: str, label_column: str | None) -> WordRows:
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{table.where(row)}: {column!r} holds {text!r}; expected a text")
+        _check_characters(table, row, column, text)
     offsets = [split(text) for text in texts]
     tags: list[list[str] | None] | None = None
     if label_column is not None:
@@ -185,6 +218,7 @@ def _of_pieces(table: Table, column: str) -> WordRows:
         for piece in pieces:
             if not isinstance(piece, Mapping) or not isinstance(piece.get("text"), str):
                 raise TypeError(f"{table.where(row)}: {column!r} holds {piece!r}; expected pieces with a text")
+            _check_characters(table, row, column, piece["text"])
             start, text = len(text), text + piece["text"]
             if piece.get("entity"):
                 spans.append((start, len(text), str(piece["entity"])))
@@ -194,6 +228,11 @@ def _of_pieces(table: Table, column: str) -> WordRows:
     tags = _tags_of_spans(table, texts, offsets, all_spans)
     words = [[text[start:end] for start, end in of] for text, of in zip(texts, offsets, strict=True)]
     return WordRows(words, tags, texts, offsets, table, (), Columns(column, None, None))
+
+
+def _check_characters(table: Table, row: int, column: str, text: str) -> None:
+    if not text.isascii():  # the name would be made for every word
+        check_characters(f"{table.where(row)}: column {column!r}", text)
 
 
 def split(text: str) -> list[tuple[int, int]]:
@@ -234,24 +273,44 @@ def _tags_of_spans(
     offsets: Sequence[Sequence[tuple[int, int]]],
     spans: Sequence[list[tuple[int, int, str]] | None],
 ) -> list[list[str] | None]:
-    """Return the tags of the words, in IOB2. A word that a span covers in part belongs to it; of two, to the first."""
+    """Return the tags of the words, in IOB2. A word that a span covers in part belongs to it; of two, to the first.
+
+    Raises ValueError for two spans of a text that overlap, as a word has one tag.
+    """
     found: list[list[str] | None] = []
     count = inside = 0
-    for words, of in zip(offsets, spans, strict=True):
+    wordless: list[str] = []
+    for row, (words, of) in enumerate(zip(offsets, spans, strict=True)):
         if of is None:
             found.append(None)
             continue
         tags = [OUTSIDE] * len(words)
-        for start, end, label in sorted(of):
+        apart = sorted(set(of))
+        for one, other in pairwise(apart):
+            if other[0] < one[1]:
+                shown = " and ".join(f"{label!r} ({start} to {end})" for start, end, label in (one, other))
+                raise ValueError(
+                    f"{table.where(row)}: the spans {shown} overlap; expected spans apart from each other, as a word "
+                    "has one tag: leave one of the two out"
+                )
+        for start, end, label in apart:
             covered = [place for place, (a, b) in enumerate(words) if a < end and b > start and tags[place] == OUTSIDE]
             count += 1
             inside += any(words[place][0] < start or words[place][1] > end for place in covered)
+            if not covered:
+                wordless.append(f"{label!r} ({start} to {end}) in {table.where(row)}")
             for place in covered:
                 tags[place] = f"{'B' if place == covered[0] else 'I'}-{label}"
         found.append(tags)
     if inside:
         warnings.warn(
             f"{table.source}: {inside:,} of {count:,} spans begin or end inside of a word, which is tagged whole",
+            stacklevel=4,
+        )
+    if wordless:
+        warnings.warn(
+            f"{table.source}: {len(wordless):,} of {count:,} spans are left out, as they have no word of their own: "
+            f"{listing(wordless, _MOST_SHOWN)}",
             stacklevel=4,
         )
     return found

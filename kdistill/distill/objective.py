@@ -14,6 +14,7 @@ from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
+from ..models.head_names import SPAN
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
@@ -22,7 +23,7 @@ from ..train.objective import BatchLoss, LossPart, RunData
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
-from .teachers import Teacher, read_as_teacher
+from .teachers import Teacher, read_as_teacher, reader_for_both
 
 
 class Distillation:
@@ -58,6 +59,10 @@ class Distillation:
         config = read_as_teacher(config, teacher)
         return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
 
+    def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
+        """Return the tokenizer that rows are read with for both models, see `reader_for_both`."""
+        return reader_for_both(tokenizer, config, self.teacher.model.config, self.teacher.tokenizer)
+
     def rows_to_learn_from(
         self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerFast | None
     ) -> Dataset:
@@ -67,11 +72,16 @@ class Distillation:
 
         Raises:
             ValueError: no row has a label although `args.alpha` asks for labels, or there is no tokenizer to make
-                augmented copies with.
+                augmented copies with, or rows are questions.
         """
         _check_labels(dataset, args)
         if not args.augment:
             return dataset
+        if self.teacher.model.head == SPAN:
+            raise ValueError(
+                f"augment is {args.augment}, and copies of questions with words replaced or left out would no longer "
+                "have their answers; expected 0: leave --augment (augment=) out for question answering"
+            )
         if tokenizer is None:
             raise ValueError(
                 f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "

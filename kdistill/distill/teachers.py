@@ -20,8 +20,14 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
+from ..train.encoding import tokenizer_for
 from .cache import teacher_logits
 from .teacher_type import AUTO, TypeChoice, chosen_type
+
+_WITH_ITS_VOCABULARY = (
+    "take a student with the teacher's vocabulary, which from_teacher of the student's class makes, and on the command "
+    "line --student with a shape such as L4-H256-A4"
+)
 
 
 class Teacher:
@@ -29,15 +35,18 @@ class Teacher:
 
     Attributes:
         model: the teacher, which `check_student` freezes. Others may use it in another compute type, see `answering`.
+        tokenizer: the one that it was trained with; None where nobody knows it.
         name: what a model card calls it.
         metrics: on the evaluation rows, as an evaluation of the student names them; empty where nothing has measured
             them.
         choice: the compute type that it answers in; None while it is to be chosen.
     """
 
-    def __init__(self, model: Model, name: str | None = None) -> None:
+    def __init__(self, model: Model, name: str | None = None, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
         check_model("teacher_model", model)
+        check_tokenizer("teacher_processing_class", tokenizer)
         self.model = model
+        self.tokenizer = tokenizer
         self.choice: TypeChoice | None = None
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
@@ -152,12 +161,7 @@ class Teacher:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
         return self.model.weights_digest()
 
-    def check_student(
-        self,
-        student: Model,
-        teacher_tokenizer: PreTrainedTokenizerFast | None,
-        student_tokenizer: PreTrainedTokenizerFast | None,
-    ) -> None:
+    def check_student(self, student: Model, student_tokenizer: PreTrainedTokenizerFast | None) -> None:
         """Freeze the teacher, once it is certain that the two read the same tokens and give the same labels.
 
         Warns where their rows were read otherwise.
@@ -165,13 +169,38 @@ class Teacher:
         Raises:
             ValueError: they are one model, or differ in vocabulary or label map.
         """
-        check_tokenizer("teacher_processing_class", teacher_tokenizer)
         if self.model is student:
             raise ValueError("teacher_model and model are the same object; expected two models")
-        _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
+        theirs = tokenizer_for(self.model.config, self.tokenizer)
+        _check_vocabularies(self.model.config, student.config, theirs, student_tokenizer)
         _warn_of_other_reading(self.model.config, student.config)
         _check_label_maps(self.model.config, student.config)
         self.model.freeze()
+
+
+def reader_for_both(
+    tokenizer: PreTrainedTokenizerFast | None,
+    student: Config,
+    teacher: Config,
+    teacher_tokenizer: PreTrainedTokenizerFast | None,
+) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that reads rows for teacher and student: the student's, with the token types of the teacher.
+
+    A student whose architecture has no token types reads none of them, and its own tokenizer gives none. Where the
+    teacher's tokenizer is unknown, a teacher with several types was trained with those that the vocabulary's template
+    of pairs gives.
+
+    Args:
+        tokenizer: the student's.
+        student: its configuration.
+        teacher: the teacher's configuration.
+        teacher_tokenizer: the teacher's tokenizer, if it is known.
+    """
+    if tokenizer is None or teacher.type_vocab_size < 2:
+        return tokenizer
+    if teacher_tokenizer is not None:
+        return tokenizer.with_token_types(teacher_tokenizer.has_token_types)
+    return tokenizer.with_token_types(True) if student.type_vocab_size == 0 else tokenizer
 
 
 def read_as_teacher(student: Config, teacher: Config) -> Config:
@@ -214,15 +243,19 @@ def _check_vocabularies(
     if not known and not same_but_for_padding(teacher.vocab_size, student.vocab_size):
         raise ValueError(
             f"the teacher's vocabulary has {teacher.vocab_size} entries and the student's {student.vocab_size}; "
-            "expected the same vocabulary (from_teacher of the student's class makes a student that has it)"
+            f"expected the same vocabulary: {_WITH_ITS_VOCABULARY}"
         )
     if teacher_tokenizer is None or student_tokenizer is None:
         return
     different = student_tokenizer.differences_from(teacher_tokenizer)
+    if min(teacher.type_vocab_size, student.type_vocab_size) > 1 and (
+        teacher_tokenizer.has_token_types != student_tokenizer.has_token_types
+    ):
+        different.append("whether they give token types (model_input_names)")
     if different:
         raise ValueError(
-            f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids for "
-            "every text: give both the teacher's tokenizer, or a student whose files have the teacher's settings"
+            f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids "
+            f"and types for every text: {_WITH_ITS_VOCABULARY}, and give both the teacher's tokenizer"
         )
 
 

@@ -23,7 +23,10 @@ def check_argument(name: str, problem_type: str) -> None:
     """Raise ValueError where weights called `name` are given for a problem type that has others, or none."""
     expected = argument_of(problem_type)
     if expected is None:
-        raise ValueError(f"{name} is given with problem_type {problem_type!r}; expected none, for there are no classes")
+        raise ValueError(
+            f"{name} is given with problem_type {problem_type!r}, whose loss has no weights of labels; leave it out "
+            "(for a loss of your own, override compute_loss of the trainer)"
+        )
     if name != expected:
         raise ValueError(f"{name} is given with problem_type {problem_type!r}; expected {expected} instead")
 

@@ -89,7 +89,8 @@ class Classifier:
         config = model.config
         if task_for(config).per_token:
             raise ValueError(
-                f"the model is one for {task_for(config).name}; expected a classifier of whole texts to serve"
+                f"the model is one for {task_for(config).name}, and only classifiers of whole texts are served; use it "
+                f"with `kdistill predict`, or in Python with pipeline({task_for(config).pipeline_tag!r}, ...)"
             )
         asked = config.trained_with.max_length if max_length is None else max_length
         limits = [config.max_tokens, asked, tokenizer.model_max_length]
@@ -107,8 +108,8 @@ class Classifier:
             FileNotFoundError: there is no such model.
             ValueError: its files do not fit together.
         """
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        classifier = cls(load_trained(model, dtype=dtype), tokenizer, max_length)
+        trained = load_trained(model, dtype=dtype)
+        classifier = cls(trained, AutoTokenizer.from_pretrained(model), max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)
         return classifier

@@ -92,11 +92,11 @@ def pipeline(
             check_model("model", model)
             raise ValueError("tokenizer is None; expected that of the model, as the model itself does not know it")
         tokenizer = model
-    if isinstance(tokenizer, str | os.PathLike):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
     if isinstance(model, str | os.PathLike):
         keywords = {"config": config, "dtype": compute, **where, **(model_kwargs or {})}
         model = kind.load(model, **keywords).freeze()
+    if isinstance(tokenizer, str | os.PathLike):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
     check_model("model", model)
     if compute is not None and str(model.dtype) != compute:
         raise ValueError(f"dtype is {compute}, and the model computes in {model.dtype}; call its freeze({compute!r})")

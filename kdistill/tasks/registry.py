@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
@@ -74,30 +75,38 @@ def label_reader(config: Config) -> LabelReader:
     Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
     where any row has a list, else ids and names.
     """
+    if has_one_class(config):
+        return partial(_refuse_any_labels, config)
     name = _of_head(config) or config.problem_type
     return TASKS[name].read_labels if name else _read_any_labels
 
 
 def has_one_class(config: Config) -> bool:
     """Return whether a model is to choose among one class: it always gives it the probability 1, with a loss of 0."""
-    return config.num_labels == 1 and (_of_head(config) or config.problem_type) == single_label.TASK.name
+    chooses = (single_label.TASK.name, token.TASK.name)
+    return config.num_labels == 1 and (_of_head(config) or config.problem_type) in chooses
 
 
-def refuse_one_class() -> NoReturn:
+def refuse_one_class(config: Config) -> NoReturn:
     """Raise ValueError for labels of a model for which `has_one_class` is true."""
+    if _of_head(config) == token.TASK.name:
+        raise ValueError(
+            f"num_labels is 1, and a model for {token.TASK.name} chooses among tags; expected 2 or more, such as O and "
+            "another (--label-names, in Python id2label=)"
+        )
     raise ValueError(
         f"num_labels is 1 with problem_type {single_label.TASK.name!r}, a choice without an alternative: expected "
         'num_labels=1 with problem_type="regression" to learn a number, or num_labels=2 to learn yes or no'
     )
 
 
-def no_labels(
-    labels: Sequence[Any], id2label: Mapping[int, str] | None, where: Where, class_names: Sequence[str]
-) -> NDArray[Any]:
-    """Read labels, of which none may be there, for a model for which `has_one_class` is true. A `LabelReader`."""
+def _refuse_any_labels(
+    config: Config, labels: Sequence[Any], id2label: Mapping[int, str] | None, where: Where, class_names: Sequence[str]
+) -> Any:
+    """Read labels, of which none may be there, for a model for which `has_one_class` is true."""
     if not all(map(is_missing, labels)):
-        refuse_one_class()
-    return single_label.TASK.read_labels(labels, id2label, where, class_names)
+        refuse_one_class(config)
+    return TASKS[_of_head(config) or single_label.TASK.name].read_labels(labels, id2label, where, class_names)
 
 
 def _read_any_labels(

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +35,7 @@ from .encodings import (
 )
 from .kinds import Kind, kind_of
 from .loading import check_special_tokens, load, lowers_case
+from .pieces import Piece, reader_of_pieces
 from .pipelines import set_offsets_of_prefix_space, with_prefix_space
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
@@ -162,6 +163,18 @@ class PreTrainedTokenizerFast:
     def has_token_types(self) -> bool:
         """Whether a call returns `token_type_ids` unasked; without them a model gets zeros, as in transformers."""
         return "token_type_ids" in self.model_input_names
+
+    def with_token_types(self, wanted: bool) -> PreTrainedTokenizerFast:
+        """Return a tokenizer that has token types or has none: this one, or one with the same vocabulary."""
+        if wanted == self.has_token_types:
+            return self
+        other = copy(self)
+        # Whoever calls the backend that both have holds the lock of its one encoder.
+        other._encoder = self._encoder
+        other._settings, other._special_names = dict(self._settings), list(self._special_names)
+        names = [name for name in self.model_input_names if name != "token_type_ids"]
+        other.model_input_names = [*names[:1], *(("token_type_ids",) if wanted else ()), *names[1:]]
+        return other
 
     @classmethod
     def from_pretrained(
@@ -497,6 +510,22 @@ class PreTrainedTokenizerFast:
     def marks_pieces(self) -> bool:
         """Whether tokens that go on a word begin with a mark, as `##` of WordPiece."""
         return bool(getattr(self._backend.model, "continuing_subword_prefix", None))
+
+    def pieces(self) -> dict[int, Piece]:
+        """Return what each token but the special ones is to the words of a text, by id.
+
+        Raises:
+            ValueError: tokens do not show it.
+        """
+        read = reader_of_pieces(self._backend)
+        if read is None:
+            raise ValueError(
+                f"the tokenizer's model is {type(self._backend.model).__name__} and its decoder "
+                f"{type(self._backend.decoder).__name__}, which do not show where words begin; expected WordPiece, BPE "
+                "of bytes, or Unigram"
+            )
+        special = {*self.all_special_tokens}
+        return {index: read(token) for token, index in self.vocab.items() if token not in special}
 
     def special_token_ids(self) -> tuple[list[int], list[int]]:
         """Return the special tokens in front of a text and behind it, such as [CLS] and [SEP]."""

@@ -19,7 +19,7 @@ from ..data.tagged import encode_words
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, label_reader, no_labels, refuse_one_class, task_for
+from ..tasks.registry import has_one_class, label_reader, refuse_one_class, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
@@ -27,14 +27,18 @@ from .without_effect import is_used_by
 
 
 def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
-    """Return the tokenizer that belongs to a model: it gives texts the tokens that `encode_for` trains it on.
+    """Return the tokenizer that belongs to a model, and to the directory that it is saved to.
 
-    A model that learns from rows of words has one that reads the first word of a text as all others, and so has the
-    directory that it is saved to.
+    It gives texts the tokens that `encode_for` trains the model on: that of a model which learns from rows of words
+    reads the first word of a text as all others. That of a model without token types has none, for transformers hands
+    a model all that its tokenizer gives.
     """
+    if tokenizer is None:
+        return None
+    if config.type_vocab_size == 0:
+        tokenizer = tokenizer.with_token_types(False)
     task = task_for(config)
-    of_words = task.encode is None and task.taught is not None
-    return tokenizer.for_words() if tokenizer is not None and of_words else tokenizer
+    return tokenizer.for_words() if task.encode is None and task.taught is not None else tokenizer
 
 
 def encode_for(
@@ -91,7 +95,7 @@ def encode_for(
                 tokenizer,
                 max_length=max_length,
                 id2label=config.id2label,
-                read_labels=no_labels if has_one_class(config) else label_reader(config),
+                read_labels=label_reader(config),
                 pad_token_id=config.pad_token_id,
                 **given,
                 trained_on=trained_on(config),
@@ -138,6 +142,8 @@ def _tagged(
     rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
     if tokenizer is None:
         raise ValueError(f"{table.source} holds words; pass a tokenizer (processing_class=), or rows with input_ids")
+    if rows.tags is not None and has_one_class(config):
+        refuse_one_class(config)
     stride = config.trained_with.doc_stride if args.doc_stride is None else args.doc_stride
     return encode_words(
         rows,
@@ -215,7 +221,7 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
         wrong = labelled_rows(dataset.labels) & ((dataset.labels < 0) | (dataset.labels >= config.num_labels))
         if wrong.any():
             if has_one_class(config):
-                refuse_one_class()
+                refuse_one_class(config)
             row = int(np.argmax(wrong))
             raise ValueError(
                 f"row {row} of the data set has the label {dataset.labels[row]}; the model has labels 0 to "

@@ -57,6 +57,9 @@ class Objective(Protocol):
     def adapt(self, config: Config) -> Config:
         """Return the config of a model to train, with what this objective settles. Raises ValueError if it cannot."""
 
+    def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
+        """Return the tokenizer that rows are read with, of the tokenizer and the config of the model to train."""
+
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
@@ -92,6 +95,10 @@ class Supervised:
     def adapt(self, config: Config) -> Config:
         """Return the config as it is."""
         return config
+
+    def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
+        """Return the model's tokenizer."""
+        return tokenizer
 
     def rows_to_learn_from(
         self, dataset: Dataset, args: TrainingArguments, tokenizer: PreTrainedTokenizerFast | None

@@ -122,7 +122,7 @@ class Recipe:
         if train is None:
             raise ValueError("train_dataset is None; expected rows to train on")
         if train.labelled and has_one_class(self.model.config):
-            refuse_one_class()
+            refuse_one_class(self.model.config)
         unlabelled = train.unlabelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(

@@ -86,6 +86,28 @@ def test_windows_measure_the_same_words(tagger: Path, inputs: Path, capsys: pyte
     assert cut["accuracy"] == pytest.approx(whole["accuracy"], abs=0.1)
 
 
+def test_a_table_is_read_by_its_columns_and_not_as_a_word_a_line(
+    tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ("evaluate", "--model", tagger, "--data")
+    expected = run(capsys, *evaluate, inputs / "dev.conll")
+    rows = [([word for word, _ in row], [tag for _, tag in row]) for row in tagged_sentences(40, 1)]
+    table = tmp_path / "rows.tsv"
+    table.write_text("".join(f"{a}\t{b}\n" for a, b in [("tokens", "tags"), *rows]))
+    assert run(capsys, *evaluate, table)["f1"] == expected["f1"]
+    spans = [{"start": 7, "end": 11, "label": "thing"}]
+    table.write_text(f"text\tentities\na good film\t{spans}\n")
+    assert run(capsys, *evaluate, table)["n"] == 1
+    table.write_text("sentence\tlabel\na good film\t1\n")
+    assert "rows.tsv has no label column, its columns are 'sentence', 'label'; expected lists of tags (tags" in refused(
+        capsys, *evaluate, table
+    )
+    table.write_text("a good film\t1\nthe bad plot\t0\n")
+    assert "2 lines begin with more than a word" in refused(capsys, *evaluate, table)
+    table.write_text("tokens\ttags\ngood\tB-praise\n")
+    assert "'tokens' holds 'good'; expected a list of words" in refused(capsys, *evaluate, table)
+
+
 def test_a_student_learns_from_a_tagger_and_goes_on(
     tagger: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +146,9 @@ def test_what_does_not_fit_is_refused(
     )
     predict = ("predict", "--model", tagger, "--text", "good")
     assert "--top-k is 2, and the model gives each word one tag" in refused(capsys, *predict, "--top-k", "2")
+    assert "--text-pair is given, and the model tags the words of single" in refused(
+        capsys, *predict, "--text-pair", "film"
+    )
     assert "tags are written as JSON lines" in refused(capsys, *predict, "--output", tmp_path / "x.tsv")
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"
@@ -139,7 +164,13 @@ def test_what_does_not_fit_is_refused(
         assert "--problem-type is single_label_classification, and a model for token-classification has none" in (
             refused(capsys, *command, *kind)
         )
-    assert "expected a classifier of whole texts" in refused(capsys, "serve", "--model", tagger)
+    assert "only classifiers of whole texts are served; use it with `kdistill predict`" in refused(
+        capsys, "serve", "--model", tagger
+    )
+    weighted = ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out, "--class-weights", "balanced")
+    assert "class_weights is given with problem_type 'token-classification', whose loss has no weights" in refused(
+        capsys, *weighted
+    )
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(
         capsys, "distill", "--teacher", classifier, "--student", tagger, "--train", inputs / "dev.conll", *out
     )

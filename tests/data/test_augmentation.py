@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.kinds_of_tokenizers import ROBERTA_NAMES, ROBERTA_TOKENS, bpe
 
 from kdistill.data import augmentation
 from kdistill.data.augmentation import TokenKinds, augmented, nearest_words
-from kdistill.data.dataset import Dataset
+from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.data.labels import NO_LABEL
 from kdistill.text.classes import AutoTokenizer
 from kdistill.text.tokenizer import PreTrainedTokenizerFast
@@ -255,3 +256,76 @@ def test_neighbours_of_a_real_teacher(shared_dir: Path) -> None:
     found = nearest_words(table, np.array([vocabulary["awful"]]), np.flatnonzero(words), 6)
     assert set(found[0]) >= {vocabulary[word] for word in ("terrible", "horrible", "worst")}
     assert not {vocabulary[token] for token in ("##s", ".", "2002", "[CLS]", "[unused5]")} & set(np.flatnonzero(words))
+
+
+MARKED = ["good", "great", "bad", "film", "plot", "scene"]
+
+
+def marking_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that marks the first token of a word by the space before it, with pieces of letters and a comma."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    letters = sorted(set("".join([*MARKED, "ing"])))
+    if kind == "Unigram":
+        entries = [(token, 0.0) for token in ROBERTA_TOKENS]
+        entries += [(f"\u2581{word}", -2.0) for word in MARKED]
+        entries += [("ing", -3.0), (",", -3.0), ("\u2581", -4.0), *((letter, -20.0) for letter in letters)]
+        backend = Tokenizer(models.Unigram(entries, unk_id=3))
+        marks = pre_tokenizers.Metaspace()
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+        backend.decoder = decoders.Metaspace()
+        backend.add_special_tokens(ROBERTA_TOKENS)
+    else:
+        words = [["\u0120", *word] for word in MARKED] + [[*"ing"], *map(list, MARKED)]
+        backend = bpe(ROBERTA_TOKENS, ["\u0120", ",", *letters], words)
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=kind == "BPE with prefix space")
+        backend.decoder = decoders.ByteLevel()
+    tokens = [("<s>", 0), ("</s>", 2)]
+    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", tokens)
+    return PreTrainedTokenizerFast(backend, ROBERTA_NAMES)
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "BPE", "BPE with prefix space"])
+def test_marks_of_spaces_tell_whole_words_from_pieces(kind: str, fixed_knobs: pytest.MonkeyPatch) -> None:
+    tokenizer = marking_tokenizer(kind)
+    random = np.random.default_rng(1)
+    words = [*MARKED, "filming", "good,"]
+    texts = [" ".join(random.choice(words, random.integers(2, 9))) for _ in range(60)]
+    dataset = as_dataset([{"text": text} for text in texts], tokenizer)
+    embeddings = random.standard_normal((len(tokenizer), 8)).astype(np.float32)
+    kinds = TokenKinds.of(tokenizer, len(tokenizer))
+    known = {piece.text for piece in tokenizer.pieces().values() if piece.begins}  # of BPE beginnings of words, too
+    replaced = set()
+
+    def views() -> list[str]:
+        result = augmented(dataset, 1, kinds=kinds, embeddings=embeddings, seed=3)
+        rows = np.split(result.ids, result.starts[1:-1])[len(texts) :]
+        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+    for before, after in zip(texts, views(), strict=True):
+        pairs = list(zip(before.split(), after.split(), strict=True))
+        if kind == "BPE":
+            assert pairs[0][0] == pairs[0][1]  # the first word of a text has no mark
+            del pairs[0]
+        for old, new in pairs:
+            if old == "filming":
+                assert new == old
+            else:
+                assert new.strip(",") in known
+                assert new.endswith(",") == old.endswith(",")
+                assert new != old
+                replaced.add(old.strip(","))
+    assert replaced == set(MARKED)
+    fixed_knobs.setattr(augmentation, "SPANS", 1.0)
+    fixed_knobs.setattr(augmentation, "REPLACED", (0.0, 0.0))
+    for before, after in zip(texts, views(), strict=True):
+        apart = [text.replace(",", " ,").split() for text in (after, before)]
+        assert is_part(*apart)
+
+
+def test_tokens_that_show_no_words_are_refused() -> None:
+    from tokenizers import Tokenizer, models
+
+    backend = Tokenizer(models.WordLevel({token: place for place, token in enumerate(ROBERTA_TOKENS)}, "<unk>"))
+    with pytest.raises(ValueError, match="model is WordLevel and its decoder NoneType, which do not show where words"):
+        TokenKinds.of(PreTrainedTokenizerFast(backend, ROBERTA_NAMES), 5)

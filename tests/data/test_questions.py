@@ -67,6 +67,14 @@ def test_squad_files_have_a_row_for_each_question_of_each_paragraph(tmp_path: Pa
     assert questions.table["title"] == ["Berlin", "Berlin", "Zoë"]
 
 
+def test_a_question_without_an_answer_may_leave_its_answers_out(tmp_path: Path) -> None:
+    impossible = {"id": "a", "question": "Who left?", "is_impossible": True}
+    unknown = {"id": "b", "question": "Who?"}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": CONTEXT, "qas": [impossible, unknown]}]}]}))
+    assert read_questions(path).answers == [(), None]
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -117,6 +125,11 @@ def test_columns_may_have_other_names() -> None:
             {"answers": {"text": ["Paris"], "answer_start": [0]}},
             "'Paris' is not at its answer_start 0, where the context has 'Berli'; expected a part of the context",
         ),
+        (
+            {"answers": {"text": [""], "answer_start": [0]}},
+            "an answer is '', without a letter; .* an empty list, where",
+        ),
+        ({"answers": {"text": [" "], "answer_start": [6]}}, "an answer is ' ', without a letter; expected a part"),
         ({"answers": {"text": ["Zoë"]}}, 'row 0 of the list: answers is .*; expected {"text": '),
         ({"answers": {"text": ["Zoë"], "answer_start": []}}, "expected an answer_start for each text"),
         ({"answers": "Zoë"}, "row 0 of the list: answers is 'Zoë'; expected"),

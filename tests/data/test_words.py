@@ -72,12 +72,28 @@ def test_a_file_of_words_alone_has_no_tags(tmp_path: Path) -> None:
     [
         ("Anna B-person\nlives\n", r"a.conll:2: 1 columns \('lives'\); expected 2 as before"),
         ("\n\n", "a.conll has no words"),
+        (
+            "\nword\ttag\nAnna\tO\n",
+            r"a.conll:2: 'word\\ttag' is a header, and a file with a word and its tag a line has",
+        ),
+        ("Tokens pos ner_tags\nAnna X O\n", r"a.conll:1: 'Tokens pos ner_tags' is a header"),
+        (
+            "Anna lives here\tgood\nYork\tO\nYork is old\tbad\n",
+            r"2 lines begin with more than a word, such as 'Anna lives here'; .* \(a table has a header with",
+        ),
     ],
 )
 def test_broken_files_name_the_line(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.conll").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_file(tmp_path / "a.conll")
+
+
+def test_some_words_may_have_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("10 000\tB-number\nmen\tO\n")
+    assert words_of(read_file(tmp_path / "a.conll")).words == [["10 000", "men"]]
+    (tmp_path / "a.conll").write_text("10\u202f000  B-number\nmen\u00a0 O \n\u00a0\nold O\n")
+    assert words_of(read_file(tmp_path / "a.conll")).words == [["10\u202f000", "men\u00a0"], ["old"]]
 
 
 TOKENS = [["Anna", "lives", "in", "New", "York"], ["Anna", "."]]
@@ -143,6 +159,11 @@ def test_pieces_of_text_with_entities_as_snips_has_them(tmp_path: Path) -> None:
             "row 1 of the list: label 'B-lake' is not one of the model",
         ),
         ({"tokens": ["a"], "tags": [9]}, ValueError, "row 1 of the list: label 9 is not one of the model's labels"),
+        (
+            {"tokens": ["a"], "tags": [0.5]},
+            ValueError,
+            "row 1 of the list: label 0.5 is not one of .* 3 .I-city.; a tag is a name, or the whole number of one",
+        ),
         ({"tokens": ["a", None], "tags": ["O", "O"]}, TypeError, "row 1 of the list: 'tokens' holds None; expected"),
         ({"tokens": "a b", "tags": ["O", "O"]}, TypeError, "row 1 of the list: 'tokens' holds 'a b'; expected a list"),
         ({"tokens": ["a"], "tags": "O"}, TypeError, "label 'O' is a str; expected a list with a tag for each token"),
@@ -166,6 +187,32 @@ def test_wrong_spans_are_named(span: Any, message: str) -> None:
         rows_of([{"text": "Anna", "entities": [span]}])
 
 
+def test_words_that_are_texts_are_refused_unless_they_are_named() -> None:
+    rows = [{"words": "Anna lives", "entities": [{"start": 0, "end": 4, "label": "person"}]}]
+    with pytest.raises(
+        TypeError, match=r"'words' holds 'Anna lives'; expected a list of words, as in .*--text-column wor"
+    ):
+        rows_of(rows)
+    assert rows_of(rows, text_column="words").words == [["Anna", "lives"]]
+
+
+def spans_of(*spans: tuple[int, int, str]) -> list[dict[str, Any]]:
+    return [{"start": start, "end": end, "label": label} for start, end, label in spans]
+
+
+def test_spans_that_overlap_are_refused() -> None:
+    whole = {"text": "in New York City", "entities": spans_of((3, 11, "city"), (11, 12, "sign"), (12, 16, "x"))}
+    cut = {"text": "in New York City", "entities": spans_of((7, 16, "city"), (3, 11, "city"))}
+    with pytest.raises(
+        ValueError, match=r"row 1 of the list: the spans 'city' \(3 to 11\) and 'city' \(7 to 16\) overlap; expected"
+    ):
+        rows_of([cut | {"entities": []}, cut])
+    with pytest.warns(UserWarning, match=r"1 of 3 spans are left out.*: 'sign' \(11 to 12\) in row 0 of the list"):
+        assert rows_of([whole]).tags == [["O", "B-city", "I-city", "B-x"]]
+    twice = {"text": "Anna", "entities": spans_of((0, 4, "x"), (0, 4, "x"))}
+    assert rows_of([twice]).tags == [["B-x"]]
+
+
 def test_a_span_lies_in_the_text_that_is_read_and_not_in_another_column() -> None:
     row = {"text": "a longer text", "title": "Anna", "entities": [{"start": 2, "end": 9, "label": "x"}]}
     with pytest.raises(ValueError, match="the span 'x' is 2 to 9 in a text of 4 characters"):
@@ -180,6 +227,31 @@ def test_what_has_no_words_or_tags_is_refused() -> None:
         implied_tags([], table)
     with pytest.raises(ValueError, match="every tag of the list is 'O'"):
         implied_tags([["O", "O"]], table)
+    with pytest.raises(ValueError, match="has the tag -1; expected names, whole numbers from 0 on, or -100 for a tok"):
+        implied_tags([[0, -1], [-100]], table)
+    with pytest.raises(TypeError, match=r"row 0 of the list: the tag .'O'. is a list; expected name or number"):
+        implied_tags([[["O"]]], table)
+
+
+def test_marks_of_missing_tags_are_reported() -> None:
+    rows = rows_of([{"tokens": ["a", "b"], "tags": ["O", "-"]}])
+    with pytest.warns(UserWarning, match="1 of 2 words of the list have the label '-', which is read as a missing lab"):
+        found = rows.read_tags(TAGS)
+    assert found is not None
+    assert found.values.tolist() == [0, UNTAGGED]
+    assert rows.id2label() == {0: "O", 1: "-"}
+
+
+def test_a_tagger_of_one_tag_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    from kdistill.models.config import BertConfig
+    from kdistill.train.arguments import TrainingArguments
+    from kdistill.train.encoding import encode_for
+
+    config = BertConfig(id2label={0: "O"}).with_head("token-classification")
+    message = "num_labels is 1, and a model for token-classification chooses among tags; expected 2 or more"
+    for rows in ({"tokens": [["a"]], "tags": [["O"]]}, {"input_ids": [[2, 5, 3]], "labels": [[-100, 0, -100]]}):
+        with pytest.raises(ValueError, match=message):
+            encode_for(config, rows, tokenizer, TrainingArguments(disable_tqdm=True))
 
 
 def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -198,6 +270,26 @@ def test_the_first_token_of_a_word_carries_its_tag(tokenizer: PreTrainedTokenize
         rows_of({"tokens": [["Anna"]], "tags": [["B-city"]]}), tokenizer, id2label=TAGS, all_tokens=True
     )
     assert inside.labels.tolist() == [no, 1, 3, no]
+
+
+def test_words_without_a_token_are_reported(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = rows_of({"tokens": [["Anna"], ["\u200b", "in", ""]], "tags": [["O"], ["B-city", "O", None]]})
+    with pytest.warns(UserWarning, match=r"the dict: 1 words with a tag are left out.*'\\u200b' in row 1 of the dict"):
+        dataset = encode_words(rows, tokenizer, id2label=TAGS)
+    assert (dataset.labels >= 0).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("sound", "half"),
+    [
+        ({"tokens": ["a"]}, {"tokens": ["a", "\ud800"]}),
+        ({"text": "a"}, {"text": "\ud800"}),
+        ({"data": [{"text": "a"}]}, {"data": [{"text": "\ud800"}]}),
+    ],
+)
+def test_half_characters_are_named_with_their_row(sound: dict[str, Any], half: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"row 1 of the list: column '(tokens|text|data)' holds .ud800"):
+        rows_of([sound, half])
 
 
 def test_long_rows_become_windows_and_each_word_answers_once(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.card_reading import row_of
+from support.small_questions import question_model, questions
 from support.small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
 
 from kdistill.data.augmentation import TokenKinds, augmented
@@ -278,6 +279,18 @@ def test_views_need_a_tokenizer(tmp_path: Path, teacher: BertForSequenceClassifi
     args = arguments(tmp_path, augment=1, eval_strategy="no")
     trainer = DistillationTrainer(small_model(2), args, teacher_model=teacher, train_dataset=small_dataset(8))
     with pytest.raises(ValueError, match="augment is 1 and processing_class is None; expected the tokenizer"):
+        trainer.train()
+
+
+def test_views_of_questions_are_refused(tmp_path: Path, words: PreTrainedTokenizerFast) -> None:
+    trainer = DistillationTrainer(
+        question_model(2),
+        arguments(tmp_path, augment=1, eval_strategy="no", max_length=12),
+        teacher_model=question_model(9),
+        train_dataset=questions(8),
+        processing_class=words,
+    )
+    with pytest.raises(ValueError, match=r"augment is 1, and copies of questions .*: leave --augment .* out"):
         trainer.train()
 
 

@@ -185,3 +185,23 @@ def test_every_keyword_of_loading_in_transformers_is_known() -> None:
         names = {one.name for one in named if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
         names |= set(re.findall(r'kwargs\.pop\(\s*"(\w+)"', inspect.getsource(function)))
         assert names - known - {"cls", "_configuration_file"} == set(), function
+
+
+def test_pipelines_of_transformers_feed_a_distilbert_no_token_types(tmp_path: Path) -> None:
+    """The tokenizer of a BERT teacher gives them; the student that is saved with it has none."""
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film"]) + "\n"
+    )
+    tokenizer = kd.BertTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.has_token_types
+    config = kd.DistilBertConfig(vocab_size=7, dim=8, n_heads=2, n_layers=1, hidden_dim=8, max_position_embeddings=16)
+    model = kd.DistilBertForSequenceClassification(config, seed=1)
+    args = kd.TrainingArguments(str(tmp_path / "out"), disable_tqdm=True)
+    kd.Trainer(model, args, processing_class=tokenizer).save_model()
+    theirs = transformers.pipeline("text-classification", model=str(tmp_path / "out"), top_k=None)
+    found = theirs({"text": "good film", "text_pair": "film"})
+    expected = kd.pipeline("text-classification", model=str(tmp_path / "out"), top_k=None)(
+        {"text": "good film", "text_pair": "film"}
+    )
+    assert [of["label"] for of in found] == [of["label"] for of in expected]
+    assert [of["score"] for of in found] == pytest.approx([of["score"] for of in expected], abs=1e-6)

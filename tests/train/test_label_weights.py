@@ -140,7 +140,7 @@ def test_the_forms_of_weights(given: Any) -> None:
         (SINGLE, {"class_weights": [0, 0, 0]}, "class_weights is 0 for every label"),
         (SINGLE, {"pos_weight": "balanced"}, f"pos_weight is given with problem_type '{SINGLE}'; expected class_weigh"),
         (MULTI, {"class_weights": [1, 1, 1]}, f"class_weights is given with problem_type '{MULTI}'; expected pos_weig"),
-        (REGRESSION, {"class_weights": "balanced"}, "expected none, for there are no classes"),
+        (REGRESSION, {"class_weights": "balanced"}, "whose loss has no weights of labels; leave it out"),
     ],
 )
 def test_weights_that_do_not_fit(problem_type: str, given: dict[str, Any], message: str) -> None:
