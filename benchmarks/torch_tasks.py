@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from .task_training import Recipe
 EVALUATED_AT_ONCE = 32
 
 
-def _inputs(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[dict[str, torch.Tensor], NDArray[np.bool_]]:
+def padded_inputs(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[dict[str, torch.Tensor], NDArray[np.bool_]]:
     """Return rows padded to the longest as inputs of a model, and which places hold a token."""
     lengths = dataset.lengths[rows]
     present = np.arange(lengths.max()) < lengths[:, None]
@@ -60,6 +61,21 @@ def _loss(logits: torch.Tensor, dataset: Dataset, rows: NDArray[np.int64], prese
     return (cross_entropy(logits[:, :, 0], spans[:, 0]) + cross_entropy(logits[:, :, 1], spans[:, 1])) / 2
 
 
+def step(
+    training: torch_peer.Training,
+    inputs: Mapping[str, torch.Tensor],
+    present: NDArray[np.bool_],
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+) -> None:
+    """Learn from one batch, see `padded_inputs`."""
+    _loss(_logits(training.model(**inputs)), dataset, rows, present).backward()
+    torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.max_grad_norm)
+    training.optimizer.step()
+    training.schedule.step()
+    training.optimizer.zero_grad(set_to_none=True)
+
+
 def train(start: Path, dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Any, float]:
     """Train the model in a directory; return it and the seconds that it took."""
     torch.manual_seed(seed)
@@ -81,12 +97,7 @@ def train(start: Path, dataset: Dataset, recipe: Recipe, seed: int) -> tuple[Any
     started = time.monotonic()
     for epoch in range(recipe.epochs):
         for rows in plan.rows_of_epoch(epoch, 0):
-            inputs, present = _inputs(dataset, rows)
-            _loss(_logits(training.model(**inputs)), dataset, rows, present).backward()
-            torch.nn.utils.clip_grad_norm_(training.model.parameters(), recipe.max_grad_norm)
-            training.optimizer.step()
-            training.schedule.step()
-            training.optimizer.zero_grad(set_to_none=True)
+            step(training, *padded_inputs(dataset, rows), dataset, rows)
     return training.model.eval(), time.monotonic() - started
 
 
@@ -96,7 +107,7 @@ def outputs(model: Any, dataset: Dataset) -> Ragged:
     order = np.argsort(dataset.lengths, kind="stable")
     for first in range(0, len(order), EVALUATED_AT_ONCE):
         rows = order[first : first + EVALUATED_AT_ONCE]
-        inputs, present = _inputs(dataset, rows)
+        inputs, present = padded_inputs(dataset, rows)
         with torch.inference_mode():
             logits = _logits(model(**inputs)).numpy()
         if values is None:
