@@ -10,12 +10,12 @@ from typing import Any
 
 from ..data.columns import TOKEN_COLUMNS
 from ..data.dataset import Dataset
-from ..data.files import DataFile, FileFormat, read_content
+from ..data.files import DOCUMENTS, DataFile, FileFormat, is_plain_text, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.words import PIECE_COLUMNS
-from ..models.head_names import SPAN, TOKEN
+from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 
 STANDARD_INPUT = "-"
@@ -41,11 +41,13 @@ def format_words(options: Mapping[str, Any]) -> list[str]:
 def data_file(path: str, options: Mapping[str, Any], head: str | None = None) -> DataFile:
     """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given.
 
-    For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line.
+    For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line. For one
+    that predicts hidden words a .txt is running text.
     """
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
     words = head == TOKEN and plain and Path(path).suffix.lower() in (".txt", ".tsv")
-    return DataFile(path, file_format(options, "conll" if words else None))
+    documents = head == MASKED and plain and is_plain_text(Path(path))
+    return DataFile(path, file_format(options, "conll" if words else DOCUMENTS if documents else None))
 
 
 def file_format(options: Mapping[str, Any], kind: str | None = None) -> FileFormat:

@@ -212,6 +212,11 @@ def evaluation_size(subject: Subject) -> Iterator[Finding]:
     if subject.eval is None or not subject.eval.labelled:
         return
     count = subject.eval.labelled
+    if subject.eval.hidden:
+        words = int((subject.eval.labels >= 0).sum())
+        text = f"the student is measured on {words:,} hidden words of {subject.names['eval']}"
+        yield Finding("evaluation", "ok", text)
+        return
     text = f"the student is measured on {count:,} rows of {subject.names['eval']}"
     if count < _FEW:
         accuracy = f"{text}: an accuracy of 0.9 is one of {0.9 - 1.96 * _deviation(count):.2f} to 1 with other rows"

@@ -47,7 +47,7 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", text)
     elif not found:
         metrics = task.evaluate(logits, labels)
-        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics)
+        shown = ", ".join(f"{metric} {metrics[metric]:.6g}" for metric in task.default_metrics)
         yield Finding(CHECK, "ok", f"the teacher has {shown} on {len(labels):,} rows of {name}")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
-from ..models.head_names import SPAN
+from ..models.head_names import MASKED, SPAN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
+from ..tasks.base import Task
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
@@ -23,7 +24,7 @@ from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
 from .per_class import tsv_of, worst
 from .pictures import draw_report
-from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
+from .report import Comparison, DataFacts, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
     "accuracy": "Wilson's (1927) for the accuracy",
@@ -64,7 +65,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
         header(report, metadata),
         _introduction(report),
         *_results(report),
-        *_holdout(report.holdout),
+        *_holdout(report),
         *_pictures(pictures),
         _data(report),
         _training(report),
@@ -79,11 +80,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
 
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
-    how = (
-        f"distilled from the teacher {_code(subject.teacher.name)}"
-        if subject.teacher
-        else "fine-tuned on labelled rows"
-    )
+    how = f"distilled from the teacher {_code(subject.teacher.name)}" if subject.teacher else subject.task.learns_from
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
     use = subject.task.description(list(config.id2label.values()))
     return (
@@ -105,9 +102,9 @@ def _results(report: Report) -> Iterator[str]:
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
+        yield f"## Results\n\nOn the {measured.n:,} {report.subject.task.rows_are} of {_code(data.name)}:"
         yield _models(report, data)
-        yield _reading(measured)
+        yield _reading(measured, report.subject.task)
     if report.speed is not None:
         speed = report.speed
         yield (
@@ -156,7 +153,7 @@ def _columns(measured: Measured | None) -> dict[str, str]:
         return {}
     row = {}
     for name, value in measured.scores.items():
-        row[name] = f"{value:.4f}"
+        row[name] = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         if name in measured.intervals:
             low, high = measured.intervals[name]
             row[f"95 % interval of {name}"] = f"{low:.4f} to {high:.4f}"
@@ -165,9 +162,9 @@ def _columns(measured: Measured | None) -> dict[str, str]:
     return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
 
 
-def _reading(measured: Measured) -> str:
+def _reading(measured: Measured, task: Task) -> str:
     """Explain the columns."""
-    parts = ["The loss is against the labels."]
+    parts = [task.loss_is]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
@@ -345,10 +342,12 @@ def _history(report: Report) -> str:
     )
 
 
-def _holdout(holdout: Holdout | None) -> Iterator[str]:
+def _holdout(report: Report) -> Iterator[str]:
+    holdout = report.holdout
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n:,} labelled rows of {_code(holdout.data.name)}:"
+    rows_of = f"{holdout.measured.n:,} {report.subject.task.rows_are} of {_code(holdout.data.name)}"
+    yield f"## Rows that chose nothing\n\nOn the {rows_of}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
@@ -378,9 +377,10 @@ def _pictures(pictures: Sequence[str]) -> Iterator[str]:
 
 def _data(report: Report) -> str:
     held = None if report.holdout is None else report.holdout.data
+    made = report.subject.task.makes_labels
     uses = (("training", report.train), ("evaluation", report.eval), ("held out", held))
     rows = (
-        [use, _code(of.name), f"{of.rows:,}", f"{of.labelled:,}", _percent(of.majority_share)]
+        [use, _code(of.name), f"{of.rows:,}", "" if made else f"{of.labelled:,}", _percent(of.majority_share)]
         for use, of in uses
         if of is not None
     )
@@ -425,6 +425,15 @@ import kdistill as kd  # transformers loads the model too, and up to version 4 h
 
 answer = kd.pipeline("question-answering", model={name})
 answer(question="Where does she live?", context="Anna lives in Paris.")
+```"""
+    if report.subject.task.name == MASKED:
+        return f"""## Use
+
+```python
+import kdistill as kd  # transformers loads it too: pipeline("fill-mask", model=...)
+
+fill = kd.pipeline("fill-mask", model={name})
+fill(f"Anna lives in {{fill.tokenizer.mask_token}}.")
 ```"""
     return f"""## Use
 
