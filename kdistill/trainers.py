@@ -16,12 +16,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from .data.batch import Batch
 from .data.dataset import Dataset
 from .data.ragged import Outputs
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
+from .models.heads import MaskedLanguageModel
 from .models.model import Model, check_model
 from .models.trained_with import EVALUATION_ROWS
 from .report.card import write_model_card
@@ -55,7 +57,7 @@ from .train.failures import Failures
 from .train.little_learned import little_learned_by
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
-from .train.objective import BatchLoss, LossPart, Objective, Supervised
+from .train.objective import BatchLoss, LearnedLoss, LossPart, Objective, Supervised
 from .train.optim import AdamW, averaged
 from .train.own_metrics import ComputeMetrics, without_foreign
 from .train.plan import EpochPlan, RowIndices
@@ -331,6 +333,7 @@ class Trainer:
             self.state,
             self.args,
             loss=self._loss,
+            learn_hidden_words=self._learn_hidden_words,
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
             events=events,
@@ -412,7 +415,7 @@ class Trainer:
 
         `rows` are the rows' places in the training data. Where the model answers for each token, logits are a `Ragged`
         of (tokens, num_labels), labels int64 (tokens,) and the gradient (tokens, num_labels). Override it to train on
-        another loss.
+        another loss. A language model has no logits here, see `MaskedLanguageModel.masked_loss`: it is not called.
         """
         task = task_for(self.model.config, labels)
         if self._label_weights is not None:
@@ -425,6 +428,16 @@ class Trainer:
         """Call `compute_loss`, which may be a user's; the parts are those that ours counted inside of it."""
         self._loss_parts = []
         return BatchLoss(*self.compute_loss(logits, labels, rows), self._loss_parts)
+
+    def _learn_hidden_words(self, batch: Batch, words: Labels, share: float) -> LearnedLoss:
+        model = self.model
+        assert isinstance(model, MaskedLanguageModel)
+        if type(self).compute_loss is not Trainer.compute_loss:
+            raise TypeError(
+                f"{type(self).__name__}.compute_loss would not be called: the logits of a language model exist a few "
+                "hundred words at a time; write a loop of your own with model.masked_loss or model.forward(rows=)"
+            )
+        return self.objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
 
     def load_finished_run(self) -> None:
         """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.

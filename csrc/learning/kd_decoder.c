@@ -105,6 +105,15 @@ static void add_label(const kd_kernels *kernels, float *d, const float *probabil
     d[label] -= (float)(weight * (1 - smoothing));
 }
 
+/* 1 where the label is the first of the largest of z (K), else 0. */
+static float is_first_choice(const float *z, int64_t label, ptrdiff_t K)
+{
+    for (ptrdiff_t i = 0; i < K; i++)
+        if (z[i] > z[label] || (z[i] == z[label] && i < label))
+            return 0;
+    return 1;
+}
+
 /* One row's loss into its terms, {hard, soft}; its logits become their gradient. */
 static void loss_row(const kd_decoder *decoder, ptrdiff_t row, int member)
 {
@@ -122,6 +131,11 @@ static void loss_row(const kd_decoder *decoder, ptrdiff_t row, int member)
     memcpy(q, z, (size_t)K * sizeof(float));
     terms[0] = labelled ? hard_loss(kernels, q, z, label, decoder->smoothing, K) : 0;
     terms[1] = 0;
+    if (decoder->scores) {
+        float *scores = decoder->scores + 2 * (decoder->first + row);
+        scores[0] = (float)terms[0];
+        scores[1] = labelled ? is_first_choice(z, label, K) : 0;
+    }
     if (t) {
         memcpy(p, t, (size_t)K * sizeof(float));
         terms[1] = soft_loss(kernels, p, z, t, T, K);

@@ -28,6 +28,9 @@ typedef struct kd_decoder {
     const int64_t *labels;                /* (M), each an output or KD_LOSS_NO_LABEL */
     double alpha, temperature, smoothing; /* as in kd_loss */
     double share;                         /* the gradient is that of share times the mean loss */
+    float *scores;                        /* (M, 2) each row's loss against its label, and 1 where no other output is
+                                           * larger than the label's (of equal ones the first counts), else 0; both 0
+                                           * without a label. NULL: nobody asks */
     ptrdiff_t first, rows;                /* the block: rows first .. first + rows - 1 of the head's */
 } kd_decoder;
 

@@ -35,6 +35,18 @@ static int check_labels(const kd_run *run, PyArrayObject *labels)
     return 0;
 }
 
+/* Lets the decoder write the scores into an array (M, 2), unless it is None. */
+static int take_scores(kd_decoder *decoder, PyObject *scores)
+{
+    if (scores == Py_None)
+        return 0;
+    PyArrayObject *array = kd_array_out(scores, "scores", NPY_FLOAT32, 2, 2 * decoder->student->head_rows);
+    if (!array)
+        return -1;
+    decoder->scores = kd_floats(array);
+    return 0;
+}
+
 static int check_teacher(const kd_run *student, const kd_run *teacher)
 {
     if (teacher->head_rows == student->head_rows && teacher->model->head.K == student->model->head.K)
@@ -103,8 +115,8 @@ static PyObject *named_rows(const kd_loss_result *result)
 }
 
 /* Of an object that was entered, and so was the teacher's. */
-static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyObject *labels, kd_decoder *decoder,
-                              int threads)
+static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyObject *labels, PyObject *scores,
+                              kd_decoder *decoder, int threads)
 {
     if (!(decoder->student = features_run(o, "the model")) ||
         (teacher && (!(decoder->teacher = features_run(teacher, "the teacher")) ||
@@ -113,7 +125,7 @@ static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyOb
     PyArrayObject *own = kd_array_copy(labels, "labels", NPY_INT64, 1);
     kd_loss_result result;
     PyObject *rows = NULL;
-    if (own && check_labels(decoder->student, own) == 0) {
+    if (own && check_labels(decoder->student, own) == 0 && take_scores(decoder, scores) == 0) {
         decoder->labels = PyArray_DATA(own);
         threads = (int)kd_min(threads, decoder->student->pass.threads);
         o->run = NULL; /* its features may become gradients, so it serves once */
@@ -127,13 +139,15 @@ static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyOb
 
 PyObject *kd_py_softmax_loss(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"labels", "alpha", "temperature", "smoothing", "threads", "teacher", "share", NULL};
+    static char *names[] = {"labels",  "alpha", "temperature", "smoothing", "threads",
+                            "teacher", "share", "scores",      NULL};
     kd_model_object *o = (kd_model_object *)self;
-    PyObject *labels, *given = Py_None;
+    PyObject *labels, *given = Py_None, *scores = Py_None;
     kd_decoder decoder = {.share = 1};
     int threads;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Odddi|Od:softmax_loss", names, &labels, &decoder.alpha,
-                                     &decoder.temperature, &decoder.smoothing, &threads, &given, &decoder.share) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Odddi|OdO:softmax_loss", names, &labels, &decoder.alpha,
+                                     &decoder.temperature, &decoder.smoothing, &threads, &given, &decoder.share,
+                                     &scores) ||
         kd_check_threads(threads) < 0)
         return NULL;
     if (given != Py_None && (Py_TYPE(given) != Py_TYPE(self) || given == self)) {
@@ -145,7 +159,7 @@ PyObject *kd_py_softmax_loss(PyObject *self, PyObject *args, PyObject *keywords)
     if (kd_object_enter(o) < 0)
         return NULL;
     if (!teacher || kd_object_enter(teacher) == 0) {
-        result = softmax_loss(o, teacher, labels, &decoder, threads);
+        result = softmax_loss(o, teacher, labels, scores, &decoder, threads);
         if (teacher)
             teacher->busy = 0;
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import Rows, read_rows
+from ..data.columns import Rows, read_rows, rows_of
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
@@ -27,7 +27,8 @@ from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import SPAN, TOKEN, named_head
+from ..models.head_names import MASKED, SPAN, TOKEN, named_head
+from ..models.heads import MaskedLanguageModel
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -35,10 +36,12 @@ from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
 from ..tasks.answer_predictions import AnswerPredictions
+from ..tasks.fill_mask_pipeline import TOP_K, FillMaskPipeline
 from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.question_answering import answers_of, rules_of
 from ..tasks.registry import task_for
 from ..tasks.token_predictions import TokenPredictions
+from ..tasks.word_predictions import WordPredictions
 from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
@@ -51,7 +54,7 @@ from ..trainers import Trainer
 from .completion import script
 from .data_files import format_words, rows_to_predict, texts_of
 from .distillation import DistillationParts
-from .ending import next_of_run
+from .ending import A_TEXT, next_of_run
 from .inputs import (
     check_output_dir,
     columns_of,
@@ -65,7 +68,7 @@ from .inputs import (
 from .report import report
 from .search import search
 from .serve import serve
-from .task import compute_metrics_of, head_to_learn, labels_to_learn, with_problem_type
+from .task import check_labels_are_meant, compute_metrics_of, head_to_learn, labels_to_learn, with_problem_type
 
 __all__ = [
     "bench",
@@ -161,6 +164,7 @@ def evaluate(options: Namespace) -> Figures:
     trainer = _measuring_trainer(options)
     config = trainer.model.config
     rows = rows_file(options.data, options, config.head)
+    check_labels_are_meant(config, task_of(options), options.model, lambda: rows.table)
     dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
     trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
     measured = (
@@ -207,6 +211,8 @@ def predict(options: Namespace) -> Figures:
         return _predict_tags(trainer, options)
     if config.head == SPAN:
         return _predict_answers(trainer, options)
+    if config.head == MASKED:
+        return _predict_words(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
     answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
@@ -275,6 +281,28 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     return figures | {"predictions": list(predictions.records())}
 
 
+def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the words that are expected under the masks of every text as JSON lines."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    assert isinstance(model, MaskedLanguageModel)
+    assert tokenizer is not None
+    if options.above is not None:
+        raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
+    _refuse_table(options, "words")
+    source = rows_to_predict(options, model.config.trained_with)
+    table = source.table if isinstance(source, DataFile) else source
+    texts = rows_of(table, **columns_of(options)).texts
+    size = trainer.args.per_device_eval_batch_size
+    started = time.monotonic()
+    filled = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size)(texts)
+    predictions = WordPredictions([filled] if len(texts) == 1 else filled)
+    figures: Figures = {"n": len(texts), "output": options.output, "dtype": options.dtype}
+    figures["runtime"] = time.monotonic() - started
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": [record["words"] for record in predictions.records()]}
+
+
 def _refuse_table(options: Namespace, what: str) -> None:
     """Raise ValueError for an output that by its name is to be a table."""
     if options.output is not None and options.output.endswith((".tsv", ".csv")):
@@ -282,7 +310,7 @@ def _refuse_table(options: Namespace, what: str) -> None:
 
 
 def _write_json_lines(
-    predictions: TokenPredictions | AnswerPredictions, options: Namespace, source: DataFile | Table
+    predictions: TokenPredictions | AnswerPredictions | WordPredictions, options: Namespace, source: DataFile | Table
 ) -> bool:
     """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
     if options.output is not None:
@@ -392,7 +420,10 @@ def _ending(trainer: Trainer, options: Namespace) -> Figures:
     rows = trainer.train_dataset
     has_pairs = rows is not None and rows.reading is not None and rows.reading.columns.text_pair is not None
     pair_file = (options.eval or options.train) if has_pairs else None
-    commands = next_of_run(trainer.args.output_dir, pair_file=pair_file, file_format=format_words(vars(options)))
+    tokenizer, masked = trainer.processing_class, trainer.model.head == MASKED
+    text = f"a {tokenizer.mask_token} text" if masked and tokenizer is not None else A_TEXT
+    written = format_words(vars(options))
+    commands = next_of_run(trainer.args.output_dir, pair_file=pair_file, file_format=written, text=text)
     checkpoints = RunDirectory(trainer.args.output_dir).checkpoints()
     return {
         "summary": trainer.summary(),

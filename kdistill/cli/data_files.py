@@ -10,12 +10,12 @@ from typing import Any
 
 from ..data.columns import TOKEN_COLUMNS
 from ..data.dataset import Dataset
-from ..data.files import DataFile, FileFormat, read_content
+from ..data.files import DOCUMENTS, DataFile, FileFormat, is_plain_text, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.words import PIECE_COLUMNS, names_columns
-from ..models.head_names import SPAN, TOKEN
+from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 
 STANDARD_INPUT = "-"
@@ -43,12 +43,13 @@ def data_file(path: str, options: Mapping[str, Any], head: str | None = None) ->
     """Return the file at `path`, written as the options of `FORMAT` describe; None where they were not given.
 
     For a model that tags tokens (`head`), a .txt or .tsv without such options has a word and its tag a line, unless the
-    first line of a .tsv names columns.
+    first line of a .tsv names columns. For one that predicts hidden words a .txt is running text.
     """
     plain = all(options[name] is None for name in FORMAT if name != "encoding")
     suffix = Path(path).suffix.lower()
     words = head == TOKEN and plain and (suffix == ".txt" or (suffix == ".tsv" and not _is_table(path)))
-    return DataFile(path, file_format(options, "conll" if words else None))
+    documents = head == MASKED and plain and is_plain_text(Path(path))
+    return DataFile(path, file_format(options, "conll" if words else DOCUMENTS if documents else None))
 
 
 def _is_table(path: str) -> bool:

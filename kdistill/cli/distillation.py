@@ -24,7 +24,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..trainers import DistillationTrainer
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
-from .task import compute_metrics_of, names_by_id, with_problem_type
+from .task import check_labels_are_meant, compute_metrics_of, names_by_id, with_problem_type
 
 
 class DistillationParts:
@@ -86,7 +86,11 @@ class DistillationParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        return self._encoded(self._options.train, training=True)
+        options, config = self._options, self.teacher.config
+        check_labels_are_meant(
+            config, task_of(options), options.teacher, lambda: rows_file(options.train, options, config.head).table
+        )
+        return self._encoded(options.train, training=True)
 
     @cached_property
     def eval(self) -> Dataset | None:

@@ -55,15 +55,18 @@ def _joined(table: str, lines: Iterable[str], commands: Iterable[Sequence[str]])
     return "\n".join([table, "", *lines, "", "next:", *map(_to_paste, commands), ""])
 
 
-def next_of_run(directory: str, *, pair_file: str | None, file_format: Sequence[str] = ()) -> list[list[str]]:
+def next_of_run(
+    directory: str, *, pair_file: str | None, file_format: Sequence[str] = (), text: str = A_TEXT
+) -> list[list[str]]:
     """Return the commands that are of use after a run, as words.
 
     Args:
         directory: its output directory.
         pair_file: rows to answer, where a row has two texts; None: it has one, which can be typed.
         file_format: the options with which `pair_file` can be read.
+        text: one that the model can answer.
     """
-    asked = ["--text", A_TEXT] if pair_file is None else ["--data", pair_file, *file_format]
+    asked = ["--text", text] if pair_file is None else ["--data", pair_file, *file_format]
     model = ["--model", as_value(directory)]
     return [["kdistill", "predict", *model, *asked], ["kdistill", "report", *model]]
 

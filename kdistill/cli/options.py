@@ -69,7 +69,7 @@ _PREDICTING = (
     *("max_length", "doc_stride", "max_answer_length", "n_best"),
     *("per_device_eval_batch_size", "disable_tqdm"),
 )
-_MEASURING = (*_PREDICTING, "threshold")
+_MEASURING = (*_PREDICTING, "mlm_probability", "threshold")
 # A trial writes no model, so it needs no options about checkpoints and uploads.
 _SEARCHING = (
     *("output_dir", "plots", "report_to", "logging_dir", "disable_tqdm"),
@@ -302,7 +302,7 @@ _CONFIG_HELP = "TOML file of options, such as seed = 33; options on the command 
 _SHAPE_HELP = "or a shape such as L2-H128-A2: 2 layers, hidden size 128, 2 heads"
 _ROWS_HELP = (
     "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
-    "with a text a line, or a folder of texts, DIR/label/*.txt"
+    "with a text a line (of masked-lm: with documents), or a folder of texts, DIR/label/*.txt"
 )
 _OTHER_ROWS_HELP = (
     "for tags a CoNLL file, or columns tokens and tags; for questions a .json file of SQuAD, or columns question, "
@@ -550,8 +550,8 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
     group.add_argument(
         "--task",
         choices=tuple(TASK_OPTIONS),
-        help=f"what is learned: a label for a whole text, a tag for each word of it, or answers to questions (default: "
-        f"{whose}" + (", else that of the rows)" if command == "finetune" else ")"),
+        help="what is learned: a label for a whole text, a tag for each word of it, answers to questions, or words "
+        f"hidden in running text (default: {whose}" + (", else that of the rows)" if command == "finetune" else ")"),
     )
     group.add_argument(
         "--problem-type",

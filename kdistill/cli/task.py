@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.columns import Rows
+from ..data.columns import Rows, label_column_of
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
@@ -17,7 +17,7 @@ from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
 from ..models.configuration import Config
-from ..models.head_names import SEQUENCE, SPAN, TOKEN
+from ..models.head_names import MASKED, SEQUENCE, SPAN, TOKEN
 from ..tasks.registry import (
     TASK_OPTIONS,
     ChosenMetrics,
@@ -63,6 +63,27 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
     return config.replace(problem_type=options.problem_type)
 
 
+def check_labels_are_meant(config: Config, options: TaskOptions, model: str, table: Callable[[], Table]) -> None:
+    """Raise ValueError for a language model, chosen by its config alone, and rows with labels, which it cannot give.
+
+    Args:
+        config: the model's.
+        options: the options.
+        model: its directory or id.
+        table: reads the rows.
+    """
+    if config.head != MASKED or options.task is not None:
+        return
+    rows = table()
+    column = label_column_of(rows, None)
+    if column is not None:
+        raise ValueError(
+            f"{model} lacks a head for labels, and {rows.source} has some (column {column!r}): a language model has no "
+            "trained head for the task; fine-tune it first, as `kdistill finetune` does, and give the model that comes "
+            f"of it, or give --task {task_option(MASKED)} to hide words of the texts"
+        )
+
+
 def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], Table]) -> str:
     """Return the head of a model that is to be fine-tuned: that of `--task`, else of the model's class, else the rows'.
 
@@ -105,7 +126,7 @@ def labels_to_learn(
     if wanted is not None and wanted < 1:
         raise ValueError(f"--num-labels is {wanted}; expected at least 1")
     _refuse_problem_type(config.head, options)
-    if config.head == SPAN:
+    if config.head in (SPAN, MASKED):
         return _no_labels(config, options)
     if options.label_names is not None:
         names = names_by_id(options.label_names)
@@ -151,11 +172,16 @@ def _refuse_problem_type(head: str, options: TaskOptions) -> None:
 
 
 def _no_labels(config: Config, options: TaskOptions) -> Mapping[int, str] | None:
-    """Return the label map of a model that answers questions: its two outputs, which have no names."""
-    if options.label_names is not None:
-        raise ValueError(
-            f"--label-names is {options.label_names}, and answers to questions have no labels; leave it out"
-        )
+    """Return the label map of a model without labels: two outputs without names of one that answers questions."""
+    masked = config.head == MASKED
+    given: dict[str, Any] = {"--label-names": options.label_names}
+    given |= {"--num-labels": options.num_labels} if masked else {}
+    for option, value in given.items():
+        if value is not None:
+            what = "hidden words" if masked else "answers to questions"
+            raise ValueError(f"{option} is {value}, and {what} have no labels; leave it out")
+    if masked:
+        return None
     if options.num_labels not in (None, 2):
         raise ValueError(f"--num-labels is {options.num_labels}; a model that answers questions has 2 outputs")
     return None if config.num_labels == 2 else default_label_map(2)

@@ -27,6 +27,7 @@ from .columns import (
 )
 from .label_values import are_numbered
 from .labels import NO_LABEL, UNTAGGED, LabelReader, label_ids, labelled_rows, missing_like
+from .masking import Masking
 from .ragged import Ragged, units_of
 from .sources import read_table
 from .spans import Spans
@@ -69,6 +70,9 @@ class Dataset:
         per_token: whether there is a label for each token instead of one for each row.
         windows: what the rows are windows of, see `data.windows` and `data.spans`; None where each row is an example of
             its own.
+        masking: of text from which words are to be hidden, with `per_token`: hides them, anew in each epoch, see
+            `masked`. The labels are then all words that may be hidden.
+        hidden: whether words are hidden: the labels are these words, and `ids` what has taken their place.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
     """
@@ -82,6 +86,8 @@ class Dataset:
     column_use: ColumnUse | None = None
     per_token: bool = False
     windows: Windows | Spans | None = None
+    masking: Masking | None = None
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -154,7 +160,23 @@ class Dataset:
         """Return the rows at `indices`, in that order, as a data set of its own. Errors as in `batch`."""
         batch, labels = self.batch(indices)
         windows = None if self.windows is None else self.windows.take(indices, self.starts)
-        return Dataset(*batch, labels, per_token=self.per_token, windows=windows)
+        taken = Dataset(*batch, labels, per_token=self.per_token, windows=windows)
+        return replace(taken, masking=self.masking, hidden=self.hidden)
+
+    def masked(self, indices: NDArray[np.integer[Any]] | Sequence[int], epoch: int) -> Dataset:
+        """Return the rows at `indices`, in that order, with the words hidden that `masking` hides in this epoch.
+
+        Errors as in `batch`. A row may have no hidden word; it then has no label.
+        """
+        assert self.masking is not None
+        batch, _ = self.batch(indices)
+        hidden, labels = self.masking(batch, np.asarray(indices, np.int64), epoch)
+        return Dataset(*hidden, labels, per_token=True, hidden=True)
+
+    @property
+    def text_ids(self) -> NDArray[np.int32]:
+        """The token ids of the text, int32 (tokens,), with the words in their places that are hidden in `ids`."""
+        return np.where(self.labels == NO_LABEL, self.ids, self.labels).astype(np.int32) if self.hidden else self.ids
 
     def without_labels(self) -> Dataset:
         """Return the same rows, all without a label."""

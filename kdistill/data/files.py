@@ -25,7 +25,7 @@ from .folders import read_folder
 from .headers import header_that_is_a_row
 from .json_rows import read_json
 from .table import Table
-from .text_files import decoded, lines_of, read_lines
+from .text_files import decoded, lines_of, read_documents, read_lines
 
 COMPRESSED = (".gz", ".xz")
 # A compressed file may hold this many times its bytes, or this many: English text takes 3 to 5 times.
@@ -34,7 +34,9 @@ LEAST_LIMIT_BYTES = 16 << 20
 KINDS = ".tsv, .csv, .txt, .jsonl, .json or .conll (each also with .gz or .xz) or .parquet"
 _DELIMITERS = {"tsv": "\t", "csv": ",", "txt": "\t"}
 _ROW_A_LINE = ("jsonl", "ndjson")
-_KINDS = ("tsv", "csv", "txt", "json", "parquet", "conll")
+DOCUMENTS = "documents"
+"""The kind of a .txt file of running text, see `text_files.read_documents`."""
+_KINDS = ("tsv", "csv", "txt", "json", "parquet", "conll", DOCUMENTS)
 _WORD_A_LINE = ("iob", "iob2", "bio", "bioes")  # other endings of such files
 # A field that a program has quoted, with a quote doubled in it; text with quotes of its own is rarely written so.
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
@@ -46,8 +48,8 @@ class FileFormat:
     """How a file of rows is written, as far as that does not follow from its name.
 
     Attributes:
-        kind: "tsv", "csv", "txt", "json", "parquet" or "conll", for a name with another ending. "conll", a word and its
-            tag a line, goes before the endings .txt and .tsv.
+        kind: "tsv", "csv", "txt", "json", "parquet", "conll" or "documents", for a name with another ending. "conll", a
+            word and its tag a line, goes before the endings .txt and .tsv, and "documents", running text, before .txt.
         delimiter: the character between the columns of a TSV or .txt (default: a tab) or CSV (a comma).
         quoted: whether fields may stand in quotes, with quotes in them doubled (default: in a CSV alone).
         column_names: names of the columns of a TSV, CSV or .txt without a header line, or of the values in the lists
@@ -130,6 +132,11 @@ def read_file(path: Path, how: FileFormat | str | None = None) -> Table:
     return read_content(path, _decompressed(path), replace(how, kind=kind), row_a_line=suffix in _ROW_A_LINE)
 
 
+def is_plain_text(path: Path) -> bool:
+    """Return whether a path by its name is a .txt file, compressed perhaps."""
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower() == ".txt"
+
+
 def file_and_field(path: Path) -> tuple[Path, str | None]:
     """Return the file that a path names, and the name behind its `#`, or None where the path itself is there."""
     file, sign, name = str(path).rpartition("#")
@@ -154,6 +161,8 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
     assert how.kind is not None
     if how.kind == "conll":
         return read_conll(path, text)
+    if how.kind == DOCUMENTS:
+        return read_documents(path, text)
     if how.kind == "json":
         return read_json(Path(path), text, how.field, row_a_line=row_a_line, column_names=how.column_names)
     if how.kind == "txt" and how.delimiter is None and how.column_names is None:
@@ -168,7 +177,7 @@ def read_content(path: str | os.PathLike[str], content: bytes, how: FileFormat, 
 _WITHOUT_USE = {
     **dict.fromkeys(("tsv", "csv", "txt"), ("field",)),
     "json": ("delimiter", "quoted"),
-    "conll": ("delimiter", "quoted", "column_names", "field"),
+    **dict.fromkeys(("conll", DOCUMENTS), ("delimiter", "quoted", "column_names", "field")),
     **dict.fromkeys(("parquet", "folder"), ("delimiter", "quoted", "column_names", "field")),
 }
 

@@ -72,7 +72,7 @@ def find_overlap(heldout: Dataset, training: Dataset, min_phrase_tokens: int = M
 
 def _same_in_all(one: Dataset, other: Dataset, place: int) -> bool:
     """Return whether all rows of both have the same token first (place 0) or last (-1), and others beside it."""
-    ends = [data.ids[data.starts[:-1] if place == 0 else data.starts[1:] - 1] for data in (one, other)]
+    ends = [data.text_ids[data.starts[:-1] if place == 0 else data.starts[1:] - 1] for data in (one, other)]
     alike = len(np.unique(np.concatenate(ends))) == 1
     return alike and bool(min(one.lengths.min(), other.lengths.min()) > 2)
 
@@ -90,7 +90,7 @@ class _Text:
     def __init__(self, dataset: Dataset, without_first: bool, without_last: bool) -> None:
         self._starts = dataset.starts[:-1] + without_first
         self.lengths = dataset.lengths - without_first - without_last
-        tokens = _mixed(dataset.ids)
+        tokens = _mixed(dataset.text_ids)
         powers, inverses = (_powers(base, len(tokens)) for base in (_BASE, pow(_BASE, -1, 2**64)))
         self._inverses = inverses
         self._sums: _Hashes = np.concatenate((np.zeros(1, np.uint64), np.cumsum(tokens * powers[:-1], dtype=np.uint64)))

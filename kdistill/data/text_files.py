@@ -51,6 +51,29 @@ def read_lines(path: str | os.PathLike[str], text: str) -> Table:
     return Table(name, {PLAIN_TEXT_COLUMN: lines}, [f"{name}:{line}" for line in range(1, len(lines) + 1)])
 
 
+def read_documents(path: str | os.PathLike[str], text: str) -> Table:
+    """Return a row for each document of a text.
+
+    Where blank lines (empty, or of nothing but white space) stand between lines of text, they separate the documents,
+    and the lines of a document are joined with spaces: they are broken where a page or a terminal is narrow. Where
+    there is none, each line is a document.
+    """
+    lines = lines_of(text)
+    written = [number for number, line in enumerate(lines) if line.strip()]
+    name = os.fspath(path)
+    if not written:
+        raise ValueError(f"{name} holds nothing but white space; expected text")
+    one_a_line = written[-1] - written[0] == len(written) - 1
+    documents: list[list[str]] = []
+    places = []
+    for number, before in zip(written, [None, *written], strict=False):
+        if one_a_line or before is None or number > before + 1:
+            documents.append([])
+            places.append(f"{name}:{number + 1}")
+        documents[-1].append(lines[number].strip())
+    return Table(name, {PLAIN_TEXT_COLUMN: [" ".join(document) for document in documents]}, places)
+
+
 def _warn_of_tabs(path: str | os.PathLike[str], lines: Sequence[str]) -> None:
     tabs = {line.count("\t") for line in lines if line}
     if len(tabs) == 1 and tabs != {0}:

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..data.augmentation import TokenKinds, augmented
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.head_names import SPAN
+from ..models.heads import MaskedLanguageModel
 from ..models.initialization import WORD_EMBEDDINGS
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, LossPart, RunData
+from ..train.objective import BatchLoss, LearnedLoss, LossPart, RunData
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
@@ -71,8 +73,8 @@ class Distillation:
         Warns of rows without a label where labels count.
 
         Raises:
-            ValueError: no row has a label although `args.alpha` asks for labels, or there is no tokenizer to make
-                augmented copies with, or rows are questions.
+            ValueError: no row has a label although `args.alpha` asks for labels, there is no tokenizer to make
+                augmented copies with, or rows are questions, or texts with hidden words.
         """
         _check_labels(dataset, args)
         if not args.augment:
@@ -81,6 +83,10 @@ class Distillation:
             raise ValueError(
                 f"augment is {args.augment}, and copies of questions with words replaced or left out would no longer "
                 "have their answers; expected 0: leave --augment (augment=) out for question answering"
+            )
+        if dataset.masking is not None:
+            raise ValueError(
+                f"augment is {args.augment}; expected 0: a language model has other words hidden in each epoch anyway"
             )
         if tokenizer is None:
             raise ValueError(
@@ -105,10 +111,17 @@ class Distillation:
         return {} if self.teacher.choice is None else self.teacher.choice.settled()
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
-        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
+        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels.
+
+        A teacher of a language model answers in each step instead: other words are hidden in each epoch, and an answer
+        is as long as the vocabulary.
+        """
         self.teacher.choose_type(data.train, args, config)
-        self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
-        measured_on = data.train
+        measured_on, logits = data.train, self.teacher_logits
+        if data.train.masking is None:
+            self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
+        elif data.eval is None:
+            return
         if data.eval is not None:
             measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
         self.teacher.model.release()
@@ -154,6 +167,33 @@ class Distillation:
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
         soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
+
+    def learn_hidden_words(
+        self,
+        model: MaskedLanguageModel,
+        batch: Batch,
+        words: Labels,
+        *,
+        share: float,
+        args: DistillationTrainingArguments,
+    ) -> LearnedLoss:
+        """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
+
+        With alpha 1 nobody asks it.
+        """
+        with self.teacher.in_a_step() as teacher:
+            found = model.masked_loss(
+                batch,
+                words,
+                train=True,
+                teacher=teacher if args.alpha < 1 else None,
+                alpha=args.alpha,
+                temperature=args.temperature,
+                label_smoothing=args.label_smoothing_factor,
+                share=share,
+            )
+        parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
+        return LearnedLoss(found.loss, parts)
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:

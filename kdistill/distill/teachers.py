@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..data.dataset import Dataset
@@ -12,7 +14,8 @@ from ..data.ragged import Outputs
 from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
-from ..models.head_names import ENDINGS
+from ..models.head_names import ENDINGS, MASKED
+from ..models.heads import MaskedLanguageModel
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
@@ -21,6 +24,7 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import tokenizer_for
+from ..train.evaluate import outputs_for
 from .cache import teacher_logits
 from .teacher_type import AUTO, TypeChoice, chosen_type
 
@@ -51,6 +55,7 @@ class Teacher:
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Outputs] | None = None
+        self._answering = threading.Lock()
 
     def check_head(self, student: Config) -> None:
         """Raise ValueError for a student whose head is for another task than the teacher's."""
@@ -89,8 +94,14 @@ class Teacher:
         self._kept = None
 
     def choose_type(self, rows: Dataset, args: DistillationTrainingArguments, student: Config) -> None:
-        """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`."""
+        """Choose the compute type by a check on the first rows and print it, unless it is known. See `chosen_type`.
+
+        A language model, whose logits nobody keeps to compare them, computes in float32.
+        """
         if self.choice is not None:
+            return
+        if rows.masking is not None:
+            self.choice = TypeChoice("float32")
             return
         task, quiet = self.task(student, rows.labels), args.disable_tqdm
         self.choice = chosen_type(self.model, rows, task, cached=args.teacher_cache, quiet=quiet)
@@ -106,6 +117,14 @@ class Teacher:
     def answering(self) -> Model:
         """The model in the teacher's compute type, which another trainer with the same model may have changed."""
         return self.model.freeze(self.dtype)
+
+    @contextmanager
+    def in_a_step(self) -> Iterator[MaskedLanguageModel]:
+        """Give the teacher, a language model, to one step at a time: a search may have trials in several threads."""
+        with self._answering:
+            model = self.answering
+            assert isinstance(model, MaskedLanguageModel)
+            yield model
 
     def type_figures(self) -> dict[str, Any]:
         """Return the type for a report: "dtype", and "dtype_check" with its figures by type where it was checked."""
@@ -125,7 +144,8 @@ class Teacher:
     ) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
 
-        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels).
+        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels); of a language
+        model they are its scores of the hidden words (`Task.outputs`), which are not cached.
 
         Args:
             rows: the rows, in the order of the result.
@@ -139,7 +159,11 @@ class Teacher:
         if not keep and self._kept is not None and self._kept[0] is rows:
             return self._kept[1]
         with Progress(f"teacher, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
-            logits = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
+            if rows.hidden:
+                size = args.per_device_eval_batch_size
+                logits = outputs_for(self.answering, rows, batch_size=size, progress=progress)
+            else:
+                logits = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
         if keep:
             self._kept = rows, logits
         return logits
@@ -174,7 +198,10 @@ class Teacher:
         theirs = tokenizer_for(self.model.config, self.tokenizer)
         _check_vocabularies(self.model.config, student.config, theirs, student_tokenizer)
         _warn_of_other_reading(self.model.config, student.config)
-        _check_label_maps(self.model.config, student.config)
+        if student.config.head == MASKED:
+            _check_outputs(self.model.config, student.config)
+        else:
+            _check_label_maps(self.model.config, student.config)
         self.model.freeze()
 
 
@@ -256,6 +283,15 @@ def _check_vocabularies(
         raise ValueError(
             f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids "
             f"and types for every text: {_WITH_ITS_VOCABULARY}, and give both the teacher's tokenizer"
+        )
+
+
+def _check_outputs(teacher: Config, student: Config) -> None:
+    """Raise ValueError unless two language models have an output for each of the same words."""
+    if teacher.vocab_size != student.vocab_size:
+        raise ValueError(
+            f"the teacher has {teacher.vocab_size} outputs and the student {student.vocab_size}, one for each row of "
+            "their embeddings; expected as many: resize_token_embeddings makes the smaller one larger"
         )
 
 

@@ -220,6 +220,11 @@ def evaluation_size(subject: Subject) -> Iterator[Finding]:
     if subject.eval is None or not subject.eval.labelled:
         return
     rows, count = subject.eval, subject.eval.labelled
+    if rows.hidden:
+        words = int((rows.labels >= 0).sum())
+        text = f"the student is measured on {words:,} hidden words of {subject.names['eval']}"
+        yield Finding("evaluation", "ok", text)
+        return
     text = f"the student is measured on {count:,} {examples_of(rows)} of {subject.names['eval']}"
     task, margin = task_for(subject.config, rows.labels), 1.96 * _deviation(count)
     few = count < _FEW

@@ -31,7 +31,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
     averages = 0 if recipe.args.ema_decay in (None, 0) else 1
     needed = {Path(recipe.args.output_dir): weights + count * (3 + averages) * weights}
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
-    if subject.args.teacher_cache:
+    if subject.args.teacher_cache and not subject.teacher_answers_in_steps:
         tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
         size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_labels, tokens)
         needed[cache_directory()] = size
@@ -110,8 +110,9 @@ def duration(subject: Subject) -> Iterator[Finding]:
     evaluating = 0.0
     if subject.eval is not None and evaluations:
         evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
+    lacking = f"teacher {format_duration(teacher)} for {sum(asked.values()):,} {_rows(subject)} that its cache lacks"
     parts = [
-        f"teacher {format_duration(teacher)} for {sum(asked.values()):,} {_rows(subject)} that its cache lacks",
+        *([] if subject.teacher_answers_in_steps else [lacking]),
         f"training {format_duration(training)} for {state.max_steps:,} steps",
         f"{evaluations} evaluations {format_duration(evaluating)}",
     ]
@@ -125,6 +126,10 @@ def duration(subject: Subject) -> Iterator[Finding]:
 
 def cache(subject: Subject) -> Iterator[Finding]:
     """Check that the teacher cache can be written."""
+    if subject.teacher_answers_in_steps:
+        text = "other words are hidden in each epoch, so the teacher answers in each step, and its cache has no part"
+        yield Finding("teacher cache", "note", text)
+        return
     if not subject.args.teacher_cache:
         text = "--no-teacher-cache: every run asks the teacher again"
         yield Finding("teacher cache", "note", text)

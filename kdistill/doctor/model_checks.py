@@ -51,7 +51,7 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", text)
     elif not found:
         metrics = task.evaluate(logits, labels)
-        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics if metric in metrics)
+        shown = ", ".join(f"{metric} {metrics[metric]:.6g}" for metric in task.default_metrics if metric in metrics)
         yield Finding(CHECK, "ok", f"the teacher has {shown} on {measured_on}")
 
 

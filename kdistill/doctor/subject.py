@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, outputs_of, starts_of
@@ -20,12 +21,14 @@ from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
+from ..models.heads import MaskedLanguageModel
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.evaluate import outputs_of_batch
 from ..train.loop import training_step
-from ..train.objective import BatchLoss
+from ..train.objective import BatchLoss, LearnedLoss
 from ..train.plan import EpochPlan, RowIndices
 from ..train.recipe import Recipe
 
@@ -101,12 +104,28 @@ class Subject:
         """The name and the rows that the teacher is judged on: those to evaluate on, if they have labels."""
         if self.eval is not None and (self.eval.labelled or self.train is None):
             return self.names["eval"], self.eval
-        return None if self.train is None else (self.names["train"], self.train)
+        return None if self._train_to_judge is None else (self.names["train"], self._train_to_judge)
+
+    @cached_property
+    def _train_to_judge(self) -> Dataset | None:
+        """The training rows; of a language model with the words hidden that the first epoch hides."""
+        rows = self.train
+        return rows if rows is None or rows.masking is None else rows.masked(np.arange(len(rows)), 0)
+
+    @property
+    def teacher_answers_in_steps(self) -> bool:
+        """Whether the teacher answers in each step, and nothing of it is cached."""
+        return self.train is not None and self.train.masking is not None
 
     @cached_property
     def rows_to_ask(self) -> dict[str, int]:
-        """How many rows the teacher has to answer that its cache lacks, by "train" and "eval"."""
+        """How many rows the teacher has to answer before the first step, by "train" and "eval": its cache lacks them.
+
+        A language model answers in each step instead.
+        """
         assert self.teacher is not None
+        if self.teacher_answers_in_steps:
+            return {}
         sets = {"train": self.rows_to_learn_from or self.train, "eval": self.eval}
         return {
             which: int((~cached_rows(self.teacher, rows)).sum()) if self.args.teacher_cache else len(rows)
@@ -138,7 +157,7 @@ class Subject:
     def steps(self) -> Steps:
         """Steps of a copy of the student, which leave the student as it is. The first one has the longest rows.
 
-        The teacher's logits count as zero in them, and the learning rate is 0.
+        The teacher's logits count as zero in them, save those of a language model, and the learning rate is 0.
         """
         recipe, plan, dataset = self.recipe, self.plan, self.rows_to_learn_from
         assert recipe is not None
@@ -151,11 +170,17 @@ class Subject:
         optimizer = copied.new_optimizer()
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
-        zeros = np.zeros((len(dataset.ids) if model.per_token else len(dataset), model.config.num_labels), np.float32)
-        objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
+        if not self.teacher_answers_in_steps:
+            answers = len(dataset.ids) if model.per_token else len(dataset)
+            zeros = np.zeros((answers, model.config.num_labels), np.float32)
+            objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
             return objective(logits, labels, rows, args=self.args, task=task_for(model.config, labels))
+
+        def learn_hidden_words(batch: Batch, words: Labels, share: float) -> LearnedLoss:
+            assert isinstance(model, MaskedLanguageModel)
+            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
 
         def step(rows: RowIndices) -> None:
             training_step(
@@ -165,6 +190,7 @@ class Subject:
                 batch_size=self.args.per_device_train_batch_size,
                 max_grad_norm=self.args.max_grad_norm,
                 loss=loss,
+                learn_hidden_words=learn_hidden_words,
                 on_event=lambda _: None,
             )
 
@@ -219,8 +245,8 @@ def sample(model: Model, dataset: Dataset, rows: RowIndices, *, seconds: float) 
     of = rows if dataset.windows is None else dataset.windows.examples[rows]
     logits, done, begun, timed_from = [], 0, time.monotonic(), 0
     for start in range(0, len(rows), _BLOCK_ROWS):
-        batch, _ = dataset.batch(rows[start : start + _BLOCK_ROWS])
-        logits.append(model.forward(batch))
+        batch, labels = dataset.batch(rows[start : start + _BLOCK_ROWS])
+        logits.append(outputs_of_batch(model, batch, labels))
         done = min(start + _BLOCK_ROWS, len(rows))
         if start == 0 and done < len(rows):  # packing the weights is no part of a row
             timed_from, begun = done, time.monotonic()

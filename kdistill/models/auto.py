@@ -44,27 +44,31 @@ def model_class(content: Mapping[str, Any], head: str | None = None) -> type[Mod
     return class_of(architecture_of(content.get("model_type")), head or named_head(content) or SEQUENCE)
 
 
-def load_model(path_or_id: str | os.PathLike[str], *, head: str | None = None, **settings: Any) -> Model:
+def load_model(
+    path_or_id: str | os.PathLike[str], *, head: str | None = None, language_models: bool = False, **settings: Any
+) -> Model:
     """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
 
-    A `head` in place of the named one makes a model for another task, whose last layer is new.
+    A `head` in place of the named one makes a model for another task, whose last layer is new. A language model is
+    loaded as a sequence classifier that is to be trained, or with `language_models` as what it is.
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
     directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
+    head = head or named_head(content, language_models=language_models)
     return model_class(content, head).from_pretrained(directory, **settings)
 
 
 def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
     """Load a checkpoint that is to answer, as `load_model` does.
 
-    Raises `ValueError` also where weights would be initialised at random, as the head of an encoder or of a language
-    model: its answers would mean nothing.
+    A language model predicts words. Raises `ValueError` also where weights would be initialised at random, as the head
+    of an encoder: its answers would mean nothing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", RandomWeights)
         try:
-            return load_model(path_or_id, **settings)
+            return load_model(path_or_id, language_models=True, **settings)
         except RandomWeights as warning:
             raise ValueError(
                 f"{warning.found}, so it has no trained head for the task; fine-tune it first, as `kdistill finetune` "

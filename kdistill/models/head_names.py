@@ -23,13 +23,17 @@ ENDINGS: Mapping[str, str] = {
 """Name of a head -> what the name of its class ends with, behind that of the architecture."""
 LABELLED = (SEQUENCE, TOKEN)
 """Heads whose outputs are labels of the configuration."""
-OF_TASKS = (*LABELLED, SPAN)
-"""Heads that learn a task of theirs; an encoder and a language model can begin any."""
+OF_TASKS = (*LABELLED, SPAN, MASKED)
+"""Heads that learn a task; an encoder has none."""
 
 
-def named_head(content: Mapping[str, Any]) -> str | None:
-    """Return the head of a task that a config.json, parsed, names among its `architectures`; None for no such."""
+def named_head(content: Mapping[str, Any], *, language_models: bool = False) -> str | None:
+    """Return the head of a task that a config.json, parsed, names among its `architectures`; None for no such.
+
+    A language model begins any task, as an encoder does, so its head counts with `language_models` alone: where a model
+    is to answer as it is.
+    """
     named = content.get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     heads = (head for name in names for head, ending in ENDINGS.items() if name.endswith(ending))
-    return next((head for head in heads if head in OF_TASKS), None)
+    return next((head for head in heads if head in OF_TASKS and (language_models or head != MASKED)), None)

@@ -306,6 +306,17 @@ class MaskedLoss(NamedTuple):
     tokens: int
 
 
+def _words(labels: ArrayLike, batch: Batch) -> NDArray[Any]:
+    """Return labels of a language model as an array. Raises ValueError unless there is one for each token."""
+    words = np.asarray(labels)
+    if words.dtype.kind not in "iu" or words.shape != batch.ids.shape:
+        raise ValueError(
+            f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {batch.ids.shape}, "
+            "one for each token of the packed batch"
+        )
+    return words
+
+
 class MaskedLanguageModel(_Called):
     """A model that predicts words under a mask. A call returns logits of each token over the vocabulary.
 
@@ -389,24 +400,58 @@ class MaskedLanguageModel(_Called):
         if teacher is not None and (teacher is self or not isinstance(teacher, MaskedLanguageModel)):
             found = "the model itself" if teacher is self else f"a {type(teacher).__name__}"
             raise TypeError(f"teacher is {found}; expected another model that predicts masked words, or None")
-        packed, words = pack(batch), np.asarray(labels)
-        if words.dtype.kind not in "iu" or words.shape != packed.ids.shape:
-            raise ValueError(
-                f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {packed.ids.shape}, "
-                "one for each token of the packed batch"
-            )
+        packed = pack(batch)
+        words = _words(labels, packed)
+        return self._loss_of(
+            packed, words, train=train, teacher=teacher, settings=(alpha, temperature, label_smoothing), share=share
+        )
+
+    def masked_scores(self, batch: Batch | Any, labels: ArrayLike) -> NDArray[np.float32]:
+        """Return how well the model predicts the tokens that have a label, without dropout.
+
+        Args:
+            batch: as in `forward`.
+            labels: as in `masked_loss`.
+
+        Returns:
+            float32 (N, 2): a token's cross-entropy, and 1 where its label is the most probable word, else 0 (of equally
+            probable words the first counts). Both are 0 for a token without a label.
+
+        Raises:
+            As `masked_loss`.
+        """
+        packed = pack(batch)
+        words = _words(labels, packed)
+        scores = np.zeros((len(packed.ids), 2), np.float32)
+        labelled = words != NO_LABEL
+        of_labelled = np.zeros((int(labelled.sum()), 2), np.float32)
+        self._loss_of(packed, words, train=False, teacher=None, settings=(1.0, 1.0, 0.0), scores=of_labelled)
+        scores[labelled] = of_labelled
+        return scores
+
+    def _loss_of(
+        self,
+        packed: Batch,
+        words: NDArray[Any],
+        *,
+        train: bool,
+        teacher: MaskedLanguageModel | None,
+        settings: tuple[float, float, float],
+        share: float = 1.0,
+        scores: NDArray[np.float32] | None = None,
+    ) -> MaskedLoss:
+        """Return `masked_loss` of checked arguments; `settings` are alpha, temperature and label_smoothing."""
         rows = np.flatnonzero(words != NO_LABEL).astype(np.int64)
         self._compute_features(packed, rows, train=train)
         if teacher is not None:
             teacher._compute_features(packed, rows, train=False)
         loss, hard, soft, not_finite, named = self.core.softmax_loss(
             words[rows].astype(np.int64),
-            alpha,
-            temperature,
-            label_smoothing,
+            *settings,
             get_num_threads(),
             teacher=None if teacher is None else teacher.core,
             share=share,
+            scores=scores,
         )
         if not_finite:
             places = tuple(int(rows[i]) for i in named)

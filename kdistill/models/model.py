@@ -691,7 +691,7 @@ class Model:
     @property
     def per_token(self) -> bool:
         """Whether there is a row of logits for each token, instead of one for each sequence."""
-        return self.architecture.heads[self.head].pick == "all"
+        return self.architecture.heads[self.head].pick != "first"
 
     @property
     def num_labels(self) -> int:

@@ -11,12 +11,13 @@ from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
 from ..metrics.entities import have_entities
-from ..models.head_names import SPAN, TOKEN
+from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.cpu import cpu_name
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
+from ..tasks.base import Task
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
@@ -26,7 +27,7 @@ from .measure import make_report
 from .metadata import CardMetadata, header
 from .per_class import tsv_of, worst
 from .pictures import draw_report
-from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Subject, spreads
+from .report import Comparison, DataFacts, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
     "accuracy": "Wilson's (1927) for the accuracy",
@@ -67,7 +68,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
         header(report, metadata),
         _introduction(report),
         *_results(report),
-        *_holdout(report.holdout),
+        *_holdout(report),
         *_pictures(pictures),
         _data(report),
         _training(report),
@@ -82,7 +83,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
 
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
-    how = "fine-tuned on labelled rows"
+    how = subject.task.learns_from
     if subject.teacher is not None:
         how = f"distilled from the teacher {_code(subject.teacher.name)} ({subject.teacher.model.config.kind})"
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
@@ -106,9 +107,9 @@ def _results(report: Report) -> Iterator[str]:
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
+        yield f"## Results\n\nOn the {measured.n:,} {report.subject.task.rows_are} of {_code(data.name)}:"
         yield _models(report, data)
-        yield _reading(measured, _labelled(report))
+        yield _reading(measured, report.subject.task)
     if report.speed is not None:
         speed = report.speed
         yield (
@@ -158,7 +159,7 @@ def _columns(measured: Measured | None) -> dict[str, str]:
         return {}
     row = {}
     for name, value in measured.scores.items():
-        row[name] = f"{value:.4f}"
+        row[name] = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         if name in measured.intervals:
             low, high = measured.intervals[name]
             row[f"95 % interval of {name}"] = f"{low:.4f} to {high:.4f}"
@@ -167,14 +168,14 @@ def _columns(measured: Measured | None) -> dict[str, str]:
     return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
 
 
-def _labelled(report: Report) -> str:
+def _labelled(task: Task) -> str:
     """Return what has a label each: rows, or words."""
-    return "words" if report.subject.task.labels_per_token else "rows"
+    return "words" if task.labels_per_token else "rows"
 
 
-def _reading(measured: Measured, labelled: str) -> str:
+def _reading(measured: Measured, task: Task) -> str:
     """Explain the columns."""
-    parts = ["The loss is against the labels."]
+    parts = [task.loss_is]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
@@ -184,7 +185,7 @@ def _reading(measured: Measured, labelled: str) -> str:
             f"{CALIBRATION_BINS} bins of equal width (Guo et al., 2017, arXiv:1706.04599)."
         )
     if measured.agreement is not None:
-        parts.append(f"Agreement is the share of {labelled} that get the teacher's label.")
+        parts.append(f"Agreement is the share of {_labelled(task)} that get the teacher's label.")
     parts.append("Weights are counted as float32.")
     return " ".join(parts)
 
@@ -290,7 +291,7 @@ def _classes(report: Report) -> Iterator[str]:
     if not rows:
         return
     shown: Sequence[Mapping[str, Any]] = rows
-    labelled = _labelled(report)
+    labelled = _labelled(report.subject.task)
     text = f"Support is the number of {labelled} that have the label."
     if len(rows) > _MOST_CLASSES:
         shown = worst(rows, _MOST_CLASSES)
@@ -354,10 +355,12 @@ def _history(report: Report) -> str:
     )
 
 
-def _holdout(holdout: Holdout | None) -> Iterator[str]:
+def _holdout(report: Report) -> Iterator[str]:
+    holdout = report.holdout
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n:,} labelled rows of {_code(holdout.data.name)}:"
+    rows_of = f"{holdout.measured.n:,} {report.subject.task.rows_are} of {_code(holdout.data.name)}"
+    yield f"## Rows that chose nothing\n\nOn the {rows_of}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
@@ -387,9 +390,10 @@ def _pictures(pictures: Sequence[str]) -> Iterator[str]:
 
 def _data(report: Report) -> str:
     held = None if report.holdout is None else report.holdout.data
+    made = report.subject.task.makes_labels
     uses = (("training", report.train), ("evaluation", report.eval), ("held out", held))
     rows = (
-        [use, _code(of.name), f"{of.rows:,}", f"{of.labelled:,}", _percent(of.majority_share)]
+        [use, _code(of.name), f"{of.rows:,}", "" if made else f"{of.labelled:,}", _percent(of.majority_share)]
         for use, of in uses
         if of is not None
     )
@@ -444,6 +448,13 @@ def _usage(report: Report) -> str:
             "",
             f'tag = kd.pipeline("{tag}", model={name}{strategy})',
             'tag("Anna lives in Paris.")',
+        ]
+    elif model.head == MASKED:
+        lines = [
+            begin,
+            "",
+            f'fill = kd.pipeline("{tag}", model={name})',
+            'fill(f"Anna lives in {fill.tokenizer.mask_token}.")',
         ]
     else:
         pairs = model.config.trained_with.text_pair_column is not None

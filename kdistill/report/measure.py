@@ -261,7 +261,7 @@ def _speed(subject: Subject) -> Speed | None:
     if source is None:
         return None
     places = np.linspace(0, len(source) - 1, min(SPEED_ROWS, len(source))).astype(np.int64)
-    rows = source.take(places).without_labels()
+    rows = _rows_to_time(source, places)
     size = subject.args.per_device_eval_batch_size
     teacher = None
     if subject.teacher is not None:
@@ -277,6 +277,12 @@ def _speed(subject: Subject) -> Speed | None:
         cpu=cpu_name(),
         isa_level=isa_level(),
     )
+
+
+def _rows_to_time(source: Dataset, places: NDArray[np.int64]) -> Dataset:
+    """Return the rows at these places without labels; of a language model with those that it is to predict."""
+    some = source.take(places) if source.masking is None else source.masked(places, 0)
+    return some if some.hidden else some.without_labels()
 
 
 def sentences_per_second(model: Model, rows: Dataset, batch_size: int) -> float:
@@ -295,7 +301,7 @@ def speed_at_a_glance(model: Model, rows: Dataset, batch_size: int) -> float:
 
     def seconds(n: int) -> float:
         places = np.linspace(0, len(rows) - 1, n).astype(np.int64)
-        some = rows.take(places).without_labels()
+        some = _rows_to_time(rows, places)
         started = time.perf_counter()
         predict(model, some, batch_size=batch_size, prefix="", progress=lambda done, total: None)
         return time.perf_counter() - started

@@ -33,8 +33,9 @@ def summarize(report: Report) -> dict[str, Any]:
     Returns:
         `metrics`, the names of those that matter most, the one that chose the weights first; `model` and, where there
         is one, `teacher`, each with its metrics, `num_parameters`, `bytes` of its weights and `sentences_per_second`;
-        `majority`, with the metrics of the best `answer` that does not look at the text; `rows`, those measured on;
-        `train_rows`; `train_seconds`; `best_epoch` where the weights are those of the best of several evaluations.
+        `majority`, with the metrics of the best `answer` that does not look at the text; `rows`, those measured on, and
+        `rows_are`, what they are; `train_rows`; `train_seconds`; `best_epoch` where the weights are those of the best
+        of several evaluations.
     """
     subject, state = report.subject, report.subject.state
     found: dict[str, Any] = {"name": subject.name, "metrics": _main_metrics(report)}
@@ -46,7 +47,7 @@ def summarize(report: Report) -> dict[str, Any]:
     if report.measured is not None and subject.task.constant is not None:
         found["majority"] = _majority(subject, report.measured.scores)
     if report.eval is not None:
-        found["eval"], found["rows"] = report.eval.name, report.eval.labelled
+        found["eval"], found["rows"], found["rows_are"] = report.eval.name, report.eval.labelled, subject.task.rows_are
     if report.train is not None:
         found["train"], found["train_rows"] = report.train.name, report.train.rows
     found["train_seconds"] = state.train_runtime
@@ -159,15 +160,19 @@ def _width_beside_names(cells: Sequence[Sequence[str]]) -> int:
 
 
 def _cells(of: Mapping[str, Any], metrics: Iterable[str], sizes: Iterable[str]) -> list[str]:
-    cells = [f"{of[name]:.4f}" if name in of else "" for name in metrics]
+    cells = [_figure(of[name]) if name in of else "" for name in metrics]
     return cells + [_SIZES[name][1](of[name]) if name in of else "" for name in sizes]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """Return the rows that the table of `summarize` was measured on and the time that the training took."""
     lines = []
     if "eval" in summary:
-        lines.append(f"measured on the {summary['rows']:,} labelled rows of {summary['eval']}")
+        lines.append(f"measured on the {summary['rows']:,} {summary['rows_are']} of {summary['eval']}")
     of = f" on the {summary['train_rows']:,} rows of {summary['train']}" if "train" in summary else ""
     best = f"; weights of epoch {summary['best_epoch']:.4g}, the best" if "best_epoch" in summary else ""
     lines.append(f"trained for {duration(summary['train_seconds'])}{of}{best}")

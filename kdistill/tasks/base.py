@@ -10,8 +10,9 @@ two forms: those of a batch, as `Dataset.batch` returns them, go into a loss, an
   is int64 (rows, 2). Its losses are given the batch's outputs as a `Ragged`, whose `starts` bound the spans. Its rows
   are windows of examples: `Dataset.windows` are `data.spans.Spans`, and `Dataset.targets` `SpanTargets`, whose metrics
   join them.
-- Masked language models have no task here: their labels are made with each batch (`data.masking`), their logits are
-  never stored, and `models.heads.MaskedLanguageModel.masked_loss` is loss and gradient in one.
+- Masked language modelling makes its labels: words that are hidden (`data.masking`). Its logits over the vocabulary
+  are never stored: the outputs of an evaluation are scores of the hidden words (`Task.outputs`), and a training step
+  has loss and gradient in one (`models.heads.MaskedLanguageModel.masked_loss`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import LabelReader
 from ..data.ragged import units
@@ -31,6 +33,7 @@ from ..losses.kinds import LossParts
 from ..losses.weights import LabelWeights
 from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
+from ..models.model import Model
 from ..models.trained_with import TrainedWith
 from ..system.names import listing
 
@@ -140,6 +143,12 @@ class Task:
         trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
         encode: makes a data set of what a trainer is given, see `train.encoding.encode_for`; None: texts with labels.
         for_users: (outputs, labels of labelled rows) -> what a `compute_metrics` of a user's gets of them.
+        outputs: (model, batch, its labels) -> what an evaluation keeps of a model's answers, float32 (tokens, K), where
+            that is not the logits; None where it is.
+        option: what `--task` calls it; None: as the hub does.
+        learns_from: how a model comes to it, for the model card.
+        rows_are: what the model is measured on, for the model card and summaries.
+        loss_is: what the loss of an evaluation is, a sentence for the model card.
     """
 
     name: str
@@ -171,6 +180,16 @@ class Task:
     trained: Callable[[TrainedWith], Task] | None = None
     encode: Callable[..., Dataset] | None = None
     for_users: Callable[[Any, Any], EvalPrediction] = EvalPrediction.padded
+    outputs: Callable[[Model, Batch, Labels], NDArray[np.float32]] | None = None
+    option: str | None = None
+    learns_from: str = "fine-tuned on labelled rows"
+    rows_are: str = "labelled rows"
+    loss_is: str = "The loss is against the labels."
+
+    @property
+    def makes_labels(self) -> bool:
+        """Whether labels are words of the text that are hidden, instead of read."""
+        return self.outputs is not None
 
     @property
     def labels_per_token(self) -> bool:

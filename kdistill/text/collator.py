@@ -76,7 +76,12 @@ class DataCollatorWithPadding:
 
 
 def check_collator(collator: Any) -> None:
-    """Raise `TypeError` for a collator other than those that only pad, because a `Trainer` would never call it."""
+    """Raise `TypeError`, with what to do, for a collator that does more than to pad: a `Trainer` never calls one."""
+    if type(collator).__name__ == "DataCollatorForLanguageModeling":
+        raise TypeError(
+            f"data_collator is {collator!r}; leave it out: a Trainer hides the words of a language model itself, see "
+            "mlm_probability of TrainingArguments"
+        )
     known = [DataCollatorWithPadding.__name__, "default_data_collator", "DefaultDataCollator"]
     if collator is not None and getattr(collator, "__name__", type(collator).__name__) not in known:
         raise TypeError(

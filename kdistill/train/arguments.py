@@ -42,8 +42,8 @@ DEFAULT_STEPS = 500
 
 
 def greater_is_better(metric: str) -> bool:
-    """Return whether the largest value of a metric is the best: of all but losses and squared errors."""
-    return not metric.endswith(("loss", "mse"))
+    """Return whether the largest value of a metric is the best: of all but losses, perplexity and squared errors."""
+    return not metric.endswith(("loss", "perplexity", "mse"))
 
 
 def whole_steps(steps: float, max_steps: int) -> int:
@@ -230,6 +230,14 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         "max_length, which is 384 by default) or of a row of token classification (default: a quarter of max_length)",
         group="training",
         at_least=0,
+        origin="kdistill",
+    )
+    mlm_probability: float = argument(
+        0.15,
+        "masked-lm: share of the words that are hidden, others in each epoch; those of evaluation rows stay the same",
+        group="training",
+        above=0,
+        below=1,
         origin="kdistill",
     )
     label_all_tokens: bool = argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ import numpy as np
 
 from ..data.columns import Columns
 from ..data.dataset import Dataset, as_dataset, from_token_ids
+from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
 from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
+from ..models.head_names import MASKED
 from ..system.progress import Progress
 from ..tasks.registry import has_one_class, label_reader, refuse_one_class, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
 from .without_effect import is_used_by
+
+_AFTER_ALL_EPOCHS = 2**32  # words are hidden otherwise than in any epoch of a training on the same text
 
 
 def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast | None:
@@ -38,7 +43,8 @@ def tokenizer_for(config: Config, tokenizer: PreTrainedTokenizerFast | None) -> 
     if config.type_vocab_size == 0:
         tokenizer = tokenizer.with_token_types(False)
     task = task_for(config)
-    return tokenizer.for_words() if task.encode is None and task.taught is not None else tokenizer
+    of_words = task.encode is None and task.taught is not None and not task.makes_labels
+    return tokenizer.for_words() if of_words else tokenizer
 
 
 def encode_for(
@@ -55,7 +61,9 @@ def encode_for(
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
 
     Rows of words and of questions are not cut: they become windows, see `data.tagged` and `data.question_windows`. Only
-    rows for `training` have a label on further tokens of a word (`label_all_tokens`).
+    rows for `training` have a label on further tokens of a word (`label_all_tokens`). For a language model running text
+    becomes blocks, see `data.documents`: words of those for `training` are hidden in each step, of others here and now,
+    the same ones each time.
 
     Maximum length and columns are those that are given; else those that the model was trained with
     (`Config.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
@@ -87,6 +95,8 @@ def encode_for(
                 trained_on=trained_on(config),
                 progress=progress,
             )
+        elif task.makes_labels:
+            dataset = _blocks(config, source, tokenizer, args, max_length, given, training, progress)
         elif task.labels_per_token and not isinstance(source, Dataset):
             dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
         else:
@@ -156,6 +166,55 @@ def _tagged(
     )
 
 
+def _blocks(
+    config: Config,
+    source: Any,
+    tokenizer: PreTrainedTokenizerFast | None,
+    args: TrainingArguments,
+    max_length: int,
+    columns: Mapping[str, str | None],
+    training: bool,
+    progress: Progress,
+) -> Dataset:
+    """Return blocks of text; words are hidden in those that are not for training."""
+    for name in ("text_pair_column", "label_column"):
+        if columns[name] is not None:
+            raise ValueError(f"{name} is {columns[name]!r}, and a language model reads texts alone; leave it out")
+    if isinstance(source, Dataset):
+        blocks = source
+        if blocks.masking is None and not blocks.hidden:
+            raise ValueError(f"the data set is not made for a model for {MASKED}; give its text or token ids instead")
+    else:
+        if tokenizer is None:
+            raise ValueError("tokenizer is None; pass one (processing_class=), which tells how a mask is written")
+        table = read_text_table(source)
+        if "input_ids" in table.columns:
+            blocks = blocks_of_token_ids(table, tokenizer, config.pad_token_id)
+        else:
+            documents = read_documents(table, text_column=columns["text_column"], trained_on=trained_on(config))
+            blocks = encode_documents(documents, tokenizer, max_length=max_length, progress=progress)
+            progress.write(
+                f"{_shown(source)}: {len(documents.texts):,} documents make {len(blocks):,} blocks of at most "
+                f"{max_length} tokens"
+            )
+    if training and blocks.hidden:
+        raise ValueError("the words of the data set are hidden already; expected text, as they change in each epoch")
+    return blocks if training or blocks.hidden else _with_hidden_words(blocks, args.mlm_probability)
+
+
+def _with_hidden_words(blocks: Dataset, mlm_probability: float) -> Dataset:
+    """Return blocks with words hidden, which depend on nothing but places and probability."""
+    assert blocks.masking is not None
+    masking = replace(blocks.masking, seed=0, mlm_probability=mlm_probability)
+    hidden = replace(blocks, masking=masking).masked(np.arange(len(blocks)), _AFTER_ALL_EPOCHS)
+    if not hidden.labelled:
+        raise ValueError(
+            f"mlm_probability {mlm_probability} hides none of the {len(blocks.ids):,} tokens to measure on; expected "
+            "more text"
+        )
+    return replace(hidden, reading=blocks.reading, column_use=blocks.column_use)
+
+
 def _warn_of_unused_columns(dataset: Dataset) -> None:
     unused = "" if dataset.column_use is None else dataset.column_use.unused_sentence()
     if unused:
@@ -215,6 +274,8 @@ def _check_fits(dataset: Dataset, config: Config) -> None:
     if dataset.per_token != task.labels_per_token:
         of, expected = ("each token", "one for each row") if dataset.per_token else ("each row", "one for each token")
         raise ValueError(f"the data set has a label for {of}; a model for {task.name} expects {expected}")
+    if task.makes_labels:
+        return
     if dataset.per_token:
         _check_tags(dataset, config)
     elif dataset.labels.dtype.kind in "iu" and task.one_label:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset, OnProgress
 from ..data.ragged import Outputs, Ragged, outputs_of, units
+from ..metrics.prediction import Labels
 from ..models.model import Model
 from ..system.notebook import Metrics, html_table
 from ..tasks.base import Task
@@ -23,7 +26,8 @@ _SPEED = ("runtime", "samples_per_second")
 class PredictionOutput(NamedTuple):
     """Logits (n, num_labels) float32, labels as in `Dataset` (-100 or NaN: none), and metrics.
 
-    Of a model that answers for each token, both are `Ragged`: of float32 (tokens, num_labels) and int64 (tokens,).
+    Of a model that answers for each token, both are `Ragged`: of float32 (tokens, num_labels) and int64 (tokens,). Of a
+    language model the former are float32 (tokens, 2): the loss of a hidden word, and 1 where it is the first choice.
     """
 
     predictions: Outputs
@@ -51,18 +55,9 @@ def predict(
     runtime in seconds, samples_per_second. They are at the threshold of the model, or with `choose_threshold` at the
     one that suits these rows best, which is among them.
     """
-    count = len(dataset.ids) if model.per_token else len(dataset)
-    values = np.empty((count, model.config.num_labels), dtype=np.float32)
     started = time.monotonic()
-    for start in range(0, len(dataset), batch_size):
-        progress(start, len(dataset))
-        end = min(start + batch_size, len(dataset))
-        batch, _ = dataset.batch(np.arange(start, end))
-        first, last = (dataset.starts[start], dataset.starts[end]) if model.per_token else (start, end)
-        values[first:last] = model.forward(batch)
-    progress(len(dataset), len(dataset))
+    logits = outputs_for(model, dataset, batch_size=batch_size, progress=progress)
     runtime = max(time.monotonic() - started, 1e-9)
-    logits = outputs_of(values, dataset.starts, model.per_token)
     task, targets = task_for(model.config, dataset.labels), dataset.targets
     if choose_threshold:
         task = task.suited_to(logits, targets)
@@ -74,6 +69,28 @@ def predict(
     metrics |= dict(zip(_SPEED, (runtime, len(dataset) / runtime), strict=True))
     labels = Ragged(dataset.labels, dataset.starts) if dataset.per_token else dataset.labels
     return PredictionOutput(logits, labels, Metrics(_named(metrics, prefix)))
+
+
+def outputs_for(model: Model, dataset: Dataset, *, batch_size: int, progress: OnProgress) -> Outputs:
+    """Return what the model answers for all rows, in order: its logits, or what its task keeps (`Task.outputs`)."""
+    count = len(dataset.ids) if model.per_token else len(dataset)
+    values = np.empty((count, 0), np.float32)
+    for start in range(0, len(dataset), batch_size):
+        progress(start, len(dataset))
+        end = min(start + batch_size, len(dataset))
+        found = outputs_of_batch(model, *dataset.batch(np.arange(start, end)))
+        if start == 0:
+            values = np.empty((count, found.shape[1]), np.float32)
+        first, last = (dataset.starts[start], dataset.starts[end]) if model.per_token else (start, end)
+        values[first:last] = found
+    progress(len(dataset), len(dataset))
+    return outputs_of(values, dataset.starts, model.per_token)
+
+
+def outputs_of_batch(model: Model, batch: Batch, labels: Labels) -> NDArray[np.float32]:
+    """Return the logits of a batch, or what the model's task keeps of them, see `Task.outputs`."""
+    outputs = task_for(model.config).outputs
+    return model.forward(batch) if outputs is None else outputs(model, batch, labels)
 
 
 def refuse_threshold(threshold: float | None, task: Task) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.ragged import Outputs, outputs_of, take_rows
 from ..metrics.prediction import Labels
+from ..models.model import Model
 from .arguments import TrainingArguments
 from .callbacks import Events
-from .objective import BatchLoss
+from .objective import BatchLoss, LearnedLoss
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
 from .resume_points import FLAGS, ResumePoints
@@ -25,6 +28,8 @@ MOST_ROWS_NAMED = 8
 _RATE = "lr_scheduler"  # its name among the callbacks' states
 LossFunction = Callable[[Outputs, Labels, RowIndices], BatchLoss]
 """(logits, labels, rows' places in the data) -> loss and gradient of a micro-batch. See `objective.Objective`."""
+LearnHiddenWords = Callable[[Batch, Labels, float], LearnedLoss]
+"""(batch with words hidden, the words, share of the step) -> loss, once its gradient is the model's. See there."""
 
 
 class Checkpoints(Protocol):
@@ -50,6 +55,7 @@ class Training:
         state: where the run stands; `run` carries it on.
         args: the training arguments.
         loss: of a micro-batch.
+        learn_hidden_words: what takes its place where `dataset` hides words.
         evaluate: measures the model and returns the metrics; None without rows to evaluate on.
         log: adds an entry to the log.
         events: calls the callbacks, whose `control` decides what is due.
@@ -66,14 +72,19 @@ class Training:
         args: TrainingArguments,
         *,
         loss: LossFunction,
+        learn_hidden_words: LearnHiddenWords | None = None,
         evaluate: Callable[[], dict[str, float]] | None,
         log: Callable[[dict[str, float]], None],
         events: Events,
         checkpoints: Checkpoints | None = None,
         begin_step: Callable[[RowIndices], object] = lambda rows: None,
     ) -> None:
+        if dataset.masking is not None:
+            seed, probability = args.get_data_seed(), args.mlm_probability
+            dataset = replace(dataset, masking=replace(dataset.masking, seed=seed, mlm_probability=probability))
         self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
+        self._learn_hidden_words = learn_hidden_words
         self._checkpoints, self._begin_step = checkpoints, begin_step
         self._rate: LearningRate
         self._points: ResumePoints | None = None
@@ -165,6 +176,8 @@ class Training:
                 batch_size=self._args.per_device_train_batch_size,
                 max_grad_norm=self._args.max_grad_norm,
                 loss=self._loss,
+                learn_hidden_words=self._learn_hidden_words,
+                epoch=self._state.steps_passed // self._plan.steps_per_epoch,
                 on_event=self._events,
                 before_update=self._note_step,
             )
@@ -258,6 +271,8 @@ def training_step(
     batch_size: int,
     max_grad_norm: float,
     loss: LossFunction,
+    learn_hidden_words: LearnHiddenWords | None = None,
+    epoch: int = 0,
     on_event: Callable[[str], object],
     before_update: Callable[[StepResult], object] = lambda result: None,
 ) -> StepResult:
@@ -266,25 +281,29 @@ def training_step(
     Each micro-batch's gradient counts by its share of the rows, or of the tokens that take part where these have the
     labels, so that the update is that of one large batch. A `max_grad_norm` of 0 clips nothing. `on_event` is called
     with the names of the callbacks' events inside of a step, and `before_update` with the result, just before the
-    parameters change.
+    parameters change. Where the data set hides words, `learn_hidden_words` gets those of this epoch, counted from 0.
 
     Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
     before.
     """
     model, total = optimizer.model, 0.0
-    parts = max(dataset.parts(rows), 1)
+    hides = dataset.masking is not None
+    of_step, places = (dataset.masked(rows, epoch), np.arange(len(rows))) if hides else (dataset, rows)
+    parts = max(of_step.parts(places), 1)
     sums: dict[str, tuple[float, int]] = {}
     for start in range(0, len(rows), batch_size):
-        micro = rows[start : start + batch_size]
-        share = dataset.parts(micro) / parts
-        batch, labels = dataset.batch(micro)
-        logits = outputs_of(model.forward(batch, train=True), batch.starts, model.per_token)
-        try:
-            found = loss(logits, labels, micro)
-        except FloatingPointError as error:
-            bad = _rows_without_finite_loss(loss, dataset, logits, micro)
-            raise _not_finite("loss", bad) from error
-        model.backward(found.dlogits * np.float32(share))
+        micro, here = rows[start : start + batch_size], places[start : start + batch_size]
+        share = of_step.parts(here) / parts
+        batch, labels = of_step.batch(here)
+        found: BatchLoss | LearnedLoss
+        if hides:
+            assert learn_hidden_words is not None
+            try:
+                found = learn_hidden_words(batch, labels, share)
+            except FloatingPointError as error:
+                raise _not_finite("loss", micro) from error
+        else:
+            found = _learned_from_logits(model, batch, labels, micro, share, loss, dataset)
         total += share * found.loss
         for name, mean, count in found.parts:
             if count:
@@ -303,6 +322,20 @@ def training_step(
     on_event("on_optimizer_step")
     clear_gradients()
     return result  # made before the step: once the parameters have moved, nothing can fail for want of memory
+
+
+def _learned_from_logits(
+    model: Model, batch: Batch, labels: Labels, rows: RowIndices, share: float, loss: LossFunction, dataset: Dataset
+) -> BatchLoss:
+    """Add the gradient of `share` times a micro-batch's loss, which its logits give, and return the loss."""
+    logits = outputs_of(model.forward(batch, train=True), batch.starts, model.per_token)
+    try:
+        found = loss(logits, labels, rows)
+    except FloatingPointError as error:
+        bad = _rows_without_finite_loss(loss, dataset, logits, rows)
+        raise _not_finite("loss", bad) from error
+    model.backward(found.dlogits * np.float32(share))
+    return found
 
 
 def _rows_without_finite_loss(loss: LossFunction, dataset: Dataset, logits: Outputs, rows: RowIndices) -> RowIndices:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.ragged import Outputs
 from ..metrics.prediction import Labels, Logits
 from ..models.configuration import Config
+from ..models.heads import MaskedLanguageModel
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
@@ -32,6 +34,13 @@ class BatchLoss(NamedTuple):
 
     loss: float
     dlogits: Logits
+    parts: list[LossPart]
+
+
+class LearnedLoss(NamedTuple):
+    """The mean loss of a micro-batch whose gradient the model has already, and its parts."""
+
+    loss: float
     parts: list[LossPart]
 
 
@@ -86,6 +95,24 @@ class Objective(Protocol):
         Raises FloatingPointError when the loss is not finite.
         """
 
+    def learn_hidden_words(
+        self, model: MaskedLanguageModel, batch: Batch, words: Labels, *, share: float, args: Any
+    ) -> LearnedLoss:
+        """Add the gradient of `share` times a micro-batch's loss to the model's, and return the loss.
+
+        Of a language model, whose logits are too many to be handed on: this takes the place of the call.
+
+        Args:
+            model: the language model.
+            batch: with words hidden.
+            words: the hidden ones, see `MaskedLanguageModel.masked_loss`.
+            share: the micro-batch's share of the hidden words of its step.
+            args: the training arguments.
+
+        Raises:
+            FloatingPointError: the loss is not finite. All gradients are then 0.
+        """
+
 
 class Supervised:
     """Learn the labels."""
@@ -129,3 +156,11 @@ class Supervised:
     ) -> BatchLoss:
         """Return the loss of the labels, see `Task.label_loss`."""
         return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])
+
+    def learn_hidden_words(
+        self, model: MaskedLanguageModel, batch: Batch, words: Labels, *, share: float, args: TrainingArguments
+    ) -> LearnedLoss:
+        """Learn the hidden words."""
+        smoothing = args.label_smoothing_factor
+        found = model.masked_loss(batch, words, train=True, label_smoothing=smoothing, share=share)
+        return LearnedLoss(found.loss, [])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ..models.head_names import SPAN, TOKEN
+from ..models.head_names import MASKED, SPAN, TOKEN
 from ..system.names import listing
 from .schedules import SCHEDULES
 
@@ -80,6 +80,7 @@ OF_HEADS: Mapping[str, tuple[str, ...]] = {
     "doc_stride": (TOKEN, SPAN),
     "label_all_tokens": (TOKEN,),
     "max_answer_length": (SPAN,),
+    "mlm_probability": (MASKED,),
     "n_best": (SPAN,),
 }
 """Argument -> the heads of the models that use it. Arguments that are not here are used with every head."""

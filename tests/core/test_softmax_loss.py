@@ -129,6 +129,47 @@ def test_an_evaluation_has_the_loss_and_no_gradient() -> None:
     assert not case.gradients.any()
 
 
+def test_scores_are_the_losses_of_the_rows_and_whether_the_label_is_the_first_choice() -> None:
+    """Over two blocks of rows, some without a label; of two equal logits the first counts."""
+    case = case_of("tied", long=True)
+    labels = labels_of(320, missing=7)
+    logits = case.forward(train=False).astype(np.float64)
+    labels[1::3] = logits[1::3].argmax(axis=1)
+    scores = np.full((320, 2), np.nan, np.float32)
+    features(case, train=False)
+    case.core.softmax_loss(labels, 1.0, 1.0, 0.0, 3, scores=scores)
+    labelled = labels != -100
+    losses = -reference.log_softmax(logits)[np.arange(320), np.maximum(labels, 0)] * labelled
+    np.testing.assert_allclose(scores[:, 0], losses, rtol=3e-6, atol=3e-6)
+    np.testing.assert_array_equal(scores[:, 1], labelled & (logits.argmax(axis=1) == labels))
+
+
+def test_the_first_of_equal_logits_is_the_first_choice() -> None:
+    case = Case(ENCODER, MASKED, [3])
+    case.flat[:] = 0  # all logits are equal
+    case.core.touch()
+    for label, expected in ((0, 1), (1, 0)):
+        features(case, train=False)
+        scores = np.zeros((3, 2), np.float32)
+        case.core.softmax_loss(np.full(3, label), 1.0, 1.0, 0.0, 2, scores=scores)
+        assert scores[:, 1].tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "error"),
+    [
+        (np.zeros((2, 2), np.float32), ValueError),
+        (np.zeros((3, 2)), TypeError),
+        (np.broadcast_to(np.float32(0), (3, 2)), ValueError),
+    ],
+)
+def test_scores_are_written_to_an_array_of_their_shape(scores: Any, error: type[Exception]) -> None:
+    case = Case(ENCODER, MASKED, [3])
+    features(case, train=False)
+    with pytest.raises(error, match="scores"):
+        case.core.softmax_loss(labels_of(3), 1.0, 1.0, 0.0, 2, scores=scores)
+
+
 def test_the_gradient_is_that_of_a_share_of_the_loss() -> None:
     one, half = (Case(ENCODER, MASKED, rows=ROWS) for _ in range(2))
     for case, share in ((one, 1.0), (half, 0.5)):

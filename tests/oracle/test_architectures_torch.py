@@ -211,6 +211,40 @@ def test_a_head_begins_with_the_encoder_of_another(case: Case, tmp_path: Path) -
 
 
 @EVERY
+@pytest.mark.parametrize("with_teacher", [False, True], ids=["words", "teacher"])
+def test_the_loss_of_hidden_words_and_its_gradients(case: Case, with_teacher: bool) -> None:
+    """In blocks and of the hidden words alone, against autograd on all logits of both models."""
+    ours, theirs = pair(case, "ForMaskedLM", std=0.1, seed=14)
+    teacher, their_teacher = pair(case, "ForMaskedLM", std=0.3, seed=15) if with_teacher else (None, None)
+    rows = random_rows(case, LENGTHS, seed=16)
+    labels = np.where(np.random.default_rng(17).random(len(rows.packed.ids)) < 0.3, rows.packed.ids, -100).astype(
+        np.int64
+    )
+    alpha, temperature = (0.3, 2.0) if with_teacher else (1.0, 1.0)
+    found = ours.masked_loss(
+        rows.packed, labels, train=True, teacher=teacher, alpha=alpha, temperature=temperature, label_smoothing=0.1
+    )
+    known = torch.tensor(labels != -100)
+    logits = torch_logits(theirs, case, rows)[known]
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels)[known], label_smoothing=0.1)
+    if with_teacher:
+        with torch.no_grad():
+            taught = torch_logits(their_teacher, case, rows)[known]
+        softened = torch.log_softmax(logits / temperature, 1), torch.log_softmax(taught / temperature, 1)
+        soft = torch.nn.functional.kl_div(*softened, reduction="batchmean", log_target=True) * temperature**2
+        loss = alpha * loss + (1 - alpha) * soft
+    loss.backward()
+    assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    expected = {name: p.grad.numpy() for name, p in named_parameters(theirs).items() if p.grad is not None}
+    for name, gradient in ours.gradients.items():
+        norm = float(np.linalg.norm(expected[name])) if name in expected else 0.0
+        if is_truly_zero(name) or not norm:
+            assert np.linalg.norm(gradient) <= 1e-5, name
+        else:
+            assert np.linalg.norm(gradient - expected[name]) <= 1e-4 * norm, name
+
+
+@EVERY
 def test_a_language_model_whose_decoder_is_not_tied(case: Case, tmp_path: Path) -> None:
     """Its decoder has a weight of its own, in both directions."""
     kind = getattr(transformers, f"{case.name}Config")

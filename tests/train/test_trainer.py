@@ -438,6 +438,9 @@ def test_names_of_transformers_in_the_constructor(tmp_path: Path) -> None:
         Trainer(small_model(), args, tokenizer=tokenizer, processing_class=tokenizer)
     with pytest.raises(TypeError, match=r"data_collator is .*; expected None or a DataCollatorWithPadding"):
         Trainer(small_model(), args, data_collator=lambda rows: rows)
+    hides = type("DataCollatorForLanguageModeling", (), {})()
+    with pytest.raises(TypeError, match=r"leave it out: a Trainer hides the words .* see mlm_probability of Training"):
+        Trainer(small_model(), args, data_collator=hides)
     for wrong in ({"return_tensors": "pt"}, {"padding": "left"}, {"padding": "max_length"}):
         with pytest.raises(ValueError, match=r"^(return_tensors|padding|max_length) is .*; expected"):
             DataCollatorWithPadding(tokenizer, **wrong)

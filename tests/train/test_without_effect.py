@@ -79,6 +79,7 @@ OF_SOME_HEADS: dict[str, tuple[Any, set[str]]] = {
     "doc_stride": (4, {"token-classification", "question-answering"}),
     "label_all_tokens": (True, {"token-classification"}),
     "max_answer_length": (5, {"question-answering"}),
+    "mlm_probability": (0.3, {"masked-lm"}),
     "n_best": (3, {"question-answering"}),
 }
 

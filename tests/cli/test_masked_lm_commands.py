@@ -1,0 +1,127 @@
+"""The commands for language models: from a text file to a student, to a report and to words under masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_run import write_pretrained, write_rows
+from support.small_texts import documents
+
+from kdistill.cli.main import main
+
+RUN = ["--max-length", "12", "--num-train-epochs", "2", "--learning-rate", "0.01", "--per-device-train-batch-size", "8"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("texts")
+    write_pretrained(directory / "base")
+    (directory / "train.txt").write_text("\n".join(documents(64)))
+    (directory / "dev.txt").write_text("\n\n".join(documents(24, 1)))
+    return directory
+
+
+def figures(command: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main([*command, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def failure(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(command) != 0
+    return capsys.readouterr().err
+
+
+def rows(files: Path) -> list[str]:
+    return ["--train", str(files / "train.txt"), "--eval", str(files / "dev.txt"), *RUN]
+
+
+@pytest.fixture
+def model(files: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A language model that `finetune` has made of an encoder."""
+    output = files / "model"
+    if not output.exists():
+        inputs = ["--model", str(files / "base"), "--task", "masked-lm", *rows(files), "--output-dir", str(output)]
+        made = figures(["finetune", *inputs, "--mlm-probability", "0.3"], capsys)
+        assert {"eval_perplexity", "eval_accuracy", "eval_masked_tokens", "eval_loss"} <= made.keys()
+        assert json.loads((output / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    return output
+
+
+def test_a_language_model_from_a_text_file_to_a_student(
+    files: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", "--model", str(model), "--data", str(files / "dev.txt")]
+    measured = figures(evaluate, capsys)
+    assert measured["perplexity"] < 13
+    assert {**figures(evaluate, capsys), "runtime": 0, "samples_per_second": 0} == {
+        **measured,
+        "runtime": 0,
+        "samples_per_second": 0,
+    }
+    twice = figures([*evaluate, "--mlm-probability", "0.3"], capsys)
+    assert twice["masked_tokens"] > 1.5 * measured["masked_tokens"]
+    student = ["--teacher", str(model), "--student", "L1-H16-A2", *rows(files), "--output-dir", str(files / "student")]
+    distilled = figures(["distill", *student], capsys)
+    assert distilled["teacher_perplexity"] == pytest.approx(measured["perplexity"], rel=1e-6)
+    assert "blocks of text with hidden words of" in (files / "student/README.md").read_text()
+    report = figures(["report", "--model", str(files / "student"), "--holdout", str(files / "dev.txt")], capsys)
+    assert report["perplexity"] == distilled["eval_perplexity"]
+    assert report["holdout"]["rows_shared_with_evaluation"] == report["holdout"]["rows"]
+
+
+def test_the_doctor_knows_that_the_teacher_answers_in_each_step(
+    files: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = ["--teacher", str(model), "--student", "L1-H16-A2", *rows(files), "--output-dir", str(files / "never")]
+    assert main(["doctor", *student, "--json"]) == 1  # so few words that rows of both files are equal
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    texts = [finding["text"] for finding in findings]
+    assert any("the teacher answers in each step" in text for text in texts)
+    assert any(text.startswith("the teacher has perplexity") for text in texts)
+    assert any("hidden words of dev.txt" in text for text in texts)
+    assert not any("not checked" in text for text in texts)
+
+
+def test_masks_in_texts_are_filled(files: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["--text", "good [MASK] good great", "[MASK] plot film [MASK]", "--top-k", "2"]
+    one, several = figures(["predict", "--model", str(model), *texts], capsys)["predictions"]
+    assert [len(one), *map(len, several)] == [2, 2, 2]
+    assert {"score", "token", "token_str", "sequence"} <= one[0].keys()
+    output = files / "words.jsonl"
+    assert main(["predict", "--model", str(model), *texts, "--output", str(output)]) == 0
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert lines == [{"index": 0, "words": one}, {"index": 1, "words": several}]
+
+
+def test_trials_of_a_search_have_one_teacher_in_several_threads(
+    files: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    student = ["--teacher", str(model), "--student", "L1-H16-A2", *rows(files), "--output-dir", str(files / "search")]
+    found = figures(["search", *student, "--n-trials", "2", "--n-jobs", "2"], capsys)
+    assert found["trials"] == {"complete": 2}
+    assert found["objective"] > 1
+
+
+def test_what_a_language_model_cannot_do_is_refused(
+    files: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = str(write_rows(tmp_path / "rows.tsv", 24))
+    on = ["--model", str(model)]
+    train = ["--task", "masked-lm", "--model", str(files / "base"), *rows(files), "--output-dir", str(tmp_path / "out")]
+    for command, message in (
+        (["evaluate", *on, "--data", labelled], "lacks a head for labels"),
+        (["predict", *on, "--text", "good film"], "inputs[0] has no [MASK]"),
+        (["predict", *on, "--text", "good [MASK]", "--threshold", "0.5"], "--threshold is 0.5, and the model fills"),
+        (["serve", *on], "the model is one for masked-lm; expected a classifier of whole texts"),
+        (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
+        (["finetune", *train, "--label-column", "x"], "label_column is 'x', and a language model reads texts alone"),
+        (["evaluate", *on, "--data", labelled, "--task", "text-classification"], "the model is one for masked-lm"),
+    ):
+        assert message in failure(command, capsys)
+    asked = ["evaluate", *on, "--data", labelled, "--task", "masked-lm"]
+    assert figures(asked, capsys)["masked_tokens"] > 0
