@@ -14,6 +14,7 @@ from ..metrics.classification import softmax
 from ..models.head_names import MASKED
 from ..models.heads import MaskedLanguageModel, check_head
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
+from .counts import checked_count
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -51,7 +52,7 @@ class FillMaskPipeline:
         if getattr(tokenizer, "mask_token_id", None) is None:
             raise ValueError("the tokenizer has no mask_token; expected that of a model which predicts masked words")
         self.model, self.tokenizer = model, tokenizer
-        self.top_k, self.batch_size = top_k, batch_size
+        self.top_k, self.batch_size = top_k, checked_count("batch_size", batch_size)
         self.targets = targets
 
     def __call__(
@@ -80,9 +81,10 @@ class FillMaskPipeline:
         """
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         wanted = self._target_ids(self.targets if targets is None else targets)
-        most, size = self.top_k if top_k is None else top_k, batch_size or self.batch_size
-        if most is not None and most < 1:
-            raise ValueError(f"top_k is {most}; expected at least 1")
+        most = self.top_k if top_k is None else top_k
+        size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
+        if most is not None:
+            checked_count("top_k", most)
         results: list[Any] = []
         for start in range(0, len(texts), size):
             batch = self._packed(texts[start : start + size], start)

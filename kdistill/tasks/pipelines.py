@@ -29,6 +29,7 @@ from ..system.names import did_you_mean
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
+from .counts import checked_count
 from .fill_mask_pipeline import FillMaskPipeline
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
@@ -137,7 +138,7 @@ class TextClassificationPipeline:
         self.model, self.tokenizer = model, tokenizer
         self.top_k = top_k
         self.function_to_apply = function_to_apply
-        self.batch_size = batch_size
+        self.batch_size = checked_count("batch_size", batch_size)
         self.tokenizer_settings = tokenizer_settings
         self._said_cut = False
 
@@ -169,7 +170,8 @@ class TextClassificationPipeline:
             raise TypeError(f"inputs is {inputs!r} of type {type(inputs).__name__}; expected a text or several")
         single = isinstance(inputs, (str, Mapping))
         rows = [inputs] if single else list(inputs)
-        logits = self._logits(rows, batch_size or self.batch_size, self.tokenizer_settings | tokenizer_settings)
+        size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
+        logits = self._logits(rows, size, self.tokenizer_settings | tokenizer_settings)
         scores = apply_function(logits, function_to_apply or self.function_to_apply or self._default_function())
         results = [self._result(row, chosen) for row in scores]
         if not single:

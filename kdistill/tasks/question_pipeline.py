@@ -20,6 +20,7 @@ from ..models.heads import QuestionAnswerer, check_head
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH, UnfitError, Window, windows_of
+from .counts import checked_count
 
 _WITHOUT_EFFECT = ("max_question_len", "padding")  # in transformers with fast tokenizers, and without padding here
 _MASKED = -10000.0  # the logit of what cannot be an answer
@@ -49,8 +50,9 @@ class AnswerSettings:
 
     def __post_init__(self) -> None:
         for name in ("top_k", "max_answer_len", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+            checked_count(name, getattr(self, name))
+        if self.max_seq_len is not None:
+            checked_count("max_seq_len", self.max_seq_len)
 
     def changed(self, changes: Mapping[str, Any]) -> AnswerSettings:
         """Return the settings with those that are given and not None. Raises TypeError for an unknown name."""

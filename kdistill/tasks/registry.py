@@ -75,10 +75,13 @@ def label_reader(config: Config) -> LabelReader:
     Where the config states no problem type, a model of one output reads numbers, and one of several outputs reads lists
     where any row has a list, else ids and names.
     """
-    if has_one_class(config):
-        return partial(_refuse_any_labels, config)
     name = _of_head(config) or config.problem_type
     return TASKS[name].read_labels if name else _read_any_labels
+
+
+def strict_label_reader(config: Config) -> LabelReader:
+    """Return `label_reader`, or for a model for which `has_one_class` is true a function that refuses any label."""
+    return partial(_refuse_any_labels, config) if has_one_class(config) else label_reader(config)
 
 
 def has_one_class(config: Config) -> bool:
@@ -106,7 +109,7 @@ def _refuse_any_labels(
     """Read labels, of which none may be there, for a model for which `has_one_class` is true."""
     if not all(map(is_missing, labels)):
         refuse_one_class(config)
-    return TASKS[_of_head(config) or single_label.TASK.name].read_labels(labels, id2label, where, class_names)
+    return label_reader(config)(labels, id2label, where, class_names)
 
 
 def _read_any_labels(

@@ -16,6 +16,7 @@ from ..models.head_names import TOKEN
 from ..models.heads import TokenClassifier, check_head
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
+from .counts import checked_count
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 IGNORED = ("O",)
@@ -75,7 +76,7 @@ class TokenClassificationPipeline:
         _check_strategy(aggregation_strategy)
         self.model, self.tokenizer = model, tokenizer
         self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels
-        self.stride, self.batch_size = stride, batch_size
+        self.stride, self.batch_size = stride, checked_count("batch_size", batch_size)
 
     def __call__(
         self,
@@ -114,7 +115,8 @@ class TokenClassificationPipeline:
         _check_strategy(strategy)
         ignored = self.ignore_labels if ignore_labels is None else ignore_labels
         rows = self.tokenizer.encode_with_offsets(texts)
-        scores = self._scores(rows, self.stride if stride is None else stride, batch_size or self.batch_size)
+        size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
+        scores = self._scores(rows, self.stride if stride is None else stride, size)
         found = [self._found(*of, strategy, ignored) for of in zip(texts, rows, scores, strict=True)]
         return found[0] if isinstance(inputs, str) else found
 

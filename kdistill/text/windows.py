@@ -68,6 +68,11 @@ def windows_of(
         ValueError: a text holds half a character, or no window can have doc_stride tokens in common with another.
     """
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+    if room < 1:
+        raise ValueError(
+            f"max_length is {max_length}; expected room for the {max_length - room} special tokens of a row, a "
+            "question and a part of its context"
+        )
     if not 0 <= doc_stride < room:
         raise ValueError(
             f"doc_stride is {doc_stride}, the tokens that two windows have in common; expected 0 to {room - 1} with "

@@ -22,7 +22,7 @@ from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
 from ..models.head_names import MASKED
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, label_reader, refuse_one_class, task_for
+from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
@@ -105,7 +105,7 @@ def encode_for(
                 tokenizer,
                 max_length=max_length,
                 id2label=config.id2label,
-                read_labels=label_reader(config),
+                read_labels=strict_label_reader(config),
                 pad_token_id=config.pad_token_id,
                 **given,
                 trained_on=trained_on(config),
@@ -147,7 +147,7 @@ def _tagged(
     if "input_ids" in table.columns:
         known = (label_column, config.trained_with.label_column, *TAG_COLUMNS, "label")
         label_column = next((name for name in known if name is not None and name in table.columns), None)
-        reader = label_reader(config)
+        reader = strict_label_reader(config)
         return from_token_ids(table, config.id2label, reader, label_column, config.pad_token_id, per_token=True)
     rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
     if tokenizer is None:
