@@ -1,4 +1,7 @@
-"""Write the model card README.md: a report as Markdown, under the metadata that the Hugging Face hub reads."""
+"""Write the model card README.md: a report as Markdown, under the metadata that the Hugging Face hub reads.
+
+More than 500 lines, since the sections of a card are read one after the other.
+"""
 
 from __future__ import annotations
 
