@@ -18,6 +18,7 @@ _OUTPUTS = (
     "BaseModelOutputWithPooling",
     "MaskedLMOutput",
     "QuestionAnsweringModelOutput",
+    "SentenceEmbeddingOutput",
     "SequenceClassifierOutput",
     "TokenClassifierOutput",
 )
@@ -43,6 +44,7 @@ _EXPORTS = {
     "EarlyStoppingCallback": "train.callbacks",
     "EvalPrediction": "metrics.prediction",
     "ProgressCallback": "train.default_callbacks",
+    "FeatureExtractionPipeline": "tasks.feature_pipeline",
     "FillMaskPipeline": "tasks.fill_mask_pipeline",
     "HfArgumentParser": "train.argument_parser",
     "Masking": "data.masking",
@@ -60,6 +62,7 @@ _EXPORTS = {
     "clip_grad_norm_": "train.optim",
     "cross_entropy": "losses.labels",
     "distillation_loss": "losses.teacher",
+    "embedding_loss": "losses.embeddings",
     "get_linear_schedule_with_warmup": "train.schedules",
     "get_num_threads": "system.threads",
     "label_loss": "losses.labels",

@@ -18,6 +18,8 @@ _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _INSTALL = 'pip install "kdistill[hub]"'
 _INDEX_SUFFIX = ".index.json"
 _TIMEOUT_SECONDS = 10
+MODULES_FILE = "modules.json"
+"""Lists the modules of a model of sentence-transformers, each in a folder."""
 ATTEMPTS = 5
 RETRY_SECONDS = 1.0  # before the second attempt; it doubles
 
@@ -43,7 +45,7 @@ def resolve(
         path_or_id: a directory, or, as text, a hub id such as `google/bert_uncased_L-2_H-128_A-2`.
         needed: groups of file names. One file of each group must exist; from the hub the first one available is
             downloaded. A name that ends in `.index.json` stands for itself and the shards it lists.
-        optional: names of files that are downloaded too when the hub has them.
+        optional: names of files, perhaps in a folder, that are downloaded too when the hub has them.
         token: the hub's access token (None or True: that of `hf auth login`; False: no token).
         revision: a branch, tag or commit on the hub (default: main); ignored for a local directory.
         cache_dir: the hub's cache (default: HF_HUB_CACHE, or hub in HF_HOME).
@@ -69,6 +71,7 @@ def resolve(
         directory /= folder
         if not directory.is_dir():
             raise FileNotFoundError(f"{os.fspath(path_or_id)!r} has no subfolder {subfolder!r}")
+        directory = _with_transformer(directory, needed)
         _check_complete(directory, needed)
         return directory
     name = os.fspath(path_or_id)
@@ -88,6 +91,43 @@ def resolve(
         )
     source = _Source(name, token, revision, cache_dir, force_download, folder)
     return _fetch(source, needed, optional)
+
+
+class Module(NamedTuple):
+    """A module of a model of sentence-transformers: the last part of its type, and its folder."""
+
+    kind: str
+    path: str
+
+
+def modules_of(directory: Path) -> list[Module]:
+    """Return the modules that the modules.json of a directory lists, in their order.
+
+    Raises:
+        ValueError: the file is malformed, or a folder lies outside of the directory.
+    """
+    path = directory / MODULES_FILE
+    try:
+        listed = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    modules = []
+    for entry in listed if isinstance(listed, list) else [listed]:
+        kind, folder = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(kind, str) or not isinstance(folder, str):
+            raise ValueError(f"{path} holds {entry!r}; expected a list of modules, each with a type and a path")
+        if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
+            raise ValueError(f"{path} has the path {folder!r}; expected a folder of the model")
+        modules.append(Module(kind if not kind.startswith("sentence_transformers.") else kind.split(".")[-1], folder))
+    return modules
+
+
+def _with_transformer(directory: Path, needed: Sequence[Sequence[str]]) -> Path:
+    """Return the folder with the model where the directory lists it among its modules and lacks its files itself."""
+    if not (directory / MODULES_FILE).is_file() or not list(_missing(directory, needed)):
+        return directory
+    folders = [directory / module.path for module in modules_of(directory) if module.kind == "Transformer"]
+    return next((folder for folder in folders if not list(_missing(folder, needed))), directory)
 
 
 def public_name(path_or_id: str) -> str:
@@ -334,7 +374,8 @@ def _fetch(source: _Source, needed: Sequence[Sequence[str]], optional: Sequence[
     try:
         listed = HfApi(token=token).model_info(repo_id, revision=revision, timeout=_TIMEOUT_SECONDS).siblings or []
         paths_there = [PurePosixPath(file.rfilename) for file in listed]
-        available = {path.name for path in paths_there if path.parent == source.folder}
+        folder = source.folder
+        available = {str(path.relative_to(folder)) for path in paths_there if path.is_relative_to(folder)}
         names = _choose(repo_id, available, needed, optional)
         paths = [Path(download(name)) for name in names]
         for path in paths:

@@ -115,6 +115,48 @@ static void regression_row(loss_row *row, float *dlogits)
     }
 }
 
+static double product(const float *a, const float *b, ptrdiff_t K)
+{
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < K; i++)
+        sum += (double)a[i] * b[i];
+    return sum;
+}
+
+/* What 1 - cos(z, other) has in its gradient by z, as along * z - across * other; across = 1 / (|z| |other|). */
+typedef struct cosine_part {
+    double loss, along, across;
+} cosine_part;
+
+static cosine_part cosine_of(const loss_row *row, const float *other)
+{
+    cosine_part part = {0, 0, 0};
+    if (!other)
+        return part;
+    const double square = product(row->z, row->z, row->K), lengths = sqrt(square * product(other, other, row->K));
+    const double cosine = lengths == 0 ? 0 : product(row->z, other, row->K) / lengths;
+    part.loss = 1 - cosine;
+    part.across = lengths == 0 ? 0 : 1 / lengths;
+    part.along = lengths == 0 ? 0 : cosine / square;
+    return part;
+}
+
+/* d (1 - cos(z, t)) / dz = cos z / |z|^2 - t / (|z| |t|). */
+static void cosine_row(loss_row *row, float *dlogits)
+{
+    const cosine_part label = cosine_of(row, row->y), teacher = cosine_of(row, row->t);
+    row->hard = label.loss;
+    row->soft = teacher.loss;
+    for (ptrdiff_t i = 0; i < row->K; i++) {
+        double slope = (row->alpha * label.along + (1 - row->alpha) * teacher.along) * row->z[i];
+        if (row->y)
+            slope -= row->alpha * label.across * row->y[i];
+        if (row->t)
+            slope -= (1 - row->alpha) * teacher.across * row->t[i];
+        dlogits[i] = (float)(row->mean * slope);
+    }
+}
+
 /* A logit of -inf can leave the loss finite, but no working model has one. */
 static int row_is_finite(const loss_row *row, double loss, const float *dlogits)
 {
@@ -172,7 +214,8 @@ typedef void (*row_function)(loss_row *row, float *dlogits);
 
 static const row_function compute_row[KD_LOSS_KINDS] = {[KD_LOSS_SINGLE_LABEL] = single_label_row,
                                                         [KD_LOSS_MULTI_LABEL] = multi_label_row,
-                                                        [KD_LOSS_REGRESSION] = regression_row};
+                                                        [KD_LOSS_REGRESSION] = regression_row,
+                                                        [KD_LOSS_COSINE] = cosine_row};
 
 static void block_item(void *context, ptrdiff_t item, int member)
 {

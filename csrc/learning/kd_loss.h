@@ -10,6 +10,8 @@
  *                 soft = T^2 mean of KL(sigmoid(t / T) || sigmoid(z / T))   one two-way KL a label: Yang et al.
  *                 (as arXiv:2308.06453 distils label by label; the mean stands beside hard's), T^2 as above
  *   regression    hard = mean of (z - y)^2, soft = mean of (z - t)^2, no temperature
+ *   cosine        hard = 1 - z . y / (|z| |y|), soft = 1 - z . t / (|z| |t|), of embeddings: no temperature
+ *                 as torch's CosineEmbeddingLoss of equal pairs; a vector of length 0 has the cosine 0 with any
  *
  * Rows of a single label may have a number of logits each (`starts`): a question's answer begins at one of its tokens.
  *
@@ -35,13 +37,19 @@ enum {
     KD_LOSS_ROWS_NAMED = 8,
 };
 
-typedef enum kd_loss_kind { KD_LOSS_SINGLE_LABEL, KD_LOSS_MULTI_LABEL, KD_LOSS_REGRESSION, KD_LOSS_KINDS } kd_loss_kind;
+typedef enum kd_loss_kind {
+    KD_LOSS_SINGLE_LABEL,
+    KD_LOSS_MULTI_LABEL,
+    KD_LOSS_REGRESSION,
+    KD_LOSS_COSINE,
+    KD_LOSS_KINDS
+} kd_loss_kind;
 
 typedef struct kd_loss {
     kd_loss_kind kind;
     double alpha, temperature;
     double smoothing;       /* share of a label spread evenly: over all K of one label, over yes and no of several */
-    const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression, nor with starts */
+    const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression and cosine, nor with starts */
     const float *student;   /* (B, K) */
     const float *teacher;   /* like student, or NULL, which means alpha = 1 */
     const int64_t *starts;  /* (B + 1), single label: row b is logits starts[b] .. starts[b + 1] - 1; NULL: K of each */

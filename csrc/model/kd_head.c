@@ -21,6 +21,8 @@ void kd_head_forward(const kd_arithmetic *math, const kd_head_map *map, const kd
         kd_span_drop(math->kernels, map->features, map->hidden, KD_DROP_HEAD, span, J, config->p_after);
     if (config->K && map->outputs)
         kd_linear_forward(map->outputs, map->features, &weights->output, M);
+    if (config->unit)
+        kd_unit_forward(map->outputs, map->features, M, J);
 }
 
 /* drows from dhidden, the gradient of `hidden`. */
@@ -47,6 +49,8 @@ void kd_head_backward(const kd_arithmetic *math, float *drows, const kd_head_vec
         kernels->sum_rows(sums->output_bias, map->outputs, M, K, K);
         kd_linear_backward_input(map->dfeatures, map->outputs, &weights->output, M, 0);
     }
+    if (config->unit)
+        kd_unit_backward(map->dfeatures, map->outputs, map->features, M, J);
     kd_span_drop(kernels, dhidden, map->dfeatures, KD_DROP_HEAD, span, J, config->p_after);
     if (config->dense)
         hidden_backward(drows, dhidden, sums, map, config, weights, kernels, M);

@@ -247,12 +247,13 @@ static kd_head_map place_head(const kd_run *run, kd_arena *arena, float *rows)
     m.stats = head->norm ? kd_arena_floats(arena, M * 2) : NULL;
     m.slope = head->dense && train ? kd_arena_floats(arena, M * J) : NULL;
     m.features = train && head->p_after > 0 ? kd_arena_floats(arena, M * J) : m.hidden;
+    const int makes = kd_head_makes_outputs(head);
     if (run->pass.features_only)
         m.outputs = NULL;
     else
-        m.outputs = head->K ? kd_arena_floats(arena, M * head->K) : m.features;
+        m.outputs = makes ? kd_arena_floats(arena, M * kd_head_outputs(head, C)) : m.features;
     if (train)
-        m.dfeatures = !head->K ? m.outputs : head->dense ? kd_arena_floats(arena, M * J) : run->drows;
+        m.dfeatures = !makes ? m.outputs : head->dense ? kd_arena_floats(arena, M * J) : run->drows;
     return m;
 }
 

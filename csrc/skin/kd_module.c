@@ -149,7 +149,8 @@ static int add_constants(PyObject *module, const kd_module_state *state)
                    PyModule_AddIntConstant(module, "NO_LABEL", KD_LOSS_NO_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_SINGLE_LABEL", KD_LOSS_SINGLE_LABEL) < 0 ||
                    PyModule_AddIntConstant(module, "LOSS_MULTI_LABEL", KD_LOSS_MULTI_LABEL) < 0 ||
-                   PyModule_AddIntConstant(module, "LOSS_REGRESSION", KD_LOSS_REGRESSION) < 0
+                   PyModule_AddIntConstant(module, "LOSS_REGRESSION", KD_LOSS_REGRESSION) < 0 ||
+                   PyModule_AddIntConstant(module, "LOSS_COSINE", KD_LOSS_COSINE) < 0
                ? -1
                : 0;
 }

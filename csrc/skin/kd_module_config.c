@@ -158,13 +158,18 @@ static int parse_pick(const char *pick, kd_head_config *h)
 
 static int parse_head(PyObject *nothing, PyObject *dict, kd_head_config *h)
 {
-    static char *names[] = {"pick", "dense", "dropout_before", "dropout_after", "outputs", "norm", "dense_width",
-                            "tied", NULL};
+    static char *names[] = {"pick", "dense",       "dropout_before", "dropout_after", "outputs",
+                            "norm", "dense_width", "tied",           "unit",          NULL};
     const char *pick, *dense;
-    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnp:head", names, &pick, &dense, &h->p_before, &h->p_after,
-                                     &h->K, &h->norm, &h->J, &h->tied) ||
+    if (!PyArg_ParseTupleAndKeywords(nothing, dict, "szffn|pnpp:head", names, &pick, &dense, &h->p_before, &h->p_after,
+                                     &h->K, &h->norm, &h->J, &h->tied, &h->unit) ||
         check_size("outputs", h->K, 0) < 0 || check_size("dense_width", h->J, 0) < 0 || parse_pick(pick, h) < 0)
         return -1;
+    if (h->unit && h->K) {
+        PyErr_Format(PyExc_ValueError, "unit is True and outputs %zd; expected 0 outputs of a product",
+                     (Py_ssize_t)h->K);
+        return -1;
+    }
     h->dense = dense != NULL;
     if (dense)
         return kd_parse_activation(dense, &h->activation);

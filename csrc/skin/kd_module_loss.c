@@ -261,7 +261,7 @@ PyMethodDef kd_loss_methods[] = {
      "float32 (B, K) gradient of the mean loss, how many rows have a loss or logits that are not finite, and the "
      "first\n"
      "of them. teacher_logits and labels may be None. Labels are int64 (B,) for LOSS_SINGLE_LABEL, float32 (B, K) for\n"
-     "LOSS_MULTI_LABEL and LOSS_REGRESSION. weights: float64 (K,), of the labels' part; LOSS_REGRESSION has none.\n"
+     "the others. weights: float64 (K,), of the labels' part; LOSS_REGRESSION and LOSS_COSINE have none.\n"
      "With starts, int64 (B + 1,), LOSS_SINGLE_LABEL takes flat logits, of which row b has starts[b] to starts[b + "
      "1];\n"
      "teacher_logits and dlogits are like them, a label counts from the row's first, and there are no weights."},

@@ -25,6 +25,7 @@ NO_LABEL: int
 LOSS_SINGLE_LABEL: int
 LOSS_MULTI_LABEL: int
 LOSS_REGRESSION: int
+LOSS_COSINE: int
 
 _Floats = NDArray[np.float32]
 # An encoder: layers ((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none),
@@ -34,7 +35,8 @@ _Floats = NDArray[np.float32]
 # relative_buckets, relative_distance (0: none): what scores get for the distance of key and query, as T5 buckets it.
 # A head: pick ("first", "all", "listed" or "mean"), dense (the activation of its dense product, None: no such product),
 # dropout_before, dropout_after, outputs (0: no last product); optional: norm (False: no LayerNorm behind the
-# activation), dense_width (0: hidden), tied (False: the last product has a weight of its own, not the word embeddings).
+# activation), dense_width (0: hidden), tied (False: the last product has a weight of its own, not the word embeddings),
+# unit (False; True without a last product: what it would read is divided by its length).
 _Shape = dict[str, Any]
 _Tap = tuple[str, int]  # "hidden", "query", "key", "value" or "scores", and a layer
 _Constants = tuple[float, float, float, float, float, float]  # lr, beta1, beta2, eps, weight_decay, the average's share

@@ -29,6 +29,7 @@ from .label_values import are_numbered
 from .labels import NO_LABEL, UNTAGGED, LabelReader, label_ids, labelled_rows, missing_like
 from .masking import Masking
 from .ragged import Ragged, units_of
+from .sentences import Sentences
 from .sources import read_table
 from .spans import Spans
 from .table import Table
@@ -68,8 +69,8 @@ class Dataset:
             where its label is not known. Of windows of questions int64 (rows, 2), see `data.question_windows`.
         lengths: int64 (rows,), tokens of each row.
         per_token: whether there is a label for each token instead of one for each row.
-        windows: what the rows are windows of, see `data.windows` and `data.spans`; None where each row is an example of
-            its own.
+        windows: what the rows are windows of, see `data.windows` and `data.spans`, or the texts of, see
+            `data.sentences`; None where each row is an example of its own.
         masking: of text from which words are to be hidden, with `per_token`: hides them, anew in each epoch, see
             `masked`. The labels are then all words that may be hidden.
         hidden: whether words are hidden: the labels are these words, and `ids` what has taken their place.
@@ -85,7 +86,7 @@ class Dataset:
     reading: Reading | None = None
     column_use: ColumnUse | None = None
     per_token: bool = False
-    windows: Windows | Spans | None = None
+    windows: Windows | Spans | Sentences | None = None
     masking: Masking | None = None
     hidden: bool = False
 
@@ -109,7 +110,7 @@ class Dataset:
         """The labels as metrics take them, an entry for each example.
 
         That is `labels`, or with `per_token` a `Ragged` with the labels of all tokens of an example, or of windows of
-        questions their `SpanTargets`.
+        questions their `SpanTargets`, of texts that are embedded their `SentenceTargets`.
         """
         if self.windows is not None:
             return self.windows.targets(self.labels, self.starts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, take_rows
+from ..data.sentences import Sentences
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.head_names import SPAN
 from ..models.heads import MaskedLanguageModel
 from ..models.initialization import WORD_EMBEDDINGS
+from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
@@ -26,6 +30,9 @@ from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .teachers import Teacher, read_as_teacher, reader_for_both
+
+_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+"""Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 
 class Distillation:
@@ -43,7 +50,7 @@ class Distillation:
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_labels), np.float32)
+        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_outputs), np.float32)
 
     def adapt(self, config: Config) -> Config:
         """Return the student's config, which states as the teacher's does what it leaves open.
@@ -76,7 +83,8 @@ class Distillation:
             ValueError: no row has a label although `args.alpha` asks for labels, there is no tokenizer to make
                 augmented copies with, or rows are questions, or texts with hidden words.
         """
-        _check_labels(dataset, args)
+        if not isinstance(dataset.windows, Sentences):  # embeddings have no labels
+            _check_labels(dataset, args)
         if not args.augment:
             return dataset
         if self.teacher.model.head == SPAN:
@@ -98,6 +106,13 @@ class Distillation:
         kinds = TokenKinds.of(tokenizer, len(words))
         return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
 
+    def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
+        """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
+        if not isinstance(dataset.windows, Sentences):
+            return dataset
+        ask = lru_cache(maxsize=1)(partial(self.teacher.embeddings, dataset, args))
+        return replace(dataset, windows=replace(dataset.windows, reference=ask))
+
     def fingerprint(self) -> dict[str, str]:
         """Return the hash of the teacher's weights."""
         return {"teacher": self.teacher.fingerprint()}
@@ -114,9 +129,17 @@ class Distillation:
         """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels.
 
         A teacher of a language model answers in each step instead: other words are hidden in each epoch, and an answer
-        is as long as the vocabulary.
+        is as long as the vocabulary. Warns also of arguments about labels where there are none.
         """
         self.teacher.choose_type(data.train, args, config)
+        if config.embeds:
+            _warn_of_labels(args)
+        wide, width = self.teacher.model.config.num_outputs, config.num_outputs
+        if config.embeds and width < wide:
+            Progress("teacher", unit="rows", quiet=args.disable_tqdm).write(
+                f"the teacher's embeddings of {wide} numbers are learned along the {width} directions in which those "
+                "of the training rows are longest"
+            )
         measured_on, logits = data.train, self.teacher_logits
         if data.train.masking is None:
             self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
@@ -155,6 +178,8 @@ class Distillation:
         task: Task,
     ) -> BatchLoss:
         """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
+        if task.with_loss is not None:
+            task = task.with_loss(args.embedding_loss)
         parts = task.teacher_loss(
             logits,
             take_rows(self.teacher_logits, rows),
@@ -163,6 +188,8 @@ class Distillation:
             temperature=args.temperature,
             label_smoothing=args.label_smoothing_factor,
         )
+        if task.with_loss is not None:  # there are no labels
+            return BatchLoss(parts.loss, parts.dlogits, [])
         labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
         soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
@@ -194,6 +221,17 @@ class Distillation:
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
         return LearnedLoss(found.loss, parts)
+
+
+def _warn_of_labels(args: DistillationTrainingArguments) -> None:
+    given = [name for name in _OF_LABELS if args.is_given(name) and getattr(args, name)]
+    if given:
+        verb = "has" if len(given) == 1 else "have"
+        warnings.warn(
+            f"{', '.join(given)} {verb} no effect here: embeddings are learned from the teacher alone, by the "
+            f"{args.embedding_loss} between them",
+            stacklevel=6,
+        )
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:

@@ -28,6 +28,9 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         text = f"the teacher's logits are not finite for {bad} of {len(units(logits))} {outputs} of {name}"
         yield Finding(CHECK, "error", text, "train it again, or take an earlier checkpoint: its weights have diverged")
         return
+    if subject.config.embeds:
+        yield Finding(CHECK, "ok", f"the teacher gives a text an embedding of {units(logits).shape[1]} numbers")
+        return
     if not rows.labelled:
         text = f"no row of {name} has a label, so nothing shows how good the teacher is"
         yield Finding(CHECK, "warning", text, "give labelled rows as --eval")

@@ -16,6 +16,7 @@ from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, outputs_of, starts_of
+from ..data.sentences import Sentences
 from ..data.spans import Spans
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
@@ -97,7 +98,8 @@ class Subject:
             return 0
         if self.tokenizer is None:
             return 1
-        return self.tokenizer.num_special_tokens_to_add(pair=rows.reading.columns.text_pair is not None)
+        pair = rows.reading.columns.text_pair is not None and not isinstance(rows.windows, Sentences)
+        return self.tokenizer.num_special_tokens_to_add(pair=pair)
 
     @property
     def judged_on(self) -> tuple[str, Dataset] | None:
@@ -172,7 +174,7 @@ class Subject:
         objective = Distillation(recipe.objective.teacher)
         if not self.teacher_answers_in_steps:
             answers = len(dataset.ids) if model.per_token else len(dataset)
-            zeros = np.zeros((answers, model.config.num_labels), np.float32)
+            zeros = np.zeros((answers, model.config.num_outputs), np.float32)
             objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:

@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..system.threads import get_num_threads
-from .problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from .problem_types import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from .weights import LabelWeights
 
+COSINE = "cosine"
+"""The loss of embeddings that is no problem type's."""
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-5, 1e5
 """Beyond these, rounding in double would show in the loss (see `kd_loss.h`)."""
 _Logits = NDArray[np.float32]
@@ -108,7 +110,8 @@ def compute_loss(
 def loss_kind(problem_type: str) -> LossKind:
     """Return the core's loss of a problem type. Raises ValueError for any other name."""
     if problem_type not in _KINDS:
-        raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(_KINDS)}")
+        known = ", ".join(name for name in _KINDS if name in PROBLEM_TYPES)
+        raise ValueError(f"problem_type is {problem_type!r}; expected one of {known}")
     return _KINDS[problem_type]
 
 
@@ -155,4 +158,5 @@ _KINDS = {
     SINGLE_LABEL: LossKind(_core.LOSS_SINGLE_LABEL, _classes, smooths=True),
     MULTI_LABEL: LossKind(_core.LOSS_MULTI_LABEL, _numbers, smooths=True),
     REGRESSION: LossKind(_core.LOSS_REGRESSION, _numbers, smooths=False),
+    COSINE: LossKind(_core.LOSS_COSINE, _numbers, smooths=False),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from .configuration import Config
 from .head_names import ENCODER, MASKED, SPAN
+from .pooling import PICKS
 
 _BIAS = ".bias"
 _DECODER = "head.output"
@@ -36,13 +37,14 @@ class Head:
 
     Attributes:
         modules: canonical name -> the module's name in a checkpoint, see `Architecture.modules`.
-        pick: which rows: "first" of each sequence, "all", or those that are "listed" for a pass.
+        pick: which rows: "first" of each sequence, "all", their "mean", or those that are "listed" for a pass.
         dense: the activation behind a dense product, or the field of `BertConfig` that names it; None: no product.
         dropout_before: the field with the rate, None: no dropout. Where its value is None, the encoder's rate is meant.
         dropout_after: likewise.
         norm: a LayerNorm stands behind the activation.
         dense_width: the field with the width of the dense product's result; None: as wide as the encoder.
         tied: the last product's weight is the word table, unless the configuration has `tie_word_embeddings` False.
+        unit: what would go into the last product, which is not there, is divided by its length.
         copies: names of a checkpoint for what is there under another: tied weights. The first is the name of the last
             product's weight where it is not tied.
     """
@@ -55,6 +57,7 @@ class Head:
     norm: bool = False
     dense_width: str | None = None
     tied: bool = False
+    unit: bool = False
     copies: tuple[str, ...] = ()
 
     def described(self, config: Config, outputs: int) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class Head:
             "outputs": outputs,
         }
         further = {"norm": self.norm, "tied": self.tied and config.extra.get("tie_word_embeddings") is not False}
+        further["unit"] = self.unit
         if self.dense_width is not None and getattr(config, self.dense_width) != config.hidden_size:
             further["dense_width"] = getattr(config, self.dense_width)
         return head | {name: value for name, value in further.items() if value}
@@ -140,7 +144,13 @@ class Architecture:
                 f"num_labels is {outputs}; expected 2 for question answering, the logits of a token as the answer's "
                 "first and as its last: pass num_labels=2"
             )
-        return self.heads[name].described(config, outputs)
+        return self.head_of(name, config).described(config, outputs)
+
+    def head_of(self, name: str, config: Config) -> Head:
+        """Return the head of this name; of an encoder that embeds texts, one without any product."""
+        if name != ENCODER or config.pooling is None:
+            return self.heads[name]
+        return Head(pick=PICKS[config.pooling.mode], unit=config.pooling.normalize)
 
     def logit_fields(self, config: Config) -> dict[str, Any]:
         """Return what changes the logits that given weights and ids have, by the names that `BertConfig` has."""

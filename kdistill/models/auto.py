@@ -21,6 +21,7 @@ from .heads import Encoder, MaskedLanguageModel, QuestionAnswerer, SequenceClass
 from .loading import RandomWeights
 from .model import Model
 from .registry import ARCHITECTURES
+from .sentence_files import OPTIONAL_FILES, has_sentence_files
 
 _Kind = TypeVar("_Kind", bound=Model)
 
@@ -50,11 +51,14 @@ def load_model(
     """Load a checkpoint as the class that its config.json names. See `Model.from_pretrained`, also for the settings.
 
     A `head` in place of the named one makes a model for another task, whose last layer is new. A language model is
-    loaded as a sequence classifier that is to be trained, or with `language_models` as what it is.
+    loaded as a sequence classifier that is to be trained, or with `language_models` as what it is. A directory of
+    sentence-transformers is loaded as an encoder that embeds texts.
 
     Raises `ValueError` also for a config.json without `model_type`, which only a class can open.
     """
-    directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES)
+    directory, content = _found(path_or_id, settings, (CONFIG_FILE,), WEIGHTS_FILES, optional=OPTIONAL_FILES)
+    if head is None and named_head(content) is None and has_sentence_files(directory):
+        head = ENCODER  # also of a language model, such as all-mpnet-base-v2 calls itself
     head = head or named_head(content, language_models=language_models)
     return model_class(content, head).from_pretrained(directory, **settings)
 
@@ -77,13 +81,16 @@ def load_trained(path_or_id: str | os.PathLike[str], **settings: Any) -> Model:
 
 
 def _found(
-    path_or_id: str | os.PathLike[str], keywords: dict[str, Any], *needed: Sequence[str]
+    path_or_id: str | os.PathLike[str],
+    keywords: dict[str, Any],
+    *needed: Sequence[str],
+    optional: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Return the directory of a model and its config.json, which must state a known `model_type`.
 
     Takes the keywords that `hub.resolve` has out of `keywords`.
     """
-    directory = resolve(path_or_id, needed, **take_location(keywords))
+    directory = resolve(path_or_id, needed, optional, **take_location(keywords))
     content = read_json_object(directory / CONFIG_FILE)
     if content.get("model_type") is None:
         raise ValueError(
@@ -125,7 +132,8 @@ class _AutoModel(Generic[_Kind]):
         """
         config = keywords.get("config")
         if config is None:
-            path_or_id, content = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES)
+            optional = OPTIONAL_FILES if cls.head == ENCODER else ()
+            path_or_id, content = _found(path_or_id, keywords, (CONFIG_FILE,), WEIGHTS_FILES, optional=optional)
             return cls._of(content["model_type"]).from_pretrained(path_or_id, **keywords)
         check_config("config", config)
         return cls._of(config.model_type).from_pretrained(path_or_id, **keywords)

@@ -20,7 +20,8 @@ from ..keywords import KEYWORDS, location
 from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
-from .head_names import ENDINGS, SEQUENCE, named_head
+from .head_names import ENCODER, ENDINGS, SEQUENCE, named_head
+from .pooling import Pooling
 from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
@@ -36,6 +37,7 @@ SIZES = (
 """The fields that shape the weights of every architecture, without the number of labels."""
 _MAX_SIZE = 2**31 - 1
 _MAX_LABELS = 1 << 20
+_NO_POOLING: Pooling | None = None
 # Settings of transformers that have only one value here, beside None: another one makes another model.
 _FIXED = {
     "position_embedding_type": "absolute",
@@ -90,6 +92,8 @@ class Config:
         only: field -> the one value that is computed.
         head: the name of the model's head, among the keys of `ENDINGS`. It follows from `architectures` in a
             config.json, or from the class of the model; it is no argument, and ignored in comparisons.
+        pooling: how an encoder embeds texts, see `Pooling`; None: it gives the rows of all tokens. It is kept like the
+            head, and written as the files of sentence-transformers.
         after_padding: positions begin behind the padding token's id, as fairseq numbers them.
     """
 
@@ -102,6 +106,7 @@ class Config:
     only: ClassVar[Mapping[str, Any]] = {}
     after_padding: ClassVar[bool] = False
     head = SEQUENCE
+    pooling = _NO_POOLING
 
     problem_type: str | None = None
     id2label: dict[int, str]
@@ -240,6 +245,22 @@ class Config:
         config._set("head", head)
         return config
 
+    def with_pooling(self, pooling: Pooling | None) -> Self:
+        """Return the configuration of an encoder that embeds texts so."""
+        config = copy.copy(self)
+        config._set("pooling", pooling)
+        return config
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model gives a text an embedding."""
+        return self.head == ENCODER and self.pooling is not None
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers the model gives a row: its labels, or the width of an embedding."""
+        return self.hidden_size if self.embeds else self.num_labels
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in self.entries() if entry.name != "extra"}
@@ -286,7 +307,7 @@ class Config:
         changes = self._under_own_names(changes)
         if changes.keys() & {"num_labels", "id2label", "label2id"}:
             del values["id2label"], values["label2id"]
-        return type(self)(**(values | changes)).with_head(self.head)
+        return type(self)(**(values | changes)).with_head(self.head).with_pooling(self.pooling)
 
     def __repr__(self) -> str:
         """Return the constructor's call for this configuration, without arguments at their defaults."""

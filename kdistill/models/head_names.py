@@ -10,7 +10,7 @@ SEQUENCE, TOKEN, SPAN, MASKED, ENCODER = (
     "token-classification",
     "question-answering",
     "masked-lm",
-    "encoder",
+    "feature-extraction",
 )
 """Names of heads."""
 ENDINGS: Mapping[str, str] = {

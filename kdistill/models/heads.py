@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.batch import Batch, pack
 from ..data.label_values import NO_LABEL
+from ..hub import resolve
+from ..keywords import take_location
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
 from ..losses.spans import loss_of_spans
 from ..system.names import check_others
 from ..system.threads import get_num_threads
+from .checkpoint import WEIGHTS_FILES
+from .configuration import CONFIG_FILE, Config
 from .head_names import ENCODER, ENDINGS, MASKED, SEQUENCE, SPAN, TOKEN
 from .model import Model
 from .outputs import (
@@ -24,9 +30,12 @@ from .outputs import (
     MaskedLMOutput,
     PerToken,
     QuestionAnsweringModelOutput,
+    SentenceEmbeddingOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from .pooling import pooling_of
+from .sentence_files import OPTIONAL_FILES, config_of_sentences, write_sentence_files
 from .transformers_names import CALL
 
 
@@ -261,9 +270,59 @@ class QuestionAnswerer(_Called):
 
 
 class Encoder(_Called):
-    """A model without a head for a task: a call returns what its last layer makes of each token."""
+    """A model without a head for a task: a call returns what its last layer makes of each token.
+
+    With a pooling it embeds texts: a call returns the embedding of each too, `forward` returns the embeddings alone,
+    float32 (B, hidden_size), and `backward` takes their gradient.
+    """
 
     head = ENCODER
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | os.PathLike[str],
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        config: Config | None = None,
+        **keywords: Any,
+    ) -> Self:
+        """Load a checkpoint, see `Model.from_pretrained`, or a model of sentence-transformers.
+
+        Args:
+            path_or_id, config, keywords: as there.
+            pooling: how texts are embedded: the "mean" of their tokens, or "cls", the first one; "none": not at all.
+                Default: as the files of sentence-transformers state it; not at all where there are none.
+            normalize: whether embeddings are divided by their length (default: likewise).
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: as there; also for a module or pooling that is not computed here.
+        """
+        needed = [WEIGHTS_FILES] if config is not None else [(CONFIG_FILE,), WEIGHTS_FILES]
+        directory = resolve(path_or_id, needed, OPTIONAL_FILES, **take_location(keywords))
+        if config is None:
+            config = cls.architecture.config.from_pretrained(directory)
+        cls._check_own(config)
+        config = config_of_sentences(directory, config)
+        config = config.with_pooling(pooling_of(config.pooling, pooling, normalize))
+        return super().from_pretrained(directory, config=config, **keywords)
+
+    def with_pooling(self, pooling: str, normalize: bool = False) -> Self:
+        """Return another model with the same weights, which embeds texts so; arguments as in `from_pretrained`.
+
+        The weights of a pooler are left out.
+        """
+        model = type(self)(self.config.with_pooling(pooling_of(None, pooling, normalize)))
+        own = {tensor.name for tensor in model.layout}
+        model.load_state_dict({name: view for name, view in self.parameters.items() if name in own})
+        return model.freeze(str(self.dtype)) if self.frozen else model
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write the model, see `Model.save_pretrained`; with a pooling as sentence-transformers reads it."""
+        super().save_pretrained(directory)
+        if self.config.pooling is not None:
+            write_sentence_files(Path(directory), self.config)
 
     def __call__(
         self,
@@ -273,8 +332,10 @@ class Encoder(_Called):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **others: Any,
-    ) -> BaseModelOutput | BaseModelOutputWithPooling:
+    ) -> BaseModelOutput | BaseModelOutputWithPooling | SentenceEmbeddingOutput:
         """Return the last layer's output of each token, without dropout, and where there is a pooler its output.
+
+        With a pooling it is the embedding of each text instead, `sentence_embedding`.
 
         The arguments are those of `SequenceClassifier.__call__`, without labels.
 
@@ -285,6 +346,8 @@ class Encoder(_Called):
         outputs, inside, last = self._computed(given, output_hidden_states, output_attentions, last=True)
         assert last is not None
         state = given.rows(last)
+        if self.config.pooling is not None:
+            return SentenceEmbeddingOutput(state, outputs, *inside)
         if self.architecture.heads[self.head].pick == "first":
             return BaseModelOutputWithPooling(state, outputs, *inside)
         return BaseModelOutput(state, *inside)

@@ -193,7 +193,7 @@ class Model:
         kind = cls.architecture.config
         known = kind.arguments()
         changes = {name: keywords.pop(name) for name in [*keywords] if name in known}
-        known += tuple(inspect.signature(cls.from_pretrained).parameters)
+        known += tuple(inspect.signature(Model.from_pretrained).parameters)
         where = location(keywords, f"{cls.__name__}.from_pretrained", known)
         if config is not None:
             cls._check_own(config)
@@ -273,6 +273,8 @@ class Model:
         common = None
         if vocabulary is not None and teacher_vocabulary is not None:
             common = common_tokens(vocabulary, teacher_vocabulary)
+        if config.pooling is None:
+            config = config.with_pooling(teacher.config.pooling)
         trained_with = config.trained_with.at_threshold(None)  # it fits another model's probabilities
         student = cls(config.with_trained(trained_with), seed=seed)
         if any(tensor.canonical == PROJECTION for tensor in student.layout):
@@ -691,7 +693,7 @@ class Model:
     @property
     def per_token(self) -> bool:
         """Whether there is a row of logits for each token, instead of one for each sequence."""
-        return self.architecture.heads[self.head].pick != "first"
+        return self.architecture.head_of(self.head, self.config).pick == "all"
 
     @property
     def num_labels(self) -> int:
@@ -729,6 +731,8 @@ class Model:
 
     def forward(self, batch: Batch | Any, train: bool = False, *, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
+
+        Of an encoder that embeds texts, the embeddings, (B, hidden_size).
 
         Args:
             batch: a packed Batch, or anything `pack` takes (lists of ids, encodings).

@@ -95,6 +95,16 @@ class BaseModelOutput(ModelOutput):
 
 
 @dataclass(frozen=True, eq=False)
+class SentenceEmbeddingOutput(ModelOutput):
+    """The result of a call: that of `BaseModelOutput`, and the embedding of each text, float32 (B, hidden_size)."""
+
+    last_hidden_state: PerToken
+    sentence_embedding: NDArray[np.float32]
+    hidden_states: tuple[PerToken, ...] | None = None
+    attentions: tuple[PerToken, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class BaseModelOutputWithPooling(ModelOutput):
     """The result of a call: that of `BaseModelOutput`, and the pooler's output, float32 (B, hidden_size)."""
 

@@ -459,6 +459,13 @@ def _usage(report: Report) -> str:
             f'fill = kd.pipeline("{tag}", model={name})',
             'fill(f"Anna lives in {fill.tokenizer.mask_token}.")',
         ]
+    elif model.config.embeds:
+        lines = [
+            "import kdistill as kd  # sentence-transformers loads it too: SentenceTransformer(...)",
+            "",
+            f'embed = kd.pipeline("{tag}", model={name}, pooling="model")',
+            f'vectors = embed(["a text", "another text"])  # (2, {model.config.num_outputs})',
+        ]
     else:
         pairs = model.config.trained_with.text_pair_column is not None
         texts = '["a text"], ["the second of a pair"]' if pairs else '["a text", "another text"]'

@@ -13,10 +13,14 @@ two forms: those of a batch, as `Dataset.batch` returns them, go into a loss, an
 - Masked language modelling makes its labels: words that are hidden (`data.masking`). Its logits over the vocabulary
   are never stored: the outputs of an evaluation are scores of the hidden words (`Task.outputs`), and a training step
   has loss and gradient in one (`models.heads.MaskedLanguageModel.masked_loss`).
+- An encoder with a pooling has an embedding of each row as outputs (K = its width), and no labels: rows are
+  `data.sentences.Sentences`, and `Dataset.targets` `SentenceTargets`, which hold the teacher's embeddings and scores of
+  pairs. It learns from a teacher alone (`Task.with_loss`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -141,6 +145,8 @@ class Task:
         label_names: of the model, in the order of its outputs, where the metrics need them; see `with_names`.
         with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
         trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
+        with_loss: (name of a loss) -> the task whose student learns by it, for one that learns from a teacher alone,
+            without labels; None for all others.
         encode: makes a data set of what a trainer is given, see `train.encoding.encode_for`; None: texts with labels.
         for_users: (outputs, labels of labelled rows) -> what a `compute_metrics` of a user's gets of them.
         outputs: (model, batch, its labels) -> what an evaluation keeps of a model's answers, float32 (tokens, K), where
@@ -178,6 +184,7 @@ class Task:
     label_names: tuple[str, ...] = ()
     with_names: Callable[[tuple[str, ...]], Task] | None = None
     trained: Callable[[TrainedWith], Task] | None = None
+    with_loss: Callable[[str], Task] | None = None
     encode: Callable[..., Dataset] | None = None
     for_users: Callable[[Any, Any], EvalPrediction] = EvalPrediction.padded
     outputs: Callable[[Model, Batch, Labels], NDArray[np.float32]] | None = None
@@ -190,6 +197,11 @@ class Task:
     def makes_labels(self) -> bool:
         """Whether labels are words of the text that are hidden, instead of read."""
         return self.outputs is not None
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether rows are windows of questions, which `encode` makes."""
+        return self.encode is not None and self.per_token
 
     @property
     def labels_per_token(self) -> bool:
@@ -229,14 +241,14 @@ class Task:
     def evaluate(self, logits: Any, labels: Any) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any.
 
-        `labels` are those of all rows, see `Dataset.targets`.
+        `labels` are those of all rows, see `Dataset.targets`. There is no loss where they give none (NaN).
         """
         logits, labels = labelled_answers(logits, labels)
         if not len(labels):
             return {}
         metrics = self.compute(self.default_metrics, logits, labels)
         loss, _ = self.label_loss(logits, units(labels))
-        return {**metrics, "loss": loss, "n": len(labels)}
+        return {**metrics, **({} if math.isnan(loss) else {"loss": loss}), "n": len(labels)}
 
     def compute(self, names: Iterable[str], logits: Any, labels: Any) -> dict[str, float]:
         """Return the metrics of these names, without those that are not defined here; every row has a label.

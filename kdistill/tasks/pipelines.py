@@ -16,6 +16,7 @@ from ..keywords import OF_PIPELINE, location, take_dtype
 from ..metrics.classification import softmax
 from ..metrics.prediction import Logits
 from ..models.auto import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -30,6 +31,7 @@ from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from . import single_label
 from .counts import checked_count
+from .feature_pipeline import FeatureExtractionPipeline
 from .fill_mask_pipeline import FillMaskPipeline
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
@@ -56,7 +58,7 @@ def pipeline(
 
     Args:
         task: "text-classification" or its other name "sentiment-analysis"; "token-classification" or "ner";
-            "question-answering"; "fill-mask".
+            "question-answering"; "fill-mask"; "feature-extraction".
         model: a model, or the directory or hub id of one.
         tokenizer: the same for the tokenizer; default: the one of `model`, when that is a directory or hub id.
         device: "cpu", -1 or None; there is no other here.
@@ -66,9 +68,10 @@ def pipeline(
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
             `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
             `TokenClassificationPipeline`; `top_k`, `doc_stride`, `max_seq_len`, `max_answer_len` and others, see
-            `question_pipeline.AnswerSettings`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; where the
-            files are (`token`, `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no
-            use here, see `kdistill.keywords`.
+            `question_pipeline.AnswerSettings`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; `pooling`,
+            `normalize`, `return_tensors` and others, see `FeatureExtractionPipeline`; where the files are (`token`,
+            `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no use here, see
+            `kdistill.keywords`.
 
     Raises:
         ValueError: another task or device, a model without its tokenizer, or what kdistill cannot do.
@@ -238,6 +241,7 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("token-classification", "ner"), _TOKENS),
     "question-answering": _QUESTIONS,
     "fill-mask": _Kind(FillMaskPipeline, AutoModelForMaskedLM.from_pretrained),
+    "feature-extraction": _Kind(FeatureExtractionPipeline, AutoModel.from_pretrained),
 }
 
 

@@ -254,6 +254,7 @@ def test_encoders_that_no_model_has(changes: dict[str, Any], error: type[Excepti
         ({"dense": None, "norm": True}, "norm is given and dense is None; expected an activation"),
         ({"dense": None, "dense_width": 8}, "dense_width is given and dense is None; expected an activation"),
         ({"tied": True}, "tied is True for 2 outputs of rows 8 wide; expected 10 of 8, as the word embeddings have"),
+        ({"unit": True}, "unit is True and outputs 2; expected 0 outputs of a product"),
         ({"dense_width": -1}, "dense_width is -1; expected 0 to 2147483647"),
         ({"dense": "mish"}, "activation is 'mish'"),
     ],

@@ -125,6 +125,7 @@ class Case:
             head_norm=self.head.get("norm", False),
             outputs=self.head["outputs"] > 0,
             tied=self.head.get("tied", False),
+            unit=self.head.get("unit", False),
         )
         masks = self.masks() if train else None
         return reference.forward_with_taps(parameters, shape, self.ids, self.types, masks, variant)

@@ -20,6 +20,7 @@ from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.config import BertConfig
+from kdistill.models.sentence_files import read_sentence_files
 from kdistill.system.files import verify_manifest
 from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
@@ -30,6 +31,9 @@ from support.small_run import VOCABULARY, small_config, small_dataset, small_mod
 
 # TypeError is what BertConfig raises for a value of another type than the field's.
 CLEAN = (ValueError, TypeError, OSError)
+MODULES = b"""[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"""
+POOLING = b'{"word_embedding_dimension": 16, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}'
 SHORT_TEXT = "good film\nbad plot"
 SQUAD = """{"version": "v2.0", "data": [{"title": "film", "paragraphs": [{"context": "a good film", "qas": [
 {"id": "1", "question": "what", "answers": [{"text": "film", "answer_start": 7}], "is_impossible": false},
@@ -64,6 +68,20 @@ def weights(directory: Path, data: bytes) -> Any:
     small_config().save_pretrained(directory)
     (directory / "model.safetensors").write_bytes(data)
     return BertForSequenceClassification.from_pretrained(directory)
+
+
+def modules(directory: Path, data: bytes) -> Any:
+    (directory / "modules.json").write_bytes(data)
+    (directory / "1_Pooling").mkdir(exist_ok=True)
+    (directory / "1_Pooling" / "config.json").write_bytes(POOLING)
+    return read_sentence_files(directory)
+
+
+def pooling(directory: Path, data: bytes) -> Any:
+    (directory / "modules.json").write_bytes(MODULES)
+    (directory / "1_Pooling").mkdir(exist_ok=True)
+    (directory / "1_Pooling" / "config.json").write_bytes(data)
+    return read_sentence_files(directory)
 
 
 def vocab(directory: Path, data: bytes) -> Any:
@@ -167,6 +185,8 @@ READERS: dict[str, Reader] = {
     "config": config,
     "shard_index": shard_index,
     "weights": weights,
+    "modules": modules,
+    "pooling": pooling,
     "vocab": vocab,
     "tokenizer_json": tokenizer_json,
     "tokenizer_config": tokenizer_config,
@@ -216,6 +236,8 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "config": [(directory / "model" / "config.json").read_bytes()],
         "shard_index": [json.dumps({"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()],
         "weights": [(directory / "model" / "model.safetensors").read_bytes()],
+        "modules": [MODULES],
+        "pooling": [POOLING, b'{"pooling_mode": ["cls"], "embedding_dimension": 16}'],
         "vocab": [("\n".join(VOCABULARY) + "\n").encode()],
         "tokenizer_json": [(directory / "model" / "tokenizer.json").read_bytes()],
         "tokenizer_config": [(directory / "model" / "tokenizer_config.json").read_bytes()],

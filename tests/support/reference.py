@@ -178,6 +178,7 @@ class Variant:
     head_norm: bool = False  # behind the activation
     outputs: bool = True  # there is a last product,
     tied: bool = False  # with the word embeddings
+    unit: bool = False  # without it, what it would read is divided by its length
 
 
 BERT_CLASSIFIER = Variant()
@@ -255,6 +256,8 @@ class _Pass:
         if self.variant.tied:
             words = self.parameters["bert.embeddings.word_embeddings.weight"]
             return np.asarray(x @ words.T + self.parameters["classifier.bias"])
+        if self.variant.unit:
+            return np.asarray(x / np.sqrt((x * x).sum(axis=-1, keepdims=True)))
         return linear(x, self.parameters, "classifier") if self.variant.outputs else x
 
     def picked(self, x: Array) -> Array:
