@@ -83,12 +83,14 @@ def forward_pass(
 
 
 def load_torch(directory: Path) -> Any:
-    """Load a model directory with transformers, in evaluation mode and with PyTorch's fused attention."""
+    """Load a model directory with transformers, in evaluation mode.
+
+    Attention is PyTorch's fused one, the default of transformers, except for architectures that have none, as MPNet.
+    """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model = _transformers_class(directory).from_pretrained(directory, attn_implementation="sdpa")
-    return model.eval()
+    return _transformers_class(directory).from_pretrained(directory).eval()
 
 
 def _transformers_class(directory: Path) -> Any:
