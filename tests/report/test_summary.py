@@ -116,7 +116,7 @@ SUMMARY = {
     "majority": {"answer": "positive", "accuracy": 0.5092},
     "eval": "dev.tsv",
     "rows": 872,
-        "rows_are": "labelled rows",
+    "rows_are": "labelled rows",
     "train_seconds": 17.2,
 }
 
