@@ -230,7 +230,8 @@ static PyMethodDef model_methods[] = {
      "outputs=False. The logits exist a block of rows at a time. teacher: another Model after such a forward of as "
      "many\n"
      "rows. After a training forward, the gradients of share times the loss are added to the gradient array, unless\n"
-     "the loss is not finite: then all gradients become 0. scores: float32 (M, 2), becomes each row's loss against its\n"
+     "the loss is not finite: then all gradients become 0. scores: float32 (M, 2), becomes each row's loss against "
+     "its\n"
      "label, and 1 where the label is the first of the largest logits, else 0."},
     {"pack", model_pack, METH_VARARGS,
      "pack($self, index, values, /)\n--\n\nPacks a tensor of a frozen model, by its index in layout(), from float32 "

@@ -16,6 +16,7 @@ from support.small_texts import documents, language_model, text_fields
 
 import kdistill as kd
 from kdistill.data.dataset import Dataset
+from kdistill.data.overlap import find_overlap
 from kdistill.train.encoding import encode_for
 
 TRAIN, EVAL = documents(48), documents(24, seed=1)
@@ -73,6 +74,7 @@ def test_evaluation_rows_have_their_words_hidden_once(tmp_path: Path) -> None:
     rows, text = rows_of(made), made.train_dataset
     assert text is not None
     np.testing.assert_array_equal(rows.text_ids, text.ids)
+    assert find_overlap(rows, text).equal.all()
     hidden = rows.labels != -100
     assert 0.08 < hidden[text.ids > 4].mean() < 0.22  # 0.15, of 450 words
     assert not hidden[text.ids <= 4].any()
