@@ -88,8 +88,8 @@ def _against_unread_contexts(outputs: Ragged, targets: SpanTargets, task: Task) 
     f1, never = task.compute(["f1"], outputs, targets)["f1"], 100 * targets.spans.questions.answerless / len(targets)
     if measured >= without:
         text = (
-            f"the teacher's loss against the answers is {measured:.4g}, no better than taking all tokens of a window "
-            f"for equally likely ({without:.4g})"
+            f"the teacher's loss against the answers is {measured:.4g}, no better than that of a guess that does not "
+            f"read the context ({without:.4g})"
         )
     elif never and f1 <= never:
         text = f"the teacher's F1 is {f1:.2f}, no better than never giving an answer ({never:.2f})"

@@ -182,6 +182,8 @@ def _reading(measured: Measured, task: Task) -> str:
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
+    if task.name == SPAN:
+        parts.append("exact_match and f1 are those of SQuAD's official evaluation, in percent.")
     if measured.ece is not None:
         parts.append(
             f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "
@@ -211,7 +213,7 @@ def _choice(report: Report) -> str:
         evaluations = sum(loss in entry for entry in state.log_history)
         chosen.append(
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
-            f"{evaluations} evaluations"
+            f"{evaluations} evaluation{'s' * (evaluations != 1)}"
         )
     if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
         chosen.append(

@@ -12,7 +12,7 @@ from kdistill.bench import bench
 # Logits here are of the order 1; the peers differ by roundings of sums of up to 64 products.
 TOLERANCE = 1e-5
 OF_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
-OTHERS = ("DistilBert", "Roberta", "Electra", "Albert", "MPNet")
+OTHERS = ("Roberta", "MPNet")  # whose positions depend on the padding's id
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,6 @@ def test_peers_give_the_same_logits(monkeypatch: pytest.MonkeyPatch, kind: str) 
         intermediate_size=64,
         num_labels=2 if "Question" in kind else 3,
         initializer_range=0.3,
-        **({"embedding_size": 16} if kind.startswith(("Electra", "Albert")) else {}),
     )
     model = getattr(kd, kind)(config, seed=1)
     programs = bench.bench(model, bench.synthetic_rows(config, 20), batch_size=4)["programs"]
