@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,20 @@ class EvalPrediction(NamedTuple):
 
     Of a model that answers for each token, logits are (n, longest, num_labels) and labels (n, longest), both with -100
     behind the end of a row, as in transformers.
+
+    Of one that answers questions, both are lists with an entry for each question, in the forms that the metrics `squad`
+    and `squad_v2` of the package `evaluate` take, as in transformers' example (run_qa.py): predictions are
+    {"id": ..., "prediction_text": ...}, and labels {"id": ..., "answers": {"text": [...], "answer_start": [...]}}.
+    Where a question may have no answer, a prediction of none is "", and each also has its "no_answer_probability".
     """
 
     predictions: Any
     label_ids: Any
+
+    @classmethod
+    def padded(cls, outputs: Any, targets: Any) -> Self:
+        """Return outputs and labels, as `labelled_answers` returns them; a `Ragged` as a padded array."""
+        return cls(*(of.padded() if isinstance(of, Ragged) else of for of in (outputs, targets)))
 
 
 def labelled_answers(outputs: Any, targets: Any) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ from ..data.labels import LabelReader
 from ..data.ragged import units
 from ..losses.kinds import LossParts
 from ..losses.weights import LabelWeights
-from ..metrics.prediction import Labels, Logits, labelled_answers
+from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
 from ..models.trained_with import TrainedWith
 from ..system.names import listing
@@ -139,6 +139,7 @@ class Task:
         with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
         trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
         encode: makes a data set of what a trainer is given, see `train.encoding.encode_for`; None: texts with labels.
+        for_users: (outputs, labels of labelled rows) -> what a `compute_metrics` of a user's gets of them.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Task:
     with_names: Callable[[tuple[str, ...]], Task] | None = None
     trained: Callable[[TrainedWith], Task] | None = None
     encode: Callable[..., Dataset] | None = None
+    for_users: Callable[[Any, Any], EvalPrediction] = EvalPrediction.padded
 
     @property
     def labels_per_token(self) -> bool:

@@ -27,7 +27,7 @@ from ..losses.kinds import LossParts
 from ..losses.spans import span_loss
 from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
-from ..metrics.prediction import Logits
+from ..metrics.prediction import EvalPrediction, Logits
 from ..models.head_names import SPAN
 from ..models.trained_with import TrainedWith
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
@@ -92,6 +92,26 @@ def _refuse_answerless(targets: SpanTargets) -> None:
             f"{questions.table.where(first)}, and the model answers each question (SQuAD 1.1): give --threshold 0.5 "
             "(threshold=0.5) to let it give none, or leave them out"
         )
+
+
+def _for_users(outputs: Ragged, targets: SpanTargets, rules: SpanRules) -> EvalPrediction:
+    """Return answers and references in the forms of `EvalPrediction`."""
+    questions = targets.spans.questions
+    predictions: list[dict[str, Any]] = []
+    for name, answers in zip(questions.ids, answers_of(outputs, targets, rules), strict=True):
+        predictions.append({"id": name, "prediction_text": answers.best.text})
+        if answers.doubt is not None:
+            predictions[-1]["no_answer_probability"] = _probability(answers.doubt)
+    references = [
+        {"id": name, "answers": {"text": [each.text for each in of], "answer_start": [each.start for each in of]}}
+        for name, of in zip(questions.ids, (answers or () for answers in questions.answers), strict=True)
+    ]
+    return EvalPrediction(predictions, references)
+
+
+def _probability(doubt: float) -> float:
+    """Return the probability of no answer, of the two that it and the best answer have together."""
+    return float(np.exp(-np.logaddexp(0.0, -doubt)))
 
 
 def _labels(labels: Any) -> NDArray[np.int64]:
@@ -217,7 +237,7 @@ def _best_threshold(outputs: Ragged, targets: SpanTargets, rules: SpanRules) -> 
     _, doubt = _best_f1(answers, targets)
     higher = [each.doubt for each in answers if each.doubt is not None and each.doubt > doubt]
     middle = (doubt + min(higher)) / 2 if higher else doubt + 1
-    return float(np.clip(1 / (1 + np.exp(-middle)), _SUREST, 1 - _SUREST))
+    return float(np.clip(_probability(middle), _SUREST, 1 - _SUREST))
 
 
 @cache
@@ -226,6 +246,7 @@ def _trained(trained: TrainedWith) -> Task:
     task = replace(
         TASK,
         predicted_and_true=partial(_answered, rules=rules),
+        for_users=partial(_for_users, rules=rules),
         at_threshold=lambda threshold: _trained(trained.at_threshold(threshold)),
     )
     if not rules.no_answers:
@@ -252,6 +273,7 @@ TASK = Task(
     label_loss=_label_loss,
     teacher_loss=_teacher_loss,
     predicted_and_true=partial(_answered, rules=SpanRules()),
+    for_users=partial(_for_users, rules=SpanRules()),
     metrics={
         **{name: _figure(name) for name in (*_OF_ALL, *_OF_NO_ANSWERS)},
         "best_f1": _best(0),

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..data.ragged import Ragged
 from ..metrics.prediction import EvalPrediction, labelled_answers
 from ..tasks.base import Task
 from ..tasks.registry import ChosenMetrics
@@ -27,10 +26,8 @@ def own_metrics(compute_metrics: ComputeMetrics | None, logits: Any, labels: Any
         return {}
     logits, labels = labelled_answers(logits, labels)
     if isinstance(compute_metrics, ChosenMetrics):
-        compute_metrics = compute_metrics.of_task(task)
-    elif isinstance(logits, Ragged):
-        logits, labels = logits.padded(), labels.padded()
-    return plain_metrics(compute_metrics(EvalPrediction(logits, labels)))
+        return plain_metrics(compute_metrics.of_task(task)(EvalPrediction(logits, labels)))
+    return plain_metrics(compute_metrics(task.for_users(logits, labels)))
 
 
 def plain_metrics(metrics: Any) -> dict[str, Any]:

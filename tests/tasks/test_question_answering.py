@@ -41,6 +41,50 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     return made
 
 
+def own_exact_match(prediction: Any) -> dict[str, float]:
+    """As the metric `squad_v2` reads them: by id, an answer against texts, of which there may be none."""
+    answers = {each["id"]: each["prediction_text"] for each in prediction.predictions}
+    accepted = {each["id"]: each["answers"]["text"] or [""] for each in prediction.label_ids}
+    assert answers.keys() == accepted.keys()
+    return {"own": 100 * float(np.mean([answers[name] in texts for name, texts in accepted.items()]))}
+
+
+def test_a_users_metrics_get_answers_and_references(learned: Trainer) -> None:
+    rows = questions(50, 2, without_answer=0.3)
+    seen: list[Any] = []
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        seen.append(prediction)
+        return own_exact_match(prediction)
+
+    learned.compute_metrics = compute_metrics
+    try:
+        metrics = learned.evaluate([*rows, {**rows[0], "id": "unlabelled", "answers": None}])
+    finally:
+        learned.compute_metrics = None
+    assert metrics["eval_own"] == pytest.approx(metrics["eval_exact_match"])
+    assert [each["id"] for each in seen[0].predictions] == [row["id"] for row in rows]
+    assert [each["answers"] for each in seen[0].label_ids] == [row["answers"] for row in rows]
+    threshold = learned.model.config.trained_with.threshold
+    assert [each["no_answer_probability"] > threshold for each in seen[0].predictions] == [
+        not each["prediction_text"] for each in seen[0].predictions
+    ]
+
+
+def test_a_users_metrics_of_a_model_that_answers_each_question(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        seen.append(prediction)
+        return own_exact_match(prediction)
+
+    run = trainer(tmp_path, questions(20), questions(10, 1), max_steps=2)
+    run.compute_metrics = compute_metrics
+    run.train()
+    assert run.results["eval_own"] == pytest.approx(run.results["eval_exact_match"])
+    assert {tuple(each) for each in seen[-1].predictions} == {("id", "prediction_text")}
+
+
 def log_softmax(row: np.ndarray) -> np.ndarray:
     return row - row.max() - np.log(np.exp(row - row.max()).sum())
 
