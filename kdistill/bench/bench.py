@@ -110,9 +110,7 @@ def bench(
                 side.measure()
         if progress is not None:
             progress(ROUNDS, ROUNDS)
-    work_of = {
-        own: forward_flops(model.config, dataset.lengths, cls_only=own and not model.per_token) for own in (True, False)
-    }
+    work_of = {own: forward_flops(model.config, dataset.lengths, cls_only=own) for own in (True, False)}
     names = [_name(dtype) for dtype in dtypes]
     reference = running[0].logits
     return {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .configuration import Config
-from .head_names import TOKEN
+from .registry import ARCHITECTURES
 
 _TRIES = 12
 _TRY_ROUNDS = 6_000_000  # about 20 ms on a fast core, much longer than a thread's wake-up and short bursts of the clock
@@ -19,13 +19,15 @@ _TRY_ROUNDS = 6_000_000  # about 20 ms on a fast core, much longer than a thread
 def forward_flops(config: Config, lengths: NDArray[np.integer[Any]], *, cls_only: bool = True) -> float:
     """Return the operations of all matrix products in one evaluation of sequences of these lengths.
 
-    A product of (m, k) with (k, n) counts 2 m k n. Padding, activations and norms do not count.
+    A product of (m, k) with (k, n) counts 2 m k n. Padding, activations and norms do not count. The head is that of
+    `config.head`; one that predicts masked words counts as if every token were one.
 
     Args:
         config: the model's shape.
         lengths: integers (B,), tokens of each sequence.
         cls_only: True when the last layer computes the [CLS] rows alone and the query absorbs the weights of keys and
-            values, as kdistill does; False when it computes all tokens, as PyTorch and ONNX Runtime do.
+            values, as kdistill does where the head reads no others; False when it computes all tokens, as PyTorch and
+            ONNX Runtime do.
     """
     linear, attention = _products(config, lengths, cls_only)
     return linear + attention
@@ -46,10 +48,14 @@ def _products(config: Config, lengths: NDArray[np.integer[Any]], cls_only: bool)
     lengths = np.asarray(lengths, np.float64)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())
     C, F = float(config.hidden_size), float(config.intermediate_size)
+    architecture = ARCHITECTURES[config.model_type]
+    tables, head = architecture.encoder(config).get("embedding_width", 0), architecture.head(config.head, config)
+    reads_first = head["pick"] == "first"
+    cls_only = cls_only and reads_first
     full_layers = config.num_hidden_layers - (1 if cls_only else 0)
-    tags = config.head == TOKEN  # a product of each token, and no pooler
-    head = tokens * 2 * C * config.num_labels if tags else sequences * 2 * C * (C + config.num_labels)
-    linear = full_layers * tokens * (8 * C * C + 4 * C * F) + head
+    dense = head.get("dense_width", C) if head["dense"] else 0
+    outputs = (sequences if reads_first else tokens) * 2 * (C * dense + (dense or C) * head["outputs"])
+    linear = tokens * 2 * tables * C + full_layers * tokens * (8 * C * C + 4 * C * F) + outputs
     attention = full_layers * squares * 4 * C
     if cls_only:
         linear += sequences * (8 * C * C + 4 * C * F)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
+import kdistill as kd
 from kdistill.models import flops
 from kdistill.models.config import BertConfig
 from kdistill.models.flops import forward_flops, peak_flops, training_flops
@@ -43,6 +45,42 @@ def test_counts_are_those_of_a_written_out_list(cls_only: bool) -> None:
     linear, attention = products(cls_only=cls_only)
     assert forward_flops(CONFIG, LENGTHS, cls_only=cls_only) == linear + attention
     assert training_flops(CONFIG, LENGTHS, cls_only=cls_only) == 3 * linear + 3.5 * attention
+
+
+def one_layer(length: int) -> int:
+    """All products of a layer of 12 columns and 4 heads for one sequence."""
+    C, F, H, D = 12, 20, 4, 3
+    linear = 4 * product(length, C, C) + product(length, C, F) + product(length, F, C)
+    return linear + H * (product(length, D, length) + product(length, length, D))
+
+
+TINY: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20}
+SIX, WORDS = 6, 50
+OF_HEADS = {
+    ("Bert", "ForTokenClassification"): product(SIX, 12, 3),
+    ("Bert", "ForQuestionAnswering"): product(SIX, 12, 2),
+    ("Bert", "ForMaskedLM"): product(SIX, 12, 12) + product(SIX, 12, WORDS),
+    ("DistilBert", "ForQuestionAnswering"): product(SIX, 12, 2),
+    ("Roberta", "ForSequenceClassification"): product(1, 12, 12) + product(1, 12, 3),
+    ("Albert", "ForSequenceClassification"): product(SIX, 8, 12) + product(1, 12, 12) + product(1, 12, 3),
+    ("Electra", "ForTokenClassification"): product(SIX, 8, 12) + product(SIX, 12, 3),
+    ("Electra", "ForMaskedLM"): product(SIX, 8, 12) + product(SIX, 12, 8) + product(SIX, 8, WORDS),
+    ("MPNet", "ForQuestionAnswering"): product(SIX, 12, 2),
+    ("DistilBert", "Model"): 0,
+}
+
+
+@pytest.mark.parametrize(("architecture", "ending"), OF_HEADS)
+def test_heads_and_the_projection_of_the_embeddings_count(architecture: str, ending: str) -> None:
+    """All products of a model, beside those of two layers that compute every token."""
+    changes = {"embedding_size": 8} if architecture in ("Albert", "Electra") else {}
+    labels = 2 if ending == "ForQuestionAnswering" else 3
+    config = getattr(kd, f"{architecture}Config")(vocab_size=WORDS, num_labels=labels, **TINY, **changes)
+    model = getattr(kd, f"{architecture}{ending}")(config, seed=0)
+    counted = forward_flops(model.config, np.array([SIX]), cls_only=False)
+    assert counted == 2 * one_layer(SIX) + OF_HEADS[architecture, ending]
+    if "Sequence" not in ending:  # what is read of every token is computed for every token
+        assert counted == forward_flops(model.config, np.array([SIX]))
 
 
 def test_peak_is_the_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
