@@ -42,7 +42,7 @@ def compile_frozen(model: Any) -> Any:
 
 def torch_passes(directory: Path, threads: int, labels: int, *, compiled: bool) -> dict[str, Pass]:
     """Return PyTorch in eager mode, with oneDNN's products, and compiled with packed weights."""
-    forwards = pytorch(directory, threads)
+    forwards = {name: load() for name, load in pytorch(directory, threads).items()}
     if compiled:
         forwards["compiled"] = torch_forward(compile_frozen(load_torch(directory)), mask=True)
     return _passes(forwards, labels)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,7 @@ from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
-from ..tasks.registry import task_for
-from .other_runtimes import Forward, bucketed, forward_pass, onnx_runtime, padded, pytorch
+from .other_runtimes import Variants, bucketed, forward_pass, onnx_runtime, padded, pytorch
 
 ROUNDS = 5
 SINGLES = 300  # sentences of the passes that take one at a time
@@ -31,25 +31,28 @@ SINGLES = 300  # sentences of the passes that take one at a time
 PAUSE_SECONDS = 0.1
 # Tokens of SST-2's training rows, [CLS] and [SEP] included: the shortest, every twentieth part of them, the longest.
 SST2_LENGTHS = (3, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 13, 14, 16, 18, 20, 23, 27, 33, 66)
+_LONGEST_REASON = 300  # characters
 
 Figures = dict[str, Any]
 _Logits = NDArray[np.float32]
 
 
 def synthetic_rows(config: Config, rows: int, seed: int = 0) -> Dataset:
-    """Return random token ids in rows with the lengths of SST-2; the time of a pass does not depend on the ids.
+    """Return random token ids, none of padding, in rows with the lengths of SST-2; no time depends on the ids.
 
     Args:
         config: gives the vocabulary and the longest row.
         rows: how many rows.
         seed: of lengths and ids.
     """
-    rng = np.random.default_rng(seed)
+    rng, padding = np.random.default_rng(seed), config.pad_token_id
     quantiles = np.linspace(0.0, 1.0, len(SST2_LENGTHS))
     lengths = np.interp(rng.random(rows), quantiles, SST2_LENGTHS).astype(np.int64)
     lengths = np.minimum(lengths, config.max_tokens)
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    ids = rng.integers(0, config.vocab_size, starts[-1], np.int32)
+    ids = rng.integers(0, config.vocab_size - (padding is not None), starts[-1], np.int32)
+    if padding is not None:  # transformers gives a token of this id the position of padding where padding has one
+        ids += ids >= padding
     return Dataset(ids, np.zeros_like(ids), starts, np.full(rows, NO_LABEL))
 
 
@@ -74,10 +77,11 @@ def bench(
     Returns:
         rows, tokens, batch_size, threads, peak_gflops (measured, of float32 in all threads together), compute (of each
         of `dtypes` the instruction set that multiplies it, None where it is computed portably) and programs. The latter
-        gives for each program, by name, the figures of its fastest variant, or "not installed (PACKAGE)":
-        sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak of the passes in batches
-        (executed matrix products on real tokens, see `models.flops`; a narrow type can exceed 100), and
-        largest_difference of its logits from those of the first of `dtypes`.
+        gives for each program, by name, the figures of its fastest variant, or why there are none, "not installed
+        (PACKAGE)" or "failed: REASON": sentences_per_second, median_ms and p99_ms of a single sentence, percent_of_peak
+        of the passes in batches (executed matrix products on real tokens, see `models.flops`; a narrow type can exceed
+        100), and largest_difference of its logits from those of the first of `dtypes`. Where other variants failed,
+        left_out has the reason of each.
     """
     model.freeze()
     own = {
@@ -91,17 +95,19 @@ def bench(
     with tempfile.TemporaryDirectory() as work:
         directory = Path(work, "model")
         model.save_pretrained(directory)
-        sides: dict[str, dict[str, _Side] | str] = {
-            **{
-                _name(dtype): {"": _Side.of_kdistill(frozen, dataset, batch_size, singles)}
-                for dtype, frozen in own.items()
-            },
-            "PyTorch": _load(partial(pytorch, directory, threads), dataset, batch_size, singles, model.config),
-            "ONNX Runtime": _load(
-                partial(onnx_runtime, directory, threads, Path(work)), dataset, batch_size, singles, model.config
-            ),
+        sides: dict[str, _Program | str] = {
+            _name(dtype): _Program({"": _Side.of_kdistill(frozen, dataset, batch_size, singles)}, {})
+            for dtype, frozen in own.items()
         }
-        running = [side for variants in sides.values() if not isinstance(variants, str) for side in variants.values()]
+        peers = {
+            "PyTorch": partial(pytorch, directory, threads),
+            "ONNX Runtime": partial(onnx_runtime, directory, threads, Path(work)),
+        }
+        for name, load in peers.items():
+            sides[name] = _load(load, dataset, batch_size, singles, model)
+        running = [
+            side for program in sides.values() if not isinstance(program, str) for side in program.sides.values()
+        ]
         for turn in range(ROUNDS):
             if progress is not None:
                 progress(turn, ROUNDS)
@@ -121,10 +127,10 @@ def bench(
         "peak_gflops": peak / 1e9,
         "compute": {dtype: _core.COMPUTE[dtype] for dtype in dtypes},
         "programs": {
-            name: variants
-            if isinstance(variants, str)
-            else _best(variants, len(dataset), work_of[name in names] / peak, reference)
-            for name, variants in sides.items()
+            name: program
+            if isinstance(program, str)
+            else _best(program, len(dataset), work_of[name in names] / peak, reference)
+            for name, program in sides.items()
         },
     }
 
@@ -164,42 +170,60 @@ class _Side:
             self.call_seconds.append(time.perf_counter() - started)
 
 
+class _Program(NamedTuple):
+    """The variants of one program that run, by name, and of those that failed the reasons."""
+
+    sides: Mapping[str, _Side]
+    failed: Mapping[str, str]
+
+
 def _load(
-    load: Callable[[], dict[str, Forward]],
-    dataset: Dataset,
-    batch_size: int,
-    singles: NDArray[np.int64],
-    config: Config,
-) -> dict[str, _Side] | str:
-    """Return a runtime's variants by name, or "not installed (PACKAGE)"."""
+    load: Callable[[], Variants], dataset: Dataset, batch_size: int, singles: NDArray[np.int64], model: Model
+) -> _Program | str:
+    """Return a runtime's variants, or why none runs: "not installed (PACKAGE)" or "failed: REASON"."""
+    batches = bucketed(dataset, batch_size)
+    starts = dataset.starts if model.per_token else None
+    sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
+    sides: dict[str, _Side] = {}
+    failed: dict[str, str] = {}
     try:
-        forwards = load()
+        for name, variant in load().items():
+            try:
+                forward = variant()
+                sides[name] = _Side(
+                    partial(forward_pass, forward, batches, model.config.num_labels, starts),
+                    [partial(forward, sentence) for sentence in sentences],
+                )
+            except ModuleNotFoundError:
+                raise
+            except Exception as error:  # noqa: BLE001  # a runtime may raise anything for a model that it cannot take
+                failed[name] = _reason(error)
     except ModuleNotFoundError as error:
         return f"not installed ({error.name})"
-    batches = bucketed(dataset, batch_size)
-    starts = dataset.starts if task_for(config).per_token else None
-    sentences = [padded(dataset, singles[i : i + 1]) for i in range(len(singles))]
-    return {
-        name: _Side(
-            partial(forward_pass, forward, batches, config.num_labels, starts),
-            [partial(forward, sentence) for sentence in sentences],
-        )
-        for name, forward in forwards.items()
-    }
+    except Exception as error:  # noqa: BLE001
+        return f"failed: {_reason(error)}"
+    return _Program(sides, failed) if sides else f"failed: {'; '.join(dict.fromkeys(failed.values()))}"
 
 
-def _best(variants: Mapping[str, _Side], rows: int, seconds_at_peak: float, reference: _Logits) -> Figures:
+def _reason(error: Exception) -> str:
+    """Return an error as one line that is not too long."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_REASON, placeholder=" ...")
+
+
+def _best(program: _Program, rows: int, seconds_at_peak: float, reference: _Logits) -> Figures:
     """Return the figures of a program, each that of its fastest variant."""
-    in_batches = min(variants.values(), key=lambda side: statistics.median(side.pass_seconds))
-    alone = min(variants.values(), key=lambda side: statistics.median(side.call_seconds))
+    variants = program.sides.values()
+    in_batches = min(variants, key=lambda side: statistics.median(side.pass_seconds))
+    alone = min(variants, key=lambda side: statistics.median(side.call_seconds))
     seconds = statistics.median(in_batches.pass_seconds)
-    return {
+    figures: Figures = {
         "sentences_per_second": rows / seconds,
         "median_ms": 1e3 * statistics.median(alone.call_seconds),
         "p99_ms": 1e3 * float(np.percentile(alone.call_seconds, 99)),
         "percent_of_peak": 100 * seconds_at_peak / seconds,
         "largest_difference": float(np.abs(in_batches.logits - reference).max()),
     }
+    return figures | ({"left_out": dict(program.failed)} if program.failed else {})
 
 
 def table(figures: Figures) -> str:
@@ -220,4 +244,8 @@ def table(figures: Figures) -> str:
                 f"{name:{width}}{program['sentences_per_second']:>12,.0f}{program['median_ms']:>12.3f}"
                 f"{program['p99_ms']:>10.3f}{program['percent_of_peak']:>11.1f}{program['largest_difference']:>18.1e}"
             )
+            left_out = program.get("left_out", {})
+            lines += [
+                f"{'':{width}}  without {variant}, which failed: {reason}" for variant, reason in left_out.items()
+            ]
     return "\n".join(lines)

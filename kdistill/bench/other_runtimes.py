@@ -1,13 +1,14 @@
 """PyTorch and ONNX Runtime evaluating the same model, for comparison with kdistill.
 
-Each runtime is a `Forward`, from a padded batch to logits. Loading one raises `ModuleNotFoundError` when a package it
-needs is not installed.
+Each runtime has variants, settings worth trying, which are loaded one by one: a variant is a `Forward`, from a padded
+batch to logits. Loading a runtime or a variant raises `ModuleNotFoundError` when a package it needs is not installed,
+and whatever the runtime raises for a model that it cannot take.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,8 @@ class PaddedBatch(NamedTuple):
 
 
 Forward = Callable[[PaddedBatch], NDArray[np.float32]]
+Variants = Mapping[str, Callable[[], Forward]]
+"""Name of a variant -> loads it."""
 
 
 def bucketed(dataset: Dataset, batch_size: int) -> list[PaddedBatch]:
@@ -80,11 +83,13 @@ def forward_pass(
 
 
 def load_torch(directory: Path) -> Any:
-    """Load a model directory with transformers, in evaluation mode and with PyTorch's fused attention."""
+    """Load a model directory with transformers, in evaluation mode and with PyTorch's fused attention where it can."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model = _transformers_class(directory).from_pretrained(directory, attn_implementation="sdpa")
+    kind = _transformers_class(directory)
+    attention = "sdpa" if kind._supports_sdpa else "eager"  # MPNet adds its relative positions to the scores
+    model = kind.from_pretrained(directory, attn_implementation=attention)
     return model.eval()
 
 
@@ -96,6 +101,15 @@ def _transformers_class(directory: Path) -> Any:
     return getattr(transformers, name)
 
 
+def _logits(outputs: Any) -> Any:
+    """Return the logits of what a model of transformers returns: of questions the two of each token, B x S x 2."""
+    import torch
+
+    if "start_logits" not in outputs:
+        return outputs.logits
+    return torch.stack((outputs.start_logits, outputs.end_logits), dim=-1)
+
+
 def torch_forward(model: Any, *, mask: bool = False) -> Forward:
     """Return a PyTorch module as a `Forward`. `mask` passes a mask with every batch, so that all inputs are alike."""
     import torch
@@ -103,15 +117,15 @@ def torch_forward(model: Any, *, mask: bool = False) -> Forward:
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
         given = torch.from_numpy(batch.mask) if mask or not batch.full else None
         with torch.inference_mode():
-            logits = model(torch.from_numpy(batch.ids), attention_mask=given).logits
+            logits = _logits(model(torch.from_numpy(batch.ids), attention_mask=given))
         values: NDArray[np.float32] = logits.float().numpy()
         return values
 
     return forward
 
 
-def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
-    """Return PyTorch's variants by name, after setting `threads` for the whole process.
+def pytorch(directory: Path, threads: int) -> Variants:
+    """Return PyTorch's variants, after setting `threads` for the whole process.
 
     "oneDNN" has its linear layers packed for oneDNN's products, which are faster than MKL's on some CPUs and in large
     batches. It can only evaluate.
@@ -119,24 +133,38 @@ def pytorch(directory: Path, threads: int) -> dict[str, Forward]:
     import torch
 
     torch.set_num_threads(threads)
-    with _without_warnings():
-        import torch.utils.mkldnn
 
-        packed = torch.utils.mkldnn.to_mkldnn(load_torch(directory))
-    return {"eager": torch_forward(load_torch(directory)), "oneDNN": torch_forward(packed)}
+    def packed() -> Forward:
+        with _without_warnings():
+            import torch.utils.mkldnn
+
+            return torch_forward(torch.utils.mkldnn.to_mkldnn(load_torch(directory)))
+
+    return {"eager": lambda: torch_forward(load_torch(directory)), "oneDNN": packed}
 
 
 def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
     """Write a model directory as ONNX: input_ids and, with `mask`, attention_mask (int64, B x S) in, logits out.
 
-    Through PyTorch's tracing exporter and with attention in single products: the form whose parts ONNX Runtime's
-    optimiser recognises.
+    Logits are those of a `Forward`, in one array, of questions too. Through PyTorch's tracing exporter and with
+    attention in single products: the form whose parts ONNX Runtime's optimiser recognises.
     """
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     model = _transformers_class(directory).from_pretrained(directory, attn_implementation="eager")
+
+    class Traced(torch.nn.Module):  # type: ignore[misc]  # which mypy does not see
+        """The model, with logits alone as its output."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+            return _logits(self.model(input_ids, attention_mask=attention_mask))
+
     ids = torch.ones((2, _EXAMPLE_TOKENS), dtype=torch.int64)
     attention_mask = torch.ones_like(ids)
     attention_mask[1, _EXAMPLE_TOKENS // 2 :] = 0
@@ -145,7 +173,7 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
     per_token = task_for(AutoConfig.from_pretrained(directory)).per_token
     with _without_warnings():
         torch.onnx.export(
-            model.eval(),
+            Traced().eval(),
             tuple(inputs.values()),
             str(target),
             dynamo=False,
@@ -158,6 +186,8 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
 
 def optimize_onnx(source: Path, target: Path, config: Config) -> None:
     """Apply ONNX Runtime's transformer optimiser, which fuses attention, embeddings, norms and activations.
+
+    It knows the encoders of all architectures as "bert": it looks for patterns in the graph and leaves what fits none.
 
     Args:
         source: the exported model.
@@ -195,8 +225,8 @@ def onnx_session(path: Path, threads: int) -> Forward:
     return forward
 
 
-def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward]:
-    """Return ONNX Runtime's variants by name: the exported graph, with and without the transformer optimiser.
+def onnx_runtime(directory: Path, threads: int, work: Path) -> Variants:
+    """Return ONNX Runtime's variants: the exported graph, with and without the transformer optimiser.
 
     Which is faster depends on the batch. Their files are written into `work`.
     """
@@ -204,8 +234,12 @@ def onnx_runtime(directory: Path, threads: int, work: Path) -> dict[str, Forward
 
     exported, optimized = work / "model.onnx", work / "optimized.onnx"
     export_onnx(directory, exported)
-    optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
-    return {"exported": onnx_session(exported, threads), "optimised": onnx_session(optimized, threads)}
+
+    def optimised() -> Forward:
+        optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
+        return onnx_session(optimized, threads)
+
+    return {"exported": lambda: onnx_session(exported, threads), "optimised": optimised}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from support.small_run import small_config, small_model, write_model, write_rows
 
 from kdistill import _core
 from kdistill.bench import bench
-from kdistill.bench.other_runtimes import bucketed
+from kdistill.bench.other_runtimes import PaddedBatch, bucketed
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 
@@ -80,6 +80,35 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert peers == ["PyTorch         not installed (torch)", "ONNX Runtime    not installed (onnxruntime)"]
 
 
+def test_a_peer_that_fails_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> Any:
+        raise RuntimeError("no such\noperator")
+
+    def zeros(batch: PaddedBatch) -> Any:
+        return np.zeros((len(batch.rows), 2), np.float32)
+
+    monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": lambda: zeros, "oneDNN": fails})
+    monkeypatch.setattr(bench, "onnx_runtime", fails)
+    words = ["--model", "L1-H8-A2", "--rows", 5]
+    status, output, errors = run(capsys, *words, "--json")
+    programs = json.loads(output)["programs"]
+    assert (status, errors) == (0, "")
+    assert programs["kdistill"]["sentences_per_second"] > 0
+    assert programs["PyTorch"]["sentences_per_second"] > 0
+    assert programs["PyTorch"]["left_out"] == {"oneDNN": "RuntimeError: no such operator"}
+    assert programs["ONNX Runtime"] == "failed: RuntimeError: no such operator"
+    assert run(capsys, *words)[1].splitlines()[-2:] == [
+        "                without oneDNN, which failed: RuntimeError: no such operator",
+        "ONNX Runtime    failed: RuntimeError: no such operator",
+    ]
+
+    monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": fails, "oneDNN": fails})
+    programs = json.loads(run(capsys, *words, "--json")[1])["programs"]
+    assert programs["PyTorch"] == "failed: RuntimeError: no such operator"
+
+
 @pytest.mark.usefixtures("alone")
 def test_types_are_rows_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     shape, types = ["--model", "L1-H8-A2", "--rows", 5], ["float32", "bfloat16", "int8", "int8"]
@@ -122,6 +151,12 @@ def test_synthetic_rows_are_as_long_as_those_of_sst2() -> None:
     assert abs(np.quantile(dataset.lengths, 0.95) - 33) <= 1
     assert (dataset.lengths.min(), dataset.lengths.max() <= 66) == (3, True)
     assert bench.synthetic_rows(small_config(), 1000).lengths.max() == 16  # the model's positions
+
+
+@pytest.mark.parametrize("padding", [0, 1, 12, None])
+def test_synthetic_rows_hold_every_token_but_padding(padding: int | None) -> None:
+    config = small_config(pad_token_id=padding)
+    assert set(bench.synthetic_rows(config, 200).ids) == set(range(13)) - {padding}
 
 
 def test_bucketed_pads_rows_of_like_length() -> None:

@@ -6,30 +6,37 @@ import importlib.util
 
 import pytest
 
+import kdistill as kd
 from kdistill.bench import bench
-from kdistill.models.classes import BertForSequenceClassification
-from kdistill.models.config import BertConfig
 
 # Logits here are of the order 1; the peers differ by roundings of sums of up to 64 products.
 TOLERANCE = 1e-5
+OF_TASKS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+OTHERS = ("Roberta", "MPNet")  # whose positions depend on the padding's id
 
 
-def test_peers_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind", [*(f"Bert{ending}" for ending in OF_TASKS), *(f"{name}ForQuestionAnswering" for name in OTHERS)]
+)
+def test_peers_give_the_same_logits(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(bench, "ROUNDS", 1)
-    config = BertConfig(
+    monkeypatch.setattr(bench, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "SINGLES", 3)
+    config = getattr(kd, f"{kind.partition('For')[0]}Config")(
         vocab_size=100,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        num_labels=3,
+        num_labels=2 if "Question" in kind else 3,
         initializer_range=0.3,
     )
-    model = BertForSequenceClassification(config, seed=1)
+    model = getattr(kd, kind)(config, seed=1)
     programs = bench.bench(model, bench.synthetic_rows(config, 20), batch_size=4)["programs"]
     assert programs["PyTorch"]["largest_difference"] < TOLERANCE
     assert programs["PyTorch"]["p99_ms"] >= programs["PyTorch"]["median_ms"] > 0
     if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
         assert programs["ONNX Runtime"]["largest_difference"] < TOLERANCE
+        assert "left_out" not in programs["ONNX Runtime"]
     else:
         assert programs["ONNX Runtime"].startswith("not installed (onnx")
