@@ -2,12 +2,13 @@
 
 One file for each teacher (its weights hash), opened by any number of processes at once:
 
-    header   64 bytes   magic, format version, number of labels, the teacher's key, checksum
-    record   16 bytes row key, num_labels float32 logits, 8 bytes checksum;   repeated, in the order of computing
+    header   64 bytes   magic, format version, logits of a record, the teacher's key, checksum, tokens of a record
+    record   16 bytes row key, float32 logits, 8 bytes checksum;   repeated, in the order of computing
 
-A teacher that answers for each token has its logits in such records, too: the tokens of a row lie in pieces of
-`TOKENS_OF_A_RECORD`, the last one filled up with zeros, each a record of so many times as many logits, whose key is
-made of the row's key and the number of the piece. A row is there when all of its pieces are.
+A record of a teacher that answers for rows is a row, and 0 stands in the header for its tokens. One that answers for
+each token has the tokens of a row in pieces of `TOKENS_OF_A_RECORD`, the last one filled up with zeros, each a record
+of so many times as many logits, whose key is made of the row's key and the number of the piece, and whose key's last
+bit tells the first piece from others. A row is there when all of its pieces are.
 
 All numbers are little-endian. Records are only ever appended, in blocks, under an exclusive flock; readers take no
 lock. A process killed while appending leaves at most one incomplete record, which the next writer cuts off under the
@@ -39,7 +40,7 @@ from ..system.files import close_lockable, open_lockable
 
 FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"
-HEADER = struct.Struct("<8s2I32s8s8x")
+HEADER = struct.Struct("<8s2I32s8sI4x")
 SUFFIX = ".logits"
 DAMAGED_SUFFIX = ".damaged"
 KEY_BYTES = 16
@@ -93,6 +94,8 @@ def row_keys(dataset: Dataset) -> NDArray[np.void]:
 def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np.void]:
     """Return the keys of the pieces of rows, void16 (pieces,): the BLAKE2b of the row's key and the piece's number.
 
+    Of the last byte's lowest bit, 0 marks the first piece of a row.
+
     Args:
         keys: of the rows, void16 (rows,).
         lengths: tokens of the rows, int64 (rows,).
@@ -102,7 +105,10 @@ def piece_keys(keys: NDArray[np.void], lengths: NDArray[np.int64]) -> NDArray[np
         for key, length in zip(keys.tolist(), lengths.tolist(), strict=True)
         for piece in range(-(-length // TOKENS_OF_A_RECORD))
     )
-    return np.frombuffer(b"".join(digests), dtype=f"V{KEY_BYTES}")
+    marked = np.frombuffer(bytearray(b"".join(digests)), np.uint8).reshape(-1, KEY_BYTES)
+    marked[:, -1] |= 1
+    marked[starts_of(-(-lengths // TOKENS_OF_A_RECORD))[:-1], -1] ^= 1
+    return marked.view(f"V{KEY_BYTES}").ravel()
 
 
 class TeacherCache:
@@ -111,16 +117,20 @@ class TeacherCache:
     Args:
         directory: where the file lies, created if missing.
         weights_hash: of everything the logits depend on besides the row.
-        num_labels: logits per row.
+        num_labels: logits of a record.
+        tokens: tokens of a record, 0 where a record is a row.
         create: whether to create the file if it is missing; without, it is only read.
 
     Raises:
         OSError: the file cannot be created or written.
     """
 
-    def __init__(self, directory: Path, weights_hash: str, num_labels: int, *, create: bool = True) -> None:
-        self._key = hashlib.sha256(f"kdistill teacher logits {FORMAT_VERSION}\n{weights_hash}".encode()).digest()
-        self._num_labels = num_labels
+    def __init__(
+        self, directory: Path, weights_hash: str, num_labels: int, *, tokens: int = 0, create: bool = True
+    ) -> None:
+        version = f"{FORMAT_VERSION}, {tokens} tokens" if tokens else f"{FORMAT_VERSION}"
+        self._key = hashlib.sha256(f"kdistill teacher logits {version}\n{weights_hash}".encode()).digest()
+        self._num_labels, self._tokens = num_labels, tokens
         self._record = _record_type(num_labels)
         # Odd factors drawn from the teacher's key, so that a record of another file has a wrong checksum here.
         words = (KEY_BYTES + 4 * num_labels) // 4
@@ -220,7 +230,7 @@ class TeacherCache:
         except FileNotFoundError:
             return False
         found = os.pread(file, HEADER.size, 0)
-        header = _header(self._num_labels, self._key)
+        header = _header(self._num_labels, self._key, self._tokens)
         if found == header:
             return True
         if len(found) < HEADER.size:
@@ -257,8 +267,9 @@ class _Rows:
 
     def open(self, teacher: Teacher, directory: Path, *, create: bool = True) -> TeacherCache:
         """Return the teacher's file. Raises OSError if it cannot be made."""
-        width = self._labels if self._starts is None else self._labels * TOKENS_OF_A_RECORD
-        return TeacherCache(directory, teacher.weights_hash(), width, create=create)
+        tokens = 0 if self._starts is None else TOKENS_OF_A_RECORD
+        width = self._labels * (tokens or 1)
+        return TeacherCache(directory, teacher.weights_hash(), width, tokens=tokens, create=create)
 
     def look_up(self, cache: TeacherCache) -> None:
         """Take what the file has."""
@@ -404,11 +415,9 @@ def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64]) -> NDA
 
 @dataclass(frozen=True)
 class CacheFile:
-    """One teacher's file: `rows` records of `num_labels` logits; a row computed by two processes counts twice.
+    """One teacher's file: the rows that have `num_labels` logits, or so many of each token.
 
-    A row of tokens with an answer each has several records, see `TOKENS_OF_A_RECORD`.
-
-    `bytes` is the file's size.
+    A row that two processes computed counts twice. `bytes` is the file's size.
     """
 
     path: Path
@@ -429,10 +438,14 @@ def info(cache_dir: str | os.PathLike[str] | None = None) -> list[CacheFile]:
             header, size = file.read(HEADER.size), os.fstat(file.fileno()).st_size
         if len(header) < HEADER.size:
             continue
-        _, _, num_labels, key, _ = HEADER.unpack(header)
-        if header == _header(num_labels, key):
-            rows = (size - HEADER.size) // _record_type(num_labels).itemsize
-            files.append(CacheFile(path, rows, num_labels, size))
+        _, _, width, key, _, tokens = HEADER.unpack(header)
+        if header == _header(width, key, tokens):
+            rows = (size - HEADER.size) // _record_type(width).itemsize
+            if tokens and rows:
+                records = np.memmap(path, dtype=_record_type(width), mode="r", offset=HEADER.size, shape=(rows,))
+                last = np.ascontiguousarray(records["key"]).view(np.uint8)[KEY_BYTES - 1 :: KEY_BYTES]
+                rows = int((last % 2 == 0).sum())
+            files.append(CacheFile(path, rows, width // (tokens or 1), size))
     return files
 
 
@@ -464,10 +477,10 @@ def _record_type(num_labels: int) -> np.dtype[np.void]:
     return np.dtype([("key", f"V{KEY_BYTES}"), ("logits", "<f4", (num_labels,)), ("checksum", "<u8")])
 
 
-def _header(num_labels: int, key: bytes) -> bytes:
+def _header(num_labels: int, key: bytes, tokens: int) -> bytes:
     fields = (MAGIC, FORMAT_VERSION, num_labels, key)
-    checksum = hashlib.blake2b(HEADER.pack(*fields, b""), digest_size=8).digest()
-    return HEADER.pack(*fields, checksum)
+    checksum = hashlib.blake2b(HEADER.pack(*fields, b"", tokens), digest_size=8).digest()
+    return HEADER.pack(*fields, checksum, tokens)
 
 
 def _halves(keys: NDArray[np.void]) -> NDArray[np.uint64]:

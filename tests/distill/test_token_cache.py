@@ -88,6 +88,13 @@ def test_equal_rows_are_asked_once_and_take_little_more_than_their_logits(teache
     assert file.bytes < 64 + 3 * 40 * 3 * 4 * 1.3
 
 
+def test_rows_are_counted_not_their_pieces(teacher: Counting, tmp_path: Path) -> None:
+    teacher_logits(teacher, rows_of(LENGTHS), cache_dir=tmp_path, batch_tokens=30)
+    teacher_logits(teacher, rows_of([33, 8], seed=1), cache_dir=tmp_path)
+    (file,) = info(tmp_path)
+    assert (file.rows, file.num_labels) == (len(LENGTHS) + 2, 3)
+
+
 def test_answers_that_are_not_finite_name_their_row(teacher: Counting, tmp_path: Path) -> None:
     rows = rows_of([4, 5, 6])
 
