@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.label_values import as_integer
-from ..data.ragged import units
+from ..data.ragged import Ragged, units
+from ..data.spans import SpanTargets
+from ..losses.spans import blind_span_loss
 from ..metrics.assignment import best_assignment
 from ..metrics.classification import accuracy, majority_share
 from ..metrics.prediction import Labels, Logits, labelled_answers
@@ -25,24 +27,31 @@ CHECK = "teacher"
 # Rows won by other names must be so many times the deviation that chance would give them, and this share of all.
 _DEVIATIONS, _SHARE = 4, 0.01
 _LISTED = 10
+# A tagger that reads must find more entities than these, for there is luck in what one finds that does not.
+_LEAST_ENTITY_F1, _TIMES_CHANCE = 0.05, 2
+_NOTHING_TO_LEARN = "the student has nothing to learn from it"
 _CHECK_IT = "check with `kdistill evaluate` that it was fine-tuned for this task"
 
 
 def answers_against_labels(logits: Any, labels: Any, config: Config, *, numbered: bool = False) -> list[Finding]:
     """Return what speaks against learning from a teacher: labels in another order, or answers that are worth nothing.
 
+    Nothing are they worth where they are no better than answers that do not look at the text: by accuracy, by the F1 of
+    entities where tags mark such and seqeval is there, by the loss and for questions also by F1.
+
     Args:
         logits: the teacher's, float32 (rows, num_labels), or a `Ragged` of float32 (tokens, num_labels).
         labels: of the same rows, see `Dataset.targets`; rows and tokens without one do not count.
-        config: states the task and the names of the labels.
+        config: states the task and the names of the labels, and how the teacher answers questions.
         numbered: whether the data gives its labels by number.
     """
-    logits, labels = map(units, labelled_answers(logits, labels))
-    if not len(labels):
+    outputs, targets = labelled_answers(logits, labels)
+    if not len(targets):
         return []
+    logits, labels = units(outputs), units(targets)
     task = task_for(config, labels)
-    if task.constant is None:
-        return []
+    if isinstance(targets, SpanTargets):
+        return _against_unread_contexts(outputs, targets, task)
     if not task.one_label:
         return _against_a_constant(logits, labels, task)
     measured, majority = accuracy(logits, labels), majority_share(labels)
@@ -55,13 +64,38 @@ def answers_against_labels(logits: Any, labels: Any, config: Config, *, numbered
         if len(unsure):
             remedy += f"; check the names of outputs {listing(map(str, unsure), _LISTED)}, which few rows show"
         return [Finding(CHECK, "error", text, remedy)]
-    if measured > majority:
+    if task.per_token and task.best_metric == "f1":
+        anywhere = Ragged(np.random.default_rng(0).permutation(outputs.values), outputs.starts)
+        f1, chance = (task.compute(["f1"], of, targets)["f1"] for of in (outputs, anywhere))
+        useless = f1 <= max(_LEAST_ENTITY_F1, _TIMES_CHANCE * chance)
+        text = (
+            f"the teacher's F1 of entities is {f1:.4f}, and {chance:.4f} with its tags in random places (its accuracy "
+            f"is {measured:.4f}, and always answering the most frequent label gives {majority:.4f})"
+        )
+    else:
+        useless = measured <= majority
+        text = (
+            f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
+            f"({majority:.4f})"
+        )
+    return [Finding(CHECK, "error", f"{text}: {_NOTHING_TO_LEARN}", _CHECK_IT)] if useless else []
+
+
+def _against_unread_contexts(outputs: Ragged, targets: SpanTargets, task: Task) -> list[Finding]:
+    """Compare the loss with that of answers that lie anywhere, and F1 with that of never giving one."""
+    measured, _ = task.label_loss(outputs, targets)
+    without = blind_span_loss(targets.starts, targets.labels)
+    f1, never = task.compute(["f1"], outputs, targets)["f1"], 100 * targets.spans.questions.answerless / len(targets)
+    if measured >= without:
+        text = (
+            f"the teacher's loss against the answers is {measured:.4g}, no better than that of a guess that does not "
+            f"read the context ({without:.4g})"
+        )
+    elif never and f1 <= never:
+        text = f"the teacher's F1 is {f1:.2f}, no better than never giving an answer ({never:.2f})"
+    else:
         return []
-    text = (
-        f"the teacher's accuracy is {measured:.4f}, no better than always answering the most frequent label "
-        f"({majority:.4f}): the student has nothing to learn from it"
-    )
-    return [Finding(CHECK, "error", text, _CHECK_IT)]
+    return [Finding(CHECK, "error", f"{text}: {_NOTHING_TO_LEARN}", _CHECK_IT)]
 
 
 def _against_a_constant(logits: Logits, labels: Labels, task: Task) -> list[Finding]:
@@ -78,7 +112,7 @@ def _against_a_constant(logits: Logits, labels: Labels, task: Task) -> list[Find
         return []
     text = (
         f"the teacher's loss against the labels is {measured:.4g}, no better than always answering {always} "
-        f"({without:.4g}): the student has nothing to learn from it"
+        f"({without:.4g}): {_NOTHING_TO_LEARN}"
     )
     remedy = _CHECK_IT if task.names_labels else f"{_CHECK_IT}, on the same scale"
     return [Finding(CHECK, "error", text, remedy)]

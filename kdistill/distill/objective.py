@@ -114,7 +114,8 @@ class Distillation:
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
         numbered = measured_on.reading is not None and measured_on.reading.numbered
-        for finding in answers_against_labels(logits, labels, config, numbered=numbered):
+        theirs = config.with_trained(self.teacher.model.config.trained_with)
+        for finding in answers_against_labels(logits, labels, theirs, numbered=numbered):
             warnings.warn(finding.sentence(), stacklevel=4)
 
     def figures(self) -> dict[str, Any]:

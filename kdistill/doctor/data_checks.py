@@ -10,13 +10,14 @@ from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Ragged
+from ..data.spans import Spans
 from ..distill.cache import row_keys
 from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.registry import task_for
 from ..train.encoding import cut_rows_sentence
 from ..train.recipe import NO_EVALUATION
-from .subject import Subject
+from .subject import Subject, examples_of, rows_of
 
 _RARE = 5  # rows of a label from which hardly anything can be learned
 _MAJORITY = 0.8  # share of one label above which accuracy hides the others
@@ -35,8 +36,12 @@ def labels(subject: Subject) -> Iterator[Finding]:
         known = rows.labels >= 0 if rows.per_token else labelled_rows(rows.labels)
         missing = rows.unlabelled
         if rows is subject.eval and 0 < missing < len(rows):
-            text = f"{missing:,} of {len(rows):,} rows of {name} have no label and are not measured"
+            text = f"{missing:,} of {len(rows):,} {rows_of(rows)} of {name} have no label and are not measured"
             yield Finding("labels", "note", text)
+        if isinstance(rows.windows, Spans):
+            questions = rows.windows.questions
+            text = f"{name} has {len(questions):,} questions, {questions.answerless:,} of them without an answer"
+            yield Finding("labels", "ok", text)
         task = task_for(subject.config, rows.labels)
         if known.any() and task.constant is not None:
             of = _of_classes if task.one_label else _of_several if task.names_labels else _of_numbers
@@ -45,12 +50,13 @@ def labels(subject: Subject) -> Iterator[Finding]:
 
 def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -> Iterator[Finding]:
     names, counts = subject.config.id2label, np.bincount(given, minlength=subject.config.num_labels)
+    units = "words" if rows.per_token else "rows"
     there = np.flatnonzero(counts)
     most = int(counts.argmax())
     share = counts[most] / len(given)
     if len(there) == 1:
         lost = "its metrics measure nothing" if rows is subject.eval else "there is nothing to tell apart"
-        text = f"all {len(given):,} rows with a label in {name} have the label {names[most]!r}: {lost}"
+        text = f"all {len(given):,} {units} with a label in {name} have the label {names[most]!r}: {lost}"
         yield Finding("labels", "error", text, "take a sample of rows of all labels")
         return
     if rows is subject.eval and subject.train is not None and subject.train.labelled:
@@ -60,22 +66,23 @@ def _of_classes(subject: Subject, name: str, rows: Dataset, given: np.ndarray) -
         if unseen:
             count = "1 label" if len(unseen) == 1 else f"{len(unseen)} labels"
             train = subject.names["train"]
-            text = f"{count} of {name} without any row in {train}: {listing(map(repr, unseen), _LISTED)}"
+            text = f"{count} of {name} without any {units[:-1]} in {train}: {listing(map(repr, unseen), _LISTED)}"
             yield Finding("labels", "warning", text, "add training rows with them; both files should be of one source")
-    if share >= _MAJORITY:
+    if share >= _MAJORITY and task_for(subject.config, rows.labels).best_metric == "accuracy":
         text = f"{share:.1%} of the labels of {name} are {names[most]!r}: accuracy hides how the others are learned"
         yield Finding("labels", "warning", text, "choose by another metric: --metric-for-best-model f1_macro")
     rare = [f"{names[int(label)]!r} ({counts[label]})" for label in there if counts[label] < _RARE]
     if rare and rows is subject.train:
         have = "label of {} has" if len(rare) == 1 else "labels of {} have"
-        text = f"{len(rare)} {have.format(name)} fewer than {_RARE} rows: {listing(rare, _LISTED)}"
+        text = f"{len(rare)} {have.format(name)} fewer than {_RARE} {units}: {listing(rare, _LISTED)}"
         yield Finding("labels", "warning", text, "add rows of them, with or without labels")
     absent = [repr(names[int(label)]) for label in np.flatnonzero(counts == 0)]
     if absent and rows is subject.train:
-        text = f"{len(absent)} of the teacher's labels occur in no row of {name}: {listing(absent, _LISTED)}"
+        text = f"{len(absent)} of the teacher's labels occur in no {units[:-1]} of {name}: {listing(absent, _LISTED)}"
         yield Finding("labels", "note", text)
     text = (
-        f"{name} has {len(given):,} rows of {len(there)} labels, {counts[there].min():,} to {counts.max():,} rows each"
+        f"{name} has {len(given):,} {units} of {len(there)} labels, {counts[there].min():,} to {counts.max():,} "
+        f"{units} each"
     )
     yield Finding("labels", "ok", text)
 
@@ -116,7 +123,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
     for name, rows in subject.sets().items():
         empty = int((rows.lengths <= subject.special_tokens(rows)).sum())
         if empty:
-            text = f"{empty:,} of {len(rows):,} rows of {name} have no text"
+            text = f"{empty:,} of {len(rows):,} {rows_of(rows)} of {name} have no text"
             yield Finding("texts", "warning", text, "leave them out, or name the right column with --text-column")
         cut = cut_rows_sentence(rows, name)
         if cut is not None:
@@ -126,7 +133,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
         if subject.tokenizer is None:
             continue
         text = (
-            f"{name} has {len(rows):,} rows of {int(np.median(rows.lengths))} tokens (median), at most "
+            f"{name} has {len(rows):,} {rows_of(rows)} of {int(np.median(rows.lengths))} tokens (median), at most "
             f"{int(rows.lengths.max())}"
         )
         yield Finding("texts", "ok", text)
@@ -169,11 +176,12 @@ def repeated_texts(subject: Subject) -> Iterator[Finding]:
         text = f"{contradicting:,} of {len(first):,} texts of {name} occur with different labels"
         level = "warning" if contradicting > _CONTRADICTING * len(first) else "note"
         yield Finding("repeated texts", level, text, "keep one label of each")
-    elif repeated > len(rows) / 2:
-        text = f"{repeated:,} of {len(rows):,} rows of {name} repeat an earlier one"
+        return
+    text = f"{repeated:,} of {len(rows):,} {rows_of(rows)} of {name} repeat an earlier one"
+    if repeated > len(rows) / 2:
         yield Finding("repeated texts", "warning", text, "keep each once; more epochs do the same")
     else:
-        yield Finding("repeated texts", "ok", f"{repeated:,} of {len(rows):,} rows of {name} repeat an earlier one")
+        yield Finding("repeated texts", "ok", text)
 
 
 def shared_texts(subject: Subject) -> Iterator[Finding]:
@@ -184,7 +192,7 @@ def shared_texts(subject: Subject) -> Iterator[Finding]:
     total, share = int(overlap.shared.sum()), float(overlap.shared.mean())
     train, name = subject.names["train"], subject.names["eval"]
     text = (
-        f"{total:,} of {len(subject.eval):,} rows of {name} ({share:.1%}) share text with {train}: "
+        f"{total:,} of {len(subject.eval):,} {rows_of(subject.eval)} of {name} ({share:.1%}) share text with {train}: "
         f"{int(overlap.equal.sum()):,} are equal to a row, {int(overlap.inside.sum()):,} are a phrase of one and "
         f"{int(overlap.around.sum()):,} hold one"
     )
@@ -211,13 +219,19 @@ def evaluation_size(subject: Subject) -> Iterator[Finding]:
     """Check that there are rows enough to measure the student on."""
     if subject.eval is None or not subject.eval.labelled:
         return
-    count = subject.eval.labelled
-    text = f"the student is measured on {count:,} rows of {subject.names['eval']}"
-    if count < _FEW:
-        accuracy = f"{text}: an accuracy of 0.9 is one of {0.9 - 1.96 * _deviation(count):.2f} to 1 with other rows"
-        yield Finding("evaluation", "warning", accuracy, "give more rows as --eval")
-    else:
-        yield Finding("evaluation", "ok", f"{text}: an accuracy of 0.9 is right within {1.96 * _deviation(count):.3f}")
+    rows, count = subject.eval, subject.eval.labelled
+    text = f"the student is measured on {count:,} {examples_of(rows)} of {subject.names['eval']}"
+    task, margin = task_for(subject.config, rows.labels), 1.96 * _deviation(count)
+    few = count < _FEW
+    if task.right_rows is not None and not task.labels_per_token:  # one answer, right or wrong, for each example
+        figure, scale = ("exact_match", 100) if isinstance(rows.windows, Spans) else ("accuracy", 1)
+        best = f"an {figure} of {0.9 * scale:g}"
+        if few:
+            least = f"{scale * (0.9 - margin):.{2 if scale == 1 else 0}f}"
+            text = f"{text}: {best} is one of {least} to {scale} with other {examples_of(rows)}"
+        else:
+            text = f"{text}: {best} is right within {scale * margin:.{3 if scale == 1 else 1}f}"
+    yield Finding("evaluation", "warning" if few else "ok", text, "give more rows as --eval" if few else "")
 
 
 def _deviation(count: int) -> float:

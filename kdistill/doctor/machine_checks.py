@@ -17,7 +17,7 @@ from ..system.memory import available_memory, readable_size
 from ..system.progress import format_duration
 from ..train.directory import nearest_directory
 from ..train.state import TrainerState
-from .subject import Subject
+from .subject import Subject, rows_of
 
 _NEARLY = 0.8  # share of what is free above which a run may not find it free later
 
@@ -111,7 +111,7 @@ def duration(subject: Subject) -> Iterator[Finding]:
     if subject.eval is not None and evaluations:
         evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
     parts = [
-        f"teacher {format_duration(teacher)} for {sum(asked.values()):,} rows that its cache lacks",
+        f"teacher {format_duration(teacher)} for {sum(asked.values()):,} {_rows(subject)} that its cache lacks",
         f"training {format_duration(training)} for {state.max_steps:,} steps",
         f"{evaluations} evaluations {format_duration(evaluating)}",
     ]
@@ -136,4 +136,11 @@ def cache(subject: Subject) -> Iterator[Finding]:
         return
     asked = subject.rows_to_ask
     total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None)
-    yield Finding("teacher cache", "ok", f"{total - sum(asked.values()):,} of {total:,} rows are in the teacher cache")
+    there_are = f"{total - sum(asked.values()):,} of {total:,} {_rows(subject)} are in the teacher cache"
+    yield Finding("teacher cache", "ok", there_are)
+
+
+def _rows(subject: Subject) -> str:
+    """Return what messages call the rows that the teacher answers."""
+    sets = [rows for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None]
+    return "windows" if "windows" in map(rows_of, sets) else "rows"

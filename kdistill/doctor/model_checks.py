@@ -12,18 +12,20 @@ from ..metrics.classification import accuracy, majority_share
 from ..system.findings import Finding
 from ..tasks.registry import task_for
 from ..train.chosen_defaults import choose_defaults
-from .subject import Subject
+from .subject import Subject, examples_of
 
 
 def teacher(subject: Subject) -> Iterator[Finding]:
     """Check the teacher's answers for sampled rows against their labels."""
     assert subject.judged_on is not None
+    assert subject.teacher is not None
     name, rows = subject.judged_on
     answers = subject.answers
     logits, labels = answers.logits, rows.take(answers.rows).targets
     bad = int((~np.isfinite(units(logits)).all(axis=1)).sum())
     if bad:
-        text = f"the teacher's logits are not finite for {bad} of {len(logits)} rows of {name}"
+        outputs = "rows" if isinstance(logits, np.ndarray) else "tokens"
+        text = f"the teacher's logits are not finite for {bad} of {len(units(logits))} {outputs} of {name}"
         yield Finding(CHECK, "error", text, "train it again, or take an earlier checkpoint: its weights have diverged")
         return
     if not rows.labelled:
@@ -31,24 +33,26 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         yield Finding(CHECK, "warning", text, "give labelled rows as --eval")
         return
     numbered = rows.reading is not None and rows.reading.numbered
-    found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
-    task = task_for(subject.config, rows.labels)
+    config = subject.config.with_trained(subject.teacher.config.trained_with)
+    found = answers_against_labels(logits, labels, config, numbered=numbered)
+    task = task_for(config, rows.labels)
     if found and task.one_label:
         answers = subject.more_answers  # names for all labels take more rows than to see that they are wrong
         logits, labels = answers.logits, rows.take(answers.rows).targets
-        found = answers_against_labels(logits, labels, subject.config, numbered=numbered)
+        found = answers_against_labels(logits, labels, config, numbered=numbered)
+    measured_on = f"{len(labels):,} {examples_of(rows)} of {name}"
     for finding in found:
-        yield finding._replace(text=f"{finding.text} ({len(labels):,} rows of {name})")
+        yield finding._replace(text=f"{finding.text} ({measured_on})")
     if not found and task.one_label and isinstance(logits, np.ndarray):
         text = (
-            f"the teacher's accuracy is {accuracy(logits, labels):.4f} on {len(labels):,} rows of {name}; always "
+            f"the teacher's accuracy is {accuracy(logits, labels):.4f} on {measured_on}; always "
             f"answering the most frequent label gives {majority_share(labels):.4f}"
         )
         yield Finding(CHECK, "ok", text)
     elif not found:
         metrics = task.evaluate(logits, labels)
-        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics)
-        yield Finding(CHECK, "ok", f"the teacher has {shown} on {len(labels):,} rows of {name}")
+        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics if metric in metrics)
+        yield Finding(CHECK, "ok", f"the teacher has {shown} on {measured_on}")
 
 
 def student(subject: Subject) -> Iterator[Finding]:

@@ -10,9 +10,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
+from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, outputs_of, starts_of
+from ..data.spans import Spans
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
 from ..metrics.prediction import Labels
@@ -125,11 +128,11 @@ class Subject:
         assert self.teacher is not None
         assert self.judged_on is not None
         _, rows = self.judged_on
-        labelled = np.flatnonzero(rows.have_labels())
-        of = labelled if len(labelled) else np.arange(len(rows))
+        labelled = labelled_rows(rows.targets)
+        of = np.flatnonzero(labelled) if labelled.any() else np.arange(len(labelled))
         most = max(SAMPLED_ROWS, rows_for_each_label * self.teacher.config.num_labels)
         chosen = np.random.default_rng(0).permutation(of)[:most]
-        return sample(self.teacher, rows, chosen, seconds=seconds)
+        return sample(self.teacher, rows, rows_of_examples(rows, chosen), seconds=seconds)
 
     @cached_property
     def steps(self) -> Steps:
@@ -185,8 +188,35 @@ class Subject:
         return sample(model, rows, chosen, seconds=_STUDENT_SECONDS).seconds_per_token
 
 
+def examples_of(rows: Dataset) -> str:
+    """Return what messages call the examples of a data set, which may have several windows each."""
+    return "questions" if isinstance(rows.windows, Spans) else "rows"
+
+
+def rows_of(rows: Dataset) -> str:
+    """Return what messages call the rows of a data set: windows, where there are more of them than examples."""
+    return "rows" if rows.windows is None or len(rows) == len(labelled_rows(rows.targets)) else "windows"
+
+
+def rows_of_examples(rows: Dataset, examples: NDArray[np.int64]) -> RowIndices:
+    """Return the places of all rows of these examples, in the order of the examples."""
+    if rows.windows is None:
+        return examples
+    first = np.searchsorted(rows.windows.examples, examples)
+    behind = np.searchsorted(rows.windows.examples, examples, side="right")
+    return np.concatenate([np.arange(*bounds) for bounds in zip(first, behind, strict=True)])
+
+
 def sample(model: Model, dataset: Dataset, rows: RowIndices, *, seconds: float) -> Sample:
-    """Return the model's answers for these rows, or for the first of them when time is up."""
+    """Return the model's answers for these rows, or for the first of them when time is up: whole examples in any case.
+
+    Args:
+        model: the model.
+        dataset: the rows.
+        rows: their places; the windows of an example follow each other.
+        seconds: how long to go on.
+    """
+    of = rows if dataset.windows is None else dataset.windows.examples[rows]
     logits, done, begun, timed_from = [], 0, time.monotonic(), 0
     for start in range(0, len(rows), _BLOCK_ROWS):
         batch, _ = dataset.batch(rows[start : start + _BLOCK_ROWS])
@@ -194,7 +224,7 @@ def sample(model: Model, dataset: Dataset, rows: RowIndices, *, seconds: float) 
         done = min(start + _BLOCK_ROWS, len(rows))
         if start == 0 and done < len(rows):  # packing the weights is no part of a row
             timed_from, begun = done, time.monotonic()
-        if time.monotonic() - begun > seconds:
+        if time.monotonic() - begun > seconds and of[done - 1] != of[min(done, len(of) - 1)]:
             break
     tokens = int(dataset.lengths[rows[timed_from:done]].sum()) or int(dataset.lengths[rows[:done]].sum())
     outputs = outputs_of(np.concatenate(logits), starts_of(dataset.lengths[rows[:done]]), model.per_token)

@@ -65,6 +65,21 @@ def span_loss(
     return parts._replace(dlogits=np.ascontiguousarray(parts.dlogits.reshape(2, tokens).T))
 
 
+def blind_span_loss(starts: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Return the least mean loss of first and last tokens that a model can have that looks at no text.
+
+    It knows how often a row has no answer, which is its first token, and takes all other tokens for equally likely.
+
+    Args:
+        starts: int64 (B + 1,): row b is tokens starts[b] to starts[b + 1].
+        labels: int64 (B, 2), first and last token counted within the row; every row has them.
+    """
+    others = np.maximum(np.diff(starts)[:, None] - 1, 1)
+    none = labels == 0
+    share = np.clip(none.mean(), 1e-6, 1 - 1e-6)
+    return float(-np.where(none, np.log(share), np.log((1 - share) / others)).mean())
+
+
 def loss_of_spans(logits: ArrayLike, starts: ArrayLike, start_positions: ArrayLike, end_positions: ArrayLike) -> float:
     """Return the mean of the mean losses of first and last tokens, as a model of transformers returns it.
 

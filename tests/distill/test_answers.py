@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import small_config
 
+from kdistill.data.ragged import Ragged
 from kdistill.distill.answers import answers_against_labels, label_order
+from kdistill.losses.spans import blind_span_loss, span_loss
+from kdistill.models.trained_with import TrainedWith
+from kdistill.tasks.question_answering import encode
 
 ORDER = np.array([2, 0, 1])
 NAMES = {0: "entailment", 1: "neutral", 2: "contradiction"}
@@ -115,3 +122,69 @@ def test_rows_without_a_label_do_not_count() -> None:
     logits[:150] = np.nan
     assert answers_against_labels(logits, labels, small_config(id2label=NAMES)) == []
     assert answers_against_labels(logits[:150], labels[:150], small_config(id2label=NAMES)) == []
+
+
+TAGS = {0: "O", 1: "B-lake", 2: "I-lake", 3: "B-hill"}
+
+
+def tagged(sentences: int = 200, seed: int = 0) -> Ragged:
+    """Tags of ten words a sentence, of which nine in ten mark nothing."""
+    random = np.random.default_rng(seed)
+    tags = random.choice(4, 10 * sentences, p=[0.9, 0.04, 0.03, 0.03])
+    return Ragged(tags, np.arange(0, 10 * sentences + 1, 10))
+
+
+def one_hot(tags: np.ndarray) -> np.ndarray:
+    return np.eye(4, dtype=np.float32)[tags] * 10
+
+
+@pytest.mark.parametrize(("found", "useless"), [("nothing", True), ("anything", True), ("some", False)])
+def test_a_tagger_is_judged_by_the_entities_that_it_finds(found: str, useless: bool) -> None:
+    """One that marks nothing has the accuracy of the most frequent tag; one with many false alarms a lower one."""
+    pytest.importorskip("seqeval")
+    labels, random = tagged(), np.random.default_rng(1)
+    answers = {
+        "nothing": np.zeros_like(labels.values),
+        "anything": random.integers(0, 4, len(labels.values)),
+        "some": np.where(random.random(len(labels.values)) < 0.8, labels.values, random.integers(0, 4, 2000)),
+    }[found]
+    config = small_config(id2label=TAGS).with_head("token-classification")
+    findings = answers_against_labels(Ragged(one_hot(answers), labels.starts), labels, config)
+    assert [finding.level for finding in findings] == ["error"] * useless
+    if found == "some":
+        assert (answers == labels.values).mean() < (labels.values == 0).mean()
+    if found == "nothing":
+        assert "the teacher's F1 of entities is 0.0000, and 0.0000 with its tags in random places" in findings[0].text
+
+
+@pytest.mark.parametrize("without_answer", [0.0, 0.4])
+def test_answers_to_questions_are_judged_by_what_is_found_without_reading(
+    tmp_path: Path, without_answer: float
+) -> None:
+    rows = encode(
+        questions(200, without_answer=without_answer), question_tokenizer(tmp_path), max_length=10, doc_stride=2
+    )
+    targets, random = rows.targets, np.random.default_rng(0)
+    config = question_model().config.with_trained(TrainedWith(no_answers=bool(without_answer)))
+
+    def judged(logits: np.ndarray) -> list[str]:
+        found = answers_against_labels(Ragged(logits.astype(np.float32), rows.starts), targets, config)
+        return [f"{finding.level}: {finding.text}" for finding in found]
+
+    right = np.zeros((len(rows.ids), 2))
+    for end in range(2):
+        right[rows.starts[:-1] + rows.labels[:, end], end] = 5
+    assert judged(right) == []
+    (useless,) = judged(random.normal(size=right.shape))
+    assert useless.startswith("error: the teacher's loss against the answers is ")
+    # The least loss of whoever reads nothing: the shares of windows without an answer, and of all other tokens.
+    none, lengths = float((rows.labels[:, 0] == 0).mean()), np.diff(rows.starts)
+    prior = np.concatenate([[np.log(none), *np.full(n - 1, np.log((1 - none) / (n - 1)))] for n in lengths])
+    assert blind_span_loss(rows.starts, rows.labels) == pytest.approx(
+        span_loss(np.stack([prior, prior], 1).astype(np.float32), rows.starts, rows.labels, alpha=1.0).loss, rel=1e-5
+    )
+    if without_answer:
+        silent = right.copy()
+        silent[rows.starts[:-1]] = 5.5  # no answer is a little likelier than the right one, everywhere
+        (useless,) = judged(silent)
+        assert "no better than never giving an answer" in useless

@@ -185,7 +185,7 @@ def test_a_user_measures_padded_arrays_as_in_transformers() -> None:
     assert 0 <= chosen["eval_f1_macro"] <= 1
 
 
-@pytest.mark.filterwarnings("ignore:the teacher.s accuracy")
+@pytest.mark.filterwarnings("ignore:the teacher.s F1")
 def test_a_roberta_tagger_reads_the_first_word_of_a_text_as_it_was_trained(tmp_path: Path) -> None:
     """As the examples of transformers, which save a tokenizer with add_prefix_space=True."""
     plain = kd.AutoTokenizer.from_pretrained(write_vocabulary("roberta", tmp_path / "files"))
