@@ -110,6 +110,11 @@ class Dataset:
         return Ragged(self.labels, self.starts) if self.per_token else self.labels
 
     @property
+    def num_examples(self) -> int:
+        """The number of examples: of rows, or of what they are windows of."""
+        return len(self.targets)
+
+    @property
     def labelled(self) -> int:
         """The number of examples that have a label."""
         return int(labelled_rows(self.targets).sum())

@@ -195,7 +195,7 @@ def examples_of(rows: Dataset) -> str:
 
 def rows_of(rows: Dataset) -> str:
     """Return what messages call the rows of a data set: windows, where there are more of them than examples."""
-    return "rows" if rows.windows is None or len(rows) == len(labelled_rows(rows.targets)) else "windows"
+    return "rows" if len(rows) == rows.num_examples else "windows"
 
 
 def rows_of_examples(rows: Dataset, examples: NDArray[np.int64]) -> RowIndices:

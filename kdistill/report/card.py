@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
-from ..models.head_names import SPAN
+from ..metrics.entities import have_entities
+from ..models.head_names import SPAN, TOKEN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
@@ -79,11 +80,9 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
 
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
-    how = (
-        f"distilled from the teacher {_code(subject.teacher.name)}"
-        if subject.teacher
-        else "fine-tuned on labelled rows"
-    )
+    how = "fine-tuned on labelled rows"
+    if subject.teacher is not None:
+        how = f"distilled from the teacher {_code(subject.teacher.name)} ({subject.teacher.model.config.kind})"
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
     use = subject.task.description(list(config.id2label.values()))
     return (
@@ -107,11 +106,12 @@ def _results(report: Report) -> Iterator[str]:
     else:
         yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
         yield _models(report, data)
-        yield _reading(measured)
+        yield _reading(measured, _labelled(report))
     if report.speed is not None:
         speed = report.speed
         yield (
-            f"Speed is that of {speed.rows} of these rows in batches of {speed.batch_size}, on "
+            f"Speed is that of {speed.rows} {'windows of' if speed.windows else 'of'} these rows in batches of "
+            f"{speed.batch_size}, on "
             f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
         )
     yield _types(report)
@@ -165,7 +165,12 @@ def _columns(measured: Measured | None) -> dict[str, str]:
     return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
 
 
-def _reading(measured: Measured) -> str:
+def _labelled(report: Report) -> str:
+    """Return what has a label each: rows, or words."""
+    return "words" if report.subject.task.labels_per_token else "rows"
+
+
+def _reading(measured: Measured, labelled: str) -> str:
     """Explain the columns."""
     parts = ["The loss is against the labels."]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
@@ -177,7 +182,7 @@ def _reading(measured: Measured) -> str:
             f"{CALIBRATION_BINS} bins of equal width (Guo et al., 2017, arXiv:1706.04599)."
         )
     if measured.agreement is not None:
-        parts.append("Agreement is the share of rows that get the teacher's label.")
+        parts.append(f"Agreement is the share of {labelled} that get the teacher's label.")
     parts.append("Weights are counted as float32.")
     return " ".join(parts)
 
@@ -200,7 +205,7 @@ def _choice(report: Report) -> str:
         evaluations = sum(loss in entry for entry in state.log_history)
         chosen.append(
             f"the weights are those of step {state.best_global_step}, the best {args.metric_for_best_model} of "
-            f"{evaluations} evaluations"
+            f"{evaluations} evaluation{'s' * (evaluations != 1)}"
         )
     if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
         chosen.append(
@@ -283,19 +288,21 @@ def _classes(report: Report) -> Iterator[str]:
     if not rows:
         return
     shown: Sequence[Mapping[str, Any]] = rows
-    text = "Support is the number of rows that have the label."
+    labelled = _labelled(report)
+    text = f"Support is the number of {labelled} that have the label."
     if len(rows) > _MOST_CLASSES:
         shown = worst(rows, _MOST_CLASSES)
         text = f"The {len(shown)} of {len(rows)} labels with the lowest F1; `{CLASSES_FILE}` holds all. {text}"
     missed = sum(row["support"] > 0 and not row["predicted"] for row in rows)
     if missed:
-        text += f" **The model predicts {missed:,} of the labels for no row.**"
+        text += f" **The model predicts {missed:,} of the labels for no {labelled[:-1]}.**"
     yield f"### Each label\n\n{text}\n\n{_table_of([_figures_of(row) for row in shown])}"
     pairs = report.confused_rows
     if pairs:
-        few = _table_of([_figures_of(row) for row in pairs[:_MOST_CLASSES]])
+        named = [{labelled if name == "rows" else name: of for name, of in row.items()} for row in pairs]
+        few = _table_of([_figures_of(row) for row in named[:_MOST_CLASSES]])
         rest = "" if len(pairs) <= _MOST_CLASSES else f" `{CONFUSIONS_FILE}` holds all {len(pairs)} pairs."
-        yield f"The share is that of the label's rows which got the predicted label instead.{rest}\n\n{few}"
+        yield f"The share is that of the label's {labelled} which got the predicted label instead.{rest}\n\n{few}"
 
 
 def _figures_of(row: Mapping[str, Any]) -> dict[str, str]:
@@ -416,25 +423,35 @@ def _version(package: str) -> str:
 
 
 def _usage(report: Report) -> str:
+    model, tag = report.subject.model, report.subject.task.pipeline_tag
     name = json_text(report.subject.name, ensure_ascii=False)  # a string of Python as well
-    if report.subject.task.name == SPAN:
-        return f"""## Use
-
-```python
-import kdistill as kd  # transformers loads the model too, and up to version 4 has such a pipeline
-
-answer = kd.pipeline("question-answering", model={name})
-answer(question="Where does she live?", context="Anna lives in Paris.")
-```"""
-    return f"""## Use
-
-```python
-import kdistill as kd  # transformers loads it too: pipeline("{report.subject.task.pipeline_tag}", model=...)
-
-tokenizer = kd.AutoTokenizer.from_pretrained({name})
-model = kd.{type(report.subject.model).__name__}.from_pretrained({name})
-logits = model(**tokenizer(["a text", "another text"])).logits  # (2, {report.subject.model.config.num_labels})
-```"""
+    begin = f'import kdistill as kd  # transformers loads it too: pipeline("{tag}", model=...)'
+    if model.head == SPAN:
+        lines = [
+            "import kdistill as kd  # transformers loads the model too, and up to version 4 has such a pipeline",
+            "",
+            f'answer = kd.pipeline("{tag}", model={name})',
+            'answer(question="Where does she live?", context="Anna lives in Paris.")',
+        ]
+    elif model.head == TOKEN:
+        strategy = ', aggregation_strategy="simple"' if have_entities([*model.config.id2label.values()]) else ""
+        lines = [
+            begin,
+            "",
+            f'tag = kd.pipeline("{tag}", model={name}{strategy})',
+            'tag("Anna lives in Paris.")',
+        ]
+    else:
+        pairs = model.config.trained_with.text_pair_column is not None
+        texts = '["a text"], ["the second of a pair"]' if pairs else '["a text", "another text"]'
+        lines = [
+            begin,
+            "",
+            f"tokenizer = kd.AutoTokenizer.from_pretrained({name})",
+            f"model = kd.{type(model).__name__}.from_pretrained({name})",
+            f"logits = model(**tokenizer({texts})).logits  # ({1 if pairs else 2}, {model.config.num_labels})",
+        ]
+    return "\n".join(["## Use", "", "```python", *lines, "```"])
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

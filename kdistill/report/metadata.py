@@ -57,7 +57,12 @@ def header(report: Report, metadata: CardMetadata) -> str:
     """Write the header with its dashes (https://huggingface.co/docs/hub/model-cards#model-card-metadata)."""
     subject = report.subject
     task = subject.task
-    tags = ["bert", task.pipeline_tag, "kdistill", *(["knowledge-distillation"] if subject.teacher else [])]
+    tags = [
+        subject.model.config.model_type,
+        task.pipeline_tag,
+        "kdistill",
+        *(["knowledge-distillation"] if subject.teacher else []),
+    ]
     entries: dict[str, Any] = {
         "language": list(metadata.language),
         "license": metadata.license,

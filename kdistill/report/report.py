@@ -127,7 +127,8 @@ class Questions:
 class DataFacts:
     """Rows: their name, how many there are, how many have a label, and the share of the most frequent label.
 
-    The share is None where rows do not have exactly one label.
+    What is read in several windows is one row. The share is that of words where these have the labels, and None where
+    there is not exactly one label for each.
     """
 
     name: str
@@ -140,7 +141,7 @@ class DataFacts:
         """Count the rows of `dataset`."""
         labels = dataset.labels[dataset.labels >= 0] if dataset.per_token else dataset.labels
         share = majority_share(labels) if task.one_label else math.nan
-        return cls(name, len(dataset), dataset.labelled, None if math.isnan(share) else share)
+        return cls(name, dataset.num_examples, dataset.labelled, None if math.isnan(share) else share)
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,15 @@ class Holdout:
 
 
 class Speed(NamedTuple):
-    """Sentences per second in batches on this machine; None where there is no teacher."""
+    """Sentences per second in batches on this machine; None where there is no teacher.
+
+    `windows` states whether what was counted are windows, of which a row may have several.
+    """
 
     model: float
     teacher: float | None
     rows: int
+    windows: bool
     batch_size: int
     threads: int
     cpu: str

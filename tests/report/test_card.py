@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support.card_reading import row_of, tables
-from support.small_run import run_fields, small_dataset, small_model
+from support.small_questions import question_tokenizer, questions
+from support.small_run import run_fields, sentences, small_config, small_dataset, small_model
 
+import kdistill as kd
 from kdistill.data.dataset import Dataset
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.tasks.registry import choose_metrics
@@ -237,3 +239,80 @@ def test_comparisons_need_rows_with_labels(tmp_path: Path) -> None:
         trainer.create_model_card(seed_runs=[tmp_path / "out"])
     assert card_in(tmp_path) == before
     assert "The model was not evaluated" in before
+
+
+def rows_of_task(task: str) -> Any:
+    if task == "question-answering":
+        return questions(12)
+    texts, labels = zip(*sentences(12), strict=True)
+    if task == "token-classification":
+        words = [text.split() for text in texts]
+        return {"tokens": words, "tags": [["B-x" if word == "film" else "O" for word in row] for row in words]}
+    return {"text": list(texts), "label": list(labels)} | ({"text_pair": ["film"] * 12} if task == "pairs" else {})
+
+
+@pytest.mark.parametrize("task", ["text-classification", "pairs", "token-classification", "question-answering"])
+def test_a_card_shows_how_to_use_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    kinds = {
+        "token-classification": kd.BertForTokenClassification,
+        "question-answering": kd.BertForQuestionAnswering,
+    }
+    labels = {0: "O", 1: "B-x"} if task == "token-classification" else {0: "a", 1: "b"}
+    trainer = Trainer(
+        kinds.get(task, kd.BertForSequenceClassification)(small_config(id2label=labels), seed=1),
+        TrainingArguments(**run_fields(tmp_path, {"max_steps": 1})),
+        train_dataset=rows_of_task(task),
+        eval_dataset=rows_of_task(task),
+        processing_class=question_tokenizer(tmp_path),
+    )
+    trainer.train()
+    code = card_in(tmp_path).partition("## Use\n\n```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code, found)  # as a reader does
+    if "logits" in found:
+        assert f"# {found['logits'].shape}" in code
+    assert ("tag" in found) == (task == "token-classification")
+    assert ("answer" in found) == (task == "question-answering")
+
+
+def test_a_card_tells_the_architectures_of_student_and_teacher(tmp_path: Path) -> None:
+    shape = {"vocab_size": 13, "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
+    labels = {"id2label": {0: "negative", 1: "positive"}}
+    student = kd.DistilBertConfig(max_position_embeddings=16, intermediate_size=32, **shape, **labels)
+    teacher = kd.RobertaConfig(max_position_embeddings=18, intermediate_size=32, **shape, **labels)
+    trainer = DistillationTrainer(
+        kd.DistilBertForSequenceClassification(student, seed=1),
+        DistillationTrainingArguments(**run_fields(tmp_path, {"max_steps": 1})),
+        teacher_model=kd.RobertaForSequenceClassification(teacher, seed=2),
+        train_dataset=TRAIN,
+        eval_dataset=EVAL,
+    )
+    trainer.train()
+    card = card_in(tmp_path)
+    assert 'tags: ["distilbert", "text-classification", "kdistill", "knowledge-distillation"]' in card
+    assert "DistilBERT with 1 layers, hidden size 16" in card
+    assert "distilled from the teacher `the teacher` (RoBERTa) with kdistill." in card
+    assert "kd.DistilBertForSequenceClassification.from_pretrained" in card
+
+
+def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
+    rows = rows_of_task("token-classification")
+    trainer = Trainer(
+        kd.BertForTokenClassification(small_config(id2label={0: "O", 1: "B-x"}), seed=1),
+        TrainingArguments(**run_fields(tmp_path, {"max_steps": 1, "max_length": 6})),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=question_tokenizer(tmp_path),
+    )
+    trainer.train()
+    trainer.create_model_card()
+    card = card_in(tmp_path)
+    words = sum(map(len, rows["tokens"]))
+    assert sum(int(row["support"]) for row in next(t for t in tables(card) if "support" in t[0])) == words
+    assert "Support is the number of words that have the label." in card
+    assert [*next(table for table in tables(card) if "share" in table[0])[0]] == ["label", "predicted", "words", "share"]
+    used = row_of(card, "training")
+    assert (used["rows"], used["with label"]) == ("12", "12")
+    assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
+    assert len(trainer.eval_dataset) > 12
