@@ -84,10 +84,10 @@ def _introduction(report: Report) -> str:
     if subject.teacher is not None:
         how = f"distilled from the teacher {_code(subject.teacher.name)} ({subject.teacher.model.config.kind})"
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
-    use = subject.task.description(list(config.id2label.values()))
+    use, layers = subject.task.description(list(config.id2label.values())), config.num_hidden_layers
     return (
         f"# {_line(subject.name)}\n\n"
-        f"{config.kind} with {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+        f"{config.kind} with {layers} layer{'s' * (layers > 1)}, hidden size {config.hidden_size}, "
         f"{config.num_attention_heads} heads and {subject.model.num_parameters():,} parameters, {how}{start} with "
         f"kdistill. {use}"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.ragged import units
+from ..data.spans import SpanTargets
 from ..metrics.classification import majority_share
 from ..metrics.prediction import labelled_answers
 from ..tasks.base import Task
@@ -29,7 +30,7 @@ def little_learned_by(recipe: Recipe, results: Mapping[str, Any], *, new_layers:
         task_for(recipe.model.config, rows.labels),
         rows,
         {name.removeprefix(f"{prefix}_"): value for name, value in results.items()},
-        teacher_accuracy=results.get("teacher_accuracy"),
+        teacher={name.removeprefix("teacher_"): of for name, of in results.items() if name.startswith("teacher_")},
         new_layers=new_layers,
         recipe=recipe.args.recipe,
     )
@@ -40,7 +41,7 @@ def little_learned(
     rows: Dataset,
     metrics: Mapping[str, float],
     *,
-    teacher_accuracy: float | None,
+    teacher: Mapping[str, float],
     new_layers: bool,
     recipe: str,
 ) -> str | None:
@@ -52,15 +53,24 @@ def little_learned(
         task: the model's.
         rows: what it was measured on.
         metrics: its metrics there, by their names without a prefix.
-        teacher_accuracy: that of its teacher on these rows, if known.
+        teacher: those of its teacher there, as far as they are known.
         new_layers: whether its layers were new before the run.
         recipe: where the arguments came from that nobody gave.
     """
     targets = rows.targets
-    labels = units(labelled_answers(targets, targets)[1])
-    if task.one_label:
-        found, constant, best = metrics["accuracy"], majority_share(labels), teacher_accuracy or 1.0
-        if found > constant + LEAST_SHARE * max(0.0, best - constant):
+    labels = None if isinstance(targets, SpanTargets) else units(labelled_answers(targets, targets)[1])
+    if labels is None:
+        never = 100 * targets.spans.questions.answerless / rows.labelled
+        if _is_more(metrics["f1"], never, teacher.get("f1", 100.0)):
+            return None
+        what = f"its F1 is {metrics['f1']:.2f} of 100" + (f", and {never:.2f} if it never answered" if never else "")
+    elif task.labels_per_token and task.best_metric == "f1":
+        if _is_more(metrics["f1"], 0.0, teacher.get("f1", 1.0)):
+            return None
+        what = f"its F1 of entities is {metrics['f1']:.4f}"
+    elif task.one_label:
+        found, constant = metrics["accuracy"], majority_share(labels)
+        if _is_more(found, constant, teacher.get("accuracy", 1.0)):
             return None
         what = f"its accuracy is {found:.4f}, and that of always answering the most frequent label {constant:.4f}"
     elif not task.names_labels and task.constant is not None:
@@ -71,6 +81,11 @@ def little_learned(
     else:
         return None
     return f"the model has learned little: {what}; {_remedy(rows, new_layers=new_layers, recipe=recipe)}"
+
+
+def _is_more(found: float, constant: float, best: float) -> bool:
+    """Return whether a figure is further than `LEAST_SHARE` of the way from that of a constant answer to the best."""
+    return found > constant + LEAST_SHARE * max(0.0, best - constant)
 
 
 def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:

@@ -291,7 +291,7 @@ def test_a_card_tells_the_architectures_of_student_and_teacher(tmp_path: Path) -
     trainer.train()
     card = card_in(tmp_path)
     assert 'tags: ["distilbert", "text-classification", "kdistill", "knowledge-distillation"]' in card
-    assert "DistilBERT with 1 layers, hidden size 16" in card
+    assert "DistilBERT with 1 layer, hidden size 16" in card
     assert "distilled from the teacher `the teacher` (RoBERTa) with kdistill." in card
     assert "kd.DistilBertForSequenceClassification.from_pretrained" in card
 

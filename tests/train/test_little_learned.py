@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.small_questions import question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model
 
 from kdistill.data.dataset import Dataset
 from kdistill.models.classes import BertForSequenceClassification
-from kdistill.tasks.registry import TASKS
+from kdistill.tasks.question_answering import encode
+from kdistill.tasks.registry import TASKS, task_for
 from kdistill.train.arguments import TrainingArguments
 from kdistill.train.little_learned import little_learned
 from kdistill.trainers import Trainer
@@ -36,7 +38,7 @@ def test_accuracy_is_measured_from_the_most_frequent_label(
         SINGLE,
         rows([1] * 6 + [0] * 4),
         {"accuracy": accuracy},
-        teacher_accuracy=teacher,
+        teacher={} if teacher is None else {"accuracy": teacher},
         new_layers=True,
         recipe="auto",
     )
@@ -60,7 +62,7 @@ def test_numbers_are_measured_from_their_mean(mse: float, little: bool) -> None:
             REGRESSION,
             rows(labels, pairs=pairs),
             {"mse": mse},
-            teacher_accuracy=None,
+            teacher={},
             new_layers=new_layers,
             recipe=recipe,
         )
@@ -70,10 +72,41 @@ def test_numbers_are_measured_from_their_mean(mse: float, little: bool) -> None:
 
 def test_missing_labels_do_not_count() -> None:
     sentence = little_learned(
-        REGRESSION, rows([1.0, np.nan, 3.0]), {"mse": 0.95}, teacher_accuracy=None, new_layers=False, recipe="auto"
+        REGRESSION, rows([1.0, np.nan, 3.0]), {"mse": 0.95}, teacher={}, new_layers=False, recipe="auto"
     )
     assert sentence is not None
     assert "always answering the mean 1.0000; look at the labels" in sentence
+
+
+@pytest.mark.parametrize(("f1", "teacher", "little"), [(0.09, None, True), (0.11, None, False), (0.07, 0.6, False)])
+def test_entities_are_measured_from_none(f1: float, teacher: float | None, little: bool) -> None:
+    """Where most words have no entity, the accuracy of a model that finds none is high."""
+    pytest.importorskip("seqeval")
+    config = small_config(id2label={0: "O", 1: "B-x"}).with_head("token-classification")
+    ids, tags = np.full(20, 5, np.int32), np.eye(20, dtype=np.int64)[0]
+    data = Dataset(ids, np.zeros_like(ids), np.arange(0, 21, 10), tags, per_token=True)
+    sentence = little_learned(
+        task_for(config),
+        data,
+        {"accuracy": 0.95, "f1": f1},
+        teacher={} if teacher is None else {"accuracy": 0.97, "f1": teacher},
+        new_layers=False,
+        recipe="auto",
+    )
+    assert (sentence is not None) == little
+    assert sentence is None or f"has learned little: its F1 of entities is {f1:.4f}" in sentence
+
+
+@pytest.mark.parametrize(("f1", "without_answer", "little"), [(9.0, 0.0, True), (11.0, 0.0, False), (41.0, 0.5, True)])
+def test_answers_to_questions_are_measured_from_none(
+    tmp_path: Path, f1: float, without_answer: float, little: bool
+) -> None:
+    asked = [*questions(60, without_answer=without_answer), {**questions(1, 9)[0], "id": "x", "answers": None}]
+    rows = encode(asked, question_tokenizer(tmp_path), max_length=10, doc_stride=2)
+    task = TASKS["question-answering"]
+    sentence = little_learned(task, rows, {"f1": f1}, teacher={}, new_layers=False, recipe="auto")
+    assert (sentence is not None) == little
+    assert sentence is None or f"has learned little: its F1 is {f1:.2f} of 100" in sentence
 
 
 @pytest.mark.parametrize(("rate", "little"), [(1e-9, True), (0.01, False)])
