@@ -174,7 +174,7 @@ def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
     config = trainer.model.config
     task = task_for(config, dataset.labels)
     if not task.names_labels:
-        raise ValueError(f"--per-class is given, and a model for {task.name} gives numbers; leave it out")
+        raise ValueError(f"--per-class is given, and a model for {task.name} has no classes; leave it out")
     output = trainer.predict(dataset, metric_key_prefix="eval")
     classes = PerClass.of(task, output.predictions, dataset.targets)
     assert classes is not None

@@ -39,6 +39,14 @@ class Overlap:
         """Rows that share text in any of these ways, bool (held-out rows,)."""
         return self.equal | self.inside | self.around
 
+    def of_examples(self, heldout: Dataset) -> Overlap:
+        """Return the same for the examples of which the rows are windows: each is what any of its windows is."""
+        if heldout.windows is None:
+            return self
+        examples, count = heldout.windows.examples, heldout.num_examples
+        kinds = (self.equal, self.inside, self.around)
+        return Overlap(*(np.bincount(examples, kind, minlength=count) > 0 for kind in kinds))
+
 
 def find_overlap(heldout: Dataset, training: Dataset, min_phrase_tokens: int = MIN_PHRASE_TOKENS) -> Overlap:
     """Compare each held-out row with all training rows.

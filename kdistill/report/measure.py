@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
-from ..data.labels import NO_LABEL
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Outputs, take_rows, units
 from ..metrics.prediction import Labels, Logits, labelled_answers
@@ -224,10 +224,10 @@ def _refuse_twice(seeds: list[int]) -> None:
 def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
     if not rows.labelled:
         raise ValueError(f"holdout {name!r} has no labels; expected a label in at least one row")
-    labelled = rows.have_labels()
-    training = None if subject.train is None else find_overlap(rows, subject.train)
-    evaluation = None if subject.eval is None else find_overlap(rows, subject.eval)
-    shared = np.zeros(len(rows), bool)
+    labelled = labelled_rows(rows.targets)
+    training = None if subject.train is None else find_overlap(rows, subject.train).of_examples(rows)
+    evaluation = None if subject.eval is None else find_overlap(rows, subject.eval).of_examples(rows)
+    shared = np.zeros(len(labelled), bool)
     for what, overlap in (("training", training), ("evaluation", evaluation)):
         if overlap is not None:
             shared |= overlap.shared
@@ -235,7 +235,7 @@ def _holdout(subject: Subject, name: str, rows: Dataset) -> Holdout:
     taught = subject.teacher_logits(rows)
     apart = None
     if shared.any() and (labelled & ~shared).any():
-        places = np.flatnonzero(~shared)
+        places = np.flatnonzero(~(shared if rows.windows is None else shared[rows.windows.examples]))
         theirs = None if taught is None else take_rows(taught, places)
         apart = _measured_run(subject, subject.model, rows.take(places), theirs)
     return Holdout(

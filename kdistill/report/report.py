@@ -208,6 +208,8 @@ class Comparison:
 class Holdout:
     """Rows that chose nothing, and the text they share with training and evaluation rows.
 
+    What is read in several windows is one row.
+
     Attributes:
         training: shared with training rows (None: there are none).
         evaluation: shared with evaluation rows (None: there are none).

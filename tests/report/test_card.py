@@ -15,6 +15,7 @@ from support.small_run import run_fields, sentences, small_config, small_dataset
 
 import kdistill as kd
 from kdistill.data.dataset import Dataset
+from kdistill.data.overlap import find_overlap
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.tasks.registry import choose_metrics
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -316,3 +317,28 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     assert (used["rows"], used["with label"]) == ("12", "12")
     assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
     assert len(trainer.eval_dataset) > 12
+
+
+@pytest.mark.filterwarnings("ignore:.* share text with")
+def test_held_out_questions_count_whole_and_are_left_out_whole(tmp_path: Path) -> None:
+    trainer = Trainer(
+        kd.BertForQuestionAnswering(small_config(), seed=1),
+        TrainingArguments(
+            **run_fields(tmp_path, {"max_steps": 1, "max_length": 7, "doc_stride": 1, "eval_strategy": "no"})
+        ),
+        train_dataset=questions(20),
+        processing_class=question_tokenizer(tmp_path),
+    )
+    trainer.train()
+    again = {**max(questions(20), key=lambda row: len(row["context"])), "id": "again"}
+    again["context"] = again["context"] + " film"  # the first window is one of training, the last is not
+    held = [*questions(30, seed=5), again]
+    figures = trainer.create_model_card(holdout=held, measure_speed=False)["holdout"]
+    rows = trainer._encoded(held)
+    overlap = find_overlap(rows, trainer.train_dataset)
+    shared = {int(rows.windows.examples[row]) for row in np.flatnonzero(overlap.shared)}
+    assert len(rows) > 31 == figures["rows"]
+    assert 30 in shared
+    assert figures["rows_shared_with_training"] == len(shared)
+    assert figures["apart"]["n"] == 31 - len(shared)
+    assert f"**{len(shared)} of the 31 rows share text with the training rows**" in card_in(tmp_path)

@@ -168,4 +168,4 @@ def test_evaluate_has_no_classes_of_a_regression(tmp_path: Path, capsys: pytest.
     model = write_model(tmp_path / "model", problem_type="regression", id2label={0: "score"})
     rows = write_rows(tmp_path / "rows.tsv", 10)
     assert command("evaluate", "--model", model, "--data", rows, "--per-class") == 2
-    assert "--per-class is given, and a model for regression gives numbers; leave it out" in capsys.readouterr().err
+    assert "--per-class is given, and a model for regression has no classes; leave it out" in capsys.readouterr().err
