@@ -128,7 +128,8 @@ COMMANDS = (
         "measure a model on labelled rows",
         "Print the loss, n (the number of labelled rows) and the metrics of the model's problem type: accuracy for "
         "single-label classification; accuracy (all labels of a row right), micro f1, average precision and top-1 for "
-        "multi-label classification; mse, pearson and spearmanr for regression. --metrics adds others.",
+        "multi-label classification; mse, pearson and spearmanr for regression; accuracy of tags, and f1, precision "
+        "and recall of entities; exact_match and f1 of answers to questions. --metrics adds others.",
         "kdistill evaluate --model student --data dev.tsv",
         TrainingArguments,
         _MEASURING,
@@ -136,10 +137,10 @@ COMMANDS = (
     _Command(
         "predict",
         "--model MODEL [--data FILE | --text TEXT ...] [--output FILE]",
-        "predict labels of texts",
+        "predict labels of texts, tags of words or answers to questions",
         "Write one line per row: its index, the predicted label (or labels, or number), the probability of each label "
-        "or of the best (--top-k), and the text, separated by tabs. Rows are those of --data or --text, or a text a "
-        "line on standard input.",
+        "or of the best (--top-k), and the text, separated by tabs. Tags of words and answers to questions are JSON "
+        "lines. Rows are those of --data or --text, or a text a line on standard input.",
         "kdistill predict --model student --data test.tsv --output predictions.tsv",
         TrainingArguments,
         _PREDICTING,
@@ -303,6 +304,10 @@ _ROWS_HELP = (
     "a .tsv, .csv, .jsonl, .json or .parquet file with a column sentence or text (or a pair of columns), a .txt file "
     "with a text a line, or a folder of texts, DIR/label/*.txt"
 )
+_OTHER_ROWS_HELP = (
+    "for tags a CoNLL file, or columns tokens and tags; for questions a .json file of SQuAD, or columns question, "
+    "context and answers"
+)
 
 
 def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
@@ -333,12 +338,16 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             help=f"names of the labels 0, 1, ...{whose}, or a file with one name per line (default: {default})",
         )
     if command == "evaluate":
-        group.add_argument("--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label")
+        group.add_argument(
+            "--data", required=True, metavar="FILE", help=f"rows to read: {_ROWS_HELP} and label; {_OTHER_ROWS_HELP}"
+        )
         _add_switch(group, "--per-class", "show precision, recall and F1 of each class, and which are confused")
     if command in ("evaluate", "predict", "bench"):
         _add_dtype(group, command)
     if command == "bench":
-        group.add_argument("--data", metavar="FILE", help=f"{_ROWS_HELP} (default: random rows as long as SST-2's)")
+        group.add_argument(
+            "--data", metavar="FILE", help=f"{_ROWS_HELP}; {_OTHER_ROWS_HELP} (default: random rows as long as SST-2's)"
+        )
         group.add_argument("--rows", type=int, default=2000, metavar="N", help="number of rows (default: 2000)")
         group.add_argument(
             "--batch-size", type=int, default=128, metavar="N", help="rows per batch, for all programs (default: 128)"
@@ -374,7 +383,8 @@ def _add_predictions(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--data",
         metavar="FILE",
-        help=f"the rows: {_ROWS_HELP}; - is standard input, with a text a line (the default where it is piped in)",
+        help=f"the rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}; - is standard input, with a text a line (the default where "
+        "it is piped in)",
     )
     for option, what in (("--text", "a text to label"), ("--text-pair", "the second text of a pair, beside each text")):
         group.add_argument(
@@ -424,7 +434,9 @@ def _add_format(group: _ArgumentGroup) -> None:
 
 
 def _add_training_inputs(group: _ArgumentGroup, command: str) -> None:
-    group.add_argument("--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label")
+    group.add_argument(
+        "--train", required=True, metavar="FILE", help=f"rows to train on: {_ROWS_HELP} and label; {_OTHER_ROWS_HELP}"
+    )
     group.add_argument(
         "--eval", required=command == "search", metavar="FILE", help="labelled rows to evaluate the model on"
     )
@@ -467,7 +479,8 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     group.add_argument(
         "--holdout",
         metavar="FILE",
-        help=f"labelled rows used neither in training nor in choosing the model: {_ROWS_HELP} and label",
+        help=f"labelled rows used neither in training nor in choosing the model: {_ROWS_HELP} and label; "
+        f"{_OTHER_ROWS_HELP}",
     )
     group.add_argument(
         "--threshold",

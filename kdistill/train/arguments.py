@@ -348,17 +348,17 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
     metric_for_best_model: str = argument(
         "accuracy",
         "metric that selects the best model (default for several labels a row: average_precision; for regression: "
-        "loss); with several evaluation sets, prefixed by the name of one, as in hard_accuracy (default: the first "
-        "set)",
+        "loss; for entities and for answers to questions: f1); with several evaluation sets, prefixed by the name of "
+        "one, as in hard_accuracy (default: the first set)",
         group="evaluation",
         left_open=True,
         theirs=None,
     )
     threshold: float | None = argument(
         None,
-        "with several labels a row, the probability above which a label is predicted, kept with the model (default: "
-        "training chooses the one with the best micro F1 on the evaluation rows, or without any on the training rows; "
-        "else that of the model, or 0.5)",
+        "with several labels a row, the probability above which a label is predicted, and of questions that may have "
+        "no answer that above which none is given, kept with the model (default: training chooses the one with the "
+        "best F1 on the evaluation rows, or without any on the training rows; else that of the model, or 0.5)",
         group="evaluation",
         origin="kdistill",
         reads=check_threshold,
