@@ -14,6 +14,7 @@ from ..data.dataset import Dataset
 from ..hub import check_account
 from ..models.config import BertConfig
 from ..models.configuration import Config
+from ..models.head_names import SEQUENCE
 from ..models.loading import RandomWeights
 from ..models.model import Model
 from ..system.findings import LEVELS, Finding
@@ -219,7 +220,12 @@ def _is_ready(args: DistillationTrainingArguments) -> bool:
 
 
 def _in_words(examination: Examination, parts: Parts, subject: Subject) -> Subject:
-    """Return the subject with rows that are read without a tokenizer, because some of them could not be encoded."""
+    """Return the subject with rows that are read without a tokenizer, because some of them could not be encoded.
+
+    Rows of tags and of questions are left out: what could be said of them needs their tokens.
+    """
+    if subject.config.head != SEQUENCE:
+        return subject
     sets: dict[str, Dataset] = {}
     config = subject.config
     for which, name in subject.names.items():

@@ -169,3 +169,9 @@ def test_a_tagger_is_measured_and_examined(
     assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) in (0, 1)
     checks = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "the teacher has accuracy" in json.dumps(checks)
+    (tmp_path / "odd.conll").write_text("film\tB-lake\n")
+    files = (*files[:2], "--eval", tmp_path / "odd.conll", *files[4:])
+    assert main([*map(str, ("doctor", "--teacher", tagger, "--student", "L1-H16-A2", *files)), "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
+    (error,) = (finding["text"] for finding in findings if finding["level"] == "error")
+    assert "odd.conll:1: label 'B-lake' is not one of the model's labels" in error
