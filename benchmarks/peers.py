@@ -28,7 +28,7 @@ from kdistill.bench.other_runtimes import (
     pytorch,
     torch_forward,
 )
-from kdistill.models.config import BertConfig
+from kdistill.models.auto import AutoConfig
 
 Pass = Callable[[Sequence[PaddedBatch]], NDArray[np.float32]]
 
@@ -110,7 +110,7 @@ def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = Fal
     if not exported.exists():
         export_onnx(directory, exported)
     if not optimized.exists():
-        optimize_onnx(exported, optimized, BertConfig.from_pretrained(directory))
+        optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
     if not int8:
         return {path.stem: onnx_session(path, threads) for path in (exported, optimized)}
     return {

@@ -134,7 +134,7 @@ def exported(model: Path, graphs: Path) -> Path:
     graphs.mkdir(parents=True, exist_ok=True)
     if not (graphs / "optimised.onnx").exists():
         export_onnx(model, graphs / "exported.onnx")
-        optimize_onnx(graphs / "exported.onnx", graphs / "optimised.onnx", kd.BertConfig.from_pretrained(model))
+        optimize_onnx(graphs / "exported.onnx", graphs / "optimised.onnx", kd.AutoConfig.from_pretrained(model))
     return graphs
 
 
