@@ -52,7 +52,7 @@ def peer_forwards(options: argparse.Namespace, directory: Path, work: Path) -> d
     unmasked = work / "unmasked.onnx"
     export_onnx(directory, unmasked, mask=False)
     forwards["ONNX Runtime, exported without mask"] = onnx_session(unmasked, options.threads)
-    return forwards | {"OpenVINO": openvino_peer.openvino_forward(directory, options.threads, work)}
+    return forwards | {"OpenVINO": openvino_peer.latency_forward(directory, options.threads, work)}
 
 
 def timed(runs: Sequence[Callable[[], NDArray[np.float32]]]) -> tuple[list[float], NDArray[np.float32]]:

@@ -14,16 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdistill.bench.other_runtimes import Forward, PaddedBatch, export_onnx, forward_pass
+from kdistill.bench.other_runtimes import (
+    Forward,
+    PaddedBatch,
+    exported_onnx,
+    forward_pass,
+    openvino_forward,
+    openvino_graph,
+)
 
 from .peers import Pass
 
 PRECISIONS: Mapping[str, str] = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def openvino_forward(directory: Path, threads: int, work: Path, precision: str = "f32") -> Forward:
+def latency_forward(directory: Path, threads: int, work: Path, precision: str = "f32") -> Forward:
     """Return OpenVINO with the hint for one request at a time."""
-    return _one_at_a_time(_compiled(_exported(directory, work), threads, precision, _hints(threads)["latency"]))
+    model = exported_onnx(directory, work)
+    return openvino_forward(openvino_graph(model, threads, precision, hint=_hints(threads)["latency"]))
 
 
 def openvino_passes(
@@ -44,7 +52,7 @@ def openvino_passes(
         dtype: float32, bfloat16 or int8; what int8 leaves out is computed in bfloat16 or float32, two settings.
         calibration: rows for int8, one a batch.
     """
-    model = _exported(directory, work)
+    model = exported_onnx(directory, work)
     if dtype != "int8":
         return _of_hints(model, threads, labels, PRECISIONS[dtype], "")
     passes: dict[str, Pass] = {}
@@ -65,33 +73,12 @@ def _hints(threads: int) -> dict[str, dict[str, Any]]:
 def _of_hints(model: Path, threads: int, labels: int, precision: str, prefix: str) -> dict[str, Pass]:
     passes: dict[str, Pass] = {}
     for name, hint in _hints(threads).items():
-        compiled = _compiled(model, threads, precision, hint)
+        compiled = openvino_graph(model, threads, precision, hint=hint)
         if name == "latency":
-            passes[prefix + name] = partial(forward_pass, _one_at_a_time(compiled), num_labels=labels)
+            passes[prefix + name] = partial(forward_pass, openvino_forward(compiled), num_labels=labels)
         else:
             passes[prefix + name] = partial(_in_streams, compiled, labels)
     return passes
-
-
-def _compiled(model: Path, threads: int, precision: str, hint: Mapping[str, Any]) -> Any:
-    import openvino
-
-    # Without the precision hint OpenVINO computes in bfloat16 on CPUs that support it. With one thread the caller may
-    # choose the core; OpenVINO would take the first.
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, **hint}
-    settings |= {"ENABLE_CPU_PINNING": threads > 1}
-    return openvino.Core().compile_model(str(model), "CPU", settings)
-
-
-def _one_at_a_time(compiled: Any) -> Forward:
-    request = compiled.create_infer_request()
-
-    def forward(batch: PaddedBatch) -> NDArray[np.float32]:
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-        logits: NDArray[np.float32] = request.infer(inputs, share_inputs=True, share_outputs=True)[0]
-        return logits
-
-    return forward
 
 
 def _in_streams(compiled: Any, labels: int, batches: Sequence[PaddedBatch]) -> NDArray[np.float32]:
@@ -108,13 +95,6 @@ def _in_streams(compiled: Any, labels: int, batches: Sequence[PaddedBatch]) -> N
         queue.start_async({"input_ids": batch.ids, "attention_mask": batch.mask}, batch, share_inputs=True)
     queue.wait_all()
     return logits
-
-
-def _exported(directory: Path, work: Path) -> Path:
-    exported = work / "exported.onnx"
-    if not exported.exists():
-        export_onnx(directory, exported)
-    return exported
 
 
 def _calibrated(model: Path, work: Path, calibration: Sequence[PaddedBatch]) -> Path:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kdistill.bench.other_runtimes import (
     Forward,
     PaddedBatch,
-    export_onnx,
+    exported_onnx,
     forward_pass,
     load_torch,
     onnx_session,
@@ -106,9 +106,7 @@ def _bfloat16_products(forward: Forward) -> Forward:
 
 def onnx_forwards(directory: Path, threads: int, work: Path, *, int8: bool = False) -> dict[str, Forward]:
     """Return ONNX Runtime with and without its transformer optimiser, with int8 each of them quantised in two ways."""
-    exported, optimized = work / "exported.onnx", work / "optimised.onnx"
-    if not exported.exists():
-        export_onnx(directory, exported)
+    exported, optimized = exported_onnx(directory, work), work / "optimised.onnx"
     if not optimized.exists():
         optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
     if not int8:

@@ -1,4 +1,4 @@
-"""Speed of a model's evaluation on this machine, compared with PyTorch and ONNX Runtime where they are installed."""
+"""Speed of a model's evaluation on this machine, compared with other runtimes where they are installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..models.flops import forward_flops, peak_flops
 from ..models.model import Model
 from ..system.progress import Progress
 from ..system.threads import get_num_threads
-from .other_runtimes import Variants, bucketed, forward_pass, onnx_runtime, padded, pytorch
+from .other_runtimes import Variants, bucketed, forward_pass, onnx_runtime, openvino, padded, pytorch
 
 ROUNDS = 5
 SINGLES = 300  # sentences of the passes that take one at a time
@@ -102,6 +102,7 @@ def bench(
         peers = {
             "PyTorch": partial(pytorch, directory, threads),
             "ONNX Runtime": partial(onnx_runtime, directory, threads, Path(work)),
+            "OpenVINO": partial(openvino, directory, threads, Path(work)),
         }
         for name, load in peers.items():
             sides[name] = _load(load, dataset, batch_size, singles, model)

@@ -1,4 +1,4 @@
-"""PyTorch and ONNX Runtime evaluating the same model, for comparison with kdistill.
+"""PyTorch, ONNX Runtime and OpenVINO evaluating the same model, for comparison with kdistill.
 
 Each runtime has variants, settings worth trying, which are loaded one by one: a variant is a `Forward`, from a padded
 batch to logits. Loading a runtime or a variant raises `ModuleNotFoundError` when a package it needs is not installed,
@@ -184,6 +184,14 @@ def export_onnx(directory: Path, target: Path, *, mask: bool = True) -> None:
         )
 
 
+def exported_onnx(directory: Path, work: Path) -> Path:
+    """Return the model directory's graph in `work`, where it is written once, see `export_onnx`."""
+    exported = work / "exported.onnx"
+    if not exported.exists():
+        export_onnx(directory, exported)
+    return exported
+
+
 def optimize_onnx(source: Path, target: Path, config: Config) -> None:
     """Apply ONNX Runtime's transformer optimiser, which fuses attention, embeddings, norms and activations.
 
@@ -232,14 +240,52 @@ def onnx_runtime(directory: Path, threads: int, work: Path) -> Variants:
     """
     import onnxruntime  # noqa: F401  # to fail before the export, which takes seconds
 
-    exported, optimized = work / "model.onnx", work / "optimized.onnx"
-    export_onnx(directory, exported)
+    exported, optimized = exported_onnx(directory, work), work / "optimised.onnx"
 
     def optimised() -> Forward:
         optimize_onnx(exported, optimized, AutoConfig.from_pretrained(directory))
         return onnx_session(optimized, threads)
 
     return {"exported": lambda: onnx_session(exported, threads), "optimised": optimised}
+
+
+def openvino(directory: Path, threads: int, work: Path) -> Variants:
+    """Return OpenVINO's one variant: the graph that is exported into `work`, with the hint for a request at a time."""
+    import openvino as runtime  # noqa: F401  # to fail before the export, which takes seconds
+
+    exported = exported_onnx(directory, work)
+    return {
+        "latency": lambda: openvino_forward(openvino_graph(exported, threads, hint={"PERFORMANCE_HINT": "LATENCY"}))
+    }
+
+
+def openvino_graph(path: Path, threads: int, precision: str = "f32", *, hint: Mapping[str, Any]) -> Any:
+    """Return a graph's file compiled by OpenVINO.
+
+    Args:
+        path: the file.
+        threads: of all streams together.
+        precision: "f32" or "bf16", the type of products; OpenVINO's own choice is bf16 on CPUs that support it.
+        hint: settings for one request at a time or for several.
+    """
+    import openvino as runtime
+
+    # With one thread the caller may choose the core; OpenVINO would take the first.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, **hint}
+    settings |= {"ENABLE_CPU_PINNING": threads > 1}
+    return runtime.Core().compile_model(str(path), "CPU", settings)
+
+
+def openvino_forward(graph: Any) -> Forward:
+    """Return a graph that OpenVINO has compiled as a `Forward`, for one request at a time."""
+    request = graph.create_infer_request()
+
+    def forward(batch: PaddedBatch) -> NDArray[np.float32]:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
+        logits: NDArray[np.float32] = request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        return logits
+
+    return forward
 
 
 @contextmanager

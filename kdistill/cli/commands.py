@@ -294,7 +294,7 @@ def _write_json_lines(
 
 
 def bench(options: Namespace) -> Figures:
-    """Measure how fast `--model` evaluates here, beside PyTorch and ONNX Runtime when they are installed."""
+    """Measure how fast `--model` evaluates here, beside other runtimes when they are installed."""
     shape = shape_of(options.model)
     if shape is not None and options.data is not None:
         raise ValueError(

@@ -170,8 +170,8 @@ COMMANDS = (
         "--model MODEL [--data FILE]",
         "measure the speed of a model on this machine",
         "Measure sentences per second in batches, the latency of a single sentence, and the share of the machine's "
-        "measured float32 peak that this reaches, in each compute type of --dtype. PyTorch and ONNX Runtime are "
-        "measured as well, in float32, if they are installed.",
+        "measured float32 peak that this reaches, in each compute type of --dtype. PyTorch, ONNX Runtime "
+        "and OpenVINO are measured as well, in float32, if they are installed.",
         "kdistill bench --model L2-H128-A2 --dtype float32 bfloat16 int8",
     ),
     _Command(

@@ -26,9 +26,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if neither peer were installed."""
+    """As if no peer were installed."""
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -58,6 +59,7 @@ def test_figures_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "PyTorch": "not installed (torch)",
         "ONNX Runtime": "not installed (onnxruntime)",
+        "OpenVINO": "not installed (openvino)",
     }
 
 
@@ -77,7 +79,11 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert head.startswith("L1-H8-A2: 5 rows, ")
     assert ", batch size 2, 2 threads; peak " in head
     assert own.split()[0] == "kdistill"
-    assert peers == ["PyTorch         not installed (torch)", "ONNX Runtime    not installed (onnxruntime)"]
+    assert peers == [
+        "PyTorch         not installed (torch)",
+        "ONNX Runtime    not installed (onnxruntime)",
+        "OpenVINO        not installed (openvino)",
+    ]
 
 
 def test_a_peer_that_fails_is_left_out_with_its_reason(
@@ -91,6 +97,7 @@ def test_a_peer_that_fails_is_left_out_with_its_reason(
 
     monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": lambda: zeros, "oneDNN": fails})
     monkeypatch.setattr(bench, "onnx_runtime", fails)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     words = ["--model", "L1-H8-A2", "--rows", 5]
     status, output, errors = run(capsys, *words, "--json")
     programs = json.loads(output)["programs"]
@@ -99,9 +106,10 @@ def test_a_peer_that_fails_is_left_out_with_its_reason(
     assert programs["PyTorch"]["sentences_per_second"] > 0
     assert programs["PyTorch"]["left_out"] == {"oneDNN": "RuntimeError: no such operator"}
     assert programs["ONNX Runtime"] == "failed: RuntimeError: no such operator"
-    assert run(capsys, *words)[1].splitlines()[-2:] == [
+    assert run(capsys, *words)[1].splitlines()[-3:] == [
         "                without oneDNN, which failed: RuntimeError: no such operator",
         "ONNX Runtime    failed: RuntimeError: no such operator",
+        "OpenVINO        not installed (openvino)",
     ]
 
     monkeypatch.setattr(bench, "pytorch", lambda directory, threads: {"eager": fails, "oneDNN": fails})
