@@ -31,7 +31,10 @@ _AROUND_LEARNING_RATE, _AROUND_EPOCHS, _AROUND_TEMPERATURE = 4.0, 0.5, 4.0
 
 _GROUPS = ("distillation", "training", "optimiser")
 # All trials share the tokenised rows and the teacher's logits, which these arguments determine.
-_SHARED = ("augment", "data_seed", "doc_stride", "max_length", "recipe", "teacher_cache", "teacher_dtype")
+_SHARED = (
+    *("augment", "data_seed", "doc_stride", "label_all_tokens", "max_length", "recipe"),
+    *("teacher_cache", "teacher_dtype"),
+)
 _KEYS = {
     "int": ("type", "low", "high", "step", "log"),
     "float": ("type", "low", "high", "step", "log"),

@@ -87,7 +87,7 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     for name in ("output_dir", "eval_strategy", "hub_token"):
         with pytest.raises(ValueError, match=f"{name!r}, which is not a hyperparameter"):
             trial_of(lambda trial, name=name: {name: 1})
-    for name in ("augment", "max_length", "teacher_cache"):
+    for name in ("augment", "label_all_tokens", "max_length", "teacher_cache"):
         with pytest.raises(ValueError, match=f"{name!r}, which is the same in all trials: they share"):
             trial_of(lambda trial, name=name: {name: 1})
     with pytest.raises(ValueError, match="'alpha', which is not a hyperparameter"):
