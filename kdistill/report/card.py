@@ -209,7 +209,7 @@ def _choice(report: Report) -> str:
         )
     if report.subject.model.config.trained_with.threshold_rows == EVALUATION_ROWS:
         chosen.append(
-            f"the threshold, {report.subject.task.threshold_is} on them, which flatters accuracy and F1 slightly"
+            f"the threshold, {report.subject.task.threshold_is} on them, which flatters the figures slightly"
             + (", and the teacher's is chosen likewise" if _teachers_threshold_is_chosen(report) else "")
         )
     if report.search_trials:

@@ -75,7 +75,7 @@ def test_a_run_keeps_the_best_threshold_of_its_evaluation_rows(tmp_path: Path) -
     assert results["threshold_rows"] == "evaluation"
     assert kept(tmp_path / "out") == {"threshold": results["threshold"], "threshold_rows": "evaluation"}
     card = (tmp_path / "out/README.md").read_text()
-    assert "has the best micro F1 on them, which flatters accuracy and F1 slightly" in card
+    assert "has the best micro F1 on them, which flatters the figures slightly" in card
     assert f"{results['threshold']:.4f}" in card
 
 
