@@ -154,7 +154,7 @@ class LabelMatcher:
     def _not_one_of_the_models(
         self,
         remedy: str = "to train on other labels, load the model with ignore_mismatched_sizes=True "
-        "(--ignore-mismatched-sizes)",
+        "(--ignore-mismatched-sizes), and name those that no training row has (--label-names, id2label=)",
     ) -> str:
         names = [f"{index} ({name})" for index, name in sorted((self._id2label or {}).items())]
         return f"not one of the model's labels: {listing(names, _MOST_SHOWN)}; {remedy}"

@@ -128,6 +128,7 @@ def test_what_does_not_fit_is_refused(
     assert "rows.jsonl:2: 2 tokens and 1 tags; expected a tag for each token" in refused(capsys, *evaluate, rows)
     rows.write_text('{"tokens": ["good"], "tags": ["B-lake"]}\n')
     assert "rows.jsonl:1: label 'B-lake' is not one of the model's labels" in refused(capsys, *evaluate, rows)
+    assert "name those that no training row has (--label-names, id2label=)" in refused(capsys, *evaluate, rows)
     rows.write_text('{"sentence": "good film", "label": 1}\n')
     assert "has no labels" in refused(capsys, *evaluate, rows)
     classifier = inputs / "classifier"
