@@ -19,6 +19,7 @@ from ..system.threads import show_config
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
+from ..train.without_effect import is_used_by
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
 from .measure import cpu_name, make_report
 from .metadata import CardMetadata, header
@@ -400,7 +401,9 @@ def _percent(share: float | None) -> str:
 
 def _training(report: Report) -> str:
     args, state = report.subject.args, report.subject.state
+    head = report.subject.model.config.head
     listed = [field.name for field in fields(args) if field.metadata["group"] in _LISTED_GROUPS]
+    listed = [name for name in listed if is_used_by(name, head)]
     table = _table(["argument", "value"], ([f"`{name}`", f"{getattr(args, name)}"] for name in listed))
     duration = format_duration(state.train_runtime)
     return f"## Training\n\n{state.global_step:,} steps of AdamW in {duration}.\n\n{table}"

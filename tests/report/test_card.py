@@ -312,7 +312,15 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     words = sum(map(len, rows["tokens"]))
     assert sum(int(row["support"]) for row in next(t for t in tables(card) if "support" in t[0])) == words
     assert "Support is the number of words that have the label." in card
-    assert [*next(table for table in tables(card) if "share" in table[0])[0]] == ["label", "predicted", "words", "share"]
+    assert [*next(table for table in tables(card) if "share" in table[0])[0]] == [
+        "label",
+        "predicted",
+        "words",
+        "share",
+    ]
+    listed = {row["argument"] for row in next(table for table in tables(card) if "argument" in table[0])}
+    assert "`label_all_tokens`" in listed
+    assert not listed & {"`n_best`", "`max_answer_length`"}
     used = row_of(card, "training")
     assert (used["rows"], used["with label"]) == ("12", "12")
     assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
