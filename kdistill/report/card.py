@@ -107,7 +107,7 @@ def _results(report: Report) -> Iterator[str]:
     else:
         yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
         yield _models(report, data)
-        yield _reading(measured, _labelled(report))
+        yield _reading(report, measured)
     if report.speed is not None:
         speed = report.speed
         yield (
@@ -171,12 +171,15 @@ def _labelled(report: Report) -> str:
     return "words" if report.subject.task.labels_per_token else "rows"
 
 
-def _reading(measured: Measured, labelled: str) -> str:
+def _reading(report: Report, measured: Measured) -> str:
     """Explain the columns."""
+    labelled = _labelled(report)
     parts = ["The loss is against the labels."]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
+    if report.subject.task.name == SPAN:
+        parts.append("exact_match and f1 are those of SQuAD's official evaluation, in percent.")
     if measured.ece is not None:
         parts.append(
             f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "

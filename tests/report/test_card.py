@@ -267,14 +267,15 @@ def test_a_card_shows_how_to_use_the_model(tmp_path: Path, monkeypatch: pytest.M
         processing_class=question_tokenizer(tmp_path),
     )
     trainer.train()
-    code = card_in(tmp_path).partition("## Use\n\n```python\n")[2].partition("```")[0]
+    card = card_in(tmp_path)
+    code = card.partition("## Use\n\n```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(code, found)  # as a reader does
     if "logits" in found:
         assert f"# {found['logits'].shape}" in code
     assert ("tag" in found) == (task == "token-classification")
-    assert ("answer" in found) == (task == "question-answering")
+    assert ("answer" in found) == ("evaluation, in percent" in card) == (task == "question-answering")
 
 
 def test_a_card_tells_the_architectures_of_student_and_teacher(tmp_path: Path) -> None:
