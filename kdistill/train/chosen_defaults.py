@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.spans import Spans
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.registry import task_for
@@ -58,13 +59,16 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
         listed = ", ".join(f"{name} {value:g}" for name, value in args.chosen.items())
         given = [name for name in _CHOSEN if name not in args.chosen and hasattr(args, name) and args.is_given(name)]
         stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
+        read = "windows" if len(dataset) > dataset.num_examples else "rows"
         lines = [
-            f"recipe auto: for new layers, made from a shape, and {rows:,} training rows per epoch it chooses {listed}"
-            f"{stays} (--recipe transformers: the defaults for pretrained models)",
+            f"recipe auto: for new layers, made from a shape, and {rows:,} training {read} per epoch it chooses "
+            f"{listed}{stays} (--recipe transformers: the defaults for pretrained models)",
         ]
-    if len(dataset) < MANY_PAIRS and np.any(dataset.types):
+    asked = isinstance(dataset.windows, Spans)
+    if dataset.num_examples < MANY_PAIRS and (asked or np.any(dataset.types)):
+        what, of = ("find answers", "questions") if asked else ("compare two texts", "pairs")
         lines.append(
-            f"note: new layers learn to compare two texts only from many pairs, and {len(dataset):,} may be too few; a "
+            f"note: new layers learn to {what} only from many {of}, and {dataset.num_examples:,} may be too few; a "
             "pretrained model needs less"
         )
     return "\n".join(lines) or None

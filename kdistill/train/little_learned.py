@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.ragged import units
-from ..data.spans import SpanTargets
+from ..data.spans import Spans, SpanTargets
 from ..metrics.classification import majority_share
 from ..metrics.prediction import labelled_answers
 from ..tasks.base import Task
@@ -91,6 +91,8 @@ def _is_more(found: float, constant: float, best: float) -> bool:
 def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:
     if not new_layers:
         return "look at the labels, or train longer or with a higher learning rate"
+    if isinstance(rows.windows, Spans):
+        return "new layers learn to find answers only from many questions; begin with a pretrained model, or give more"
     if np.any(rows.types):
         return "new layers learn to compare two texts only from many rows; begin with a pretrained model, or give more"
     if recipe != "auto":

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import small_config, small_dataset, small_model, write_model
 
 import kdistill as kd
 from kdistill.data.dataset import Dataset
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.search.space import default_space
+from kdistill.tasks.question_answering import encode
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.chosen_defaults import choose_defaults
 from kdistill.train.optim import AdamW
@@ -171,6 +173,14 @@ def test_few_pairs_are_worth_a_note(rows: int, pairs: bool, note: bool) -> None:
     sentence = choose_defaults(TrainingArguments(recipe="auto"), small_model(), dataset(rows, pairs=pairs))
     assert sentence is not None
     assert (f"only from many pairs, and {rows:,} may be too few" in sentence) == note
+
+
+def test_windows_of_questions_are_called_so(tmp_path: Path) -> None:
+    rows = encode(questions(40), question_tokenizer(tmp_path), max_length=8, doc_stride=1)
+    lines = choose_defaults(TrainingArguments(recipe="auto"), question_model(), rows)
+    assert lines is not None
+    assert f"made from a shape, and {len(rows)} training windows per epoch" in lines
+    assert "note: new layers learn to find answers only from many questions, and 40 may be too few" in lines
 
 
 def test_search_lies_around_what_was_chosen() -> None:
