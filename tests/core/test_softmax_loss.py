@@ -106,6 +106,20 @@ def test_blocks_are_the_logits_at_once(with_teacher: bool) -> None:
     np.testing.assert_allclose(blocks.gradients, whole.gradients, rtol=0, atol=3e-6 * np.abs(whole.gradients).max())
 
 
+def test_a_vocabulary_of_several_strips_of_columns() -> None:
+    """More words than one item of work computes: each strip has a bias and columns of its own."""
+    encoder, head = {**ENCODER, "vocabulary": 1100}, {**MASKED, "outputs": 1100}
+    strips, whole = (Case(encoder, head, [13, 2, 40], rows=None) for _ in range(2))
+    labels = np.random.default_rng(5).integers(0, 1100, 55)
+    features(strips, train=True)
+    found, *_ = strips.core.softmax_loss(labels, **SETTINGS, threads=2, teacher=None)
+    logits = whole.forward(train=True)
+    expected, dlogits, *_ = _core.loss(_core.LOSS_SINGLE_LABEL, logits, None, labels, *SETTINGS.values(), 2)
+    whole.core.backward(dlogits, 2)
+    assert found == pytest.approx(expected, rel=2e-6)
+    np.testing.assert_allclose(strips.gradients, whole.gradients, rtol=0, atol=3e-6 * np.abs(whole.gradients).max())
+
+
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     results = []
     for threads in (1, 2, 3, 5):

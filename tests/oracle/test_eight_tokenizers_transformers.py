@@ -76,11 +76,12 @@ def assert_same_calls(ours: Any, theirs: Any, rows: list[str]) -> None:
 
 def calls(tokenizer: Any) -> Iterator[dict[str, Any]]:
     """Return ids, types and offsets of all texts and all pairs, and of pairs cut on the right and on the left."""
-    yield dict(tokenizer(TEXTS, **COLUMNS))
-    yield dict(tokenizer(PAIRS, **COLUMNS))
+    columns = {"return_token_type_ids": True, "return_offsets_mapping": True, "return_attention_mask": False}
+    yield dict(tokenizer(TEXTS, **columns))
+    yield dict(tokenizer(PAIRS, **columns))
     for side, some in (("right", PAIRS[::2]), ("left", PAIRS[1::2])):
         tokenizer.truncation_side = side
-        yield dict(tokenizer(some, **COLUMNS, truncation=True, max_length=48))
+        yield dict(tokenizer(some, **columns, truncation=True, max_length=48))
     tokenizer.truncation_side = "right"
 
 
