@@ -180,8 +180,9 @@ class Dataset:
         return np.where(self.labels == NO_LABEL, self.ids, self.labels).astype(np.int32) if self.hidden else self.ids
 
     def without_labels(self) -> Dataset:
-        """Return the same rows, all without a label."""
-        return replace(self, labels=missing_like(self.labels))
+        """Return the same rows, all without a label and, of texts that are embedded, without a teacher's embeddings."""
+        windows = replace(self.windows, reference=None) if isinstance(self.windows, Sentences) else self.windows
+        return replace(self, labels=missing_like(self.labels), windows=windows)
 
     def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[Any]]:
         """Return the rows at `indices`, in that order, and their labels, one entry (len(indices), ...) for each.

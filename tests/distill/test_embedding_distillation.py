@@ -143,6 +143,8 @@ def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
     products = trainer.objective.teacher_logits @ trainer.objective.teacher_logits.T
     np.testing.assert_allclose(products, expected @ expected.T, atol=1e-5)  # whatever the signs of the directions
     assert trainer.teacher_metrics["mse"] == 0
+    assert {"teacher", "model"} <= trainer.summary().keys()  # which measures the speed of the whole teacher
+    assert not trainer.failed
 
 
 def test_augmented_texts_teach_too(tmp_path: Path) -> None:
