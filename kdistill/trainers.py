@@ -20,6 +20,7 @@ from .data.dataset import Dataset
 from .data.ragged import Outputs
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
+from .losses.embeddings import EMBEDDING_LOSSES
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
 from .models.model import Model, check_model
@@ -177,7 +178,7 @@ class Trainer:
             objective=objective,
             model_init=model_init,
             train_dataset=None if train_dataset is None else encode(train_dataset, training=True),
-            eval_dataset=encoded_sets(eval_dataset, encode),
+            eval_dataset=encoded_sets(eval_dataset, lambda source: objective.rows_to_measure(encode(source), args)),
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
             provenance=(provenance or Provenance()).with_names(
@@ -764,7 +765,8 @@ class Trainer:
         )
 
     def _encoded(self, source: Any) -> Dataset:
-        return encode_for(self.model.config, source, self.processing_class, self.args)
+        rows = encode_for(self.model.config, source, self.processing_class, self.args)
+        return self.objective.rows_to_measure(rows, self.args)
 
 
 class DistillationTrainer(Trainer):
@@ -803,6 +805,12 @@ class DistillationTrainer(Trainer):
         super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
         theirs = tokenizer_for(teacher_model.config, teacher_processing_class)
         teacher.check_student(self.model, theirs, self.processing_class)
+        teacher.suit_width(self.model.config, self.train_dataset, args)
+        if args.embedding_loss != EMBEDDING_LOSSES[0] and not teacher_model.config.embeds:  # not the default
+            raise ValueError(
+                f"embedding_loss is {args.embedding_loss!r}, and teacher_model is a {type(teacher_model).__name__}, "
+                "which gives texts no embedding; leave it out"
+            )
         teacher.keep_type({}, args)
 
     @property

@@ -18,6 +18,7 @@ from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
+from ..data.sentences import Sentences
 from ..data.table import Table
 from ..data.windows import Windows
 from ..data.words import WordRows, words_of
@@ -27,7 +28,7 @@ from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import SPAN, TOKEN, named_head
+from ..models.head_names import ENCODER, SPAN, TOKEN, named_head
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -35,9 +36,10 @@ from ..system.progress import Progress
 from ..system.threads import show_config
 from ..system.unicode import encodable
 from ..tasks.answer_predictions import AnswerPredictions
+from ..tasks.embedding_predictions import EmbeddingPredictions
 from ..tasks.predictions import ALL_DIGITS, predictions_of
 from ..tasks.question_answering import answers_of, rules_of
-from ..tasks.registry import task_for
+from ..tasks.registry import task_for, task_option
 from ..tasks.token_predictions import TokenPredictions
 from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -65,7 +67,7 @@ from .inputs import (
 from .report import report
 from .search import search
 from .serve import serve
-from .task import compute_metrics_of, head_to_learn, labels_to_learn, with_problem_type
+from .task import compute_metrics_of, head_settings, head_to_learn, labels_to_learn, with_problem_type
 
 __all__ = [
     "bench",
@@ -92,6 +94,11 @@ def finetune(options: Namespace) -> Figures:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
     head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+    if head == ENCODER:
+        raise ValueError(
+            f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "
+            "distill` trains a student on a teacher's embeddings"
+        )
     config = config.with_head(head)
     labels = labels_to_learn(
         config,
@@ -207,6 +214,8 @@ def predict(options: Namespace) -> Figures:
         return _predict_tags(trainer, options)
     if config.head == SPAN:
         return _predict_answers(trainer, options)
+    if config.head == ENCODER:
+        return _predict_embeddings(trainer, options)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
     answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
@@ -273,6 +282,31 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     return figures | {"predictions": list(predictions.records())}
 
 
+def _predict_embeddings(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the embedding of every row as JSON lines, or all of them as a matrix of NumPy."""
+    config = trainer.model.config
+    given = {"--top-k": options.top_k, "--threshold": options.above}
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and the model gives each text an embedding; leave it out")
+    _refuse_table(options, "embeddings")
+    source = rows_to_predict(options, config.trained_with, config.head)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    output = trainer.predict(dataset)
+    assert isinstance(dataset.windows, Sentences)
+    assert isinstance(output.predictions, np.ndarray)
+    predictions = EmbeddingPredictions.of(output.predictions, dataset.windows, texts_of(source, dataset))
+    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": options.dtype}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if options.output is not None and options.output.endswith(".npy"):
+        with open_output(options.output, binary=True) as file:
+            predictions.write_npy(file)
+        return figures
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": predictions.values.tolist()}
+
+
 def _refuse_table(options: Namespace, what: str) -> None:
     """Raise ValueError for an output that by its name is to be a table."""
     if options.output is not None and options.output.endswith((".tsv", ".csv")):
@@ -280,7 +314,9 @@ def _refuse_table(options: Namespace, what: str) -> None:
 
 
 def _write_json_lines(
-    predictions: TokenPredictions | AnswerPredictions, options: Namespace, source: DataFile | Table
+    predictions: TokenPredictions | AnswerPredictions | EmbeddingPredictions,
+    options: Namespace,
+    source: DataFile | Table,
 ) -> bool:
     """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
     if options.output is not None:
@@ -304,6 +340,11 @@ def bench(options: Namespace) -> Figures:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
     model = load_model(options.model) if shape is None else BertForSequenceClassification(BertConfig(**shape))
+    if model.config.embeds:
+        raise ValueError(
+            f"--model {options.model} embeds texts, and bench compares logits with those of other programs; measure "
+            f"its shape instead: --model {_shape_of(model.config)}"
+        )
     if options.data is None:
         dataset = synthetic_rows(model.config, options.rows)
     else:
@@ -315,6 +356,10 @@ def bench(options: Namespace) -> Figures:
             model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(options.dtype)], progress=progress
         )
     return {"model": options.model} | figures
+
+
+def _shape_of(config: Config) -> str:
+    return f"L{config.num_hidden_layers}-H{config.hidden_size}-A{config.num_attention_heads}"
 
 
 def info(options: Namespace) -> Figures:
@@ -358,7 +403,7 @@ def _measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = load_trained(options.model, dtype=options.dtype)
+    model = load_trained(options.model, dtype=options.dtype, **head_settings(options.model, task_of(options)))
     model.config = with_problem_type(model.config, task_of(options), "the model")
     return Trainer(model, args, processing_class=tokenizer)
 
@@ -397,5 +442,7 @@ def _ending(trainer: Trainer, options: Namespace) -> Figures:
         "next": commands,
         "seconds": time.monotonic() - options.started,
         "checkpoints": len(checkpoints),
-        "checkpoint_bytes": sum(file.stat().st_size for path in checkpoints for file in path.iterdir()),
+        "checkpoint_bytes": sum(
+            file.stat().st_size for path in checkpoints for file in path.rglob("*") if file.is_file()
+        ),
     }

@@ -15,7 +15,7 @@ from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
 from ..data.table import Table
 from ..data.text_files import PLAIN_TEXT_COLUMN
 from ..data.words import PIECE_COLUMNS
-from ..models.head_names import SPAN, TOKEN
+from ..models.head_names import ENCODER, SPAN, TOKEN
 from ..models.trained_with import TrainedWith
 
 STANDARD_INPUT = "-"
@@ -101,6 +101,8 @@ def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWi
         if pairs is None:
             raise ValueError("the model answers questions; expected --text-pair, the context, beside each --text")
         return Table("--text", {QUESTION_COLUMN: texts, CONTEXT_COLUMN: pairs})
+    if head == ENCODER:
+        trained = TrainedWith()  # each text is embedded by itself
     if pairs is None and trained.text_pair_column is not None:
         raise ValueError("the model was trained on pairs of texts; expected --text-pair beside each --text")
     known = None if trained.text_column in (*TOKEN_COLUMNS, *PIECE_COLUMNS) else trained.text_column

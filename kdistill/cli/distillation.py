@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from argparse import Namespace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..trainers import DistillationTrainer
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
-from .task import compute_metrics_of, names_by_id, with_problem_type
+from .task import compute_metrics_of, head_settings, names_by_id, states_pooling, with_problem_type
 
 
 class DistillationParts:
@@ -45,7 +46,7 @@ class DistillationParts:
         """The teacher, frozen, with the names of its labels that `--label-names` gives."""
         options = self._options
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_trained(options.teacher, id2label=names)
+        teacher = load_trained(options.teacher, id2label=names, **head_settings(options.teacher, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
@@ -138,6 +139,10 @@ def _load_student(
             f"the student is a model for {task_option(head)} and the teacher one for {task_option(teacher.head)}; "
             "expected the same task (--ignore-mismatched-sizes gives the student a new last layer)"
         )
+    pooling = teacher.config.pooling if teacher.config.embeds else None
+    settings: dict[str, Any] = {}
+    if pooling is not None and not states_pooling(options.student):  # it embeds texts as its teacher does
+        settings = {"pooling": pooling.mode, "normalize": pooling.normalize}
     replaced = options.ignore_mismatched_sizes or is_unnamed(AutoConfig.from_pretrained(options.student).id2label)
     student = load_model(
         options.student,
@@ -145,6 +150,7 @@ def _load_student(
         id2label=teacher.config.id2label if replaced else None,
         ignore_mismatched_sizes=options.ignore_mismatched_sizes,
         seed=seed,
+        **settings,
         **dropout_of(options),
     )
     try:

@@ -26,13 +26,14 @@ from ..train.without_effect import RECURRING
 from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import FORMAT, data_file
-from .task import TaskOptions, compute_metrics_of, names_by_id
+from .task import TaskOptions, compute_metrics_of, head_settings, names_by_id
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
 _INPUTS = ("teacher", "student", "train", "eval")
 _LABELS = ("label_names",)
+_TASK = ("task",)
 
 
 def report(options: Namespace) -> dict[str, Any]:
@@ -113,7 +114,9 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=load_trained(teacher, **_labels(inputs["label_names"])),
+            teacher_model=load_trained(
+                teacher, **_labels(inputs["label_names"]), **head_settings(teacher, TaskOptions(task=inputs["task"]))
+            ),
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
@@ -146,7 +149,7 @@ def _labels(names: str | None) -> dict[str, Any]:
 
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS, *_TASK))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +17,11 @@ from ..data.questions import has_questions
 from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
-from ..models.configuration import Config
-from ..models.head_names import SEQUENCE, SPAN, TOKEN
+from ..hub import resolve
+from ..models.configuration import CONFIG_FILE, Config
+from ..models.head_names import ENCODER, SEQUENCE, SPAN, TOKEN
+from ..models.pooling import MEAN
+from ..models.sentence_files import OPTIONAL_FILES, has_sentence_files
 from ..tasks.registry import (
     TASK_OPTIONS,
     ChosenMetrics,
@@ -40,6 +44,28 @@ class TaskOptions(NamedTuple):
     metrics: str | None = None
 
 
+def head_settings(path: str, options: TaskOptions) -> dict[str, Any]:
+    """Return the arguments of `load_trained` for a model that `--task` has embed texts; for others none.
+
+    One without the files of sentence-transformers embeds them by the mean of their tokens, as there, with a warning.
+    """
+    if options.task is None or TASK_OPTIONS[options.task] != ENCODER:
+        return {}
+    if states_pooling(path):
+        return {"head": ENCODER}
+    warnings.warn(
+        f"{path} has no files of sentence-transformers that state a pooling: its texts are embedded by the mean of "
+        "their tokens",
+        stacklevel=3,
+    )
+    return {"head": ENCODER, "pooling": MEAN}
+
+
+def states_pooling(path: str) -> bool:
+    """Return whether a model has the files of sentence-transformers, which state how it embeds texts."""
+    return has_sentence_files(resolve(path, [[CONFIG_FILE]], OPTIONAL_FILES))
+
+
 def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Config:
     """Return the config of a finished model, with `--problem-type` where it states none itself.
 
@@ -53,6 +79,9 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
     """
     if options.task is not None and TASK_OPTIONS[options.task] != config.head:
         raise ValueError(f"--task is {options.task}; {whose} is one for {task_option(config.head)}: leave --task out")
+    if config.embeds:
+        _refuse_labels(options, "embeddings have no labels")
+        return config
     if options.num_labels not in (None, config.num_labels):
         raise ValueError(f"--num-labels is {options.num_labels}; {whose} has {config.num_labels}")
     if options.problem_type is None:
@@ -60,6 +89,13 @@ def with_problem_type(config: Config, options: TaskOptions, whose: str) -> Confi
     if config.problem_type not in (None, options.problem_type):
         raise ValueError(f"--problem-type is {options.problem_type}; that of {whose} is {config.problem_type}")
     return config.replace(problem_type=options.problem_type)
+
+
+def _refuse_labels(options: TaskOptions, why: str) -> None:
+    """Raise ValueError for an option about labels."""
+    for name in ("problem_type", "num_labels", "label_names"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}, and {why}; leave it out")
 
 
 def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], Table]) -> str:

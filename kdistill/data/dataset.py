@@ -28,6 +28,7 @@ from .columns import (
 from .label_values import are_numbered
 from .labels import NO_LABEL, UNTAGGED, LabelReader, label_ids, labelled_rows, missing_like
 from .ragged import Ragged, units_of
+from .sentences import Sentences
 from .sources import read_table
 from .spans import Spans
 from .table import Table
@@ -67,8 +68,8 @@ class Dataset:
             where its label is not known. Of windows of questions int64 (rows, 2), see `data.question_windows`.
         lengths: int64 (rows,), tokens of each row.
         per_token: whether there is a label for each token instead of one for each row.
-        windows: what the rows are windows of, see `data.windows` and `data.spans`; None where each row is an example of
-            its own.
+        windows: what the rows are windows of, see `data.windows` and `data.spans`, or the texts of, see
+            `data.sentences`; None where each row is an example of its own.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
     """
@@ -81,7 +82,7 @@ class Dataset:
     reading: Reading | None = None
     column_use: ColumnUse | None = None
     per_token: bool = False
-    windows: Windows | Spans | None = None
+    windows: Windows | Spans | Sentences | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
@@ -103,7 +104,7 @@ class Dataset:
         """The labels as metrics take them, an entry for each example.
 
         That is `labels`, or with `per_token` a `Ragged` with the labels of all tokens of an example, or of windows of
-        questions their `SpanTargets`.
+        questions their `SpanTargets`, of texts that are embedded their `SentenceTargets`.
         """
         if self.windows is not None:
             return self.windows.targets(self.labels, self.starts)
@@ -152,8 +153,9 @@ class Dataset:
         return Dataset(*batch, labels, per_token=self.per_token, windows=windows)
 
     def without_labels(self) -> Dataset:
-        """Return the same rows, all without a label."""
-        return replace(self, labels=missing_like(self.labels))
+        """Return the same rows, all without a label and, of texts that are embedded, without a teacher's embeddings."""
+        windows = replace(self.windows, reference=None) if isinstance(self.windows, Sentences) else self.windows
+        return replace(self, labels=missing_like(self.labels), windows=windows)
 
     def batch(self, indices: NDArray[np.integer[Any]] | Sequence[int]) -> tuple[Batch, NDArray[Any]]:
         """Return the rows at `indices`, in that order, and their labels, one entry (len(indices), ...) for each.

@@ -16,6 +16,7 @@ from .label_names import LabelMatcher, Where, are_multi_hot, is_indicator
 from .label_values import NO_LABEL as NO_LABEL
 from .label_values import as_number, is_empty, is_list, is_missing_mark, split_at_commas
 from .ragged import Ragged
+from .sentences import SentenceTargets
 from .spans import SpanTargets
 
 UNTAGGED = -1
@@ -138,12 +139,12 @@ def label_indicators(
     return values
 
 
-def labelled_rows(labels: NDArray[Any] | Ragged | SpanTargets) -> NDArray[np.bool_]:
+def labelled_rows(labels: NDArray[Any] | Ragged | SpanTargets | SentenceTargets) -> NDArray[np.bool_]:
     """Return which rows have a label, bool (rows,): not NO_LABEL, or no NaN among floats; of tokens any label."""
     if isinstance(labels, Ragged):
         before = np.concatenate(([0], np.cumsum(labels.values >= 0)))
         return np.asarray(np.diff(before[labels.starts]) > 0)
-    if isinstance(labels, SpanTargets):
+    if isinstance(labels, SpanTargets | SentenceTargets):
         return labels.labelled()
     if labels.dtype.kind != "f":
         return np.asarray(labels != NO_LABEL if labels.ndim == 1 else (labels != NO_LABEL).all(axis=1))

@@ -244,7 +244,7 @@ class _Rows:
 
     def __init__(self, teacher: Teacher, dataset: Dataset) -> None:
         self.keys = row_keys(dataset)
-        self._labels = int(teacher.config.num_labels)
+        self._labels = int(teacher.config.num_outputs)
         self._starts = dataset.starts if teacher.per_token else None
         self.found = np.zeros(len(dataset), dtype=np.bool_)
         count = len(dataset) if self._starts is None else len(dataset.ids)
@@ -390,7 +390,7 @@ def _blocks(rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_tokens: i
 def _forward(teacher: Teacher, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     batch, _ = dataset.batch(rows)
     logits = teacher.forward(batch)
-    expected = (len(batch.ids) if teacher.per_token else len(rows), int(teacher.config.num_labels))
+    expected = (len(batch.ids) if teacher.per_token else len(rows), int(teacher.config.num_outputs))
     if logits.shape != expected:
         raise ValueError(f"the teacher's logits have shape {logits.shape}; expected {expected}")
     finite = np.isfinite(logits).all(axis=1)

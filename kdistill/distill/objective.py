@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from ..data.augmentation import TokenKinds, augmented
 from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.ragged import Outputs, take_rows
+from ..data.sentences import Sentences
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.initialization import WORD_EMBEDDINGS
+from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
@@ -23,6 +27,9 @@ from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .teachers import Teacher, read_as_teacher
+
+_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+"""Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 
 class Distillation:
@@ -40,7 +47,7 @@ class Distillation:
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_labels), np.float32)
+        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_outputs), np.float32)
 
     def adapt(self, config: Config) -> Config:
         """Return the student's config, which states as the teacher's does what it leaves open.
@@ -69,7 +76,8 @@ class Distillation:
             ValueError: no row has a label although `args.alpha` asks for labels, or there is no tokenizer to make
                 augmented copies with.
         """
-        _check_labels(dataset, args)
+        if not isinstance(dataset.windows, Sentences):  # embeddings have no labels
+            _check_labels(dataset, args)
         if not args.augment:
             return dataset
         if tokenizer is None:
@@ -81,6 +89,13 @@ class Distillation:
         words = teacher.parameters[teacher.stored_names().stored(WORD_EMBEDDINGS)]
         kinds = TokenKinds.of(tokenizer, len(words))
         return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
+
+    def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
+        """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
+        if not isinstance(dataset.windows, Sentences):
+            return dataset
+        ask = lru_cache(maxsize=1)(partial(self.teacher.embeddings, dataset, args))
+        return replace(dataset, windows=replace(dataset.windows, reference=ask))
 
     def fingerprint(self) -> dict[str, str]:
         """Return the hash of the teacher's weights."""
@@ -95,8 +110,19 @@ class Distillation:
         return {} if self.teacher.choice is None else self.teacher.choice.settled()
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
-        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels."""
+        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels.
+
+        Warns also of arguments about labels where there are none.
+        """
         self.teacher.choose_type(data.train, args, config)
+        if config.embeds:
+            _warn_of_labels(args)
+        wide, width = self.teacher.model.config.num_outputs, config.num_outputs
+        if config.embeds and width < wide:
+            Progress("teacher", unit="rows", quiet=args.disable_tqdm).write(
+                f"the teacher's embeddings of {wide} numbers are learned along the {width} directions in which those "
+                "of the training rows are longest"
+            )
         self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
         measured_on = data.train
         if data.eval is not None:
@@ -131,6 +157,8 @@ class Distillation:
         task: Task,
     ) -> BatchLoss:
         """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
+        if task.with_loss is not None:
+            task = task.with_loss(args.embedding_loss)
         parts = task.teacher_loss(
             logits,
             take_rows(self.teacher_logits, rows),
@@ -139,10 +167,23 @@ class Distillation:
             temperature=args.temperature,
             label_smoothing=args.label_smoothing_factor,
         )
+        if task.with_loss is not None:  # there are no labels
+            return BatchLoss(parts.loss, parts.dlogits, [])
         labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
         soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
+
+
+def _warn_of_labels(args: DistillationTrainingArguments) -> None:
+    given = [name for name in _OF_LABELS if args.is_given(name) and getattr(args, name)]
+    if given:
+        verb = "has" if len(given) == 1 else "have"
+        warnings.warn(
+            f"{', '.join(given)} {verb} no effect here: embeddings are learned from the teacher alone, by the "
+            f"{args.embedding_loss} between them",
+            stacklevel=6,
+        )
 
 
 def _check_labels(dataset: Dataset, args: DistillationTrainingArguments) -> None:

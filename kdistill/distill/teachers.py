@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
@@ -21,6 +25,7 @@ from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from .cache import teacher_logits
+from .projection import principal_directions, projected
 from .teacher_type import AUTO, TypeChoice, chosen_type
 
 
@@ -42,6 +47,8 @@ class Teacher:
         self.name = "the teacher" if name is None else name
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Outputs] | None = None
+        self._directions: Callable[[], NDArray[np.float64]] | None = None
+        self._unit = False
 
     def check_head(self, student: Config) -> None:
         """Raise ValueError for a student whose head is for another task than the teacher's."""
@@ -116,7 +123,8 @@ class Teacher:
     ) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.
 
-        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels).
+        Of a teacher that answers for each token they are a `Ragged` of float32 (tokens, num_labels). Embeddings are as
+        wide as the student's, see `suit_width`.
 
         Args:
             rows: the rows, in the order of the result.
@@ -127,13 +135,50 @@ class Teacher:
         Raises:
             FloatingPointError: logits are not finite.
         """
-        if not keep and self._kept is not None and self._kept[0] is rows:
+        if not keep and self._kept is not None and self._kept[0].ids is rows.ids:
             return self._kept[1]
         with Progress(f"teacher, {what}", unit="rows", quiet=args.disable_tqdm) as progress:
             logits = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
+        if self._directions is not None:
+            assert isinstance(logits, np.ndarray)
+            logits = projected(logits, self._directions(), unit=self._unit)
         if keep:
             self._kept = rows, logits
         return logits
+
+    def suit_width(self, student: Config, rows: Dataset | None, args: DistillationTrainingArguments) -> None:
+        """Let the embeddings of a wider teacher be those along as many directions as the student's have numbers.
+
+        The directions are `principal_directions` of the training rows, found when they are first needed.
+
+        Args:
+            student: the student's.
+            rows: the training rows.
+            args: see `logits`.
+        """
+        width = student.num_outputs
+        if not self.model.config.embeds or width == self.model.config.num_outputs:
+            return
+        if rows is None:
+            raise ValueError(
+                f"train_dataset is None; expected the training rows, which show along which {width} directions the "
+                f"teacher's {self.model.config.num_outputs} numbers are learned"
+            )
+
+        def directions() -> NDArray[np.float64]:
+            with Progress("teacher, training rows", unit="rows", quiet=args.disable_tqdm) as progress:
+                found = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
+            assert isinstance(found, np.ndarray)
+            return principal_directions(found, width)
+
+        self._directions = lru_cache(maxsize=1)(directions)
+        self._unit = student.pooling is not None and student.pooling.normalize
+
+    def embeddings(self, rows: Dataset, args: DistillationTrainingArguments) -> NDArray[np.float32]:
+        """Return the embeddings of all rows, float32 (rows, C), of a teacher that embeds texts; see `logits`."""
+        found = self.logits(rows, args, what="evaluation rows")
+        assert isinstance(found, np.ndarray)
+        return found
 
     def task(self, student: Config, labels: Labels) -> Task:
         """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
@@ -168,6 +213,7 @@ class Teacher:
         check_tokenizer("teacher_processing_class", teacher_tokenizer)
         if self.model is student:
             raise ValueError("teacher_model and model are the same object; expected two models")
+        _check_widths(self.model.config, student.config)
         _check_vocabularies(self.model.config, student.config, teacher_tokenizer, student_tokenizer)
         _warn_of_other_reading(self.model.config, student.config)
         _check_label_maps(self.model.config, student.config)
@@ -226,7 +272,19 @@ def _check_vocabularies(
         )
 
 
+def _check_widths(teacher: Config, student: Config) -> None:
+    """Raise ValueError for a student whose embeddings are wider than the teacher's."""
+    if teacher.embeds and teacher.num_outputs < student.num_outputs:
+        raise ValueError(
+            f"the teacher's embeddings have {teacher.num_outputs} numbers and the student's {student.num_outputs}; "
+            f"expected a student with hidden_size {teacher.num_outputs} or less, such as L2-H{teacher.num_outputs}-A"
+            f"{teacher.num_attention_heads}"
+        )
+
+
 def _check_label_maps(teacher: Config, student: Config) -> None:
+    if teacher.embeds:
+        return
     theirs, ours = teacher.id2label, student.id2label
     if len(theirs) != len(ours) or (theirs != ours and not is_unnamed(theirs) and not is_unnamed(ours)):
         raise ValueError(f"the teacher's id2label is {theirs} and the student's {ours}; expected the same")

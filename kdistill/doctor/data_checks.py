@@ -10,6 +10,7 @@ from ..data.dataset import Dataset
 from ..data.labels import labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Ragged
+from ..data.sentences import Sentences
 from ..distill.cache import row_keys
 from ..system.findings import Finding
 from ..system.names import listing
@@ -32,6 +33,8 @@ _LISTED = 5
 def labels(subject: Subject) -> Iterator[Finding]:
     """Check which labels occur how often in the rows."""
     for name, rows in subject.sets().items():
+        if isinstance(rows.windows, Sentences):
+            continue  # embeddings have no labels
         known = rows.labels >= 0 if rows.per_token else labelled_rows(rows.labels)
         missing = rows.unlabelled
         if rows is subject.eval and 0 < missing < len(rows):
@@ -160,7 +163,7 @@ def repeated_texts(subject: Subject) -> Iterator[Finding]:
     name = subject.names["train"]
     _, first, of = np.unique(row_keys(rows), return_index=True, return_inverse=True)
     repeated = len(rows) - len(first)
-    labelled, labels = rows.have_labels(), rows.labels
+    labelled, labels = rows.have_labels() & (not isinstance(rows.windows, Sentences)), rows.labels
     if rows.per_token:  # equal texts have as many tokens, so their labels can be compared as bytes
         labels = np.array([row.tobytes() for row in Ragged(rows.labels, rows.starts)], dtype=object)
     differs = labelled & labelled[first][of] & (labels != labels[first][of]).reshape(len(rows), -1).any(axis=1)
@@ -209,7 +212,7 @@ def evaluation(subject: Subject) -> Iterator[Finding]:
 
 def evaluation_size(subject: Subject) -> Iterator[Finding]:
     """Check that there are rows enough to measure the student on."""
-    if subject.eval is None or not subject.eval.labelled:
+    if subject.eval is None or not subject.eval.labelled or subject.config.embeds:
         return
     count = subject.eval.labelled
     text = f"the student is measured on {count:,} rows of {subject.names['eval']}"

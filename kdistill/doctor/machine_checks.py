@@ -33,7 +33,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
     if subject.args.teacher_cache:
         tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
-        size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_labels, tokens)
+        size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_outputs, tokens)
         needed[cache_directory()] = size
         parts.append(f"the teacher cache {readable_size(size)}")
     of_disk: dict[int, int] = {}

@@ -26,6 +26,9 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         text = f"the teacher's logits are not finite for {bad} of {len(logits)} rows of {name}"
         yield Finding(CHECK, "error", text, "train it again, or take an earlier checkpoint: its weights have diverged")
         return
+    if subject.config.embeds:
+        yield Finding(CHECK, "ok", f"the teacher gives a text an embedding of {units(logits).shape[1]} numbers")
+        return
     if not rows.labelled:
         text = f"no row of {name} has a label, so nothing shows how good the teacher is"
         yield Finding(CHECK, "warning", text, "give labelled rows as --eval")
@@ -47,7 +50,7 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", text)
     elif not found:
         metrics = task.evaluate(logits, labels)
-        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics)
+        shown = ", ".join(f"{metric} {metrics[metric]:.4f}" for metric in task.default_metrics if metric in metrics)
         yield Finding(CHECK, "ok", f"the teacher has {shown} on {len(labels):,} rows of {name}")
 
 

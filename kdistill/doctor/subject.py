@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.ragged import Outputs, outputs_of, starts_of
+from ..data.sentences import Sentences
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
 from ..metrics.prediction import Labels
@@ -91,7 +92,8 @@ class Subject:
             return 0
         if self.tokenizer is None:
             return 1
-        return self.tokenizer.num_special_tokens_to_add(pair=rows.reading.columns.text_pair is not None)
+        pair = rows.reading.columns.text_pair is not None and not isinstance(rows.windows, Sentences)
+        return self.tokenizer.num_special_tokens_to_add(pair=pair)
 
     @property
     def judged_on(self) -> tuple[str, Dataset] | None:
@@ -148,7 +150,7 @@ class Subject:
         optimizer = copied.new_optimizer()
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
-        zeros = np.zeros((len(dataset.ids) if model.per_token else len(dataset), model.config.num_labels), np.float32)
+        zeros = np.zeros((len(dataset.ids) if model.per_token else len(dataset), model.config.num_outputs), np.float32)
         objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:

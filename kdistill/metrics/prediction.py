@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import labelled_rows
 from ..data.ragged import Ragged
+from ..data.sentences import SentenceTargets
 from ..data.spans import SpanTargets
 
 Logits = NDArray[np.float32]
@@ -37,6 +38,8 @@ def labelled_answers(outputs: Any, targets: Any) -> tuple[Any, Any]:
     """
     if isinstance(targets, SpanTargets):
         return targets.of_labelled(outputs)
+    if isinstance(targets, SentenceTargets):
+        return outputs, targets  # what has a score, or a teacher's embedding, is for its metrics to tell
     if not isinstance(targets, Ragged):
         labelled = labelled_rows(targets)
         return outputs[labelled], targets[labelled]

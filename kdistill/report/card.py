@@ -15,6 +15,7 @@ from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.files import json_text, write_text
 from ..system.progress import format_duration
 from ..system.threads import show_config
+from ..tasks.base import Task
 from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
@@ -64,7 +65,7 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
         header(report, metadata),
         _introduction(report),
         *_results(report),
-        *_holdout(report.holdout),
+        *_holdout(report.holdout, report.subject.task),
         *_pictures(pictures),
         _data(report),
         _training(report),
@@ -105,9 +106,9 @@ def _results(report: Report) -> Iterator[str]:
         if report.speed is not None:
             yield _models(report, None)
     else:
-        yield f"## Results\n\nOn the {measured.n:,} labelled rows of {_code(data.name)}:"
+        yield f"## Results\n\nOn the {measured.n:,} {report.subject.task.examples_are} of {_code(data.name)}:"
         yield _models(report, data)
-        yield _reading(measured)
+        yield _reading(measured, report.subject.task)
     if report.speed is not None:
         speed = report.speed
         yield (
@@ -165,9 +166,9 @@ def _columns(measured: Measured | None) -> dict[str, str]:
     return row | ({} if measured.agreement is None else {"agrees with teacher": f"{measured.agreement:.4f}"})
 
 
-def _reading(measured: Measured) -> str:
+def _reading(measured: Measured, task: Task) -> str:
     """Explain the columns."""
-    parts = ["The loss is against the labels."]
+    parts = [f"The loss is {task.loss_is}."]
     sources = " and ".join(_INTERVALS[name] for name in measured.intervals)
     if sources:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
@@ -345,10 +346,11 @@ def _history(report: Report) -> str:
     )
 
 
-def _holdout(holdout: Holdout | None) -> Iterator[str]:
+def _holdout(holdout: Holdout | None, task: Task) -> Iterator[str]:
     if holdout is None:
         return
-    yield f"## Rows that chose nothing\n\nOn the {holdout.measured.n:,} labelled rows of {_code(holdout.data.name)}:"
+    measured_on = f"{holdout.measured.n:,} {task.examples_are} of {_code(holdout.data.name)}"
+    yield f"## Rows that chose nothing\n\nOn the {measured_on}:"
     rows = [("teacher", holdout.teacher), ("this model", holdout.measured)]
     rows.append(("this model, rows that share no text with the others", holdout.apart))
     yield _table_of([{"": name, "rows": f"{of.n:,}", **_columns(of)} for name, of in rows if of is not None])
@@ -425,6 +427,15 @@ import kdistill as kd  # transformers loads the model too, and up to version 4 h
 
 answer = kd.pipeline("question-answering", model={name})
 answer(question="Where does she live?", context="Anna lives in Paris.")
+```"""
+    if report.subject.model.config.embeds:
+        return f"""## Use
+
+```python
+import kdistill as kd  # sentence-transformers loads it too: SentenceTransformer(...)
+
+embed = kd.pipeline("feature-extraction", model={name}, pooling="model")
+vectors = embed(["a text", "another text"])  # (2, {report.subject.model.config.num_outputs})
 ```"""
     return f"""## Use
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import statistics
@@ -134,7 +135,7 @@ def _measured(
 ) -> Measured:
     labels = rows.targets
     scores = task.evaluate(logits, labels) | own_metrics(chosen, logits, labels, task)
-    loss, n = scores.pop("loss"), int(scores.pop("n"))
+    loss, n = scores.pop("loss", math.nan), int(scores.pop("n"))
     scores |= {} if task.threshold is None else {"threshold": task.threshold}
     return Measured(
         n=n,

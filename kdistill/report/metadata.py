@@ -61,7 +61,7 @@ def header(report: Report, metadata: CardMetadata) -> str:
     entries: dict[str, Any] = {
         "language": list(metadata.language),
         "license": metadata.license,
-        "library_name": "transformers",
+        "library_name": "sentence-transformers" if subject.model.config.embeds else "transformers",
         "pipeline_tag": task.pipeline_tag,
         "tags": [*tags, *metadata.tags],
         "base_model": subject.started_from if _is_hub_id(subject.started_from) else None,

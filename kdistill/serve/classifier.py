@@ -87,7 +87,7 @@ class Classifier:
         check_tokenizer("tokenizer", tokenizer)
         check_embeddings(tokenizer, model.config.vocab_size)
         config = model.config
-        if task_for(config).per_token:
+        if task_for(config).per_token or config.embeds:
             raise ValueError(
                 f"the model is one for {task_for(config).name}; expected a classifier of whole texts to serve"
             )

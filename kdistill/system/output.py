@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from .files import atomic_path
 
@@ -15,7 +15,7 @@ _OPEN_FILE = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/(self|thread-self|
 
 
 @contextmanager
-def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+def open_output(path: str | os.PathLike[str], *, binary: bool = False) -> Iterator[Any]:
     """Open a file for text in UTF-8, and put it in place whole when the block ends without an error.
 
     A pipe, a device or an open file of the process (`/dev/stdout`, `/dev/fd/3`) is written into, behind what it holds.
@@ -23,16 +23,21 @@ def open_output(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
     Args:
         path: the file; its directory must exist.
+        binary: open it for bytes instead.
 
     Raises:
         OSError: writing failed; names the file.
     """
+    kind, encoding = ("b", None) if binary else ("", "utf-8")
     try:
         if is_stream(path):
-            with Path(path).open("a", encoding="utf-8") as file:
+            with Path(path).open(f"a{kind}", encoding=encoding) as file:
                 yield file
         else:
-            with atomic_path(os.path.realpath(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+            with (
+                atomic_path(os.path.realpath(path)) as temporary,
+                temporary.open(f"w{kind}", encoding=encoding) as file,
+            ):
                 yield file
     except BrokenPipeError:  # the reader has read enough
         raise

@@ -10,12 +10,16 @@ two forms: those of a batch, as `Dataset.batch` returns them, go into a loss, an
   is int64 (rows, 2). Its losses are given the batch's outputs as a `Ragged`, whose `starts` bound the spans. Its rows
   are windows of examples: `Dataset.windows` are `data.spans.Spans`, and `Dataset.targets` `SpanTargets`, whose metrics
   join them.
+- An encoder with a pooling has an embedding of each row as outputs (K = its width), and no labels: rows are
+  `data.sentences.Sentences`, and `Dataset.targets` `SentenceTargets`, which hold the teacher's embeddings and scores of
+  pairs. It learns from a teacher alone (`Task.with_loss`).
 - Masked language models have no task here: their labels are made with each batch (`data.masking`), their logits are
   never stored, and `models.heads.MaskedLanguageModel.masked_loss` is loss and gradient in one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,6 +133,8 @@ class Task:
         divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
             see `metrics.divergence`.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
+        loss_is: what the loss of an evaluation is, for sentences.
+        examples_are: what is measured on, likewise.
         threshold_is: what a chosen threshold is, for sentences.
         at_threshold: (probability) -> the task with this threshold; None likewise.
         best_threshold: (logits, labels of labelled rows) -> the threshold that suits them best; None likewise.
@@ -138,6 +144,8 @@ class Task:
         label_names: of the model, in the order of its outputs, where the metrics need them; see `with_names`.
         with_names: (label_names) -> the task with metrics of these names; None where they make no difference.
         trained: (what the model was trained with) -> the task with it; None where only the threshold counts.
+        with_loss: (name of a loss) -> the task whose student learns by it, for one that learns from a teacher alone,
+            without labels; None for all others.
         encode: makes a data set of what a trainer is given, see `train.encoding.encode_for`; None: texts with labels.
     """
 
@@ -160,6 +168,8 @@ class Task:
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
     threshold: float | None = None
+    loss_is: str = "against the labels"
+    examples_are: str = "labelled rows"
     threshold_is: str = "above which a label is predicted, has the best micro F1"
     at_threshold: Callable[[float], Task] | None = None
     best_threshold: Callable[[Logits, Labels], float] | None = None
@@ -168,7 +178,13 @@ class Task:
     label_names: tuple[str, ...] = ()
     with_names: Callable[[tuple[str, ...]], Task] | None = None
     trained: Callable[[TrainedWith], Task] | None = None
+    with_loss: Callable[[str], Task] | None = None
     encode: Callable[..., Dataset] | None = None
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether rows are windows of questions, which `encode` makes."""
+        return self.encode is not None and self.per_token
 
     @property
     def labels_per_token(self) -> bool:
@@ -208,14 +224,14 @@ class Task:
     def evaluate(self, logits: Any, labels: Any) -> dict[str, float]:
         """Return the default metrics, the loss against the labels and n over the labelled rows; {} without any.
 
-        `labels` are those of all rows, see `Dataset.targets`.
+        `labels` are those of all rows, see `Dataset.targets`. There is no loss where they give none (NaN).
         """
         logits, labels = labelled_answers(logits, labels)
         if not len(labels):
             return {}
         metrics = self.compute(self.default_metrics, logits, labels)
         loss, _ = self.label_loss(logits, units(labels))
-        return {**metrics, "loss": loss, "n": len(labels)}
+        return {**metrics, **({} if math.isnan(loss) else {"loss": loss}), "n": len(labels)}
 
     def compute(self, names: Iterable[str], logits: Any, labels: Any) -> dict[str, float]:
         """Return the metrics of these names, without those that are not defined here; every row has a label.

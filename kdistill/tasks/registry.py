@@ -18,11 +18,11 @@ from ..models.configuration import Config
 from ..models.head_names import SEQUENCE
 from ..models.trained_with import TrainedWith
 from ..system.names import did_you_mean
-from . import multi_label, question_answering, regression, single_label, token
+from . import embedding, multi_label, question_answering, regression, single_label, token
 from .base import Task
 
 _OF_PROBLEM_TYPES = (single_label.TASK, multi_label.TASK, regression.TASK)
-_OF_HEADS = (token.TASK, question_answering.TASK)
+_OF_HEADS = (token.TASK, question_answering.TASK, embedding.TASK)
 TASKS: Mapping[str, Task] = {task.name: task for task in (*_OF_PROBLEM_TYPES, *_OF_HEADS)}
 """Every task, by its name: that of its problem type, or of a head that has one task."""
 ALL_METRICS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.metrics))
@@ -147,6 +147,7 @@ def choose_metrics(*names: str, problem_type: str | None = None, threshold: floa
     (of the tags), and f1, precision and recall of the entities, also as _macro (the mean over their types), as seqeval
     has them (extra `[seqeval]`). Question answering: exact_match and f1, in percent, each also as HasAns_ and NoAns_
     (HasAns_exact, ...) of questions with and without an answer, and best_f1 at any threshold, best_f1_thresh.
+    Embeddings: mse and cosine beside the teacher's; spearman_cosine and pearson_cosine of pairs with a score.
 
     Args:
         names: one metric or more.

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..losses.embeddings import EMBEDDING_LOSSES
 from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from ..models.trained_with import check_threshold
 from ..system.compute import COMPUTE_TYPES
@@ -721,6 +722,14 @@ class DistillationTrainingArguments(TrainingArguments):
         origin="kdistill",
         at_least=LEAST_TEMPERATURE,
         at_most=MOST_TEMPERATURE,
+    )
+    embedding_loss: str = argument(
+        "mse",
+        "loss of a student that embeds texts, beside the teacher's embeddings: mse, the mean squared error, or cosine, "
+        "1 minus the cosine",
+        group="distillation",
+        origin="kdistill",
+        choices=EMBEDDING_LOSSES,
     )
     augment: int = argument(
         0,

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..models.checkpoint import WEIGHTS_FILE
 from ..models.configuration import CONFIG_FILE
+from ..models.sentence_files import WRITTEN_FILES
 from ..system.files import (
     MANIFEST_FILE,
     delete_empty,
@@ -51,6 +52,7 @@ _FILES = (
     COMMAND_FILE,
     WEIGHTS_FILE,
     CONFIG_FILE,
+    *WRITTEN_FILES,
     *TOKENIZER_FILES,
     CLASSES_FILE,
     CONFUSIONS_FILE,

@@ -65,7 +65,7 @@ def encode_for(
     trained = config.trained_with
     task = task_for(config)
     asked = trained.max_length if args.max_length is None else args.max_length
-    if task.encode is not None and asked is None:
+    if task.in_windows and asked is None:
         asked = MAX_LENGTH
     limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
     max_length = min(limit for limit in limits if limit is not None)
@@ -77,7 +77,7 @@ def encode_for(
                 source,
                 tokenizer,
                 max_length=max_length,
-                doc_stride=stride,
+                **({"doc_stride": stride} if task.in_windows else {"pad_token_id": config.pad_token_id}),
                 **given,
                 trained_on=trained_on(config),
                 progress=progress,

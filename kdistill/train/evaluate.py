@@ -52,7 +52,7 @@ def predict(
     one that suits these rows best, which is among them.
     """
     count = len(dataset.ids) if model.per_token else len(dataset)
-    values = np.empty((count, model.config.num_labels), dtype=np.float32)
+    values = np.empty((count, model.config.num_outputs), dtype=np.float32)
     started = time.monotonic()
     for start in range(0, len(dataset), batch_size):
         progress(start, len(dataset))

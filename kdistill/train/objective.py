@@ -60,6 +60,9 @@ class Objective(Protocol):
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
+    def rows_to_measure(self, dataset: Dataset, args: Any) -> Dataset:
+        """Return rows to evaluate on, with what this objective compares the answers with beside their labels."""
+
     def fingerprint(self) -> dict[str, str]:
         """Return a hash of everything beside the rows that the model learns from, by name."""
 
@@ -96,6 +99,10 @@ class Supervised:
     def rows_to_learn_from(
         self, dataset: Dataset, args: TrainingArguments, tokenizer: PreTrainedTokenizerFast | None
     ) -> Dataset:
+        """Return the rows as they are."""
+        return dataset
+
+    def rows_to_measure(self, dataset: Dataset, args: TrainingArguments) -> Dataset:
         """Return the rows as they are."""
         return dataset
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.sentences import Sentences
 from ..data.spans import Spans
 from ..losses.problem_types import PROBLEM_TYPES
-from ..models.head_names import ENDINGS, OF_TASKS
+from ..models.head_names import ENCODER, ENDINGS, OF_TASKS
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
 from ..tasks.registry import has_one_class, refuse_one_class, task_for
@@ -122,6 +123,11 @@ class Recipe:
             raise ValueError("train_dataset is None; expected rows to train on")
         if train.labelled and has_one_class(self.model.config):
             refuse_one_class()
+        if self.objective.needs_labels and self.model.config.embeds:
+            raise ValueError(
+                "model embeds texts, which have no labels to learn; expected a teacher: DistillationTrainer, which is "
+                "`kdistill distill`, trains embeddings"
+            )
         unlabelled = train.unlabelled
         if unlabelled and self.objective.needs_labels:
             raise ValueError(
@@ -183,7 +189,7 @@ class Recipe:
         """Let the model's config hold how answers to questions are chosen, as far as the arguments state it."""
         given = {name: getattr(self.args, name) for name in ("doc_stride", "max_answer_length", "n_best")}
         given = {name: value for name, value in given.items() if value is not None}
-        if given and task_for(self.model.config).encode is not None:
+        if given and task_for(self.model.config).in_windows:
             self.model.config = self.model.config.with_trained(replace(self.model.config.trained_with, **given))
 
     def set_threshold(self, threshold: float | None, rows: str | None = None) -> None:
@@ -256,11 +262,12 @@ def adapted(model: Model, objective: Objective) -> Model:
 
 def check_task(model: Model) -> None:
     """Raise ValueError, which names the classes to load, for a model whose head has no task that rows could teach."""
-    if model.head not in OF_TASKS:
+    if model.head not in OF_TASKS and not model.config.embeds:
         known = ", ".join(f"{model.architecture.name}{ENDINGS[head]}" for head in OF_TASKS)
         raise ValueError(
             f"model is a {type(model).__name__}, whose head has no task to train for; expected one of {known}, whose "
             "from_pretrained(...) takes the encoder of such a model's directory"
+            + (", or to embed texts from_pretrained(..., pooling='mean')" if model.head == ENCODER else "")
         )
 
 
@@ -275,6 +282,12 @@ def made_by(model_init: ModelInit, trial: Any = None) -> Model:
 
 def require_labels(dataset: Dataset, name: str = "") -> None:
     """Raise `ValueError` for rows to evaluate on of which none has a label; `name` is that of one of several sets."""
+    if not dataset.labelled and isinstance(dataset.windows, Sentences):
+        raise ValueError(
+            "the rows to evaluate embeddings on (--eval or --data, eval_dataset) have no scores; expected pairs of "
+            "texts with a score, such as the columns sentence1, sentence2 and score, or a teacher to compare with, as "
+            "`kdistill distill` has"
+        )
     if not dataset.labelled:
         which = f"the set {name!r} of eval_dataset" if name else "eval_dataset (--eval or --data)"
         raise ValueError(

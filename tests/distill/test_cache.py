@@ -327,7 +327,7 @@ def test_logits_that_are_not_finite_are_refused_and_not_stored(dataset: Dataset,
 
 def test_logits_of_another_shape_are_refused(dataset: Dataset) -> None:
     class Wide(FormulaTeacher):
-        config = SimpleNamespace(num_labels=2)
+        config = SimpleNamespace(num_outputs=2)
 
     with pytest.raises(ValueError, match=r"the teacher's logits have shape \(250, 3\); expected \(250, 2\)"):
         teacher_logits(Wide(), dataset, enabled=False, batch_tokens=10**6)

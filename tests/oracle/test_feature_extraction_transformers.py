@@ -16,6 +16,7 @@ import transformers
 
 import kdistill as kd
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* 2 tensors that this model does not use")  # the pooler
 TEXTS = [
     "A film that's good!",
     "no",
@@ -81,6 +82,7 @@ def test_embeddings_and_their_gradients_are_those_of_torch(directory: Path, mode
             assert difference <= 1e-4 * float(parameter.grad.norm()), name
 
 
+@pytest.mark.filterwarnings("ignore")  # those of sentence-transformers about its own names
 @pytest.mark.parametrize("mode", ["mean", "cls"])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_sentence_transformers_opens_what_is_saved(directory: Path, tmp_path: Path, mode: str, normalize: bool) -> None:

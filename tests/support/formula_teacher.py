@@ -20,7 +20,7 @@ HEADER_BYTES, RECORD_BYTES = 64, 16 + 3 * 4 + 8
 class FormulaTeacher:
     """Three logits that depend on a row's ids and types alone."""
 
-    config = SimpleNamespace(num_labels=3)
+    config = SimpleNamespace(num_outputs=3)
     per_token = False
 
     def __init__(self, name: str = "first") -> None:

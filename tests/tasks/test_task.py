@@ -71,10 +71,10 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 
 def test_the_tasks_and_their_metrics_by_name() -> None:
-    names = (SINGLE, MULTI, REGRESSION, "token-classification", "question-answering")
+    names = (SINGLE, MULTI, REGRESSION, "token-classification", "question-answering", "feature-extraction")
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in names}
     assert {name for task in TASKS.values() for name in task.metrics} == set(ALL_METRICS)
-    assert len(ALL_METRICS) == 25
+    assert len(ALL_METRICS) == 28
     for task in TASKS.values():
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
@@ -209,9 +209,18 @@ def test_facts_for_cards_pipelines_and_the_best_weights() -> None:
         REGRESSION: "It gives a text a number.",
         "token-classification": "It gives each word of a text one of the tags a, b.",
         "question-answering": "It answers a question about a text with a part of the text.",
+        "feature-extraction": "It gives a text an embedding, a vector close to those of texts that mean the same.",
     }
-    assert [task.score_function for task in TASKS.values()] == ["softmax", "sigmoid", "none", "softmax", "none"]
-    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "pearson", "f1", "f1"]
-    assert [task.best_metric for task in TASKS.values()] == ["accuracy", "average_precision", "loss", "f1", "f1"]
-    assert {task.pipeline_tag for task in TASKS.values() if not task.per_token} == {"text-classification"}
-    assert [task.one_label for task in TASKS.values()] == [True, False, False, True, False]
+    assert [task.score_function for task in TASKS.values()] == ["softmax", "sigmoid", "none", "softmax", "none", "none"]
+    assert [task.card_metric for task in TASKS.values()] == ["accuracy", "f1", "pearson", "f1", "f1", "cosine"]
+    assert [task.best_metric for task in TASKS.values()] == [
+        "accuracy",
+        "average_precision",
+        "loss",
+        "f1",
+        "f1",
+        "loss",
+    ]
+    of_rows = {"text-classification", "feature-extraction"}
+    assert {task.pipeline_tag for task in TASKS.values() if not task.per_token} == of_rows
+    assert [task.one_label for task in TASKS.values()] == [True, False, False, True, False, False]

@@ -1,0 +1,100 @@
+"""Each text has an embedding, which a teacher gives: there are no labels, but pairs of texts may have a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.labels import label_numbers
+from ..data.sentence_rows import encode_sentences
+from ..data.sentences import SentenceTargets
+from ..losses.embeddings import MSE, embedding_loss
+from ..losses.kinds import LossParts
+from ..losses.weights import LabelWeights
+from ..metrics.embeddings import cosines, mean_squared_error
+from ..metrics.prediction import Labels, Logits
+from ..metrics.regression import pearson, spearmanr
+from ..models.head_names import ENCODER
+from . import regression
+from .base import Answers, Metric, Task
+
+
+def _of_reference(measure: Callable[[Logits, Logits], float]) -> Metric:
+    """Return a metric of the embeddings beside the teacher's, which is not defined without them."""
+
+    def measured(answers: Answers) -> float | None:
+        reference = answers.true.reference
+        return None if reference is None else measure(answers.logits, reference())
+
+    return measured
+
+
+def _of_scores(correlation: Callable[[NDArray[np.float64], NDArray[np.float64]], float]) -> Metric:
+    """Return a metric of the cosines of pairs beside their scores, which is not defined without pairs.
+
+    As sentence-transformers' EmbeddingSimilarityEvaluator measures it.
+    """
+
+    def measured(answers: Answers) -> float | None:
+        pairs = answers.true.pairs()
+        if not len(pairs.scores):
+            return None
+        return correlation(cosines(answers.logits[pairs.first], answers.logits[pairs.second]), pairs.scores)
+
+    return measured
+
+
+def _label_loss(
+    logits: Any, labels: SentenceTargets, *, label_smoothing: float = 0.0, label_weights: LabelWeights | None = None
+) -> tuple[float, Logits]:
+    """Return the mean squared error beside the teacher's embeddings, and its gradient; NaN without a teacher."""
+    if labels.reference is None:
+        return math.nan, np.zeros_like(logits)
+    parts = embedding_loss(logits, labels.reference(), MSE)
+    return parts.loss, parts.dlogits
+
+
+def _teacher_loss(logits: Any, teacher_logits: Any, labels: Labels | None, *, loss: str, **others: Any) -> LossParts:
+    return embedding_loss(logits, teacher_logits, loss)
+
+
+@cache
+def _with_loss(loss: str) -> Task:
+    return replace(TASK, teacher_loss=partial(_teacher_loss, loss=loss))
+
+
+TASK = Task(
+    name=ENCODER,
+    pipeline_tag="feature-extraction",
+    description=lambda names: "It gives a text an embedding, a vector close to those of texts that mean the same.",
+    read_labels=label_numbers,
+    names_labels=False,
+    one_label=False,
+    label_loss=_label_loss,
+    teacher_loss=partial(_teacher_loss, loss=MSE),
+    predicted_and_true=lambda logits, labels: (logits, labels),
+    metrics={
+        "mse": _of_reference(mean_squared_error),
+        "cosine": _of_reference(lambda ours, theirs: float(cosines(ours, theirs).mean())),
+        "spearman_cosine": _of_scores(spearmanr),
+        "pearson_cosine": _of_scores(pearson),
+    },
+    default_metrics=("mse", "cosine", "spearman_cosine", "pearson_cosine"),
+    best_metric="loss",
+    card_metric="cosine",
+    right_rows=None,
+    constant=None,
+    loss_is="the mean squared error beside the teacher's embeddings",
+    examples_are="texts or pairs",
+    score_function="none",
+    answers=regression.TASK.answers,
+    divergence=regression.TASK.divergence,
+    encode=encode_sentences,
+    with_loss=_with_loss,
+)
