@@ -79,8 +79,8 @@ def encode_words(
     if left_out:
         row, word = left_out[0]
         warnings.warn(
-            f"{rows.table.source}: {len(left_out):,} words with a tag are left out, for the tokenizer makes nothing of "
-            f"them; the first is {word!r} in {rows.table.where(row)}",
+            f"{rows.table.source}: the tokenizer makes nothing of words that have a tag, which take no part: "
+            f"{len(left_out):,}, the first is {word!r} in {rows.table.where(row)}",
             stacklevel=4,
         )
     numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)

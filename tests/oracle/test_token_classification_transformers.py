@@ -110,6 +110,7 @@ def test_padded_arrays_give_padded_logits(directory: Path, theirs: Any) -> None:
     np.testing.assert_allclose(found.logits[known], expected.logits.detach().numpy()[known], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:the dict. the tokenizer makes nothing of words")
 def test_words_are_aligned_as_in_the_examples_of_transformers(directory: Path) -> None:
     random = np.random.default_rng(4)
     words = [random.choice([*WORDS, "\u200b", "Anna,Maria"], n).tolist() for n in (1, 5, 9)]
