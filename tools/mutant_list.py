@@ -366,7 +366,7 @@ MUTANTS = [
     Mutant("model/kd_weights.c", "layer == run->model->encoder.L - 1;", "weight->layer == run->model->encoder.L - 1;"),
     # ---- relative positions
     Mutant("layers/kd_relative.c", "first = offset > 0 ? half : 0", "first = offset < 0 ? half : 0"),
-    Mutant("layers/kd_relative.c", "if (d < single)", "if (d <= single)"),
+    Mutant("layers/kd_relative.c", "if (d < single)", "if (d < 2 * single)"),
     Mutant("layers/kd_relative.c", "(ptrdiff_t)(share * (double)(half - single))", "(ptrdiff_t)(share * (double)half)"),
     Mutant("layers/kd_relative.c", "spread[head * (2 * n - 1) + i] = scale *", "spread[head * (2 * n - 1) + i] ="),
     Mutant("layers/kd_relative.c", "of_bucket[head] += scale *", "of_bucket[head] = scale *"),

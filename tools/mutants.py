@@ -48,7 +48,7 @@ NEAREST = {
     "kd_kernels": ["layers"],
     "kd_vec": ["layers"],
     "kd_attention": ["layers"],
-    "kd_relative": ["layers"],
+    "kd_relative": ["layers", "encoder"],
     "kd_pool": ["pool"],
     "kd_embed": ["encoder"],
     "kd_input": ["encoder"],
