@@ -1,4 +1,7 @@
-"""What a call of a model with each kind of head takes and returns."""
+"""What a call of a model with each kind of head takes and returns.
+
+More than 500 lines, since the heads are read beside each other.
+"""
 
 from __future__ import annotations
 
