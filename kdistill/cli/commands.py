@@ -28,7 +28,7 @@ from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, MASKED, SPAN, TOKEN, named_head
+from ..models.head_names import ENCODER, LABELLED, MASKED, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
@@ -376,10 +376,14 @@ def bench(options: Namespace) -> Figures:
     for name in ("rows", "batch_size"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
-    model = load_model(options.model) if shape is None else BertForSequenceClassification(BertConfig(**shape))
-    if model.config.embeds:
+    if shape is None:
+        model = load_model(options.model, language_models=True)
+    else:
+        model = BertForSequenceClassification(BertConfig(**shape))
+    if model.config.embeds or model.head == MASKED:
+        work = "embeds texts" if model.config.embeds else "predicts hidden words"
         raise ValueError(
-            f"--model {options.model} embeds texts, and bench compares logits with those of other programs; measure "
+            f"--model {options.model} {work}, and bench compares logits of texts with those of other programs; measure "
             f"its shape instead: --model {_shape_of(model.config)}"
         )
     if options.data is None:
@@ -404,11 +408,11 @@ def info(options: Namespace) -> Figures:
     figures: Figures = dict(show_config())
     figures |= _cache_figures()
     if options.model is not None:
-        model = load_model(options.model)
+        model = load_model(options.model, language_models=True)
         figures["model"] = options.model
         figures["model_type"] = model.config.model_type
         figures["num_parameters"] = model.num_parameters()
-        figures["labels"] = list(model.config.id2label.values())
+        figures["labels"] = list(model.config.id2label.values()) if model.head in LABELLED else []
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[name] = getattr(model.config, name)
     return figures

@@ -117,6 +117,7 @@ def test_what_a_language_model_cannot_do_is_refused(
         (["evaluate", *on, "--data", labelled], "lacks a head for labels"),
         (["predict", *on, "--text", "good film"], "inputs[0] has no [MASK]"),
         (["predict", *on, "--text", "good [MASK]", "--threshold", "0.5"], "--threshold is 0.5, and the model fills"),
+        (["bench", *on], "predicts hidden words, and bench compares logits of texts"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
         (["finetune", *train, "--label-column", "x"], "label_column is 'x', and a language model reads texts alone"),
@@ -125,3 +126,4 @@ def test_what_a_language_model_cannot_do_is_refused(
         assert message in failure(command, capsys)
     asked = ["evaluate", *on, "--data", labelled, "--task", "masked-lm"]
     assert figures(asked, capsys)["masked_tokens"] > 0
+    assert figures(["info", *on], capsys)["labels"] == []
