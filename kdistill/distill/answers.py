@@ -52,6 +52,8 @@ def answers_against_labels(logits: Any, labels: Any, config: Config, *, numbered
     task = task_for(config, labels)
     if isinstance(targets, SpanTargets):
         return _against_unread_contexts(outputs, targets, task)
+    if task.constant is None:
+        return []
     if not task.one_label:
         return _against_a_constant(logits, labels, task)
     measured, majority = accuracy(logits, labels), majority_share(labels)

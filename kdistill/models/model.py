@@ -693,7 +693,7 @@ class Model:
     @property
     def per_token(self) -> bool:
         """Whether there is a row of logits for each token, instead of one for each sequence."""
-        return self.architecture.head_of(self.head, self.config).pick == "all"
+        return self.architecture.head_of(self.head, self.config).pick in ("all", "listed")
 
     @property
     def num_labels(self) -> int:
