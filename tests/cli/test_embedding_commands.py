@@ -133,14 +133,14 @@ def test_what_cannot_be_is_one_message(
         ([*distill, "L1-H16-A2", "--label-names", "a,b"], "--label-names is a,b, and embeddings have no labels"),
         ([*distill, "L1-H16-A2", "--task", "text-classification"], "the teacher is one for feature-extraction"),
         (["evaluate", *model, "--data", str(files / "train.tsv")], "expected pairs of texts with a score"),
-        (["evaluate", *model, "--data", str(files / "pairs.tsv"), "--per-class"], "gives numbers; leave it out"),
+        (["evaluate", *model, "--data", str(files / "pairs.tsv"), "--per-class"], "feature-extraction has no classes; leave it out"),
         (
             ["predict", *model, "--text", "x", "--top-k", "2"],
             "--top-k is 2, and the model gives each text an embedding",
         ),
         (["predict", *model, "--text", "x", "--output", "x.tsv"], "embeddings are written as JSON lines"),
         (["bench", *model], "embeds texts, and bench compares logits"),
-        (["serve", *model], "expected a classifier of whole texts to serve"),
+        (["serve", *model], "only classifiers of whole texts are served"),
     ):
         assert message in failure(command, capsys)
     assert not (tmp_path / "x").exists()

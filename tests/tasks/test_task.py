@@ -74,7 +74,7 @@ def test_the_tasks_and_their_metrics_by_name() -> None:
     names = (SINGLE, MULTI, REGRESSION, "token-classification", "question-answering", "masked-lm", "feature-extraction")
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in names}
     assert {name for task in TASKS.values() for name in task.metrics} == set(ALL_METRICS)
-    assert len(ALL_METRICS) == 31
+    assert len(ALL_METRICS) == 30
     for task in TASKS.values():
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
@@ -220,4 +220,4 @@ def test_facts_for_cards_pipelines_and_the_best_weights() -> None:
     assert [task.best_metric for task in TASKS.values()] == best
     of_rows = {"text-classification", "feature-extraction"}
     assert {task.pipeline_tag for task in TASKS.values() if not task.per_token} == of_rows
-    assert [task.one_label for task in TASKS.values()] == [True, False, False, True, False, False]
+    assert [task.one_label for task in TASKS.values()] == [True, False, False, True, False, False, False]
