@@ -133,7 +133,7 @@ def test_what_cannot_be_is_one_message(
         ([*distill, "L1-H16-A2", "--label-names", "a,b"], "--label-names is a,b, and embeddings have no labels"),
         ([*distill, "L1-H16-A2", "--task", "text-classification"], "the teacher is one for feature-extraction"),
         (["evaluate", *model, "--data", str(files / "train.tsv")], "expected pairs of texts with a score"),
-        (["evaluate", *model, "--data", str(files / "pairs.tsv"), "--per-class"], "feature-extraction has no classes; leave it out"),
+        (["evaluate", *model, "--data", str(files / "pairs.tsv"), "--per-class"], "feature-extraction has no classes"),
         (
             ["predict", *model, "--text", "x", "--top-k", "2"],
             "--top-k is 2, and the model gives each text an embedding",
