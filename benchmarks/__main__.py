@@ -37,6 +37,7 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "search": ("search",),
     "finetune": ("finetune",),
     "task_accuracy": ("task_accuracy",),
+    "task_speed": ("task_speed",),
     "taught_students": ("taught_students",),
     "mpnet_teacher": ("mpnet_teacher", "--torch-epochs", "1"),
     "interrupts": ("interrupts",),
