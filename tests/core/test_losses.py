@@ -408,7 +408,11 @@ def test_a_batch_of_classes_that_weigh_nothing_has_no_loss() -> None:
         (SINGLE, {"pos_weight": [1, 1]}, "pos_weight is given with problem_type 'single_label_classification'; expect"),
         (MULTI, {"class_weights": [1, 1]}, "expected pos_weight instead"),
         (MULTI, {"pos_weight": [1, np.inf]}, "pos_weight[1] is inf; expected a finite number >= 0"),
-        (REGRESSION, {"pos_weight": [1, 1]}, "pos_weight is given with problem_type 'regression'; expected none"),
+        (
+            REGRESSION,
+            {"pos_weight": [1, 1]},
+            "problem_type 'regression', whose loss has no weights of labels; leave it",
+        ),
     ],
 )
 def test_weights_that_are_refused(problem_type: str, arguments: dict[str, Any], message: str) -> None:

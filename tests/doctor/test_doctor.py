@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_lines_fit_into_100_columns_and_end_with_the_verdict(
     command["--eval"] = command["--train"]
     assert cli.main(["doctor", *(word for pair in command.items() for word in pair)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(len(line) for line in lines if not re.search(r"/\S{60}", line)) <= 100  # a long path is not broken
     assert lines[0].startswith("error    shared texts")
     assert lines[-1].startswith("1 error, 0 warnings: the run would fail or mislead (checked in ")
 
