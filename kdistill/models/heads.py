@@ -294,10 +294,12 @@ class Encoder(_Called):
         """Load a checkpoint, see `Model.from_pretrained`, or a model of sentence-transformers.
 
         Args:
-            path_or_id, config, keywords: as there.
+            path_or_id: as there.
             pooling: how texts are embedded: the "mean" of their tokens, or "cls", the first one; "none": not at all.
                 Default: as the files of sentence-transformers state it; not at all where there are none.
             normalize: whether embeddings are divided by their length (default: likewise).
+            config: as there.
+            **keywords: as there.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: as there; also for a module or pooling that is not computed here.
@@ -484,7 +486,9 @@ class MaskedLanguageModel(_Called):
             probable words the first counts). Both are 0 for a token without a label.
 
         Raises:
-            As `masked_loss`.
+            ValueError: shapes differ.
+            FloatingPointError: a token's loss is not finite.
+            RuntimeError, MemoryError: as in `forward`.
         """
         packed = pack(batch)
         words = _words(labels, packed)
