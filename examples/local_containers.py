@@ -264,7 +264,8 @@ class Server:
         self._container = Container(["-m", "kdistill.sagemaker", "serve"], {**environment, **places})
         self._last = "it printed nothing"
         self._log = Log(f"/aws/sagemaker/Endpoints/{name}", f"AllTraffic/i-{self._port}")
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self._container.lines():
@@ -279,6 +280,8 @@ class Server:
                 if self.request("GET", "/ping")[0] == 200:
                     return None
             time.sleep(0.1)
+        if not self._container.running:  # its last line may not have been read yet
+            self._reader.join(START)
         return f"the container did not pass the ping health check: {self._last}"
 
     def request(
