@@ -175,14 +175,14 @@ def test_equal_scores_have_no_loss_and_no_gradient(loss: str) -> None:
 def calls() -> list[tuple[str, Callable[[int], Any]]]:
     lengths = LENGTHS * 8
     N, squares = sum(lengths), sum(n * n for n in lengths)
-    starts, student, teacher, projection = starts_of(lengths), numbers(1, N, 24), numbers(2, N, 36), numbers(3, 36, 24)
-    wide, other = numbers(4, N, 300), numbers(5, N, 300)
+    starts, student, teacher = starts_of(lengths), numbers(1, N, 24), numbers(2, N, 36)
+    wide, other, projection = numbers(3, N, 300), numbers(4, N, 300), numbers(5, 300, 300)  # of several tiles
     flat, given = numbers(6, 12 * squares), numbers(7, 12 * squares)
     found: list[tuple[str, Callable[[int], Any]]] = []
     for loss in ROWS:
         found += [
             (f"{loss}", lambda threads, loss=loss: _core.match_rows(loss, wide, other, None, threads)),
-            (f"{loss}, W", lambda threads, loss=loss: _core.match_rows(loss, student, teacher, projection, threads)),
+            (f"{loss}, W", lambda threads, loss=loss: _core.match_rows(loss, wide, other, projection, threads)),
         ]
     for loss in MAPS:
         found += [
