@@ -102,6 +102,9 @@ class Match:
                 raise ValueError(f"heads is {self.heads!r}; expected a whole number >= 1")
         self._check_layers()
 
+    def __repr__(self) -> str:
+        return _text(self)
+
     def _check_layers(self) -> None:
         teacher, student = self.teacher_layer, self.student_layer
         if self.kind == "embedding" and (teacher is not None or student is not None):
@@ -167,6 +170,9 @@ class Stage:
             twice = next(match for match in self.matches if self.matches.count(match) > 1)
             raise ValueError(f"matches has {twice} twice; expected it once, with the sum of the weights")
 
+    def __repr__(self) -> str:
+        return _text(self)
+
 
 Row = TypeVar("Row", Match, Stage)
 
@@ -193,6 +199,13 @@ def made(kind: type[Row], where: str, row: Any) -> Row:
         return kind(**values)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{where}: {error}") from error
+
+
+def _text(row: Match | Stage) -> str:
+    """Return the row as Python makes it, without what has its default: a model card lists the matches of a run."""
+    values = ((field, getattr(row, field.name)) for field in fields(row))
+    given = ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)
+    return f"{type(row).__name__}({given})"
 
 
 def _of_kind(name: str, rows: Any, kind: type[Match]) -> tuple[Match, ...]:
