@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -218,6 +217,7 @@ class Trainer:
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
         self._label_weights: LabelWeights | None = None  # of the present step
+        self._inner: InnerLoss | None = None  # of the present run
         self._args_of_step: TrainingArguments | None = None  # with what schedules give the present step
         self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
@@ -327,7 +327,7 @@ class Trainer:
         self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, inner: InnerLoss | None, run: Run | None
     ) -> None:
         """Do all steps that are left; finish the run, if there is one."""
-        self.optimizer = optimizer
+        self.optimizer, self._inner = optimizer, inner
         events, weights = self._events(), self.recipe.label_weights(dataset)
         self.recipe.set_threshold(self.args.threshold)  # an earlier one fits the weights that training began with
         self._chooses_threshold = self.args.threshold is None
@@ -344,7 +344,7 @@ class Trainer:
             self.state,
             self.args,
             loss=self._loss,
-            learn_hidden_words=partial(self._learn_hidden_words, inner=inner),
+            learn_hidden_words=self._learn_hidden_words,
             inner=inner,
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
@@ -376,7 +376,7 @@ class Trainer:
         try:
             events("on_train_end")
         finally:
-            self.optimizer = self._args_of_step = None
+            self.optimizer = self._inner = self._args_of_step = None
             self.model.training_dtype = "float32"  # reports measure the model as it is saved
 
     def _finish(self, run: Run) -> None:
@@ -441,7 +441,7 @@ class Trainer:
         self._loss_parts = []
         return BatchLoss(*self.compute_loss(logits, labels, rows), self._loss_parts)
 
-    def _learn_hidden_words(self, batch: Batch, words: Labels, share: float, inner: InnerLoss | None) -> LearnedLoss:
+    def _learn_hidden_words(self, batch: Batch, words: Labels, share: float) -> LearnedLoss:
         model = self.model
         assert isinstance(model, MaskedLanguageModel)
         if type(self).compute_loss is not Trainer.compute_loss:
@@ -450,7 +450,7 @@ class Trainer:
                 "hundred words at a time; write a loop of your own with model.masked_loss or model.forward(rows=)"
             )
         args = self._args_of_step or self.args
-        return self.objective.learn_hidden_words(model, batch, words, share=share, args=args, inner=inner)
+        return self.objective.learn_hidden_words(model, batch, words, share=share, args=args, inner=self._inner)
 
     def load_finished_run(self) -> None:
         """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
