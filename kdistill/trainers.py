@@ -13,12 +13,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .data.batch import Batch
 from .data.dataset import Dataset
 from .data.ragged import Outputs
+from .distill.matching import check_matches
 from .distill.objective import Distillation
 from .distill.teachers import Teacher
 from .losses.embeddings import EMBEDDING_LOSSES
@@ -58,7 +60,7 @@ from .train.failures import Failures
 from .train.little_learned import little_learned_by
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
-from .train.objective import BatchLoss, LearnedLoss, LossPart, Objective, Supervised
+from .train.objective import BatchLoss, InnerLoss, LearnedLoss, LossPart, Objective, RunLength, Supervised
 from .train.optim import AdamW, averaged
 from .train.own_metrics import ComputeMetrics, without_foreign
 from .train.plan import EpochPlan, RowIndices
@@ -216,6 +218,7 @@ class Trainer:
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
         self._label_weights: LabelWeights | None = None  # of the present step
+        self._args_of_step: TrainingArguments | None = None  # with what schedules give the present step
         self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
     @property
@@ -285,14 +288,15 @@ class Trainer:
             run, new_layers = Run(self.recipe), self.model.has_new_layers
             finished = resume is True and self._take_finished(run)
             if not finished:
-                optimizer = run.recipe.new_optimizer()
+                inner = run.recipe.inner_loss(run.plan)
+                optimizer = run.recipe.new_optimizer(inner)
                 self._start(run.start(resume, optimizer))
                 self.objective.keep(self.state.settled, self.args)
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self.state.settled = self.objective.settled()
-                self._train(run.dataset, run.plan, optimizer, run)
+                self._train(run.dataset, run.plan, optimizer, inner, run)
                 self._show_little_learned(new_layers=new_layers)
             if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
@@ -306,18 +310,22 @@ class Trainer:
     def train_without_files(self, dataset: Dataset) -> None:
         """Train on these rows from the beginning; neither read nor write the output directory. Trials do it."""
         recipe, state = self.recipe, TrainerState()
-        optimizer, plan = recipe.new_optimizer(), recipe.new_plan(dataset)
+        plan = recipe.new_plan(dataset)
+        inner = recipe.inner_loss(plan)
+        optimizer = recipe.new_optimizer(inner)
         recipe.ready_model()
         state.set_length(recipe.args, recipe.max_steps(plan), plan.steps_per_epoch)
         self._start(state)
-        self._train(dataset, plan, optimizer, None)
+        self._train(dataset, plan, optimizer, inner, None)
 
     def _start(self, state: TrainerState) -> None:
         self.state, self.results = state, {}
         self.callback_handler.control = TrainerControl()
         self.callback_handler.load_states(state.callback_states)
 
-    def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
+    def _train(
+        self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, inner: InnerLoss | None, run: Run | None
+    ) -> None:
         """Do all steps that are left; finish the run, if there is one."""
         self.optimizer = optimizer
         events, weights = self._events(), self.recipe.label_weights(dataset)
@@ -326,6 +334,8 @@ class Trainer:
 
         def begin_step(rows: RowIndices) -> None:
             self._label_weights = None if weights is None else weights.of_step(rows)
+            length = RunLength(self.state.max_steps, plan.steps_per_epoch)
+            self._args_of_step = self.objective.args_of_step(self.args, self.state.steps_passed, length)
 
         training = Training(
             optimizer,
@@ -334,7 +344,8 @@ class Trainer:
             self.state,
             self.args,
             loss=self._loss,
-            learn_hidden_words=self._learn_hidden_words,
+            learn_hidden_words=partial(self._learn_hidden_words, inner=inner),
+            inner=inner,
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
             events=events,
@@ -365,7 +376,7 @@ class Trainer:
         try:
             events("on_train_end")
         finally:
-            self.optimizer = None
+            self.optimizer = self._args_of_step = None
             self.model.training_dtype = "float32"  # reports measure the model as it is saved
 
     def _finish(self, run: Run) -> None:
@@ -421,7 +432,7 @@ class Trainer:
         task = task_for(self.model.config, labels)
         if self._label_weights is not None:
             task = task.weighted(self._label_weights)
-        loss = self.objective(logits, labels, rows, args=self.args, task=task)
+        loss = self.objective(logits, labels, rows, args=self._args_of_step or self.args, task=task)
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
@@ -430,7 +441,7 @@ class Trainer:
         self._loss_parts = []
         return BatchLoss(*self.compute_loss(logits, labels, rows), self._loss_parts)
 
-    def _learn_hidden_words(self, batch: Batch, words: Labels, share: float) -> LearnedLoss:
+    def _learn_hidden_words(self, batch: Batch, words: Labels, share: float, inner: InnerLoss | None) -> LearnedLoss:
         model = self.model
         assert isinstance(model, MaskedLanguageModel)
         if type(self).compute_loss is not Trainer.compute_loss:
@@ -438,7 +449,8 @@ class Trainer:
                 f"{type(self).__name__}.compute_loss would not be called: the logits of a language model exist a few "
                 "hundred words at a time; write a loop of your own with model.masked_loss or model.forward(rows=)"
             )
-        return self.objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
+        args = self._args_of_step or self.args
+        return self.objective.learn_hidden_words(model, batch, words, share=share, args=args, inner=inner)
 
     def load_finished_run(self) -> None:
         """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
@@ -830,6 +842,7 @@ class DistillationTrainer(Trainer):
                 "which gives texts no embedding; leave it out"
             )
         teacher.keep_type({}, args)
+        check_matches(args, teacher_model.config, self.model.config)
 
     @property
     def teacher_model(self) -> Model:

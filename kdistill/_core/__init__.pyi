@@ -153,6 +153,16 @@ class Model:
     def release(self) -> None: ...
 
 def layout(encoder: _Shape, head: _Shape, /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def adamw(
+    p: _Floats,
+    g: _Floats,
+    m: _Floats,
+    v: _Floats,
+    constants: tuple[float, float, float, float, float],  # lr, beta1, beta2, eps, weight_decay
+    t: int,
+    threads: int,
+    /,
+) -> None: ...
 def pack_lists(rows: object, /) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]] | None: ...
 def take_rows(
     ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64], /

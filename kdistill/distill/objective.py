@@ -25,10 +25,12 @@ from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, LearnedLoss, LossPart, RunData
+from ..train.objective import BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
+from .courses import args_of_step
+from .matching import Matching
 from .teachers import Teacher, read_as_teacher, reader_for_both
 
 _OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
@@ -168,6 +170,18 @@ class Distillation:
         """Return the teacher's metrics on the evaluation rows, as far as they have been measured."""
         return {f"teacher_{name}": value for name, value in self.teacher.metrics.items()}
 
+    def inner_loss(self, config: Config, args: DistillationTrainingArguments, length: RunLength) -> InnerLoss | None:
+        """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
+        if args.matches is None:
+            return None
+        return Matching(args, self.teacher.model.config, config, length, self.teacher.inside)
+
+    def args_of_step(
+        self, args: DistillationTrainingArguments, step: int, length: RunLength
+    ) -> DistillationTrainingArguments:
+        """Return the arguments as schedules and stages have them in a step, see `courses.args_of_step`."""
+        return args_of_step(args, step, length)
+
     def __call__(
         self,
         logits: Outputs,
@@ -203,6 +217,7 @@ class Distillation:
         *,
         share: float,
         args: DistillationTrainingArguments,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
 

@@ -169,7 +169,8 @@ class Subject:
         model = copy.deepcopy(recipe.model)
         copied = recipe.replace(model=model)
         copied.ready_model()
-        optimizer = copied.new_optimizer()
+        inner = copied.inner_loss(plan)
+        optimizer = copied.new_optimizer(inner)
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teacher)
         if not self.teacher_answers_in_steps:
@@ -182,9 +183,11 @@ class Subject:
 
         def learn_hidden_words(batch: Batch, words: Labels, share: float) -> LearnedLoss:
             assert isinstance(model, MaskedLanguageModel)
-            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
+            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args, inner=inner)
 
         def step(rows: RowIndices) -> None:
+            if inner is not None:
+                inner.begin_step(0, dataset.lengths[rows])
             training_step(
                 optimizer,
                 dataset,
@@ -193,6 +196,7 @@ class Subject:
                 max_grad_norm=self.args.max_grad_norm,
                 loss=loss,
                 learn_hidden_words=learn_hidden_words,
+                inner=inner,
                 on_event=lambda _: None,
             )
 

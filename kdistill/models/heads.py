@@ -136,7 +136,7 @@ class _Called(Model):
         asked += [("scores", layer) for layer in range(layers)] if attentions else []
         if last and not hidden_states:
             asked.append(("hidden", layers))
-        outputs, taps = self.forward_tapped(given.batch, asked)
+        outputs, taps = self.forward(given.batch, taps=asked)
         heads = self.config.num_attention_heads
         inside = Inside(
             tuple(given.rows(taps["hidden", layer]) for layer in range(layers + 1)) if hidden_states else None,
