@@ -171,9 +171,9 @@ def language_model(name: str, seed: int = 3, **changes: Any) -> Any:
 @pytest.mark.parametrize("name", [architecture.name for architecture in ARCHITECTURES.values()])
 def test_a_language_model_of_all_layers_starts_as_its_teacher(name: str) -> None:
     """The head is copied, too: with every layer the student has the teacher's logits."""
+    if name in ("Albert", "Electra"):
+        pytest.skip("with embeddings of a width of their own it has no student of its architecture")
     given = language_model(name)
-    if name == "Albert":
-        pytest.skip("an ALBERT has no student of its own architecture")
     made = type(given).from_teacher(given, given.config, seed=5)
     np.testing.assert_array_equal(made.forward(IDS), given.forward(IDS))
 
