@@ -33,7 +33,7 @@ from .courses import args_of_step
 from .matching import Matching
 from .teachers import Teacher, read_as_teacher, reader_for_both
 
-_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+_OF_LABELS = ("alpha", "alpha_end", "temperature", "temperature_end", "label_smoothing_factor")
 """Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 

@@ -431,6 +431,25 @@ def test_courses_of_alpha_and_temperature(tmp_path: Path, course: str) -> None:
     assert args.alpha == 0.2
 
 
+def test_trials_of_a_search_in_two_threads_share_the_teacher_and_have_projections_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    results = []
+    for jobs in (1, 2):
+        args = DistillationTrainingArguments(**run_fields(tmp_path / str(jobs), {"matches": [kd.Match("hidden")]}))
+        trainer = DistillationTrainer(
+            args=args,
+            model_init=lambda: small_model(2),
+            teacher_model=small_model(9, hidden_size=24),
+            train_dataset=small_dataset(40),
+            eval_dataset=small_dataset(24, seed=1),
+        )
+        space = {"alpha": {"type": "categorical", "choices": [0.25, 0.75]}}
+        trainer.hyperparameter_search(space, n_trials=4, n_jobs=jobs, pruner="none", sampler="random")
+        results.append({(trial.params["alpha"], trial.value) for trial in trainer.study.trials})
+    alphas = [alpha for alpha, _ in results[0] | results[1]]
+    assert sorted(alphas) == sorted(set(alphas))  # every trial with one alpha ends alike
+
+
 # ---- resuming
 
 

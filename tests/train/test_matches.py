@@ -235,7 +235,3 @@ def test_stages_that_are_longer_or_shorter_than_the_run(stages: list[kd.Stage], 
 def test_a_course_needs_its_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^alpha_schedule is 'linear' and alpha_end None; expected the alpha of the"):
         DistillationTrainingArguments(str(tmp_path), alpha_schedule="linear")
-    with pytest.warns(UserWarning, match="^temperature_end has no effect here: temperature_schedule is constant"):
-        DistillationTrainingArguments(str(tmp_path), temperature_end=1.0)
-    with pytest.warns(UserWarning, match="^match_learning_rate has no effect here: there are no matches"):
-        DistillationTrainingArguments(str(tmp_path), match_learning_rate=0.1)
