@@ -13,7 +13,7 @@ import numpy as np
 from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..data.sentences import Sentences
 from ..metrics.prediction import Labels
@@ -25,7 +25,7 @@ from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
+from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
@@ -221,21 +221,33 @@ class Distillation:
     ) -> LearnedLoss:
         """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
 
-        With alpha 1 nobody asks it.
+        With `inner` also what lies inside the teacher, in the same pass. With alpha 1 nobody asks what it expects.
+        Where the loss of the predictions does not count, no word is hidden, and no model computes one.
         """
+        assert inner is None or isinstance(inner, Matching)
+        weight, taps = (1.0, ()) if inner is None else (inner.prediction_weight, inner.taps)
+        predicted = words if weight else None
+        if predicted is None:
+            batch = batch._replace(ids=np.where(words == NO_LABEL, batch.ids, words).astype(np.int32))
+        taught = predicted is not None and args.alpha < 1
         with self.teacher.in_a_step() as teacher:
-            found = model.masked_loss(
-                batch,
-                words,
-                train=True,
-                teacher=teacher if args.alpha < 1 else None,
+            ours = model.masked_pass(batch, predicted, train=True, taps=taps)
+            theirs, inside = None, NO_TAP_LOSS
+            if taught or taps:
+                asked = () if inner is None else inner.teacher_taps
+                theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
+            if inner is not None and theirs is not None:
+                inside = inner(batch, ours.taps, theirs.taps)
+            found = ours.loss(
+                teacher=theirs if taught else None,
                 alpha=args.alpha,
                 temperature=args.temperature,
                 label_smoothing=args.label_smoothing_factor,
-                share=share,
+                share=weight * share,
+                gradients=inside.gradients,
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
-        return LearnedLoss(found.loss, parts)
+        return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
 
 
 def _warn_of_labels(args: DistillationTrainingArguments) -> None:

@@ -34,6 +34,7 @@ from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
 from .head_names import LABELLED
 from .initialization import (
+    BY_WORD,
     POSITION_EMBEDDINGS,
     PROJECTION,
     WORD_EMBEDDINGS,
@@ -244,8 +245,9 @@ class Model:
         """Make a student that starts from its teacher, which may be of another architecture.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
-        wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
-        initialised N(0, initializer_range).
+        wide. Where the widths are equal, they and `layers` of the teacher are copied instead, and between language
+        models the head, too. The rest is initialised N(0, initializer_range); the norm in a language model's head so
+        that logits begin as small as a new model's.
 
         Args:
             teacher: the model to start from.
@@ -284,15 +286,17 @@ class Model:
             )
         arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         given = Source(teacher.config, arrays, teacher.head_activation)
-        tensors = teacher_tensors(given, config, student.head_activation, layers, token_counts, common)
+        tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                if name == WORD_EMBEDDINGS and common is not None:
+                if name not in views:
+                    continue
+                if name in BY_WORD and common is not None:
                     views[name][common.ours] = value
                 elif name == POSITION_EMBEDDINGS:
                     views[name][config.first_position :] = value
-                elif name in views:
+                else:
                     views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
