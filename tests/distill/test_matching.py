@@ -234,6 +234,43 @@ def test_matches_that_do_not_fit_the_models(match: kd.Match, student: dict[str, 
         )
 
 
+@pytest.mark.parametrize(
+    ("teacher", "found"),
+    [
+        ([small_model(3), small_model(4)], "2 teachers"),
+        (lambda texts: np.zeros((len(texts), 2)), r"the teacher '.*', which is no model"),
+    ],
+    ids=["two", "function"],
+)
+def test_matches_read_the_inside_of_one_model(tmp_path: Path, teacher: Any, found: str) -> None:
+    args = DistillationTrainingArguments("unused", matches="minilm")
+    with pytest.raises(ValueError, match=f"^matches are given with {found}; expected one model of kdistill"):
+        DistillationTrainer(
+            small_model(2),
+            args,
+            teacher_model=teacher,
+            train_dataset=[{"text": "a good film", "label": 0}],
+            processing_class=question_tokenizer(tmp_path),
+        )
+
+
+def test_a_teacher_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    words = question_tokenizer(tmp_path)
+    lines = (tmp_path / "vocab.txt").read_text().split()
+    (tmp_path / "own" / "vocab.txt").write_text("\n".join([*lines[:5], *reversed(lines[5:])]) + "\n")
+    args = DistillationTrainingArguments("unused", matches="minilm")
+    with pytest.raises(ValueError, match=r"^matches are given with a teacher whose tokenizer gives texts other tokens"):
+        DistillationTrainer(
+            small_model(2),
+            args,
+            teacher_model=small_model(3),
+            teacher_processing_class=kd.AutoTokenizer.from_pretrained(tmp_path / "own"),
+            train_dataset=[{"text": "a good film", "label": 0}],
+            processing_class=words,
+        )
+
+
 def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
     stage = kd.Stage([kd.Match("hidden", -1, -1), kd.Match("hidden")])
     with pytest.raises(ValueError, match=r"^matches give match_hidden_3_1_loss more than once: the same kind and loss"):
