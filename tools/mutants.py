@@ -24,7 +24,9 @@ PLACE = ROOT / "build" / "mutants"
 NEAREST = {
     "kd_loss": ["losses", "ragged_losses"],
     "kd_decoder": ["softmax_loss"],
+    "kd_match": ["matches"],
     "kd_module_loss": ["losses", "pool"],
+    "kd_module_match": ["matches", "pool"],
     "kd_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_adamw": ["optim", "deferred_adamw"],
     "kd_kernels_random": ["random"],

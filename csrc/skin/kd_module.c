@@ -181,7 +181,7 @@ static int module_exec(PyObject *module)
     if (!state->model_type || PyModule_AddObjectRef(module, "Model", state->model_type) < 0)
         return -1;
     if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_loss_methods) < 0 ||
-        PyModule_AddFunctions(module, kd_peak_methods) < 0)
+        PyModule_AddFunctions(module, kd_match_methods) < 0 || PyModule_AddFunctions(module, kd_peak_methods) < 0)
         return -1;
     return add_constants(module, state) < 0 ? -1 : kd_add_testing(module);
 }

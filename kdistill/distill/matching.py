@@ -24,6 +24,8 @@ from ..train.layer_maps import LayerPairs, mapped_layers
 from ..train.matches import Match, Stage
 from ..train.objective import NO_TAP_LOSS, Inside, LossPart, RunLength, TapLoss
 from ..train.stages import rows_of, stage_ends, stages_of
+from .sources import Teachers
+from .teachers import Teacher
 
 LEAST_OF_A_RELATION_HEAD = 8
 """Numbers of a relation head in the narrower model, by default: MiniLMv2's 48 heads of 384."""
@@ -196,10 +198,34 @@ def pairs_of(stage: Stage, teacher: Config, student: Config) -> list[_Pair]:
     return pairs
 
 
-def check_matches(args: DistillationTrainingArguments, teacher: Config, student: Config) -> None:
-    """Raise ValueError for matches that do not fit the models, see `pairs_of`."""
+def check_matches(args: DistillationTrainingArguments, teachers: Teachers, student: Config) -> None:
+    """Raise ValueError for matches that do not fit the models, see `matched_teacher` and `pairs_of`."""
     for stage in stages_of(args.matches):
-        pairs_of(stage, teacher, student)
+        pairs_of(stage, matched_teacher(teachers).model.config, student)
+
+
+def matched_teacher(teachers: Teachers) -> Teacher:
+    """Return the teacher whose inside is matched.
+
+    Raises:
+        ValueError: there are several, it is no model, or it reads other tokens than the student.
+    """
+    if len(teachers) > 1 or not teachers.models:
+        found = (
+            f"{len(teachers)} teachers" if len(teachers) > 1 else f"the teacher {teachers.name!r}, which is no model"
+        )
+        raise ValueError(
+            f"matches are given with {found}; expected one model of kdistill, whose hidden states and attention they "
+            "read: leave matches (--matches) out, or name one teacher"
+        )
+    teacher = teachers.models[0]
+    if teacher.reads_itself:
+        raise ValueError(
+            "matches are given with a teacher whose tokenizer gives texts other tokens than the student's; expected "
+            "one tokenizer for both, as matches compare them token by token: leave matches (--matches) out, or take a "
+            "student with the teacher's tokenizer"
+        )
+    return teacher
 
 
 def _pairs_of_match(match: Match, teacher: Config, student: Config) -> list[_Pair]:

@@ -247,12 +247,13 @@ def _number(
         raise TypeError(f"{name} is {value!r}; expected a number")
     limits = {">": above, ">=": at_least, "<=": at_most}
     bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if limit is not None)
+    number = float(value)
     inside = (
-        math.isfinite(value)
-        and (above is None or value > above)
-        and (at_least is None or value >= at_least)
-        and (at_most is None or value <= at_most)
+        math.isfinite(number)
+        and (above is None or number > above)
+        and (at_least is None or number >= at_least)
+        and (at_most is None or number <= at_most)
     )
     if not inside:
         raise ValueError(f"{name} is {value!r}; expected a finite number {bounds}")
-    return float(value)
+    return number

@@ -67,9 +67,7 @@ def read_matches(name: str, value: Any) -> str | list[Match] | list[Stage]:
         raise ValueError(f"{name} is empty; expected {_EXPECTED}, or None for no such losses")
     if any(isinstance(row, Stage) or (isinstance(row, Mapping) and "kind" not in row) for row in rows):
         return _checked_stages(name, [made(Stage, f"{name}[{place}]", row) for place, row in enumerate(rows)])
-    matches = [made(Match, f"{name}[{place}]", row) for place, row in enumerate(rows)]
-    made(Stage, name, {"matches": matches})  # refuses the same one twice
-    return matches
+    return _checked_matches(name, rows)
 
 
 def stages_of(value: str | Sequence[Match] | Sequence[Stage] | None) -> tuple[Stage, ...]:
@@ -131,11 +129,16 @@ def _from_file(path: Path) -> list[Match] | list[Stage]:
     (which, rows), *_ = content.items()
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path}: {which} is {rows!r}; expected tables, which begin with [[{which}]]")
-    kind: type[Match] | type[Stage] = Match if which == "matches" else Stage
-    read = [made(kind, f"{path}: {which}[{place}]", row) for place, row in enumerate(rows)]
-    if kind is Match:
-        return read_matches(f"{path}: matches", read)  # type: ignore[return-value]  # they are no name
-    return _checked_stages(str(path), [row for row in read if isinstance(row, Stage)])
+    if which == "matches":
+        return _checked_matches(f"{path}: matches", rows)
+    return _checked_stages(str(path), [made(Stage, f"{path}: stage[{place}]", row) for place, row in enumerate(rows)])
+
+
+def _checked_matches(name: str, rows: Sequence[Any]) -> list[Match]:
+    """Return the matches. Raises ValueError where one is there twice."""
+    matches = [made(Match, f"{name}[{place}]", row) for place, row in enumerate(rows)]
+    made(Stage, name, {"matches": matches})
+    return matches
 
 
 def _checked_stages(name: str, stages: list[Stage]) -> list[Stage]:

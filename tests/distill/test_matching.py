@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from support import match_reference, reference
-from support.bert_cases import exact, random_rows, wide_model
+from support.bert_cases import exact, random_rows, wide_config, wide_model
 from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model, weights
 
@@ -169,7 +169,7 @@ def test_loss_and_gradients_beside_finite_differences_in_float64(name: str) -> N
 
 
 def configs() -> tuple[Any, Any]:
-    return wide_model(**TEACHER).config, wide_model(**STUDENT).config
+    return wide_config(**TEACHER), wide_config(**STUDENT)
 
 
 def test_micro_batches_give_the_loss_and_the_gradient_of_the_whole_batch() -> None:
@@ -234,6 +234,43 @@ def test_matches_that_do_not_fit_the_models(match: kd.Match, student: dict[str, 
         )
 
 
+@pytest.mark.parametrize(
+    ("teacher", "found"),
+    [
+        ([small_model(3), small_model(4)], "2 teachers"),
+        (lambda texts: np.zeros((len(texts), 2)), r"the teacher '.*', which is no model"),
+    ],
+    ids=["two", "function"],
+)
+def test_matches_read_the_inside_of_one_model(tmp_path: Path, teacher: Any, found: str) -> None:
+    args = DistillationTrainingArguments("unused", matches="minilm")
+    with pytest.raises(ValueError, match=f"^matches are given with {found}; expected one model of kdistill"):
+        DistillationTrainer(
+            small_model(2),
+            args,
+            teacher_model=teacher,
+            train_dataset=[{"text": "a good film", "label": 0}],
+            processing_class=question_tokenizer(tmp_path),
+        )
+
+
+def test_a_teacher_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    words = question_tokenizer(tmp_path)
+    lines = (tmp_path / "vocab.txt").read_text().split()
+    (tmp_path / "own" / "vocab.txt").write_text("\n".join([*lines[:5], *reversed(lines[5:])]) + "\n")
+    args = DistillationTrainingArguments("unused", matches="minilm")
+    with pytest.raises(ValueError, match=r"^matches are given with a teacher whose tokenizer gives texts other tokens"):
+        DistillationTrainer(
+            small_model(2),
+            args,
+            teacher_model=small_model(3),
+            teacher_processing_class=kd.AutoTokenizer.from_pretrained(tmp_path / "own"),
+            train_dataset=[{"text": "a good film", "label": 0}],
+            processing_class=words,
+        )
+
+
 def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
     stage = kd.Stage([kd.Match("hidden", -1, -1), kd.Match("hidden")])
     with pytest.raises(ValueError, match=r"^matches give match_hidden_3_1_loss more than once: the same kind and loss"):
@@ -241,7 +278,7 @@ def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
 
 
 def test_relation_heads_are_as_many_as_leave_8_numbers_in_the_narrower_model() -> None:
-    teacher, student = wide_model(**(TEACHER | {"hidden_size": 768, "num_attention_heads": 12})).config, configs()[1]
+    teacher, student = wide_config(**(TEACHER | {"hidden_size": 768, "num_attention_heads": 12})), configs()[1]
     stage = kd.Stage([kd.Match("relation", -1, -1)])
     assert pairs_of(stage, teacher, student.replace(hidden_size=384, num_attention_heads=12))[0].heads == 48
     assert pairs_of(stage, teacher, student.replace(hidden_size=4, num_attention_heads=2))[0].heads == 1
@@ -277,9 +314,9 @@ def test_a_run_logs_each_match_under_its_own_name_and_saves_no_projection(tmp_pa
 
 
 def test_matches_bring_the_student_nearer_to_what_they_match(tmp_path: Path) -> None:
-    trainer = run(tmp_path, [kd.Match("hidden", -1, -1)], num_train_epochs=30, logging_strategy="epoch")
+    trainer = run(tmp_path, [kd.Match("hidden", -1, -1)], num_train_epochs=8, logging_strategy="epoch")
     losses = [entry["match_hidden_2_1_loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_a_run_without_matches_asks_for_no_taps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +419,7 @@ def test_stages_have_their_own_matches_and_weights(tmp_path: Path) -> None:
     trainer = run(tmp_path, stages, max_steps=4, logging_steps=1, alpha=0.25)
     entries = trainer.state.log_history[:4]
     for entry in entries[:2]:
-        assert entry["loss"] == entry["match_hidden_2_1_loss"]
+        assert entry["loss"] == pytest.approx(entry["match_hidden_2_1_loss"], rel=1e-12)
         assert "match_cls_2_1_loss" not in entry
     for entry in entries[2:]:
         inside = entry["match_hidden_2_1_loss"] + entry["match_cls_2_1_loss"]

@@ -86,9 +86,9 @@ def test_a_step_learns_the_words_that_its_epoch_hides(tmp_path: Path) -> None:
     seen: list[tuple[NDArray[np.int64], float]] = []
 
     class Watched(kd.Trainer):
-        def _learn_hidden_words(self, batch: Any, words: Any, share: float, inner: Any) -> Any:
+        def _learn_hidden_words(self, batch: Any, words: Any, share: float) -> Any:
             seen.append((words, share))
-            return super()._learn_hidden_words(batch, words, share, inner)
+            return super()._learn_hidden_words(batch, words, share)
 
     fields = text_fields(tmp_path, per_device_train_batch_size=8, gradient_accumulation_steps=2, num_train_epochs=2)
     fields |= {"eval_strategy": "no", "data_seed": 5, "mlm_probability": 0.3}
