@@ -67,6 +67,7 @@ from .inputs import (
     rows_file,
     task_of,
 )
+from .label import label
 from .report import report
 from .search import search
 from .serve import serve
@@ -88,6 +89,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "info",
+    "label",
     "predict",
     "report",
     "search",
