@@ -58,6 +58,7 @@ _EXPORTS = {
     "TrainerCallback": "train.callbacks",
     "TrainerControl": "train.callbacks",
     "TrainerState": "train.state",
+    "TeacherFunction": "distill.functions",
     "TrainingArguments": "train.arguments",
     "choose_metrics": "tasks.registry",
     "clip_grad_norm_": "train.optim",

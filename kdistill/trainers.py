@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.batch import Batch
 from .data.dataset import Dataset
 from .data.ragged import Outputs
+from .distill.making import AnyTeacher, teachers_of
 from .distill.objective import Distillation
-from .distill.teachers import Teacher
 from .losses.embeddings import EMBEDDING_LOSSES
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
@@ -173,9 +173,10 @@ class Trainer:
         check_embeddings(tokenizer, model.config.vocab_size)
         tokenizer = tokenizer_for(model.config, tokenizer)
         reader = objective.reader(tokenizer, model.config)
+        keep_texts = objective.needs_texts(reader, model.config)
 
         def encode(source: Any, *, training: bool = False) -> Dataset:
-            return encode_for(model.config, source, reader, args, training=training)
+            return encode_for(model.config, source, reader, args, training=training, keep_texts=keep_texts)
 
         recipe = Recipe(
             model=model,
@@ -782,25 +783,29 @@ class Trainer:
 
     def _encoded(self, source: Any) -> Dataset:
         reader = self.objective.reader(self.processing_class, self.model.config)
-        rows = encode_for(self.model.config, source, reader, self.args)
+        keep_texts = self.objective.needs_texts(reader, self.model.config)
+        rows = encode_for(self.model.config, source, reader, self.args, keep_texts=keep_texts)
         return self.objective.rows_to_measure(rows, self.args)
 
 
 class DistillationTrainer(Trainer):
     """A `Trainer` whose loss is `distillation_loss`, that of the labels and that of the teacher mixed by `alpha`.
 
-    `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
-    teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
-    must have the vocabulary of `processing_class`, and decides whether the teacher reads token types. With
-    `args.augment` the training rows are followed by views of them (`augmentation.augmented`), which need a
-    `processing_class`. The other arguments are those of `Trainer`.
+    `teacher_model` is a model, a function `(list of texts) -> logits (n, num_labels)` (see `TeacherFunction`), or a
+    list of such, whose softened probabilities are averaged with `teacher_weights` (default: all the same; see
+    `losses.mixing`). Models are frozen. Their logits for all rows are computed once, before the first step, or found in
+    the teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class` is the
+    tokenizer of the teacher, of several a list: a teacher whose tokenizer gives texts other ids or token types than
+    `processing_class` reads them itself, and without one it reads the student's tokens. With `args.augment` the
+    training rows are followed by views of them (`augmentation.augmented`), which need a `processing_class`. The other
+    arguments are those of `Trainer`.
 
     Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
     on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
 
-    Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
-    LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
-    the most frequent label.
+    Raises `ValueError` when teacher and student differ in problem type or label map (names such as LABEL_0 name
+    nothing and agree with all), or in vocabulary where the teacher's tokenizer is not known. Warns, once `train` has
+    measured it, of a teacher that is no better than the most frequent label.
     """
 
     args: DistillationTrainingArguments
@@ -811,35 +816,39 @@ class DistillationTrainer(Trainer):
         model: Model | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
-        teacher_model: Model,
-        teacher_processing_class: PreTrainedTokenizerFast | None = None,
+        teacher_model: AnyTeacher | Sequence[AnyTeacher],
+        teacher_processing_class: PreTrainedTokenizerFast | Sequence[PreTrainedTokenizerFast | None] | None = None,
+        teacher_weights: Sequence[float] | None = None,
         provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> None:
         args = args if args is not None else DistillationTrainingArguments()
         expected = "kdistill's DistillationTrainingArguments(output_dir=..., alpha=..., temperature=...)"
         check_kind("args", args, DistillationTrainingArguments, expected)
-        name = None if provenance is None else provenance.teacher
-        teacher = Teacher(teacher_model, name, teacher_processing_class)
-        super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
-        teacher.check_student(self.model, self.processing_class)
-        teacher.suit_width(self.model.config, self.train_dataset, args)
-        if args.embedding_loss != EMBEDDING_LOSSES[0] and not teacher_model.config.embeds:  # not the default
+        self._teacher_model = teacher_model
+        names = () if provenance is None else provenance.teachers()
+        teachers = teachers_of(teacher_model, teacher_processing_class, teacher_weights, names)
+        super().__init__(model, args, objective=Distillation(teachers), provenance=provenance, **kwargs)
+        teachers.check_student(self.model, self.objective.reader(self.processing_class, self.model.config))
+        for teacher in teachers.models:
+            teacher.suit_width(self.model.config, self.train_dataset, args)
+        if args.embedding_loss != EMBEDDING_LOSSES[0] and not self.model.config.embeds:  # not the default
             raise ValueError(
-                f"embedding_loss is {args.embedding_loss!r}, and teacher_model is a {type(teacher_model).__name__}, "
+                f"embedding_loss is {args.embedding_loss!r}, and model is a {type(self.model).__name__}, "
                 "which gives texts no embedding; leave it out"
             )
-        teacher.keep_type({}, args)
+        teachers.keep_types({}, args)
 
     @property
-    def teacher_model(self) -> Model:
-        """The teacher."""
-        return self.objective.teacher.model
+    def teacher_model(self) -> Any:
+        """The teacher as it was given, or a list of several."""
+        given = self._teacher_model
+        return given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
 
     @property
     def teacher_name(self) -> str:
-        """The name of the teacher in the model card."""
-        return self.objective.teacher.name
+        """The name of the teacher in the model card; of several their names with their weights."""
+        return self.objective.teachers.name
 
     @property
     def teacher_accuracy(self) -> float | None:
@@ -848,8 +857,11 @@ class DistillationTrainer(Trainer):
 
     @property
     def teacher_metrics(self) -> dict[str, Any]:
-        """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
-        return self.objective.teacher.metrics
+        """The metrics on the evaluation rows of the teacher, or of several together; empty before `train`.
+
+        Those of `compute_metrics` are among them.
+        """
+        return self.objective.teachers.metrics
 
 
 def _keep_latest_step(training: Training, interrupt: BaseException) -> None:

@@ -747,6 +747,14 @@ class DistillationTrainingArguments(TrainingArguments):
         origin="kdistill",
         at_least=0,
     )
+    teacher_weighting: str = argument(
+        "fixed",
+        "what each of several teachers counts in a row: its weight (fixed), or that times the probability which it "
+        "gives the row's label, or its likeliest one where there is none (confidence)",
+        group="distillation",
+        origin="kdistill",
+        choices=("fixed", "confidence"),
+    )
     teacher_dtype: str = argument(
         "auto",
         "type that the teacher multiplies in: float32, bfloat16 or int8; auto takes the fastest one of this CPU whose "

@@ -69,6 +69,9 @@ class Objective(Protocol):
     def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
         """Return the tokenizer that rows are read with, of the tokenizer and the config of the model to train."""
 
+    def needs_texts(self, reader: PreTrainedTokenizerFast | None, config: Config) -> bool:
+        """Return whether rows that `reader` reads must keep their texts, for a model of this config."""
+
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
@@ -129,6 +132,10 @@ class Supervised:
     def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
         """Return the model's tokenizer."""
         return tokenizer
+
+    def needs_texts(self, reader: PreTrainedTokenizerFast | None, config: Config) -> bool:
+        """Return that tokens are enough."""
+        return False
 
     def rows_to_learn_from(
         self, dataset: Dataset, args: TrainingArguments, tokenizer: PreTrainedTokenizerFast | None

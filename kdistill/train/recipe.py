@@ -40,7 +40,7 @@ class Provenance:
 
     Attributes:
         started_from: the checkpoint that training began with; None for new weights.
-        teacher: the teacher.
+        teacher: the teacher, or several.
         train, eval, holdout: the rows; None is the name of their file, or that they were given in memory.
         dataset: what people call the data set that the rows are from.
         dataset_tags: its id on the hub, or the ids of several.
@@ -48,7 +48,7 @@ class Provenance:
     """
 
     started_from: str | None = None
-    teacher: str | None = None
+    teacher: str | Sequence[str] | None = None
     train: str | None = None
     eval: str | None = None
     holdout: str | None = None
@@ -59,6 +59,10 @@ class Provenance:
     def with_names(self, **sources: Any) -> Provenance:
         """Return a copy that names rows, where this one does not, after the sources given by "train" and "eval"."""
         return replace(self, **{field: getattr(self, field) or name_of(source) for field, source in sources.items()})
+
+    def teachers(self) -> list[str]:
+        """Return the names of the teachers."""
+        return [] if self.teacher is None else [self.teacher] if isinstance(self.teacher, str) else list(self.teacher)
 
     def data_names(self) -> dict[str, str]:
         """Return the names of the rows that have one, by "train", "eval" and "holdout"."""
