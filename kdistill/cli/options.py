@@ -333,7 +333,6 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in _DISTILLING:
         group.add_argument(
             "--teacher",
-            required=True,
             nargs="+",
             action="extend",
             metavar="MODEL",
@@ -345,6 +344,18 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
             nargs="+",
             metavar="X",
             help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
+        )
+        group.add_argument(
+            "--teacher-logits",
+            metavar="FILE",
+            help="logits of a teacher that was asked elsewhere: a .npy (rows, labels), or a .parquet, .jsonl or .csv "
+            "with a column teacher_logits or teacher_probs and ids or texts; without --teacher and this, such a column "
+            "of --train is read",
+        )
+        group.add_argument(
+            "--tokenizer",
+            metavar="MODEL",
+            help="without --teacher, the model whose tokenizer a student of a shape gets",
         )
         group.add_argument(
             "--student",

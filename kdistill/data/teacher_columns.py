@@ -109,7 +109,8 @@ class TeacherColumn:
                 f"{self.where(row)}: {self.name} holds {_shown(value)}; expected a list for each word of the row, or "
                 "None for a word without"
             )
-        return value
+        words: Sequence[Any] = value
+        return words
 
 
 def teacher_column_of(table: Table) -> TeacherColumn | None:
@@ -139,7 +140,7 @@ def _names_in(table: Table) -> tuple[Sequence[str], tuple[str, ...]]:
     if LABEL_NAMES not in table.columns:
         return table.class_names.get(LABEL_NAMES, ()), ()
     lists = [_parsed(value) for value in table.columns[LABEL_NAMES]]
-    first = next((names for names in lists if not is_empty(names)), None)
+    first: Any = next((names for names in lists if not is_empty(names)), ())
     for row, names in enumerate(lists):
         if not is_empty(names) and (
             not is_list(names) or list(names) != list(first) or not all(isinstance(name, str) for name in names)
@@ -148,7 +149,7 @@ def _names_in(table: Table) -> tuple[Sequence[str], tuple[str, ...]]:
                 f"{table.where(row)}: {LABEL_NAMES!r} holds {_shown(names)}; expected the list of the names of labels, "
                 "the same in every row"
             )
-    return first or (), (LABEL_NAMES,)
+    return first, (LABEL_NAMES,)
 
 
 def _joined(table: Table, name: str, columns: Sequence[str]) -> TeacherColumn:
@@ -215,7 +216,7 @@ class _Reader:
         if self._order is not None:
             found = found[:, self._order]
         if self._column.probabilities and kept.any():
-            found[kept] = self._of_probabilities(found[kept], [rows[place] for place in np.flatnonzero(kept)])
+            found[kept] = self._of_probabilities(found[kept], [rows[place] for place in np.flatnonzero(kept).tolist()])
         with np.errstate(over="ignore"):
             logits = found.astype(np.float32)
         if np.isinf(logits).any():
@@ -240,7 +241,8 @@ class _Reader:
         if isinstance(value, Mapping):
             return self._by_name(value, row)
         if is_list(value):
-            return value
+            numbers: Sequence[Any] = value
+            return numbers
         if as_number(value) is not None and not isinstance(value, str) and self._width == 1:
             return [value]
         raise TypeError(
@@ -314,9 +316,9 @@ class _Reader:
                     f"{self._where(rows[place])} has the sum {sums[place]:.4g}; expected 1 (within {SUM_TOLERANCE:g}): "
                     f"logits belong into {LOGITS!r}"
                 )
-            return np.log(np.maximum(values / sums[:, None], LEAST_PROBABILITY))
+            return np.asarray(np.log(np.maximum(values / sums[:, None], LEAST_PROBABILITY)))
         clipped = np.clip(values, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        return np.log(clipped) - np.log1p(-clipped)
+        return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def _is_missing(value: Any) -> bool:

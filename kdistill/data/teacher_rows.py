@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,20 @@ class Match:
     how: str
     rows: int
     covered: int
+    unused: int = 0
+
+
+class Found(NamedTuple):
+    """Where the answers for rows are in a source.
+
+    Attributes:
+        places: int64 (rows,), -1 for a row without one.
+        how: one of `BY_COLUMN`, `BY_ID`, `BY_TEXT` and `BY_PLACE`.
+        unused: answers that are for none of the rows.
+    """
+
+    places: NDArray[np.int64]
+    how: str
     unused: int = 0
 
 
@@ -140,8 +154,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def places_of(source: TeacherSource, table: Table, texts: Columns) -> tuple[NDArray[np.int64], str]:
-    """Return where in a source the answer for each row of a table is, int64 (rows,), -1 for none, and how it was found.
+def places_of(source: TeacherSource, table: Table, texts: Columns) -> Found:
+    """Return where in a source the answer for each row of a table is.
 
     Rows are told apart by their ids; else by their texts, where the source has these; else, where it has neither, by
     their order.
@@ -157,36 +171,35 @@ def places_of(source: TeacherSource, table: Table, texts: Columns) -> tuple[NDAr
     """
     theirs = source.table
     if theirs is None:
-        return _by_place(source, table), BY_PLACE
+        return _by_place(source, table)
     texts_there = _texts_in(theirs, texts)
     id_column = next((name for name in ID_COLUMNS if name in theirs.columns), None)
     if id_column is not None and id_column in table.columns:
-        places = _by_key(source, _ids(theirs, id_column), _ids(table, id_column), f"the {id_column}")
+        found = _by_key(source, _ids(theirs, id_column), _ids(table, id_column), f"the {id_column}", BY_ID)
         if texts_there is not None:
-            _check_texts(theirs, table, texts_there, texts, places, id_column)
-        how = BY_ID
+            _check_texts(theirs, table, texts_there, texts, found.places, id_column)
     elif texts_there is not None:
-        places, how = _by_key(source, _texts(theirs, texts_there), _texts(table, texts), "the text"), BY_TEXT
+        found = _by_key(source, _texts(theirs, texts_there), _texts(table, texts), "the text", BY_TEXT)
     elif id_column is not None:
         raise ValueError(
             f"{source.name} has the column {id_column!r}, and {table.source} has not, nor has {source.name} the texts "
             f"({listing(_named(texts), _MOST_SHOWN)}): nothing tells for which rows its answers are; add one of them"
         )
     else:
-        return _by_place(source, table), BY_PLACE
-    if (places < 0).all():
-        what = f"ids ({id_column!r})" if how == BY_ID else "texts"
+        return _by_place(source, table)
+    if (found.places < 0).all():
+        what = f"ids ({id_column!r})" if found.how == BY_ID else "texts"
         raise ValueError(f"none of the {what} of {table.source} is in {source.name}: are these answers for other rows?")
-    return places, how
+    return found
 
 
-def _by_place(source: TeacherSource, table: Table) -> NDArray[np.int64]:
+def _by_place(source: TeacherSource, table: Table) -> Found:
     if len(source) != len(table):
         raise ValueError(
             f"{source.name} has {len(source):,} rows, and {table.source} {len(table):,}; expected a row for each, in "
             "the same order, or a column of ids or texts in both, which tells whose the answers are"
         )
-    return np.arange(len(table))
+    return Found(np.arange(len(table)), BY_PLACE)
 
 
 def _named(texts: Columns) -> list[str]:
@@ -225,8 +238,8 @@ def _ids(table: Table, column: str) -> list[str | None]:
     return [None if is_empty(value) else str(value) for value in table.columns[column]]
 
 
-def _by_key(source: TeacherSource, theirs: Sequence[Any], ours: Sequence[Any], what: str) -> NDArray[np.int64]:
-    """Return the place of each of `ours` among `theirs`, -1 where it is not there."""
+def _by_key(source: TeacherSource, theirs: Sequence[Any], ours: Sequence[Any], what: str, how: str) -> Found:
+    """Return the place of each of `ours` among `theirs`; `what` they are, for messages."""
     places: dict[Any, int] = {}
     values = source.column.values
     for place, key in enumerate(theirs):
@@ -239,7 +252,9 @@ def _by_key(source: TeacherSource, theirs: Sequence[Any], ours: Sequence[Any], w
                 f"{source.column.where(place)} has {what} of {source.column.where(first)} ({_short(shown)}) and other "
                 "numbers; expected one answer: leave one of the two rows out"
             )
-    return np.array([-1 if key is None else places.get(key, -1) for key in ours], dtype=np.int64)
+    found = np.array([-1 if key is None else places.get(key, -1) for key in ours], dtype=np.int64)
+    wanted = set(ours)
+    return Found(found, how, sum(key not in wanted for key in theirs))
 
 
 def _check_texts(
@@ -284,7 +299,7 @@ class TaughtRows:
         """Return the data set with the answers for its rows, see `Dataset.teacher_logits`.
 
         Args:
-            encode: makes a data set of the rows without the columns of answers.
+            encode: makes a data set of the rows without the columns of answers, or checks one.
             answers_of: (data set) -> what the outputs of the student are.
 
         Raises:
@@ -292,9 +307,10 @@ class TaughtRows:
             TypeError: see `TeacherColumn.read`.
         """
         if isinstance(self.rows, Dataset):
-            dataset = self.rows
-            if self.source is None or not self.training:
+            dataset = encode(self.rows)
+            if self.source is None or not self.training or dataset.teacher_logits is not None:
                 return dataset
+            self._refuse_keys()
             table, column = Table("the data set", {"": range(dataset.num_examples)}), None
         else:
             table = read_table(self.rows)
@@ -308,28 +324,35 @@ class TaughtRows:
         found = self._find(column, table, dataset)
         if found is None:
             return dataset
-        column, places, how = found
-        logits, covered = _beside(dataset, table, column, answers_of(dataset), places)
-        unused = len(column.values) - len(np.unique(places[places >= 0]))
-        self.on_match(Match(how, len(table), covered, unused))
+        column, where = found
+        logits, covered = _beside(dataset, table, column, answers_of(dataset), where.places)
+        self.on_match(Match(where.how, len(table), covered, where.unused))
         return replace(dataset, teacher_logits=logits)
 
-    def _find(
-        self, column: TeacherColumn | None, table: Table, dataset: Dataset
-    ) -> tuple[TeacherColumn, NDArray[np.int64], str] | None:
-        """Return the answers, the place of each row's among them and how it was found; None where there are none."""
+    def _find(self, column: TeacherColumn | None, table: Table, dataset: Dataset) -> tuple[TeacherColumn, Found] | None:
+        """Return the answers, and where those for the rows are among them; None where there are none."""
         if column is not None:
-            return column, np.arange(len(table)), BY_COLUMN
+            return column, Found(np.arange(len(table)), BY_COLUMN)
         if self.source is None:
             return None
-        texts = _text_columns(table) if dataset.reading is None else dataset.reading.columns
+        read = None if isinstance(self.rows, Dataset) else dataset.reading
+        texts = _text_columns(table) if read is None else read.columns
         if self.training:
-            return self.source.column, *places_of(self.source, table, texts)
+            return self.source.column, places_of(self.source, table, texts)
         there = None if self.source.table is None else _texts_in(self.source.table, texts)
         if there is None or self.source.table is None:
             return None
-        places = _by_key(self.source, _texts(self.source.table, there), _texts(table, texts), "the text")
-        return None if (places < 0).all() else (self.source.column, places, BY_TEXT)
+        where = _by_key(self.source, _texts(self.source.table, there), _texts(table, texts), "the text", BY_TEXT)
+        return None if (where.places < 0).all() else (self.source.column, where)
+
+    def _refuse_keys(self) -> None:
+        """Raise ValueError where the answers are told apart by ids or texts, which encoded rows have not."""
+        theirs = None if self.source is None else self.source.table
+        if theirs is not None and len(theirs.columns):
+            raise ValueError(
+                f"the rows are encoded already, and {theirs.source} tells by {listing(map(repr, theirs.columns))} for "
+                "which its answers are; expected the rows as text, or an array of answers in their order"
+            )
 
 
 def _beside(

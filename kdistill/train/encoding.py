@@ -365,4 +365,6 @@ def _shown(source: Any) -> str:
 
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
+    if isinstance(source, TaughtRows):
+        return name_of(source.rows)
     return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY
