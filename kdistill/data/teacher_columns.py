@@ -230,6 +230,12 @@ class _Reader:
         return f"{self._column.where(row)}: {self._column.name}"
 
     def _array(self, given: Sequence[Any], rows: Sequence[int]) -> NDArray[np.float64]:
+        try:
+            array = np.array(given)
+        except ValueError:  # lists in lists
+            array = np.zeros(0)
+        if array.ndim == 2 and array.dtype.kind in "fiu":  # a tenth of the time of looking at each number
+            return array.astype(np.float64)
         for numbers, row in zip(given, rows, strict=True):
             for number in numbers:
                 if number is not None and (isinstance(number, str) or as_number(number) is None):
