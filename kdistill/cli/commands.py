@@ -453,7 +453,7 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     try:
         return _trained(trainer, options)
     except KeyboardInterrupt:
-        options.finished = bool(trainer.results)
+        options.finished, options.steps = bool(trainer.results), trainer.state.global_step
         raise
 
 
