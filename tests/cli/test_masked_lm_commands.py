@@ -111,12 +111,20 @@ def test_what_a_language_model_cannot_do_is_refused(
     files: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labelled = str(write_rows(tmp_path / "rows.tsv", 24))
+    pairs = str(tmp_path / "pairs.tsv")
+    Path(pairs).write_text("sentence1\tsentence2\ngood [MASK]\tfilm\n")
     on = ["--model", str(model)]
     train = ["--task", "masked-lm", "--model", str(files / "base"), *rows(files), "--output-dir", str(tmp_path / "out")]
     for command, message in (
         (["evaluate", *on, "--data", labelled], "lacks a head for labels"),
         (["predict", *on, "--text", "good film"], "inputs[0] has no [MASK]"),
         (["predict", *on, "--text", "good [MASK]", "--threshold", "0.5"], "--threshold is 0.5, and the model fills"),
+        (
+            ["predict", *on, "--text", "good [MASK]", "--text-pair", "film"],
+            "--text-pair is given, and the model fills",
+        ),
+        (["predict", *on, "--data", pairs], "pairs.tsv has pairs of texts (sentence1 and sentence2); name one column"),
+        (["predict", *on, "--text", "good film [MASK]", "--max-length", "4"], "no [MASK] among its first 4 tokens"),
         (["bench", *on], "predicts hidden words, and bench compares logits of texts"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),

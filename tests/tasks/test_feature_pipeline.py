@@ -58,7 +58,8 @@ def test_a_pooling_of_the_model_is_used_as_it_is(model: Any, tokenizer: Any) -> 
 
 def test_long_texts_are_cut_or_refused(model: Any, tokenizer: Any) -> None:
     long = " ".join(["film"] * 30)
-    assert np.shape(kd.pipeline("feature-extraction", model, tokenizer)(long)) == (1, 16, 16)
+    with pytest.warns(UserWarning, match="1 of 1 texts .* were longer than 16 tokens"):
+        assert np.shape(kd.pipeline("feature-extraction", model, tokenizer)(long)) == (1, 16, 16)
     assert (
         np.shape(kd.pipeline("feature-extraction", model, tokenizer, tokenize_kwargs={"max_length": 5})(long))[1] == 5
     )
@@ -78,8 +79,6 @@ def test_what_it_cannot_do_is_refused(model: Any, tokenizer: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             kd.pipeline("feature-extraction", model, tokenizer, **keywords)
-    with pytest.raises(ValueError, match=r"inputs\[1\] is 3; expected a text"):
-        kd.pipeline("feature-extraction", model, tokenizer)(["good", 3])
     classifier = kd.BertForSequenceClassification(small_config(), seed=1)
     with pytest.raises(
         ValueError, match="is a BertForSequenceClassification; expected one for feature-extraction: Auto"

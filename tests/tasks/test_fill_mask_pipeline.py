@@ -81,7 +81,7 @@ def test_targets_are_compared_alone(pipeline: FillMaskPipeline) -> None:
     [
         ("the cat", {}, r"inputs\[0\] has no \[MASK\] among its first 16 tokens; expected one where a word"),
         ([ONE, "the cat"], {}, r"inputs\[1\] has no \[MASK\]"),
-        ([ONE, 3], {}, r"inputs\[1\] is 3; expected a text"),
+        (f"film {ONE}", {"tokenizer_kwargs": {"truncation": True, "max_length": 3}}, "among its first 3 tokens"),
         (ONE, {"top_k": 0}, "top_k is 0; expected at least 1"),
         (ONE, {"targets": []}, "targets has no word of the vocabulary"),
     ],
