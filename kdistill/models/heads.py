@@ -188,6 +188,9 @@ class QuestionAnswerer(_Called):
         Raises:
             TypeError, ValueError: as there.
         """
+        if (start_positions is None) != (end_positions is None):
+            lacking = "start_positions" if start_positions is None else "end_positions"
+            raise ValueError(f"{lacking} is None, and the other is given; expected both, or neither")
         given = self._given(input_ids, attention_mask, token_type_ids, others)
         logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
         loss = None
@@ -472,6 +475,5 @@ KINDS: Mapping[str, type[Model]] = {
 def check_head(model: Model, head: str) -> None:
     """Raise ValueError, which names what loads the right one, for a model with another head."""
     if model.config.head != head:
-        raise ValueError(
-            f"model is a {type(model).__name__}; expected one for {head}: AutoModel{ENDINGS[head]}.from_pretrained(...)"
-        )
+        loader = f"AutoModel{'' if head == ENCODER else ENDINGS[head]}.from_pretrained(...)"
+        raise ValueError(f"model is a {type(model).__name__}; expected one for {head}: {loader}")

@@ -14,7 +14,7 @@ from ..models.pooling import PICKS
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
-from .inputs import CutTexts, texts_of_call
+from .inputs import CutTexts, texts_of_call, tokenizer_arguments
 
 BATCH_SIZE = 32
 OWN = "model"
@@ -117,7 +117,7 @@ class FeatureExtractionPipeline:
 
 
 def _settings_of(truncation: bool | None, tokenize_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(tokenize_kwargs or {})
+    given = tokenizer_arguments("tokenize_kwargs", tokenize_kwargs)
     if truncation is not None and "truncation" in given:
         raise ValueError("truncation is given, and in tokenize_kwargs too; expected one of them")
     return given if truncation is None else given | {"truncation": truncation}

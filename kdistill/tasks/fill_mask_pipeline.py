@@ -15,7 +15,7 @@ from ..models.head_names import MASKED
 from ..models.heads import MaskedLanguageModel, check_head
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
-from .inputs import CutTexts, texts_of_call
+from .inputs import CutTexts, texts_of_call, tokenizer_arguments
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -59,7 +59,7 @@ class FillMaskPipeline:
         self.model, self.tokenizer = model, tokenizer
         self.top_k, self.batch_size = top_k, checked_count("batch_size", batch_size)
         self.targets = targets
-        self.tokenizer_kwargs = dict(tokenizer_kwargs or {})
+        self.tokenizer_kwargs = tokenizer_arguments("tokenizer_kwargs", tokenizer_kwargs)
         self._cut = CutTexts()
 
     def __call__(
@@ -90,7 +90,7 @@ class FillMaskPipeline:
             ValueError: a text without a mask, with its place.
         """
         texts = texts_of_call(inputs)
-        settings = self.tokenizer_kwargs | dict(tokenizer_kwargs or {})
+        settings = self.tokenizer_kwargs | tokenizer_arguments("tokenizer_kwargs", tokenizer_kwargs)
         wanted = self._target_ids(self.targets if targets is None else targets)
         most = self.top_k if top_k is None else top_k
         size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
@@ -148,7 +148,10 @@ class FillMaskPipeline:
         if targets is None:
             return None
         vocabulary, ids = self.tokenizer.get_vocab(), []
-        for target in [targets] if isinstance(targets, str) else targets:
+        words = [targets] if isinstance(targets, str) or not isinstance(targets, Iterable) else [*targets]
+        for target in words:
+            if not isinstance(target, str):
+                raise TypeError(f"targets has {target!r} of type {type(target).__name__}; expected words")
             known = vocabulary.get(target)
             if known is None:
                 pieces = self.tokenizer(target, add_special_tokens=False)["input_ids"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 
@@ -20,6 +20,13 @@ def texts_of_call(inputs: Any) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"inputs[{index}] is {text!r} of type {type(text).__name__}; expected a text")
     return texts
+
+
+def tokenizer_arguments(name: str, given: Any) -> dict[str, Any]:
+    """Return the arguments of the tokenizer that a setting holds, None for none. Raises TypeError for no mapping."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name} is {given!r} of type {type(given).__name__}; expected a dict of arguments")
+    return dict(given or {})
 
 
 class CutTexts:

@@ -82,13 +82,13 @@ class TokenClassificationPipeline:
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, TOKEN)
         check_embeddings(tokenizer, model.config.vocab_size)
-        _check_strategy(aggregation_strategy)
         _check_ignored(ignore_labels)
         _check_words(is_split_into_words, delimiter)
         self.model, self.tokenizer = model, tokenizer
-        self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels
+        self.aggregation_strategy, self.ignore_labels = _strategy(aggregation_strategy), ignore_labels
         self.is_split_into_words, self.delimiter = is_split_into_words, delimiter
-        self.stride, self.batch_size = stride, checked_count("batch_size", batch_size)
+        self.stride = None if stride is None else checked_count("stride", stride, least=0)
+        self.batch_size = checked_count("batch_size", batch_size)
 
     def __call__(
         self,
@@ -121,8 +121,8 @@ class TokenClassificationPipeline:
             TypeError: an input is no text, or no list of words.
             ValueError: a setting is none, or of no use beside the others.
         """
-        strategy = self.aggregation_strategy if aggregation_strategy is None else aggregation_strategy
-        _check_strategy(strategy)
+        strategy = self.aggregation_strategy if aggregation_strategy is None else _strategy(aggregation_strategy)
+        stride = self.stride if stride is None else checked_count("stride", stride, least=0)
         ignored = self.ignore_labels if ignore_labels is None else ignore_labels
         _check_ignored(ignored)
         split = self.is_split_into_words if is_split_into_words is None else is_split_into_words
@@ -134,7 +134,7 @@ class TokenClassificationPipeline:
             texts = texts_of_call(inputs)
             rows = self.tokenizer.encode_with_offsets(texts)
         size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
-        scores = self._scores(rows, self.stride if stride is None else stride, size)
+        scores = self._scores(rows, stride, size)
         found = [self._found(*of, strategy, ignored) for of in zip(texts, rows, scores, strict=True)]
         return found[0] if isinstance(inputs, str) else found
 
@@ -241,9 +241,12 @@ class TokenClassificationPipeline:
         }
 
 
-def _check_strategy(strategy: Any) -> None:
-    if strategy not in STRATEGIES:
-        raise ValueError(f"aggregation_strategy is {strategy!r}; expected one of {', '.join(map(repr, STRATEGIES))}")
+def _strategy(given: Any) -> str:
+    """Return the name of a strategy, in small letters: transformers takes both."""
+    name = str(given).lower()
+    if name not in STRATEGIES:
+        raise ValueError(f"aggregation_strategy is {given!r}; expected one of {', '.join(map(repr, STRATEGIES))}")
+    return name
 
 
 def _check_ignored(ignored: Any) -> None:

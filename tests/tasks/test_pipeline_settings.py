@@ -55,6 +55,9 @@ def test_batches_have_a_row(task: str, tmp_path: Path, size: Any, error: type[Ex
         ({"max_answer_len": "2"}, "max_answer_len is '2' of type str; expected a whole number of at least 1"),
         ({"max_seq_len": 3}, "max_length is 3; expected room for the 3 special tokens of a row, a question and a part"),
         ({"max_seq_len": -3}, "max_seq_len is -3; expected at least 1"),
+        ({"doc_stride": "2"}, "doc_stride is '2' of type str; expected a whole number of at least 0"),
+        ({"handle_impossible_answer": "no"}, "handle_impossible_answer is 'no'; expected True or False"),
+        ({"align_to_words": 0}, "align_to_words is 0; expected True or False"),
     ],
 )
 def test_settings_of_questions_that_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -95,6 +98,9 @@ def test_texts_are_cut_with_one_warning_unless_it_is_asked_for(task: str, tmp_pa
         ("good film", {"delimiter": "-"}, "delimiter is '-', which joins words; expected is_split_into_words=True"),
         ("good film", {"delimiter": 3}, "delimiter is 3 of type int; expected text"),
         ("good film", {"is_split_into_words": "yes"}, "is_split_into_words is 'yes'; expected True or False"),
+        ("good film", {"stride": "3"}, "stride is '3' of type str; expected a whole number of at least 0"),
+        ("good film", {"stride": 14}, "stride is 14; expected 0 to 13: windows have room for 14 tokens"),
+        ("good film", {"aggregation_strategy": "most"}, "aggregation_strategy is 'most'; expected one of 'none', "),
         ("good film", {"ignore_labels": "O"}, "ignore_labels is 'O'; expected a list of tags, or of types of entities"),
     ],
 )

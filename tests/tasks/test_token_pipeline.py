@@ -31,6 +31,10 @@ def test_words_are_tagged_at_their_places_in_the_text_that_they_make(pipe: Any) 
     assert pipe([["film"], ["good", "film"]], is_split_into_words=True)[1] == pipe(["good film"])[0]
 
 
+def test_strategies_are_named_in_any_case(pipe: Any) -> None:
+    assert pipe("good film", aggregation_strategy="SIMPLE") == pipe("good film", aggregation_strategy="simple")
+
+
 def test_a_word_that_is_longer_than_a_window_is_answered_whole(pipe: Any) -> None:
     found = pipe("good " + 40 * "a")
     assert [one["start"] for one in found] == [0, *range(5, 45)]
