@@ -90,6 +90,21 @@ def test_a_directory_of_sentence_transformers_states_its_pooling(tmp_path: Path,
     assert not classifier.config.embeds
 
 
+@pytest.mark.parametrize(("stated", "trained", "length"), [(9, None, 9), (512, None, 16), (9, 7, 7)])
+def test_texts_are_cut_as_trained_else_as_the_directory_states_as_far_as_the_model_reads(
+    tmp_path: Path, stated: int, trained: int | None, length: int
+) -> None:
+    write_sentence_model(tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": stated}))
+    if trained is not None:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"kdistill": {"max_length": trained}}))
+    model = kd.AutoModel.from_pretrained(tmp_path)
+    assert model.config.trained_with.max_length == length
+    model.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/sentence_bert_config.json").read_text())["max_seq_length"] == length
+
+
 @pytest.mark.parametrize(
     ("content", "mode"),
     [
@@ -110,6 +125,9 @@ def test_poolings_of_all_versions_are_read(tmp_path: Path, content: dict[str, An
         (OLDER | {"pooling_mode_max_tokens": True}, r"the pooling is \[\"max\", \"mean\"\]"),
         ({"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}, r"the pooling is \[\"lasttoken\"\]"),
         ({"pooling_mode": "weightedmean"}, 'the pooling is "weightedmean"'),
+        (OLDER | {"pooling_mode_cls_token": True}, r"the pooling is \[\"cls\", \"mean\"\]"),
+        ({"pooling_mode": ["mean", "cls"]}, r"the pooling is \[\"mean\", \"cls\"\]"),
+        ({"pooling_mode": []}, r"the pooling is \[\]"),
     ],
 )
 def test_other_poolings_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
@@ -134,9 +152,19 @@ def test_other_modules_and_settings_are_refused(tmp_path: Path) -> None:
     lowered.write_text(json.dumps({"max_seq_length": 9, "do_lower_case": True}))
     with pytest.raises(ValueError, match="do_lower_case is true, and its tokenizer keeps case"):
         kd.AutoModel.from_pretrained(tmp_path)
-    lowered.write_text(json.dumps({"max_seq_length": "many"}))
-    with pytest.raises(ValueError, match="max_seq_length is 'many'; expected a whole number of tokens"):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    assert kd.AutoModel.from_pretrained(tmp_path).config.trained_with.max_length == 9  # its tokenizer does it
+    for length in ("many", 2, True):
+        lowered.write_text(json.dumps({"max_seq_length": length}))
+        with pytest.raises(ValueError, match=f"max_seq_length is {length!r}; expected a whole number of tokens, at l"):
+            kd.AutoModel.from_pretrained(tmp_path)
+    lowered.unlink()
+    (tmp_path / "2_Normalize").mkdir()
+    (tmp_path / "2_Normalize/config.json").write_text(json.dumps({"module_input_name": "token_embeddings"}))
+    with pytest.raises(ValueError, match=r'"token_embeddings"\} normalises something else than the embedding'):
         kd.AutoModel.from_pretrained(tmp_path)
+    (tmp_path / "2_Normalize/config.json").write_text(json.dumps({"module_input_name": "sentence_embedding"}))
+    assert kd.AutoModel.from_pretrained(tmp_path).config.pooling == Pooling("mean", True)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +202,9 @@ def test_a_saved_model_keeps_the_layout(tmp_path: Path) -> None:
     assert [(module["path"], module["type"]) for module in modules] == [
         ("", f"{TYPES}.Transformer"), ("1_Pooling", f"{TYPES}.Pooling"), ("2_Normalize", f"{TYPES}.Normalize"),
     ]  # fmt: skip
+    pooling = json.loads((tmp_path / "second/1_Pooling/config.json").read_text())
+    assert pooling.pop("word_embedding_dimension") == model.config.hidden_size
+    assert [name for name, chosen in pooling.items() if chosen] == ["pooling_mode_mean_tokens"]
     again = kd.AutoModel.from_pretrained(tmp_path / "second")
     assert again.config.pooling == model.config.pooling
     np.testing.assert_array_equal(again.forward(ROWS), model.forward(ROWS))
