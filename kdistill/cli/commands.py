@@ -101,9 +101,9 @@ def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
-    config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    config, content = AutoConfig.from_pretrained(options.model), read_config(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+    head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
     if head == ENCODER:
         raise ValueError(
             f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "
@@ -114,7 +114,7 @@ def finetune(options: Namespace) -> Figures:
         config,
         task_of(options),
         lambda: _rows_to_learn(config, options),
-        replace=options.ignore_mismatched_sizes or named != head,
+        replace=options.ignore_mismatched_sizes or named_head(content) != head,
     )
     model = load_model(
         options.model,

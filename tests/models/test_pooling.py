@@ -59,6 +59,13 @@ def test_embeddings_are_made_of_the_last_layer(tmp_path: Path, mode: str, normal
     assert (model.config.embeds, model.config.num_outputs, model.per_token) == (True, 16, False)
 
 
+def test_another_pooling_normalises_as_the_directory_does(tmp_path: Path) -> None:
+    write_sentence_model(tmp_path)
+    assert kd.AutoModel.from_pretrained(tmp_path, pooling="cls").config.pooling == Pooling("cls", True)
+    plain = kd.AutoModel.from_pretrained(tmp_path, normalize=False)
+    assert plain.config.pooling == Pooling("mean", False)
+
+
 def test_an_encoder_alone_keeps_its_pooler(tmp_path: Path) -> None:
     write_sentence_model(tmp_path)
     model = kd.AutoModel.from_pretrained(tmp_path, pooling="none")
