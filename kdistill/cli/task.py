@@ -53,7 +53,8 @@ def head_settings(path: str, options: TaskOptions) -> dict[str, Any]:
         return {}
     head = TASK_OPTIONS[options.task]
     if head != ENCODER:  # so that what a model without a head lacks is said of the head that is asked for
-        return {} if named_head(read_config(path), language_models=True) else {"head": head}
+        known = named_head(read_config(path), language_models=True) is not None or states_pooling(path)
+        return {} if known else {"head": head}
     if states_pooling(path):
         return {"head": ENCODER}
     warnings.warn(

@@ -9,6 +9,7 @@ import numpy as np
 from ..data.ragged import units
 from ..distill.answers import CHECK, answers_against_labels
 from ..metrics.classification import accuracy, majority_share
+from ..models.head_names import LABELLED
 from ..system.findings import Finding
 from ..tasks.registry import task_for
 from ..train.chosen_defaults import choose_defaults
@@ -32,6 +33,8 @@ def teacher(subject: Subject) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", f"the teacher gives a text an embedding of {units(logits).shape[1]} numbers")
         return
     if not rows.labelled:
+        if subject.eval is not None:
+            return  # that it has no labels is an error of the run
         text = f"no row of {name} has a label, so nothing shows how good the teacher is"
         yield Finding(CHECK, "warning", text, "give labelled rows as --eval")
         return
@@ -67,7 +70,8 @@ def student(subject: Subject) -> Iterator[Finding]:
     if ours >= theirs:
         yield Finding("student", "warning", text, "take a smaller --student, such as L2-H128-A2")
     else:
-        yield Finding("student", "ok", f"{text}; they read the same tokens and have the same labels")
+        labels = " and have the same labels" if subject.config.head in LABELLED else ""
+        yield Finding("student", "ok", f"{text}; they read the same tokens{labels}")
 
 
 def chosen_defaults(subject: Subject) -> Iterator[Finding]:

@@ -117,8 +117,8 @@ def _results(report: Report) -> Iterator[str]:
     if report.speed is not None:
         speed = report.speed
         yield (
-            f"Speed is that of {speed.rows} {'windows of' if speed.windows else 'of'} these rows in batches of "
-            f"{speed.batch_size}, on "
+            f"Speed is that of {speed.rows} {'' if speed.rows_are == 'rows' else f'{speed.rows_are} '}of these rows in "
+            f"batches of {speed.batch_size}, on "
             f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
         )
     yield _types(report)

@@ -35,6 +35,7 @@ def test_each_text_of_a_pair_is_a_row(tokenizer: Any) -> None:
     targets = dataset.targets
     assert targets.labelled().tolist() == [True, False, True]
     assert len(targets) == 2
+    assert (dataset.num_examples, dataset.labelled, dataset.rows_are) == (3, 2, "texts")
     pairs = targets.pairs()
     assert (pairs.first.tolist(), pairs.second.tolist(), pairs.scores.tolist()) == ([0, 4], [1, 5], [4.5, 1.0])
 
@@ -45,6 +46,13 @@ def test_taken_rows_stay_pairs_where_both_are_taken(tokenizer: Any) -> None:
     pairs = taken.targets.pairs()
     assert (pairs.first.tolist(), pairs.scores.tolist()) == ([0], [1.0])
     assert not taken.without_labels().labelled
+    assert taken.windows.examples.tolist() == [0, 0, 1]
+    assert dataset.take([4, 0, 5]).windows.examples.tolist() == [0, 1, 2]
+
+
+def test_texts_without_a_score_count_as_examples(tokenizer: Any) -> None:
+    dataset = encode_sentences(["good", "bad"], tokenizer, max_length=8)
+    assert (dataset.num_examples, dataset.labelled, dataset.rows_are) == (2, 0, "rows")
 
 
 def test_a_reference_labels_every_example(tokenizer: Any) -> None:
