@@ -72,6 +72,11 @@ def test_labels_of_single_texts_are_said_not_to_be_read(tokenizer: Any) -> None:
         encode_sentences(rows, tokenizer, max_length=8, label_column="label")
 
 
+def test_a_label_goes_before_a_column_called_score(tokenizer: Any) -> None:
+    rows = {"sentence1": ["good"], "sentence2": ["film"], "score": [2.0], "label": [3.0]}
+    assert encode_sentences(rows, tokenizer, max_length=8).targets.pairs().scores.tolist() == [3.0]
+
+
 def test_names_of_classes_are_no_scores(tokenizer: Any) -> None:
     rows = {"premise": ["good"], "hypothesis": ["bad"], "label": ["contradiction"]}
     assert np.isnan(encode_sentences(rows, tokenizer, max_length=8).labels).all()

@@ -11,6 +11,7 @@ from support.small_questions import question_tokenizer
 from support.small_run import small_config
 
 import kdistill as kd
+from kdistill.models.trained_with import TrainedWith
 
 TEXTS = ["good film", "bad", "great plot actor scene"]
 
@@ -63,6 +64,10 @@ def test_long_texts_are_cut_or_refused(model: Any, tokenizer: Any) -> None:
     assert (
         np.shape(kd.pipeline("feature-extraction", model, tokenizer, tokenize_kwargs={"max_length": 5})(long))[1] == 5
     )
+    trained = kd.BertModel(model.config, seed=1)
+    trained.config = trained.config.with_trained(TrainedWith(max_length=7))
+    with pytest.warns(UserWarning, match="longer than 7 tokens"):
+        assert np.shape(kd.pipeline("feature-extraction", trained, tokenizer)(long)) == (1, 7, 16)
     with pytest.raises(ValueError, match="32 tokens"):
         kd.pipeline("feature-extraction", model, tokenizer, truncation=False)(long)
 
