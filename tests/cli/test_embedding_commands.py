@@ -95,6 +95,8 @@ def test_embeddings_are_a_matrix_or_json_lines(
     typed = figures([*asked, "--text", "good film", "--text", "bad"], capsys)
     model = kd.AutoModel.from_pretrained(student).freeze()
     np.testing.assert_array_equal(np.float32(typed["predictions"]), model.forward([[2, 5, 9, 3], [2, 7, 3]]))
+    (pair,) = figures([*asked, "--text", "good film", "--text-pair", "bad"], capsys)["predictions"]
+    assert pair == typed["predictions"]
     assert main([*asked, "--text", "bad"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == "bad"
 
