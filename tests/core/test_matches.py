@@ -237,13 +237,13 @@ def test_rows_that_are_not_finite(loss: str, which: int, projected: bool, bad: f
 @pytest.mark.parametrize("loss", MAPS)
 @pytest.mark.parametrize("which", [0, 1])
 def test_maps_that_are_not_finite(loss: str, which: int, bad: float) -> None:
-    starts, rows = starts_of([3, 5]), [numbers(1, 8, 6), numbers(2, 8, 6)]
+    starts, rows = starts_of([3, 5, 2]), [numbers(1, 10, 6), numbers(2, 10, 6)]
     rows[which][4, 3] = bad
     with pytest.raises(
         FloatingPointError, match=f"{('student', 'teacher')[which]} is not finite in sequence 1, head 1"
     ):
         _core.match_relation(loss, *rows, starts, 2, 2)
-    scores = [numbers(1, 2 * 34), numbers(2, 2 * 34)]
+    scores = [numbers(1, 2 * 38), numbers(2, 2 * 38)]
     scores[which][2 * 9 + 25 + 7] = bad
     name = ("student_scores", "teacher_scores")[which]
     with pytest.raises(FloatingPointError, match=f"{name} is not finite in sequence 1, head 1"):
