@@ -95,7 +95,7 @@ void kd_match_rows_place(kd_match_rows *match, kd_arena *arena, int threads)
     match->forward = kd_arena_take(arena, engine->packed_bytes(engine, S, T), 1);
     match->backward = kd_arena_take(arena, engine->packed_bytes(engine, T, S), 1);
     match->outer_bytes = kd_round_up(kd_linear_tile_scratch(match->math), KD_ALIGN);
-    match->outer = kd_arena_take(arena, threads * match->outer_bytes, 1);
+    match->outer = kd_arena_take(arena, kd_min(threads, kd_linear_tiles(T, S)) * match->outer_bytes, 1);
 }
 
 static ptrdiff_t rows_of_item(const kd_match_rows *match)
@@ -276,7 +276,7 @@ void kd_match_maps_place(kd_match_maps *match, kd_arena *arena, int threads)
     match->scratch_bytes = (ptrdiff_t)measure.used;
     match->terms = kd_arena_take(arena, match->B * match->H, sizeof(double));
     match->squares = kd_arena_take(arena, match->B + 1, sizeof(ptrdiff_t));
-    match->scratch = kd_arena_take(arena, threads * match->scratch_bytes, 1);
+    match->scratch = kd_arena_take(arena, kd_min(threads, match->B * match->H) * match->scratch_bytes, 1);
     if (!match->squares)
         return;
     match->squares[0] = 0;
