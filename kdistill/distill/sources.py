@@ -89,7 +89,7 @@ class Teachers:
         if not sources:
             raise ValueError("teacher_model is an empty list; expected a teacher at least")
         self.sources = tuple(sources)
-        self.weights = _checked_weights(weights, len(sources))
+        self.weights = weights_of_teachers(weights, len(sources))
         self.models = [source for source in sources if isinstance(source, Teacher)]
         self.metrics: dict[str, Any] = {}
 
@@ -234,7 +234,7 @@ def task_of(source: Source, student: Config, labels: Labels) -> Task:
     return task_for(student.with_trained(replace(student.trained_with, threshold=None)), labels)
 
 
-def _checked_weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
+def weights_of_teachers(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
     """Return weights that add up to 1. Raises ValueError for another number of them, or any not above 0."""
     if weights is None:
         return np.full(count, 1 / count)
