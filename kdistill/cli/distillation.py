@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from argparse import Namespace
 from functools import cached_property, partial
 from typing import Any
@@ -19,13 +20,15 @@ from ..distill.teachers import read_as_teacher
 from ..models.auto import AutoConfig, load_model, load_trained, model_class
 from ..models.config import shape_of_student, student_config
 from ..models.configuration import Config, read_config
-from ..models.head_names import named_head
+from ..models.head_names import MASKED, named_head
+from ..models.loading import RandomWeights
 from ..models.model import Model
 from ..system.progress import Progress
 from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
@@ -72,6 +75,10 @@ class DistillationParts:
 
     def _load_teacher(self, path: str) -> Model:
         options = self._options
+        if task_of(options).task == task_option(MASKED) and not predictions_count(self.args.matches):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RandomWeights)  # nobody reads the head of an encoder
+                return load_model(path, head=MASKED).freeze()
         names = None if options.label_names is None else names_by_id(options.label_names)
         teacher = load_trained(path, id2label=names, **head_settings(path, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")

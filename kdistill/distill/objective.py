@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..data.sentences import Sentences
 from ..data.spans import Spans
@@ -26,17 +26,19 @@ from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, LearnedLoss, LossPart, RunData
+from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
+from .courses import args_of_step
 from .given import Given
+from .matching import Matching, matched_teacher
 from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
 
-_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+_OF_LABELS = ("alpha", "alpha_end", "temperature", "temperature_end", "label_smoothing_factor")
 """Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 
@@ -236,6 +238,19 @@ class Distillation:
         """Return the metrics of the teachers together on the evaluation rows, as far as they have been measured."""
         return {f"teacher_{name}": value for name, value in self.teachers.metrics.items()}
 
+    def inner_loss(self, config: Config, args: DistillationTrainingArguments, length: RunLength) -> InnerLoss | None:
+        """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
+        if args.matches is None:
+            return None
+        teacher = matched_teacher(self.teachers)
+        return Matching(args, teacher.model.config, config, length, teacher.inside)
+
+    def args_of_step(
+        self, args: DistillationTrainingArguments, step: int, length: RunLength
+    ) -> DistillationTrainingArguments:
+        """Return the arguments as schedules and stages have them in a step, see `courses.args_of_step`."""
+        return args_of_step(args, step, length)
+
     def __call__(
         self,
         logits: Outputs,
@@ -272,25 +287,38 @@ class Distillation:
         *,
         share: float,
         args: DistillationTrainingArguments,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
 
-        With alpha 1 nobody asks it.
+        With `inner` also what lies inside the teacher, in the same pass. With alpha 1 nobody asks what it expects.
+        Where the loss of the predictions does not count, no word is hidden, and no model computes one.
         """
         assert self.teacher is not None
+        assert inner is None or isinstance(inner, Matching)
+        weight, taps = (1.0, ()) if inner is None else (inner.prediction_weight, inner.taps)
+        predicted = words if weight else None
+        if predicted is None:
+            batch = batch._replace(ids=np.where(words == NO_LABEL, batch.ids, words).astype(np.int32))
+        taught = predicted is not None and args.alpha < 1
         with self.teacher.in_a_step() as teacher:
-            found = model.masked_loss(
-                batch,
-                words,
-                train=True,
-                teacher=teacher if args.alpha < 1 else None,
+            ours = model.masked_pass(batch, predicted, train=True, taps=taps)
+            theirs, inside = None, NO_TAP_LOSS
+            if taught or taps:
+                asked = () if inner is None else inner.teacher_taps
+                theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
+            if inner is not None and theirs is not None:
+                inside = inner(batch, ours.taps, theirs.taps)
+            found = ours.loss(
+                teacher=theirs if taught else None,
                 alpha=args.alpha,
                 temperature=args.temperature,
                 label_smoothing=args.label_smoothing_factor,
-                share=share,
+                share=weight * share,
+                gradients=inside.gradients,
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
-        return LearnedLoss(found.loss, parts)
+        return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
 
 
 def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:
