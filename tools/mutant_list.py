@@ -537,12 +537,6 @@ MUTANTS = [
     Mutant("learning/kd_match.c", "(size_t)(t.i1 - t.i0) * sizeof(float));", "sizeof(float));"),
     Mutant("learning/kd_match.c", "match->student + t.i0,", "match->student,"),
     Mutant("learning/kd_match.c", "match->outer + member * match->outer_bytes", "match->outer"),
-    Mutant(
-        "learning/kd_match.c",
-        "sum += product(p, difference, n) + lse_student",
-        "sum += product(p, difference, n) - lse_student",
-    ),
-    Mutant("learning/kd_match.c", "kernels->scale(s, (float)share, n);", "kernels->scale(s, (float)(share / n), n);"),
     Mutant("learning/kd_match.c", '{"kl", kl_queries, 0}', '{"kl", kl_queries, 1}'),
     Mutant("learning/kd_match.c", "match->teacher + map + q0 * n,", "match->teacher + map,"),
     Mutant("learning/kd_match.c", "teacher_scale = 1 / sqrt((double)TD)", "teacher_scale = 1 / sqrt((double)D)"),
@@ -564,6 +558,19 @@ MUTANTS = [
         "skin/kd_module_match.c",
         "const ptrdiff_t step = slice_of(kd_match_maps_item_cost(match), threads);",
         "const ptrdiff_t step = PTRDIFF_MAX / 2;",
+    ),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "const vf d = a - b, e", "const vf d = b - a, e"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "const vf p = e * (1.0f / sum), x", "const vf p = e, x"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "(float)(share / (1 + W)), n);", "(float)share, n);"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "sum += kernel_softmax(s, n, n, 1) - lse_t;", "sum -= lse_t;"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "#define LARGEST_X 30.0f", "#define LARGEST_X 300.0f"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "factor = (float)(share / (1 + W));", "factor = share;"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "greatest_d = vf_max(greatest_d, vf_first(d, m, greatest_d));", ""),
+    Mutant(
+        "arithmetic/kd_kernels_divergence.inc", "(vf_load_n(s + i, m) - whole) * factor", "vf_load_n(s + i, m) * factor"
+    ),
+    Mutant(
+        "arithmetic/kd_vec.h", "vf_select(parts.n == 0.0f, parts.square,", "vf_select(parts.n == 9.0f, parts.square,"
     ),
     # ---- the optimiser
     Mutant(

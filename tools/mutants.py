@@ -32,6 +32,7 @@ NEAREST = {
     "kd_kernels_random": ["random"],
     "kd_dropout": ["random", "passes"],
     "kd_kernels_activation": ["layers"],
+    "kd_kernels_divergence": ["matches"],
     "kd_kernels_product": ["products"],
     "kd_kernels_panels": ["products"],
     "kd_vec_transpose": ["products"],

@@ -193,11 +193,10 @@ double kd_match_rows_loss(const kd_match_rows *match) { return sum_of(match->ter
 
 /* ---- losses on maps --------------------------------------------------------------------------------- */
 
-/* A few queries of a head: their scores s and t, `n` of each query, and queries `ld` apart. Memory up to the last one's
- * ld can be written. */
+/* A few queries of a head: their scores s and t, `n` of each query, and queries `ld` apart. */
 typedef struct queries {
     float *s, *t;
-    float *spare; /* (ld) */
+    float *spare; /* (n) */
     ptrdiff_t count, n, ld;
 } queries;
 
@@ -211,20 +210,11 @@ static double mse_queries(const kd_kernels *kernels, const queries *q, double sh
     return sum;
 }
 
-/* With p = softmax(t) and q = softmax(s): KL = sum p (t - s) + lse(s) - lse(t), d KL / ds = q - p. */
 static double kl_queries(const kd_kernels *kernels, const queries *q, double share)
 {
-    const ptrdiff_t n = q->n, ld = q->ld;
     double sum = 0;
-    for (ptrdiff_t i = 0; i < q->count; i++) {
-        float *s = q->s + i * ld, *p = q->t + i * ld, *difference = q->spare;
-        memcpy(difference, p, (size_t)n * sizeof(float));
-        kernels->add_scaled(difference, s, -1, n);
-        const double lse_teacher = kernels->softmax(p, n, ld, 1), lse_student = kernels->softmax(s, n, ld, 1);
-        sum += product(p, difference, n) + lse_student - lse_teacher;
-        kernels->add_scaled(s, p, -1, n);
-        kernels->scale(s, (float)share, n);
-    }
+    for (ptrdiff_t i = 0; i < q->count; i++)
+        sum += kernels->divergence(q->s + i * q->ld, q->t + i * q->ld, q->spare, q->n, (float)share);
     return sum;
 }
 

@@ -21,8 +21,9 @@
  * sqrt(d) of each. MiniLM compares those of the values; MiniLMv2 (Wang et al., arXiv:2012.15828) of queries, keys and
  * values, with any number of relation heads. d may differ between student and teacher.
  *
- * Softmaxes are float32 (relative error about 1e-6). Squares are added in float32 lanes, at most 1024 numbers to a sum,
- * everything above in double, and what rows or heads add in their order by one thread. Threads share the rows, or the
+ * A query's divergence and a map's squares are float32 sums (relative error about 1e-6; of squares at most 1024 numbers to
+ * a sum), products of rows double. What they add up to is double, and what rows or heads add is added in their order by
+ * one thread. Threads share the rows, or the
  * heads of sequences; the gradient of W is shared by tiles. So the bits do not depend on the number of threads.
  *
  * Another loss is a function and a line in a table of kd_match.c.

@@ -104,12 +104,16 @@ def teacher_tensors(
     if same_width and teacher.dense == dense and (config.head != MASKED or PROJECTION not in teacher.tensors):
         tensors |= {name: value for name, value in teacher.tensors.items() if name.startswith(_HEAD_DENSE)}
     if config.head == MASKED:
-        tensors |= _language_head(teacher, taken, tensors, config)
+        tensors |= _language_head(teacher, taken, tensors, weights, config)
     return tensors | _copied_layers(teacher.config, teacher.tensors, config, layers)
 
 
 def _language_head(
-    teacher: Source, taken: slice | NDArray[np.int64], student: Mapping[str, Flat], config: Config
+    teacher: Source,
+    taken: slice | NDArray[np.int64],
+    student: Mapping[str, Flat],
+    weights: NDArray[np.float64],
+    config: Config,
 ) -> dict[str, Flat]:
     """Return what a language model's head has behind its dense product: the norm, and the product with the words.
 
@@ -117,22 +121,26 @@ def _language_head(
     another spread, some ten times that of a raw table where they are principal components, and logits that many times
     as large would be sure of wrong words: the loss of a new student would be 30 instead of log(vocabulary). So the
     norm, the only factor between them, starts with what gives logits the size that they have in a new model. The bias
-    of a word is the teacher's, if it has a language model's head.
+    of a word is the logarithm of how often it occurs, which is the best answer of a model that sees nothing else yet,
+    and what it would learn first.
 
     Args:
         teacher: the teacher.
         taken: the teacher's words that the student has.
         student: what the student has from it so far.
+        weights: the share of each of these words.
         config: the student's.
     """
-    speaks, words = teacher.config.head == MASKED, student[WORD_EMBEDDINGS]
-    bias = {_HEAD_BIAS: teacher.tensors[_HEAD_BIAS][taken]} if speaks else {}
-    if speaks and _HEAD_DENSE in student:
+    words = student[WORD_EMBEDDINGS]
+    if teacher.config.head == MASKED and _HEAD_DENSE in student:
+        own = teacher.tensors.get(_HEAD_WORDS, teacher.tensors[WORD_EMBEDDINGS])
         norm = {name: value for name, value in teacher.tensors.items() if name.startswith(_HEAD_NORM)}
-        return bias | norm | {_HEAD_WORDS: teacher.tensors.get(_HEAD_WORDS, teacher.tensors[WORD_EMBEDDINGS])[taken]}
+        return norm | {_HEAD_WORDS: own[taken], _HEAD_BIAS: teacher.tensors[_HEAD_BIAS][taken]}
     spread = float(np.sqrt(np.mean(words.astype(np.float64) ** 2)))
     size = config.initializer_range / max(spread, config.initializer_range)
-    return bias | {_HEAD_WORDS: words, _HEAD_NORM: np.full(config.hidden_size, size, np.float32)}
+    bias = np.log(weights) - np.log(weights).mean()
+    norm = {_HEAD_NORM: np.full(config.hidden_size, size, np.float32)}
+    return norm | {_HEAD_WORDS: words, _HEAD_BIAS: bias.astype(np.float32)}
 
 
 def _check_tables(teacher: Config, config: Config, common: CommonTokens | None) -> None:

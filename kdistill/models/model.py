@@ -246,8 +246,8 @@ class Model:
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
         wide. Where the widths are equal, they and `layers` of the teacher are copied instead, and between language
-        models the head, too. The rest is initialised N(0, initializer_range); the norm in a language model's head so
-        that logits begin as small as a new model's.
+        models the head, too. The rest is initialised N(0, initializer_range); a new language model's head so that it
+        expects each word as often as `token_counts` has it.
 
         Args:
             teacher: the model to start from.
@@ -256,7 +256,8 @@ class Model:
                 128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
-            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
+            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components
+                (default: all alike).
             seed: of the initialised tensors.
             vocabulary: with `teacher_vocabulary`, for a student that has another one: token -> id, as
                 `tokenizer.get_vocab()` returns it. Tokens that both know take the teacher's embeddings, see

@@ -80,6 +80,12 @@ def stages_of(value: str | Sequence[Match] | Sequence[Stage] | None) -> tuple[St
     return tuple(stages) if stages else (Stage([row for row in value if isinstance(row, Match)]),)
 
 
+def predictions_count(value: str | Sequence[Match] | Sequence[Stage] | None) -> bool:
+    """Return whether a run with this value of `read_matches` has a loss of the predictions in any step."""
+    stages = stages_of(value)
+    return not stages or any(stage.prediction_weight for stage in stages)
+
+
 def rows_of(value: str | Sequence[Match] | Sequence[Stage] | None) -> Any:
     """Return a value of `read_matches` ready for JSON, from which `read_matches` makes it again."""
     return value if value is None or isinstance(value, str) else [_plain(asdict(row)) for row in value]

@@ -73,7 +73,7 @@ def test_ctrl_c_while_the_teacher_reads_leaves_no_directory(
 ) -> None:
     if command == "search":
         pytest.importorskip("optuna")
-    monkeypatch.setattr(Teacher, "logits", interrupt)
+    monkeypatch.setattr(Teacher, "outputs", interrupt)
     storage = ["--storage", "elsewhere/study/of.journal"] if command == "search" else []
     assert cli.main([*STARTS[command], *ROWS, *storage, "--output-dir", "new/out"]) == 130
     assert not Path("new").exists()

@@ -469,3 +469,22 @@ def test_embeddings_of_a_teacher_with_another_tokenizer(tmp_path: Path, tokenize
     expected = np.concatenate([teacher.forward(kd.pack(dict(theirs([text])))) for text in texts])
     np.testing.assert_array_equal(trainer.objective.answers[0], expected)
     assert trainer.results["teacher_cosine"] == pytest.approx(1.0)
+
+
+def test_a_student_of_the_teachers_own_shape(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins with the teacher's embeddings and layers."""
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("bert"), seed=9, num_hidden_layers=3)
+    write_rows(Path("rows.tsv"), 24)
+    words = ["distill", "--teacher", "bert", "--student", "self", "--train", "rows.tsv", "--output-dir", "out"]
+    assert cli.main([*words, "--max-steps", "1", "--learning-rate", "1e-6", "--json"]) == 0
+    teacher, student = (kd.AutoModelForSequenceClassification.from_pretrained(of) for of in ("bert", "out"))
+    assert student.config.num_hidden_layers == 3
+    for name, value in teacher.parameters.items():
+        same = np.allclose(student.parameters[name], value, atol=1e-5)
+        assert same == (not name.startswith("classifier.weight")), name
+    assert "distilled from the teacher `bert`" in Path("out/README.md").read_text()
+    capsys.readouterr()
+    assert cli.main(["report", "--model", "out", "--json"]) == 0

@@ -204,21 +204,21 @@ def test_a_decoder_of_its_own_takes_the_words(width: int) -> None:
 
 
 @pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
-def test_a_narrower_language_model_begins_without_a_favourite_word(head: str) -> None:
+def test_a_narrower_language_model_begins_with_how_often_words_occur(head: str) -> None:
     """Its words are long vectors, principal components; its logits are as small as a new model's nevertheless.
 
-    Those have a variance of about hidden_size * initializer_range**2 = 0.003, so their loss is log(words) + 0.0015.
+    Those have a variance of about hidden_size * initializer_range**2 = 0.003, so the loss is that of the shares of the
+    words, of all words alike log(words), and 0.0015.
     """
     config = kd.BertConfig(**(SIZES | {"vocab_size": 500}), max_position_embeddings=12)
     given = getattr(kd, f"Bert{head}")(config, seed=3)
     with given.writing() as flat:
         flat += np.random.default_rng(4).normal(0, 0.3, flat.shape).astype(np.float32)
-        if head == "ForMaskedLM":
-            given.parameters["cls.predictions.bias"][:] = np.linspace(0, 1e-3, 500)
-    made = kd.BertForMaskedLM.from_teacher(given, config.replace(hidden_size=8))
     rows = [[*range(i, i + 10)] for i in range(0, 490, 10)]
-    found = made(rows, labels=rows).loss
-    assert found == pytest.approx(np.log(500), abs=0.02)
-    assert np.abs(made.parameters["bert.embeddings.word_embeddings.weight"]).mean() > 0.3
-    bias = made.parameters["cls.predictions.bias"]
-    assert bias[-1] == (np.float32(1e-3) if head == "ForMaskedLM" else 0)
+    counts = np.arange(500) ** 2
+    for of in (None, counts):
+        made = kd.BertForMaskedLM.from_teacher(given, config.replace(hidden_size=8), token_counts=of)
+        shares = np.ones(500) if of is None else of + 1.0
+        expected = -np.log(shares / shares.sum())[:490].mean()
+        assert made(rows, labels=rows).loss == pytest.approx(expected, abs=0.02)
+        assert np.abs(made.parameters["bert.embeddings.word_embeddings.weight"]).mean() > 0.3
