@@ -73,7 +73,11 @@ class HiddenCache:
         self._files: dict[tuple[Tap, ...], _File] = {}
 
     def __call__(self, batch: Batch, taps: Sequence[Tap]) -> Inside:
-        """Return what lies inside the teacher at these taps, see `Teacher.inside`."""
+        """Return what lies inside the teacher at these taps, see `Teacher.inside`.
+
+        Raises:
+            FloatingPointError: a number is not finite, which bfloat16 would hide.
+        """
         model, asked = self._teacher.model, tuple(taps)
         file = self._files.get(asked)
         if file is None:
@@ -105,6 +109,8 @@ def _cut(model: Model, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbe
     """Return what each row has inside, the numbers of its taps one after another."""
     by_tap = []
     for tap, values in inside.items():
+        if not np.isfinite(values).all():
+            raise FloatingPointError(f"what lies inside the teacher at {tap} is not finite")
         ends = np.cumsum([_size(model, tap, int(n)) for n in lengths])
         by_tap.append(np.split(to_bfloat16(values).reshape(-1), ends[:-1]))
     return [np.concatenate(of_row) for of_row in zip(*by_tap, strict=True)]

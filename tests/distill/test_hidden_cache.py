@@ -75,6 +75,14 @@ def test_a_row_has_the_same_bits_from_the_teacher_and_from_the_file() -> None:
         np.testing.assert_array_equal(again[tap], whole[tap])
 
 
+def test_what_is_not_finite_is_neither_rounded_nor_kept(cache: Path) -> None:
+    asked = teacher()
+    asked.inside = lambda batch, taps: {tap: np.full((len(batch.ids), 24), np.nan, np.float32) for tap in taps}
+    with pytest.raises(FloatingPointError, match=r"inside the teacher at \('hidden', 0\) is not finite"):
+        HiddenCache(asked, 10**9)(batch_of([0]), TAPS[:1])
+    assert file_of(cache).stat().st_size == 0
+
+
 def test_files_are_of_one_teacher_and_its_taps(cache: Path) -> None:
     HiddenCache(teacher(), 10**9)(batch_of([0]), TAPS)
     HiddenCache(teacher(), 10**9)(batch_of([0]), TAPS[:1])
