@@ -129,6 +129,12 @@ def _joined(model: Model, rows: list[Numbers], lengths: NDArray[np.int64], taps:
     return inside
 
 
+def bytes_of_rows(model: Model, taps: Sequence[Tap], lengths: NDArray[np.int64]) -> int:
+    """Return how many bytes rows of so many tokens take on disk."""
+    numbers = sum(_size(model, tap, int(n)) for tap in taps for n in lengths)
+    return HEAD.size * len(lengths) + 2 * numbers
+
+
 class _File:
     """A file of records, and where each begins. What cannot be read or written is a warning, and the file is left."""
 

@@ -198,6 +198,12 @@ def pairs_of(stage: Stage, teacher: Config, student: Config) -> list[_Pair]:
     return pairs
 
 
+def teacher_taps(args: DistillationTrainingArguments, teacher: Config, student: Config) -> list[tuple[Tap, ...]]:
+    """Return what the stages of a run read inside the teacher, each choice of taps once."""
+    stages = [pairs_of(stage, teacher, student) for stage in stages_of(args.matches)]
+    return list(dict.fromkeys(taps for pairs in stages if (taps := _all_taps(pair.teacher for pair in pairs))))
+
+
 def check_matches(args: DistillationTrainingArguments, teachers: Teachers, student: Config) -> None:
     """Raise ValueError for matches that do not fit the models, see `matched_teacher` and `pairs_of`."""
     for stage in stages_of(args.matches):
