@@ -56,7 +56,7 @@ class _Pair(NamedTuple):
         """Return how many of what it averages over sequences of such lengths have."""
         if self.match.kind == "cls":
             return len(lengths)
-        if self.match.kind == "attention" and self.match.loss == "mse":
+        if self.match.kind in ("attention", "relation") and self.match.loss == "mse":
             return int(np.square(lengths).sum())
         return int(lengths.sum())
 

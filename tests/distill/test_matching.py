@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from support import match_reference, reference
+from support import match_formulas, reference
 from support.bert_cases import exact, random_rows, wide_config, wide_model
 from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model, weights
@@ -46,6 +46,7 @@ KINDS = {
     "attention distributions": kd.Match("attention", -1, -1, loss="kl"),
     "relation": kd.Match("relation", -1, -1, weight=10.0, heads=4),
     "relation of all layers": kd.Match("relation", weight=10.0),
+    "relation before the softmax": kd.Match("relation", -1, -1, weight=10.0, loss="mse"),
 }
 TOGETHER = [match for name, match in KINDS.items() if name != "relation"]  # that of all layers is also of its layers
 
@@ -61,30 +62,31 @@ def matching(
 
 
 def joined(by_row: list[dict[Any, NDArray[Any]]], tap: Any) -> NDArray[Any]:
-    return np.concatenate([np.ravel(row[tap]) if tap[0] == "scores" else row[tap] for row in by_row])
+    return np.concatenate([row[tap] for row in by_row])
 
 
 def expected_loss(
     matches: list[kd.Match], ours: list[dict[Any, Any]], theirs: list[dict[Any, Any]], batch: Batch, w: Arrays
 ) -> float:
     """The loss of the papers, from the float64 reference's taps; `w` are the projections by place of the match."""
-    starts, total = batch.starts, 0.0
+    total = 0.0
     for place, match in enumerate(matches):
+        loss = match.loss or ""
         for t, s in layers_of(match):
             if match.kind == "relation":
-                heads = match.heads or 2  # 16 // 8, the most with 8 numbers
+                heads, lengths = match.heads or 2, np.diff(batch.starts).tolist()  # 16 // 8, the most with 8 numbers
                 found = sum(
-                    match_reference.relation_loss(joined(ours, (of, s)), joined(theirs, (of, t)), starts, heads)[0] / 3
+                    match_formulas.relation(loss, joined(ours, (of, s)), joined(theirs, (of, t)), lengths, heads) / 3
                     for of in ("query", "key", "value")
                 )
             elif match.kind == "attention":
-                scores = joined(ours, ("scores", s)), joined(theirs, ("scores", t))
-                found = match_reference.attention_loss(match.loss or "", *scores, starts, 2)[0]
+                scores = [row["scores", s] for row in ours], [row["scores", t] for row in theirs]
+                found = match_formulas.maps(loss, *scores)
             else:
-                rows = starts[:-1] if match.kind == "cls" else slice(None)
+                rows = batch.starts[:-1] if match.kind == "cls" else slice(None)
                 above = match.kind != "embedding"
                 x, y = joined(ours, ("hidden", s + above))[rows], joined(theirs, ("hidden", t + above))[rows]
-                found = match_reference.rows_loss(match.loss or "", x, y, w[str(place)])[0]
+                found = match_formulas.rows(loss, x, y, w[str(place)])
             total += match.weight * found
     return total
 
