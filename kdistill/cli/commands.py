@@ -14,7 +14,6 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import rows_of
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
@@ -55,7 +54,7 @@ from ..train.recipe import require_labels
 from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
-from .data_files import format_words, rows_to_predict, texts_of
+from .data_files import format_words, rows_to_predict, single_texts, texts_of
 from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
 from .inputs import (
@@ -106,9 +105,9 @@ def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
-    config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    config, content = AutoConfig.from_pretrained(options.model), read_config(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+    head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
     if head == ENCODER:
         raise ValueError(
             f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "
@@ -119,7 +118,7 @@ def finetune(options: Namespace) -> Figures:
         config,
         task_of(options),
         lambda: rows_to_learn(config, options),
-        replace=options.ignore_mismatched_sizes or named != head,
+        replace=options.ignore_mismatched_sizes or named_head(content) != head,
     )
     model = load_model(
         options.model,
@@ -280,11 +279,14 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     """Write the answer to every question as JSON lines."""
     config = trainer.model.config
     _refuse_table(options, "answers")
+    rules = rules_of(config.trained_with)
+    if options.top_k is not None and options.top_k > rules.n_best:
+        raise ValueError(f"--top-k is {options.top_k}; expected at most --n-best, which is {rules.n_best}")
     source = rows_to_predict(options, config.trained_with, config.head)
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
     assert isinstance(output.predictions, Ragged)
-    answers = answers_of(output.predictions, dataset.targets, rules_of(config.trained_with))
+    answers = answers_of(output.predictions, dataset.targets, rules)
     predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
     figures: Figures = {"n": len(answers), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
@@ -300,13 +302,16 @@ def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
     assert tokenizer is not None
     if options.above is not None:
         raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model fills the masks of single texts; leave it out")
     _refuse_table(options, "words")
     source = rows_to_predict(options, model.config.trained_with)
-    table = source.table if isinstance(source, DataFile) else source
-    texts = rows_of(table, **columns_of(options)).texts
-    size = trainer.args.per_device_eval_batch_size
+    texts = single_texts(source, **columns_of(options))
+    size, length = trainer.args.per_device_eval_batch_size, trainer.args.max_length
+    cut = {} if length is None else {"max_length": length, "truncation": True}
     started = time.monotonic()
-    filled = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size)(texts)
+    fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
+    filled = fill(texts)
     predictions = WordPredictions([filled] if len(texts) == 1 else filled)
     figures: Figures = {"n": len(texts), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = time.monotonic() - started
@@ -450,7 +455,7 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     try:
         return _trained(trainer, options)
     except KeyboardInterrupt:
-        options.finished = bool(trainer.results)
+        options.finished, options.steps = bool(trainer.results), trainer.state.global_step
         raise
 
 

@@ -130,8 +130,15 @@ class Dataset:
 
     @property
     def num_examples(self) -> int:
-        """The number of examples: of rows, or of what they are windows of."""
-        return len(self.targets)
+        """The number of examples: of rows, or of what they are windows or texts of."""
+        return len(self) if self.windows is None else len(np.unique(self.windows.examples))
+
+    @property
+    def rows_are(self) -> str:
+        """What messages call the rows: windows, or texts of pairs, where there are more of them than examples."""
+        if len(self) == self.num_examples:
+            return "rows"
+        return "texts" if isinstance(self.windows, Sentences) else "windows"
 
     @property
     def labelled(self) -> int:

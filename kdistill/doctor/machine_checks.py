@@ -22,7 +22,7 @@ from ..system.progress import format_duration
 from ..train.byte_sizes import bytes_of
 from ..train.directory import nearest_directory
 from ..train.state import TrainerState
-from .subject import Subject, rows_of
+from .subject import Subject
 
 _NEARLY = 0.8  # share of what is free above which a run may not find it free later
 
@@ -184,4 +184,4 @@ def _lacking(subject: Subject) -> int:
 def _rows(subject: Subject) -> str:
     """Return what messages call the rows that the teacher answers."""
     sets = [rows for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None]
-    return "windows" if "windows" in map(rows_of, sets) else "rows"
+    return next((rows.rows_are for rows in sets if rows.rows_are != "rows"), "rows")

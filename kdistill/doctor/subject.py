@@ -235,11 +235,6 @@ def examples_of(rows: Dataset) -> str:
     return "questions" if isinstance(rows.windows, Spans) else "rows"
 
 
-def rows_of(rows: Dataset) -> str:
-    """Return what messages call the rows of a data set: windows, where there are more of them than examples."""
-    return "rows" if len(rows) == rows.num_examples else "windows"
-
-
 def rows_of_examples(rows: Dataset, examples: NDArray[np.int64]) -> RowIndices:
     """Return the places of all rows of these examples, in the order of the examples."""
     if rows.windows is None:

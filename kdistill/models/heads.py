@@ -1,7 +1,4 @@
-"""What a call of a model with each kind of head takes and returns.
-
-More than 500 lines, since the heads are read beside each other.
-"""
+"""What a call of a model with each kind of head takes and returns."""
 
 from __future__ import annotations
 
@@ -24,6 +21,7 @@ from ..system.names import check_others
 from ..system.threads import get_num_threads
 from .checkpoint import WEIGHTS_FILES
 from .configuration import CONFIG_FILE, Config
+from .given_rows import Given
 from .head_names import ENCODER, ENDINGS, MASKED, SEQUENCE, SPAN, TOKEN
 from .masked_loss import MaskedLoss, MaskedPass, check_mixture, words_of
 from .model import Model, Tap
@@ -50,67 +48,6 @@ class Inside(NamedTuple):
     attentions: tuple[PerToken, ...] | None
 
 
-class Given(NamedTuple):
-    """The rows of a call.
-
-    Attributes:
-        batch: all tokens that are not padding.
-        width: S of padded rows, in whose form values of tokens are returned; None for lists.
-    """
-
-    batch: Batch
-    width: int | None
-
-    def rows(self, values: NDArray[np.float32]) -> PerToken:
-        """Return values of tokens, (N, ...), in the form of the rows."""
-        starts = self.batch.starts
-        pieces = np.split(values, starts[1:-1])
-        if self.width is None:
-            return pieces
-        padded = np.zeros((len(pieces), self.width, *values.shape[1:]), np.float32)
-        for row, piece in zip(padded, pieces, strict=True):
-            row[: len(piece)] = piece
-        return padded
-
-    def probabilities(self, scores: NDArray[np.float32], heads: int) -> PerToken:
-        """Return the softmax of scores, (heads, n, n) of one row behind the other's, in the form of the rows."""
-        lengths = np.diff(self.batch.starts)
-        flat = np.split(scores, np.cumsum(heads * lengths[:-1] ** 2))
-        pieces = [_softmax(each.reshape(heads, n, n)) for each, n in zip(flat, lengths, strict=True)]
-        if self.width is None:
-            return pieces
-        padded = np.zeros((len(pieces), heads, self.width, self.width), np.float32)
-        for row, piece, n in zip(padded, pieces, lengths, strict=True):
-            row[:, :n, :n] = piece
-        return padded
-
-    def labels(self, labels: Any) -> NDArray[np.int64]:
-        """Return labels of tokens, given in the form of the rows, of the tokens that are not padding, (N,).
-
-        Raises ValueError also where no token has a label.
-        """
-        lengths = np.diff(self.batch.starts)
-        rows = [np.asarray(row) for row in labels]
-        if len(rows) != len(lengths):
-            raise ValueError(f"labels has {len(rows)} rows; input_ids has {len(lengths)}")
-        for index, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-            if row.ndim != 1 or len(row) != (n if self.width is None else self.width):
-                expected = n if self.width is None else self.width
-                raise ValueError(f"labels[{index}] has shape {row.shape}; expected ({expected},), one for each token")
-            if row.dtype.kind not in "iu":
-                raise TypeError(f"labels[{index}] is {row.dtype}; expected whole numbers")
-        flat = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)]).astype(np.int64)
-        if (flat == NO_LABEL).all():
-            raise ValueError(f"labels are {NO_LABEL} for every token; expected at least one token with a label")
-        return flat
-
-
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights: NDArray[np.float32] = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
-
-
 class _Called(Model):
     """A model that is called with rows of token ids."""
 
@@ -124,8 +61,7 @@ class _Called(Model):
             input_ids = {"input_ids": input_ids, **beside}
         elif beside:
             raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
-        batch = pack(input_ids)
-        return Given(batch, None if isinstance(input_ids, Batch) else _width(input_ids, len(batch.ids)))
+        return Given.of(input_ids)
 
     def _computed(
         self, given: Given, hidden_states: bool | None, attentions: bool | None, *, last: bool = False
@@ -143,17 +79,6 @@ class _Called(Model):
             tuple(given.probabilities(taps["scores", layer], heads) for layer in range(layers)) if attentions else None,
         )
         return outputs, inside, taps["hidden", layers] if last else None
-
-
-def _width(given: Mapping[str, Any], tokens: int) -> int | None:
-    """Return the width of padded rows: of an array, or of lists that a mask takes tokens of; None otherwise."""
-    rows = given["input_ids"]
-    shape: tuple[int, ...] = np.shape(rows) if hasattr(rows, "__array__") else ()
-    if len(shape) == 2:
-        return shape[1]
-    lengths = {len(row) for row in rows} if rows and hasattr(rows[0], "__len__") else set()
-    padded = len(lengths) == 1 and tokens < len(rows) * min(lengths)
-    return lengths.pop() if padded else None
 
 
 class SequenceClassifier(_Called):
@@ -264,6 +189,9 @@ class QuestionAnswerer(_Called):
         Raises:
             TypeError, ValueError: as there.
         """
+        if (start_positions is None) != (end_positions is None):
+            lacking = "start_positions" if start_positions is None else "end_positions"
+            raise ValueError(f"{lacking} is None, and the other is given; expected both, or neither")
         given = self._given(input_ids, attention_mask, token_type_ids, others)
         logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
         loss = None
@@ -516,6 +444,5 @@ KINDS: Mapping[str, type[Model]] = {
 def check_head(model: Model, head: str) -> None:
     """Raise ValueError, which names what loads the right one, for a model with another head."""
     if model.config.head != head:
-        raise ValueError(
-            f"model is a {type(model).__name__}; expected one for {head}: AutoModel{ENDINGS[head]}.from_pretrained(...)"
-        )
+        loader = f"AutoModel{'' if head == ENCODER else ENDINGS[head]}.from_pretrained(...)"
+        raise ValueError(f"model is a {type(model).__name__}; expected one for {head}: {loader}")

@@ -221,7 +221,7 @@ class Model:
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
-            *(directory, cls.stored_names(), config, seed),
+            *(directory, cls.stored_names(), model.config, seed),
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )

@@ -289,7 +289,7 @@ def _speed(subject: Subject) -> Speed | None:
         model=sentences_per_second(subject.model, rows, size),
         teacher=teacher,
         rows=len(rows),
-        windows=len(source) > source.num_examples,
+        rows_are=source.rows_are,
         batch_size=size,
         threads=get_num_threads(),
         cpu=cpu_name(),

@@ -245,13 +245,13 @@ class Holdout:
 class Speed(NamedTuple):
     """Sentences per second in batches on this machine; None where there is no teacher.
 
-    `windows` states whether what was counted are windows, of which a row may have several.
+    `rows_are` is what was counted, see `Dataset.rows_are`.
     """
 
     model: float
     teacher: float | None
     rows: int
-    windows: bool
+    rows_are: str
     batch_size: int
     threads: int
     cpu: str

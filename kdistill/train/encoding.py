@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.columns import Columns
+from ..data.columns import TOKEN_COLUMNS, Columns
 from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
@@ -195,8 +195,11 @@ def _tagged(
     if columns["text_pair_column"] is not None:
         raise ValueError(f"text_pair_column is {columns['text_pair_column']!r}, and tokens have no pairs; leave it out")
     if "input_ids" in table.columns:
-        known = (label_column, config.trained_with.label_column, *TAG_COLUMNS, "label")
+        # Words and their tags, of which the ids were made, may stand beside the labels of the tokens.
+        known = (label_column, "labels", config.trained_with.label_column, *TAG_COLUMNS, "label")
         label_column = next((name for name in known if name is not None and name in table.columns), None)
+        of_words = [name for name in (*TOKEN_COLUMNS, *TAG_COLUMNS) if name in table.columns and name != label_column]
+        table = table.remove_columns(of_words)
         reader = strict_label_reader(config)
         return from_token_ids(table, config.id2label, reader, label_column, config.pad_token_id, per_token=True)
     rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))

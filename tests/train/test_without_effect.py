@@ -60,6 +60,12 @@ def test_an_argument_without_effect_is_said_once(given: dict[str, Any], warning:
     assert caught[0].filename == __file__
 
 
+def test_an_argument_that_two_others_make_idle_is_said_for_the_first_alone() -> None:
+    with pytest.warns(UserWarning, match="no effect here") as caught:
+        DistillationTrainingArguments(warmup_ratio=0.1, warmup_steps=9, lr_scheduler_type="constant")
+    assert [str(each.message).partition(" has")[0] for each in caught] == ["warmup_ratio", "warmup_steps"]
+
+
 @pytest.mark.parametrize("given", USED, ids=str)
 def test_an_argument_with_an_effect_is_taken_in_silence(given: dict[str, Any]) -> None:
     with warnings.catch_warnings():
