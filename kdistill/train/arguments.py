@@ -770,7 +770,7 @@ class DistillationTrainingArguments(TrainingArguments):
         at_least=LEAST_TEMPERATURE,
         at_most=MOST_TEMPERATURE,
     )
-    matches: list[Match] | list[Stage] | str | None = argument(  # noqa: RUF009  # a dataclass field, as all of them
+    matches: list[Match] | str | list[Stage] | None = argument(  # noqa: RUF009  # as those above: text comes second
         None,
         "losses on what lies inside teacher and student, beside those of the predictions: a preset "
         f"({', '.join(PRESETS)}), the path of a .toml file with matches or stages of them, or in Python a list of "
