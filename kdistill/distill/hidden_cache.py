@@ -95,7 +95,7 @@ class HiddenCache:
         return _joined(model, [of for of in found if of is not None], lengths, asked)
 
     def _path(self, taps: tuple[Tap, ...]) -> Path:
-        about = f"{FORMAT}\n{self._teacher.answering.weights_hash()}\n{taps!r}"
+        about = f"{FORMAT}\n{self._teacher.observed.weights_hash()}\n{taps!r}"
         return cache_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}{HIDDEN_SUFFIX}"
 
 

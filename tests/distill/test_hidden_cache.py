@@ -62,7 +62,7 @@ def test_numbers_are_rounded_to_the_nearest_and_ties_to_even() -> None:
 
 def test_a_row_has_the_same_bits_from_the_teacher_and_from_the_file() -> None:
     asked = teacher()
-    exact = asked.model.forward(batch_of(range(12)), taps=TAPS)[1]
+    exact = asked.observed.forward(batch_of(range(12)), taps=TAPS)[1]
     first = HiddenCache(asked, 10**9)
     some = first(batch_of([0, 3, 5]), TAPS)
     assert some.keys() == exact.keys()

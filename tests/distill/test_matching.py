@@ -291,7 +291,8 @@ def test_relation_heads_are_as_many_as_leave_8_numbers_in_the_narrower_model() -
 
 
 def run(directory: Path, matches: Any, student: Model | None = None, **changes: Any) -> DistillationTrainer:
-    args = DistillationTrainingArguments(**run_fields(directory, {"matches": matches, "eval_strategy": "no"} | changes))
+    fields = {"matches": matches, "eval_strategy": "no", "teacher_dtype": "float32"} | changes
+    args = DistillationTrainingArguments(**run_fields(directory, fields))
     trainer = DistillationTrainer(
         small_model(2) if student is None else student,
         args,
@@ -411,6 +412,25 @@ def test_the_teacher_answers_once_for_each_micro_batch(tmp_path: Path) -> None:
     assert asked == [8, 8, 4]  # 16 rows, then the 4 that are left of the epoch
 
 
+@pytest.mark.parametrize(("named", "faster", "computed"), [
+    ("auto", ["int8", "bfloat16"], "bfloat16"), ("auto", ["int8"], "float32"), ("int8", ["int8", "bfloat16"], "int8"),
+])  # fmt: skip
+def test_the_inside_is_computed_in_bfloat16_where_it_is_faster_unless_a_type_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, faster: list[str], computed: str
+) -> None:
+    monkeypatch.setattr("kdistill.distill.teacher_type.faster_types", lambda: faster)
+    monkeypatch.setattr("kdistill.system.compute.warn_if_portable", lambda _: None)
+    fields = {"matches": [kd.Match("cls")], "teacher_dtype": named, "max_steps": 1, "eval_strategy": "no"}
+    trainer = DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**run_fields(tmp_path, fields)),
+        teacher_model=small_model(9),
+        train_dataset=small_dataset(20),
+    )
+    trainer.train()
+    assert trainer.teacher_model.dtype == computed
+
+
 # ---- stages and courses
 
 
@@ -502,7 +522,8 @@ def test_a_run_resumed_with_other_matches_is_refused(tmp_path: Path) -> None:
 
 
 def _resumed(directory: Path, matches: Any) -> DistillationTrainer:
-    fields = {"matches": matches, "max_steps": 4, "eval_strategy": "no", "save_strategy": "steps", "save_steps": 1}
+    fields = {"matches": matches, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    fields |= {"eval_strategy": "no", "teacher_dtype": "float32"}
     trainer = DistillationTrainer(
         small_model(2),
         DistillationTrainingArguments(**run_fields(directory, fields)),
@@ -551,7 +572,7 @@ class _StopAt(kd.TrainerCallback):
 
 
 def _trainer_of(directory: Path, matches: Any, fields: dict[str, Any]) -> DistillationTrainer:
-    changes = {"matches": matches, "eval_strategy": "no"} | fields
+    changes = {"matches": matches, "eval_strategy": "no", "teacher_dtype": "float32"} | fields
     return DistillationTrainer(
         small_model(2),
         DistillationTrainingArguments(**run_fields(directory, changes)),
