@@ -26,6 +26,7 @@ from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.byte_sizes import bytes_of
 from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
@@ -33,6 +34,7 @@ from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
 from .courses import args_of_step
 from .given import Given
+from .hidden_cache import HiddenCache
 from .matching import Matching, matched_teacher
 from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
@@ -243,7 +245,8 @@ class Distillation:
         if args.matches is None:
             return None
         teacher = matched_teacher(self.teachers)
-        return Matching(args, teacher.model.config, config, length, teacher.inside)
+        ask = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+        return Matching(args, teacher.model.config, config, length, ask)
 
     def args_of_step(
         self, args: DistillationTrainingArguments, step: int, length: RunLength
