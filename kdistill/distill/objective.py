@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import Outputs, take_rows, units
 from ..data.sentences import Sentences
 from ..data.spans import Spans
@@ -28,17 +28,20 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, LearnedLoss, LossPart, RunData
+from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
+from .courses import args_of_step
 from .functions import TeacherFunction
-from .partly_taught import answered_rows, taught_loss
+from .given import Given
+from .matching import Matching, matched_teacher
+from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
 
-_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+_OF_LABELS = ("alpha", "alpha_end", "temperature", "temperature_end", "label_smoothing_factor")
 """Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 
@@ -141,10 +144,16 @@ class Distillation:
 
     def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
         """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
-        if not isinstance(dataset.windows, Sentences):
+        if not isinstance(dataset.windows, Sentences) or self._lacks_answers_for(dataset):
             return dataset
         ask = lru_cache(maxsize=1)(partial(self._embeddings, dataset, args))
         return replace(dataset, windows=replace(dataset.windows, reference=ask))
+
+    def _lacks_answers_for(self, rows: Dataset) -> bool:
+        """Return whether answers that came with the rows are all that there could be, and these rows have none."""
+        logits = rows.teacher_logits
+        only = all(isinstance(source, Given) for source in self.teachers.sources)
+        return only and (logits is None or bool(np.isnan(logits).any()))
 
     def _embeddings(self, rows: Dataset, args: DistillationTrainingArguments) -> NDArray[np.float32]:
         found = self.teachers.together(self.teachers.outputs(rows, args, what="evaluation rows"), NUMBERS)
@@ -181,11 +190,11 @@ class Distillation:
             self.answers = self.teachers.outputs(data.train, args, what="training rows")
             self._compare_with_before()
             _warn_of_rows_without_a_lesson(self.answers, data.train)
+        outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
             outputs = self.teachers.outputs(data.eval, args, what="evaluation rows", keep=True)
             self._measure(outputs, data.eval, data, args, config)
-        elif self.answers:
-            self._compare(self.answers, data.train, config)
+        self._compare(outputs, data, config)
         self.teachers.release()
 
     def _compare_with_before(self) -> None:
@@ -216,45 +225,54 @@ class Distillation:
         if not labelled_rows(labels).any():
             return
 
-        def measured(of: Outputs, task: Task) -> dict[str, Any]:
-            if not answered_rows(of).all():
+        def measured(by: Teachers, of: Outputs) -> dict[str, Any]:
+            if not answered_rows(of, rows).all():
                 return {}
+            suits = args.threshold is None
+            task = by.task_suited_to(config, of, rows) if suits else by.task(config, rows.labels)
             metrics = task.evaluate(of, labels)
             metrics |= own_metrics(data.compute_metrics, of, labels, task)
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "n"}
 
-        suits = args.threshold is None
         for source, of in zip(self.teachers.sources, outputs, strict=True):
-            alone = Teachers([source])
-            task = alone.task_suited_to(config, of, rows) if suits else alone.task(config, rows.labels)
-            source.metrics = measured(of, task)
+            source.metrics = measured(Teachers([source]), of)
         if len(self.teachers) == 1:
             self.teachers.metrics = self.teachers.sources[0].metrics
         else:
-            task = self.teachers.task(config, rows.labels)
-            together = self.teachers.together(outputs, task.mixing)
-            task = self.teachers.task_suited_to(config, together, rows) if suits else task
-            self.teachers.metrics = measured(together, task)
-        self._compare(outputs, rows, config)
+            together = self.teachers.together(outputs, self.teachers.task(config, rows.labels).mixing)
+            self.teachers.metrics = measured(self.teachers, together)
 
-    def _compare(self, outputs: Sequence[Outputs], rows: Dataset, config: Config) -> None:
-        """Warn of teachers whose answers do not fit the labels."""
-        labels = rows.targets
-        if not labelled_rows(labels).any():
-            return
-        numbered = rows.reading is not None and rows.reading.numbered
-        for source, of in zip(self.teachers.sources, outputs, strict=True):
-            if not answered_rows(of).all():
+    def _compare(self, outputs: Sequence[Outputs], data: RunData, config: Config) -> None:
+        """Warn of teachers whose answers do not fit the labels of the evaluation rows, or else the training rows."""
+        for place, source in enumerate(self.teachers.sources):
+            found = None if data.eval is None else _answered_with_labels(outputs[place], data.eval, whole=True)
+            if found is None and self.answers:
+                found = _answered_with_labels(self.answers[place], data.train, whole=False)
+            if found is None:
                 continue
+            of, rows, numbered = found
             theirs = config.with_trained(source.model.config.trained_with) if isinstance(source, Teacher) else config
-            whose = "" if len(outputs) == 1 else f"{source.name}: "
-            for finding in answers_against_labels(of, labels, theirs, numbered=numbered):
-                warnings.warn(f"{whose}{finding.sentence()}", stacklevel=6)
+            whose = "" if len(self.teachers) == 1 else f"{source.name}: "
+            for finding in answers_against_labels(of, rows.targets, theirs, numbered=numbered):
+                warnings.warn(f"{whose}{finding.sentence()}", stacklevel=5)
 
     def figures(self) -> dict[str, Any]:
         """Return the metrics of the teachers together on the evaluation rows, as far as they have been measured."""
         return {f"teacher_{name}": value for name, value in self.teachers.metrics.items()}
+
+    def inner_loss(self, config: Config, args: DistillationTrainingArguments, length: RunLength) -> InnerLoss | None:
+        """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
+        if args.matches is None:
+            return None
+        teacher = matched_teacher(self.teachers)
+        return Matching(args, teacher.model.config, config, length, teacher.inside)
+
+    def args_of_step(
+        self, args: DistillationTrainingArguments, step: int, length: RunLength
+    ) -> DistillationTrainingArguments:
+        """Return the arguments as schedules and stages have them in a step, see `courses.args_of_step`."""
+        return args_of_step(args, step, length)
 
     def __call__(
         self,
@@ -269,8 +287,7 @@ class Distillation:
         if task.with_loss is not None:
             task = task.with_loss(args.embedding_loss)
         taught = self.teachers.mixed([take_rows(of, rows) for of in self.answers], task, args, labels)
-        parts, count = taught_loss(
-            task,
+        parts = task.teacher_loss(
             logits,
             taught,
             labels,
@@ -282,7 +299,7 @@ class Distillation:
             return BatchLoss(parts.loss, parts.dlogits, [])
         labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
-        soft = LossPart("soft_loss", parts.soft, count)
+        soft = LossPart("soft_loss", parts.soft, taught_parts(task, taught, labels))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
 
     def learn_hidden_words(
@@ -293,25 +310,52 @@ class Distillation:
         *,
         share: float,
         args: DistillationTrainingArguments,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
 
-        With alpha 1 nobody asks it.
+        With `inner` also what lies inside the teacher, in the same pass. With alpha 1 nobody asks what it expects.
+        Where the loss of the predictions does not count, no word is hidden, and no model computes one.
         """
         assert self.teacher is not None
+        assert inner is None or isinstance(inner, Matching)
+        weight, taps = (1.0, ()) if inner is None else (inner.prediction_weight, inner.taps)
+        predicted = words if weight else None
+        if predicted is None:
+            batch = batch._replace(ids=np.where(words == NO_LABEL, batch.ids, words).astype(np.int32))
+        taught = predicted is not None and args.alpha < 1
         with self.teacher.in_a_step() as teacher:
-            found = model.masked_loss(
-                batch,
-                words,
-                train=True,
-                teacher=teacher if args.alpha < 1 else None,
+            ours = model.masked_pass(batch, predicted, train=True, taps=taps)
+            theirs, inside = None, NO_TAP_LOSS
+            if taught or taps:
+                asked = () if inner is None else inner.teacher_taps
+                theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
+            if inner is not None and theirs is not None:
+                inside = inner(batch, ours.taps, theirs.taps)
+            found = ours.loss(
+                teacher=theirs if taught else None,
                 alpha=args.alpha,
                 temperature=args.temperature,
                 label_smoothing=args.label_smoothing_factor,
-                share=share,
+                share=weight * share,
+                gradients=inside.gradients,
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
-        return LearnedLoss(found.loss, parts)
+        return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
+
+
+def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:
+    """Return the answers, the rows that have one, and whether the data gives its labels by number.
+
+    None where there are no labels, or no answers; with `whole` also where a row has none.
+    """
+    there = np.flatnonzero(answered_rows(outputs, rows))
+    if not labelled_rows(rows.targets).any() or not len(there) or (whole and len(there) < len(rows)):
+        return None
+    numbered = rows.reading is not None and rows.reading.numbered
+    if len(there) == len(rows):
+        return outputs, rows, numbered
+    return take_rows(outputs, there), rows.take(there), numbered
 
 
 def _tell_of_width(teacher: Teacher, args: DistillationTrainingArguments, student: Config) -> None:
@@ -337,7 +381,7 @@ def _warn_of_labels(args: DistillationTrainingArguments) -> None:
 
 def _warn_of_rows_without_a_lesson(answers: Sequence[Outputs], rows: Dataset) -> None:
     """Warn of rows that have neither a label nor an answer of any teacher: nothing is learned from them."""
-    learned = np.logical_or.reduce([answered_rows(of) for of in answers])
+    learned = np.logical_or.reduce([answered_rows(of, rows) for of in answers])
     if not isinstance(rows.windows, Sentences):  # embeddings are not learned from labels
         learned |= rows.have_labels()
     lacking = int((~learned).sum())

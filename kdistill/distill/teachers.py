@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..data.ragged import Outputs, Ragged
@@ -20,7 +21,7 @@ from ..models.config import same_but_for_padding
 from ..models.configuration import Config
 from ..models.head_names import ENDINGS, MASKED
 from ..models.heads import MaskedLanguageModel
-from ..models.model import Model, check_model
+from ..models.model import Model, Tap, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..tasks.base import Task
@@ -29,6 +30,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import tokenizer_for
 from ..train.evaluate import outputs_for
+from ..train.objective import Inside
 from .alignment import for_tokens_of
 from .cache import teacher_logits
 from .own_reading import read_texts
@@ -138,6 +140,11 @@ class Teacher:
             model = self.answering
             assert isinstance(model, MaskedLanguageModel)
             yield model
+
+    def inside(self, batch: Batch, taps: Sequence[Tap]) -> Inside:
+        """Return what lies inside the teacher at these taps, float32, see `Model.forward`: of one step at a time."""
+        with self._answering:
+            return self.answering.forward(batch, taps=taps)[1]
 
     def type_figures(self) -> dict[str, Any]:
         """Return the type for a report: "dtype", and "dtype_check" with its figures by type where it was checked."""

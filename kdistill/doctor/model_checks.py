@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..data.ragged import units
+from ..data.ragged import take_rows, units
 from ..distill.answers import CHECK, answers_against_labels
+from ..distill.given import Given
+from ..distill.partly_taught import answered_rows
 from ..distill.sources import Source
 from ..distill.teachers import Teacher
 from ..metrics.classification import accuracy, majority_share
+from ..models.head_names import LABELLED
 from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.registry import task_for
 from ..train.chosen_defaults import choose_defaults
 from .subject import Sample, Subject, examples_of
-
-_SAME_TOKENS = " and read the same tokens"
 
 
 def teacher(subject: Subject) -> Iterator[Finding]:
@@ -26,8 +27,24 @@ def teacher(subject: Subject) -> Iterator[Finding]:
     assert subject.teachers is not None
     sources = subject.teachers.sources
     for source, answers in zip(sources, subject.answers, strict=True):
-        for finding in _of_teacher(subject, source, answers):
+        found = _of_given(subject, source) if isinstance(source, Given) else _of_teacher(subject, source, answers)
+        for finding in found:
             yield finding if len(sources) == 1 else finding._replace(text=f"{source.name}: {finding.text}")
+
+
+def _of_given(subject: Subject, source: Given) -> Iterator[Finding]:
+    """State for how many training rows there are answers, and check these against their labels."""
+    rows = subject.train
+    if rows is None or rows.teacher_logits is None:
+        return
+    outputs = source.outputs(rows, subject.args)
+    there = np.flatnonzero(answered_rows(outputs, rows))
+    yield Finding(CHECK, "ok", source.sentence())
+    some = rows.take(there)
+    if subject.config.embeds or not some.labelled:
+        return
+    numbered = rows.reading is not None and rows.reading.numbered
+    yield from answers_against_labels(take_rows(outputs, there), some.targets, subject.config, numbered=numbered)
 
 
 def _of_teacher(subject: Subject, source: Source, answers: Sample) -> Iterator[Finding]:
@@ -44,6 +61,8 @@ def _of_teacher(subject: Subject, source: Source, answers: Sample) -> Iterator[F
         yield Finding(CHECK, "ok", f"the teacher gives a text an embedding of {units(logits).shape[1]} numbers")
         return
     if not rows.labelled:
+        if subject.eval is not None:
+            return  # that it has no labels is an error of the run
         text = f"no row of {name} has a label, so nothing shows how good the teacher is"
         yield Finding(CHECK, "warning", text, "give labelled rows as --eval")
         return
@@ -89,8 +108,12 @@ def student(subject: Subject) -> Iterator[Finding]:
     if alone := [of.name for of in models if of.reads_itself]:
         names = "the teacher" if len(sources) == 1 else listing(alone)
         yield Finding("student", "note", f"texts are read with a tokenizer of its own by {names}")
-    if largest is None or ours < largest:
-        yield Finding("student", "ok", f"{text}; they have the same labels" + ("" if alone else _SAME_TOKENS))
+    if largest is None:
+        yield Finding("student", "ok", text)
+    elif ours < largest:
+        common = ["have the same labels"] if subject.config.head in LABELLED else []
+        common += [] if alone else ["read the same tokens"]
+        yield Finding("student", "ok", text + ("; they " + " and ".join(common) if common else ""))
 
 
 def chosen_defaults(subject: Subject) -> Iterator[Finding]:

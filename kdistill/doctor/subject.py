@@ -179,7 +179,8 @@ class Subject:
         model = copy.deepcopy(recipe.model)
         copied = recipe.replace(model=model)
         copied.ready_model()
-        optimizer = copied.new_optimizer()
+        inner = copied.inner_loss(plan)
+        optimizer = copied.new_optimizer(inner)
         optimizer.lr = 0.0
         objective = Distillation(recipe.objective.teachers)
         if not self.teacher_answers_in_steps:
@@ -192,9 +193,11 @@ class Subject:
 
         def learn_hidden_words(batch: Batch, words: Labels, share: float) -> LearnedLoss:
             assert isinstance(model, MaskedLanguageModel)
-            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
+            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args, inner=inner)
 
         def step(rows: RowIndices) -> None:
+            if inner is not None:
+                inner.begin_step(0, dataset.lengths[rows])
             training_step(
                 optimizer,
                 dataset,
@@ -203,6 +206,7 @@ class Subject:
                 max_grad_norm=self.args.max_grad_norm,
                 loss=loss,
                 learn_hidden_words=learn_hidden_words,
+                inner=inner,
                 on_event=lambda _: None,
             )
 
@@ -229,11 +233,6 @@ class Subject:
 def examples_of(rows: Dataset) -> str:
     """Return what messages call the examples of a data set, which may have several windows each."""
     return "questions" if isinstance(rows.windows, Spans) else "rows"
-
-
-def rows_of(rows: Dataset) -> str:
-    """Return what messages call the rows of a data set: windows, where there are more of them than examples."""
-    return "rows" if len(rows) == rows.num_examples else "windows"
 
 
 def rows_of_examples(rows: Dataset, examples: NDArray[np.int64]) -> RowIndices:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ..data.ragged import Ragged, units
 from ..distill.sources import Teachers
 from ..metrics.prediction import labelled_answers
 from ..models.model import Model
 from ..system.progress import format_duration
 from ..train.arguments import DistillationTrainingArguments
+from .constant import constant_answer
 from .measure import speed_at_a_glance
 from .report import Measured, Report, Subject
 
 WIDTH = 100
 _MOST_METRICS = 4
-_MOST_LABELS = 3
 _WIDTH_OF_NAMES = 26  # where they need it, metrics make room
 # Figures beside the metrics: the title of their column, and how they are written.
 _SIZES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -45,7 +41,7 @@ def summarize(report: Report) -> dict[str, Any]:
     if subject.teachers is not None:
         found["teacher"] = {"name": subject.teachers.name, **_of_teachers(report, subject.teachers)}
     if report.measured is not None and subject.task.constant is not None:
-        found["majority"] = _majority(subject, report.measured.scores)
+        found["majority"] = constant_answer(subject, report.measured.scores)
     if report.eval is not None:
         found["eval"], found["rows"], found["rows_are"] = report.eval.name, report.eval.labelled, subject.task.rows_are
     if report.train is not None:
@@ -100,31 +96,6 @@ def _of_teachers(report: Report, teachers: Teachers) -> dict[str, Any]:
     return found
 
 
-def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
-    """Return the best constant answer on the evaluation rows and those of the metrics that are defined for it."""
-    task = subject.task
-    if subject.eval is None or not subject.eval.labelled or task.constant is None:
-        return {}
-    targets = subject.eval.targets
-    _, labels = labelled_answers(targets, targets)
-    constant = task.constant(labels, subject.model.config.num_labels)
-    known = [name for name in names if name in task.metrics]
-    always = np.tile(constant, (len(units(labels)), 1))
-    scores = task.compute(known, Ragged(always, labels.starts) if isinstance(labels, Ragged) else always, labels)
-    finite = {name: value for name, value in scores.items() if math.isfinite(value)}
-    return {"answer": _answer(subject, constant), **finite}
-
-
-def _answer(subject: Subject, constant: Any) -> str:
-    task, names = subject.task, subject.model.config.id2label
-    if not task.names_labels:
-        return ", ".join(f"{value:.3g}" for value in constant[:_MOST_LABELS]) + " ..." * (len(constant) > _MOST_LABELS)
-    if task.one_label:
-        return names[int(constant.argmax())]
-    chosen = [names[int(index)] for index in np.flatnonzero(constant > 0)]
-    return ", ".join(chosen[:_MOST_LABELS]) + " ..." * (len(chosen) > _MOST_LABELS) or "none"
-
-
 def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]:
     """Return a search's best objective beside that of the teacher and of the best constant answer, as `summarize` does.
 
@@ -144,7 +115,7 @@ def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]
         types = {teacher.dtype for teacher in subject.teachers.models}
         found["teacher"] = {"name": subject.teachers.name} | ({"dtype": types.pop()} if len(types) == 1 else {})
         found["teacher"] |= {name: scores[name] for name in [metric] if name in scores}
-    majority = _majority(subject, [metric])
+    majority = constant_answer(subject, [metric])
     return found | ({"majority": majority} if metric in majority else {})
 
 

@@ -128,6 +128,7 @@ class Task:
             `train.arguments.greater_is_better`.
         card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
+        right_when: when a row is right, a clause for the model card; empty where it has one label.
         constant: (labels of labelled rows, number of labels) -> the logits, float32 (labels,), of the best answer that
             does not look at the text: the label or set of labels that most rows have, or the mean. A model must beat
             it. None where there is no such answer.
@@ -198,6 +199,7 @@ class Task:
     learns_from: str = "fine-tuned on labelled rows"
     rows_are: str = "labelled rows"
     loss_is: str = "The loss is against the labels."
+    right_when: str = ""
 
     @property
     def makes_labels(self) -> bool:

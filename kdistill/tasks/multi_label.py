@@ -75,6 +75,7 @@ TASK = Task(
     best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
+    right_when="all of its labels are predicted and no other",
     constant=_constant,
     score_function="sigmoid",
     answers=_answers,

@@ -284,6 +284,7 @@ TASK = Task(
     best_metric="f1",
     card_metric="f1",
     right_rows=_right_rows,
+    right_when="the answer is an exact match",
     constant=None,
     threshold_is="above which no answer is given, has the best F1",
     score_function="none",

@@ -130,6 +130,7 @@ TASK = Task(
     best_metric="f1",
     card_metric="f1",
     right_rows=entities.right_examples,
+    right_when="all of its words have the right tag",
     constant=_constant,
     score_function="softmax",
     answers=single_label.TASK.answers,

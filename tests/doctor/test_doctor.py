@@ -329,6 +329,13 @@ def test_evaluation_that_is_missing_small_or_without_labels(
     assert status == 1
     assert "has no labels -> expected a label in at least one row" in found(figures, "rows", "error")
     assert full
+    command["--train"] = command["--eval"]  # one cause, told once
+    _, figures = examine(capsys, command)
+    about = [finding for finding in figures["findings"] if finding["level"] != "ok" and "label" in finding["text"]]
+    assert [finding["check"] for finding in about] == ["rows"]
+    command.pop("--eval")
+    _, figures = examine(capsys, command)
+    assert "no row of none.csv has a label, so nothing shows how good" in found(figures, "teacher", "warning")
 
 
 def test_arguments_that_are_chosen_for_new_layers(
