@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -134,6 +135,20 @@ class Teachers:
             raise ValueError(
                 f"teacher_model is {listing([of.name for of in self.sources])}, and a language model learns from one "
                 "language model, which answers in each step; expected one"
+            )
+
+    def check_weighting(self, args: DistillationTrainingArguments, task: Task) -> None:
+        """Warn of weights by confidence for one teacher; raise ValueError where answers have no probabilities."""
+        if args.teacher_weighting != BY_CONFIDENCE:
+            return
+        if len(self) == 1:
+            warnings.warn(
+                f"teacher_weighting is {BY_CONFIDENCE!r}, which has no effect here: there is one teacher", stacklevel=6
+            )
+        elif task.mixing is None or task.mixing.log_confidence is None:
+            raise ValueError(
+                f"teacher_weighting is {BY_CONFIDENCE!r}, and the answers of models for {task.name} are no "
+                "probabilities; expected 'fixed'"
             )
 
     def outputs(
