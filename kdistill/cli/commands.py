@@ -153,7 +153,7 @@ def distill(options: Namespace, *, log: TrainerCallback | None = None) -> Figure
     `log` shows the course of the training in place of the lines for a terminal.
     """
     args = read_arguments(DistillationTrainingArguments, options)
-    check_output_dir(args, options, sources=[options.teacher, options.student])
+    check_output_dir(args, options, sources=[*options.teacher, options.student])
     trainer = DistillationParts(options, args).trainer()
     if log is not None:
         trainer.remove_callback(ProgressCallback)

@@ -79,10 +79,11 @@ def dataset_of(
     options: Namespace,
     *,
     training: bool = False,
+    keep_texts: bool = False,
 ) -> Dataset:
     """Return the encoded rows of a file for a model of this config, see `encode_for`."""
-    file = rows_file(path, options, config.head)
-    return encode_for(config, file, tokenizer, args, training=training, **columns_of(options))
+    file, columns = rows_file(path, options, config.head), columns_of(options)
+    return encode_for(config, file, tokenizer, args, training=training, keep_texts=keep_texts, **columns)
 
 
 def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFile:
@@ -92,10 +93,10 @@ def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFil
 
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
     """Return the names of the inputs for the model card, and the command that repeats the run."""
-    teacher: str | None = getattr(options, "teacher", None)
+    teachers: list[str] = getattr(options, "teacher", None) or []
     return Provenance(
         started_from=None if started_from is None else public_name(started_from),
-        teacher=None if teacher is None else public_name(teacher),
+        teacher=[public_name(teacher) for teacher in teachers] or None,
         train=name_of(options.train),
         eval=name_of(options.eval),
         dataset=getattr(options, "dataset_name", None),

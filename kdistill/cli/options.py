@@ -316,13 +316,28 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in _DISTILLING:
-        group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
+        group.add_argument(
+            "--teacher",
+            required=True,
+            nargs="+",
+            action="extend",
+            metavar="MODEL",
+            help=f"{_MODEL_HELP} to learn from; several teach together, each reading with its own tokenizer",
+        )
+        group.add_argument(
+            "--teacher-weights",
+            type=float,
+            nargs="+",
+            metavar="X",
+            help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
+        )
         group.add_argument(
             "--student",
             required=True,
             metavar="MODEL",
-            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}; a shape takes the vocabulary, the labels and, as far as they "
-            "fit, the embeddings and layers from the teacher",
+            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}, or self: the shape of the teacher; a shape takes the "
+            "vocabulary, the labels and, as far as they fit, the embeddings and layers from the teacher, the first of "
+            "several",
         )
     elif command == "bench":
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
@@ -496,7 +511,9 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     )
     _add_switch(group, "--plots", "also write pictures into DIR/plots, which the card shows (default: as the run did)")
     moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
-    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher")
+    moved.add_argument(
+        "--teacher", nargs="+", action="extend", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher, or several"
+    )
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that the student started from")
     moved.add_argument("--train", metavar="FILE", help="training rows of the run")
     moved.add_argument("--eval", metavar="FILE", help="evaluation rows of the run")

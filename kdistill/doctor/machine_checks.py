@@ -7,11 +7,13 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from ..distill.cache import cache_directory, row_bytes
+from ..distill.teachers import Teacher
 from ..system.findings import Finding
 from ..system.memory import available_memory, readable_size
 from ..system.progress import format_duration
@@ -33,7 +35,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
     if subject.args.teacher_cache and not subject.teacher_answers_in_steps:
         tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
-        size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_outputs, tokens)
+        size = _lacking(subject) * row_bytes(recipe.model.config.num_outputs, tokens)
         needed[cache_directory()] = size
         parts.append(f"the teacher cache {readable_size(size)}")
     of_disk: dict[int, int] = {}
@@ -101,16 +103,21 @@ def duration(subject: Subject) -> Iterator[Finding]:
     assert subject.plan is not None
     training = steps.seconds_per_step * state.max_steps
     epoch = steps.seconds_per_step * subject.plan.steps_per_epoch
-    asked, per_row = subject.rows_to_ask, subject.answers.seconds_per_token
     sets = {"train": subject.rows_to_learn_from, "eval": subject.eval}
-    teacher = sum(
-        count * per_row * float(rows.lengths.mean()) for which, count in asked.items() if (rows := sets[which])
+    assert subject.teachers is not None
+    of_models = [isinstance(source, Teacher) for source in subject.teachers.sources]
+    answers = compress(subject.answers, of_models)
+    teacher = math.fsum(
+        count * of.seconds_per_token * float(rows.lengths.mean())
+        for asked, of in zip(subject.rows_to_ask, answers, strict=False)  # a language model is not asked
+        for which, count in asked.items()
+        if (rows := sets[which])
     )
     evaluations = _evaluations(subject, state)
     evaluating = 0.0
     if subject.eval is not None and evaluations:
         evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
-    lacking = f"teacher {format_duration(teacher)} for {sum(asked.values()):,} {_rows(subject)} that its cache lacks"
+    lacking = f"teacher {format_duration(teacher)} for {_lacking(subject):,} {_rows(subject)} that its cache lacks"
     parts = [
         *([] if subject.teacher_answers_in_steps else [lacking]),
         f"training {format_duration(training)} for {state.max_steps:,} steps",
@@ -140,9 +147,16 @@ def cache(subject: Subject) -> Iterator[Finding]:
         yield Finding("teacher cache", "warning", text, "set KDISTILL_CACHE to a directory that can")
         return
     asked = subject.rows_to_ask
-    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None)
-    there_are = f"{total - sum(asked.values()):,} of {total:,} {_rows(subject)} are in the teacher cache"
+    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None) * len(asked)
+    there_are = f"{total - _lacking(subject):,} of {total:,} {_rows(subject)} are in the teacher cache"
+    if len(asked) > 1:
+        there_are += f", those of {len(asked)} teachers together"
     yield Finding("teacher cache", "ok", there_are)
+
+
+def _lacking(subject: Subject) -> int:
+    """Return how many answers the caches of all teachers lack."""
+    return sum(sum(asked.values()) for asked in subject.rows_to_ask)
 
 
 def _rows(subject: Subject) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -15,7 +15,6 @@ from ..data.batch import Batch, pack
 from ..data.label_values import NO_LABEL
 from ..hub import resolve
 from ..keywords import take_location
-from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
 from ..losses.spans import loss_of_spans
 from ..system.names import check_others
@@ -24,7 +23,8 @@ from .checkpoint import WEIGHTS_FILES
 from .configuration import CONFIG_FILE, Config
 from .given_rows import Given
 from .head_names import ENCODER, ENDINGS, MASKED, SEQUENCE, SPAN, TOKEN
-from .model import Model
+from .masked_loss import MaskedLoss, MaskedPass, check_mixture, words_of
+from .model import Model, Tap
 from .outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
@@ -35,6 +35,7 @@ from .outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from .parameters import Flat
 from .pooling import pooling_of
 from .sentence_files import OPTIONAL_FILES, config_of_sentences, write_sentence_files
 from .transformers_names import CALL
@@ -71,7 +72,7 @@ class _Called(Model):
         asked += [("scores", layer) for layer in range(layers)] if attentions else []
         if last and not hidden_states:
             asked.append(("hidden", layers))
-        outputs, taps = self.forward_tapped(given.batch, asked)
+        outputs, taps = self.forward(given.batch, taps=asked)
         heads = self.config.num_attention_heads
         inside = Inside(
             tuple(given.rows(taps["hidden", layer]) for layer in range(layers + 1)) if hidden_states else None,
@@ -286,33 +287,6 @@ class Encoder(_Called):
         return BaseModelOutput(state, *inside)
 
 
-class MaskedLoss(NamedTuple):
-    """The loss of a language model.
-
-    Attributes:
-        loss: the mean over the tokens with a label.
-        hard: mean cross-entropy against the labels.
-        soft: mean loss against the teacher (0 without one).
-        tokens: how many tokens have a label.
-    """
-
-    loss: float
-    hard: float
-    soft: float
-    tokens: int
-
-
-def _words(labels: ArrayLike, batch: Batch) -> NDArray[Any]:
-    """Return labels of a language model as an array. Raises ValueError unless there is one for each token."""
-    words = np.asarray(labels)
-    if words.dtype.kind not in "iu" or words.shape != batch.ids.shape:
-        raise ValueError(
-            f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {batch.ids.shape}, "
-            "one for each token of the packed batch"
-        )
-    return words
-
-
 class MaskedLanguageModel(_Called):
     """A model that predicts words under a mask. A call returns logits of each token over the vocabulary.
 
@@ -386,21 +360,41 @@ class MaskedLanguageModel(_Called):
             TypeError: the teacher is no other language model.
             RuntimeError, MemoryError: as in `forward`.
         """
-        for name, value in (("alpha", alpha), ("label_smoothing", label_smoothing)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; expected a number from 0 to 1")
-        if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
-            raise ValueError(
-                f"temperature is {temperature}; expected a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
-            )
+        check_mixture(alpha, temperature, label_smoothing)
         if teacher is not None and (teacher is self or not isinstance(teacher, MaskedLanguageModel)):
             found = "the model itself" if teacher is self else f"a {type(teacher).__name__}"
             raise TypeError(f"teacher is {found}; expected another model that predicts masked words, or None")
         packed = pack(batch)
-        words = _words(labels, packed)
-        return self._loss_of(
-            packed, words, train=train, teacher=teacher, settings=(alpha, temperature, label_smoothing), share=share
+        words = words_of(labels, packed)
+        return self.masked_pass(packed, words, train=train).loss(
+            teacher=None if teacher is None else teacher.masked_pass(packed, words),
+            alpha=alpha,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            share=share,
         )
+
+    def masked_pass(
+        self, batch: Batch | Any, labels: ArrayLike | None, *, train: bool = False, taps: Sequence[Tap] = ()
+    ) -> MaskedPass:
+        """Compute what the product with the vocabulary reads of the tokens that have a label, and leave it out.
+
+        `masked_loss` is this and `MaskedPass.loss`.
+
+        Args:
+            batch: as in `forward`.
+            labels: as in `masked_loss`; None: no token has one, so that the loss is that of the taps alone.
+            train: dropout is on, and the loss goes back.
+            taps: what lies inside the encoder and is wanted, as in `forward`.
+
+        Raises:
+            ValueError: shapes differ, or there is no such tap.
+            RuntimeError, MemoryError: as in `forward`.
+        """
+        packed = pack(batch)
+        words = words_of(labels, packed)
+        found = self._computed_features(packed, np.flatnonzero(words != NO_LABEL), train=train, taps=taps)
+        return MaskedPass(self.core, words, found)
 
     def masked_scores(self, batch: Batch | Any, labels: ArrayLike) -> NDArray[np.float32]:
         """Return how well the model predicts the tokens that have a label, without dropout.
@@ -419,51 +413,26 @@ class MaskedLanguageModel(_Called):
             RuntimeError, MemoryError: as in `forward`.
         """
         packed = pack(batch)
-        words = _words(labels, packed)
+        passed = self.masked_pass(packed, labels)
         scores = np.zeros((len(packed.ids), 2), np.float32)
-        labelled = words != NO_LABEL
-        of_labelled = np.zeros((int(labelled.sum()), 2), np.float32)
-        self._loss_of(packed, words, train=False, teacher=None, settings=(1.0, 1.0, 0.0), scores=of_labelled)
-        scores[labelled] = of_labelled
+        scores[passed.rows] = passed.scores()
         return scores
 
-    def _loss_of(
-        self,
-        packed: Batch,
-        words: NDArray[Any],
-        *,
-        train: bool,
-        teacher: MaskedLanguageModel | None,
-        settings: tuple[float, float, float],
-        share: float = 1.0,
-        scores: NDArray[np.float32] | None = None,
-    ) -> MaskedLoss:
-        """Return `masked_loss` of checked arguments; `settings` are alpha, temperature and label_smoothing."""
-        rows = np.flatnonzero(words != NO_LABEL).astype(np.int64)
-        self._compute_features(packed, rows, train=train)
-        if teacher is not None:
-            teacher._compute_features(packed, rows, train=False)
-        loss, hard, soft, not_finite, named = self.core.softmax_loss(
-            words[rows].astype(np.int64),
-            *settings,
-            get_num_threads(),
-            teacher=None if teacher is None else teacher.core,
-            share=share,
-            scores=scores,
-        )
-        if not_finite:
-            places = tuple(int(rows[i]) for i in named)
-            refuse_rows(not_finite, places, len(rows), more=not_finite > len(named), what="tokens")
-        return MaskedLoss(loss, hard, soft, len(rows))
-
-    def _compute_features(self, batch: Batch, rows: NDArray[np.int64], *, train: bool) -> None:
-        """Compute what the last product reads of these tokens, and leave the product out."""
-        if train:
-            self.trainable_core()
+    def _computed_features(
+        self, batch: Batch, rows: NDArray[np.int64], *, train: bool, taps: Sequence[Tap]
+    ) -> Mapping[Tap, Flat]:
+        """Compute what the last product reads of these tokens, leave it out, and return the taps."""
+        core = self.trainable_core() if train else self.core
         batch = self._ready(batch)
-        self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows, outputs=False)
+        place, threads = self._place(), get_num_threads()
+        found: Mapping[Tap, Flat] = {}
+        if taps:
+            _, found = core.forward(*batch, train, *place, threads, rows=rows, outputs=False, taps=taps)
+        else:
+            core.forward(*batch, train, *place, threads, rows=rows, outputs=False)
         if train:
             self.tokens_in_step += len(batch.ids)
+        return found
 
 
 KINDS: Mapping[str, type[Model]] = {

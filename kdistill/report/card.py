@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..distill.sources import Teachers
+from ..distill.teachers import Teacher
 from ..metrics.entities import have_entities
 from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
@@ -88,8 +90,8 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
     how = subject.task.learns_from
-    if subject.teacher is not None:
-        how = f"distilled from the teacher {_code(subject.teacher.name)} ({subject.teacher.model.config.kind})"
+    if subject.teachers is not None:
+        how = f"distilled from {_teachers(subject.teachers)}"
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
     use, layers = subject.task.description(list(config.id2label.values())), config.num_hidden_layers
     return (
@@ -133,14 +135,22 @@ def _results(report: Report) -> Iterator[str]:
             yield f"### Course of the training\n\n{_history(report)}"
 
 
+def _teachers(teachers: Teachers) -> str:
+    """Return the names of the teachers with their architectures, and what each counts."""
+    each = []
+    for source, weight in zip(teachers.sources, teachers.weights.tolist(), strict=True):
+        facts = [source.model.config.kind] if isinstance(source, Teacher) else []
+        facts += [f"weight {weight:.3g}"] if len(teachers) > 1 else []
+        each.append(_code(source.name) + (f" ({', '.join(facts)})" if facts else ""))
+    return f"the teacher {each[0]}" if len(each) == 1 else f"the teachers {', '.join(each[:-1])} and {each[-1]}"
+
+
 def _models(report: Report) -> str:
     """Write a row for each model, a column for each thing measured of any of them."""
     subject, speed = report.subject, report.speed
     rows: list[dict[str, str]] = []
-    if subject.teacher is not None:
-        size = subject.teacher.model.num_parameters()
-        rows.append(_sizes(f"teacher {_code(subject.teacher.name)}", size, 4 * size, speed and speed.teacher))
-        rows[-1] |= _columns(report.teacher)
+    if subject.teachers is not None:
+        rows += _rows_of_teachers(report, subject.teachers)
     rows.append(_sizes("this model", subject.model.num_parameters(), subject.file_bytes, speed and speed.model))
     rows[-1] |= _columns(report.measured)
     rows += [
@@ -154,6 +164,19 @@ def _models(report: Report) -> str:
         answer = f"always {what}, {_code(constant.pop('answer'))}"
         rows.append({"": answer} | {name: f"{value:.4f}" for name, value in constant.items()})
     return _table_of(rows)
+
+
+def _rows_of_teachers(report: Report, teachers: Teachers) -> Iterator[dict[str, str]]:
+    """Yield a row for each teacher, and one for several together."""
+    for source, measured in zip(teachers.sources, report.each_teacher, strict=False):  # of one teacher there is none
+        size = source.model.num_parameters() if isinstance(source, Teacher) else None
+        yield _row_of_teacher(f"teacher {_code(source.name)}", size, None, measured)
+    name = f"teacher {_code(teachers.name)}" if len(teachers) == 1 else "the teachers together"
+    yield _row_of_teacher(name, teachers.num_parameters, report.speed and report.speed.teacher, report.teacher)
+
+
+def _row_of_teacher(name: str, size: int | None, speed: float | None, measured: Measured | None) -> dict[str, str]:
+    return ({"": name} if size is None else _sizes(name, size, 4 * size, speed)) | _columns(measured)
 
 
 def _sizes(name: str, num_parameters: int, file_bytes: int | None, speed: float | None) -> dict[str, str]:
@@ -205,8 +228,11 @@ def _types(report: Report) -> str:
     subject = report.subject
     types = subject.types()
     text = f"This model was trained in {types['training_dtype']} and computes in {types['dtype']}"
-    choice = None if subject.teacher is None else subject.teacher.choice
-    return f"{text}." if choice is None else f"{text}; the teacher {choice.sentence()}."
+    teachers = [] if subject.teachers is None else subject.teachers.models
+    for teacher in teachers:
+        if teacher.choice is not None:
+            text += f"; {'the teacher' if len(teachers) == 1 else _code(teacher.name)} {teacher.choice.sentence()}"
+    return f"{text}."
 
 
 def _choice(report: Report) -> str:
@@ -240,8 +266,8 @@ def _choice(report: Report) -> str:
 
 
 def _teachers_threshold_is_chosen(report: Report) -> bool:
-    teacher = report.subject.teacher
-    return teacher is not None and teacher.model.config.trained_with.threshold is None
+    teachers = report.subject.teachers
+    return teachers is not None and not teachers.has_threshold()
 
 
 def _threshold_of_training_rows(report: Report) -> str:

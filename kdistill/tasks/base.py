@@ -34,6 +34,7 @@ from ..data.dataset import Dataset
 from ..data.labels import LabelReader
 from ..data.ragged import units
 from ..losses.kinds import LossParts
+from ..losses.mixing import Mixing
 from ..losses.weights import LabelWeights
 from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
@@ -136,6 +137,9 @@ class Task:
             the scores are the answer.
         divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
             see `metrics.divergence`.
+        nearness: (outputs, those of a reference) -> the `agreement` of outputs that are read as a vector; None where
+            they are labels or numbers.
+        mixing: how the answers of several teachers become one; None where there can be only one.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
         threshold_is: what a chosen threshold is, for sentences.
         at_threshold: (probability) -> the task with this threshold; None likewise.
@@ -176,6 +180,8 @@ class Task:
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
+    nearness: Callable[[Logits, Logits], float] | None = None
+    mixing: Mixing | None = None
     threshold: float | None = None
     threshold_is: str = "above which a label is predicted, has the best micro F1"
     at_threshold: Callable[[float], Task] | None = None
@@ -233,8 +239,10 @@ class Task:
         """Return the share of rows that get the label, or the set of labels, that a reference's logits give them.
 
         Both are float32 (n, num_labels), of rows or of tokens. Where the answers are numbers: Pearson's correlation
-        with the reference's, the lowest of all outputs.
+        with the reference's, the lowest of all outputs. Of embeddings: the lowest cosine of all rows.
         """
+        if self.nearness is not None:
+            return self.nearness(logits, reference)
         (scores, chosen), (others, others_chosen) = self.answers(logits), self.answers(reference)
         if chosen is None:
             return min(map(pearson, scores.T, others.T))

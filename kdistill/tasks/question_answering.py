@@ -24,6 +24,7 @@ from ..data.ragged import Ragged
 from ..data.sources import read_table
 from ..data.spans import Spans, SpanTargets
 from ..losses.kinds import LossParts
+from ..losses.mixing import SPANS
 from ..losses.spans import span_loss
 from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
@@ -289,6 +290,7 @@ TASK = Task(
     score_function="none",
     answers=regression.TASK.answers,
     divergence=regression.TASK.divergence,
+    mixing=SPANS,
     at_threshold=lambda threshold: _trained(TrainedWith(threshold=threshold)),
     per_token=True,
     trained=_trained,

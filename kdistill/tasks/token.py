@@ -14,6 +14,7 @@ from ..data.ragged import Ragged, units
 from ..data.tags import tag_ids
 from ..losses.kinds import LossParts
 from ..losses.labels import plain_label_loss
+from ..losses.mixing import CLASSES
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..losses.weights import LabelWeights
@@ -134,6 +135,7 @@ TASK = Task(
     score_function="softmax",
     answers=single_label.TASK.answers,
     divergence=single_label.TASK.divergence,
+    mixing=CLASSES,
     per_token=True,
     taught=_taught,
     with_names=_with_names,

@@ -57,6 +57,7 @@ def encode_for(
     text_pair_column: str | None = None,
     label_column: str | None = None,
     training: bool = False,
+    keep_texts: bool = False,
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
 
@@ -69,6 +70,8 @@ def encode_for(
     (`Config.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
     as warnings.
 
+    With `keep_texts` rows of text hold their texts too, see `data.dataset.encode`.
+
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
     the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
     """
@@ -77,20 +80,17 @@ def encode_for(
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
     task = task_for(config)
-    asked = trained.max_length if args.max_length is None else args.max_length
-    if task.in_windows and asked is None:
-        asked = MAX_LENGTH
-    limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
-    max_length = min(limit for limit in limits if limit is not None)
+    asked, max_length = _asked_length(config, args), length_to_read(config, tokenizer, args)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
             stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
             stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
+            of_texts = {"pad_token_id": config.pad_token_id, "keep_texts": keep_texts}
             dataset = task.encode(
                 source,
                 tokenizer,
                 max_length=max_length,
-                **({"doc_stride": stride} if task.in_windows else {"pad_token_id": config.pad_token_id}),
+                **({"doc_stride": stride} if task.in_windows else of_texts),
                 **given,
                 trained_on=trained_on(config),
                 progress=progress,
@@ -98,7 +98,7 @@ def encode_for(
         elif task.makes_labels:
             dataset = _blocks(config, source, tokenizer, args, max_length, given, training, progress)
         elif task.labels_per_token and not isinstance(source, Dataset):
-            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
+            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, keep_texts, progress)
         else:
             dataset = as_dataset(
                 source,
@@ -109,6 +109,7 @@ def encode_for(
                 pad_token_id=config.pad_token_id,
                 **given,
                 trained_on=trained_on(config),
+                keep_texts=keep_texts,
                 progress=progress,
             )
     _check_fits(dataset, config)
@@ -130,6 +131,18 @@ def encode_for(
     return dataset
 
 
+def length_to_read(config: Config, tokenizer: PreTrainedTokenizerFast | None, args: TrainingArguments) -> int:
+    """Return the tokens that a row of this model may have: as many as model, tokenizer and maximum length allow."""
+    limits = [config.max_tokens, _asked_length(config, args), tokenizer.model_max_length if tokenizer else None]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _asked_length(config: Config, args: TrainingArguments) -> int | None:
+    """Return the maximum length that is given, or that the model was trained with; None for neither."""
+    asked = config.trained_with.max_length if args.max_length is None else args.max_length
+    return MAX_LENGTH if asked is None and task_for(config).in_windows else asked
+
+
 def _tagged(
     config: Config,
     source: Any,
@@ -138,6 +151,7 @@ def _tagged(
     max_length: int,
     columns: Mapping[str, str | None],
     training: bool,
+    keep_texts: bool,
     progress: Progress,
 ) -> Dataset:
     """Return rows of words, or of tokens, with a label for each token."""
@@ -165,6 +179,7 @@ def _tagged(
         doc_stride=stride,
         id2label=config.id2label,
         all_tokens=training and args.label_all_tokens,
+        keep_texts=keep_texts,
         progress=progress,
     )
 

@@ -161,3 +161,19 @@ def test_what_a_language_model_cannot_do_is_refused(
     asked = ["evaluate", *on, "--data", labelled, "--task", "masked-lm"]
     assert figures(asked, capsys)["masked_tokens"] > 0
     assert figures(["info", *on], capsys)["labels"] == []
+
+
+def test_relations_are_learned_from_an_encoder_without_a_head(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no stage has a loss of the predictions nobody reads the head; otherwise it is missed."""
+    match = '[[stage.matches]]\nkind = "relation"\nteacher_layer = -1\nstudent_layer = -1'
+    for weight in (0, 1):
+        (files / f"{weight}.toml").write_text(f"[[stage]]\nprediction_weight = {weight}\n{match}")
+    command = ["distill", "--task", "masked-lm", "--teacher", str(files / "base"), "--student", "L1-H8-A2"]
+    command += ["--train", str(files / "train.txt"), *RUN]
+    error = failure([*command, "--matches", str(files / "1.toml"), "--output-dir", str(files / "no")], capsys)
+    assert "has no trained head for the task" in error
+    output = files / "relations"
+    figures([*command, "--matches", str(files / "0.toml"), "--output-dir", str(output)], capsys)
+    losses = [e for e in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in e]
+    assert losses[-1]["match_relation_1_0_loss"] < losses[0]["match_relation_1_0_loss"]
+    assert not any("soft_loss" in entry for entry in losses)

@@ -116,7 +116,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
     labelled = kd.DistillationTrainingArguments(str(tmp_path / "x"), embedding_loss="cosine", disable_tqdm=True)
     classifier = kd.BertForSequenceClassification(small_config(), seed=1)
     other = kd.BertForSequenceClassification(small_config(), seed=2)
-    with pytest.raises(ValueError, match="embedding_loss is 'cosine', and teacher_model is a BertForSequenceClassifi"):
+    with pytest.raises(ValueError, match="embedding_loss is 'cosine', and model is a BertForSequenceClassification"):
         kd.DistillationTrainer(classifier, labelled, teacher_model=other)
     with pytest.raises(ValueError, match="class_weights is given with problem_type 'feature-extraction'"):
         trainer_of(tmp_path, class_weights=[1.0, 2.0], max_steps=1).train()
@@ -154,7 +154,7 @@ def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
     _, _, directions = np.linalg.svd(whole, full_matrices=False)
     expected = whole @ directions[:6].T
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    products = trainer.objective.teacher_logits @ trainer.objective.teacher_logits.T
+    products = trainer.objective.answers[0] @ trainer.objective.answers[0].T
     np.testing.assert_allclose(products, expected @ expected.T, atol=1e-5)  # whatever the signs of the directions
     assert trainer.teacher_metrics["mse"] == 0
     assert {"teacher", "model"} <= trainer.summary().keys()  # which measures the speed of the whole teacher
@@ -164,4 +164,4 @@ def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
 def test_augmented_texts_teach_too(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, augment=1, max_steps=2)
     trainer.train()
-    assert len(trainer.objective.teacher_logits) == 240
+    assert len(trainer.objective.answers[0]) == 240

@@ -392,14 +392,14 @@ def test_student_that_does_not_fit_the_teacher(
     command["--student"] = str(teacher)
     status, figures = examine(capsys, command)
     assert status == 0
-    assert "take a smaller --student" in found(figures, "student", "warning")
+    assert "they are of one size (self-distillation)" in found(figures, "student", "note")
     other = changed_teacher(teacher, tmp_path / "other", lambda _: None)
     swapped = [*VOCABULARY[:5], *reversed(VOCABULARY[5:])]
     Path(other, "vocab.txt").write_text("\n".join(swapped) + "\n")
     command["--student"] = other
     status, figures = examine(capsys, command)
-    assert status == 1
-    assert "the tokenizers of teacher and student differ in" in found(figures, "student", "error")
+    assert status == 0
+    assert "texts are read with a tokenizer of its own by the teacher" in found(figures, "student", "note")
 
 
 def test_upload_without_a_token_and_without_a_hub(
