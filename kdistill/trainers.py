@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.batch import Batch
 from .data.dataset import Dataset
 from .data.ragged import Outputs
-from .distill.making import AnyTeacher, teachers_of
+from .distill.making import AnyTeacher, teachers_of, with_answers
 from .distill.matching import check_matches
 from .distill.objective import Distillation
 from .losses.embeddings import EMBEDDING_LOSSES
@@ -806,11 +806,14 @@ class DistillationTrainer(Trainer):
     `teacher_model` is a model, a function `(list of texts) -> logits (n, num_labels)` (see `TeacherFunction`), or a
     list of such, whose softened probabilities are averaged with `teacher_weights` (default: all the same; see
     `losses.mixing`). Models are frozen. Their logits for all rows are computed once, before the first step, or found in
-    the teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class` is the
-    tokenizer of the teacher, of several a list: a teacher whose tokenizer gives texts other ids or token types than
-    `processing_class` reads them itself, and without one it reads the student's tokens. With `args.augment` the
-    training rows are followed by views of them (`augmentation.augmented`), which need a `processing_class`. The other
-    arguments are those of `Trainer`.
+    the teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_logits` are the answers of
+    a teacher that was asked elsewhere: an array (rows, num_labels), a list with None where there is none, or a file or
+    rows with a column `teacher_logits` or `teacher_probs` (see `data.teacher_rows`); without any teacher such a column
+    of `train_dataset` is read. Rows without an answer learn from their labels alone (alpha 1).
+    `teacher_processing_class` is the tokenizer of the teacher, of several a list: a teacher whose tokenizer gives texts
+    other ids or token types than `processing_class` reads them itself, and without one it reads the student's tokens.
+    With `args.augment` the training rows are followed by views of them (`augmentation.augmented`), which need a
+    `processing_class`. The other arguments are those of `Trainer`.
 
     Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
     on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
@@ -828,9 +831,12 @@ class DistillationTrainer(Trainer):
         model: Model | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
-        teacher_model: AnyTeacher | Sequence[AnyTeacher],
+        teacher_model: AnyTeacher | Sequence[AnyTeacher] | None = None,
         teacher_processing_class: PreTrainedTokenizerFast | Sequence[PreTrainedTokenizerFast | None] | None = None,
         teacher_weights: Sequence[float] | None = None,
+        teacher_logits: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> None:
@@ -839,11 +845,17 @@ class DistillationTrainer(Trainer):
         check_kind("args", args, DistillationTrainingArguments, expected)
         self._teacher_model = teacher_model
         names = () if provenance is None else provenance.teachers()
-        teachers = teachers_of(teacher_model, teacher_processing_class, teacher_weights, names)
-        super().__init__(model, args, objective=Distillation(teachers), provenance=provenance, **kwargs)
+        teacher_model, tokenizers, given = with_answers(teacher_model, teacher_processing_class, teacher_logits)
+        teachers = teachers_of(teacher_model, tokenizers, teacher_weights, names)
+        if given is not None:
+            train_dataset, eval_dataset = given.beside_each(train_dataset, eval_dataset)
+        rows = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        super().__init__(model, args, objective=Distillation(teachers), provenance=provenance, **rows, **kwargs)
         teachers.check_student(self.model, self.objective.reader(self.processing_class, self.model.config))
         for teacher in teachers.models:
             teacher.suit_width(self.model.config, self.train_dataset, args)
+        if given is not None and self.train_dataset is not None:
+            given.learn(self.train_dataset, args, alone=len(teachers) == 1)
         if args.embedding_loss != EMBEDDING_LOSSES[0] and not self.model.config.embeds:  # not the default
             raise ValueError(
                 f"embedding_loss is {args.embedding_loss!r}, and model is a {type(self.model).__name__}, "

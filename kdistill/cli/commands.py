@@ -14,14 +14,13 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
 from ..data.sentences import Sentences
 from ..data.table import Table
 from ..data.windows import Windows
-from ..data.words import WordRows, words_of
+from ..data.words import words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model, load_trained
@@ -55,7 +54,7 @@ from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
 from .data_files import format_words, rows_to_predict, single_texts, texts_of
-from .distillation import DistillationParts
+from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
 from .inputs import (
     check_output_dir,
@@ -65,8 +64,10 @@ from .inputs import (
     provenance_of,
     read_arguments,
     rows_file,
+    rows_to_learn,
     task_of,
 )
+from .label import label
 from .report import report
 from .search import search
 from .serve import serve
@@ -78,6 +79,7 @@ from .task import (
     labels_to_learn,
     with_problem_type,
 )
+from .teachers import inputs_of
 
 __all__ = [
     "bench",
@@ -88,6 +90,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "info",
+    "label",
     "predict",
     "report",
     "search",
@@ -113,7 +116,7 @@ def finetune(options: Namespace) -> Figures:
     labels = labels_to_learn(
         config,
         task_of(options),
-        lambda: _rows_to_learn(config, options),
+        lambda: rows_to_learn(config, options),
         replace=options.ignore_mismatched_sizes or named_head(content) != head,
     )
     model = load_model(
@@ -138,23 +141,14 @@ def finetune(options: Namespace) -> Figures:
     return _train(trainer, options)
 
 
-def _rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
-    """Return the rows of `--train` as a model of this config reads them."""
-    file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
-    if not task_for(config).labels_per_token:
-        return read_rows(file, **columns, trained_on=trained)
-    del columns["text_pair_column"]
-    return words_of(file.table, **columns, trained_on=trained)
-
-
 def distill(options: Namespace, *, log: TrainerCallback | None = None) -> Figures:
     """Train `--student` on the labels and on the probabilities that `--teacher` gives to them.
 
     `log` shows the course of the training in place of the lines for a terminal.
     """
     args = read_arguments(DistillationTrainingArguments, options)
-    check_output_dir(args, options, sources=[*options.teacher, options.student])
-    trainer = DistillationParts(options, args).trainer()
+    check_output_dir(args, options, sources=inputs_of(options))
+    trainer = parts_of(options, args).trainer()
     if log is not None:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(log)
@@ -169,7 +163,7 @@ def doctor(options: Namespace) -> Figures:
     args = examination.attempt("arguments", lambda: read_arguments(DistillationTrainingArguments, options))
     if args is None:
         args = DistillationTrainingArguments(disable_tqdm=True)
-    examine(examination, DistillationParts(options, args))
+    examine(examination, parts_of(options, args))
     return examination.figures()
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
+from ..distill.given import Given
 from ..distill.making import teachers_of
 from ..distill.sources import Teachers
 from ..distill.teachers import read_as_teacher
-from ..hub import public_name
 from ..models.auto import AutoConfig, load_model, load_trained, model_class
 from ..models.config import shape_of_student, student_config
 from ..models.configuration import Config, read_config
@@ -30,6 +30,7 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
+from .given import GivenParts
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
 from .task import (
     check_labels_are_meant,
@@ -39,6 +40,19 @@ from .task import (
     states_pooling,
     with_problem_type,
 )
+from .teachers import given_of, inputs_of, names_of_teachers
+
+
+def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
+    """Return the parts of a distillation: from a model, or from answers that came with the rows."""
+    if options.teacher:
+        if options.tokenizer is not None:
+            raise ValueError(
+                f"--tokenizer is {options.tokenizer}, and a student of a --teacher has its own or the teacher's; leave "
+                "it out"
+            )
+        return DistillationParts(options, args)
+    return GivenParts(options, args)
 
 
 class DistillationParts:
@@ -83,8 +97,20 @@ class DistillationParts:
     @cached_property
     def taught_by(self) -> Teachers:
         """The teachers with their tokenizers and weights."""
-        names = [public_name(path) for path in self._options.teacher]
-        return teachers_of(self.teachers, self.teacher_tokenizers, self._options.teacher_weights, names)
+        names = names_of_teachers(self._options.teacher, self._options.teacher_logits)
+        return teachers_of(*self._sources, self._options.teacher_weights, names or ())
+
+    @cached_property
+    def _given(self) -> Given | None:
+        """Answers of another teacher, in a file."""
+        path = self._options.teacher_logits
+        return None if path is None else given_of(path, self._options.train)
+
+    @property
+    def _sources(self) -> tuple[list[Any], list[Any]]:
+        """All teachers, and their tokenizers."""
+        given = [] if self._given is None else [self._given]
+        return [*self.teachers, *given], [*self.teacher_tokenizers, *(None for _ in given)]
 
     @cached_property
     def _loaded_student(self) -> tuple[Model, PreTrainedTokenizerFast] | None:
@@ -136,7 +162,7 @@ class DistillationParts:
         reader = self.taught_by.reader(self.tokenizer, self.config)
         assert reader is not None
         keep_texts = self.taught_by.needs_texts(self.config, reader)
-        settings = {"training": training, "keep_texts": keep_texts}
+        settings: dict[str, Any] = {"training": training, "keep_texts": keep_texts, "given": self._given}
         return dataset_of(path, reader, self.config, self.args, self._options, **settings)
 
     def read(self, which: str) -> Rows:
@@ -146,8 +172,7 @@ class DistillationParts:
 
     def check_output_dir(self) -> None:
         """Raise what the run would for its output directory, without creating it."""
-        sources = [*self._options.teacher, self._options.student]
-        check_output_dir(self.args, self._options, sources=sources)
+        check_output_dir(self.args, self._options, sources=inputs_of(self._options))
 
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""
@@ -163,8 +188,8 @@ class DistillationParts:
             None if for_search else student,
             args,
             model_init=partial(copy.deepcopy, student) if for_search else None,
-            teacher_model=self.teachers,
-            teacher_processing_class=self.teacher_tokenizers,
+            teacher_model=self._sources[0],
+            teacher_processing_class=self._sources[1],
             teacher_weights=options.teacher_weights,
             train_dataset=self.train,
             compute_metrics=compute_metrics_of(teacher.config, self.train, task_of(options), args),

@@ -194,6 +194,9 @@ def _report_interrupt(options: Namespace) -> None:
     if command == "search":
         say(f"kdistill: interrupted; {_kept_of_search(getattr(options, 'interrupted', {}))}")
         return
+    if command == "label":
+        say("kdistill: interrupted; the teacher cache has what was answered. Repeat the command to go on")
+        return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
         return

@@ -31,11 +31,12 @@ from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import FORMAT, data_file
 from .task import TaskOptions, compute_metrics_of, head_settings, names_by_id
+from .teachers import given_of, names_of_teachers
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
-_INPUTS = ("teacher", "student", "train", "eval")
+_INPUTS = ("teacher", "teacher_logits", "student", "train", "eval")
 _LABELS = ("label_names",)
 _AS_GIVEN = ("task", "teacher_weights")
 
@@ -83,15 +84,16 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     model = load_trained(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     reader: PreTrainedTokenizerFast | None = tokenizer
-    keep_texts = False
+    keep_texts, given = False, None
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
         if inputs[name] is None:
             return None
+        file = data_file(inputs[name], inputs, model.config.head)
         return encode_for(
             model.config,
-            data_file(inputs[name], inputs, model.config.head),
+            file if given is None else given.beside(file, training=name == "train"),
             reader,
             args,
             training=name == "train",
@@ -108,25 +110,27 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     start, teachers = inputs["student"], inputs["teacher"] or []
     provenance = Provenance(
         started_from=None if start is None or is_own_shape(start) or shape_of(start) else public_name(start),
-        teacher=[public_name(path) for path in teachers] or None,
+        teacher=names_of_teachers(teachers, inputs["teacher_logits"]),
         **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
         dataset=inputs["dataset_name"],
         dataset_tags=names_in(inputs["dataset_tags"]),
     )
     if "alpha" in saved:
-        if not teachers:
-            raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
+        if inputs["teacher_logits"] is not None or not teachers:
+            given = given_of(inputs["teacher_logits"], inputs["train"])
         models = [_teacher(path, inputs) for path in teachers]
         tokenizers = [_tokenizer_of(path) for path in teachers]
-        taught_by = teachers_of(models, tokenizers, inputs["teacher_weights"], provenance.teachers())
+        sources: list[Any] = [*models, *([] if given is None else [given])]
+        tokenizers += [] if given is None else [None]
+        taught_by = teachers_of(sources, tokenizers, inputs["teacher_weights"], provenance.teachers())
         reader = taught_by.reader(tokenizer, model.config)
         keep_texts = taught_by.needs_texts(model.config, reader)
         train = encoded("train")
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=models,
+            teacher_model=sources,
             teacher_processing_class=tokenizers,
             teacher_weights=inputs["teacher_weights"],
             train_dataset=train,

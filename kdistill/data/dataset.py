@@ -78,6 +78,8 @@ class Dataset:
         texts: what the rows were read from, kept where a teacher needs it, see `encode`; else None.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
+        teacher_logits: the logits of a teacher that came with the rows, see `data.teacher_rows`: float32 (rows,
+            outputs), or with `per_token` (tokens, outputs), NaN where there are none; None: none at all.
     """
 
     ids: NDArray[np.int32]
@@ -92,9 +94,14 @@ class Dataset:
     masking: Masking | None = None
     hidden: bool = False
     texts: Texts | None = None
+    teacher_logits: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
+        units = len(self.ids) if self.per_token else len(lengths)
+        if self.teacher_logits is not None and len(self.teacher_logits) != units:
+            of = "tokens" if self.per_token else "rows"
+            raise ValueError(f"teacher_logits has {len(self.teacher_logits)} rows; the data set has {units} {of}")
         if self.per_token and len(self.labels) != len(self.ids):
             raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(self.ids)} tokens")
         if not self.per_token and len(lengths) != len(self.labels):
@@ -175,7 +182,10 @@ class Dataset:
         windows = None if self.windows is None else self.windows.take(indices, self.starts)
         texts = None if self.texts is None else self.texts.take(indices)
         taken = Dataset(*batch, labels, per_token=self.per_token, windows=windows, texts=texts)
-        return replace(taken, masking=self.masking, hidden=self.hidden)
+        rows = np.asarray(indices, dtype=np.int64)
+        units = units_of(self.starts, rows) if self.per_token else rows
+        logits = None if self.teacher_logits is None else self.teacher_logits[units]
+        return replace(taken, masking=self.masking, hidden=self.hidden, teacher_logits=logits)
 
     def masked(self, indices: NDArray[np.integer[Any]] | Sequence[int], epoch: int) -> Dataset:
         """Return the rows at `indices`, in that order, with the words hidden that `masking` hides in this epoch.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..data.teacher_rows import TeacherSource
 from ..models.model import Model
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .functions import Function, TeacherFunction
+from .given import Given
 from .sources import Source, Teachers
 from .teachers import Teacher
 
@@ -56,6 +58,35 @@ def teachers_of(
         called = [f"teacher {place}" if name is None else name for place, name in enumerate(called)]
     sources = [_source_of(*of) for of in zip(each, called, tokenizers, strict=True)]
     return Teachers(sources, teacher_weights)
+
+
+def with_answers(
+    teacher_model: Any, teacher_processing_class: Any, teacher_logits: Any
+) -> tuple[Any, Any, Given | None]:
+    """Return teachers and tokenizers with the answers that came with the rows behind them, and these answers.
+
+    Without any teacher they are the columns of the rows.
+
+    Args:
+        teacher_model: as in `teachers_of`; None: nobody.
+        teacher_processing_class: as in `teachers_of`.
+        teacher_logits: the answers, see `TeacherSource.of`; None: none beside the rows.
+
+    Raises:
+        ValueError, TypeError: see `TeacherSource.of`.
+    """
+    several = isinstance(teacher_model, list | tuple)
+    each: list[Any] = [] if teacher_model is None else list(teacher_model) if several else [teacher_model]
+    given = next((teacher for teacher in each if isinstance(teacher, Given)), None)
+    if teacher_logits is None and teacher_model is not None:
+        return teacher_model, teacher_processing_class, given
+    made = Given(None if teacher_logits is None else TeacherSource.of(teacher_logits, "teacher_logits"))
+    if not each:
+        return made, teacher_processing_class, made
+    tokenizers = teacher_processing_class
+    if not several or tokenizers is not None:
+        tokenizers = [*(tokenizers if isinstance(tokenizers, list | tuple) else [tokenizers]), None]
+    return [*each, made], tokenizers, made
 
 
 def _source_of(teacher: Any, name: str | None, tokenizer: PreTrainedTokenizerFast | None) -> Source:

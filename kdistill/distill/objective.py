@@ -32,8 +32,9 @@ from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
 from .courses import args_of_step
+from .given import Given
 from .matching import Matching, matched_teacher
-from .partly_taught import answered_rows, taught_loss
+from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
 
@@ -139,10 +140,16 @@ class Distillation:
 
     def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
         """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
-        if not isinstance(dataset.windows, Sentences):
+        if not isinstance(dataset.windows, Sentences) or self._lacks_answers_for(dataset):
             return dataset
         ask = lru_cache(maxsize=1)(partial(self._embeddings, dataset, args))
         return replace(dataset, windows=replace(dataset.windows, reference=ask))
+
+    def _lacks_answers_for(self, rows: Dataset) -> bool:
+        """Return whether answers that came with the rows are all that there could be, and these rows have none."""
+        logits = rows.teacher_logits
+        only = all(isinstance(source, Given) for source in self.teachers.sources)
+        return only and (logits is None or bool(np.isnan(logits).any()))
 
     def _embeddings(self, rows: Dataset, args: DistillationTrainingArguments) -> NDArray[np.float32]:
         found = self.teachers.together(self.teachers.outputs(rows, args, what="evaluation rows"), NUMBERS)
@@ -175,11 +182,11 @@ class Distillation:
         if data.train.masking is None:
             self.answers = self.teachers.outputs(data.train, args, what="training rows")
             _warn_of_rows_without_a_lesson(self.answers, data.train)
+        outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
             outputs = self.teachers.outputs(data.eval, args, what="evaluation rows", keep=True)
             self._measure(outputs, data.eval, data, args, config)
-        elif self.answers:
-            self._compare(self.answers, data.train, config)
+        self._compare(outputs, data, config)
         self.teachers.release()
 
     def _measure(
@@ -195,41 +202,37 @@ class Distillation:
         if not labelled_rows(labels).any():
             return
 
-        def measured(of: Outputs, task: Task) -> dict[str, Any]:
-            if not answered_rows(of).all():
+        def measured(by: Teachers, of: Outputs) -> dict[str, Any]:
+            if not answered_rows(of, rows).all():
                 return {}
+            suits = args.threshold is None
+            task = by.task_suited_to(config, of, rows) if suits else by.task(config, rows.labels)
             metrics = task.evaluate(of, labels)
             metrics |= own_metrics(data.compute_metrics, of, labels, task)
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
             return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "n"}
 
-        suits = args.threshold is None
         for source, of in zip(self.teachers.sources, outputs, strict=True):
-            alone = Teachers([source])
-            task = alone.task_suited_to(config, of, rows) if suits else alone.task(config, rows.labels)
-            source.metrics = measured(of, task)
+            source.metrics = measured(Teachers([source]), of)
         if len(self.teachers) == 1:
             self.teachers.metrics = self.teachers.sources[0].metrics
         else:
-            task = self.teachers.task(config, rows.labels)
-            together = self.teachers.together(outputs, task.mixing)
-            task = self.teachers.task_suited_to(config, together, rows) if suits else task
-            self.teachers.metrics = measured(together, task)
-        self._compare(outputs, rows, config)
+            together = self.teachers.together(outputs, self.teachers.task(config, rows.labels).mixing)
+            self.teachers.metrics = measured(self.teachers, together)
 
-    def _compare(self, outputs: Sequence[Outputs], rows: Dataset, config: Config) -> None:
-        """Warn of teachers whose answers do not fit the labels."""
-        labels = rows.targets
-        if not labelled_rows(labels).any():
-            return
-        numbered = rows.reading is not None and rows.reading.numbered
-        for source, of in zip(self.teachers.sources, outputs, strict=True):
-            if not answered_rows(of).all():
+    def _compare(self, outputs: Sequence[Outputs], data: RunData, config: Config) -> None:
+        """Warn of teachers whose answers do not fit the labels of the evaluation rows, or else the training rows."""
+        for place, source in enumerate(self.teachers.sources):
+            found = None if data.eval is None else _answered_with_labels(outputs[place], data.eval, whole=True)
+            if found is None and self.answers:
+                found = _answered_with_labels(self.answers[place], data.train, whole=False)
+            if found is None:
                 continue
+            of, rows, numbered = found
             theirs = config.with_trained(source.model.config.trained_with) if isinstance(source, Teacher) else config
-            whose = "" if len(outputs) == 1 else f"{source.name}: "
-            for finding in answers_against_labels(of, labels, theirs, numbered=numbered):
-                warnings.warn(f"{whose}{finding.sentence()}", stacklevel=6)
+            whose = "" if len(self.teachers) == 1 else f"{source.name}: "
+            for finding in answers_against_labels(of, rows.targets, theirs, numbered=numbered):
+                warnings.warn(f"{whose}{finding.sentence()}", stacklevel=5)
 
     def figures(self) -> dict[str, Any]:
         """Return the metrics of the teachers together on the evaluation rows, as far as they have been measured."""
@@ -261,8 +264,7 @@ class Distillation:
         if task.with_loss is not None:
             task = task.with_loss(args.embedding_loss)
         taught = self.teachers.mixed([take_rows(of, rows) for of in self.answers], task, args, labels)
-        parts, count = taught_loss(
-            task,
+        parts = task.teacher_loss(
             logits,
             taught,
             labels,
@@ -274,7 +276,7 @@ class Distillation:
             return BatchLoss(parts.loss, parts.dlogits, [])
         labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
-        soft = LossPart("soft_loss", parts.soft, count)
+        soft = LossPart("soft_loss", parts.soft, taught_parts(task, taught, labels))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
 
     def learn_hidden_words(
@@ -319,6 +321,20 @@ class Distillation:
         return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
 
 
+def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:
+    """Return the answers, the rows that have one, and whether the data gives its labels by number.
+
+    None where there are no labels, or no answers; with `whole` also where a row has none.
+    """
+    there = np.flatnonzero(answered_rows(outputs, rows))
+    if not labelled_rows(rows.targets).any() or not len(there) or (whole and len(there) < len(rows)):
+        return None
+    numbered = rows.reading is not None and rows.reading.numbered
+    if len(there) == len(rows):
+        return outputs, rows, numbered
+    return take_rows(outputs, there), rows.take(there), numbered
+
+
 def _tell_of_width(teacher: Teacher, args: DistillationTrainingArguments, student: Config) -> None:
     """Print along how many directions the embeddings of a wider teacher are learned."""
     wide, width = teacher.model.config.num_outputs, student.num_outputs
@@ -342,7 +358,7 @@ def _warn_of_labels(args: DistillationTrainingArguments) -> None:
 
 def _warn_of_rows_without_a_lesson(answers: Sequence[Outputs], rows: Dataset) -> None:
     """Warn of rows that have neither a label nor an answer of any teacher: nothing is learned from them."""
-    learned = np.logical_or.reduce([answered_rows(of) for of in answers])
+    learned = np.logical_or.reduce([answered_rows(of, rows) for of in answers])
     if not isinstance(rows.windows, Sentences):  # embeddings are not learned from labels
         learned |= rows.have_labels()
     lacking = int((~learned).sum())

@@ -198,7 +198,7 @@ def examine(examination: Examination, parts: Parts) -> None:
     recipe = None if trainer is None else trainer.recipe
     names = {which: name_of(path) for which, path in parts.paths.items()}
     if config is None:
-        config = BertConfig() if models is None else models[0].config
+        config = BertConfig() if not models else models[0].config
     subject = Subject(
         args,
         names,

@@ -33,7 +33,8 @@ def disk(subject: Subject) -> Iterator[Finding]:
     averages = 0 if recipe.args.ema_decay in (None, 0) else 1
     needed = {Path(recipe.args.output_dir): weights + count * (3 + averages) * weights}
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
-    if subject.args.teacher_cache and not subject.teacher_answers_in_steps:
+    models = subject.teachers is not None and bool(subject.teachers.models)
+    if models and subject.args.teacher_cache and not subject.teacher_answers_in_steps:
         tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
         size = _lacking(subject) * row_bytes(recipe.model.config.num_outputs, tokens)
         needed[cache_directory()] = size
@@ -119,7 +120,7 @@ def duration(subject: Subject) -> Iterator[Finding]:
         evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
     lacking = f"teacher {format_duration(teacher)} for {_lacking(subject):,} {_rows(subject)} that its cache lacks"
     parts = [
-        *([] if subject.teacher_answers_in_steps else [lacking]),
+        *([] if subject.teacher_answers_in_steps or not any(of_models) else [lacking]),
         f"training {format_duration(training)} for {state.max_steps:,} steps",
         f"{evaluations} evaluations {format_duration(evaluating)}",
     ]
@@ -132,7 +133,10 @@ def duration(subject: Subject) -> Iterator[Finding]:
 
 
 def cache(subject: Subject) -> Iterator[Finding]:
-    """Check that the teacher cache can be written."""
+    """Check that the teacher cache can be written, where a model has answers for it."""
+    assert subject.teachers is not None
+    if not subject.teachers.models:
+        return
     if subject.teacher_answers_in_steps:
         text = "other words are hidden in each epoch, so the teacher answers in each step, and its cache has no part"
         yield Finding("teacher cache", "note", text)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..data.ragged import units
+from ..data.ragged import take_rows, units
 from ..distill.answers import CHECK, answers_against_labels
+from ..distill.given import Given
+from ..distill.partly_taught import answered_rows
 from ..distill.sources import Source
 from ..distill.teachers import Teacher
 from ..metrics.classification import accuracy, majority_share
@@ -25,8 +27,24 @@ def teacher(subject: Subject) -> Iterator[Finding]:
     assert subject.teachers is not None
     sources = subject.teachers.sources
     for source, answers in zip(sources, subject.answers, strict=True):
-        for finding in _of_teacher(subject, source, answers):
+        found = _of_given(subject, source) if isinstance(source, Given) else _of_teacher(subject, source, answers)
+        for finding in found:
             yield finding if len(sources) == 1 else finding._replace(text=f"{source.name}: {finding.text}")
+
+
+def _of_given(subject: Subject, source: Given) -> Iterator[Finding]:
+    """State for how many training rows there are answers, and check these against their labels."""
+    rows = subject.train
+    if rows is None or rows.teacher_logits is None:
+        return
+    outputs = source.outputs(rows, subject.args)
+    there = np.flatnonzero(answered_rows(outputs, rows))
+    yield Finding(CHECK, "ok", source.sentence())
+    some = rows.take(there)
+    if subject.config.embeds or not some.labelled:
+        return
+    numbered = rows.reading is not None and rows.reading.numbered
+    yield from answers_against_labels(take_rows(outputs, there), some.targets, subject.config, numbered=numbered)
 
 
 def _of_teacher(subject: Subject, source: Source, answers: Sample) -> Iterator[Finding]:
@@ -90,7 +108,9 @@ def student(subject: Subject) -> Iterator[Finding]:
     if alone := [of.name for of in models if of.reads_itself]:
         names = "the teacher" if len(sources) == 1 else listing(alone)
         yield Finding("student", "note", f"texts are read with a tokenizer of its own by {names}")
-    if largest is None or ours < largest:
+    if largest is None:
+        yield Finding("student", "ok", text)
+    elif ours < largest:
         same = [] if alone else ["read the same tokens"]
         same += ["have the same labels"] if subject.config.head in LABELLED else []
         yield Finding("student", "ok", text + (f"; they {' and '.join(same)}" if same else ""))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..distill.given import Given
 from ..distill.sources import Teachers
 from ..distill.teachers import Teacher
 from ..metrics.entities import have_entities
@@ -232,7 +233,18 @@ def _types(report: Report) -> str:
     for teacher in teachers:
         if teacher.choice is not None:
             text += f"; {'the teacher' if len(teachers) == 1 else _code(teacher.name)} {teacher.choice.sentence()}"
-    return f"{text}."
+    return f"{text}.{_given(subject.teachers)}"
+
+
+def _given(teachers: Teachers | None) -> str:
+    """State how the answers that came with the rows were found for them; "" without any."""
+    text = ""
+    for source in () if teachers is None else teachers.sources:
+        if isinstance(source, Given):
+            sha256 = source.figures().get("sha256")
+            file = "" if sha256 is None else f" (sha256 {sha256})"
+            text += f" Nobody computed the answers of {_code(source.name)}{file} here: {source.sentence()}."
+    return text
 
 
 def _choice(report: Report) -> str:

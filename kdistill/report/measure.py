@@ -64,7 +64,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
     if rows is None and (questions.without_teacher or questions.seed_runs):
         raise ValueError("eval_dataset has no labelled rows; expected rows to compare the runs on")
     measured = teacher = None
-    each_teacher: list[Measured] = []
+    each_teacher: list[Measured | None] = []
     without_teacher, seeds = [], {}
     if rows is not None:
         taught = subject.teacher_logits(rows)
@@ -133,13 +133,12 @@ def _measured_teacher(subject: Subject, rows: Dataset, taught: Outputs | None) -
     return _measured(taught, rows, task, subject.chosen_metrics)
 
 
-def _measured_each(subject: Subject, rows: Dataset) -> list[Measured]:
-    """Measure each of several teachers."""
+def _measured_each(subject: Subject, rows: Dataset) -> list[Measured | None]:
+    """Measure each of several teachers; None for one that lacks an answer."""
     if subject.teachers is None or len(subject.teachers) == 1:
         return []
     alone = [replace(subject, teachers=Teachers([source])) for source in subject.teachers.sources]
-    found = [_measured_teacher(one, rows, one.teacher_logits(rows)) for one in alone]
-    return [measured for measured in found if measured is not None]
+    return [_measured_teacher(one, rows, one.teacher_logits(rows)) for one in alone]
 
 
 def _measured(

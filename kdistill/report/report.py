@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset
 from ..data.overlap import Overlap
 from ..data.ragged import Outputs
+from ..distill.given import Given
 from ..distill.objective import Distillation
 from ..distill.partly_taught import answered_rows
-from ..distill.sources import Teachers
+from ..distill.sources import Source, Teachers
 from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
 from ..models.checkpoint import WEIGHTS_FILES
@@ -107,7 +108,7 @@ class Subject:
             return None
         assert isinstance(self.args, DistillationTrainingArguments)
         found = self.teachers.logits(rows, self.model.config, self.args)
-        return found if answered_rows(found).all() else None
+        return found if answered_rows(found, rows).all() else None
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class Report:
 
     Attributes:
         teacher: the teacher, or several together.
-        each_teacher: each of several; empty for one.
+        each_teacher: each of several, None for one that lacks an answer; empty for one teacher.
         without_teacher: the run that is compared, that of the same seed if there is one, comes first.
         seeds: by seed, this model included; empty when no other was given.
     """
@@ -273,7 +274,7 @@ class Report:
     eval: DataFacts | None
     measured: Measured | None
     teacher: Measured | None
-    each_teacher: list[Measured]
+    each_teacher: list[Measured | None]
     without_teacher: list[Comparison]
     seeds: dict[int, Measured]
     holdout: Holdout | None
@@ -308,6 +309,7 @@ class Report:
             teachers, size = subject.teachers, subject.teachers.num_parameters
             found["teacher"] = {"name": teachers.name} | ({} if size is None else {"num_parameters": size})
             found["teacher"] |= teachers.models[0].type_figures() if len(teachers) == len(teachers.models) == 1 else {}
+            found["teacher"] |= _figures_of_given(teachers.sources[0]) if len(teachers) == 1 else {}
             found["teacher"] |= {} if self.teacher is None else self.teacher.figures()
             found["teacher"] |= {} if speed is None else {"sentences_per_second": speed.teacher}
             if len(teachers) > 1:
@@ -334,7 +336,13 @@ class Report:
             found: dict[str, Any] = {"name": source.name, "weight": weight}
             if isinstance(source, Teacher):
                 found |= {"num_parameters": source.model.num_parameters(), **source.type_figures()}
+            found |= _figures_of_given(source)
             yield found | ({} if measured is None else measured.figures())
+
+
+def _figures_of_given(source: Source) -> dict[str, Any]:
+    """Return what is known of answers that came with the rows; {} of other teachers."""
+    return source.figures() if isinstance(source, Given) else {}
 
 
 def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:

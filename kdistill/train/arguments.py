@@ -828,8 +828,8 @@ class DistillationTrainingArguments(TrainingArguments):
         origin="kdistill",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_schedule(self) -> None:
+        super()._check_schedule()
         for name in ("alpha", "temperature"):
             course, end = getattr(self, f"{name}_schedule"), getattr(self, f"{name}_end")
             if course != "constant" and end is None:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from ..data.columns import TOKEN_COLUMNS, Columns
 from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
+from ..data.sentences import Sentences
 from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
+from ..data.teacher_columns import Answers
+from ..data.teacher_rows import TaughtRows
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
-from ..models.head_names import MASKED
+from ..models.head_names import MASKED, SPAN
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for
+from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
@@ -74,7 +78,15 @@ def encode_for(
 
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
     the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
+    Of `TaughtRows` the data set has the answers of a teacher, too.
     """
+    if isinstance(source, TaughtRows):
+        refuse_other_answers(config)
+        columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+        return source.encoded(
+            lambda rows: encode_for(config, rows, tokenizer, args, **columns, training=training, keep_texts=keep_texts),
+            partial(answers_of, config),
+        )
     check_tokenizer("processing_class", tokenizer)
     check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
@@ -129,6 +141,30 @@ def encode_for(
             stacklevel=3,
         )
     return dataset
+
+
+def refuse_other_answers(config: Config) -> None:
+    """Raise ValueError for a student whose teacher's answers no column holds."""
+    if config.head not in (SPAN, MASKED):
+        return
+    why = (
+        "the answers of a teacher to questions are logits of all tokens of a window, which no column holds"
+        if config.head == SPAN
+        else "a teacher of a language model answers for hidden words, which are others in each epoch"
+    )
+    raise ValueError(
+        f"the student is a model for {task_option(config.head)}, and {why}; give the teacher itself: --teacher, in "
+        "Python teacher_model="
+    )
+
+
+def answers_of(config: Config, dataset: Dataset) -> Answers:
+    """Return what the outputs of a model of this config are, for rows with a teacher's answers beside them."""
+    task = task_for(config, dataset.labels)
+    windows = dataset.windows
+    pairs = isinstance(windows, Sentences) and len(dataset) > int(windows.examples[-1]) + 1
+    names = () if config.embeds else tuple(config.id2label[index] for index in range(config.num_labels))
+    return Answers(names, task.score_function, per_part=dataset.per_token or pairs)
 
 
 def length_to_read(config: Config, tokenizer: PreTrainedTokenizerFast | None, args: TrainingArguments) -> int:
@@ -332,4 +368,6 @@ def _shown(source: Any) -> str:
 
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
+    if isinstance(source, TaughtRows):
+        return name_of(source.rows)
     return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY

@@ -11,7 +11,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.sentences import Sentences
 from ..data.spans import Spans
-from ..losses.problem_types import PROBLEM_TYPES
+from ..losses.problem_types import PROBLEM_TYPES, SINGLE_LABEL
 from ..models.head_names import ENCODER, ENDINGS, OF_TASKS
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
@@ -212,7 +212,9 @@ class Recipe:
     def label_weights(self, dataset: Dataset) -> RunWeights | None:
         """Return the weights of the labels in the loss of a run on these rows. Raises ValueError if they do not fit."""
         task = task_for(self.model.config, dataset.labels)
-        return run_weights(self.args, task.name, self.model.config, dataset.labels)
+        of_words = task.labels_per_token and not task.makes_labels
+        name, starts = (SINGLE_LABEL, dataset.starts) if of_words else (task.name, None)
+        return run_weights(self.args, name, self.model.config, dataset.labels, starts)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
         """Return the hashes of everything that is learned from: the rows, and what objective and arguments add."""

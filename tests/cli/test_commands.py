@@ -318,7 +318,7 @@ def test_bad_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'more' is an unexpected argument (see kdistill info --help)" in error_of(capsys, "info", "more")
     assert "no option --resume: the same command goes on" in error_of(capsys, "search", "--resume")
     assert "no option --tokenizer: the tokenizer is read with the model (see" in error_of(
-        capsys, *distill, "--tokenizer"
+        capsys, "finetune", "--model", "m", "--train", "x.tsv", "--tokenizer"
     )
     # An abbreviation would change its meaning when an option is added.
     assert "no option --temp" in error_of(capsys, *distill, "--temp", "3")
