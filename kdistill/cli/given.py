@@ -94,7 +94,8 @@ class GivenParts:
     def _head(self) -> str:
         """The head of the student: that of its task."""
         options = self._options
-        named = None if self._stored is None else named_head(read_config(options.student))
+        content = {} if self._stored is None else read_config(options.student)
+        named = content if named_head(content) is not None else {}  # answers for hidden words are none that data hold
         head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
         if head in (SPAN, MASKED):
             refuse_other_answers(BertConfig().with_head(head))
