@@ -111,9 +111,9 @@ def student(subject: Subject) -> Iterator[Finding]:
     if largest is None:
         yield Finding("student", "ok", text)
     elif ours < largest:
-        same = [] if alone else ["read the same tokens"]
-        same += ["have the same labels"] if subject.config.head in LABELLED else []
-        yield Finding("student", "ok", text + (f"; they {' and '.join(same)}" if same else ""))
+        common = ["have the same labels"] if subject.config.head in LABELLED else []
+        common += [] if alone else ["read the same tokens"]
+        yield Finding("student", "ok", text + ("; they " + " and ".join(common) if common else ""))
 
 
 def chosen_defaults(subject: Subject) -> Iterator[Finding]:
