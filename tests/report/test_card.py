@@ -16,6 +16,7 @@ from support.small_run import run_fields, sentences, small_config, small_dataset
 import kdistill as kd
 from kdistill.data.dataset import Dataset
 from kdistill.data.overlap import find_overlap
+from kdistill.metrics.entities import seqeval_is_there
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.tasks.registry import choose_metrics
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -321,6 +322,8 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     words = sum(map(len, rows["tokens"]))
     assert sum(int(row["support"]) for row in next(t for t in tables(card) if "support" in t[0])) == words
     assert "Support is the number of words that have the label." in card
+    entities = "; f1, precision and recall count entities, as seqeval does" if seqeval_is_there() else ""
+    assert f"Accuracy is that of the words' tags{entities}." in card
     assert [*next(table for table in tables(card) if "share" in table[0])[0]] == [
         "label",
         "predicted",
