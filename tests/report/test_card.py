@@ -337,6 +337,12 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     assert (used["rows"], used["with label"]) == ("12", "12")
     assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
     assert len(trainer.eval_dataset) > 12
+    assert 'aggregation_strategy="simple"' in card
+    trainer.model.config = trainer.model.config.replace(id2label={0: "NOUN", 1: "VERB"})
+    trainer.create_model_card()
+    card = card_in(tmp_path)
+    assert "Accuracy is that of the words' tags. " in card
+    assert "aggregation_strategy" not in card  # there are no entities
 
 
 @pytest.mark.filterwarnings("ignore:.* share text with")
