@@ -13,6 +13,7 @@ from support.small_texts import documents
 
 import kdistill as kd
 from kdistill.cli.main import main
+from kdistill.tasks.masked_lm import TASK
 
 RUN = ["--max-length", "12", "--num-train-epochs", "2", "--learning-rate", "0.01", "--per-device-train-batch-size", "8"]
 
@@ -50,6 +51,7 @@ def model(files: Path, capsys: pytest.CaptureFixture[str]) -> Path:
         made = figures(["finetune", *inputs, "--mlm-probability", "0.3"], capsys)
         assert {"eval_perplexity", "eval_accuracy", "eval_masked_tokens", "eval_loss"} <= made.keys()
         assert json.loads((output / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+        assert f"{TASK.learns_from}, starting from `base`" in (output / "README.md").read_text()
     return output
 
 
