@@ -259,7 +259,7 @@ def completed(line: str) -> list[str]:
 def test_completion_in_bash() -> None:
     assert completed("kdistill ") == [command.name for command in COMMANDS]
     assert completed("kdistill ev") == ["evaluate"]
-    assert completed("kdistill distill --temp") == ["--temperature"]
+    assert completed("kdistill distill --temp") == ["--temperature", "--temperature-schedule", "--temperature-end"]
     assert completed("kdistill finetune --temp") == []
     assert completed("kdistill finetune --lr-scheduler-type co") == [
         *("cosine", "cosine_with_restarts", "constant", "constant_with_warmup"),
