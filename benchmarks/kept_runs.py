@@ -23,15 +23,21 @@ class KeptRuns:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def __contains__(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
     def figures(
-        self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, float]]
-    ) -> Mapping[str, float]:
+        self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
         """Return the figures of a run: those that are kept, else what `measure` returns, which is kept.
 
         Raises:
             ValueError: the kept run had other settings.
         """
-        path = self._directory / f"{name}.json"
+        path = self._path(name)
         wanted = json.loads(json.dumps(settings))
         if path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
