@@ -43,12 +43,21 @@ def test_embeddings_have_texts_and_no_labels(tmp_path: Path, capsys: pytest.Capt
     assert not [text for check, _, text in said if check == "evaluation"]
     assert any(text.endswith("they read the same tokens") for check, _, text in said if check == "student")
     assert any(text.startswith("0 of 85 texts are in") for check, _, text in said if check == "teacher cache")
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\n" + "".join(f"{text}\t1\n" for text in texts))
+    said = found(capsys, "--teacher", teacher, "--train", tmp_path / "train.txt", "--eval", tmp_path / "dev.tsv")
+    assert any("dev.tsv: the column 'label' is not used" in text for check, _, text in said if check == "columns")
+    twice = "".join(f"{a}\t{b}\t{row % 4}\n" for row, (a, b) in enumerate(zip(texts, texts[::-1], strict=True)))
+    (tmp_path / "twice.tsv").write_text(f"sentence1\tsentence2\tscore\n{twice}")
+    said = found(capsys, "--teacher", teacher, "--train", tmp_path / "twice.tsv", "--eval", tmp_path / "pairs.tsv")
+    assert not [text for _, _, text in said if "different labels" in text]  # a score is that of two texts
 
 
 def test_tags_that_are_not_known_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tags = {0: "O", 1: "B-x"}
     tagger = kd.BertForTokenClassification(small_config(id2label=tags, initializer_range=0.3), seed=1)
-    rows = [{"tokens": text.split(), "tags": ["B-x", *["O"] * text.count(" ")]} for text, _ in sentences(30, 1)]
+    rows = [{"tokens": text.split(), "tags": ["O"] * len(text.split())} for text, _ in sentences(30, 1)]
+    for row in rows[:6]:
+        row["tags"][0] = "B-x"
     words = sum(len(row["tokens"]) for row in rows[2:]) + len(rows[0]["tokens"]) - 1
     rows[0]["tags"][0], rows[1]["tags"] = None, None
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -58,6 +67,7 @@ def test_tags_that_are_not_known_do_not_count(tmp_path: Path, capsys: pytest.Cap
     said = found(capsys, "--teacher", saved(tagger, tmp_path / "tagger"), *files)
     (of_train,) = (text for check, level, text in said if (check, level) == ("labels", "ok") and "train" in text)
     assert of_train.startswith(f"train.jsonl has {words} words of 2 labels, ")
+    assert not [text for _, _, text in said if "accuracy hides" in text]  # f1 of entities does not
     (of_dev,) = (text for check, level, text in said if (check, level) == ("labels", "ok") and "dev" in text)
     assert of_dev.startswith("dev.jsonl has ")
     (measured,) = (text for check, _, text in said if check == "evaluation")
