@@ -15,7 +15,7 @@ from ..distill.sources import Teachers
 from ..models.auto import AutoConfig, load_model, model_class
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, MASKED, SPAN
+from ..models.head_names import ENCODER, MASKED, SPAN, named_head
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.classes import AutoTokenizer
