@@ -11,6 +11,7 @@ from support.small_run import VOCABULARY, sentences, small_config
 
 import kdistill as kd
 from kdistill.cli.main import main
+from kdistill.doctor import machine_checks
 
 
 def found(capsys: pytest.CaptureFixture[str], *words: Any) -> list[tuple[str, str, str]]:
@@ -52,7 +53,11 @@ def test_embeddings_have_texts_and_no_labels(tmp_path: Path, capsys: pytest.Capt
     assert not [text for _, _, text in said if "different labels" in text]  # a score is that of two texts
 
 
-def test_tags_that_are_not_known_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tags_that_are_not_known_do_not_count_and_answers_take_room_for_each_token(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(machine_checks, "row_bytes", lambda *given: sizes.append(given) or 1)
     tags = {0: "O", 1: "B-x"}
     tagger = kd.BertForTokenClassification(small_config(id2label=tags, initializer_range=0.3), seed=1)
     rows = [{"tokens": text.split(), "tags": ["O"] * len(text.split())} for text, _ in sentences(30, 1)]
@@ -72,3 +77,6 @@ def test_tags_that_are_not_known_do_not_count(tmp_path: Path, capsys: pytest.Cap
     assert of_dev.startswith("dev.jsonl has ")
     (measured,) = (text for check, _, text in said if check == "evaluation")
     assert measured == "the student is measured on 30 rows of dev.jsonl"
+    tokens = sum(len(row["tokens"]) + 2 for row in rows) // 30
+    assert sizes
+    assert all((outputs, abs(each - tokens) <= 1) == (2, True) for outputs, each in sizes)
