@@ -65,8 +65,8 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
         raise ValueError(f"{name} has no words; expected a word and its tag a line")
     if columns > 1 and all(of == [str(place) for place in range(1, len(of) + 1)] for of, _ in sentences):
         raise ValueError(
-            f"{name}: the first column counts the words, as in CoNLL-U; expected the word in the first and its tag in the "
-            "last, such as the second and the fourth column of such a file"
+            f"{name}: the first column counts the words, as in CoNLL-U; expected the word in the first and its tag in "
+            "the last, such as the second and the fourth column of such a file"
         )
     spaced = [word for of, _ in sentences for word in of if " " in word]
     if len(spaced) * 2 > sum(len(of) for of, _ in sentences):
