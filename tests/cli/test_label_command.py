@@ -42,8 +42,11 @@ def logits_of(model: Path, texts: list[str]) -> np.ndarray:
     return np.concatenate([loaded.forward(kd.pack(tokenizer([text]))) for text in texts])
 
 
-def test_the_logits_are_the_teachers_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_logits_are_the_teachers_in_every_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyarrow")
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))  # other tests ask the same teacher
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "rows.tsv", 20)
     expected = logits_of(teacher, [text for text, _ in sentences(20)])
     command = ("--teacher", teacher, "--data", rows, "--output")
