@@ -26,6 +26,8 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "student_step": ("student_step",),
     "student_epoch": ("student_epoch",),
     "student_epoch-1": ("student_epoch", "--threads", "1", "--rounds", "3"),
+    "intermediate_losses": ("intermediate_losses",),
+    "intermediate_losses-1": ("intermediate_losses", "--threads", "1"),
     "teacher_pass": ("teacher_pass",),
     "teacher_pass-1": ("teacher_pass", "--threads", "1", "--rows", "8000"),
     "teacher_pass-base": ("teacher_pass", *BASE),

@@ -528,7 +528,6 @@ MUTANTS = [
     Mutant("learning/kd_match.c", "kernels->scale(y, (float)(2 * share), n);", "kernels->scale(y, (float)share, n);"),
     Mutant("learning/kd_match.c", "for (; i < n; i++)\n        sum[0]", "for (; i + 1 < n; i++)\n        sum[0]"),
     Mutant("learning/kd_match.c", "length < LEAST_LENGTH ? 0 :", "0 ? 0 :"),
-    Mutant("learning/kd_match.c", "1 / length + 0 * length;", "1 / length;"),
     Mutant("learning/kd_match.c", "along = share * cosine * of_y * of_y,", "along = share * cosine * of_y,"),
     Mutant("learning/kd_match.c", "(of_y != 0) + (of_t != 0) - 2 * turn_to", "2 - 2 * turn_to"),
     Mutant("learning/kd_match.c", "turn_to(y, t, T, of_y, of_t, 2 * share)", "turn_to(y, t, T, of_y, of_t, share)"),

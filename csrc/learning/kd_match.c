@@ -42,11 +42,11 @@ static double product(const float *a, const float *b, ptrdiff_t n)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* 1 / |x|, or 0 where x has no direction. Not finite where x is not. */
+/* 1 / |x|, or 0 where x has no direction. Of an infinite x it is 0 too; its products with others are not finite. */
 static double inverse_length(const float *x, ptrdiff_t n)
 {
     const double length = sqrt(product(x, x, n));
-    return length < LEAST_LENGTH ? 0 : 1 / length + 0 * length;
+    return length < LEAST_LENGTH ? 0 : 1 / length;
 }
 
 /* y[n] = share * d(-cos(y, t))/dy = share * (cos y / |y| - t / |t|) / |y|; returns the cosine. */

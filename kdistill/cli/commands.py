@@ -23,6 +23,7 @@ from ..data.table import Table
 from ..data.windows import Windows
 from ..data.words import words_of
 from ..distill import cache as teacher_cache
+from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
@@ -440,6 +441,7 @@ def _cache_figures() -> Figures:
         "teacher_cache_files": len(files),
         "teacher_cache_rows": sum(file.rows for file in files),
         "teacher_cache_bytes": sum(file.bytes for file in files),
+        "hidden_cache_bytes": hidden_bytes(),
     }
 
 

@@ -120,6 +120,7 @@ class GivenParts:
 
     @cached_property
     def _student(self) -> Model:
+        _ = self._column  # what is wrong with the answers is to be said first
         return self._new_student() if self._stored is None else self._loaded_student(self._stored)
 
     def _new_student(self) -> Model:
@@ -189,7 +190,6 @@ class GivenParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        _ = self._column
         return self._encoded(self._options.train, training=True)
 
     @cached_property

@@ -246,7 +246,7 @@ def _given(teachers: Teachers | None) -> str:
         if isinstance(source, Given):
             sha256 = source.figures().get("sha256")
             file = "" if sha256 is None else f" (sha256 {sha256})"
-            text += f" Nobody computed the answers of {_code(source.name)}{file} here: {source.sentence()}."
+            text += f" The teacher {_code(source.name)}{file} was asked elsewhere: {source.sentence()}."
     return text
 
 

@@ -229,7 +229,7 @@ def test_cache_is_shown_and_emptied(
 ) -> None:
     monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
     empty = {"teacher_cache": str(tmp_path / "cache"), "teacher_cache_files": 0}
-    empty |= {"teacher_cache_rows": 0, "teacher_cache_bytes": 0}
+    empty |= {"teacher_cache_rows": 0, "teacher_cache_bytes": 0, "hidden_cache_bytes": 0}
     assert json.loads(run(capsys, "cache", "info", "--json")[1]) == empty
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "rows.tsv", 24)
     words = ["distill", "--teacher", teacher, "--student", "L1-H8-A2", "--train", rows]

@@ -175,14 +175,14 @@ def test_equal_scores_have_no_loss_and_no_gradient(loss: str) -> None:
 def calls() -> list[tuple[str, Callable[[int], Any]]]:
     lengths = LENGTHS * 8
     N, squares = sum(lengths), sum(n * n for n in lengths)
-    starts, student, teacher, projection = starts_of(lengths), numbers(1, N, 24), numbers(2, N, 36), numbers(3, 36, 24)
-    wide, other = numbers(4, N, 300), numbers(5, N, 300)
+    starts, student, teacher = starts_of(lengths), numbers(1, N, 24), numbers(2, N, 36)
+    wide, other, projection = numbers(3, N, 300), numbers(4, N, 300), numbers(5, 300, 300)  # of several tiles
     flat, given = numbers(6, 12 * squares), numbers(7, 12 * squares)
     found: list[tuple[str, Callable[[int], Any]]] = []
     for loss in ROWS:
         found += [
             (f"{loss}", lambda threads, loss=loss: _core.match_rows(loss, wide, other, None, threads)),
-            (f"{loss}, W", lambda threads, loss=loss: _core.match_rows(loss, student, teacher, projection, threads)),
+            (f"{loss}, W", lambda threads, loss=loss: _core.match_rows(loss, wide, other, projection, threads)),
         ]
     for loss in MAPS:
         found += [
@@ -237,13 +237,13 @@ def test_rows_that_are_not_finite(loss: str, which: int, projected: bool, bad: f
 @pytest.mark.parametrize("loss", MAPS)
 @pytest.mark.parametrize("which", [0, 1])
 def test_maps_that_are_not_finite(loss: str, which: int, bad: float) -> None:
-    starts, rows = starts_of([3, 5]), [numbers(1, 8, 6), numbers(2, 8, 6)]
+    starts, rows = starts_of([3, 5, 2]), [numbers(1, 10, 6), numbers(2, 10, 6)]
     rows[which][4, 3] = bad
     with pytest.raises(
         FloatingPointError, match=f"{('student', 'teacher')[which]} is not finite in sequence 1, head 1"
     ):
         _core.match_relation(loss, *rows, starts, 2, 2)
-    scores = [numbers(1, 2 * 34), numbers(2, 2 * 34)]
+    scores = [numbers(1, 2 * 38), numbers(2, 2 * 38)]
     scores[which][2 * 9 + 25 + 7] = bad
     name = ("student_scores", "teacher_scores")[which]
     with pytest.raises(FloatingPointError, match=f"{name} is not finite in sequence 1, head 1"):

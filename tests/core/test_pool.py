@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -317,20 +318,21 @@ def test_a_signal_is_answered_in_the_middle_of_a_loss() -> None:
     assert cross_entropy(z, y)[0] == pytest.approx(expected.mean(), rel=1e-12)  # the roundings of 3000 sums and terms
 
 
-def long_match() -> Any:
+def long_match() -> Callable[[], Any]:
     """A loss on rows behind a projection, in several slices."""
     student, teacher = np.random.default_rng(0).standard_normal((2, 4000, 1024)).astype(np.float32)
-    return _core.match_rows("mse", student, teacher, np.eye(1024, dtype=np.float32), 1)
+    return partial(_core.match_rows, "mse", student, teacher, np.eye(1024, dtype=np.float32), 1)
 
 
-def long_relation() -> Any:
+def long_relation() -> Callable[[], Any]:
     """A loss on relations of long sequences, in several slices."""
     student, teacher = np.random.default_rng(0).standard_normal((2, 8000, 256)).astype(np.float32)
-    return _core.match_relation("kl", student, teacher, np.arange(5) * 2000, 8, 1)
+    return partial(_core.match_relation, "kl", student, teacher, np.arange(5) * 2000, 8, 1)
 
 
-@pytest.mark.parametrize("call", [long_match, long_relation])
-def test_a_signal_is_answered_in_the_middle_of_a_loss_on_taps(call: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("make", [long_match, long_relation])
+def test_a_signal_is_answered_in_the_middle_of_a_loss_on_taps(make: Callable[[], Callable[[], Any]]) -> None:
+    call = make()
     with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
         call()
 

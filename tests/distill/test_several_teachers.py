@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from support.small_run import (
 
 import kdistill as kd
 from kdistill.cli import main as cli
+from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import info
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher", "ignore:no eval_dataset", "ignore:teacher")
@@ -487,3 +489,39 @@ def test_a_student_of_the_teachers_own_shape(
     assert "distilled from the teacher `bert`" in Path("out/README.md").read_text()
     capsys.readouterr()
     assert cli.main(["report", "--model", "out", "--json"]) == 0
+
+
+def test_a_resumed_run_warns_of_a_function_that_answers_otherwise(tmp_path: Path) -> None:
+    def trainer(logit: float) -> kd.DistillationTrainer:
+        return kd.DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path, num_train_epochs=2, save_strategy="epoch"),
+            teacher_model=lambda rows: np.full((len(rows), 2), [logit, 0.0]),
+            train_dataset=small_dataset(16),
+        )
+
+    trainer(1.0).train()
+    checkpoint = str(tmp_path / "out" / "checkpoint-2")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "a function")
+        trainer(1.0).train(resume_from_checkpoint=checkpoint)
+    with pytest.warns(UserWarning, match="a function among the teachers answers otherwise than before this run was in"):
+        trainer(2.0).train(resume_from_checkpoint=checkpoint)
+
+
+def test_weights_by_confidence_are_for_several_and_for_probabilities(tmp_path: Path) -> None:
+    def trainer(*seeds: int, **changes: Any) -> kd.DistillationTrainer:
+        rows = small_dataset(16)
+        labels = rows.labels if not changes else rows.labels.astype(np.float32)
+        return kd.DistillationTrainer(
+            small_model(2, **changes),
+            arguments(tmp_path, teacher_weighting="confidence", overwrite_output_dir=True),
+            teacher_model=[small_model(seed, **changes) for seed in seeds],
+            train_dataset=Dataset(rows.ids, rows.types, rows.starts, labels),
+        )
+
+    trainer(7, 8).train()
+    with pytest.warns(UserWarning, match="teacher_weighting is 'confidence', which has no effect here: there is one"):
+        trainer(7).train()
+    with pytest.raises(ValueError, match="teacher_weighting is 'confidence', and the answers of models for regression"):
+        trainer(7, 8, id2label={0: "LABEL_0"}, problem_type="regression").train()
