@@ -496,7 +496,6 @@ def _add_predictions(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--digits",
         type=int,
-        default=DIGITS,
         metavar="N",
         help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
     )
