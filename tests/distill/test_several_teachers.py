@@ -453,8 +453,7 @@ def test_a_command_distils_teachers_with_other_tokenizers(
 
 def test_embeddings_of_a_teacher_with_another_tokenizer(tmp_path: Path, tokenizer: Any) -> None:
     directory = write_other_teacher(tmp_path / "roberta", "Model", hidden_size=16)
-    with pytest.warns(UserWarning, match="2 tensors that this model does not use: pooler.dense"):
-        teacher = kd.AutoModel.from_pretrained(directory, pooling="mean")
+    teacher = kd.AutoModel.from_pretrained(directory, pooling="mean")
     theirs = kd.AutoTokenizer.from_pretrained(directory)
     student = kd.BertModel(small_model(2).config.with_head("feature-extraction").with_pooling(teacher.config.pooling))
     texts = [text for text, _ in sentences(24)]
