@@ -136,6 +136,14 @@ class Teachers:
                 f"teacher_model is {listing([of.name for of in self.sources])}, and a language model learns from one "
                 "language model, which answers in each step; expected one"
             )
+        width = student.config.num_outputs
+        wider = [of.name for of in self.models if student.config.embeds and of.model.config.num_outputs > width]
+        if wider and len(self) > 1:
+            raise ValueError(
+                f"teacher_model is {listing([of.name for of in self.sources])}, and the embeddings of {listing(wider)} "
+                f"have more than the student's {width} numbers: each would be learned along directions of its own, so "
+                "that a mean of several means nothing; expected one teacher, or a student as wide as all of them"
+            )
 
     def check_weighting(self, args: DistillationTrainingArguments, task: Task) -> None:
         """Warn of weights by confidence for one teacher; raise ValueError where answers have no probabilities."""

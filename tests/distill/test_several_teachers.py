@@ -26,6 +26,7 @@ import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import info
+from kdistill.models.pooling import Pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher", "ignore:no eval_dataset", "ignore:teacher")
 NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -525,3 +526,18 @@ def test_weights_by_confidence_are_for_several_and_for_probabilities(tmp_path: P
         trainer(7).train()
     with pytest.raises(ValueError, match="teacher_weighting is 'confidence', and the answers of models for regression"):
         trainer(7, 8, id2label={0: "LABEL_0"}, problem_type="regression").train()
+
+
+def test_a_mean_of_wider_embeddings_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    """Each would be reduced along directions of its own."""
+    teacher = small_model(2)
+    encoder = kd.BertModel(teacher.config.with_head("feature-extraction").with_pooling(Pooling("mean")))
+    student = kd.BertModel(encoder.config.replace(hidden_size=8))
+    with pytest.raises(ValueError, match=r"have more than the student's 8 numbers.*expected one teacher"):
+        kd.DistillationTrainer(
+            student,
+            arguments(tmp_path),
+            teacher_model=[encoder, copy.deepcopy(encoder)],
+            train_dataset=[text for text, _ in sentences(8)],
+            processing_class=tokenizer,
+        )
