@@ -43,7 +43,7 @@ help:  ## list the targets
 demo: $(VENV)/kdistill.stamp  ## distil a BERT student from a real teacher, in less than five minutes
 	$(VENV)/bin/python examples/demo.py --output-dir build/demo
 
-notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and write docs/notebooks/ (half an hour)
+notebooks: $(VENV)/notebook.stamp  ## run the notebooks without a network and write docs/notebooks/ (40 minutes)
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python tools/notebooks.py run
 
 notebook-test: $(VENV)/test.stamp  ## run a small version of the notebook, as `make test` does among the rest

@@ -7,6 +7,7 @@ python tools/notebooks.py strip             before a commit; a notebook with out
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -63,6 +64,8 @@ def main() -> None:
     elif sys.argv[1:2] == ["run"] and set(sys.argv[2:]) <= {path.stem for path in NOTEBOOKS}:
         chosen = [path for path in NOTEBOOKS if path.stem in sys.argv[2:]] or without_missing_data(NOTEBOOKS)
         shutil.rmtree(OUTPUT, ignore_errors=True)
+        OUTPUT.mkdir(parents=True)
+        os.environ.setdefault("MLFLOW_TRACKING_URI", mlflow_below(OUTPUT))
         PAGES.mkdir(exist_ok=True)
         for path in chosen:
             notebook = nbformat.read(path, as_version=4)
@@ -79,6 +82,11 @@ def without_missing_data(paths: Sequence[Path], shared: Path = SHARED) -> list[P
         if path not in found:
             print(f"skipped: {path.name}, which needs {shared}; its page stays as it is", flush=True)
     return found
+
+
+def mlflow_below(directory: Path) -> str:
+    """Return where MLflow, if it is installed, logs to in a directory: by itself it would write beside the notebook."""
+    return f"sqlite:///{directory}/mlflow.db"
 
 
 def strip(notebook: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -22,12 +23,13 @@ from ..data.table import Table
 from ..data.windows import Windows
 from ..data.words import words_of
 from ..distill import cache as teacher_cache
+from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model, load_trained
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, LABELLED, MASKED, SPAN, TOKEN, named_head
+from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
@@ -38,7 +40,7 @@ from ..system.unicode import encodable
 from ..tasks.answer_predictions import AnswerPredictions
 from ..tasks.embedding_predictions import EmbeddingPredictions
 from ..tasks.fill_mask_pipeline import TOP_K, FillMaskPipeline
-from ..tasks.predictions import ALL_DIGITS, predictions_of
+from ..tasks.predictions import ALL_DIGITS, DIGITS, predictions_of
 from ..tasks.question_answering import answers_of, rules_of
 from ..tasks.registry import task_for, task_option
 from ..tasks.token_predictions import TokenPredictions
@@ -212,6 +214,8 @@ def predict(options: Namespace) -> Figures:
         inputs = [path for path in (options.data, options.model) if path is not None]
         check_output("--output", options.output, inputs=inputs)
     trainer = _measuring_trainer(options)
+    if options.digits is not None and (trainer.model.head != SEQUENCE or (options.output or "").endswith(".jsonl")):
+        warnings.warn("--digits has no effect here: JSON has all digits", stacklevel=2)
     if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
         trainer.recipe.set_threshold(threshold)
     config = trainer.model.config
@@ -237,11 +241,11 @@ def predict(options: Namespace) -> Figures:
             if options.output.endswith(".jsonl"):
                 predictions.write_json_lines(file)
             else:
-                predictions.write_tsv(file, options.digits)
+                predictions.write_tsv(file, options.digits or DIGITS)
     elif options.json and not isinstance(source, DataFile):
         figures["predictions"] = predictions.as_pipeline()
     else:
-        predictions.write_tsv(sys.stdout, options.digits)
+        predictions.write_tsv(sys.stdout, options.digits or DIGITS)
     return figures
 
 
@@ -437,6 +441,7 @@ def _cache_figures() -> Figures:
         "teacher_cache_files": len(files),
         "teacher_cache_rows": sum(file.rows for file in files),
         "teacher_cache_bytes": sum(file.bytes for file in files),
+        "hidden_cache_bytes": hidden_bytes(),
     }
 
 

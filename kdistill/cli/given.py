@@ -15,7 +15,7 @@ from ..distill.sources import Teachers
 from ..models.auto import AutoConfig, load_model, model_class
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, MASKED, SPAN
+from ..models.head_names import ENCODER, MASKED, SPAN, named_head
 from ..models.model import Model
 from ..tasks.registry import task_for
 from ..text.classes import AutoTokenizer
@@ -95,7 +95,8 @@ class GivenParts:
         """The head of the student: that of its task."""
         options = self._options
         content = {} if self._stored is None else read_config(options.student)
-        head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
+        named = content if named_head(content) is not None else {}  # answers for hidden words are none that data hold
+        head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
         if head in (SPAN, MASKED):
             refuse_other_answers(BertConfig().with_head(head))
         return head
@@ -119,6 +120,7 @@ class GivenParts:
 
     @cached_property
     def _student(self) -> Model:
+        _ = self._column  # what is wrong with the answers is to be said first
         return self._new_student() if self._stored is None else self._loaded_student(self._stored)
 
     def _new_student(self) -> Model:
@@ -188,7 +190,6 @@ class GivenParts:
     @cached_property
     def train(self) -> Dataset:
         """The encoded rows to train on."""
-        _ = self._column
         return self._encoded(self._options.train, training=True)
 
     @cached_property

@@ -404,7 +404,21 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
 
 def _add_labelling(group: _ArgumentGroup) -> None:
     """Add the options of `label`."""
-    group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} that answers")
+    group.add_argument(
+        "--teacher",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="MODEL",
+        help=f"{_MODEL_HELP} that answers; of several the mean of their probabilities is written",
+    )
+    group.add_argument(
+        "--teacher-weights",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
+    )
     group.add_argument(
         "--data", required=True, metavar="FILE", help=f"rows to answer: {_ROWS_HELP}; {_OTHER_ROWS_HELP}"
     )
@@ -482,7 +496,6 @@ def _add_predictions(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--digits",
         type=int,
-        default=DIGITS,
         metavar="N",
         help=f"significant digits of scores in a TSV (default: {DIGITS}; {ALL_DIGITS}: all). JSON has all",
     )
@@ -570,6 +583,7 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     moved.add_argument(
         "--teacher", nargs="+", action="extend", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher, or several"
     )
+    moved.add_argument("--teacher-logits", metavar="FILE", help="file of a teacher's answers that the run learned from")
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that the student started from")
     moved.add_argument("--train", metavar="FILE", help="training rows of the run")
     moved.add_argument("--eval", metavar="FILE", help="evaluation rows of the run")

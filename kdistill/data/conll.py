@@ -30,7 +30,7 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
 
     Raises:
         ValueError: a line has no tag or another number of columns than the first, or is a header, with file and line;
-            there are none; or most words have spaces in them, as texts do.
+            there are none; the first column counts the words; or most words have spaces in them, as texts do.
     """
     name, sentences, places = os.fspath(path), [], []
     words: list[str] = []
@@ -63,6 +63,11 @@ def read_conll(path: str | os.PathLike[str], text: str) -> Table:
         tags.append(fields[-1])
     if not sentences:
         raise ValueError(f"{name} has no words; expected a word and its tag a line")
+    if columns > 1 and all(of == [str(place) for place in range(1, len(of) + 1)] for of, _ in sentences):
+        raise ValueError(
+            f"{name}: the first column counts the words, as in CoNLL-U; expected the word in the first and its tag in "
+            "the last, such as the second and the fourth column of such a file"
+        )
     spaced = [word for of, _ in sentences for word in of if " " in word]
     if len(spaced) * 2 > sum(len(of) for of, _ in sentences):
         raise ValueError(

@@ -22,7 +22,7 @@ from ..system.names import listing
 from .class_names import class_names_of_schema
 from .conll import read_conll
 from .folders import read_folder
-from .headers import header_that_is_a_row
+from .headers import header_that_is_a_row, word_with_its_tag
 from .json_rows import read_json
 from .table import Table
 from .text_files import decoded, lines_of, read_documents, read_lines
@@ -260,7 +260,7 @@ def _fields_table(path: str, records: _Records, delimiter: str, quoted: bool, ho
             "Python load_dataset(..., delimiter=';')), or save it with commas"
         )
     if not any(header) or len(set(header)) < len(header):
-        hint = header_that_is_a_row(header)
+        hint = word_with_its_tag(header) or header_that_is_a_row(header)
         raise ValueError(
             f"{path}:1: expected a header line of different column names, found {header!r}{hint and f'; {hint}'}"
         )
@@ -274,6 +274,8 @@ def _fields_table(path: str, records: _Records, delimiter: str, quoted: bool, ho
             hint = _HOW_TO_READ_QUOTES if not quoted and any(map(_begins_quoted, fields)) else ""
             if len(fields) == 1 and delimiter == "," and ";" in fields[0]:
                 hint = "; separated by semicolons? Then give --delimiter ';'"
+            if not named and (of_words := word_with_its_tag(header)):
+                hint = f"; {of_words}"
             raise ValueError(
                 f"{path}:{line}: {len(fields)} fields; {whose} {len(header)} columns ({listing(header)}){hint}"
             )

@@ -9,6 +9,7 @@ from .label_values import as_number
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 _SENTENCE = re.compile(r"(\S+\s+){3,}\S+|\S+\s.*[.?!]", re.DOTALL)  # four words, or a space and a mark at the end
+_TAG = re.compile(r"O|[BIESLU]-\S+")
 _LONGEST_SHOWN = 40
 
 
@@ -30,6 +31,16 @@ def header_that_is_a_row(names: Sequence[str]) -> str:
     return (
         f"the first line looks like a row (its {ordinal} value {shown!r} is {kind}): if the file has no header, name "
         f"its columns, as in --columns {guess} (in Python load_dataset(..., column_names=[...]))"
+    )
+
+
+def word_with_its_tag(names: Sequence[str]) -> str:
+    """Return how the names of a file's columns show that they are a word and its tag, and the remedy; "" for others."""
+    if len(names) < 2 or not _TAG.fullmatch(names[-1]):
+        return ""
+    return (
+        f"the first line looks like a word and its tag ({names[-1]!r}): such a file is read with --task "
+        "token-classification, or where its name ends in .conll or .iob"
     )
 
 

@@ -58,6 +58,7 @@ class TeacherColumn:
         values: of each row: numbers, or an object {label: number}; of a row of words a list of such; None without any.
         names: of the labels that lists are in the order of, or none.
         where: gives the place of a row, for messages.
+        source: the table's name, likewise.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TeacherColumn:
     values: Sequence[Any]
     names: Sequence[str]
     where: Where
+    source: str
 
     def read(self, answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         """Return the logits of all rows, float32 (rows, outputs), NaN in rows without any.
@@ -124,7 +126,9 @@ def teacher_column_of(table: Table) -> TeacherColumn | None:
         if name in table.columns:
             values = [_parsed(value) for value in table.columns[name]]
             names, beside = _names_in(table)
-            return TeacherColumn(repr(name), (name, *beside), name == PROBABILITIES, values, names, table.where)
+            return TeacherColumn(
+                repr(name), (name, *beside), name == PROBABILITIES, values, names, table.where, table.source
+            )
         if apart:
             return _joined(table, name, apart)
     return None
@@ -165,7 +169,7 @@ def _joined(table: Table, name: str, columns: Sequence[str]) -> TeacherColumn:
     ]
     values = rows if numbered else [None if of is None else dict(zip(labels, of, strict=True)) for of in rows]
     shown = f"{columns[0]!r} to {columns[-1]!r}" if len(columns) > 1 else repr(columns[0])
-    return TeacherColumn(shown, tuple(columns), name == PROBABILITIES, values, (), table.where)
+    return TeacherColumn(shown, tuple(columns), name == PROBABILITIES, values, (), table.where, table.source)
 
 
 def _parsed(value: Any) -> Any:
@@ -190,7 +194,8 @@ class _Reader:
         self._width = len(answers.names)
         if column.probabilities and answers.score_function not in _SCORES:
             raise ValueError(
-                f"{column.name} holds probabilities, and the student gives numbers; expected numbers in {LOGITS!r}"
+                f"{column.source}: {column.name} holds probabilities, and the student gives numbers; expected numbers "
+                f"in {LOGITS!r}"
             )
         self._order = self._order_of_names() if len(column.names) else None
 
@@ -285,13 +290,16 @@ class _Reader:
         theirs, ours = list(self._column.names), list(self._answers.names)
         if not ours or is_unnamed(dict(enumerate(theirs))):
             return None
+        whose = f"{self._column.source}: {self._column.name}"
+        if len(set(theirs)) < len(theirs):
+            raise ValueError(f"{whose} is for the labels {listing(map(repr, theirs), _MOST_SHOWN)}, one of them twice")
         unknown = [name for name in theirs if name not in ours]
         if unknown:
-            raise ValueError(f"{self._column.name} is for the label {unknown[0]!r}, {self._no_label(unknown[0])}")
+            raise ValueError(f"{whose} is for the label {unknown[0]!r}, {self._no_label(unknown[0])}")
         missing = [name for name in ours if name not in theirs]
         if missing:
             raise ValueError(
-                f"{self._column.name} is for the labels {listing(map(repr, theirs), _MOST_SHOWN)}, and the student has "
+                f"{whose} is for the labels {listing(map(repr, theirs), _MOST_SHOWN)}, and the student has "
                 f"{listing(map(repr, missing), _MOST_SHOWN)} beside them; expected the same labels"
             )
         order = np.array([theirs.index(name) for name in ours])

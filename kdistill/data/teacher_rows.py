@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,10 +119,14 @@ def _of_file(path: Path, argument: str) -> TeacherSource:
         return _of_table(table, argument, _sha256(path))
     if not path.is_file():
         raise FileNotFoundError(f"{argument}: {path} does not exist; expected a .npy, .parquet or .jsonl file")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{argument}: {path} cannot be read as an array of NumPy: {error}") from error
+    try:  # mapped, so that a shape beyond the file takes no memory
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, TypeError, OSError, EOFError, OverflowError, SyntaxError, TokenError) as error:
+        message = " ".join(str(error).split())
+        raise ValueError(f"{argument}: {path} cannot be read as an array of NumPy: {message}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{argument}: {path} holds several arrays; expected one, as numpy.save writes it")
     return _of_values(array, str(path), argument, _sha256(path))
 
 
@@ -135,8 +140,8 @@ def _of_values(values: Any, name: str, argument: str, sha256: str | None) -> Tea
             raise ValueError(f"{argument}: {name} has shape {array.shape}; expected (rows, labels)")
         missing = np.isnan(array) if array.ndim == 1 else np.isnan(array).all(axis=1)
         array = [None if gone else row for row, gone in zip(array.tolist(), missing.tolist(), strict=True)]
-    place = Table(name, {LOGITS: array}).where
-    return TeacherSource(name, TeacherColumn(LOGITS, (LOGITS,), False, array, (), place), None, sha256)
+    column = TeacherColumn(LOGITS, (LOGITS,), False, array, (), Table(name, {LOGITS: array}).where, name)
+    return TeacherSource(name, column, None, sha256)
 
 
 def _of_table(table: Table, argument: str, sha256: str | None) -> TeacherSource:

@@ -42,7 +42,7 @@ FORMAT_VERSION = 1
 MAGIC = b"KDLOGITS"
 HEADER = struct.Struct("<8s2I32s8sI4x")
 SUFFIX = ".logits"
-DAMAGED_SUFFIX = ".damaged"
+DAMAGED_SUFFIX, HIDDEN_SUFFIX = ".damaged", ".hidden"  # the latter: of hidden_cache.py, in the same directory
 KEY_BYTES = 16
 # Tokens in one forward pass of the teacher: few enough that a kill loses little work (2 s of BERT-base), many enough
 # that two threads seldom wait for each other (5 % faster than 2048 with 6 layers of 384, 1 % with BERT-base).
@@ -83,7 +83,7 @@ def cache_directory() -> Path:
         raise FileNotFoundError("there is no home directory; set KDISTILL_CACHE to a directory") from error
 
 
-def row_keys(dataset: Dataset) -> NDArray[np.void]:
+def row_keys(dataset: Dataset | Batch) -> NDArray[np.void]:
     """Return the key of each row, void16 (rows,): the 16-byte BLAKE2b of its (id, type) pairs as int32."""
     tokens = memoryview(np.stack([dataset.ids, dataset.types], axis=1).astype("<i4", copy=False).data).cast("B")
     ends = (dataset.starts * 8).tolist()
@@ -179,7 +179,7 @@ class TeacherCache:
         records["key"], records["logits"] = keys, logits
         records["checksum"] = self._checksums(records)
         with self._locked() as file:
-            _write_all(file, records.tobytes())
+            write_all(file, records.tobytes())
 
     def _valid_records(self) -> NDArray[np.void]:
         """Return the complete records with a valid checksum."""
@@ -235,7 +235,7 @@ class TeacherCache:
             return True
         if len(found) < HEADER.size:
             os.ftruncate(file, 0)
-            _write_all(file, header)
+            write_all(file, header)
             return True
         aside = self.path.with_suffix(DAMAGED_SUFFIX)
         self.path.replace(aside)
@@ -456,7 +456,7 @@ def clear(cache_dir: str | os.PathLike[str] | None = None) -> int:
         cache_dir: the cache's directory (default: `cache_directory()`).
     """
     freed = 0
-    for path in [*_files(cache_dir, SUFFIX), *_files(cache_dir, DAMAGED_SUFFIX)]:
+    for path in (of for suffix in (SUFFIX, DAMAGED_SUFFIX, HIDDEN_SUFFIX) for of in _files(cache_dir, suffix)):
         freed += path.stat().st_size
         path.unlink()
     return freed
@@ -488,7 +488,8 @@ def _halves(keys: NDArray[np.void]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
 
 
-def _write_all(file: int, content: bytes) -> None:
+def write_all(file: int, content: bytes) -> None:
+    """Write all of it, in as many calls as that takes."""
     left = memoryview(content)
     while left:
         left = left[os.write(file, left) :]

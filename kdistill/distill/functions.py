@@ -15,6 +15,7 @@ from ..data.ragged import Outputs
 from ..models.configuration import Config
 from ..models.head_names import ENCODER, SEQUENCE
 from ..models.model import Model
+from ..system.foreign import package_of
 from ..system.progress import Progress
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
@@ -112,12 +113,14 @@ class TeacherFunction:
     def _asked(self, rows: list[Any], places: Sequence[int]) -> NDArray[np.float32]:
         """Call the function, and return its logits once they are what they have to be."""
         returned = self._function(rows)
+        if package_of(returned) == "torch":  # NumPy takes no tensor that has a gradient, is elsewhere or is bfloat16
+            returned = returned.detach().cpu().double()
         try:
             values = np.asarray(returned, dtype=np.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
                 f"{self.name} returned {type(returned).__name__}, which is no array of numbers ({error}); expected "
-                f"logits ({len(rows)}, {self._width}), such as a NumPy array (of a tensor tensor.detach().numpy())"
+                f"logits ({len(rows)}, {self._width})"
             ) from error
         if values.shape != (len(rows), self._width):
             raise ValueError(

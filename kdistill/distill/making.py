@@ -7,6 +7,7 @@ from typing import Any
 
 from ..data.teacher_rows import TeacherSource
 from ..models.model import Model
+from ..system.foreign import described, package_of
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .functions import Function, TeacherFunction
 from .given import Given
@@ -91,6 +92,13 @@ def with_answers(
 
 def _source_of(teacher: Any, name: str | None, tokenizer: PreTrainedTokenizerFast | None) -> Source:
     """Return one teacher. A model can be called, too, and is asked as one."""
+    if package_of(teacher) == "transformers":
+        raise TypeError(
+            f"teacher_model is {described(teacher)}; expected a model of kdistill: write it with its "
+            "save_pretrained(directory), then AutoModelForSequenceClassification.from_pretrained(directory); or a "
+            "function that gives texts its logits, such as lambda texts: model(**tokenizer(texts, padding=True, "
+            "return_tensors='pt')).logits"
+        )
     if isinstance(teacher, Model) or not (callable(teacher) or hasattr(teacher, "outputs")):
         return Teacher(teacher, name, tokenizer)
     if tokenizer is not None:

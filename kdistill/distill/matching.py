@@ -56,7 +56,7 @@ class _Pair(NamedTuple):
         """Return how many of what it averages over sequences of such lengths have."""
         if self.match.kind == "cls":
             return len(lengths)
-        if self.match.kind == "attention" and self.match.loss == "mse":
+        if self.match.kind in ("attention", "relation") and self.match.loss == "mse":
             return int(np.square(lengths).sum())
         return int(lengths.sum())
 
@@ -196,6 +196,12 @@ def pairs_of(stage: Stage, teacher: Config, student: Config) -> list[_Pair]:
             "once, with the sum of the weights"
         )
     return pairs
+
+
+def teacher_taps(args: DistillationTrainingArguments, teacher: Config, student: Config) -> list[tuple[Tap, ...]]:
+    """Return what the stages of a run read inside the teacher, each choice of taps once."""
+    stages = [pairs_of(stage, teacher, student) for stage in stages_of(args.matches)]
+    return list(dict.fromkeys(taps for pairs in stages if (taps := _all_taps(pair.teacher for pair in pairs))))
 
 
 def check_matches(args: DistillationTrainingArguments, teachers: Teachers, student: Config) -> None:

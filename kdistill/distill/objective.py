@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL, labelled_rows
-from ..data.ragged import Outputs, take_rows
+from ..data.ragged import Outputs, take_rows, units
 from ..data.sentences import Sentences
 from ..data.spans import Spans
 from ..losses.mixing import NUMBERS
@@ -24,15 +25,19 @@ from ..models.configuration import Config
 from ..models.heads import MaskedLanguageModel
 from ..system.progress import Progress
 from ..tasks.base import Task
+from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.byte_sizes import bytes_of
 from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
 from .courses import args_of_step
+from .functions import TeacherFunction
 from .given import Given
+from .hidden_cache import HiddenCache
 from .matching import Matching, matched_teacher
 from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
@@ -59,6 +64,7 @@ class Distillation:
     def __init__(self, teachers: Teachers) -> None:
         self.teachers = teachers
         self.answers: tuple[Outputs, ...] = ()
+        self._answered: str | None = None  # a hash of what functions have answered, in an earlier process perhaps
 
     @property
     def teacher(self) -> Teacher | None:
@@ -163,10 +169,12 @@ class Distillation:
     def keep(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
         """Let teachers answer in the compute types that were chosen before. Raises what `Teacher.keep_type` raises."""
         self.teachers.keep_types(settled, args)
+        self._answered = settled.get("answers_of_functions")
 
     def settled(self) -> dict[str, Any]:
-        """Return the teachers' compute types and the checks that chose them."""
-        return self.teachers.settled_types()
+        """Return the teachers' compute types and the checks that chose them, and a hash of what functions answered."""
+        answered = {} if self._answered is None else {"answers_of_functions": self._answered}
+        return self.teachers.settled_types() | answered
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
         """Ask the teachers for their outputs of all rows, measure them, and warn where they do not fit the labels.
@@ -174,6 +182,7 @@ class Distillation:
         A teacher of a language model answers in each step instead: other words are hidden in each epoch, and an answer
         is as long as the vocabulary. Warns also of arguments about labels where there are none.
         """
+        self.teachers.check_weighting(args, task_for(config, data.train.labels))
         for teacher in self.teachers.models:
             teacher.choose_type(data.train, args, config)
             _tell_of_width(teacher, args, config)
@@ -181,6 +190,7 @@ class Distillation:
             _warn_of_labels(args)
         if data.train.masking is None:
             self.answers = self.teachers.outputs(data.train, args, what="training rows")
+            self._compare_with_before()
             _warn_of_rows_without_a_lesson(self.answers, data.train)
         outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
@@ -188,6 +198,21 @@ class Distillation:
             self._measure(outputs, data.eval, data, args, config)
         self._compare(outputs, data, config)
         self.teachers.release()
+
+    def _compare_with_before(self) -> None:
+        """Warn where a function answers otherwise than in an earlier process of the run: its weights show nowhere."""
+        pairs = zip(self.teachers.sources, self.answers, strict=True)
+        functions = [units(of) for source, of in pairs if isinstance(source, TeacherFunction)]
+        if not functions:
+            return
+        answered = hashlib.sha256(b"".join(of.tobytes() for of in functions)).hexdigest()
+        if self._answered not in (None, answered):
+            warnings.warn(
+                "a function among the teachers answers otherwise than before this run was interrupted, so the student "
+                "learns from another teacher from here on; is it the same function?",
+                stacklevel=6,
+            )
+        self._answered = answered
 
     def _measure(
         self,
@@ -243,7 +268,8 @@ class Distillation:
         if args.matches is None:
             return None
         teacher = matched_teacher(self.teachers)
-        return Matching(args, teacher.model.config, config, length, teacher.inside)
+        ask = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+        return Matching(args, teacher.model.config, config, length, ask)
 
     def args_of_step(
         self, args: DistillationTrainingArguments, step: int, length: RunLength

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -89,7 +90,7 @@ class Teachers:
         if not sources:
             raise ValueError("teacher_model is an empty list; expected a teacher at least")
         self.sources = tuple(sources)
-        self.weights = _checked_weights(weights, len(sources))
+        self.weights = weights_of_teachers(weights, len(sources))
         self.models = [source for source in sources if isinstance(source, Teacher)]
         self.metrics: dict[str, Any] = {}
 
@@ -134,6 +135,28 @@ class Teachers:
             raise ValueError(
                 f"teacher_model is {listing([of.name for of in self.sources])}, and a language model learns from one "
                 "language model, which answers in each step; expected one"
+            )
+        width = student.config.num_outputs
+        wider = [of.name for of in self.models if student.config.embeds and of.model.config.num_outputs > width]
+        if wider and len(self) > 1:
+            raise ValueError(
+                f"teacher_model is {listing([of.name for of in self.sources])}, and the embeddings of {listing(wider)} "
+                f"have more than the student's {width} numbers: each would be learned along directions of its own, so "
+                "that a mean of several means nothing; expected one teacher, or a student as wide as all of them"
+            )
+
+    def check_weighting(self, args: DistillationTrainingArguments, task: Task) -> None:
+        """Warn of weights by confidence for one teacher; raise ValueError where answers have no probabilities."""
+        if args.teacher_weighting != BY_CONFIDENCE:
+            return
+        if len(self) == 1:
+            warnings.warn(
+                f"teacher_weighting is {BY_CONFIDENCE!r}, which has no effect here: there is one teacher", stacklevel=6
+            )
+        elif task.mixing is None or task.mixing.log_confidence is None:
+            raise ValueError(
+                f"teacher_weighting is {BY_CONFIDENCE!r}, and the answers of models for {task.name} are no "
+                "probabilities; expected 'fixed'"
             )
 
     def outputs(
@@ -234,7 +257,7 @@ def task_of(source: Source, student: Config, labels: Labels) -> Task:
     return task_for(student.with_trained(replace(student.trained_with, threshold=None)), labels)
 
 
-def _checked_weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
+def weights_of_teachers(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
     """Return weights that add up to 1. Raises ValueError for another number of them, or any not above 0."""
     if weights is None:
         return np.full(count, 1 / count)

@@ -123,6 +123,15 @@ def faster_types() -> list[str]:
     return [dtype for dtype, isa in rows if _core.COMPUTE[dtype] == isa]
 
 
+def inside_type() -> str:
+    """Return the compute type for what lies inside a teacher: bfloat16 where it is faster here, else float32.
+
+    Not int8, whose check is of logits: hidden states, scores and values of the shared teacher of SST-2 are 2 to 6 % off
+    in it, and 0.2 to 0.6 % in bfloat16.
+    """
+    return "bfloat16" if "bfloat16" in faster_types() else "float32"
+
+
 def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet: bool) -> TypeChoice:
     """Return the first type of `FASTER` that passes its check on the first rows, else float32.
 

@@ -35,7 +35,7 @@ from .alignment import for_tokens_of
 from .cache import teacher_logits
 from .own_reading import read_texts
 from .projection import principal_directions, projected
-from .teacher_type import AUTO, TypeChoice, chosen_type
+from .teacher_type import AUTO, TypeChoice, chosen_type, inside_type
 
 _WITH_ITS_VOCABULARY = (
     "take a student with the teacher's vocabulary, which from_teacher of the student's class makes, and on the command "
@@ -66,6 +66,7 @@ class Teacher:
         self.metrics: dict[str, Any] = {}
         self._kept: tuple[Dataset, Outputs] | None = None
         self._answering = threading.Lock()
+        self._named: str | None = None  # the compute type that is not to be chosen
         self._directions: Callable[[], NDArray[np.float64]] | None = None
         self._unit = False
         self.reads_itself = False
@@ -97,7 +98,7 @@ class Teacher:
                 f"teacher_dtype is {asked}, and teacher_model was loaded with dtype {only}, so that its weights are in "
                 "memory in no other type; leave teacher_dtype out, or load the teacher without dtype="
             )
-        named = only or asked
+        self._named = named = only or asked
         if earlier is not None and named not in (None, earlier.dtype):
             raise ValueError(
                 f"teacher_dtype is {named}, and the teacher of the run in output_dir computed in {earlier.dtype}; "
@@ -144,7 +145,12 @@ class Teacher:
     def inside(self, batch: Batch, taps: Sequence[Tap]) -> Inside:
         """Return what lies inside the teacher at these taps, float32, see `Model.forward`: of one step at a time."""
         with self._answering:
-            return self.answering.forward(batch, taps=taps)[1]
+            return self.observed.forward(batch, taps=taps)[1]
+
+    @property
+    def observed(self) -> Model:
+        """The model in the type in which what lies inside is computed: the one that was named, else `inside_type`."""
+        return self.model.freeze(self._named or inside_type())
 
     def type_figures(self) -> dict[str, Any]:
         """Return the type for a report: "dtype", and "dtype_check" with its figures by type where it was checked."""

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ..distill.cache import cache_directory, row_bytes
+from ..distill.hidden_cache import bytes_of_rows, hidden_bytes
+from ..distill.matching import matched_teacher, teacher_taps
 from ..distill.teachers import Teacher
 from ..system.findings import Finding
 from ..system.memory import available_memory, readable_size
 from ..system.progress import format_duration
+from ..train.byte_sizes import bytes_of
 from ..train.directory import nearest_directory
 from ..train.state import TrainerState
 from .subject import Subject
@@ -39,6 +42,9 @@ def disk(subject: Subject) -> Iterator[Finding]:
         size = _lacking(subject) * row_bytes(recipe.model.config.num_outputs, tokens)
         needed[cache_directory()] = size
         parts.append(f"the teacher cache {readable_size(size)}")
+    if (hidden := _hidden_bytes(subject)) > 0:
+        needed[cache_directory()] = needed.get(cache_directory(), 0) + hidden
+        parts.append(f"the hidden cache {readable_size(hidden)}")
     of_disk: dict[int, int] = {}
     free: dict[int, int] = {}
     for path, size in needed.items():
@@ -54,6 +60,18 @@ def disk(subject: Subject) -> Iterator[Finding]:
     )
     level = "error" if share > 1 else "warning" if share > _NEARLY else "ok"
     yield Finding("disk", level, text, remedy if level != "ok" else "")
+
+
+def _hidden_bytes(subject: Subject) -> int:
+    """Return the bytes that the run may add to the hidden cache: at most its budget."""
+    args, rows = subject.args, subject.rows_to_learn_from or subject.train
+    if args.hidden_cache is None or args.matches is None or rows is None or subject.teacher_answers_in_steps:
+        return 0
+    assert subject.teachers is not None
+    teacher = matched_teacher(subject.teachers).model
+    stages = teacher_taps(args, teacher.config, subject.config)
+    needed = sum(bytes_of_rows(teacher, taps, rows.lengths) for taps in stages)
+    return max(0, min(needed, bytes_of(args.hidden_cache) - hidden_bytes()))
 
 
 def _most_checkpoints(subject: Subject) -> int:

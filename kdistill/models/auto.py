@@ -32,7 +32,8 @@ def architecture_of(model_type: Any) -> Architecture:
         return ARCHITECTURES[model_type]
     raise ValueError(
         f"model_type is {model_type!r}, which kdistill does not compute; expected a model of one of "
-        f"{', '.join(ARCHITECTURES)}"
+        f"{', '.join(ARCHITECTURES)}. A model of another kind teaches by its answers: a column teacher_logits of the "
+        "rows, --teacher-logits FILE, or in Python a function as teacher_model"
     )
 
 

@@ -213,6 +213,9 @@ def _reading(measured: Measured, task: Task) -> str:
         parts.insert(0, f"Intervals of 95 % are {sources}, on {measured.n:,} rows.")
     if task.name == SPAN:
         parts.append("exact_match and f1 are those of SQuAD's official evaluation, in percent.")
+    if task.labels_per_token:
+        entities = "; f1, precision and recall count entities, as seqeval does" if "f1" in measured.scores else ""
+        parts.append(f"Accuracy is that of the words' tags{entities}.")
     if measured.ece is not None:
         parts.append(
             f"ECE, the expected calibration error, is the mean distance of accuracy and confidence in "
@@ -243,7 +246,7 @@ def _given(teachers: Teachers | None) -> str:
         if isinstance(source, Given):
             sha256 = source.figures().get("sha256")
             file = "" if sha256 is None else f" (sha256 {sha256})"
-            text += f" Nobody computed the answers of {_code(source.name)}{file} here: {source.sentence()}."
+            text += f" The teacher {_code(source.name)}{file} was asked elsewhere: {source.sentence()}."
     return text
 
 

@@ -43,7 +43,7 @@ from .per_class import PerClass
 from .report import Comparison, DataFacts, Holdout, Measured, Questions, Report, Speed, Subject
 
 # Arguments in which the same student without a teacher may differ: they weigh and cache the teacher's part.
-OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache", "teacher_dtype")
+OF_THE_TEACHER = ("alpha", "temperature", "teacher_cache", "teacher_dtype", "teacher_weighting")
 # Passes over these rows, at least so many and for at least so long; their median counts.
 SPEED_ROWS, SPEED_PASSES, SPEED_SECONDS = 256, 3, 0.5
 

@@ -26,6 +26,7 @@ from ..models.trained_with import check_threshold
 from ..system.compute import COMPUTE_TYPES
 from ..system.files import json_text
 from ..system.notebook import folded, html_table
+from .byte_sizes import read_size
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
 from .matches import Match, Stage
@@ -769,7 +770,7 @@ class DistillationTrainingArguments(TrainingArguments):
         at_least=LEAST_TEMPERATURE,
         at_most=MOST_TEMPERATURE,
     )
-    matches: list[Match] | list[Stage] | str | None = argument(  # noqa: RUF009  # a dataclass field, as all of them
+    matches: list[Match] | str | list[Stage] | None = argument(  # noqa: RUF009  # as those above: text comes second
         None,
         "losses on what lies inside teacher and student, beside those of the predictions: a preset "
         f"({', '.join(PRESETS)}), the path of a .toml file with matches or stages of them, or in Python a list of "
@@ -785,6 +786,14 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
         above=0,
+    )
+    hidden_cache: str | None = argument(
+        None,
+        "keep what matches read inside the teacher on disk, in bfloat16 and beside the teacher cache, in files of at "
+        "most so many bytes together (20GB): later epochs and runs need not run the teacher (default: nothing is kept)",
+        group="distillation",
+        origin="kdistill",
+        reads=read_size,
     )
     embedding_loss: str = argument(
         "mse",
@@ -828,8 +837,9 @@ class DistillationTrainingArguments(TrainingArguments):
         origin="kdistill",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_schedule(self) -> None:
+        """Raise `ValueError` also for a course of alpha or temperature without its end."""
+        super()._check_schedule()
         for name in ("alpha", "temperature"):
             course, end = getattr(self, f"{name}_schedule"), getattr(self, f"{name}_end")
             if course != "constant" and end is None:

@@ -18,7 +18,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hidden": _OF_ROWS,
         "embedding": _OF_ROWS,
         "attention": ("mse", "kl"),
-        "relation": ("kl",),
+        "relation": ("kl", "mse"),
         "cls": ("normalized-mse", "mse", "cosine"),
     }
 )
@@ -39,9 +39,9 @@ class Match:
     - `"attention"`: of a layer, the scores Q K^T / sqrt(D) that its softmax reads (TinyBERT, equation 7, before the
       softmax), or with `"kl"` the distributions after it (Wang et al., MiniLM,
       arXiv:2002.10957). Teacher and student need equally many heads.
-    - `"relation"`: of a layer, softmax(X X^T / sqrt(d)) of relation heads, into which the queries, the keys and the
-      values X are cut anew, so that any widths and heads go together (Wang et al., MiniLMv2, arXiv:2012.15828): the
-      mean of the three losses.
+    - `"relation"`: of a layer, softmax(X X^T / sqrt(d)) of relation heads, or with `"mse"` what it reads; queries, keys
+      and values X are cut into heads anew, so that any widths and heads go together (Wang et al., MiniLMv2,
+      arXiv:2012.15828): the mean of the three losses.
 
     Losses:
 

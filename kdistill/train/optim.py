@@ -90,7 +90,8 @@ class AdamW:
         self._base = 0
         self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
         if auxiliary is not None:
-            auxiliary.follow(lambda: self._t)
+            done = self._done  # and not this optimiser, whose memory a circle would hold
+            auxiliary.follow(lambda: int(done[-1]))
 
     @property
     def steps_done(self) -> int:

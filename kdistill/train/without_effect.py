@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ..models.head_names import MASKED, SPAN, TOKEN
+from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 from ..system.names import listing
 from .schedules import SCHEDULES
 
@@ -61,7 +61,7 @@ _RULES = (
     WithoutEffect(("logging_dir",), lambda args: args.report_to == "none", "report_to 'none' writes no log files"),
     WithoutEffect(("hub_strategy",), lambda args: not args.push_to_hub, "nothing is uploaded without push_to_hub"),
     *map(_end, ("alpha", "temperature")),
-    WithoutEffect(("match_learning_rate",), lambda args: args.matches is None, "there are no matches"),
+    WithoutEffect(("match_learning_rate", "hidden_cache"), lambda args: args.matches is None, "there are no matches"),
     WithoutEffect(
         ("temperature",),
         lambda args: args.alpha == 1 and args.alpha_schedule == "constant" and not args.augment,
@@ -85,6 +85,7 @@ _RULES_OF_COMMANDS = (
 
 OF_HEADS: Mapping[str, tuple[str, ...]] = {
     "doc_stride": (TOKEN, SPAN),
+    "hidden_cache": (SEQUENCE, TOKEN, SPAN, ENCODER),  # other words are hidden in each epoch
     "label_all_tokens": (TOKEN,),
     "max_answer_length": (SPAN,),
     "mlm_probability": (MASKED,),

@@ -94,8 +94,9 @@ FOR_AN_EFFECT |= {
     "temperature_schedule": {"temperature_end": 1.0},
     "temperature_end": {"temperature_schedule": "cosine"},
     "match_learning_rate": {"matches": "pkd"},
+    "hidden_cache": {"matches": "pkd"},
 }
-OTHER_VALUES = {"matches": "minilm"}  # than those that any argument of the type takes
+OTHER_VALUES = {"matches": "minilm", "hidden_cache": "20GB"}  # than those that any argument of the type takes
 
 
 @pytest.mark.parametrize(

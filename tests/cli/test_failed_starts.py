@@ -83,7 +83,7 @@ def test_ctrl_c_while_the_teacher_reads_leaves_no_directory(
     assert "interrupted before the first" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("where", ["Teacher.logits", "Run.begin", "training_step"])
+@pytest.mark.parametrize("where", ["Teacher.outputs", "Run.begin", "training_step"])
 def test_ctrl_c_before_the_first_step_of_a_run_that_overwrites_tells_of_the_earlier_one(
     where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +92,7 @@ def test_ctrl_c_before_the_first_step_of_a_run_that_overwrites_tells_of_the_earl
     words = [*STARTS["distill"], *ROWS, "--num-train-epochs", "1", "--output-dir", "out"]
     assert cli.main(words) == 0
     earlier = sorted(path.name for path in Path("out").iterdir())
-    places: dict[str, Any] = {"Teacher.logits": Teacher, "Run.begin": Run, "training_step": loop}
+    places: dict[str, Any] = {"Teacher.outputs": Teacher, "Run.begin": Run, "training_step": loop}
     monkeypatch.setattr(places[where], where.split(".")[-1], interrupt)
     assert cli.main([*words, "--overwrite-output-dir"]) == 130
     said = capsys.readouterr().err.splitlines()[-1]

@@ -161,7 +161,8 @@ def test_doctor_looks_at_the_answers(inputs: Path, tmp_path: Path, capsys: pytes
 def test_what_it_refuses(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, out = ("--train", inputs / "train.tsv"), ("--output-dir", tmp_path / "out")
     student = ("distill", "--student", inputs / "student")
-    assert "--teacher is not given, and" in refused(capsys, *student, *rows, *out)
+    for command in (student, ("distill", "--student", "L1-H16-A2")):
+        assert "--teacher is not given, and" in refused(capsys, *command, *rows, *out)
     assert "expected --tokenizer MODEL" in refused(
         capsys, "distill", "--student", "L1-H16-A2", "--train", inputs / "labelled.jsonl", *out
     )

@@ -18,6 +18,9 @@ import kdistill as kd
 from kdistill.cli.main import main
 from kdistill.data.sources import read_table
 from kdistill.data.teacher_columns import teacher_column_of
+from kdistill.distill.cache import teacher_logits
+
+CACHE_DEFAULTS = dict(teacher_logits.__kwdefaults__ or {})
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
@@ -42,8 +45,11 @@ def logits_of(model: Path, texts: list[str]) -> np.ndarray:
     return np.concatenate([loaded.forward(kd.pack(tokenizer([text]))) for text in texts])
 
 
-def test_the_logits_are_the_teachers_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_logits_are_the_teachers_in_every_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyarrow")
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "rows.tsv", 20)
     expected = logits_of(teacher, [text for text, _ in sentences(20)])
     command = ("--teacher", teacher, "--data", rows, "--output")
@@ -119,6 +125,48 @@ def test_embeddings_of_pairs(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     run(capsys, "--teacher", teacher, "--data", pairs, "--output", tmp_path / "a.jsonl")
     lines = [json.loads(line)["teacher_logits"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     np.testing.assert_array_equal(np.array(lines, np.float32), found)
+
+
+def test_of_several_teachers_the_mean_of_their_probabilities(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teachers, rows = (
+        [write_model(tmp_path / f"teacher{seed}", seed) for seed in (5, 6)],
+        write_rows(tmp_path / "r.tsv", 8),
+    )
+    command = ("--teacher", *teachers, "--teacher-weights", "0.25", "0.75", "--data", rows, "--output")
+    figures = run(capsys, *command, tmp_path / "a.npy")
+    assert figures["teacher"] == "teacher5 + teacher6"
+    each = [np.exp(logits_of(of, [text for text, _ in sentences(8)]).astype(np.float64)) for of in teachers]
+    one, other = (of / of.sum(axis=1, keepdims=True) for of in each)
+    found = np.exp(np.load(tmp_path / "a.npy").astype(np.float64))
+    np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), 0.25 * one + 0.75 * other, rtol=1e-6)
+    third = write_model(tmp_path / "third", id2label={0: "bad", 1: "good"})
+    assert "expected the same task and labels: name both with --label-names" in refused(
+        capsys, "--teacher", teachers[0], third, "--data", rows, "--output", tmp_path / "b.npy"
+    )
+
+
+def test_an_interrupted_command_leaves_no_file_and_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, rows = write_model(tmp_path / "teacher", 77), write_rows(tmp_path / "rows.tsv", 40)
+    forward, calls = kd.BertForSequenceClassification.forward, []
+
+    def interrupted(self: Any, batch: Any, train: bool = False) -> Any:
+        calls.append(len(batch.starts) - 1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return forward(self, batch, train)
+
+    monkeypatch.setattr("kdistill.distill.cache.teacher_logits.__kwdefaults__", {**CACHE_DEFAULTS, "batch_tokens": 64})
+    monkeypatch.setattr(kd.BertForSequenceClassification, "forward", interrupted)
+    command = ["label", "--teacher", str(teacher), "--data", str(rows), "--output", str(tmp_path / "a.jsonl")]
+    assert main(command) == 130
+    assert "the teacher cache has what was answered. Repeat the command to go on" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.tsv", "teacher"]
+    monkeypatch.setattr(kd.BertForSequenceClassification, "forward", forward)
+    assert run(capsys, *command[1:])["cached_rows"] == calls[0]
 
 
 def test_what_it_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

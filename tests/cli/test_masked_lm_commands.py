@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.card_reading import tables
 from support.small_run import write_pretrained, write_rows
 from support.small_texts import documents
 
 import kdistill as kd
 from kdistill.cli.main import main
+from kdistill.tasks.masked_lm import TASK
 
 RUN = ["--max-length", "12", "--num-train-epochs", "2", "--learning-rate", "0.01", "--per-device-train-batch-size", "8"]
 
@@ -49,6 +51,7 @@ def model(files: Path, capsys: pytest.CaptureFixture[str]) -> Path:
         made = figures(["finetune", *inputs, "--mlm-probability", "0.3"], capsys)
         assert {"eval_perplexity", "eval_accuracy", "eval_masked_tokens", "eval_loss"} <= made.keys()
         assert json.loads((output / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+        assert f"{TASK.learns_from}, starting from `base`" in (output / "README.md").read_text()
     return output
 
 
@@ -87,7 +90,10 @@ def test_a_language_model_from_a_text_file_to_a_student(
     student = ["--teacher", str(model), "--student", "L1-H16-A2", *rows(files), "--output-dir", str(files / "student")]
     distilled = figures(["distill", *student], capsys)
     assert distilled["teacher_perplexity"] == pytest.approx(measured["perplexity"], rel=1e-6)
-    assert "blocks of text with hidden words of" in (files / "student/README.md").read_text()
+    card = (files / "student/README.md").read_text()
+    assert "blocks of text with hidden words of" in card
+    (data,) = (table for table in tables(card) if "data" in table[0])
+    assert data[0].keys() == {"use", "data", "rows"}
     report = figures(["report", "--model", str(files / "student"), "--holdout", str(files / "dev.txt")], capsys)
     assert report["perplexity"] == distilled["eval_perplexity"]
     assert report["holdout"]["rows_shared_with_evaluation"] == report["holdout"]["rows"]

@@ -67,6 +67,9 @@ def test_the_doctor_examines_a_run_with_matches(capsys: pytest.CaptureFixture[st
     findings = json.loads(output)["findings"]
     assert "measured on" in next(finding["text"] for finding in findings if finding["check"] == "time")
     assert not [finding for finding in findings if "matches" in finding["text"]]
+    status, output, _ = run(capsys, "doctor", "--matches", "minilm", "--hidden-cache", "3MiB", "--output-dir", "out")
+    disk = next(finding["text"] for finding in json.loads(output)["findings"] if finding["check"] == "disk")
+    assert " and the hidden cache 0.0 MiB" in disk  # 32 rows of some 6 tokens, 3 times 16 numbers of 2 bytes each
     Path("m.toml").write_text('[[matches]]\nkind = "relation"\nheads = 3\n')
     status, output, _ = run(capsys, "doctor", "--matches", "m.toml", "--output-dir", "out")
     assert status == 1

@@ -229,7 +229,7 @@ def test_cache_is_shown_and_emptied(
 ) -> None:
     monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
     empty = {"teacher_cache": str(tmp_path / "cache"), "teacher_cache_files": 0}
-    empty |= {"teacher_cache_rows": 0, "teacher_cache_bytes": 0}
+    empty |= {"teacher_cache_rows": 0, "teacher_cache_bytes": 0, "hidden_cache_bytes": 0}
     assert json.loads(run(capsys, "cache", "info", "--json")[1]) == empty
     teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "rows.tsv", 24)
     words = ["distill", "--teacher", teacher, "--student", "L1-H8-A2", "--train", rows]
@@ -259,7 +259,7 @@ def completed(line: str) -> list[str]:
 def test_completion_in_bash() -> None:
     assert completed("kdistill ") == [command.name for command in COMMANDS]
     assert completed("kdistill ev") == ["evaluate"]
-    assert completed("kdistill distill --temp") == ["--temperature"]
+    assert completed("kdistill distill --temp") == ["--temperature", "--temperature-schedule", "--temperature-end"]
     assert completed("kdistill finetune --temp") == []
     assert completed("kdistill finetune --lr-scheduler-type co") == [
         *("cosine", "cosine_with_restarts", "constant", "constant_with_warmup"),

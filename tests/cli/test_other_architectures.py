@@ -40,6 +40,7 @@ def test_the_architecture_is_refused_first(
         assert cli.main(words.replace("OTHER", model_type).split()) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert f"model_type is '{model_type}', which kdistill does not compute; expected a model of one of" in error
+        assert "A model of another kind teaches by its answers: a column teacher_logits of the rows, --teach" in error
 
 
 def test_a_pipeline_refuses_the_architecture_first(tmp_path: Path) -> None:

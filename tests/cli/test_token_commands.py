@@ -149,6 +149,8 @@ def test_what_does_not_fit_is_refused(
     assert "--text-pair is given, and the model tags the words of single" in refused(
         capsys, *predict, "--text-pair", "film"
     )
+    main([*map(str, (*predict, "--digits", "3"))])
+    assert "warning: --digits has no effect here: JSON has all digits" in capsys.readouterr().err
     assert "tags are written as JSON lines" in refused(capsys, *predict, "--output", tmp_path / "x.tsv")
     assert "--task is text-classification; the model is one for token-classification" in refused(
         capsys, *evaluate, inputs / "dev.conll", "--task", "text-classification"

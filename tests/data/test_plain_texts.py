@@ -111,6 +111,14 @@ def test_names_are_no_row(names: list[str]) -> None:
     assert header_that_is_a_row(names) == ""
 
 
+def test_a_file_of_words_and_tags_under_another_name_says_how_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    for content in ("Anna\tB-person\nlives\tO\n\nYork\tB-city\n", "O\tO\nlives\tO\n"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"looks like a word and its tag .*is read with --task token-cl"):
+            kd.load_dataset(str(path))
+
+
 NAMES = {0: "joy", 1: "love", 2: "a, b"}
 
 

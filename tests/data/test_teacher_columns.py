@@ -128,6 +128,7 @@ def test_names_in_the_metadata_of_a_parquet_file_give_the_order(tmp_path: Path) 
             "is for the label 'a'",
         ),
         (CLASSES, {"teacher_logits": [[1, 2]], "label_names": [["negative", "positive"]]}, "the student has 'neutral'"),
+        (CLASSES, {"teacher_logits": [[1, 2]], "label_names": [[*NAMES, "neutral"]]}, "one of them twice"),
         (
             CLASSES,
             {"teacher_logits": [ROW, ROW], "label_names": [list(NAMES), ["x"]]},

@@ -72,6 +72,7 @@ def test_a_file_of_words_alone_has_no_tags(tmp_path: Path) -> None:
     [
         ("Anna B-person\nlives\n", r"a.conll:2: 1 columns \('lives'\); expected 2 as before"),
         ("\n\n", "a.conll has no words"),
+        ("1\tAnna\tPROPN\n2\tlives\tVERB\n\n1\tYork\tPROPN\n", "the first column counts the words, as in CoNLL-U"),
         (
             "\nword\ttag\nAnna\tO\n",
             r"a.conll:2: 'word\\ttag' is a header, and a file with a word and its tag a line has",

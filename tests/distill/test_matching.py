@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from support import match_reference, reference
+from support import match_formulas, reference
 from support.bert_cases import exact, random_rows, wide_config, wide_model
 from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model, weights
@@ -23,6 +23,7 @@ from kdistill.data.dataset import Dataset
 from kdistill.distill.matching import Matching, pairs_of
 from kdistill.models.model import Model
 from kdistill.models.parameters import TensorViews
+from kdistill.models.registry import ARCHITECTURES
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.objective import RunLength
 from kdistill.train.optim import AdamW
@@ -45,6 +46,7 @@ KINDS = {
     "attention distributions": kd.Match("attention", -1, -1, loss="kl"),
     "relation": kd.Match("relation", -1, -1, weight=10.0, heads=4),
     "relation of all layers": kd.Match("relation", weight=10.0),
+    "relation before the softmax": kd.Match("relation", -1, -1, weight=10.0, loss="mse"),
 }
 TOGETHER = [match for name, match in KINDS.items() if name != "relation"]  # that of all layers is also of its layers
 
@@ -60,30 +62,31 @@ def matching(
 
 
 def joined(by_row: list[dict[Any, NDArray[Any]]], tap: Any) -> NDArray[Any]:
-    return np.concatenate([np.ravel(row[tap]) if tap[0] == "scores" else row[tap] for row in by_row])
+    return np.concatenate([row[tap] for row in by_row])
 
 
 def expected_loss(
     matches: list[kd.Match], ours: list[dict[Any, Any]], theirs: list[dict[Any, Any]], batch: Batch, w: Arrays
 ) -> float:
     """The loss of the papers, from the float64 reference's taps; `w` are the projections by place of the match."""
-    starts, total = batch.starts, 0.0
+    total = 0.0
     for place, match in enumerate(matches):
+        loss = match.loss or ""
         for t, s in layers_of(match):
             if match.kind == "relation":
-                heads = match.heads or 2  # 16 // 8, the most with 8 numbers
+                heads, lengths = match.heads or 2, np.diff(batch.starts).tolist()  # 16 // 8, the most with 8 numbers
                 found = sum(
-                    match_reference.relation_loss(joined(ours, (of, s)), joined(theirs, (of, t)), starts, heads)[0] / 3
+                    match_formulas.relation(loss, joined(ours, (of, s)), joined(theirs, (of, t)), lengths, heads) / 3
                     for of in ("query", "key", "value")
                 )
             elif match.kind == "attention":
-                scores = joined(ours, ("scores", s)), joined(theirs, ("scores", t))
-                found = match_reference.attention_loss(match.loss or "", *scores, starts, 2)[0]
+                scores = [row["scores", s] for row in ours], [row["scores", t] for row in theirs]
+                found = match_formulas.maps(loss, *scores)
             else:
-                rows = starts[:-1] if match.kind == "cls" else slice(None)
+                rows = batch.starts[:-1] if match.kind == "cls" else slice(None)
                 above = match.kind != "embedding"
                 x, y = joined(ours, ("hidden", s + above))[rows], joined(theirs, ("hidden", t + above))[rows]
-                found = match_reference.rows_loss(match.loss or "", x, y, w[str(place)])[0]
+                found = match_formulas.rows(loss, x, y, w[str(place)])
             total += match.weight * found
     return total
 
@@ -288,7 +291,8 @@ def test_relation_heads_are_as_many_as_leave_8_numbers_in_the_narrower_model() -
 
 
 def run(directory: Path, matches: Any, student: Model | None = None, **changes: Any) -> DistillationTrainer:
-    args = DistillationTrainingArguments(**run_fields(directory, {"matches": matches, "eval_strategy": "no"} | changes))
+    fields = {"matches": matches, "eval_strategy": "no", "teacher_dtype": "float32"} | changes
+    args = DistillationTrainingArguments(**run_fields(directory, fields))
     trainer = DistillationTrainer(
         small_model(2) if student is None else student,
         args,
@@ -408,6 +412,25 @@ def test_the_teacher_answers_once_for_each_micro_batch(tmp_path: Path) -> None:
     assert asked == [8, 8, 4]  # 16 rows, then the 4 that are left of the epoch
 
 
+@pytest.mark.parametrize(("named", "faster", "computed"), [
+    ("auto", ["int8", "bfloat16"], "bfloat16"), ("auto", ["int8"], "float32"), ("int8", ["int8", "bfloat16"], "int8"),
+])  # fmt: skip
+def test_the_inside_is_computed_in_bfloat16_where_it_is_faster_unless_a_type_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, faster: list[str], computed: str
+) -> None:
+    monkeypatch.setattr("kdistill.distill.teacher_type.faster_types", lambda: faster)
+    monkeypatch.setattr("kdistill.system.compute.warn_if_portable", lambda _: None)
+    fields = {"matches": [kd.Match("cls")], "teacher_dtype": named, "max_steps": 1, "eval_strategy": "no"}
+    trainer = DistillationTrainer(
+        small_model(2),
+        DistillationTrainingArguments(**run_fields(tmp_path, fields)),
+        teacher_model=small_model(9),
+        train_dataset=small_dataset(20),
+    )
+    trainer.train()
+    assert trainer.teacher_model.dtype == computed
+
+
 # ---- stages and courses
 
 
@@ -499,7 +522,8 @@ def test_a_run_resumed_with_other_matches_is_refused(tmp_path: Path) -> None:
 
 
 def _resumed(directory: Path, matches: Any) -> DistillationTrainer:
-    fields = {"matches": matches, "max_steps": 4, "eval_strategy": "no", "save_strategy": "steps", "save_steps": 1}
+    fields = {"matches": matches, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    fields |= {"eval_strategy": "no", "teacher_dtype": "float32"}
     trainer = DistillationTrainer(
         small_model(2),
         DistillationTrainingArguments(**run_fields(directory, fields)),
@@ -520,7 +544,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(tmp_path: Path) ->
     whole = run(tmp_path / "whole", stages, **fields)
     expected = load_file(tmp_path / "whole" / "out" / "checkpoint-5" / "optimizer.safetensors")
     assert {"auxiliary.parameters", "auxiliary.m", "auxiliary.v"} <= set(expected)
-    for stop in (1, 3, 4):
+    for stop in (1, 4):
         directory = tmp_path / str(stop)
         trainer = _trainer_of(directory, stages, fields)
         trainer.add_callback(_StopAt(stop))
@@ -548,7 +572,7 @@ class _StopAt(kd.TrainerCallback):
 
 
 def _trainer_of(directory: Path, matches: Any, fields: dict[str, Any]) -> DistillationTrainer:
-    changes = {"matches": matches, "eval_strategy": "no"} | fields
+    changes = {"matches": matches, "eval_strategy": "no", "teacher_dtype": "float32"} | fields
     return DistillationTrainer(
         small_model(2),
         DistillationTrainingArguments(**run_fields(directory, changes)),
@@ -580,3 +604,32 @@ class _InterruptAt(kd.TrainerCallback):
                 raise KeyboardInterrupt
 
         setattr(self, event, raising)
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_students_of_every_architecture_learn_from_a_bert(tmp_path: Path, model_type: str) -> None:
+    """Also in bfloat16, whose losses are those of float32 but for the rounding of products."""
+    architecture = ARCHITECTURES[model_type]
+    matches = [kd.Match(kind) for kind in ("embedding", "hidden", "cls", "attention", "relation")]
+    losses: list[dict[str, float]] = []
+    for bf16 in (False, True):
+        config = architecture.config(
+            vocab_size=small_config().vocab_size,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=16 + architecture.config().first_position,
+            initializer_range=0.2,
+            **({"embedding_size": 8} if model_type in ("albert", "electra") else {}),
+        )
+        student = getattr(kd, f"{architecture.name}ForSequenceClassification")(config, seed=2)
+        fields = {"matches": matches, "max_steps": 1, "eval_strategy": "no", "bf16": bf16}
+        args = DistillationTrainingArguments(**run_fields(tmp_path / str(bf16), fields))
+        trainer = DistillationTrainer(
+            student, args, teacher_model=small_model(9, hidden_size=24), train_dataset=small_dataset(8)
+        )
+        trainer.train()
+        losses.append({name: of for name, of in trainer.state.log_history[0].items() if name.startswith("match_")})
+    assert len(losses[0]) == 9
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

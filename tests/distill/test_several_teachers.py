@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from support.small_run import (
 
 import kdistill as kd
 from kdistill.cli import main as cli
+from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import info
+from kdistill.models.pooling import Pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher", "ignore:no eval_dataset", "ignore:teacher")
 NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -451,8 +454,7 @@ def test_a_command_distils_teachers_with_other_tokenizers(
 
 def test_embeddings_of_a_teacher_with_another_tokenizer(tmp_path: Path, tokenizer: Any) -> None:
     directory = write_other_teacher(tmp_path / "roberta", "Model", hidden_size=16)
-    with pytest.warns(UserWarning, match="2 tensors that this model does not use: pooler.dense"):
-        teacher = kd.AutoModel.from_pretrained(directory, pooling="mean")
+    teacher = kd.AutoModel.from_pretrained(directory, pooling="mean")
     theirs = kd.AutoTokenizer.from_pretrained(directory)
     student = kd.BertModel(small_model(2).config.with_head("feature-extraction").with_pooling(teacher.config.pooling))
     texts = [text for text, _ in sentences(24)]
@@ -488,3 +490,54 @@ def test_a_student_of_the_teachers_own_shape(
     assert "distilled from the teacher `bert`" in Path("out/README.md").read_text()
     capsys.readouterr()
     assert cli.main(["report", "--model", "out", "--json"]) == 0
+
+
+def test_a_resumed_run_warns_of_a_function_that_answers_otherwise(tmp_path: Path) -> None:
+    def trainer(logit: float) -> kd.DistillationTrainer:
+        return kd.DistillationTrainer(
+            small_model(2),
+            arguments(tmp_path, num_train_epochs=2, save_strategy="epoch"),
+            teacher_model=lambda rows: np.full((len(rows), 2), [logit, 0.0]),
+            train_dataset=small_dataset(16),
+        )
+
+    trainer(1.0).train()
+    checkpoint = str(tmp_path / "out" / "checkpoint-2")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "a function")
+        trainer(1.0).train(resume_from_checkpoint=checkpoint)
+    with pytest.warns(UserWarning, match="a function among the teachers answers otherwise than before this run was in"):
+        trainer(2.0).train(resume_from_checkpoint=checkpoint)
+
+
+def test_weights_by_confidence_are_for_several_and_for_probabilities(tmp_path: Path) -> None:
+    def trainer(*seeds: int, **changes: Any) -> kd.DistillationTrainer:
+        rows = small_dataset(16)
+        labels = rows.labels if not changes else rows.labels.astype(np.float32)
+        return kd.DistillationTrainer(
+            small_model(2, **changes),
+            arguments(tmp_path, teacher_weighting="confidence", overwrite_output_dir=True),
+            teacher_model=[small_model(seed, **changes) for seed in seeds],
+            train_dataset=Dataset(rows.ids, rows.types, rows.starts, labels),
+        )
+
+    trainer(7, 8).train()
+    with pytest.warns(UserWarning, match="teacher_weighting is 'confidence', which has no effect here: there is one"):
+        trainer(7).train()
+    with pytest.raises(ValueError, match="teacher_weighting is 'confidence', and the answers of models for regression"):
+        trainer(7, 8, id2label={0: "LABEL_0"}, problem_type="regression").train()
+
+
+def test_a_mean_of_wider_embeddings_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    """Each would be reduced along directions of its own."""
+    teacher = small_model(2)
+    encoder = kd.BertModel(teacher.config.with_head("feature-extraction").with_pooling(Pooling("mean")))
+    student = kd.BertModel(encoder.config.replace(hidden_size=8))
+    with pytest.raises(ValueError, match=r"have more than the student's 8 numbers.*expected one teacher"):
+        kd.DistillationTrainer(
+            student,
+            arguments(tmp_path),
+            teacher_model=[encoder, copy.deepcopy(encoder)],
+            train_dataset=[text for text, _ in sentences(8)],
+            processing_class=tokenizer,
+        )

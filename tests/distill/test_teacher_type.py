@@ -16,8 +16,10 @@ from kdistill import _core
 from kdistill.data.dataset import Dataset
 from kdistill.distill import teacher_type
 from kdistill.distill.cache import cached_rows, teacher_logits
-from kdistill.models.classes import BertForSequenceClassification
+from kdistill.distill.teacher_type import TypeCheck
+from kdistill.models.classes import BertForSequenceClassification, BertModel
 from kdistill.models.model import Model
+from kdistill.tasks import regression
 from kdistill.tasks.registry import task_for
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.trainers import DistillationTrainer
@@ -230,6 +232,21 @@ def test_trainers_that_share_a_teacher_each_keep_their_type(tmp_path: Path) -> N
         rows = small_dataset(30, seed=5)
         logits = run.objective.teacher.outputs(rows, run.args)
         np.testing.assert_array_equal(logits, logits_in(dtype, rows))
+
+
+def test_embeddings_are_compared_by_their_cosines() -> None:
+    """Neither their lengths nor numbers that hardly differ among the rows count."""
+    random = np.random.default_rng(0)
+    reference = random.normal(size=(40, 6)).astype(np.float32) + np.float32([9, 0, 0, 0, 0, 0])
+    embeddings = (reference + random.normal(scale=0.1, size=(40, 6))).astype(np.float32)
+    ours, theirs = embeddings.astype(np.float64), reference.astype(np.float64)
+    cosine = (ours * theirs).sum(axis=1) / np.sqrt((ours**2).sum(axis=1) * (theirs**2).sum(axis=1))
+    task = task_for(BertModel(small_model().config.with_head("feature-extraction")).with_pooling("mean").config)
+    assert task.agreement(embeddings, reference) == pytest.approx(cosine.min(), rel=1e-12)
+    assert task.divergence(embeddings, reference) == pytest.approx(1 - cosine.mean(), rel=1e-9)
+    assert task.agreement(2 * reference, reference) == pytest.approx(1.0)
+    assert TypeCheck("int8", cosine.min(), 1 - cosine.mean()).passed
+    assert regression.TASK.divergence(embeddings, reference) > 1e-3  # what numbers are judged by
 
 
 def test_agreement_is_that_of_label_sets_and_for_numbers_the_lowest_correlation() -> None:

@@ -191,6 +191,27 @@ def rows() -> Iterator[Hostile]:
     yield Hostile("parquet", "not Parquet", b"PAR1" + b"\xff" * 64 + b"PAR1", "cannot be read as Parquet")
 
 
+def answers() -> Iterator[Hostile]:
+    """Logits of a teacher."""
+
+    def npy(header: bytes, values: bytes = b"") -> bytes:
+        return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + values
+
+    shape = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 2), }\n"
+    yield Hostile("npy", "10^12 rows that are not there", npy(shape, bytes(64)), "cannot be read as an array of NumPy")
+    pickled = BytesIO()
+    np.save(pickled, np.array([Command()], object), allow_pickle=True)
+    yield Hostile("npy", "code", pickled.getvalue(), "cannot be read as an array of NumPy")
+    deep = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + b"(" * 9000 + b"\n"
+    yield Hostile("npy", "a deep header", npy(deep), "cannot be read as an array of NumPy")
+    archive = BytesIO()
+    np.savez(archive, logits=np.zeros((2, 2)))
+    yield Hostile("npy", "an archive", archive.getvalue(), "holds several arrays")
+    yield Hostile(
+        "answers", "deep JSON in a text", b'{"teacher_logits": "' + b"[" * 100_000 + b'"}\n', "expected a list"
+    )
+
+
 def runs() -> Iterator[Hostile]:
     """Files of a checkpoint."""
     yield Hostile("trainer_state", "of another program", b"{}", "another program or version")
@@ -201,7 +222,7 @@ def runs() -> Iterator[Hostile]:
 
 
 def hostile_files() -> list[Hostile]:
-    makers = (safetensors, weights, torch_bin, configs, tokenizers, rows, runs)
+    makers = (safetensors, weights, torch_bin, configs, tokenizers, rows, answers, runs)
     return [hostile for maker in makers for hostile in maker()]
 
 

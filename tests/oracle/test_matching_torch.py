@@ -41,6 +41,7 @@ MATCHES = {
     "attention-kl": kd.Match("attention", loss="kl"),
     "relation": kd.Match("relation", -1, -1, weight=3.0),
     "relation-5": kd.Match("relation", heads=5),
+    "relation-mse": kd.Match("relation", -1, -1, loss="mse"),
 }
 
 
@@ -89,8 +90,10 @@ def _products(x: Any, y: Any, heads: int) -> Any:
     return x @ y.transpose(1, 2) / x.shape[-1] ** 0.5
 
 
-def divergence(ours: list[Any], theirs: list[Any]) -> Any:
-    """The mean over heads and query positions of all rows."""
+def loss_of_scores(loss: str | None, ours: list[Any], theirs: list[Any]) -> Any:
+    """The mean over all scores of all rows, or of the divergence over heads and query positions."""
+    if loss == "mse":
+        return functional.mse_loss(*(torch.cat([each.ravel() for each in of]) for of in (ours, theirs)))
     of_each = [
         functional.kl_div(
             functional.log_softmax(s, -1), functional.log_softmax(t, -1), reduction="none", log_target=True
@@ -115,15 +118,11 @@ def expected_loss(match: kd.Match, pairs: Any, ours: Inside, theirs: Inside, pro
     for pair in pairs:
         (_, s), (_, t) = pair.student[0], pair.teacher[0]  # of hidden states, counted as transformers does
         if match.kind == "attention":
-            scores = ours.scores(s, 5), theirs.scores(t, 5)
-            flat = (torch.cat([each.ravel() for each in of]) for of in scores)
-            total = total + (functional.mse_loss(*flat) if match.loss == "mse" else divergence(*scores))
+            total = total + loss_of_scores(match.loss, ours.scores(s, 5), theirs.scores(t, 5))
         elif match.kind == "relation":
-            found = [
-                divergence(ours.relations(of, s, pair.heads), theirs.relations(of, t, pair.heads))
-                for of in ("query", "key", "value")
-            ]
-            total = total + sum(found) / 3
+            for of in ("query", "key", "value"):
+                scores = ours.relations(of, s, pair.heads), theirs.relations(of, t, pair.heads)
+                total = total + loss_of_scores(match.loss, *scores) / 3
         else:
             first = match.kind == "cls"
             x, y = ours.rows(s, first=first), theirs.rows(t, first=first)

@@ -16,6 +16,7 @@ from support.small_run import run_fields, sentences, small_config, small_dataset
 import kdistill as kd
 from kdistill.data.dataset import Dataset
 from kdistill.data.overlap import find_overlap
+from kdistill.metrics.entities import seqeval_is_there
 from kdistill.metrics.prediction import EvalPrediction
 from kdistill.tasks.registry import choose_metrics
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -308,19 +309,23 @@ def test_a_card_tells_the_architectures_of_student_and_teacher(tmp_path: Path) -
 
 def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     rows = rows_of_task("token-classification")
+    measured_on = rows_of_task("token-classification")
+    measured_on["tags"][0][0] = None  # one that nobody knows
     trainer = Trainer(
         kd.BertForTokenClassification(small_config(id2label={0: "O", 1: "B-x"}), seed=1),
         TrainingArguments(**run_fields(tmp_path, {"max_steps": 1, "max_length": 6})),
         train_dataset=rows,
-        eval_dataset=rows,
+        eval_dataset=measured_on,
         processing_class=question_tokenizer(tmp_path),
     )
     trainer.train()
     trainer.create_model_card()
     card = card_in(tmp_path)
-    words = sum(map(len, rows["tokens"]))
+    words = sum(map(len, rows["tokens"])) - 1
     assert sum(int(row["support"]) for row in next(t for t in tables(card) if "support" in t[0])) == words
     assert "Support is the number of words that have the label." in card
+    entities = "; f1, precision and recall count entities, as seqeval does" if seqeval_is_there() else ""
+    assert f"Accuracy is that of the words' tags{entities}." in card
     assert [*next(table for table in tables(card) if "share" in table[0])[0]] == [
         "label",
         "predicted",
@@ -332,8 +337,15 @@ def test_a_card_counts_what_has_a_label(tmp_path: Path) -> None:
     assert not listed & {"`n_best`", "`max_answer_length`"}
     used = row_of(card, "training")
     assert (used["rows"], used["with label"]) == ("12", "12")
+    tags = [tag for row in measured_on["tags"] for tag in row if tag is not None]
+    most = max(tags.count("O"), tags.count("B-x"))
+    assert row_of(card, "evaluation")["most frequent label"] == f"{most / words:.1%}"
     assert f"Speed is that of {len(trainer.eval_dataset)} windows of these rows" in card
     assert len(trainer.eval_dataset) > 12
+    assert 'aggregation_strategy="simple"' in card
+    trainer.model.config = trainer.model.config.replace(id2label={0: "NOUN", 1: "VERB"})
+    trainer.create_model_card()
+    assert "aggregation_strategy" not in card_in(tmp_path)  # there are no entities
 
 
 @pytest.mark.filterwarnings("ignore:.* share text with")

@@ -6,6 +6,7 @@ the bytes are, it returns or raises one of CLEAN.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from kdistill.data.columns import read_rows
 from kdistill.data.questions import read_questions
+from kdistill.data.teacher_columns import Answers
+from kdistill.data.teacher_rows import TeacherSource
 from kdistill.distill.cache import TeacherCache, row_keys
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
@@ -141,6 +144,27 @@ def questions(directory: Path, data: bytes) -> Any:
     return read_questions(directory / "squad.json").answers
 
 
+def npy(directory: Path, data: bytes) -> Any:
+    """Logits of a teacher."""
+    (directory / "logits.npy").write_bytes(data)
+    source = TeacherSource.of(directory / "logits.npy", "teacher_logits")
+    return source.column.read(Answers(("negative", "positive"), "softmax"))
+
+
+def answers(directory: Path, data: bytes) -> Any:
+    """The same as rows."""
+    (directory / "answers.jsonl").write_bytes(data)
+    source = TeacherSource.of(directory / "answers.jsonl", "teacher_logits")
+    return source.column.read(Answers(("negative", "positive"), "softmax"))
+
+
+def npy_file() -> bytes:
+    """Logits as numpy.save writes them."""
+    content = io.BytesIO()
+    np.save(content, cache_logits())
+    return content.getvalue()
+
+
 def cache(directory: Path, data: bytes) -> Any:
     """A cache file is never an error: what is wrong in it counts as absent."""
     keys = row_keys(small_dataset(8))
@@ -201,6 +225,8 @@ READERS: dict[str, Reader] = {
     "tsv_xz": rows_file("rows.tsv.xz"),
     "parquet": rows_file("rows.parquet"),
     "questions": questions,
+    "npy": npy,
+    "answers": answers,
     "cache": cache,
     "trainer_state": trainer_state,
     "manifest": manifest,
@@ -255,6 +281,11 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
         "tsv_xz": [lzma.compress(tsv)],
         "parquet": [],
         "questions": [SQUAD.encode()],
+        "npy": [npy_file()],
+        "answers": [
+            b'{"text": "a", "teacher_probs": [0.5, 0.5]}\n{"text": "b", "teacher_probs": {"positive": 1}}\n',
+            b'{"text": "a", "teacher_logits": [1, 2], "label_names": ["positive", "negative"]}\n',
+        ],
         "cache": [held.path.read_bytes()],
         "trainer_state": [(directory / "trainer_state.json").read_bytes()],
         "manifest": [json.dumps({"files": {"config.json": {"size": 2, "sha256": "0" * 64}}}).encode()],

@@ -62,7 +62,10 @@ def test_a_match_has_the_first_loss_of_its_kind() -> None:
     ("fields", "message"),
     [
         ({"kind": "hiden"}, r"^kind is 'hiden'; expected one of 'hidden', .*; did you mean 'hidden'\?$"),
-        ({"kind": "relation", "loss": "mse"}, "^loss is 'mse'; expected one of 'kl' of the kind 'relation'$"),
+        (
+            {"kind": "relation", "loss": "cosine"},
+            "^loss is 'cosine'; expected one of 'kl', 'mse' of the kind 'relation'$",
+        ),
         ({"kind": "hidden", "weight": 0}, "^weight is 0; expected a finite number > 0$"),
         ({"kind": "hidden", "weight": float("nan")}, "^weight is nan; expected a finite number > 0$"),
         ({"kind": "hidden", "heads": 2}, "^heads is 2 for the kind 'hidden'; expected None"),

@@ -170,8 +170,9 @@ def run(parameters: dict[str, object], directory: Path, hub: dict[str, str]) -> 
     notebook = read(NOTEBOOK)
     lines = [f"{name} = {value!r}" for name, value in (small | parameters).items()]
     TOOL["with_parameters"](notebook, "\n".join(lines))
-    # The package of this checkout, and a cache of the test's own.
+    # The package of this checkout, and a cache and a tracker of the test's own.
     own = {"PYTHONPATH": str(ROOT), "KDISTILL_CACHE": str(directory / "cache")}
+    own |= {"MLFLOW_TRACKING_URI": TOOL["mlflow_below"](directory)}
     TOOL["execute"](notebook, NOTEBOOK.parent, env=hub | own)
     return notebook
 
