@@ -66,7 +66,7 @@ class Run(NamedTuple):
         student: a shape, or `PRETRAINED`.
         name: of the recipe.
         options: of `kdistill distill`.
-        label_free: how many rows without a label are added, see `study_rows.LABEL_FREE`.
+        label_free: rows without a label that are added: of which kind, see `study_rows.LABEL_FREE`, and how many.
         teacher: its name in `TEACHERS`.
     """
 
@@ -74,7 +74,7 @@ class Run(NamedTuple):
     student: str
     name: str
     options: str = ""
-    label_free: int = 0
+    label_free: tuple[str, int] = ("", 0)
     teacher: str = SIX
 
     def slug(self, seed: int) -> str:
@@ -91,16 +91,29 @@ RUNS = (
     # Pairs: from a shape, with more and more pairs that the teacher labels; then students that begin with layers.
     Run("stsb", SHAPE, PLAIN),
     Run("stsb", SHAPE, "16 copies", f"--augment 16 --num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}"),
-    Run("stsb", SHAPE, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", 20_000),
-    Run("stsb", SHAPE, "100,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}", 100_000),
+    Run("stsb", SHAPE, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("pairs", 20_000)),
+    Run("stsb", SHAPE, "20,000 near pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("near pairs", 20_000)),
+    Run(
+        "stsb",
+        SHAPE,
+        "100,000 near pairs",
+        f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("near pairs", 100_000),
+    ),
     Run("stsb", COPIED, PLAIN),
     Run("stsb", COPIED, "learning rate 2e-4", f"--num-train-epochs 3 {_COPIED_LAYERS}"),
-    Run("stsb", COPIED, "20,000 pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", 20_000),
+    Run("stsb", COPIED, "20,000 near pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", ("near pairs", 20_000)),
     Run("stsb", PRETRAINED, PLAIN),
     Run("stsb", PRETRAINED, "learning rate 2e-4", f"--num-train-epochs 3 {_COPIED_LAYERS}"),
-    Run("stsb", PRETRAINED, "20,000 pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", 20_000),
+    Run("stsb", PRETRAINED, "20,000 near pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", ("near pairs", 20_000)),
     Run("stsb", WIDER, PLAIN),
-    Run("stsb", WIDER, "100,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}", 100_000),
+    Run(
+        "stsb",
+        WIDER,
+        "100,000 near pairs",
+        f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("near pairs", 100_000),
+    ),
     # Intents.
     Run("banking77", SHAPE, PLAIN),
     Run("banking77", SHAPE, "8 copies", f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}"),
@@ -116,7 +129,7 @@ RUNS = (
         SHAPE,
         "24 copies, 40,000 texts",
         f"--augment 24 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
-        40_000,
+        ("texts", 40_000),
     ),
     Run("sst2", SHAPE, "24 copies, 12 epochs", f"--augment 24 --num-train-epochs 12 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("sst2", WIDER, PLAIN),
@@ -209,7 +222,7 @@ class Study:
     def _trained(self, run: Run, seed: int, source: Path, model: Path) -> Mapping[str, Any]:
         """Train a student and return its metric on the held-out rows, and what it cost."""
         options, files = self._options, self.files(run.data)
-        train = study_rows.with_label_free(run.data, source, run.label_free, options.data_dir, options.model)
+        train = study_rows.with_label_free(source, *run.label_free, options.data_dir, options.model)
         student = str(common.SHARED / "models" / PRETRAINED) if run.student == PRETRAINED else run.student
         inputs = argparse.Namespace(
             teacher=self.teacher(run.data, run.teacher), train=train, eval=files.held_out, threads=options.threads
