@@ -86,7 +86,7 @@ def training_runs(subject: Subject, directory: Path) -> tuple[dict[str, Callable
             inputs, present, rows = batches[index]
             torch_tasks.step(training, inputs, present, dataset, rows)
 
-    return {"kdistill": trainer.train, "PyTorch": torch_epoch}, dataset
+    return {"kdistill": partial(trainer.train_without_files, dataset), "PyTorch": torch_epoch}, dataset
 
 
 def own_pass(model: Any, dataset: Dataset, size: int) -> NDArray[np.float32]:

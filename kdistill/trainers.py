@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from .data.batch import Batch
 from .data.dataset import Dataset
 from .data.ragged import Outputs
+from .distill.making import AnyTeacher, teachers_of, with_answers
+from .distill.matching import check_matches
 from .distill.objective import Distillation
-from .distill.teachers import Teacher
 from .losses.embeddings import EMBEDDING_LOSSES
 from .losses.weights import LabelWeights
 from .metrics.prediction import Labels, Logits
@@ -58,7 +59,7 @@ from .train.failures import Failures
 from .train.little_learned import little_learned_by
 from .train.loop import Training
 from .train.metrics_files import metrics_table, save_metrics
-from .train.objective import BatchLoss, LearnedLoss, LossPart, Objective, Supervised
+from .train.objective import BatchLoss, InnerLoss, LearnedLoss, LossPart, Objective, RunLength, Supervised
 from .train.optim import AdamW, averaged
 from .train.own_metrics import ComputeMetrics, without_foreign
 from .train.plan import EpochPlan, RowIndices
@@ -173,9 +174,10 @@ class Trainer:
         check_embeddings(tokenizer, model.config.vocab_size)
         tokenizer = tokenizer_for(model.config, tokenizer)
         reader = objective.reader(tokenizer, model.config)
+        keep_texts = objective.needs_texts(reader, model.config)
 
         def encode(source: Any, *, training: bool = False) -> Dataset:
-            return encode_for(model.config, source, reader, args, training=training)
+            return encode_for(model.config, source, reader, args, training=training, keep_texts=keep_texts)
 
         recipe = Recipe(
             model=model,
@@ -216,6 +218,8 @@ class Trainer:
         self.commit_url: str | None = None
         self._loss_parts: list[LossPart] = []  # of the latest micro-batch
         self._label_weights: LabelWeights | None = None  # of the present step
+        self._inner: InnerLoss | None = None  # of the present run
+        self._args_of_step: TrainingArguments | None = None  # with what schedules give the present step
         self._chooses_threshold = False  # whether evaluations choose one, until the run has kept one
 
     @property
@@ -285,14 +289,15 @@ class Trainer:
             run, new_layers = Run(self.recipe), self.model.has_new_layers
             finished = resume is True and self._take_finished(run)
             if not finished:
-                optimizer = run.recipe.new_optimizer()
+                inner = run.recipe.inner_loss(run.plan)
+                optimizer = run.recipe.new_optimizer(inner)
                 self._start(run.start(resume, optimizer))
                 self.objective.keep(self.state.settled, self.args)
                 if type(self).evaluate is Trainer.evaluate:  # another one may measure more
                     run.recipe.check_best_metric()
                 run.recipe.prepare(run.dataset)
                 self.state.settled = self.objective.settled()
-                self._train(run.dataset, run.plan, optimizer, run)
+                self._train(run.dataset, run.plan, optimizer, inner, run)
                 self._show_little_learned(new_layers=new_layers)
             if not finished or not os.path.lexists(directory.path / CARD_FILE):  # an interrupt may have come before it
                 again = f"write it with `kdistill report --model {args.output_dir}` or trainer.create_model_card()"
@@ -306,26 +311,32 @@ class Trainer:
     def train_without_files(self, dataset: Dataset) -> None:
         """Train on these rows from the beginning; neither read nor write the output directory. Trials do it."""
         recipe, state = self.recipe, TrainerState()
-        optimizer, plan = recipe.new_optimizer(), recipe.new_plan(dataset)
+        plan = recipe.new_plan(dataset)
+        inner = recipe.inner_loss(plan)
+        optimizer = recipe.new_optimizer(inner)
         recipe.ready_model()
         state.set_length(recipe.args, recipe.max_steps(plan), plan.steps_per_epoch)
         self._start(state)
-        self._train(dataset, plan, optimizer, None)
+        self._train(dataset, plan, optimizer, inner, None)
 
     def _start(self, state: TrainerState) -> None:
         self.state, self.results = state, {}
         self.callback_handler.control = TrainerControl()
         self.callback_handler.load_states(state.callback_states)
 
-    def _train(self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, run: Run | None) -> None:
+    def _train(
+        self, dataset: Dataset, plan: EpochPlan, optimizer: AdamW, inner: InnerLoss | None, run: Run | None
+    ) -> None:
         """Do all steps that are left; finish the run, if there is one."""
-        self.optimizer = optimizer
+        self.optimizer, self._inner = optimizer, inner
         events, weights = self._events(), self.recipe.label_weights(dataset)
         self.recipe.set_threshold(self.args.threshold)  # an earlier one fits the weights that training began with
         self._chooses_threshold = self.args.threshold is None
 
         def begin_step(rows: RowIndices) -> None:
             self._label_weights = None if weights is None else weights.of_step(rows)
+            length = RunLength(self.state.max_steps, plan.steps_per_epoch)
+            self._args_of_step = self.objective.args_of_step(self.args, self.state.steps_passed, length)
 
         training = Training(
             optimizer,
@@ -335,6 +346,7 @@ class Trainer:
             self.args,
             loss=self._loss,
             learn_hidden_words=self._learn_hidden_words,
+            inner=inner,
             evaluate=None if self.eval_dataset is None else self.evaluate,
             log=self.log,
             events=events,
@@ -365,7 +377,7 @@ class Trainer:
         try:
             events("on_train_end")
         finally:
-            self.optimizer = None
+            self.optimizer = self._inner = self._args_of_step = None
             self.model.training_dtype = "float32"  # reports measure the model as it is saved
 
     def _finish(self, run: Run) -> None:
@@ -421,7 +433,7 @@ class Trainer:
         task = task_for(self.model.config, labels)
         if self._label_weights is not None:
             task = task.weighted(self._label_weights)
-        loss = self.objective(logits, labels, rows, args=self.args, task=task)
+        loss = self.objective(logits, labels, rows, args=self._args_of_step or self.args, task=task)
         self._loss_parts += loss.parts
         return loss.loss, loss.dlogits
 
@@ -438,7 +450,8 @@ class Trainer:
                 f"{type(self).__name__}.compute_loss would not be called: the logits of a language model exist a few "
                 "hundred words at a time; write a loop of your own with model.masked_loss or model.forward(rows=)"
             )
-        return self.objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
+        args = self._args_of_step or self.args
+        return self.objective.learn_hidden_words(model, batch, words, share=share, args=args, inner=self._inner)
 
     def load_finished_run(self) -> None:
         """Take weights, state and results of the finished run in `args.output_dir`, as if it had just ended.
@@ -782,25 +795,32 @@ class Trainer:
 
     def _encoded(self, source: Any) -> Dataset:
         reader = self.objective.reader(self.processing_class, self.model.config)
-        rows = encode_for(self.model.config, source, reader, self.args)
+        keep_texts = self.objective.needs_texts(reader, self.model.config)
+        rows = encode_for(self.model.config, source, reader, self.args, keep_texts=keep_texts)
         return self.objective.rows_to_measure(rows, self.args)
 
 
 class DistillationTrainer(Trainer):
     """A `Trainer` whose loss is `distillation_loss`, that of the labels and that of the teacher mixed by `alpha`.
 
-    `teacher_model` is frozen. Its logits for all rows are computed once, before the first step, or found in the
-    teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_processing_class`, when given,
-    must have the vocabulary of `processing_class`, and decides whether the teacher reads token types. With
-    `args.augment` the training rows are followed by views of them (`augmentation.augmented`), which need a
+    `teacher_model` is a model, a function `(list of texts) -> logits (n, num_labels)` (see `TeacherFunction`), or a
+    list of such, whose softened probabilities are averaged with `teacher_weights` (default: all the same; see
+    `losses.mixing`). Models are frozen. Their logits for all rows are computed once, before the first step, or found in
+    the teacher cache. Rows without a label learn from the teacher alone (alpha 0). `teacher_logits` are the answers of
+    a teacher that was asked elsewhere: an array (rows, num_labels), a list with None where there is none, or a file or
+    rows with a column `teacher_logits` or `teacher_probs` (see `data.teacher_rows`); without any teacher such a column
+    of `train_dataset` is read. Rows without an answer learn from their labels alone (alpha 1).
+    `teacher_processing_class` is the tokenizer of the teacher, of several a list: a teacher whose tokenizer gives texts
+    other ids or token types than `processing_class` reads them itself, and without one it reads the student's tokens.
+    With `args.augment` the training rows are followed by views of them (`augmentation.augmented`), which need a
     `processing_class`. The other arguments are those of `Trainer`.
 
     Attributes: those of `Trainer`; `teacher_model`; `teacher_name`, what the model card calls it; `teacher_metrics`,
     on the evaluation rows, once `train` has measured them, and `teacher_accuracy` among them.
 
-    Raises `ValueError` when teacher and student differ in vocabulary, problem type or label map (names such as
-    LABEL_0 name nothing and agree with all). Warns, once `train` has measured it, of a teacher that is no better than
-    the most frequent label.
+    Raises `ValueError` when teacher and student differ in problem type or label map (names such as LABEL_0 name
+    nothing and agree with all), or in vocabulary where the teacher's tokenizer is not known. Warns, once `train` has
+    measured it, of a teacher that is no better than the most frequent label.
     """
 
     args: DistillationTrainingArguments
@@ -811,35 +831,49 @@ class DistillationTrainer(Trainer):
         model: Model | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
-        teacher_model: Model,
-        teacher_processing_class: PreTrainedTokenizerFast | None = None,
+        teacher_model: AnyTeacher | Sequence[AnyTeacher] | None = None,
+        teacher_processing_class: PreTrainedTokenizerFast | Sequence[PreTrainedTokenizerFast | None] | None = None,
+        teacher_weights: Sequence[float] | None = None,
+        teacher_logits: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> None:
         args = args if args is not None else DistillationTrainingArguments()
         expected = "kdistill's DistillationTrainingArguments(output_dir=..., alpha=..., temperature=...)"
         check_kind("args", args, DistillationTrainingArguments, expected)
-        name = None if provenance is None else provenance.teacher
-        teacher = Teacher(teacher_model, name, teacher_processing_class)
-        super().__init__(model, args, objective=Distillation(teacher), provenance=provenance, **kwargs)
-        teacher.check_student(self.model, self.processing_class)
-        teacher.suit_width(self.model.config, self.train_dataset, args)
-        if args.embedding_loss != EMBEDDING_LOSSES[0] and not teacher_model.config.embeds:  # not the default
+        self._teacher_model = teacher_model
+        names = () if provenance is None else provenance.teachers()
+        teacher_model, tokenizers, given = with_answers(teacher_model, teacher_processing_class, teacher_logits)
+        teachers = teachers_of(teacher_model, tokenizers, teacher_weights, names)
+        if given is not None:
+            train_dataset, eval_dataset = given.beside_each(train_dataset, eval_dataset)
+        rows = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        super().__init__(model, args, objective=Distillation(teachers), provenance=provenance, **rows, **kwargs)
+        teachers.check_student(self.model, self.objective.reader(self.processing_class, self.model.config))
+        for teacher in teachers.models:
+            teacher.suit_width(self.model.config, self.train_dataset, args)
+        if given is not None and self.train_dataset is not None:
+            given.learn(self.train_dataset, args, alone=len(teachers) == 1)
+        if args.embedding_loss != EMBEDDING_LOSSES[0] and not self.model.config.embeds:  # not the default
             raise ValueError(
-                f"embedding_loss is {args.embedding_loss!r}, and teacher_model is a {type(teacher_model).__name__}, "
+                f"embedding_loss is {args.embedding_loss!r}, and model is a {type(self.model).__name__}, "
                 "which gives texts no embedding; leave it out"
             )
-        teacher.keep_type({}, args)
+        teachers.keep_types({}, args)
+        check_matches(args, teachers, self.model.config)
 
     @property
-    def teacher_model(self) -> Model:
-        """The teacher."""
-        return self.objective.teacher.model
+    def teacher_model(self) -> Any:
+        """The teacher as it was given, or a list of several."""
+        given = self._teacher_model
+        return given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
 
     @property
     def teacher_name(self) -> str:
-        """The name of the teacher in the model card."""
-        return self.objective.teacher.name
+        """The name of the teacher in the model card; of several their names with their weights."""
+        return self.objective.teachers.name
 
     @property
     def teacher_accuracy(self) -> float | None:
@@ -848,8 +882,11 @@ class DistillationTrainer(Trainer):
 
     @property
     def teacher_metrics(self) -> dict[str, Any]:
-        """The teacher's metrics on the evaluation rows, those of `compute_metrics` too; empty before `train`."""
-        return self.objective.teacher.metrics
+        """The metrics on the evaluation rows of the teacher, or of several together; empty before `train`.
+
+        Those of `compute_metrics` are among them.
+        """
+        return self.objective.teachers.metrics
 
 
 def _keep_latest_step(training: Training, interrupt: BaseException) -> None:

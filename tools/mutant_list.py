@@ -523,6 +523,55 @@ MUTANTS = [
     Mutant("learning/kd_decoder.c", "if (t.i0 == 0)", "if (1)"),
     Mutant("learning/kd_decoder.c", "terms[0] = NAN;", "terms[0] = 0;"),
     Mutant("layers/kd_embed.c", "memset(is_touched, 1, (size_t)V);", "memset(is_touched, 0, (size_t)V);"),
+    # ---- losses on taps
+    Mutant("learning/kd_match.c", "share / (double)T) / (double)T;", "share / (double)T);"),
+    Mutant("learning/kd_match.c", "kernels->scale(y, (float)(2 * share), n);", "kernels->scale(y, (float)share, n);"),
+    Mutant("learning/kd_match.c", "for (; i < n; i++)\n        sum[0]", "for (; i + 1 < n; i++)\n        sum[0]"),
+    Mutant("learning/kd_match.c", "length < LEAST_LENGTH ? 0 :", "0 ? 0 :"),
+    Mutant("learning/kd_match.c", "1 / length + 0 * length;", "1 / length;"),
+    Mutant("learning/kd_match.c", "along = share * cosine * of_y * of_y,", "along = share * cosine * of_y,"),
+    Mutant("learning/kd_match.c", "(of_y != 0) + (of_t != 0) - 2 * turn_to", "2 - 2 * turn_to"),
+    Mutant("learning/kd_match.c", "turn_to(y, t, T, of_y, of_t, 2 * share)", "turn_to(y, t, T, of_y, of_t, share)"),
+    Mutant("learning/kd_match.c", "match->student + from * S, &layer, rows);", "match->student, &layer, rows);"),
+    Mutant("learning/kd_match.c", "match->teacher + (from + r) * T", "match->teacher + r * T"),
+    Mutant("learning/kd_match.c", "(size_t)(t.i1 - t.i0) * sizeof(float));", "sizeof(float));"),
+    Mutant("learning/kd_match.c", "match->student + t.i0,", "match->student,"),
+    Mutant("learning/kd_match.c", "match->outer + member * match->outer_bytes", "match->outer"),
+    Mutant("learning/kd_match.c", '{"kl", kl_queries, 0}', '{"kl", kl_queries, 1}'),
+    Mutant("learning/kd_match.c", "match->teacher + map + q0 * n,", "match->teacher + map,"),
+    Mutant("learning/kd_match.c", "teacher_scale = 1 / sqrt((double)TD)", "teacher_scale = 1 / sqrt((double)D)"),
+    Mutant("learning/kd_match.c", "kernels->scale(q.s, (float)scale, q.count * np);", ""),
+    Mutant(
+        "learning/kd_match.c",
+        "x->wide + q0 * Dp, Dp, n, Dp, q.count, q0 > 0);",
+        "x->wide, Dp, n, Dp, q.count, q0 > 0);",
+    ),
+    Mutant("learning/kd_match.c", "x->wide, Dp, q.count, Dp, n, 1);", "x->wide, Dp, q.count, Dp, n, 0);"),
+    Mutant("learning/kd_match.c", "match->scratch + member * match->scratch_bytes", "match->scratch"),
+    Mutant(
+        "learning/kd_match.c",
+        "b = map / match->H, head = map % match->H;",
+        "b = map % match->B, head = map / match->B;",
+    ),
+    Mutant("skin/kd_module_match.c", "n > left / n ? -1 : left - n * n;", "n > left / n ? 0 : left - n * n;"),
+    Mutant(
+        "skin/kd_module_match.c",
+        "const ptrdiff_t step = slice_of(kd_match_maps_item_cost(match), threads);",
+        "const ptrdiff_t step = PTRDIFF_MAX / 2;",
+    ),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "const vf d = a - b, e", "const vf d = b - a, e"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "const vf p = e * (1.0f / sum), x", "const vf p = e, x"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "(float)(share / (1 + W)), n);", "(float)share, n);"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "sum += kernel_softmax(s, n, n, 1) - lse_t;", "sum -= lse_t;"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "#define LARGEST_X 30.0f", "#define LARGEST_X 300.0f"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "factor = (float)(share / (1 + W));", "factor = share;"),
+    Mutant("arithmetic/kd_kernels_divergence.inc", "greatest_d = vf_max(greatest_d, vf_first(d, m, greatest_d));", ""),
+    Mutant(
+        "arithmetic/kd_kernels_divergence.inc", "(vf_load_n(s + i, m) - whole) * factor", "vf_load_n(s + i, m) * factor"
+    ),
+    Mutant(
+        "arithmetic/kd_vec.h", "vf_select(parts.n == 0.0f, parts.square,", "vf_select(parts.n == 9.0f, parts.square,"
+    ),
     # ---- the optimiser
     Mutant(
         "learning/kd_adamw.c", "s.decay = (float)(1 - lr * weight_decay);", "s.decay = (float)(1 + lr * weight_decay);"

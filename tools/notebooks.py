@@ -1,6 +1,7 @@
 """The notebooks in notebooks/: run them and write pages with all outputs into docs/, or remove their outputs.
 
-python tools/notebooks.py run [NAME ...]    all, as `make notebooks`, or those named, such as knowledge-distillation
+python tools/notebooks.py run [NAME ...]    all, as `make notebooks`, or those named, such as knowledge-distillation;
+                                            of all, those that need data beside the checkout are left out without it
 python tools/notebooks.py strip             before a commit; a notebook with outputs fails the test suite
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 LONGEST_CELL = 3600  # seconds
+SHARED = ROOT.parent / "shared"
+"""Data and models that are too large for the repository; a notebook that reads them begins with their place."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2730; --faint: #5f6b76; --line: #dde2e7; --code: #f5f7f9; --paper: #fff }
@@ -57,16 +61,24 @@ def main() -> None:
             strip(notebook)
             nbformat.write(notebook, path)
     elif sys.argv[1:2] == ["run"] and set(sys.argv[2:]) <= {path.stem for path in NOTEBOOKS}:
+        chosen = [path for path in NOTEBOOKS if path.stem in sys.argv[2:]] or without_missing_data(NOTEBOOKS)
         shutil.rmtree(OUTPUT, ignore_errors=True)
         PAGES.mkdir(exist_ok=True)
-        for path in NOTEBOOKS:
-            if sys.argv[2:] and path.stem not in sys.argv[2:]:
-                continue
+        for path in chosen:
             notebook = nbformat.read(path, as_version=4)
             execute(notebook, path.parent, show=True)
             (PAGES / f"{path.stem}.html").write_text(page(notebook, path.parent))
     else:
         sys.exit(__doc__)
+
+
+def without_missing_data(paths: Sequence[Path], shared: Path = SHARED) -> list[Path]:
+    """Return the notebooks that find their data, and print which others are left out."""
+    found = [path for path in paths if shared.is_dir() or f"../../{SHARED.name}/" not in path.read_text()]
+    for path in paths:
+        if path not in found:
+            print(f"skipped: {path.name}, which needs {shared}; its page stays as it is", flush=True)
+    return found
 
 
 def strip(notebook: Any) -> None:

@@ -90,6 +90,9 @@ typedef struct kd_kernels {
     void (*softmax_known)(float *p, float lse, ptrdiff_t n, ptrdiff_t width, float scale);
     /* ds[n] = p * (dp - delta) * scale: softmax backward. ds may be dp. */
     void (*softmax_backward)(float *ds, const float *dp, const float *p, float delta, ptrdiff_t n, float scale);
+    /* Returns KL(softmax(t) || softmax(s)) of s[n] and t[n], n >= 1; s becomes share * (softmax(s) - softmax(t)), share
+     * times its gradient. t and spare[n] are scratch. NaN where s or t is not finite. */
+    double (*divergence)(float *s, float *t, float *spare, ptrdiff_t n, float share);
     /* Dot product of x[n] and y[n]. */
     float (*dot)(const float *x, const float *y, ptrdiff_t n);
     /* c[m][n] = row_bias[m] + a[m] . b[n] for a[M][K] and b[N][K]; row_bias NULL: 0. For so few rows of a that

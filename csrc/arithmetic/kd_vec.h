@@ -170,10 +170,13 @@ static inline float vf_greatest(vf x)
     return x[0];
 }
 
-/* exp(x), x clamped to [-87.3, 88.3]; relative error < 2e-7.
- * x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 P(r), P fitted to minimise the largest
- * relative error; 2^n by adding n to the exponent. Adding and taking away 1.5 * 2^23 rounds. */
-static inline vf vf_exp(vf x)
+/* exp(x) = 2^n (1 + r + r^2 P(r)), x clamped to [-87.3, 88.3], with n integral and |r| <= ln 2 / 2. P is fitted to
+ * minimise the largest relative error. Adding and taking away 1.5 * 2^23 rounds. */
+typedef struct vf_exp_parts {
+    vf n, r, square; /* square = r^2 P(r) */
+} vf_exp_parts;
+
+static inline vf_exp_parts vf_exp_parts_of(vf x)
 {
     const float round = 12582912.0f;
     x = vf_clamp(x, -87.3f, 88.3f);
@@ -184,9 +187,26 @@ static inline vf vf_exp(vf x)
     p = p * r + 0.0416683942f;
     p = p * r + 0.166665201f;
     p = p * r + 0.499999934f;
-    p = p * r * r + r + 1.0f;
-    vi exponent = __builtin_convertvector(n, vi) << 23;
+    return (vf_exp_parts){n, r, p * r * r};
+}
+
+/* 2^n by adding n to the exponent. */
+static inline vf vf_exp_of_parts(vf_exp_parts parts)
+{
+    vf p = parts.square + parts.r + 1.0f;
+    vi exponent = __builtin_convertvector(parts.n, vi) << 23;
     return (vf)((vi)p + exponent);
+}
+
+/* exp(x), x clamped to [-87.3, 88.3]; relative error < 2e-7. */
+static inline vf vf_exp(vf x) { return vf_exp_of_parts(vf_exp_parts_of(x)); }
+
+/* exp(x) - 1 - x, which is >= 0, for x < 88.3; relative error < 5e-6, and < 1e-6 for |x| < ln 2 / 2, where the digits of
+ * exp(x) - 1 - x would cancel. */
+static inline vf vf_exp_excess(vf x)
+{
+    vf_exp_parts parts = vf_exp_parts_of(x);
+    return vf_select(parts.n == 0.0f, parts.square, vf_exp_of_parts(parts) - 1.0f - x);
 }
 
 /* a / b. Where KD_QUICK_QUOTIENT is defined and a register has 16 lanes, from an estimate of 1 / b that a step of Newton's

@@ -168,6 +168,15 @@ static int row_is_finite(const loss_row *row, double loss, const float *dlogits)
 
 static int has_label(const loss_row *row) { return row->y || row->label != KD_LOSS_NO_LABEL; }
 
+/* A row that is NaN in part is no absent one, but an error. */
+static int is_absent(const float *teacher, ptrdiff_t K)
+{
+    ptrdiff_t i = 0;
+    while (i < K && isnan(teacher[i]))
+        i++;
+    return i == K;
+}
+
 /* What is the same in every row. */
 static loss_row common_row(const kd_loss *in)
 {
@@ -183,17 +192,17 @@ static void take_row(loss_row *row, const kd_loss *in, ptrdiff_t b)
     row->K = kd_loss_begin(in, b + 1) - begin;
     row->even = in->smoothing / (double)row->K;
     row->z = in->student + begin;
-    row->t = in->teacher ? in->teacher + begin : NULL;
+    row->t = in->teacher && !is_absent(in->teacher + begin, row->K) ? in->teacher + begin : NULL;
     row->label = in->classes ? in->classes[b] : KD_LOSS_NO_LABEL;
     row->y = in->targets && !isnan(in->targets[begin]) ? in->targets + begin : NULL;
-    row->alpha = !has_label(row) ? 0 : in->teacher ? in->alpha : 1;
+    row->alpha = !has_label(row) ? 0 : row->t ? in->alpha : 1;
     row->hard = row->soft = 0;
 }
 
 /* What one row adds to the sums. */
 typedef struct row_terms {
     double loss, hard, soft;
-    int labelled, finite;
+    int labelled, taught, finite;
 } row_terms;
 
 enum {
@@ -229,7 +238,12 @@ static void block_item(void *context, ptrdiff_t item, int member)
         float *dlogits = block->dlogits + kd_loss_begin(in, b);
         compute_row[in->kind](&row, dlogits);
         double loss = row.alpha * row.hard + (1 - row.alpha) * row.soft;
-        block->terms[r] = (row_terms){loss, row.hard, row.soft, has_label(&row), row_is_finite(&row, loss, dlogits)};
+        block->terms[r] = (row_terms){.loss = loss,
+                                      .hard = row.hard,
+                                      .soft = row.soft,
+                                      .labelled = has_label(&row),
+                                      .taught = row.t != NULL,
+                                      .finite = row_is_finite(&row, loss, dlogits)};
     }
 }
 
@@ -239,6 +253,7 @@ static void add_terms(kd_loss_result *result, const row_terms *terms, ptrdiff_t 
     result->hard += terms->hard;
     result->soft += terms->soft;
     result->labelled += terms->labelled;
+    result->taught += terms->taught;
     if (!terms->finite && result->not_finite++ < KD_LOSS_ROWS_NAMED)
         result->rows[result->not_finite - 1] = b;
 }
@@ -260,6 +275,6 @@ void kd_loss_add(kd_loss_result *result, float *dlogits, const kd_loss *in, ptrd
 void kd_loss_finish(kd_loss_result *result, const kd_loss *in)
 {
     result->loss /= (double)in->B;
-    result->soft /= (double)in->B;
+    result->soft /= result->taught ? (double)result->taught : 1;
     result->hard /= result->labelled ? (double)result->labelled : 1;
 }

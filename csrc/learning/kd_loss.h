@@ -51,7 +51,7 @@ typedef struct kd_loss {
     double smoothing;       /* share of a label spread evenly: over all K of one label, over yes and no of several */
     const double *weights;  /* (K), finite, >= 0, or NULL: all 1; not of regression and cosine, nor with starts */
     const float *student;   /* (B, K) */
-    const float *teacher;   /* like student, or NULL, which means alpha = 1 */
+    const float *teacher;   /* like student, NaN in rows without a teacher, which count as alpha = 1; NULL: all rows */
     const int64_t *starts;  /* (B + 1), single label: row b is logits starts[b] .. starts[b + 1] - 1; NULL: K of each */
     const int64_t *classes; /* (B), single label; NULL: no row has a label */
     const float *targets;   /* (B, K), the other kinds, NaN in rows without a label; NULL: no row has one */
@@ -66,8 +66,9 @@ static inline ptrdiff_t kd_loss_begin(const kd_loss *inputs, ptrdiff_t b)
 
 /* Sums over the rows added so far; after kd_loss_finish, means. */
 typedef struct kd_loss_result {
-    double loss, hard, soft; /* means: loss and soft over all rows, hard over those with a label, 0 without any */
+    double loss, hard, soft; /* means: loss over all rows, hard over those with a label, soft over the taught; or 0 */
     ptrdiff_t labelled;      /* rows with a label */
+    ptrdiff_t taught;        /* rows with a teacher; a row without both adds nothing to the loss */
     ptrdiff_t not_finite;    /* rows whose loss, logits or gradient are not finite; the means are then meaningless */
     ptrdiff_t rows[KD_LOSS_ROWS_NAMED]; /* the first of them */
 } kd_loss_result;

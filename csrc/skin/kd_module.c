@@ -181,7 +181,7 @@ static int module_exec(PyObject *module)
     if (!state->model_type || PyModule_AddObjectRef(module, "Model", state->model_type) < 0)
         return -1;
     if (PyModule_AddFunctions(module, kd_batch_methods) < 0 || PyModule_AddFunctions(module, kd_loss_methods) < 0 ||
-        PyModule_AddFunctions(module, kd_peak_methods) < 0)
+        PyModule_AddFunctions(module, kd_match_methods) < 0 || PyModule_AddFunctions(module, kd_peak_methods) < 0)
         return -1;
     return add_constants(module, state) < 0 ? -1 : kd_add_testing(module);
 }
@@ -208,6 +208,9 @@ static PyMethodDef module_methods[] = {
      "((heads, feed_forward), ...), hidden, head_width, vocabulary, positions, types (0: none), first_position,\n"
      "activation, eps, dropout and attention_dropout; head of pick ('first' or 'all'), dense (the activation of its\n"
      "dense product, None: no such product), dropout_before, dropout_after and outputs."},
+    {"adamw", kd_py_adamw, METH_VARARGS,
+     "adamw($module, p, g, m, v, constants, t, threads, /)\n--\n\n"
+     "Do the t-th AdamW step on flat arrays, in place. constants is (lr, beta1, beta2, eps, weight_decay)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,7 @@
 #include "skin/kd_module_decoder.h"
 
 #include "skin/kd_module_forward.h"
+#include "skin/kd_module_taps.h"
 
 #include "learning/kd_decoder.h"
 
@@ -56,6 +57,15 @@ static int check_teacher(const kd_run *student, const kd_run *teacher)
                  (Py_ssize_t)teacher->head_rows, (Py_ssize_t)teacher->model->head.K, (Py_ssize_t)student->head_rows,
                  (Py_ssize_t)student->model->head.K);
     return -1;
+}
+
+/* The copies that the way back reads, as kd_take_tap_gradients; only a run that trains goes back. */
+static PyObject *take_gradients(PyObject *gradients, kd_run *run)
+{
+    if (gradients == Py_None || run->pass.mode == KD_TRAIN)
+        return kd_take_tap_gradients(gradients, run);
+    PyErr_SetString(PyExc_ValueError, "gradients were given; expected None, as the pass does not train");
+    return NULL;
 }
 
 typedef struct decoder_work {
@@ -114,25 +124,32 @@ static PyObject *named_rows(const kd_loss_result *result)
     return rows;
 }
 
+/* What softmax_loss() was called with beside the decoder's settings. */
+typedef struct decoder_arguments {
+    PyObject *labels, *scores, *gradients;
+} decoder_arguments;
+
 /* Of an object that was entered, and so was the teacher's. */
-static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyObject *labels, PyObject *scores,
+static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, const decoder_arguments *given,
                               kd_decoder *decoder, int threads)
 {
     if (!(decoder->student = features_run(o, "the model")) ||
         (teacher && (!(decoder->teacher = features_run(teacher, "the teacher")) ||
                      check_teacher(decoder->student, decoder->teacher) < 0)))
         return NULL;
-    PyArrayObject *own = kd_array_copy(labels, "labels", NPY_INT64, 1);
+    PyArrayObject *labels = kd_array_copy(given->labels, "labels", NPY_INT64, 1);
     kd_loss_result result;
-    PyObject *rows = NULL;
-    if (own && check_labels(decoder->student, own) == 0 && take_scores(decoder, scores) == 0) {
-        decoder->labels = PyArray_DATA(own);
+    PyObject *rows = NULL, *copies = NULL;
+    if (labels && check_labels(decoder->student, labels) == 0 && take_scores(decoder, given->scores) == 0 &&
+        (copies = take_gradients(given->gradients, decoder->student))) {
+        decoder->labels = PyArray_DATA(labels);
         threads = (int)kd_min(threads, decoder->student->pass.threads);
         o->run = NULL; /* its features may become gradients, so it serves once */
         if (compute(o, decoder, &result, threads) == 0)
             rows = named_rows(&result);
     }
-    Py_XDECREF((PyObject *)own);
+    Py_XDECREF((PyObject *)labels);
+    Py_XDECREF(copies);
     return rows ? Py_BuildValue("dddnN", result.loss, result.hard, result.soft, (Py_ssize_t)result.not_finite, rows)
                 : NULL;
 }
@@ -140,26 +157,27 @@ static PyObject *softmax_loss(kd_model_object *o, kd_model_object *teacher, PyOb
 PyObject *kd_py_softmax_loss(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"labels",  "alpha", "temperature", "smoothing", "threads",
-                            "teacher", "share", "scores",      NULL};
+                            "teacher", "share", "scores",      "gradients", NULL};
     kd_model_object *o = (kd_model_object *)self;
-    PyObject *labels, *given = Py_None, *scores = Py_None;
+    decoder_arguments given = {NULL, Py_None, Py_None};
+    PyObject *other = Py_None;
     kd_decoder decoder = {.share = 1};
     int threads;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Odddi|OdO:softmax_loss", names, &labels, &decoder.alpha,
-                                     &decoder.temperature, &decoder.smoothing, &threads, &given, &decoder.share,
-                                     &scores) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Odddi|OdOO:softmax_loss", names, &given.labels, &decoder.alpha,
+                                     &decoder.temperature, &decoder.smoothing, &threads, &other, &decoder.share,
+                                     &given.scores, &given.gradients) ||
         kd_check_threads(threads) < 0)
         return NULL;
-    if (given != Py_None && (Py_TYPE(given) != Py_TYPE(self) || given == self)) {
+    if (other != Py_None && (Py_TYPE(other) != Py_TYPE(self) || other == self)) {
         PyErr_SetString(PyExc_TypeError, "teacher must be another Model, or None");
         return NULL;
     }
-    kd_model_object *teacher = given == Py_None ? NULL : (kd_model_object *)given;
+    kd_model_object *teacher = other == Py_None ? NULL : (kd_model_object *)other;
     PyObject *result = NULL;
     if (kd_object_enter(o) < 0)
         return NULL;
     if (!teacher || kd_object_enter(teacher) == 0) {
-        result = softmax_loss(o, teacher, labels, scores, &decoder, threads);
+        result = softmax_loss(o, teacher, &given, &decoder, threads);
         if (teacher)
             teacher->busy = 0;
     }

@@ -226,3 +226,37 @@ PyObject *kd_py_catch_up(PyObject *self, PyObject *args)
     o->busy = 0;
     return failed ? NULL : Py_NewRef(Py_None);
 }
+
+PyObject *kd_py_adamw(PyObject *module, PyObject *args)
+{
+    PyObject *p_object, *g_object, *m_object, *v_object;
+    double lr, beta1, beta2, eps, decay, t;
+    const kd_kernels *kernels = ((kd_module_state *)PyModule_GetState(module))->arithmetic[KD_FLOAT32].kernels;
+    int threads;
+    if (!PyArg_ParseTuple(args, "OOOO(ddddd)di:adamw", &p_object, &g_object, &m_object, &v_object, &lr, &beta1, &beta2,
+                          &eps, &decay, &t, &threads) ||
+        kd_check_threads(threads) < 0)
+        return NULL;
+    PyArrayObject *p = kd_array_out(p_object, "p", NPY_FLOAT, 1, -1);
+    ptrdiff_t size = p ? PyArray_SIZE(p) : 0;
+    PyArrayObject *g = p ? kd_array_in(g_object, "g", NPY_FLOAT, 1, size) : NULL;
+    PyArrayObject *m = g ? kd_array_out(m_object, "m", NPY_FLOAT, 1, size) : NULL;
+    PyArrayObject *v = m ? kd_array_out(v_object, "v", NPY_FLOAT, 1, size) : NULL;
+    kd_team *team = v ? kd_open_team(threads) : NULL;
+    if (!team)
+        return NULL;
+    kd_segment whole = {0, size, 1};
+    kd_adamw adamw = {kd_floats(p),
+                      kd_floats(m),
+                      kd_floats(v),
+                      kd_floats(g),
+                      &whole,
+                      1,
+                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
+                      NULL};
+    Py_BEGIN_ALLOW_THREADS
+    kd_adamw_update(kernels, &adamw, team);
+    kd_pool_close(team);
+    Py_END_ALLOW_THREADS
+    return Py_NewRef(Py_None);
+}

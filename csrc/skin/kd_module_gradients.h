@@ -1,4 +1,5 @@
-/* kd_module_gradients: methods of kdistill._core.Model on gradients and parameters: clearing, clipping, AdamW. */
+/* kd_module_gradients: methods of kdistill._core.Model on gradients and parameters: clearing, clipping, AdamW; and AdamW
+ * on arrays that belong to no model. */
 #ifndef KD_MODULE_GRADIENTS_H
 #define KD_MODULE_GRADIENTS_H
 
@@ -12,5 +13,6 @@ PyObject *kd_py_gradient_norm(PyObject *self, PyObject *args);
 PyObject *kd_py_scale_gradients(PyObject *self, PyObject *args);
 PyObject *kd_py_adamw_step(PyObject *self, PyObject *args);
 PyObject *kd_py_catch_up(PyObject *self, PyObject *args);
+PyObject *kd_py_adamw(PyObject *module, PyObject *args);
 
 #endif

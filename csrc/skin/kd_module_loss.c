@@ -19,23 +19,6 @@ static int check_classes(const kd_loss *loss)
     return 0;
 }
 
-/* Rows follow each other, none of them empty, and end with the logits. */
-static int check_starts(const int64_t *starts, npy_intp rows, npy_intp logits)
-{
-    if (rows < 1 || starts[0] != 0 || starts[rows] != logits) {
-        PyErr_Format(PyExc_ValueError, "starts must run from 0 to %zd, the number of logits, and have a row between",
-                     (Py_ssize_t)logits);
-        return -1;
-    }
-    for (npy_intp b = 0; b < rows; b++)
-        if (starts[b + 1] <= starts[b] || starts[b + 1] > logits) {
-            PyErr_Format(PyExc_ValueError, "starts[%zd] is %lld and the next %lld; expected at least one logit a row",
-                         (Py_ssize_t)b, (long long)starts[b], (long long)starts[b + 1]);
-            return -1;
-        }
-    return 0;
-}
-
 /* Accepts rows of finite numbers, and rows of NaN alone, which have no labels. */
 static int check_targets(const float *targets, npy_intp B, npy_intp K)
 {
@@ -94,7 +77,7 @@ static int check_ragged_shapes(PyArrayObject *logits, PyArrayObject *teacher, Py
                                PyArrayObject *weights, PyArrayObject *starts)
 {
     const Py_ssize_t logits_size = PyArray_DIM(logits, 0), B = PyArray_DIM(starts, 0) - 1;
-    if (check_starts(PyArray_DATA(starts), B, logits_size) < 0)
+    if (kd_check_starts(PyArray_DATA(starts), B, logits_size, "logit", "row") < 0)
         return -1;
     if (teacher && PyArray_DIM(teacher, 0) != logits_size)
         PyErr_Format(PyExc_ValueError, "teacher_logits has %zd numbers; expected %zd, as logits has",
@@ -260,7 +243,8 @@ PyMethodDef kd_loss_methods[] = {
      "Return (loss, dlogits, hard, soft, not_finite, rows): the means over the rows of the loss and of its parts, the\n"
      "float32 (B, K) gradient of the mean loss, how many rows have a loss or logits that are not finite, and the "
      "first\n"
-     "of them. teacher_logits and labels may be None. Labels are int64 (B,) for LOSS_SINGLE_LABEL, float32 (B, K) for\n"
+     "of them. teacher_logits and labels may be None; a row of teacher_logits that is NaN has none. Labels are int64 "
+     "(B,) for LOSS_SINGLE_LABEL, float32 (B, K) for\n"
      "the others. weights: float64 (K,), of the labels' part; LOSS_REGRESSION and LOSS_COSINE have none.\n"
      "With starts, int64 (B + 1,), LOSS_SINGLE_LABEL takes flat logits, of which row b has starts[b] to starts[b + "
      "1];\n"

@@ -225,14 +225,17 @@ static PyMethodDef model_methods[] = {
      "backward($self, dlogits, threads, gradients=None, /)\n--\n\nAdds the gradients of the last training forward to "
      "the gradient array.\ngradients is {tap: d loss / d array} of some of its taps."},
     {"softmax_loss", (PyCFunction)(void (*)(void))kd_py_softmax_loss, METH_VARARGS | METH_KEYWORDS,
-     "softmax_loss($self, labels, alpha, temperature, smoothing, threads, teacher=None, share=1.0, scores=None)\n--\n\n"
+     "softmax_loss($self, labels, alpha, temperature, smoothing, threads, teacher=None, share=1.0, scores=None, "
+     "gradients=None)\n--\n\n"
      "Return (loss, hard, soft, not_finite, rows) as loss() for one label a row, int64 (M,), of the last forward with\n"
      "outputs=False. The logits exist a block of rows at a time. teacher: another Model after such a forward of as "
      "many\n"
      "rows. After a training forward, the gradients of share times the loss are added to the gradient array, unless\n"
      "the loss is not finite: then all gradients become 0. scores: float32 (M, 2), becomes each row's loss against "
      "its\n"
-     "label, and 1 where the label is the first of the largest logits, else 0."},
+     "label, and 1 where the label is the first of the largest logits, else 0. gradients: as backward takes them, of "
+     "taps\n"
+     "of a training forward, added as they are, whatever share is."},
     {"pack", model_pack, METH_VARARGS,
      "pack($self, index, values, /)\n--\n\nPacks a tensor of a frozen model, by its index in layout(), from float32 "
      "values of its shape.\nThe model then holds its packed weights alone: every product is to be packed so before "

@@ -1,8 +1,6 @@
 /* The module kdistill._core.testing: its start, its helpers, and kernels on plain arrays. */
 #include "skin/kd_module_testing.h"
 
-#include "learning/kd_adamw.h"
-
 PyArrayObject *kd_test_zeros(ptrdiff_t rows, ptrdiff_t columns)
 {
     npy_intp shape[2] = {rows, columns};
@@ -194,40 +192,6 @@ static PyObject *py_add_scaled(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *py_adamw(PyObject *module, PyObject *args)
-{
-    PyObject *p_object, *g_object, *m_object, *v_object;
-    double lr, beta1, beta2, eps, decay, t;
-    const kd_kernels *kernels = kd_test_arithmetic(module)->kernels;
-    int threads;
-    if (!PyArg_ParseTuple(args, "OOOO(ddddd)di:adamw", &p_object, &g_object, &m_object, &v_object, &lr, &beta1, &beta2,
-                          &eps, &decay, &t, &threads) ||
-        kd_check_threads(threads) < 0)
-        return NULL;
-    PyArrayObject *p = kd_array_out(p_object, "p", NPY_FLOAT, 1, -1);
-    ptrdiff_t size = p ? PyArray_SIZE(p) : 0;
-    PyArrayObject *g = p ? kd_array_out(g_object, "g", NPY_FLOAT, 1, size) : NULL;
-    PyArrayObject *m = g ? kd_array_out(m_object, "m", NPY_FLOAT, 1, size) : NULL;
-    PyArrayObject *v = m ? kd_array_out(v_object, "v", NPY_FLOAT, 1, size) : NULL;
-    kd_team *team = v ? kd_open_team(threads) : NULL;
-    if (!team)
-        return NULL;
-    kd_segment whole = {0, size, 1};
-    kd_adamw adamw = {kd_floats(p),
-                      kd_floats(m),
-                      kd_floats(v),
-                      kd_floats(g),
-                      &whole,
-                      1,
-                      kd_adamw_constants(lr, beta1, beta2, eps, decay, t),
-                      NULL};
-    Py_BEGIN_ALLOW_THREADS
-    kd_adamw_update(kernels, &adamw, team);
-    kd_pool_close(team);
-    Py_END_ALLOW_THREADS
-    return Py_NewRef(Py_None);
-}
-
 static PyObject *py_random_bits(PyObject *module, PyObject *args)
 {
     kd_random_row row;
@@ -260,9 +224,6 @@ static PyMethodDef kernel_methods[] = {
      "dots($module, c, row_bias, a, b, /)\n--\n\n"
      "Write row_bias (M,) + a b^T to c (M, N), for a (M, K) and b (N, K)."},
     {"add_scaled", py_add_scaled, METH_VARARGS, "add_scaled($module, y, x, scale, /)\n--\n\nAdd scale * x to y (n,)."},
-    {"adamw", py_adamw, METH_VARARGS,
-     "adamw($module, p, g, m, v, constants, t, threads, /)\n--\n\n"
-     "Do the t-th AdamW step on flat arrays, in place. constants is (lr, beta1, beta2, eps, weight_decay)."},
     {"random_bits", py_random_bits, METH_VARARGS,
      "random_bits($module, seed, step, tensor, place, block, /)\n--\n\n"
      "Return the 16 bits that dropout uses for each of the 64 features of a block."},

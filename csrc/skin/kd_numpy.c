@@ -125,6 +125,22 @@ int kd_check_threads(int threads)
     return -1;
 }
 
+int kd_check_starts(const int64_t *starts, npy_intp rows, npy_intp total, const char *part, const char *row)
+{
+    if (rows < 1 || starts[0] != 0 || starts[rows] != total) {
+        PyErr_Format(PyExc_ValueError, "starts must run from 0 to %zd, the number of %ss, and have a %s between",
+                     (Py_ssize_t)total, part, row);
+        return -1;
+    }
+    for (npy_intp b = 0; b < rows; b++)
+        if (starts[b + 1] <= starts[b] || starts[b + 1] > total) {
+            PyErr_Format(PyExc_ValueError, "starts[%zd] is %lld and the next %lld; expected at least one %s a %s",
+                         (Py_ssize_t)b, (long long)starts[b], (long long)starts[b + 1], part, row);
+            return -1;
+        }
+    return 0;
+}
+
 kd_team *kd_open_team(int threads)
 {
     kd_team *team = NULL;

@@ -52,6 +52,10 @@ kd_team *kd_open_team(int threads);
 /* Checks 1 <= threads <= KD_POOL_MAX_THREADS; -1 with a ValueError otherwise. */
 int kd_check_threads(int threads);
 
+/* Checks that rows follow each other in an array of `total` parts, none of them empty: starts (rows + 1). The names, such
+ * as "logit" and "row", are for messages. -1 with a ValueError otherwise. */
+int kd_check_starts(const int64_t *starts, npy_intp rows, npy_intp total, const char *part, const char *row);
+
 /* kd_new_bytes returns a new NumPy array with room for `bytes` aligned bytes, kd_aligned the address where they begin. */
 PyArrayObject *kd_new_bytes(size_t bytes);
 void *kd_aligned(PyArrayObject *bytes);
@@ -65,7 +69,7 @@ static inline float *kd_floats(PyArrayObject *array) { return (float *)PyArray_D
 
 /* Parts of the module, each in its own file. */
 extern PyType_Spec kd_model_spec;
-extern PyMethodDef kd_batch_methods[], kd_loss_methods[], kd_peak_methods[];
+extern PyMethodDef kd_batch_methods[], kd_loss_methods[], kd_match_methods[], kd_peak_methods[];
 
 /* Adds the submodule `testing` to kdistill._core, and to sys.modules. 0, or -1 with an exception. */
 int kd_add_testing(PyObject *core);

@@ -113,6 +113,23 @@ class Model:
         rows: NDArray[np.int64] | None = None,
         outputs: Literal[False],
     ) -> None: ...
+    @overload
+    def forward(
+        self,
+        ids: NDArray[np.int32],
+        types: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        train: bool,
+        seed: int,
+        step: int,
+        place: int,
+        threads: int,
+        whole_last: bool = False,
+        *,
+        taps: Sequence[_Tap],
+        rows: NDArray[np.int64] | None = None,
+        outputs: Literal[False],
+    ) -> tuple[None, dict[_Tap, _Floats]]: ...
     def softmax_loss(
         self,
         labels: NDArray[np.int64],
@@ -123,6 +140,7 @@ class Model:
         teacher: Model | None = None,
         share: float = 1.0,
         scores: _Floats | None = None,
+        gradients: Mapping[_Tap, _Floats] | None = None,
     ) -> tuple[float, float, float, int, tuple[int, ...]]: ...
     def backward(self, dlogits: _Floats, threads: int, gradients: Mapping[_Tap, _Floats] | None = None, /) -> None: ...
     def clear_gradients(self, threads: int, /) -> None: ...
@@ -135,6 +153,16 @@ class Model:
     def release(self) -> None: ...
 
 def layout(encoder: _Shape, head: _Shape, /) -> tuple[int, list[tuple[str, tuple[int, ...], int, bool]]]: ...
+def adamw(
+    p: _Floats,
+    g: _Floats,
+    m: _Floats,
+    v: _Floats,
+    constants: tuple[float, float, float, float, float],  # lr, beta1, beta2, eps, weight_decay
+    t: int,
+    threads: int,
+    /,
+) -> None: ...
 def pack_lists(rows: object, /) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]] | None: ...
 def take_rows(
     ids: NDArray[np.int32], types: NDArray[np.int32], starts: NDArray[np.int64], indices: NDArray[np.int64], /
@@ -152,4 +180,13 @@ def loss(
     starts: NDArray[np.int64] | None = None,
     /,
 ) -> tuple[float, NDArray[np.float32], float, float, int, tuple[int, ...]]: ...
+def match_rows(
+    loss: str, student: _Floats, teacher: _Floats, projection: _Floats | None, threads: int, /
+) -> tuple[float, _Floats, _Floats | None]: ...
+def match_attention(
+    loss: str, student_scores: _Floats, teacher_scores: _Floats, starts: NDArray[np.int64], heads: int, threads: int, /
+) -> tuple[float, _Floats]: ...
+def match_relation(
+    loss: str, student: _Floats, teacher: _Floats, starts: NDArray[np.int64], heads: int, threads: int, /
+) -> tuple[float, _Floats]: ...
 def multiply_adds(rounds: int, threads: int, /) -> float: ...

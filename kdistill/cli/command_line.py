@@ -103,13 +103,13 @@ def _known_option(command: ArgumentParser, known: Mapping[str, Action], word: st
 
 def _words_of_config(known: Mapping[str, Action], words: list[str]) -> list[str]:
     """Return the options in the file of `--config`. Those of the command line come after them and so override them."""
-    path = ""
+    path, given = "", {word.partition("=")[0] for word in words}
     for index, word in enumerate(words):
         option, _, value = word.partition("=")
         if option == "--config":
             path = value or "".join(words[index + 1 : index + 2])
     several = [name for name, action in known.items() if action.nargs == "+"]
-    return read_config_file(path, switches_of(known), several) if path else []
+    return read_config_file(path, switches_of(known), several, given) if path else []
 
 
 def switches_of(known: Mapping[str, Action]) -> dict[str, bool]:

@@ -14,14 +14,13 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.columns import Rows, read_rows, rows_of
 from ..data.dataset import Dataset
 from ..data.files import DataFile
 from ..data.ragged import Ragged, units
 from ..data.sentences import Sentences
 from ..data.table import Table
 from ..data.windows import Windows
-from ..data.words import WordRows, words_of
+from ..data.words import words_of
 from ..distill import cache as teacher_cache
 from ..doctor.examination import Examination, examine, warn_at_start
 from ..models.auto import AutoConfig, load_model, load_trained
@@ -54,8 +53,8 @@ from ..train.recipe import require_labels
 from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
-from .data_files import format_words, rows_to_predict, texts_of
-from .distillation import DistillationParts
+from .data_files import format_words, rows_to_predict, single_texts, texts_of
+from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
 from .inputs import (
     check_output_dir,
@@ -65,8 +64,10 @@ from .inputs import (
     provenance_of,
     read_arguments,
     rows_file,
+    rows_to_learn,
     task_of,
 )
+from .label import label
 from .report import report
 from .search import search
 from .serve import serve
@@ -78,6 +79,7 @@ from .task import (
     labels_to_learn,
     with_problem_type,
 )
+from .teachers import inputs_of
 
 __all__ = [
     "bench",
@@ -88,6 +90,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "info",
+    "label",
     "predict",
     "report",
     "search",
@@ -101,9 +104,9 @@ def finetune(options: Namespace) -> Figures:
     """Fine-tune `--model` on labelled rows."""
     args = read_arguments(TrainingArguments, options)
     check_output_dir(args, options, sources=[options.model])
-    config, named = AutoConfig.from_pretrained(options.model), named_head(read_config(options.model))
+    config, content = AutoConfig.from_pretrained(options.model), read_config(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    head = head_to_learn(named, task_of(options), lambda: rows_file(options.train, options).table)
+    head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
     if head == ENCODER:
         raise ValueError(
             f"--task is {task_option(head)}, and embeddings have no labels that finetune could learn; `kdistill "
@@ -113,8 +116,8 @@ def finetune(options: Namespace) -> Figures:
     labels = labels_to_learn(
         config,
         task_of(options),
-        lambda: _rows_to_learn(config, options),
-        replace=options.ignore_mismatched_sizes or named != head,
+        lambda: rows_to_learn(config, options),
+        replace=options.ignore_mismatched_sizes or named_head(content) != head,
     )
     model = load_model(
         options.model,
@@ -138,23 +141,14 @@ def finetune(options: Namespace) -> Figures:
     return _train(trainer, options)
 
 
-def _rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
-    """Return the rows of `--train` as a model of this config reads them."""
-    file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
-    if not task_for(config).labels_per_token:
-        return read_rows(file, **columns, trained_on=trained)
-    del columns["text_pair_column"]
-    return words_of(file.table, **columns, trained_on=trained)
-
-
 def distill(options: Namespace, *, log: TrainerCallback | None = None) -> Figures:
     """Train `--student` on the labels and on the probabilities that `--teacher` gives to them.
 
     `log` shows the course of the training in place of the lines for a terminal.
     """
     args = read_arguments(DistillationTrainingArguments, options)
-    check_output_dir(args, options, sources=[options.teacher, options.student])
-    trainer = DistillationParts(options, args).trainer()
+    check_output_dir(args, options, sources=inputs_of(options))
+    trainer = parts_of(options, args).trainer()
     if log is not None:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(log)
@@ -169,7 +163,7 @@ def doctor(options: Namespace) -> Figures:
     args = examination.attempt("arguments", lambda: read_arguments(DistillationTrainingArguments, options))
     if args is None:
         args = DistillationTrainingArguments(disable_tqdm=True)
-    examine(examination, DistillationParts(options, args))
+    examine(examination, parts_of(options, args))
     return examination.figures()
 
 
@@ -284,11 +278,14 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     """Write the answer to every question as JSON lines."""
     config = trainer.model.config
     _refuse_table(options, "answers")
+    rules = rules_of(config.trained_with)
+    if options.top_k is not None and options.top_k > rules.n_best:
+        raise ValueError(f"--top-k is {options.top_k}; expected at most --n-best, which is {rules.n_best}")
     source = rows_to_predict(options, config.trained_with, config.head)
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
     assert isinstance(output.predictions, Ragged)
-    answers = answers_of(output.predictions, dataset.targets, rules_of(config.trained_with))
+    answers = answers_of(output.predictions, dataset.targets, rules)
     predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
     figures: Figures = {"n": len(answers), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = output.metrics["test_runtime"]
@@ -304,13 +301,16 @@ def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
     assert tokenizer is not None
     if options.above is not None:
         raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model fills the masks of single texts; leave it out")
     _refuse_table(options, "words")
     source = rows_to_predict(options, model.config.trained_with)
-    table = source.table if isinstance(source, DataFile) else source
-    texts = rows_of(table, **columns_of(options)).texts
-    size = trainer.args.per_device_eval_batch_size
+    texts = single_texts(source, **columns_of(options))
+    size, length = trainer.args.per_device_eval_batch_size, trainer.args.max_length
+    cut = {} if length is None else {"max_length": length, "truncation": True}
     started = time.monotonic()
-    filled = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size)(texts)
+    fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
+    filled = fill(texts)
     predictions = WordPredictions([filled] if len(texts) == 1 else filled)
     figures: Figures = {"n": len(texts), "output": options.output, "dtype": options.dtype}
     figures["runtime"] = time.monotonic() - started
@@ -453,7 +453,7 @@ def _train(trainer: Trainer, options: Namespace) -> Figures:
     try:
         return _trained(trainer, options)
     except KeyboardInterrupt:
-        options.finished = bool(trainer.results)
+        options.finished, options.steps = bool(trainer.results), trainer.state.global_step
         raise
 
 

@@ -13,7 +13,9 @@ from ..train.fields import argument_types, did_you_mean_argument
 from ..train.transformers_names import OTHER_ARGUMENTS, translate
 
 
-def read_config_file(path: str, known: Mapping[str, bool], several: Collection[str] = ()) -> list[str]:
+def read_config_file(
+    path: str, known: Mapping[str, bool], several: Collection[str] = (), given: Collection[str] = ()
+) -> list[str]:
     """Return the content of the file as words of a command line.
 
     The file's keys are options without their dashes, with underscores or hyphens: `learning_rate = 6e-5`,
@@ -24,6 +26,7 @@ def read_config_file(path: str, known: Mapping[str, bool], several: Collection[s
         path: the TOML file.
         known: the command's options -> whether it is a switch.
         several: those that take several values, a list in the file.
+        given: options of the command line, which take the place of such a list.
 
     Raises:
         OSError: the file cannot be read.
@@ -36,11 +39,15 @@ def read_config_file(path: str, known: Mapping[str, bool], several: Collection[s
         raise FileNotFoundError(f"--config is {path!r}; there is no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
-    return words_of_options(path, content, known, several)
+    return words_of_options(path, content, known, several, given)
 
 
 def words_of_options(
-    path: str, content: Mapping[str, Any], known: Mapping[str, bool], several: Collection[str] = ()
+    path: str,
+    content: Mapping[str, Any],
+    known: Mapping[str, bool],
+    several: Collection[str] = (),
+    given: Collection[str] = (),
 ) -> list[str]:
     """Return options, by name, as words of a command line: the content of a file, or that of what `path` names.
 
@@ -58,7 +65,10 @@ def words_of_options(
         if isinstance(translated[1], bool) != switches[translated[0]]:
             expected = "true or false" if switches[translated[0]] else "a value"
             raise TypeError(f"{path}: {key} is {_found(translated[0], value)}; expected {expected}")
-        if f"--{translated[0].replace('_', '-')}" in several and isinstance(translated[1], list):
+        option = f"--{translated[0].replace('_', '-')}"
+        if option in several and option in given:
+            continue
+        if option in several and isinstance(translated[1], list):
             words += _words_of_list(path, key, translated[0], translated[1])
         else:
             words.append(_word(path, key, translated[0], translated[1]))

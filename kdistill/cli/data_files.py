@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.columns import TOKEN_COLUMNS
+from ..data.columns import TOKEN_COLUMNS, rows_of
 from ..data.dataset import Dataset
 from ..data.files import DOCUMENTS, DataFile, FileFormat, is_plain_text, read_content
 from ..data.questions import CONTEXT_COLUMN, QUESTION_COLUMN
@@ -124,6 +124,20 @@ def _typed(texts: Sequence[str], pairs: Sequence[str] | None, trained: TrainedWi
     if pairs is not None:
         columns[trained.text_pair_column or TEXT_PAIR_COLUMN] = pairs
     return Table("--text", columns)
+
+
+def single_texts(source: DataFile | Table, **columns: Any) -> Sequence[str]:
+    """Return the texts of rows that have one each; arguments and errors are those of `data.columns.rows_of`.
+
+    Raises:
+        ValueError: also for pairs.
+    """
+    table = source.table if isinstance(source, DataFile) else source
+    rows = rows_of(table, **columns)
+    if rows.pairs is not None:
+        found = f"{rows.columns.text} and {rows.columns.text_pair}"
+        raise ValueError(f"{table.source} has pairs of texts ({found}); name one column with --text-column")
+    return rows.texts
 
 
 def texts_of(source: DataFile | Table, dataset: Dataset) -> dict[str, Sequence[str]]:

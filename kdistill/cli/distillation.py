@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from argparse import Namespace
 from functools import cached_property, partial
 from typing import Any
@@ -12,18 +13,24 @@ import numpy as np
 from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..distill.teachers import read_as_teacher, reader_for_both
+from ..distill.given import Given
+from ..distill.making import teachers_of
+from ..distill.sources import Teachers
+from ..distill.teachers import read_as_teacher
 from ..models.auto import AutoConfig, load_model, load_trained, model_class
-from ..models.config import shape_of, student_config
+from ..models.config import shape_of_student, student_config
 from ..models.configuration import Config, read_config
-from ..models.head_names import named_head
+from ..models.head_names import MASKED, named_head
+from ..models.loading import RandomWeights
 from ..models.model import Model
 from ..system.progress import Progress
 from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
+from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
+from .given import GivenParts
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
 from .task import (
     check_labels_are_meant,
@@ -33,6 +40,19 @@ from .task import (
     states_pooling,
     with_problem_type,
 )
+from .teachers import given_of, inputs_of, names_of_teachers
+
+
+def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
+    """Return the parts of a distillation: from a model, or from answers that came with the rows."""
+    if options.teacher:
+        if options.tokenizer is not None:
+            raise ValueError(
+                f"--tokenizer is {options.tokenizer}, and a student of a --teacher has its own or the teacher's; leave "
+                "it out"
+            )
+        return DistillationParts(options, args)
+    return GivenParts(options, args)
 
 
 class DistillationParts:
@@ -49,39 +69,70 @@ class DistillationParts:
         return {which: path for which, path in files.items() if path is not None}
 
     @cached_property
-    def teacher(self) -> Model:
-        """The teacher, frozen, with the names of its labels that `--label-names` gives."""
+    def teachers(self) -> list[Model]:
+        """The teachers, frozen, with the names of their labels that `--label-names` gives."""
+        return [self._load_teacher(path) for path in self._options.teacher]
+
+    def _load_teacher(self, path: str) -> Model:
         options = self._options
+        if task_of(options).task == task_option(MASKED) and not predictions_count(self.args.matches):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RandomWeights)  # nobody reads the head of an encoder
+                return load_model(path, head=MASKED).freeze()
         names = None if options.label_names is None else names_by_id(options.label_names)
-        teacher = load_trained(options.teacher, id2label=names, **head_settings(options.teacher, task_of(options)))
+        teacher = load_trained(path, id2label=names, **head_settings(path, task_of(options)))
         teacher.config = with_problem_type(teacher.config, task_of(options), "the teacher")
         return teacher.freeze()
 
+    @property
+    def teacher(self) -> Model:
+        """The first teacher, of which a student of a shape is made."""
+        return self.teachers[0]
+
     @cached_property
-    def teacher_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The teacher's tokenizer."""
-        return AutoTokenizer.from_pretrained(self._options.teacher)
+    def teacher_tokenizers(self) -> list[PreTrainedTokenizerFast]:
+        """The teachers' tokenizers."""
+        return [AutoTokenizer.from_pretrained(path) for path in self._options.teacher]
+
+    @cached_property
+    def taught_by(self) -> Teachers:
+        """The teachers with their tokenizers and weights."""
+        names = names_of_teachers(self._options.teacher, self._options.teacher_logits)
+        return teachers_of(*self._sources, self._options.teacher_weights, names or ())
+
+    @cached_property
+    def _given(self) -> Given | None:
+        """Answers of another teacher, in a file."""
+        path = self._options.teacher_logits
+        return None if path is None else given_of(path, self._options.train)
+
+    @property
+    def _sources(self) -> tuple[list[Any], list[Any]]:
+        """All teachers, and their tokenizers."""
+        given = [] if self._given is None else [self._given]
+        return [*self.teachers, *given], [*self.teacher_tokenizers, *(None for _ in given)]
 
     @cached_property
     def _loaded_student(self) -> tuple[Model, PreTrainedTokenizerFast] | None:
         """The student and its tokenizer when it is a checkpoint; None when it is a shape."""
-        if shape_of(self._options.student) is not None:
+        if shape_of_student(self._options.student, self.teacher.config) is not None:
             return None
-        student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizer, self.args.seed)
-        student.config = read_as_teacher(student.config, self.teacher.config)
+        student, tokenizer = _load_student(self._options, self.teacher, self.teacher_tokenizers[0], self.args.seed)
+        for teacher in self.teachers:
+            student.config = read_as_teacher(student.config, teacher.config)
         return student, tokenizer
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The student's tokenizer."""
-        return self.teacher_tokenizer if self._loaded_student is None else self._loaded_student[1]
+        return self.teacher_tokenizers[0] if self._loaded_student is None else self._loaded_student[1]
 
     @cached_property
     def config(self) -> Config:
         """The student's configuration."""
         if self._loaded_student is not None:
             return self._loaded_student[0].config
-        shape = shape_of(self._options.student)
+        shape = shape_of_student(self._options.student, self.teacher.config)
         assert shape is not None
         config = student_config(self.teacher.config, shape, **dropout_of(self._options))
         if config.model_type != self.teacher.config.model_type:
@@ -96,7 +147,7 @@ class DistillationParts:
         """The encoded rows to train on."""
         options, config = self._options, self.teacher.config
         check_labels_are_meant(
-            config, task_of(options), options.teacher, lambda: rows_file(options.train, options, config.head).table
+            config, task_of(options), options.teacher[0], lambda: rows_file(options.train, options, config.head).table
         )
         return self._encoded(options.train, training=True)
 
@@ -107,10 +158,12 @@ class DistillationParts:
         return None if path is None else self._encoded(path)
 
     def _encoded(self, path: str, *, training: bool = False) -> Dataset:
-        """Return the rows of a file as teacher and student read them."""
-        reader = reader_for_both(self.tokenizer, self.config, self.teacher.config, self.teacher_tokenizer)
+        """Return the rows of a file as the student reads them, with their texts where a teacher reads them itself."""
+        reader = self.taught_by.reader(self.tokenizer, self.config)
         assert reader is not None
-        return dataset_of(path, reader, self.config, self.args, self._options, training=training)
+        keep_texts = self.taught_by.needs_texts(self.config, reader)
+        settings: dict[str, Any] = {"training": training, "keep_texts": keep_texts, "given": self._given}
+        return dataset_of(path, reader, self.config, self.args, self._options, **settings)
 
     def read(self, which: str) -> Rows:
         """Return the rows of "train" or "eval" as they are in the file."""
@@ -119,13 +172,12 @@ class DistillationParts:
 
     def check_output_dir(self) -> None:
         """Raise what the run would for its output directory, without creating it."""
-        sources = [self._options.teacher, self._options.student]
-        check_output_dir(self.args, self._options, sources=sources)
+        check_output_dir(self.args, self._options, sources=inputs_of(self._options))
 
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""
         options, args, teacher = self._options, self.args, self.teacher
-        _ = self.teacher_tokenizer, self.config, self.train
+        _ = self.teacher_tokenizers, self.config, self.train
         if self._loaded_student is not None:
             student = self._loaded_student[0]
         else:
@@ -136,8 +188,9 @@ class DistillationParts:
             None if for_search else student,
             args,
             model_init=partial(copy.deepcopy, student) if for_search else None,
-            teacher_model=teacher,
-            teacher_processing_class=self.teacher_tokenizer,
+            teacher_model=self._sources[0],
+            teacher_processing_class=self._sources[1],
+            teacher_weights=options.teacher_weights,
             train_dataset=self.train,
             compute_metrics=compute_metrics_of(teacher.config, self.train, task_of(options), args),
             eval_dataset=self.eval,
@@ -173,4 +226,4 @@ def _load_student(
     try:
         return student, AutoTokenizer.from_pretrained(options.student)
     except FileNotFoundError:
-        return student, teacher_tokenizer  # teacher and student must share their vocabulary anyway
+        return student, teacher_tokenizer  # the only one that there is

@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import __version__
+from ..data.columns import Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.files import DataFile
+from ..data.words import WordRows, words_of
+from ..distill.given import Given
 from ..hub import public_name
 from ..models.configuration import Config
 from ..report.figures import check_pictures
+from ..tasks.registry import task_for
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import TrainingArguments
 from ..train.directory import RunDirectory
-from ..train.encoding import encode_for, name_of
+from ..train.encoding import encode_for, name_of, trained_on
 from ..train.recipe import Provenance
 from ..train.without_effect import warn_of_arguments_without_effect
 from .data_files import FORMAT, data_file
 from .options import RECIPE
 from .report import names_in
 from .task import TaskOptions
+from .teachers import names_of_teachers
 
 _Arguments = TypeVar("_Arguments", bound=TrainingArguments)
 
@@ -79,10 +84,13 @@ def dataset_of(
     options: Namespace,
     *,
     training: bool = False,
+    keep_texts: bool = False,
+    given: Given | None = None,
 ) -> Dataset:
-    """Return the encoded rows of a file for a model of this config, see `encode_for`."""
-    file = rows_file(path, options, config.head)
-    return encode_for(config, file, tokenizer, args, training=training, **columns_of(options))
+    """Return the encoded rows of a file for a model of this config, see `encode_for`; with the answers for them."""
+    file, columns = rows_file(path, options, config.head), columns_of(options)
+    rows = file if given is None else given.beside(file, training=training)
+    return encode_for(config, rows, tokenizer, args, training=training, keep_texts=keep_texts, **columns)
 
 
 def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFile:
@@ -90,12 +98,21 @@ def rows_file(path: str, options: Namespace, head: str | None = None) -> DataFil
     return data_file(path, {name: getattr(options, name) for name in FORMAT}, head)
 
 
+def rows_to_learn(config: Config, options: Namespace) -> Rows | WordRows:
+    """Return the rows of `--train` as a model of this config reads them."""
+    file, trained, columns = rows_file(options.train, options, config.head), trained_on(config), columns_of(options)
+    if not task_for(config).labels_per_token:
+        return read_rows(file, **columns, trained_on=trained)
+    del columns["text_pair_column"]
+    return words_of(file.table, **columns, trained_on=trained)
+
+
 def provenance_of(options: Namespace, *, started_from: str | None) -> Provenance:
     """Return the names of the inputs for the model card, and the command that repeats the run."""
-    teacher: str | None = getattr(options, "teacher", None)
+    teachers: list[str] = getattr(options, "teacher", None) or []
     return Provenance(
         started_from=None if started_from is None else public_name(started_from),
-        teacher=None if teacher is None else public_name(teacher),
+        teacher=names_of_teachers(teachers, getattr(options, "teacher_logits", None)),
         train=name_of(options.train),
         eval=name_of(options.eval),
         dataset=getattr(options, "dataset_name", None),

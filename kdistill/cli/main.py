@@ -194,19 +194,28 @@ def _report_interrupt(options: Namespace) -> None:
     if command == "search":
         say(f"kdistill: interrupted; {_kept_of_search(getattr(options, 'interrupted', {}))}")
         return
+    if command == "label":
+        say("kdistill: interrupted; the teacher cache has what was answered. Repeat the command to go on")
+        return
     if command not in ("finetune", "distill"):
         say("kdistill: interrupted")
         return
     from ..train.directory import RunDirectory
+    from ..train.state import STATE_FILE
 
     output_dir = getattr(options, "output_dir", TrainingArguments.output_dir)
     if getattr(options, "finished", False):
         say(f"kdistill: interrupted after the run: {output_dir} holds the finished model")
         return
-    if not (Path(output_dir).is_dir() and RunDirectory(output_dir).holds_run()):
-        say("kdistill: interrupted before the first step. Repeat the command to start again")
+    directory = RunDirectory(output_dir)
+    holds_run = Path(output_dir).is_dir() and directory.holds_run()
+    begins_anew = getattr(options, "overwrite_output_dir", False) and not options.resume
+    if not holds_run or (begins_anew and not getattr(options, "steps", 0)):
+        there = holds_run and (directory.checkpoints() or (directory.path / STATE_FILE).is_file())
+        earlier = f"; the earlier run in {output_dir} is as it was" if there else ""
+        say(f"kdistill: interrupted before the first step{earlier}. Repeat the command to start again")
         return
-    checkpoints = RunDirectory(output_dir).checkpoints()
+    checkpoints = directory.checkpoints()
     kept = f"{checkpoints[-1]} is kept" if checkpoints else "there is no checkpoint yet"
     say(f"kdistill: interrupted; {kept}. Repeat the command with --resume to continue")
 

@@ -123,6 +123,17 @@ COMMANDS = (
         _SEARCHING,
     ),
     _Command(
+        "label",
+        "--teacher MODEL --data FILE --output FILE",
+        "write what a teacher answers beside the rows",
+        "Write the rows of --data with the logits that the teacher gives them (a column teacher_logits), as data that "
+        "distill --train takes without a teacher, on this machine or another. What the teacher has answered is kept in "
+        "the teacher cache: the same command goes on where it was interrupted.",
+        "kdistill label --teacher teacher --data train.tsv --output labelled.parquet",
+        DistillationTrainingArguments,
+        ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
+    ),
+    _Command(
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
@@ -290,11 +301,15 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_report_options(parser, group)
     elif command == "serve":
         _add_serving(parser, group)
+    elif command == "label":
+        _add_labelling(group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
     _add_switch(group, "--json", "do not show progress, and print the results as one last line of JSON")
     parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
+    if command == "label":
+        parser.set_defaults(probs=False)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -316,13 +331,39 @@ def _add_switch(group: _ArgumentGroup, option: str, help: str) -> None:
 
 def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
     if command in _DISTILLING:
-        group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to learn from")
+        group.add_argument(
+            "--teacher",
+            nargs="+",
+            action="extend",
+            metavar="MODEL",
+            help=f"{_MODEL_HELP} to learn from; several teach together, each reading with its own tokenizer",
+        )
+        group.add_argument(
+            "--teacher-weights",
+            type=float,
+            nargs="+",
+            metavar="X",
+            help="what each of several teachers counts, in their order, such as 0.7 0.3 (default: all the same)",
+        )
+        group.add_argument(
+            "--teacher-logits",
+            metavar="FILE",
+            help="logits of a teacher that was asked elsewhere: a .npy (rows, labels), or a .parquet, .jsonl or .csv "
+            "with a column teacher_logits or teacher_probs and ids or texts; without --teacher and this, such a column "
+            "of --train is read",
+        )
+        group.add_argument(
+            "--tokenizer",
+            metavar="MODEL",
+            help="without --teacher, the model whose tokenizer a student of a shape gets",
+        )
         group.add_argument(
             "--student",
             required=True,
             metavar="MODEL",
-            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}; a shape takes the vocabulary, the labels and, as far as they "
-            "fit, the embeddings and layers from the teacher",
+            help=f"{_MODEL_HELP} to train, {_SHAPE_HELP}, or self: the shape of the teacher; a shape takes the "
+            "vocabulary, the labels and, as far as they fit, the embeddings and layers from the teacher, the first of "
+            "several",
         )
     elif command == "bench":
         group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP}, {_SHAPE_HELP}")
@@ -354,6 +395,40 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         )
     if command == "predict":
         _add_predictions(group)
+    _add_columns(group)
+    _add_format(group)
+    if command != "bench":
+        _add_task(group, command)
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_labelling(group: _ArgumentGroup) -> None:
+    """Add the options of `label`."""
+    group.add_argument("--teacher", required=True, metavar="MODEL", help=f"{_MODEL_HELP} that answers")
+    group.add_argument(
+        "--data", required=True, metavar="FILE", help=f"rows to answer: {_ROWS_HELP}; {_OTHER_ROWS_HELP}"
+    )
+    group.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="file to write: .parquet, .jsonl, or .npy, which has the logits alone, in the order of the rows",
+    )
+    _add_switch(group, "--probs", "write the probabilities too, as a column teacher_probs")
+    group.add_argument(
+        "--label-names",
+        metavar="A,B,...|FILE",
+        help="names of the teacher's labels 0, 1, ..., or a file with one name per line (default: the teacher's)",
+    )
+    _add_dtype(group, "label")
+    _add_columns(group)
+    _add_format(group)
+    _add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_columns(group: _ArgumentGroup) -> None:
+    """Add the options that name columns."""
     group.add_argument("--text-column", metavar="NAME", help="column of the text (default: text, sentence, ...)")
     group.add_argument("--text-pair-column", metavar="NAME", help="column of the second text of a pair")
     group.add_argument(
@@ -361,10 +436,6 @@ def _add_models_and_rows(group: _ArgumentGroup, command: str) -> None:
         metavar="NAME",
         help="column of the label (default: label, labels, ...); A,B,... for one column of 0 and 1 per label",
     )
-    _add_format(group)
-    if command != "bench":
-        _add_task(group, command)
-    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
 def _add_dtype(group: _ArgumentGroup, command: str) -> None:
@@ -496,7 +567,9 @@ def _add_report_options(parser: _Parser, group: _ArgumentGroup) -> None:
     )
     _add_switch(group, "--plots", "also write pictures into DIR/plots, which the card shows (default: as the run did)")
     moved = parser.add_argument_group("inputs of the run, if they have moved or there is no command.txt")
-    moved.add_argument("--teacher", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher")
+    moved.add_argument(
+        "--teacher", nargs="+", action="extend", metavar="MODEL", help=f"{_MODEL_HELP} used as the teacher, or several"
+    )
     moved.add_argument("--student", metavar="MODEL", help=f"{_MODEL_HELP} that the student started from")
     moved.add_argument("--train", metavar="FILE", help="training rows of the run")
     moved.add_argument("--eval", metavar="FILE", help="evaluation rows of the run")
@@ -546,7 +619,7 @@ def _add_dataset(group: _ArgumentGroup) -> None:
 def _add_task(group: _ArgumentGroup, command: str) -> None:
     """Add the options about the task: what is learned or measured."""
     distills = command in _DISTILLING
-    whose = "the teacher's" if distills else "the model's"
+    whose = "the teacher's" if distills or command == "label" else "the model's"
     group.add_argument(
         "--task",
         choices=tuple(TASK_OPTIONS),
@@ -567,7 +640,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
             metavar="N",
             help=f"number of labels, or of outputs of a regression (default: {default})",
         )
-    if command != "predict":
+    if command not in ("predict", "label"):
         group.add_argument(
             "--metrics",
             metavar="A,B,...",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
 from ..data.files import file_and_field
-from ..distill.teachers import reader_for_both
+from ..distill.making import teachers_of
 from ..hub import public_name
 from ..models.auto import load_trained
-from ..models.config import shape_of
+from ..models.config import is_own_shape, shape_of
+from ..models.model import Model
 from ..models.trained_with import check_threshold
 from ..system.files import read_json_object
 from ..tasks.registry import ChosenMetrics, task_for
@@ -29,13 +31,14 @@ from ..trainers import DistillationTrainer, Trainer
 from .command_line import parse
 from .data_files import FORMAT, data_file
 from .task import TaskOptions, compute_metrics_of, head_settings, names_by_id
+from .teachers import given_of, names_of_teachers
 
 _COLUMNS = ("text_column", "text_pair_column", "label_column")
 _NAMED = ("metrics", "dataset_name", "dataset_tags")
 # Options that are inputs of the run's command; a path in them is relative to the directory where the command ran.
-_INPUTS = ("teacher", "student", "train", "eval")
+_INPUTS = ("teacher", "teacher_logits", "student", "train", "eval")
 _LABELS = ("label_names",)
-_TASK = ("task",)
+_AS_GIVEN = ("task", "teacher_weights")
 
 
 def report(options: Namespace) -> dict[str, Any]:
@@ -81,17 +84,20 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     model = load_trained(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     reader: PreTrainedTokenizerFast | None = tokenizer
+    keep_texts, given = False, None
     args: TrainingArguments
 
     def encoded(name: str) -> Dataset | None:
         if inputs[name] is None:
             return None
+        file = data_file(inputs[name], inputs, model.config.head)
         return encode_for(
             model.config,
-            data_file(inputs[name], inputs, model.config.head),
+            file if given is None else given.beside(file, training=name == "train"),
             reader,
             args,
             training=name == "train",
+            keep_texts=keep_texts,
             **{column: inputs[column] for column in _COLUMNS},
         )
 
@@ -101,28 +107,32 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
             return None
         return compute_metrics_of(model.config, train, TaskOptions(metrics=inputs["metrics"]), args)
 
-    start, teacher = inputs["student"], inputs["teacher"]
+    start, teachers = inputs["student"], inputs["teacher"] or []
     provenance = Provenance(
-        started_from=None if start is None or shape_of(start) else public_name(start),
-        teacher=None if teacher is None else public_name(teacher),
+        started_from=None if start is None or is_own_shape(start) or shape_of(start) else public_name(start),
+        teacher=names_of_teachers(teachers, inputs["teacher_logits"]),
         **{name: name_of(inputs[name]) for name in ("train", "eval", "holdout")},
         dataset=inputs["dataset_name"],
         dataset_tags=names_in(inputs["dataset_tags"]),
     )
     if "alpha" in saved:
-        if teacher is None:
-            raise ValueError(f"the run in {directory} had a teacher; give it as --teacher")
         args = DistillationTrainingArguments(**saved)
-        settings = head_settings(teacher, TaskOptions(task=inputs["task"]))
-        teacher_model = load_trained(teacher, **_labels(inputs["label_names"]), **settings)
-        teacher_tokenizer = _tokenizer_of(teacher)
-        reader = reader_for_both(tokenizer, model.config, teacher_model.config, teacher_tokenizer)
+        if inputs["teacher_logits"] is not None or not teachers:
+            given = given_of(inputs["teacher_logits"], inputs["train"])
+        models = [_teacher(path, inputs) for path in teachers]
+        tokenizers = [_tokenizer_of(path) for path in teachers]
+        sources: list[Any] = [*models, *([] if given is None else [given])]
+        tokenizers += [] if given is None else [None]
+        taught_by = teachers_of(sources, tokenizers, inputs["teacher_weights"], provenance.teachers())
+        reader = taught_by.reader(tokenizer, model.config)
+        keep_texts = taught_by.needs_texts(model.config, reader)
         train = encoded("train")
         trainer: Trainer = DistillationTrainer(
             model,
             args,
-            teacher_model=teacher_model,
-            teacher_processing_class=teacher_tokenizer,
+            teacher_model=sources,
+            teacher_processing_class=tokenizers,
+            teacher_weights=inputs["teacher_weights"],
             train_dataset=train,
             compute_metrics=chosen_metrics(train),
             eval_dataset=encoded("eval"),
@@ -149,6 +159,11 @@ def _trainer_of_run(options: Namespace) -> tuple[Trainer, Dataset | None]:
     return trainer, encoded("holdout")
 
 
+def _teacher(path: str, inputs: Mapping[str, Any]) -> Model:
+    settings = head_settings(path, TaskOptions(task=inputs["task"]))
+    return load_trained(path, **_labels(inputs["label_names"]), **settings)
+
+
 def _tokenizer_of(teacher: str) -> PreTrainedTokenizerFast | None:
     """Return the teacher's tokenizer; None for the directory of a model alone, with which Python can make a run."""
     try:
@@ -161,18 +176,25 @@ def _labels(names: str | None) -> dict[str, Any]:
     return {} if names is None else {"id2label": names_by_id(names)}
 
 
+def _in_directory(directory: Path, path: str) -> str:
+    """Return a path that is relative to `directory` as one that is not, if it exists there."""
+    return str(directory / path) if file_and_field(directory / path)[0].exists() else path
+
+
 def _inputs(directory: Path, options: Namespace) -> dict[str, Any]:
     """Return the run's inputs by option: from this command's options, else from its command.txt, else None."""
-    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS, *_TASK))
+    inputs: dict[str, Any] = dict.fromkeys((*_INPUTS, *_COLUMNS, *FORMAT, *_NAMED, *_LABELS, *_AS_GIVEN))
     if (directory / COMMAND_FILE).is_file():
         remark, _, command = os.fsdecode((directory / COMMAND_FILE).read_bytes()).strip().partition("\n")
         run_options = parse(shlex.split(command)[1:])
         run_directory = Path(remark.partition(", in ")[2])
         inputs |= {name: getattr(run_options, name, None) for name in inputs}
         for name in (*_INPUTS, *_LABELS):
-            path = inputs[name]
-            if path is not None and file_and_field(run_directory / path)[0].exists():
-                inputs[name] = str(run_directory / path)
+            given = inputs[name]
+            if isinstance(given, list):
+                inputs[name] = [_in_directory(run_directory, path) for path in given]
+            elif given is not None:
+                inputs[name] = _in_directory(run_directory, given)
         inputs["student"] = inputs["student"] or getattr(run_options, "model", None)
     inputs |= {name: of for name in inputs if (of := getattr(options, name, None)) is not None}
     return inputs | {"holdout": options.holdout}

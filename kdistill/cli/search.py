@@ -17,7 +17,7 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.directory import RunDirectory
 from ..trainers import DistillationTrainer
 from .command_line import words_for
-from .distillation import DistillationParts
+from .distillation import parts_of
 from .ending import as_value
 from .inputs import read_arguments
 from .options import SEARCH_OPTIONS
@@ -39,7 +39,7 @@ def _search(args: DistillationTrainingArguments, options: Namespace) -> dict[str
     path = Path(args.output_dir, BEST_RUN_FILE)
     if os.path.lexists(path) and not _is_best_run(path):
         raise FileExistsError(f"{path} exists, and no search wrote it; move it, or choose another --output-dir")
-    trainer = DistillationParts(options, args).trainer(for_search=True)
+    trainer = parts_of(options, args).trainer(for_search=True)
     given = {name: getattr(options, name) for name in SEARCH_OPTIONS if hasattr(options, name)}
     try:
         best = trainer.hyperparameter_search(**given)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.columns import Rows, label_column_of
+from ..data.columns import TEXT_COLUMNS, Rows, label_column_of
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.label_values import split_at_commas
@@ -18,8 +18,8 @@ from ..data.table import Table
 from ..data.text_files import decoded, lines_of
 from ..data.words import WordRows, has_words
 from ..hub import resolve
-from ..models.configuration import CONFIG_FILE, Config
-from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
+from ..models.configuration import CONFIG_FILE, Config, read_config
+from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.pooling import MEAN
 from ..models.sentence_files import OPTIONAL_FILES, has_sentence_files
 from ..tasks.registry import (
@@ -45,12 +45,16 @@ class TaskOptions(NamedTuple):
 
 
 def head_settings(path: str, options: TaskOptions) -> dict[str, Any]:
-    """Return the arguments of `load_trained` for a model that `--task` has embed texts; for others none.
+    """Return the arguments of `load_trained` for a model that `--task` has embed texts, or that names no task itself.
 
-    One without the files of sentence-transformers embeds them by the mean of their tokens, as there, with a warning.
+    One without the files of sentence-transformers embeds texts by the mean of their tokens, as there, with a warning.
     """
-    if options.task is None or TASK_OPTIONS[options.task] != ENCODER:
+    if options.task is None:
         return {}
+    head = TASK_OPTIONS[options.task]
+    if head != ENCODER:  # so that what a model without a head lacks is said of the head that is asked for
+        known = named_head(read_config(path), language_models=True) is not None or states_pooling(path)
+        return {} if known else {"head": head}
     if states_pooling(path):
         return {"head": ENCODER}
     warnings.warn(
@@ -120,20 +124,26 @@ def _refuse_labels(options: TaskOptions, why: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}, and {why}; leave it out")
 
 
-def head_to_learn(named: str | None, options: TaskOptions, table: Callable[[], Table]) -> str:
+def head_to_learn(content: Mapping[str, Any], options: TaskOptions, table: Callable[[], Table]) -> str:
     """Return the head of a model that is to be fine-tuned: that of `--task`, else of the model's class, else the rows'.
 
+    A language model begins any task, so it goes on as one where the rows are nothing but texts.
+
     Args:
-        named: the head that the model's config.json names; None: none, as of an encoder alone.
+        content: the model's config.json, parsed, which may name a head.
         options: the options.
         table: reads the training rows.
     """
+    named = named_head(content)
     if options.task is not None:
         return TASK_OPTIONS[options.task]
     if named is not None:
         return named
     rows = table()
-    return TOKEN if has_words(rows) else SPAN if has_questions(rows) else SEQUENCE
+    if has_words(rows) or has_questions(rows):
+        return TOKEN if has_words(rows) else SPAN
+    texts_alone = len(rows.columns) == 1 and rows.columns.keys() <= {*TEXT_COLUMNS}
+    return MASKED if texts_alone and named_head(content, language_models=True) == MASKED else SEQUENCE
 
 
 def names_by_id(label_names: str) -> dict[int, str]:

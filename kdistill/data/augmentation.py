@@ -51,7 +51,7 @@ class TokenKinds:
 def augmented(
     dataset: Dataset, views: int, *, kinds: TokenKinds, embeddings: NDArray[np.float32], seed: int
 ) -> Dataset:
-    """Return the rows, and behind them `views` copies of each without a label.
+    """Return the rows, and behind them `views` copies of each without a label and without logits that came with them.
 
     In a copy each word is replaced, with a probability drawn for that copy, by one of the `NEIGHBOURS` nearest words
     (as in TinyBERT, Jiao et al., arXiv:1909.10351, algorithm 1, but by the teacher's embeddings). Some of the copies
@@ -79,8 +79,11 @@ def augmented(
         parts.append((ids[keep], dataset.types[keep], np.bincount(text.rows[keep], minlength=len(dataset))))
         labels.append(unknown[keep] if dataset.per_token else unknown)
     ids, types, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    return Dataset(ids, types, starts, np.concatenate(labels), per_token=dataset.per_token)
+    starts, every = np.concatenate(([0], np.cumsum(lengths))), np.concatenate(labels)
+    logits = dataset.teacher_logits
+    if logits is not None:  # those of the rows are not those of other words
+        logits = np.concatenate([logits, np.full((len(every) - len(logits), logits.shape[1]), np.nan, np.float32)])
+    return Dataset(ids, types, starts, every, per_token=dataset.per_token, teacher_logits=logits)
 
 
 def nearest_words(

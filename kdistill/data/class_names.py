@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _KEY = b"huggingface"  # of a schema's metadata, where datasets writes its features
+CLASS_NAMES = "class_names"
+"""Of a schema's metadata: the names of the labels 0, 1, ... by column, an object in JSON."""
+LABEL_NAMES = "label_names"
+"""Of a schema's metadata: the names of the outputs that a teacher's answers are in the order of, a list in JSON."""
 
 
 def class_names_of_features(features: Mapping[str, Any] | None) -> dict[str, Sequence[str]]:
@@ -20,8 +24,31 @@ def class_names_of_features(features: Mapping[str, Any] | None) -> dict[str, Seq
 
 
 def class_names_of_schema(schema: Any) -> dict[str, Sequence[str]]:
-    """Return the same of a pyarrow schema, in which datasets keeps its features, also in Parquet files."""
-    content = (getattr(schema, "metadata", None) or {}).get(_KEY)
+    """Return the same of a pyarrow schema, in which datasets keeps its features, also in Parquet files.
+
+    And those that `kdistill label` writes: under `CLASS_NAMES` by column, under `LABEL_NAMES` those of a teacher.
+    """
+    metadata = getattr(schema, "metadata", None) or {}
+    by_column = _json_of(metadata.get(CLASS_NAMES.encode()))
+    of_columns = by_column if isinstance(by_column, dict) else {}
+    own = {**of_columns, LABEL_NAMES: _json_of(metadata.get(LABEL_NAMES.encode()))}
+    named = {column: tuple(names) for column, names in own.items() if _is_list_of_names(names)}
+    return _of_features_in(metadata) | named
+
+
+def _json_of(content: bytes | None) -> Any:
+    try:
+        return None if content is None else json.loads(content)
+    except (ValueError, RecursionError):  # another program's
+        return None
+
+
+def _is_list_of_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _of_features_in(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
+    content = metadata.get(_KEY)
     if content is None:
         return {}
     try:

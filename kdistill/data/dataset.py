@@ -33,6 +33,7 @@ from .sentences import Sentences
 from .sources import read_table
 from .spans import Spans
 from .table import Table
+from .texts import Texts
 from .windows import Windows
 
 OnProgress = Callable[[int, int], None]
@@ -74,8 +75,11 @@ class Dataset:
         masking: of text from which words are to be hidden, with `per_token`: hides them, anew in each epoch, see
             `masked`. The labels are then all words that may be hidden.
         hidden: whether words are hidden: the labels are these words, and `ids` what has taken their place.
+        texts: what the rows were read from, kept where a teacher needs it, see `encode`; else None.
         reading: how `encode` read the rows; None for rows that were tokenised elsewhere.
         column_use: which columns of the source are read, for messages; None where nobody knows.
+        teacher_logits: the logits of a teacher that came with the rows, see `data.teacher_rows`: float32 (rows,
+            outputs), or with `per_token` (tokens, outputs), NaN where there are none; None: none at all.
     """
 
     ids: NDArray[np.int32]
@@ -89,13 +93,21 @@ class Dataset:
     windows: Windows | Spans | Sentences | None = None
     masking: Masking | None = None
     hidden: bool = False
+    texts: Texts | None = None
+    teacher_logits: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.starts)
+        units = len(self.ids) if self.per_token else len(lengths)
+        if self.teacher_logits is not None and len(self.teacher_logits) != units:
+            of = "tokens" if self.per_token else "rows"
+            raise ValueError(f"teacher_logits has {len(self.teacher_logits)} rows; the data set has {units} {of}")
         if self.per_token and len(self.labels) != len(self.ids):
             raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(self.ids)} tokens")
         if not self.per_token and len(lengths) != len(self.labels):
             raise ValueError(f"labels has {len(self.labels)} entries; the data set has {len(lengths)} rows")
+        if self.texts is not None and len(self.texts) != len(lengths):
+            raise ValueError(f"texts has {len(self.texts)} entries; the data set has {len(lengths)} rows")
         if len(lengths) == 0:
             raise ValueError("the data set has no rows")
         if self.starts[0] != 0 or lengths.min() < 1 or not self.starts[-1] == len(self.ids) == len(self.types):
@@ -118,8 +130,15 @@ class Dataset:
 
     @property
     def num_examples(self) -> int:
-        """The number of examples: of rows, or of what they are windows of."""
-        return len(self.targets)
+        """The number of examples: of rows, or of what they are windows or texts of."""
+        return len(self) if self.windows is None else len(np.unique(self.windows.examples))
+
+    @property
+    def rows_are(self) -> str:
+        """What messages call the rows: windows, or texts of pairs, where there are more of them than examples."""
+        if len(self) == self.num_examples:
+            return "rows"
+        return "texts" if isinstance(self.windows, Sentences) else "windows"
 
     @property
     def labelled(self) -> int:
@@ -161,8 +180,12 @@ class Dataset:
         """Return the rows at `indices`, in that order, as a data set of its own. Errors as in `batch`."""
         batch, labels = self.batch(indices)
         windows = None if self.windows is None else self.windows.take(indices, self.starts)
-        taken = Dataset(*batch, labels, per_token=self.per_token, windows=windows)
-        return replace(taken, masking=self.masking, hidden=self.hidden)
+        texts = None if self.texts is None else self.texts.take(indices)
+        taken = Dataset(*batch, labels, per_token=self.per_token, windows=windows, texts=texts)
+        rows = np.asarray(indices, dtype=np.int64)
+        units = units_of(self.starts, rows) if self.per_token else rows
+        logits = None if self.teacher_logits is None else self.teacher_logits[units]
+        return replace(taken, masking=self.masking, hidden=self.hidden, teacher_logits=logits)
 
     def masked(self, indices: NDArray[np.integer[Any]] | Sequence[int], epoch: int) -> Dataset:
         """Return the rows at `indices`, in that order, with the words hidden that `masking` hides in this epoch.
@@ -201,40 +224,44 @@ class Dataset:
         return batch, self.labels[units_of(self.starts, rows) if self.per_token else rows]
 
 
-def encode(
-    rows: Rows,
+class Tokens(NamedTuple):
+    """Texts as token ids, packed.
+
+    Attributes:
+        ids: int32 (tokens,), token ids.
+        types: int32 (tokens,), token types.
+        starts: int64 (texts + 1,), text t has tokens starts[t]:starts[t + 1].
+        cut: how many texts were longer than the maximum length.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    cut: int
+
+
+def encode_texts(
+    inputs: Sequence[Any],
     tokenizer: PreTrainedTokenizerFast,
     *,
-    max_length: int | None = None,
-    id2label: Mapping[int, str] | None = None,
-    read_labels: LabelReader = label_ids,
+    max_length: int | None,
     progress: OnProgress | None = None,
-) -> Dataset:
-    """Tokenise rows on all cores.
+) -> Tokens:
+    """Tokenise texts, or pairs of texts, on all cores.
 
     Args:
-        rows: texts, pairs and labels.
+        inputs: a text, or (text, second text), for each row.
         tokenizer: the model's.
-        max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give
-            the model's positions). `Dataset.reading` counts them.
-        id2label: the model's label map, which checks ids and translates names.
-        read_labels: makes the array of labels, see `tasks.registry.label_reader`.
+        max_length: longer ones are cut to it, special tokens counted; None: none is cut.
         progress: called after each block.
-
-    Raises:
-        ValueError: a label does not fit, see `read_labels`; before anything is tokenised.
-        TypeError: likewise.
     """
-    labels = rows.read_labels(id2label, read_labels)
-    limit = tokenizer.truncation_length(max_length)
     has_types = tokenizer.has_token_types
-    inputs: list[Any] = rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs, strict=True))
     blocks: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]] = []
     cut = 0
     for first in range(0, len(inputs), ENCODE_BLOCK):
         if progress is not None:
             progress(first, len(inputs))
-        encoded = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], limit)
+        encoded = tokenizer.encode_rows(inputs[first : first + ENCODE_BLOCK], max_length)
         ids = [row.ids for row in encoded]
         types = (row.type_ids if has_types else [0] * len(row.ids) for row in encoded)
         cut += sum(row.is_cut for row in encoded)
@@ -251,9 +278,40 @@ def encode(
         progress(len(inputs), len(inputs))
     ids_of, types_of, lengths_of = zip(*blocks, strict=True)
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths_of))))
-    reading = Reading(rows.columns, limit, cut, are_numbered(rows.labels or ()))
-    tokens_of_all = np.concatenate(ids_of), np.concatenate(types_of)
-    return Dataset(*tokens_of_all, starts, labels, reading, rows.column_use)
+    return Tokens(np.concatenate(ids_of), np.concatenate(types_of), starts, cut)
+
+
+def encode(
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_length: int | None = None,
+    id2label: Mapping[int, str] | None = None,
+    read_labels: LabelReader = label_ids,
+    keep_texts: bool = False,
+    progress: OnProgress | None = None,
+) -> Dataset:
+    """Tokenise rows on all cores.
+
+    Args:
+        rows: texts, pairs and labels.
+        tokenizer: the model's.
+        max_length: longer rows are cut to it, special tokens counted (default: the tokenizer's model_max_length; give
+            the model's positions). `Dataset.reading` counts them.
+        id2label: the model's label map, which checks ids and translates names.
+        read_labels: makes the array of labels, see `tasks.registry.label_reader`.
+        keep_texts: whether the data set holds the texts too, which stay in memory with it.
+        progress: called after each block.
+
+    Raises:
+        ValueError: a label does not fit, see `read_labels`; before anything is tokenised.
+        TypeError: likewise.
+    """
+    labels = rows.read_labels(id2label, read_labels)
+    limit, texts = tokenizer.truncation_length(max_length), Texts(rows.texts, rows.pairs)
+    tokens = encode_texts(texts.inputs(), tokenizer, max_length=limit, progress=progress)
+    reading = Reading(rows.columns, limit, tokens.cut, are_numbered(rows.labels or ()))
+    return Dataset(*tokens[:3], labels, reading, rows.column_use, texts=texts if keep_texts else None)
 
 
 def as_dataset(
@@ -268,6 +326,7 @@ def as_dataset(
     text_pair_column: str | None = None,
     label_column: str | None = None,
     trained_on: Columns = NO_COLUMNS,
+    keep_texts: bool = False,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise whatever a trainer is given as a data set, with a label for each row.
@@ -284,6 +343,7 @@ def as_dataset(
         text_pair_column: as in `columns.read_rows`.
         label_column: as in `columns.read_rows`.
         trained_on: as in `columns.read_rows`.
+        keep_texts: as in `encode`, of rows of text.
         progress: as in `encode`.
 
     Raises:
@@ -306,7 +366,15 @@ def as_dataset(
     check_tokenizer("processing_class", tokenizer)
     if tokenizer is None:
         raise ValueError(f"{table.source} holds text; pass a tokenizer (processing_class=), or rows with input_ids")
-    return encode(rows, tokenizer, max_length=max_length, id2label=id2label, read_labels=read_labels, progress=progress)
+    return encode(
+        rows,
+        tokenizer,
+        max_length=max_length,
+        id2label=id2label,
+        read_labels=read_labels,
+        keep_texts=keep_texts,
+        progress=progress,
+    )
 
 
 def from_token_ids(

@@ -69,6 +69,7 @@ def encode_sentences(
     text_pair_column: str | None = None,
     label_column: str | None = None,
     trained_on: Columns = NO_COLUMNS,
+    keep_texts: bool = False,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise texts that are to be embedded; each text of a pair is a row of its own.
@@ -83,6 +84,7 @@ def encode_sentences(
         text_pair_column: that of second texts.
         label_column: that of the scores of pairs.
         trained_on: the columns of the training.
+        keep_texts: as in `dataset.encode`.
         progress: called with (texts done, all).
 
     Raises:
@@ -105,7 +107,14 @@ def encode_sentences(
     if rows.pairs is not None:
         texts = list(chain.from_iterable(zip(rows.texts, rows.pairs, strict=True)))
     alone = replace(rows, texts=texts, pairs=None, labels=None)
-    dataset = encode(alone, tokenizer, max_length=max_length, read_labels=_no_scores(len(texts)), progress=progress)
+    dataset = encode(
+        alone,
+        tokenizer,
+        max_length=max_length,
+        read_labels=_no_scores(len(texts)),
+        keep_texts=keep_texts,
+        progress=progress,
+    )
     use = rows.column_use
     if rows.labels is None:
         use = replace(use, labels=(), unused=(*use.unused, *use.labels))

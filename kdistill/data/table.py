@@ -177,7 +177,7 @@ class Table:
         return replace(
             self,
             columns={names[name]: values for name, values in self.columns.items()},
-            class_names={names[name]: values for name, values in self.class_names.items()},
+            class_names={names.get(name, name): values for name, values in self.class_names.items()},
         )
 
     def remove_columns(self, column_names: str | Sequence[str]) -> Table:

@@ -28,6 +28,7 @@ def encode_words(
     doc_stride: int | None = None,
     id2label: Mapping[int, str] | None = None,
     all_tokens: bool = False,
+    keep_texts: bool = False,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Tokenise rows of words on all cores.
@@ -43,6 +44,7 @@ def encode_words(
         id2label: the model's label map.
         all_tokens: whether the other tokens of a word have its label, too, with `I-` in place of `B-` where the model
             has such a label, as `label_all_tokens` in the examples of transformers.
+        keep_texts: whether the data set holds the words too, which stay in memory with it.
         progress: called after each block.
 
     Raises:
@@ -84,7 +86,8 @@ def encode_words(
             stacklevel=4,
         )
     numbered = are_numbered(tag for of in rows.tags or () if isinstance(of, list | tuple) for tag in of)
-    return cutter.dataset(tokenizer.has_token_types, Reading(rows.columns, limit, 0, numbered), rows)
+    reading, texts = Reading(rows.columns, limit, 0, numbered), rows.words if keep_texts else None
+    return cutter.dataset(tokenizer.has_token_types, reading, rows, texts)
 
 
 def _further(id2label: Mapping[int, str]) -> NDArray[np.int64]:
@@ -141,10 +144,12 @@ class _Cutter:
         self._lengths.append(before + len(ids) + behind)
         self._examples.append(example)
 
-    def dataset(self, has_types: bool, reading: Reading, rows: WordRows) -> Dataset:
-        """Return the windows as a data set."""
+    def dataset(
+        self, has_types: bool, reading: Reading, rows: WordRows, texts: Sequence[Sequence[str]] | None
+    ) -> Dataset:
+        """Return the windows as a data set; `texts` are the words that it is to hold."""
         types = np.array(self._types, np.int32) if has_types else np.zeros(len(self._ids), np.int32)
-        windows = Windows(np.array(self._examples, np.int64), np.concatenate(self._words))
+        windows = Windows(np.array(self._examples, np.int64), np.concatenate(self._words), texts)
         return Dataset(
             np.array(self._ids, np.int32),
             types,

@@ -26,10 +26,12 @@ class Windows:
     Attributes:
         examples: int64 (rows,), the example of each row, not falling.
         words: int64 (tokens,), the word of its example that a token answers for; -1 for none.
+        texts: the words of each example, kept where a teacher needs them, see `Dataset.texts`; else None.
     """
 
     examples: NDArray[np.int64]
     words: NDArray[np.int64]
+    texts: Sequence[Sequence[str]] | None = None
 
     def starts(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the tokens of each example begin, int64 (examples + 1,), given the `starts` of the rows."""
@@ -42,7 +44,11 @@ class Windows:
 
     def take(self, indices: NDArray[np.integer[Any]] | Sequence[int], starts: NDArray[np.int64]) -> Windows:
         """Return those of the rows at `indices`, each run of rows of one example as one example."""
-        return Windows(runs_of(self.examples[np.asarray(indices)]), self.words[units_of(starts, indices)])
+        examples, texts = self.examples[np.asarray(indices, dtype=np.int64)], self.texts
+        runs = runs_of(examples)
+        if texts is not None:
+            texts = [texts[example] for example in examples[np.unique(runs, return_index=True)[1]].tolist()]
+        return Windows(runs, self.words[units_of(starts, indices)], texts)
 
 
 class WordWindow(NamedTuple):

@@ -354,7 +354,7 @@ def teacher_logits(
             cache = of.open(teacher, cache_directory() if cache_dir is None else Path(cache_dir))
             of.look_up(cache)
         except OSError as error:
-            _warn_unusable(error)
+            warn_unusable(error)
     absent = np.flatnonzero(~of.found)
     _, first, same = np.unique(of.keys[absent], return_index=True, return_inverse=True)
     rows = absent[first]
@@ -367,7 +367,7 @@ def teacher_logits(
             try:
                 of.append(cache, block)
             except OSError as error:
-                _warn_unusable(error)
+                warn_unusable(error)
                 cache = None
         done += len(block)
     if progress is not None:
@@ -494,5 +494,6 @@ def _write_all(file: int, content: bytes) -> None:
         left = left[os.write(file, left) :]
 
 
-def _warn_unusable(error: OSError) -> None:
+def warn_unusable(error: OSError) -> None:
+    """Warn that the cache cannot be used, and why."""
     warnings.warn(f"the teacher cache cannot be used ({error}); continuing without it", stacklevel=3)

@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.augmentation import TokenKinds, augmented
 from ..data.batch import Batch
 from ..data.dataset import Dataset
-from ..data.labels import labelled_rows
+from ..data.labels import NO_LABEL, labelled_rows
 from ..data.ragged import Outputs, take_rows
 from ..data.sentences import Sentences
+from ..data.spans import Spans
+from ..losses.mixing import NUMBERS
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
-from ..models.head_names import SPAN
 from ..models.heads import MaskedLanguageModel
-from ..models.initialization import WORD_EMBEDDINGS
 from ..system.progress import Progress
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
-from ..train.objective import BatchLoss, LearnedLoss, LossPart, RunData
+from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
 from .answers import answers_against_labels
-from .teachers import Teacher, read_as_teacher, reader_for_both
+from .copies import with_texts_of_copies, word_embeddings
+from .courses import args_of_step
+from .given import Given
+from .matching import Matching, matched_teacher
+from .partly_taught import answered_rows, taught_parts
+from .sources import Teachers
+from .teachers import Teacher, read_as_teacher
 
-_OF_LABELS = ("alpha", "temperature", "label_smoothing_factor")
+_OF_LABELS = ("alpha", "alpha_end", "temperature", "temperature_end", "label_smoothing_factor")
 """Arguments that weigh labels and probabilities, which embeddings do not have."""
 
 
 class Distillation:
-    """The loss of the labels and that of the teacher, mixed by `alpha`. An `Objective`.
+    """The loss of the labels and that of the teachers, mixed by `alpha`. An `Objective`.
 
-    Rows without a label learn from the teacher alone (alpha 0).
+    Rows without a label learn from the teachers alone (alpha 0), and rows without a teacher's answer from their labels
+    alone (alpha 1).
 
     Attributes:
-        teacher: the teacher.
-        teacher_logits: its logits for the training rows, float32 (rows, num_labels), or a `Ragged` of float32 (tokens,
-            num_labels); `prepare` makes them.
+        teachers: the teachers.
+        answers: the outputs of each of them for the training rows, see `Source.outputs`; `prepare` makes them. They
+            are raw, for the temperature may differ between the trials of a search.
     """
 
     needs_labels = False
 
-    def __init__(self, teacher: Teacher) -> None:
-        self.teacher = teacher
-        self.teacher_logits: Outputs = np.zeros((0, teacher.model.config.num_outputs), np.float32)
+    def __init__(self, teachers: Teachers) -> None:
+        self.teachers = teachers
+        self.answers: tuple[Outputs, ...] = ()
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The first teacher that is a model; None without one."""
+        return self.teachers.models[0] if self.teachers.models else None
 
     def adapt(self, config: Config) -> Config:
         """Return the student's config, which states as the teacher's does what it leaves open.
@@ -60,17 +73,25 @@ class Distillation:
         Raises:
             ValueError: it is for another task, or states another problem type.
         """
-        self.teacher.check_head(config)
-        teacher = self.teacher.model.config
-        theirs, ours = teacher.problem_type, config.problem_type
-        if theirs not in (None, ours) and ours is not None:
-            raise ValueError(f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same")
-        config = read_as_teacher(config, teacher)
-        return config if theirs is None or ours is not None else config.replace(problem_type=theirs)
+        for each in self.teachers.models:
+            each.check_head(config)
+            teacher = each.model.config
+            theirs, ours = teacher.problem_type, config.problem_type
+            if theirs not in (None, ours) and ours is not None:
+                raise ValueError(
+                    f"the teacher's problem_type is {theirs!r} and the student's {ours!r}; expected the same"
+                )
+            config = read_as_teacher(config, teacher)
+            config = config if theirs is None or ours is not None else config.replace(problem_type=theirs)
+        return config
 
     def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
-        """Return the tokenizer that rows are read with for both models, see `reader_for_both`."""
-        return reader_for_both(tokenizer, config, self.teacher.model.config, self.teacher.tokenizer)
+        """Return the tokenizer that rows are read with, see `Teachers.reader`."""
+        return self.teachers.reader(tokenizer, config)
+
+    def needs_texts(self, reader: PreTrainedTokenizerFast | None, config: Config) -> bool:
+        """Return whether a teacher reads the texts itself, or is asked by them."""
+        return self.teachers.needs_texts(config, reader)
 
     def rows_to_learn_from(
         self, dataset: Dataset, args: DistillationTrainingArguments, tokenizer: PreTrainedTokenizerFast | None
@@ -87,7 +108,7 @@ class Distillation:
             _check_labels(dataset, args)
         if not args.augment:
             return dataset
-        if self.teacher.model.head == SPAN:
+        if isinstance(dataset.windows, Spans):
             raise ValueError(
                 f"augment is {args.augment}, and copies of questions with words replaced or left out would no longer "
                 "have their answers; expected 0: leave --augment (augment=) out for question answering"
@@ -101,72 +122,134 @@ class Distillation:
                 f"augment is {args.augment} and processing_class is None; expected the tokenizer, which defines what a "
                 "word is"
             )
-        teacher = self.teacher.model
-        words = teacher.parameters[teacher.stored_names().stored(WORD_EMBEDDINGS)]
+        teacher = next((of for of in self.teachers.models if not of.reads_itself), self.teacher)
+        if teacher is None:
+            raise ValueError(
+                f"augment is {args.augment}, and no teacher is a model, whose embeddings show which words are alike; "
+                "expected 0: leave --augment (augment=) out"
+            )
+        if dataset.per_token and any(of.reads_itself for of in self.teachers.models):
+            raise ValueError(
+                f"augment is {args.augment}, and a teacher reads words with a tokenizer of its own, while copies are "
+                "made of tokens; expected 0: leave --augment (augment=) out"
+            )
+        words = word_embeddings(teacher, tokenizer)
         kinds = TokenKinds.of(tokenizer, len(words))
-        return augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
+        rows = augmented(dataset, args.augment, kinds=kinds, embeddings=words, seed=args.get_data_seed())
+        return rows if dataset.texts is None else with_texts_of_copies(rows, dataset.texts, tokenizer, kinds)
 
     def rows_to_measure(self, dataset: Dataset, args: DistillationTrainingArguments) -> Dataset:
         """Return the rows; of texts that are embedded, with the teacher's embeddings, asked for when needed."""
-        if not isinstance(dataset.windows, Sentences):
+        if not isinstance(dataset.windows, Sentences) or self._lacks_answers_for(dataset):
             return dataset
-        ask = lru_cache(maxsize=1)(partial(self.teacher.embeddings, dataset, args))
+        ask = lru_cache(maxsize=1)(partial(self._embeddings, dataset, args))
         return replace(dataset, windows=replace(dataset.windows, reference=ask))
 
+    def _lacks_answers_for(self, rows: Dataset) -> bool:
+        """Return whether answers that came with the rows are all that there could be, and these rows have none."""
+        logits = rows.teacher_logits
+        only = all(isinstance(source, Given) for source in self.teachers.sources)
+        return only and (logits is None or bool(np.isnan(logits).any()))
+
+    def _embeddings(self, rows: Dataset, args: DistillationTrainingArguments) -> NDArray[np.float32]:
+        found = self.teachers.together(self.teachers.outputs(rows, args, what="evaluation rows"), NUMBERS)
+        assert isinstance(found, np.ndarray)
+        return found
+
     def fingerprint(self) -> dict[str, str]:
-        """Return the hash of the teacher's weights."""
-        return {"teacher": self.teacher.fingerprint()}
+        """Return the hash of the teachers."""
+        return {"teacher": self.teachers.fingerprint()}
 
     def keep(self, settled: Mapping[str, Any], args: DistillationTrainingArguments) -> None:
-        """Let the teacher answer in the compute type that was chosen before. Raises what `Teacher.keep_type` raises."""
-        self.teacher.keep_type(settled, args)
+        """Let teachers answer in the compute types that were chosen before. Raises what `Teacher.keep_type` raises."""
+        self.teachers.keep_types(settled, args)
 
     def settled(self) -> dict[str, Any]:
-        """Return the teacher's compute type and the check that chose it."""
-        return {} if self.teacher.choice is None else self.teacher.choice.settled()
+        """Return the teachers' compute types and the checks that chose them."""
+        return self.teachers.settled_types()
 
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
-        """Ask the teacher for its logits of all rows, measure it, and warn where they do not fit the labels.
+        """Ask the teachers for their outputs of all rows, measure them, and warn where they do not fit the labels.
 
         A teacher of a language model answers in each step instead: other words are hidden in each epoch, and an answer
         is as long as the vocabulary. Warns also of arguments about labels where there are none.
         """
-        self.teacher.choose_type(data.train, args, config)
+        for teacher in self.teachers.models:
+            teacher.choose_type(data.train, args, config)
+            _tell_of_width(teacher, args, config)
         if config.embeds:
             _warn_of_labels(args)
-        wide, width = self.teacher.model.config.num_outputs, config.num_outputs
-        if config.embeds and width < wide:
-            Progress("teacher", unit="rows", quiet=args.disable_tqdm).write(
-                f"the teacher's embeddings of {wide} numbers are learned along the {width} directions in which those "
-                "of the training rows are longest"
-            )
-        measured_on, logits = data.train, self.teacher_logits
         if data.train.masking is None:
-            self.teacher_logits = logits = self.teacher.logits(data.train, args, what="training rows")
-        elif data.eval is None:
-            return
+            self.answers = self.teachers.outputs(data.train, args, what="training rows")
+            _warn_of_rows_without_a_lesson(self.answers, data.train)
+        outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
-            measured_on, logits = data.eval, self.teacher.logits(data.eval, args, what="evaluation rows", keep=True)
-        self.teacher.model.release()
-        labels = measured_on.targets
+            outputs = self.teachers.outputs(data.eval, args, what="evaluation rows", keep=True)
+            self._measure(outputs, data.eval, data, args, config)
+        self._compare(outputs, data, config)
+        self.teachers.release()
+
+    def _measure(
+        self,
+        outputs: Sequence[Outputs],
+        rows: Dataset,
+        data: RunData,
+        args: DistillationTrainingArguments,
+        config: Config,
+    ) -> None:
+        """Measure each teacher, and all together, on the evaluation rows, if it has an answer for all of them."""
+        labels = rows.targets
         if not labelled_rows(labels).any():
             return
-        task = self.teacher.task(config, measured_on.labels)
-        if data.eval is not None:
-            if args.threshold is None:
-                task = self.teacher.task_suited_to(config, logits, measured_on)
-            metrics = task.evaluate(logits, labels)
-            metrics |= own_metrics(data.compute_metrics, logits, labels, task)
+
+        def measured(by: Teachers, of: Outputs) -> dict[str, Any]:
+            if not answered_rows(of, rows).all():
+                return {}
+            suits = args.threshold is None
+            task = by.task_suited_to(config, of, rows) if suits else by.task(config, rows.labels)
+            metrics = task.evaluate(of, labels)
+            metrics |= own_metrics(data.compute_metrics, of, labels, task)
             metrics |= {} if task.threshold is None else {"threshold": task.threshold}
-            self.teacher.metrics = {name.removeprefix("eval_"): of for name, of in metrics.items() if name != "n"}
-        numbered = measured_on.reading is not None and measured_on.reading.numbered
-        theirs = config.with_trained(self.teacher.model.config.trained_with)
-        for finding in answers_against_labels(logits, labels, theirs, numbered=numbered):
-            warnings.warn(finding.sentence(), stacklevel=4)
+            return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "n"}
+
+        for source, of in zip(self.teachers.sources, outputs, strict=True):
+            source.metrics = measured(Teachers([source]), of)
+        if len(self.teachers) == 1:
+            self.teachers.metrics = self.teachers.sources[0].metrics
+        else:
+            together = self.teachers.together(outputs, self.teachers.task(config, rows.labels).mixing)
+            self.teachers.metrics = measured(self.teachers, together)
+
+    def _compare(self, outputs: Sequence[Outputs], data: RunData, config: Config) -> None:
+        """Warn of teachers whose answers do not fit the labels of the evaluation rows, or else the training rows."""
+        for place, source in enumerate(self.teachers.sources):
+            found = None if data.eval is None else _answered_with_labels(outputs[place], data.eval, whole=True)
+            if found is None and self.answers:
+                found = _answered_with_labels(self.answers[place], data.train, whole=False)
+            if found is None:
+                continue
+            of, rows, numbered = found
+            theirs = config.with_trained(source.model.config.trained_with) if isinstance(source, Teacher) else config
+            whose = "" if len(self.teachers) == 1 else f"{source.name}: "
+            for finding in answers_against_labels(of, rows.targets, theirs, numbered=numbered):
+                warnings.warn(f"{whose}{finding.sentence()}", stacklevel=5)
 
     def figures(self) -> dict[str, Any]:
-        """Return the teacher's metrics on the evaluation rows, as far as they have been measured."""
-        return {f"teacher_{name}": value for name, value in self.teacher.metrics.items()}
+        """Return the metrics of the teachers together on the evaluation rows, as far as they have been measured."""
+        return {f"teacher_{name}": value for name, value in self.teachers.metrics.items()}
+
+    def inner_loss(self, config: Config, args: DistillationTrainingArguments, length: RunLength) -> InnerLoss | None:
+        """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
+        if args.matches is None:
+            return None
+        teacher = matched_teacher(self.teachers)
+        return Matching(args, teacher.model.config, config, length, teacher.inside)
+
+    def args_of_step(
+        self, args: DistillationTrainingArguments, step: int, length: RunLength
+    ) -> DistillationTrainingArguments:
+        """Return the arguments as schedules and stages have them in a step, see `courses.args_of_step`."""
+        return args_of_step(args, step, length)
 
     def __call__(
         self,
@@ -177,12 +260,13 @@ class Distillation:
         args: DistillationTrainingArguments,
         task: Task,
     ) -> BatchLoss:
-        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teacher's part."""
+        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teachers' part."""
         if task.with_loss is not None:
             task = task.with_loss(args.embedding_loss)
+        taught = self.teachers.mixed([take_rows(of, rows) for of in self.answers], task, args, labels)
         parts = task.teacher_loss(
             logits,
-            take_rows(self.teacher_logits, rows),
+            taught,
             labels,
             alpha=args.alpha,
             temperature=args.temperature,
@@ -192,7 +276,7 @@ class Distillation:
             return BatchLoss(parts.loss, parts.dlogits, [])
         labelled = labels >= 0 if task.labels_per_token else labelled_rows(labels)
         hard = LossPart("hard_loss", parts.hard, int(labelled.sum()))
-        soft = LossPart("soft_loss", parts.soft, task.parts(labels, len(rows)))
+        soft = LossPart("soft_loss", parts.soft, taught_parts(task, taught, labels))
         return BatchLoss(parts.loss, parts.dlogits, [hard, soft])
 
     def learn_hidden_words(
@@ -203,24 +287,62 @@ class Distillation:
         *,
         share: float,
         args: DistillationTrainingArguments,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Learn the hidden words, and what the teacher expects in their places: it reads the same batch.
 
-        With alpha 1 nobody asks it.
+        With `inner` also what lies inside the teacher, in the same pass. With alpha 1 nobody asks what it expects.
+        Where the loss of the predictions does not count, no word is hidden, and no model computes one.
         """
+        assert self.teacher is not None
+        assert inner is None or isinstance(inner, Matching)
+        weight, taps = (1.0, ()) if inner is None else (inner.prediction_weight, inner.taps)
+        predicted = words if weight else None
+        if predicted is None:
+            batch = batch._replace(ids=np.where(words == NO_LABEL, batch.ids, words).astype(np.int32))
+        taught = predicted is not None and args.alpha < 1
         with self.teacher.in_a_step() as teacher:
-            found = model.masked_loss(
-                batch,
-                words,
-                train=True,
-                teacher=teacher if args.alpha < 1 else None,
+            ours = model.masked_pass(batch, predicted, train=True, taps=taps)
+            theirs, inside = None, NO_TAP_LOSS
+            if taught or taps:
+                asked = () if inner is None else inner.teacher_taps
+                theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
+            if inner is not None and theirs is not None:
+                inside = inner(batch, ours.taps, theirs.taps)
+            found = ours.loss(
+                teacher=theirs if taught else None,
                 alpha=args.alpha,
                 temperature=args.temperature,
                 label_smoothing=args.label_smoothing_factor,
-                share=share,
+                share=weight * share,
+                gradients=inside.gradients,
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
-        return LearnedLoss(found.loss, parts)
+        return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
+
+
+def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:
+    """Return the answers, the rows that have one, and whether the data gives its labels by number.
+
+    None where there are no labels, or no answers; with `whole` also where a row has none.
+    """
+    there = np.flatnonzero(answered_rows(outputs, rows))
+    if not labelled_rows(rows.targets).any() or not len(there) or (whole and len(there) < len(rows)):
+        return None
+    numbered = rows.reading is not None and rows.reading.numbered
+    if len(there) == len(rows):
+        return outputs, rows, numbered
+    return take_rows(outputs, there), rows.take(there), numbered
+
+
+def _tell_of_width(teacher: Teacher, args: DistillationTrainingArguments, student: Config) -> None:
+    """Print along how many directions the embeddings of a wider teacher are learned."""
+    wide, width = teacher.model.config.num_outputs, student.num_outputs
+    if student.embeds and width < wide:
+        Progress("teacher", unit="rows", quiet=args.disable_tqdm).write(
+            f"the teacher's embeddings of {wide} numbers are learned along the {width} directions in which those of "
+            "the training rows are longest"
+        )
 
 
 def _warn_of_labels(args: DistillationTrainingArguments) -> None:
@@ -231,6 +353,20 @@ def _warn_of_labels(args: DistillationTrainingArguments) -> None:
             f"{', '.join(given)} {verb} no effect here: embeddings are learned from the teacher alone, by the "
             f"{args.embedding_loss} between them",
             stacklevel=6,
+        )
+
+
+def _warn_of_rows_without_a_lesson(answers: Sequence[Outputs], rows: Dataset) -> None:
+    """Warn of rows that have neither a label nor an answer of any teacher: nothing is learned from them."""
+    learned = np.logical_or.reduce([answered_rows(of, rows) for of in answers])
+    if not isinstance(rows.windows, Sentences):  # embeddings are not learned from labels
+        learned |= rows.have_labels()
+    lacking = int((~learned).sum())
+    if lacking:
+        warnings.warn(
+            f"{lacking:,} of {len(rows):,} training rows have neither a label nor an answer of a teacher; nothing is "
+            "learned from them",
+            stacklevel=5,
         )
 
 

@@ -46,6 +46,12 @@ CHECKED_SHARE = 8
 So it costs at most an eighth of what float32 would take for all rows, and 0.8 % with 67,349 rows.
 """
 LEAST_AGREEMENT, MOST_DIVERGENCE = 0.99, 1e-3
+_COMPARED = {
+    "labels": ("agrees with float32 on {0:.4f}", "mean KL"),
+    "numbers": ("correlates {0:.4f} with float32", "mean KL"),
+    "embeddings": ("has a cosine of at least {0:.4f} with float32", "1 - mean cosine"),
+}
+"""What is compared -> words for agreement and divergence."""
 
 
 class TypeCheck(NamedTuple):
@@ -68,13 +74,13 @@ class TypeChoice:
     Attributes:
         dtype: the type.
         rows: how many rows were checked; 0 without a check.
-        numbers: whether the answers are numbers, so that agreement is a correlation.
+        answers: what was compared, one of `_COMPARED`.
         checks: of the types that were tried, in this order; the last one passed, or none did.
     """
 
     dtype: str
     rows: int = 0
-    numbers: bool = False
+    answers: str = "labels"
     checks: tuple[TypeCheck, ...] = ()
 
     @classmethod
@@ -88,13 +94,13 @@ class TypeChoice:
             TypeCheck(of, *(math.nan if figure is None else figure for figure in figures))  # JSON has no infinity
             for of, *figures in check.get("types", ())
         ]
-        return cls(dtype, check.get("rows", 0), check.get("numbers", False), tuple(checks))
+        return cls(dtype, check.get("rows", 0), check.get("answers", "labels"), tuple(checks))
 
     def settled(self) -> dict[str, Any]:
         """Return the choice, ready for JSON."""
         if not self.checks:
             return {"teacher_dtype": self.dtype}
-        check = {"rows": self.rows, "numbers": self.numbers, "types": [list(check) for check in self.checks]}
+        check = {"rows": self.rows, "answers": self.answers, "types": [list(check) for check in self.checks]}
         return {"teacher_dtype": self.dtype, "teacher_check": check}
 
     def sentence(self) -> str:
@@ -102,9 +108,9 @@ class TypeChoice:
         text = f"computes in {self.dtype}"
         if not self.checks:
             return text
-        how = "correlates {0:.4f} with float32" if self.numbers else "agrees with float32 on {0:.4f}"
+        how, divergence = _COMPARED.get(self.answers, _COMPARED["labels"])
         tried = [
-            f"{check.dtype} {how.format(check.agreement)}, mean KL {check.divergence:.1e}"
+            f"{check.dtype} {how.format(check.agreement)}, {divergence} {check.divergence:.1e}"
             + ("" if check.passed else f" (wanted: {LEAST_AGREEMENT:g}, {MOST_DIVERGENCE:.0e})")
             for check in self.checks
         ]
@@ -163,7 +169,8 @@ def chosen_type(model: Model, rows: Dataset, task: Task, *, cached: bool, quiet:
         if check.passed:
             break
     dtype = checks[-1].dtype if checks and checks[-1].passed else "float32"
-    return TypeChoice(dtype, count if checks else 0, not task.names_labels, tuple(checks))
+    answers_are = "embeddings" if task.with_loss is not None else "labels" if task.names_labels else "numbers"
+    return TypeChoice(dtype, count if checks else 0, answers_are, tuple(checks))
 
 
 def _all_cached(model: Model, rows: Dataset) -> bool:

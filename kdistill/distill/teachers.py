@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
-from ..data.ragged import Outputs
+from ..data.ragged import Outputs, Ragged
 from ..metrics.prediction import Labels
 from ..models.config import same_but_for_padding
 from ..models.configuration import Config
 from ..models.head_names import ENDINGS, MASKED
 from ..models.heads import MaskedLanguageModel
-from ..models.model import Model, check_model
+from ..models.model import Model, Tap, check_model
 from ..models.trained_with import TrainedWith
 from ..system.progress import Progress
 from ..tasks.base import Task
@@ -29,7 +30,10 @@ from ..text.tokenizer import PreTrainedTokenizerFast, check_tokenizer
 from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import tokenizer_for
 from ..train.evaluate import outputs_for
+from ..train.objective import Inside
+from .alignment import for_tokens_of
 from .cache import teacher_logits
+from .own_reading import read_texts
 from .projection import principal_directions, projected
 from .teacher_type import AUTO, TypeChoice, chosen_type
 
@@ -49,6 +53,7 @@ class Teacher:
         metrics: on the evaluation rows, as an evaluation of the student names them; empty where nothing has measured
             them.
         choice: the compute type that it answers in; None while it is to be chosen.
+        reads_itself: whether it reads the texts of rows with its own tokenizer, since rows have other tokens.
     """
 
     def __init__(self, model: Model, name: str | None = None, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
@@ -63,6 +68,8 @@ class Teacher:
         self._answering = threading.Lock()
         self._directions: Callable[[], NDArray[np.float64]] | None = None
         self._unit = False
+        self.reads_itself = False
+        self._latest: tuple[Dataset, Dataset] | None = None  # rows, and as the teacher reads them
 
     def check_head(self, student: Config) -> None:
         """Raise ValueError for a student whose head is for another task than the teacher's."""
@@ -111,6 +118,7 @@ class Teacher:
             self.choice = TypeChoice("float32")
             return
         task, quiet = self.task(student, rows.labels), args.disable_tqdm
+        rows = self.rows_as_read(rows, args)
         self.choice = chosen_type(self.model, rows, task, cached=args.teacher_cache, quiet=quiet)
         if self.choice.checks:
             Progress("teacher", unit="rows", quiet=quiet).write(f"the teacher {self.choice.sentence()}")
@@ -133,6 +141,11 @@ class Teacher:
             assert isinstance(model, MaskedLanguageModel)
             yield model
 
+    def inside(self, batch: Batch, taps: Sequence[Tap]) -> Inside:
+        """Return what lies inside the teacher at these taps, float32, see `Model.forward`: of one step at a time."""
+        with self._answering:
+            return self.answering.forward(batch, taps=taps)[1]
+
     def type_figures(self) -> dict[str, Any]:
         """Return the type for a report: "dtype", and "dtype_check" with its figures by type where it was checked."""
         found: dict[str, Any] = {"dtype": self.dtype}
@@ -141,7 +154,7 @@ class Teacher:
             found["dtype_check"] = {"rows": self.choice.rows, **checks}
         return found
 
-    def logits(
+    def outputs(
         self,
         rows: Dataset,
         args: DistillationTrainingArguments,
@@ -171,7 +184,10 @@ class Teacher:
                 size = args.per_device_eval_batch_size
                 logits = outputs_for(self.answering, rows, batch_size=size, progress=progress)
             else:
-                logits = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
+                read = self.rows_as_read(rows, args)
+                logits = teacher_logits(self.answering, read, progress=progress, enabled=args.teacher_cache)
+                if isinstance(logits, Ragged) and self.reads_itself:
+                    logits = for_tokens_of(rows, read, logits)
         if self._directions is not None:
             assert isinstance(logits, np.ndarray)
             logits = projected(logits, self._directions(), unit=self._unit)
@@ -187,7 +203,7 @@ class Teacher:
         Args:
             student: the student's.
             rows: the training rows.
-            args: see `logits`.
+            args: see `outputs`.
         """
         width = student.num_outputs
         if not self.model.config.embeds or width == self.model.config.num_outputs:
@@ -200,55 +216,84 @@ class Teacher:
 
         def directions() -> NDArray[np.float64]:
             with Progress("teacher, training rows", unit="rows", quiet=args.disable_tqdm) as progress:
-                found = teacher_logits(self.answering, rows, progress=progress, enabled=args.teacher_cache)
+                read = self.rows_as_read(rows, args)
+                found = teacher_logits(self.answering, read, progress=progress, enabled=args.teacher_cache)
             assert isinstance(found, np.ndarray)
             return principal_directions(found, width)
 
         self._directions = lru_cache(maxsize=1)(directions)
         self._unit = student.pooling is not None and student.pooling.normalize
 
-    def embeddings(self, rows: Dataset, args: DistillationTrainingArguments) -> NDArray[np.float32]:
-        """Return the embeddings of all rows, float32 (rows, C), of a teacher that embeds texts; see `logits`."""
-        found = self.logits(rows, args, what="evaluation rows")
-        assert isinstance(found, np.ndarray)
-        return found
-
     def task(self, student: Config, labels: Labels) -> Task:
         """Return the teacher's task on these labels, with a threshold of its own; the problem may be the student's."""
         config = self.model.config
         return task_for(config if config.problem_type else config.replace(problem_type=student.problem_type), labels)
 
-    def task_suited_to(self, student: Config, logits: Outputs, rows: Dataset) -> Task:
-        """Return the teacher's task at its threshold, or without one at the best for these rows, its `logits` for them.
-
-        So it is compared with a student whose threshold was chosen on the same rows.
-        """
-        task = self.task(student, rows.labels)
-        return task if self.model.config.trained_with.threshold is not None else task.suited_to(logits, rows.targets)
-
     def fingerprint(self) -> str:
         """Return a hash of the weights, the same on every CPU, unlike `weights_hash`: a run may go on elsewhere."""
         return self.model.weights_digest()
 
-    def check_student(self, student: Model, student_tokenizer: PreTrainedTokenizerFast | None) -> None:
-        """Freeze the teacher, once it is certain that the two read the same tokens and give the same labels.
+    def needs_texts(self, student: Config, reader: PreTrainedTokenizerFast | None) -> bool:
+        """Return whether the teacher reads the texts of rows itself, since `reader` gives them other tokens.
 
-        Warns where their rows were read otherwise.
+        That is remembered for the rows to come.
+        """
+        self.reads_itself = bool(self._differences_from(reader))
+        return self.reads_itself
+
+    def _differences_from(self, reader: PreTrainedTokenizerFast | None) -> list[str]:
+        """Return in what the rows that `reader` makes differ from what the teacher would read, a phrase for each."""
+        config, theirs = self.model.config, tokenizer_for(self.model.config, self.tokenizer)
+        if theirs is None or reader is None:
+            return []
+        different = reader.differences_from(theirs)
+        if config.type_vocab_size > 1 and theirs.has_token_types != reader.has_token_types:
+            different.append("whether they give token types (model_input_names)")
+        return different
+
+    def check_student(self, student: Model, reader: PreTrainedTokenizerFast | None) -> None:
+        """Freeze the teacher, once it is certain that it reads the rows as it should and gives the same labels.
+
+        Warns where the two were trained on rows that were read otherwise.
 
         Raises:
-            ValueError: they are one model, or differ in vocabulary or label map.
+            ValueError: they are one model, or differ in their label map, or in their vocabulary where one tokenizer is
+                unknown or they answer for tokens that only one tokenizer makes.
         """
         if self.model is student:
             raise ValueError("teacher_model and model are the same object; expected two models")
         _check_widths(self.model.config, student.config)
-        theirs = tokenizer_for(self.model.config, self.tokenizer)
-        _check_vocabularies(self.model.config, student.config, theirs, student_tokenizer)
-        _warn_of_other_reading(self.model.config, student.config)
+        different = self._differences_from(reader)
+        if different:
+            _check_reads_itself(self.model.config, different)
+        elif self.tokenizer is None or reader is None:
+            _check_vocabulary_sizes(self.model.config, student.config)
+        self.reads_itself = bool(different)
+        if not different:
+            _warn_of_other_reading(self.model.config, student.config)
         if student.config.head == MASKED:
             _check_outputs(self.model.config, student.config)
         else:
             _check_label_maps(self.model.config, student.config)
         self.model.freeze()
+
+    def rows_as_read(self, rows: Dataset, args: DistillationTrainingArguments) -> Dataset:
+        """Return the rows as the teacher reads them: as they are, or their texts by its own tokenizer.
+
+        Raises:
+            ValueError: it has to read them itself, and they hold no texts.
+        """
+        if not self.reads_itself:
+            return rows
+        if self._latest is None or self._latest[0].ids is not rows.ids:
+            assert self.tokenizer is not None
+            self._latest = rows, read_texts(self.model.config, self.tokenizer, rows, args, self.name)
+        return self._latest[1]
+
+    def release(self) -> None:
+        """Give back memory that is needed for answers alone."""
+        self.model.release()
+        self._latest = None
 
 
 def reader_for_both(
@@ -269,11 +314,12 @@ def reader_for_both(
         teacher: the teacher's configuration.
         teacher_tokenizer: the teacher's tokenizer, if it is known.
     """
-    if tokenizer is None or teacher.type_vocab_size < 2:
+    if tokenizer is None or teacher.type_vocab_size < 2 or student.type_vocab_size > 1:
         return tokenizer
-    if teacher_tokenizer is not None:
-        return tokenizer.with_token_types(teacher_tokenizer.has_token_types)
-    return tokenizer.with_token_types(True) if student.type_vocab_size == 0 else tokenizer
+    if teacher_tokenizer is None:
+        return tokenizer.with_token_types(True) if student.type_vocab_size == 0 else tokenizer
+    likewise = tokenizer.with_token_types(teacher_tokenizer.has_token_types)
+    return tokenizer if likewise.differences_from(teacher_tokenizer) else likewise
 
 
 def read_as_teacher(student: Config, teacher: Config) -> Config:
@@ -302,33 +348,26 @@ def _warn_of_other_reading(teacher: Config, student: Config) -> None:
             )
 
 
-def _check_vocabularies(
-    teacher: Config,
-    student: Config,
-    teacher_tokenizer: PreTrainedTokenizerFast | None,
-    student_tokenizer: PreTrainedTokenizerFast | None,
-) -> None:
-    """The two models read the same token ids, so these must mean the same.
+def _check_reads_itself(teacher: Config, different: list[str]) -> None:
+    """Raise ValueError for a teacher whose answers are for tokens that only its own tokenizer makes."""
+    if teacher.head == MASKED:
+        raise ValueError(
+            f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids and "
+            f"types for every text, for a language model answers with tokens: {_WITH_ITS_VOCABULARY}, and "
+            "give both the teacher's tokenizer"
+        )
 
-    Rows of the embedding matrices tell it only where a tokenizer is unknown: a matrix may be padded.
+
+def _check_vocabulary_sizes(teacher: Config, student: Config) -> None:
+    """Raise ValueError for rows of token ids that cannot mean the same to both, where a tokenizer is unknown.
+
+    The rows of the embedding matrices tell it, of which some may be padding.
     """
-    known = teacher_tokenizer is not None and student_tokenizer is not None
-    if not known and not same_but_for_padding(teacher.vocab_size, student.vocab_size):
+    if not same_but_for_padding(teacher.vocab_size, student.vocab_size):
         raise ValueError(
             f"the teacher's vocabulary has {teacher.vocab_size} entries and the student's {student.vocab_size}; "
-            f"expected the same vocabulary: {_WITH_ITS_VOCABULARY}"
-        )
-    if teacher_tokenizer is None or student_tokenizer is None:
-        return
-    different = student_tokenizer.differences_from(teacher_tokenizer)
-    if min(teacher.type_vocab_size, student.type_vocab_size) > 1 and (
-        teacher_tokenizer.has_token_types != student_tokenizer.has_token_types
-    ):
-        different.append("whether they give token types (model_input_names)")
-    if different:
-        raise ValueError(
-            f"the tokenizers of teacher and student differ in {', and in '.join(different)}; expected the same ids "
-            f"and types for every text: {_WITH_ITS_VOCABULARY}, and give both the teacher's tokenizer"
+            "expected the same vocabulary, or texts and both tokenizers (processing_class and "
+            f"teacher_processing_class), with which each reads them itself. Or {_WITH_ITS_VOCABULARY}"
         )
 
 

@@ -18,7 +18,7 @@ from ..system.names import listing
 from ..tasks.registry import task_for
 from ..train.encoding import cut_rows_sentence
 from ..train.recipe import NO_EVALUATION
-from .subject import Subject, examples_of, rows_of
+from .subject import Subject, examples_of
 
 _RARE = 5  # rows of a label from which hardly anything can be learned
 _MAJORITY = 0.8  # share of one label above which accuracy hides the others
@@ -39,7 +39,7 @@ def labels(subject: Subject) -> Iterator[Finding]:
         known = rows.labels >= 0 if rows.per_token else labelled_rows(rows.labels)
         missing = rows.unlabelled
         if rows is subject.eval and 0 < missing < len(rows):
-            text = f"{missing:,} of {len(rows):,} {rows_of(rows)} of {name} have no label and are not measured"
+            text = f"{missing:,} of {len(rows):,} {rows.rows_are} of {name} have no label and are not measured"
             yield Finding("labels", "note", text)
         if isinstance(rows.windows, Spans):
             questions = rows.windows.questions
@@ -126,7 +126,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
     for name, rows in subject.sets().items():
         empty = int((rows.lengths <= subject.special_tokens(rows)).sum())
         if empty:
-            text = f"{empty:,} of {len(rows):,} {rows_of(rows)} of {name} have no text"
+            text = f"{empty:,} of {len(rows):,} {rows.rows_are} of {name} have no text"
             yield Finding("texts", "warning", text, "leave them out, or name the right column with --text-column")
         cut = cut_rows_sentence(rows, name)
         if cut is not None:
@@ -136,7 +136,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
         if subject.tokenizer is None:
             continue
         text = (
-            f"{name} has {len(rows):,} {rows_of(rows)} of {int(np.median(rows.lengths))} tokens (median), at most "
+            f"{name} has {len(rows):,} {rows.rows_are} of {int(np.median(rows.lengths))} tokens (median), at most "
             f"{int(rows.lengths.max())}"
         )
         yield Finding("texts", "ok", text)
@@ -154,6 +154,8 @@ def columns(subject: Subject) -> Iterator[Finding]:
     """Check which columns are read."""
     for rows in subject.sets().values():
         use = rows.column_use
+        if rows is subject.eval and not (rows.labelled or subject.config.embeds):
+            continue  # the error about it lists the columns
         if use is not None and use.unused:
             remedy = "if they hold text or label, name them: --text-column, --text-pair-column, --label-column"
             yield Finding("columns", "note", use.unused_sentence(), remedy)
@@ -180,7 +182,7 @@ def repeated_texts(subject: Subject) -> Iterator[Finding]:
         level = "warning" if contradicting > _CONTRADICTING * len(first) else "note"
         yield Finding("repeated texts", level, text, "keep one label of each")
         return
-    text = f"{repeated:,} of {len(rows):,} {rows_of(rows)} of {name} repeat an earlier one"
+    text = f"{repeated:,} of {len(rows):,} {rows.rows_are} of {name} repeat an earlier one"
     if repeated > len(rows) / 2:
         yield Finding("repeated texts", "warning", text, "keep each once; more epochs do the same")
     else:
@@ -195,7 +197,7 @@ def shared_texts(subject: Subject) -> Iterator[Finding]:
     total, share = int(overlap.shared.sum()), float(overlap.shared.mean())
     train, name = subject.names["train"], subject.names["eval"]
     text = (
-        f"{total:,} of {len(subject.eval):,} {rows_of(subject.eval)} of {name} ({share:.1%}) share text with {train}: "
+        f"{total:,} of {len(subject.eval):,} {subject.eval.rows_are} of {name} ({share:.1%}) share text with {train}: "
         f"{int(overlap.equal.sum()):,} are equal to a row, {int(overlap.inside.sum()):,} are a phrase of one and "
         f"{int(overlap.around.sum()):,} hold one"
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..data.columns import Rows
 from ..data.dataset import Dataset
+from ..distill.sources import Teachers
 from ..hub import check_account
 from ..models.config import BertConfig
 from ..models.configuration import Config
@@ -45,10 +46,14 @@ class Parts(Protocol):
         """The files of rows, by "train" and "eval"."""
 
     @property
-    def teacher(self) -> Model: ...
+    def teachers(self) -> list[Model]: ...
 
     @property
-    def teacher_tokenizer(self) -> PreTrainedTokenizerFast: ...
+    def teacher_tokenizers(self) -> list[PreTrainedTokenizerFast]: ...
+
+    @property
+    def taught_by(self) -> Teachers:
+        """The teachers with their tokenizers and weights."""
 
     @property
     def config(self) -> Config:
@@ -85,7 +90,7 @@ class Check(NamedTuple):
     at_start: bool = False
 
 
-_RUN = ("recipe", "plan", "teacher")
+_RUN = ("recipe", "plan", "teachers")
 DATA_CHECKS = (
     Check("labels", (), data_checks.labels, at_start=True),
     Check("shared texts", (), data_checks.shared_texts, at_start=True),
@@ -94,12 +99,12 @@ DATA_CHECKS = (
     Check("columns", (), data_checks.columns),
 )
 RUN_CHECKS = (
-    Check("teacher", ("teacher", "judged_on"), model_checks.teacher),
+    Check("teacher", ("teachers", "judged_on"), model_checks.teacher),
     Check("arguments", ("recipe", "train"), model_checks.chosen_defaults),
     Check("evaluation", (), data_checks.evaluation),
     Check("evaluation", (), data_checks.evaluation_size, at_start=True),
-    Check("student", ("recipe", "teacher"), model_checks.student, at_start=True),
-    Check("teacher cache", ("teacher", "train"), machine_checks.cache),
+    Check("student", ("recipe", "teachers"), model_checks.student, at_start=True),
+    Check("teacher cache", ("teachers", "train"), machine_checks.cache),
     Check("disk", _RUN, machine_checks.disk, at_start=True),
     Check("memory", (*_RUN, "rows_to_learn_from"), machine_checks.memory),
     Check("time", (*_RUN, "rows_to_learn_from"), machine_checks.duration),
@@ -183,8 +188,9 @@ def examine(examination: Examination, parts: Parts) -> None:
         account = attempt("hub", lambda: check_account(args.hub_token))
         if account is not None:
             examination.add(Finding("hub", "ok", f"the hub knows the token as that of {account!r}"))
-    teacher = attempt("teacher", lambda: parts.teacher, remedy=_NOT_FINE_TUNED)
-    attempt("tokenizer", lambda: parts.teacher_tokenizer)
+    models = attempt("teacher", lambda: parts.teachers, remedy=_NOT_FINE_TUNED)
+    attempt("tokenizer", lambda: parts.teacher_tokenizers)
+    teachers = None if models is None else attempt("teacher", lambda: parts.taught_by)
     config = attempt("student", lambda: parts.config)
     sets = {which: attempt(which, partial(getattr, parts, which)) for which in parts.paths}
     trainer = attempt("student", parts.trainer) if None not in sets.values() else None
@@ -192,12 +198,12 @@ def examine(examination: Examination, parts: Parts) -> None:
     recipe = None if trainer is None else trainer.recipe
     names = {which: name_of(path) for which, path in parts.paths.items()}
     if config is None:
-        config = BertConfig() if teacher is None else teacher.config
+        config = BertConfig() if not models else models[0].config
     subject = Subject(
         args,
         names,
         config if trainer is None else trainer.model.config,
-        teacher=teacher,
+        teachers=teachers if trainer is None else trainer.objective.teachers,
         train=sets.get("train"),
         eval=sets.get("eval"),
         recipe=recipe,
@@ -237,7 +243,7 @@ def _in_words(examination: Examination, parts: Parts, subject: Subject) -> Subje
             examination.add(
                 Finding("labels", "error", text, "leave these labels empty, or take rows whose labels are known")
             )
-        if subject.teacher is None and config is subject.config and rows.labels:
+        if subject.teachers is None and config is subject.config and rows.labels:
             config = implied_config(config, rows)
         sets[which] = words_of(rows, config.id2label, label_reader(config))
     return replace(subject, config=config, train=sets.get("train"), eval=sets.get("eval"), tokenizer=None)
@@ -255,7 +261,7 @@ def warn_at_start(trainer: DistillationTrainer) -> None:
         trainer.args,
         {"train": trainer.data_names.get("train", "train"), "eval": trainer.data_names.get("eval", "eval")},
         recipe.model.config,
-        teacher=trainer.teacher_model,
+        teachers=trainer.objective.teachers,
         train=recipe.train_dataset,
         eval=recipe.main_eval_dataset,
         recipe=recipe,

@@ -7,17 +7,19 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from ..distill.cache import cache_directory, row_bytes
+from ..distill.teachers import Teacher
 from ..system.findings import Finding
 from ..system.memory import available_memory, readable_size
 from ..system.progress import format_duration
 from ..train.directory import nearest_directory
 from ..train.state import TrainerState
-from .subject import Subject, rows_of
+from .subject import Subject
 
 _NEARLY = 0.8  # share of what is free above which a run may not find it free later
 
@@ -31,9 +33,10 @@ def disk(subject: Subject) -> Iterator[Finding]:
     averages = 0 if recipe.args.ema_decay in (None, 0) else 1
     needed = {Path(recipe.args.output_dir): weights + count * (3 + averages) * weights}
     parts = [f"{count} checkpoints and the model {readable_size(weights + count * (3 + averages) * weights)}"]
-    if subject.args.teacher_cache and not subject.teacher_answers_in_steps:
+    models = subject.teachers is not None and bool(subject.teachers.models)
+    if models and subject.args.teacher_cache and not subject.teacher_answers_in_steps:
         tokens = int(np.mean(recipe.train_dataset.lengths)) if recipe.model.per_token and recipe.train_dataset else None
-        size = sum(subject.rows_to_ask.values()) * row_bytes(recipe.model.config.num_outputs, tokens)
+        size = _lacking(subject) * row_bytes(recipe.model.config.num_outputs, tokens)
         needed[cache_directory()] = size
         parts.append(f"the teacher cache {readable_size(size)}")
     of_disk: dict[int, int] = {}
@@ -101,18 +104,23 @@ def duration(subject: Subject) -> Iterator[Finding]:
     assert subject.plan is not None
     training = steps.seconds_per_step * state.max_steps
     epoch = steps.seconds_per_step * subject.plan.steps_per_epoch
-    asked, per_row = subject.rows_to_ask, subject.answers.seconds_per_token
     sets = {"train": subject.rows_to_learn_from, "eval": subject.eval}
-    teacher = sum(
-        count * per_row * float(rows.lengths.mean()) for which, count in asked.items() if (rows := sets[which])
+    assert subject.teachers is not None
+    of_models = [isinstance(source, Teacher) for source in subject.teachers.sources]
+    answers = compress(subject.answers, of_models)
+    teacher = math.fsum(
+        count * of.seconds_per_token * float(rows.lengths.mean())
+        for asked, of in zip(subject.rows_to_ask, answers, strict=False)  # a language model is not asked
+        for which, count in asked.items()
+        if (rows := sets[which])
     )
     evaluations = _evaluations(subject, state)
     evaluating = 0.0
     if subject.eval is not None and evaluations:
         evaluating = evaluations * subject.student_seconds_per_token * int(subject.eval.lengths.sum())
-    lacking = f"teacher {format_duration(teacher)} for {sum(asked.values()):,} {_rows(subject)} that its cache lacks"
+    lacking = f"teacher {format_duration(teacher)} for {_lacking(subject):,} {_rows(subject)} that its cache lacks"
     parts = [
-        *([] if subject.teacher_answers_in_steps else [lacking]),
+        *([] if subject.teacher_answers_in_steps or not any(of_models) else [lacking]),
         f"training {format_duration(training)} for {state.max_steps:,} steps",
         f"{evaluations} evaluations {format_duration(evaluating)}",
     ]
@@ -125,7 +133,10 @@ def duration(subject: Subject) -> Iterator[Finding]:
 
 
 def cache(subject: Subject) -> Iterator[Finding]:
-    """Check that the teacher cache can be written."""
+    """Check that the teacher cache can be written, where a model has answers for it."""
+    assert subject.teachers is not None
+    if not subject.teachers.models:
+        return
     if subject.teacher_answers_in_steps:
         text = "other words are hidden in each epoch, so the teacher answers in each step, and its cache has no part"
         yield Finding("teacher cache", "note", text)
@@ -140,12 +151,19 @@ def cache(subject: Subject) -> Iterator[Finding]:
         yield Finding("teacher cache", "warning", text, "set KDISTILL_CACHE to a directory that can")
         return
     asked = subject.rows_to_ask
-    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None)
-    there_are = f"{total - sum(asked.values()):,} of {total:,} {_rows(subject)} are in the teacher cache"
+    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None) * len(asked)
+    there_are = f"{total - _lacking(subject):,} of {total:,} {_rows(subject)} are in the teacher cache"
+    if len(asked) > 1:
+        there_are += f", those of {len(asked)} teachers together"
     yield Finding("teacher cache", "ok", there_are)
+
+
+def _lacking(subject: Subject) -> int:
+    """Return how many answers the caches of all teachers lack."""
+    return sum(sum(asked.values()) for asked in subject.rows_to_ask)
 
 
 def _rows(subject: Subject) -> str:
     """Return what messages call the rows that the teacher answers."""
     sets = [rows for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None]
-    return "windows" if "windows" in map(rows_of, sets) else "rows"
+    return next((rows.rows_are for rows in sets if rows.rows_are != "rows"), "rows")

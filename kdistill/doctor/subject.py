@@ -20,6 +20,8 @@ from ..data.sentences import Sentences
 from ..data.spans import Spans
 from ..distill.cache import cached_rows
 from ..distill.objective import Distillation
+from ..distill.sources import Source, Teachers
+from ..distill.teachers import Teacher
 from ..metrics.prediction import Labels
 from ..models.configuration import Config
 from ..models.heads import MaskedLanguageModel
@@ -69,7 +71,7 @@ class Subject:
         args: the training arguments.
         names: what messages call the rows, by "train" and "eval".
         config: the student's, or what is known of it: the names of the labels.
-        teacher: the teacher.
+        teachers: the teachers.
         train, eval: the encoded rows.
         recipe: all that makes the run; None when a part of it is missing.
         plan: the rows of each step, of `rows_to_learn_from`.
@@ -80,7 +82,7 @@ class Subject:
     args: DistillationTrainingArguments
     names: Mapping[str, str]
     config: Config
-    teacher: Model | None = None
+    teachers: Teachers | None = None
     train: Dataset | None = None
     eval: Dataset | None = None
     recipe: Recipe | None = None
@@ -120,40 +122,48 @@ class Subject:
         return self.train is not None and self.train.masking is not None
 
     @cached_property
-    def rows_to_ask(self) -> dict[str, int]:
-        """How many rows the teacher has to answer before the first step, by "train" and "eval": its cache lacks them.
+    def rows_to_ask(self) -> list[dict[str, int]]:
+        """How many rows each model has to answer before the first step, by "train" and "eval": its cache lacks them.
 
         A language model answers in each step instead.
         """
-        assert self.teacher is not None
+        assert self.teachers is not None
         if self.teacher_answers_in_steps:
-            return {}
+            return []
         sets = {"train": self.rows_to_learn_from or self.train, "eval": self.eval}
-        return {
-            which: int((~cached_rows(self.teacher, rows)).sum()) if self.args.teacher_cache else len(rows)
-            for which, rows in sets.items()
-            if rows is not None
-        }
+        return [
+            {which: self._lacking(teacher, rows) for which, rows in sets.items() if rows is not None}
+            for teacher in self.teachers.models
+        ]
+
+    def _lacking(self, teacher: Teacher, rows: Dataset) -> int:
+        if not self.args.teacher_cache:
+            return len(rows)
+        return int((~cached_rows(teacher.model, teacher.rows_as_read(rows, self.args))).sum())
 
     @cached_property
-    def answers(self) -> Sample:
-        """The teacher's answers for sampled rows of `judged_on`, those with a label where there are any."""
-        return self._sample(_ROWS_FOR_EACH_LABEL, _TEACHER_SECONDS)
+    def answers(self) -> list[Sample]:
+        """The answers of each teacher for sampled rows of `judged_on`, those with a label where there are any."""
+        assert self.teachers is not None
+        return [self._sample(source, _ROWS_FOR_EACH_LABEL, _TEACHER_SECONDS) for source in self.teachers.sources]
 
-    @property
-    def more_answers(self) -> Sample:
-        """The teacher's answers for twice as many rows, in up to five times the time."""
-        return self._sample(2 * _ROWS_FOR_EACH_LABEL, 5 * _TEACHER_SECONDS)
+    def more_answers(self, source: Source) -> Sample:
+        """Return a teacher's answers for twice as many rows, in up to five times the time."""
+        return self._sample(source, 2 * _ROWS_FOR_EACH_LABEL, 5 * _TEACHER_SECONDS)
 
-    def _sample(self, rows_for_each_label: int, seconds: float) -> Sample:
-        assert self.teacher is not None
+    def _sample(self, source: Source, rows_for_each_label: int, seconds: float) -> Sample:
         assert self.judged_on is not None
         _, rows = self.judged_on
         labelled = labelled_rows(rows.targets)
         of = np.flatnonzero(labelled) if labelled.any() else np.arange(len(labelled))
-        most = max(SAMPLED_ROWS, rows_for_each_label * self.teacher.config.num_labels)
-        chosen = np.random.default_rng(0).permutation(of)[:most]
-        return sample(self.teacher, rows, rows_of_examples(rows, chosen), seconds=seconds)
+        most = max(SAMPLED_ROWS, rows_for_each_label * self.config.num_labels)
+        chosen = rows_of_examples(rows, np.random.default_rng(0).permutation(of)[:most])
+        if isinstance(source, Teacher) and not source.reads_itself:
+            return sample(source.model, rows, chosen, seconds=seconds)
+        some, args, begun = rows.take(chosen), copy.copy(self.args), time.monotonic()
+        args.teacher_cache = False
+        outputs = source.outputs(some, args)
+        return Sample(chosen, outputs, (time.monotonic() - begun) / len(some.ids))
 
     @cached_property
     def steps(self) -> Steps:
@@ -169,22 +179,25 @@ class Subject:
         model = copy.deepcopy(recipe.model)
         copied = recipe.replace(model=model)
         copied.ready_model()
-        optimizer = copied.new_optimizer()
+        inner = copied.inner_loss(plan)
+        optimizer = copied.new_optimizer(inner)
         optimizer.lr = 0.0
-        objective = Distillation(recipe.objective.teacher)
+        objective = Distillation(recipe.objective.teachers)
         if not self.teacher_answers_in_steps:
             answers = len(dataset.ids) if model.per_token else len(dataset)
             zeros = np.zeros((answers, model.config.num_outputs), np.float32)
-            objective.teacher_logits = outputs_of(zeros, dataset.starts, model.per_token)
+            objective.answers = (outputs_of(zeros, dataset.starts, model.per_token),) * len(objective.teachers)
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
             return objective(logits, labels, rows, args=self.args, task=task_for(model.config, labels))
 
         def learn_hidden_words(batch: Batch, words: Labels, share: float) -> LearnedLoss:
             assert isinstance(model, MaskedLanguageModel)
-            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args)
+            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args, inner=inner)
 
         def step(rows: RowIndices) -> None:
+            if inner is not None:
+                inner.begin_step(0, dataset.lengths[rows])
             training_step(
                 optimizer,
                 dataset,
@@ -193,6 +206,7 @@ class Subject:
                 max_grad_norm=self.args.max_grad_norm,
                 loss=loss,
                 learn_hidden_words=learn_hidden_words,
+                inner=inner,
                 on_event=lambda _: None,
             )
 
@@ -219,11 +233,6 @@ class Subject:
 def examples_of(rows: Dataset) -> str:
     """Return what messages call the examples of a data set, which may have several windows each."""
     return "questions" if isinstance(rows.windows, Spans) else "rows"
-
-
-def rows_of(rows: Dataset) -> str:
-    """Return what messages call the rows of a data set: windows, where there are more of them than examples."""
-    return "rows" if len(rows) == rows.num_examples else "windows"
 
 
 def rows_of_examples(rows: Dataset, examples: NDArray[np.int64]) -> RowIndices:

@@ -28,7 +28,7 @@ class LossParts(NamedTuple):
         loss: the mean over the rows.
         dlogits: d loss / d logits, float32 (B, K) or like the logits.
         hard: mean loss against the labels, over the rows that have one (0 if there are none).
-        soft: mean loss against the teacher (0 without one).
+        soft: mean loss against the teacher, over the rows that it has logits for (0 if there are none).
     """
 
     loss: float

@@ -24,7 +24,7 @@ def span_loss(
 
     hard is the cross-entropy of a softmax over all tokens of the row, as the question answering of `transformers` has
     it; soft is T^2 KL(softmax(teacher / T) || softmax(student / T)) over them (arXiv:1503.02531). A row without a span
-    counts as alpha = 0, and without a teacher every row as alpha = 1.
+    counts as alpha = 0, one without a teacher (NaN in all of its logits, or no teacher at all) as alpha = 1.
 
     Args:
         logits: float32 (N, 2), a token's as first and as last of the span, of packed rows.

@@ -32,11 +32,12 @@ def distillation_loss(
         (arXiv:2308.06453), averaged as the hard loss is.
     regression: the mean of (student - teacher)^2; temperature takes no part.
 
-    A row without a label (-100, or NaN in floating-point labels, or labels=None) counts as alpha = 0.
+    A row without a label (-100, or NaN in floating-point labels, or labels=None) counts as alpha = 0, and one without
+    a teacher (NaN in all its logits) as alpha = 1; a row without both adds nothing to the loss.
 
     Args:
         logits: the student's, float32 (B, K).
-        teacher_logits: the teacher's, before temperature, float32 (B, K).
+        teacher_logits: the teacher's, before temperature, float32 (B, K), NaN in rows that it has none for.
         labels: as in `label_loss`, some of them missing perhaps.
         alpha: weight of the labels, 0 to 1.
         temperature: T, 1e-5 to 1e5.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classification import log_softmax
+from .embeddings import cosines
 from .prediction import Logits
 
 
@@ -41,6 +42,15 @@ def of_numbers(logits: Logits, reference: Logits) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.where(squares == 0, 0.0, squares / (2 * theirs.var(axis=0)))
     return float(parts.sum(axis=1).mean())
+
+
+def of_embeddings(embeddings: Logits, reference: Logits) -> float:
+    """Return 1 minus the mean cosine of embeddings, which is no divergence of Kullback and Leibler.
+
+    Embeddings are read by their direction. Half the squared distance of two of length 1 is 1 minus their cosine, and
+    the divergence of two normal distributions of deviation 1 around them is that same number.
+    """
+    return float(1 - cosines(embeddings, reference).mean())
 
 
 def _log_sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -57,6 +57,9 @@ def check_config(name: str, value: object) -> None:
     check_kind(name, value, Config, expected, of_foreign=f"{ours}.from_dict({name}.to_dict())")
 
 
+_SIZES_OF_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+
+
 def shape_of(name: str) -> dict[str, int] | None:
     """Return the config fields of a shape such as L2-H128-A2, or None for another name or a directory.
 
@@ -74,6 +77,23 @@ def shape_of(name: str) -> dict[str, int] | None:
     layers, hidden, heads = map(int, match.groups())
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads}
     return sizes | {"intermediate_size": 4 * hidden}
+
+
+def shape_of_student(name: str, teacher: Config) -> dict[str, int] | None:
+    """Return the config fields of a student's shape, or None for a directory or another name; see `shape_of`.
+
+    Args:
+        name: a shape, or `self` for that of the teacher.
+        teacher: its configuration.
+    """
+    if not is_own_shape(name):
+        return shape_of(name)
+    return {field: getattr(teacher, field) for field in _SIZES_OF_SHAPE}
+
+
+def is_own_shape(name: str) -> bool:
+    """Return whether a student is to have the shape of its teacher."""
+    return name == "self" and not Path(name).is_dir()
 
 
 def student_config(teacher: Config, shape: Mapping[str, int], **dropout: Any) -> Config:

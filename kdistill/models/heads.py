@@ -1,13 +1,10 @@
-"""What a call of a model with each kind of head takes and returns.
-
-More than 500 lines, since the heads are read beside each other.
-"""
+"""What a call of a model with each kind of head takes and returns."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,15 +15,16 @@ from ..data.batch import Batch, pack
 from ..data.label_values import NO_LABEL
 from ..hub import resolve
 from ..keywords import take_location
-from ..losses.kinds import LEAST_TEMPERATURE, MOST_TEMPERATURE, refuse_rows
 from ..losses.labels import cross_entropy, label_loss
 from ..losses.spans import loss_of_spans
 from ..system.names import check_others
 from ..system.threads import get_num_threads
 from .checkpoint import WEIGHTS_FILES
 from .configuration import CONFIG_FILE, Config
+from .given_rows import Given
 from .head_names import ENCODER, ENDINGS, MASKED, SEQUENCE, SPAN, TOKEN
-from .model import Model
+from .masked_loss import MaskedLoss, MaskedPass, check_mixture, words_of
+from .model import Model, Tap
 from .outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
@@ -37,6 +35,7 @@ from .outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from .parameters import Flat
 from .pooling import pooling_of
 from .sentence_files import OPTIONAL_FILES, config_of_sentences, write_sentence_files
 from .transformers_names import CALL
@@ -47,67 +46,6 @@ class Inside(NamedTuple):
 
     hidden_states: tuple[PerToken, ...] | None
     attentions: tuple[PerToken, ...] | None
-
-
-class Given(NamedTuple):
-    """The rows of a call.
-
-    Attributes:
-        batch: all tokens that are not padding.
-        width: S of padded rows, in whose form values of tokens are returned; None for lists.
-    """
-
-    batch: Batch
-    width: int | None
-
-    def rows(self, values: NDArray[np.float32]) -> PerToken:
-        """Return values of tokens, (N, ...), in the form of the rows."""
-        starts = self.batch.starts
-        pieces = np.split(values, starts[1:-1])
-        if self.width is None:
-            return pieces
-        padded = np.zeros((len(pieces), self.width, *values.shape[1:]), np.float32)
-        for row, piece in zip(padded, pieces, strict=True):
-            row[: len(piece)] = piece
-        return padded
-
-    def probabilities(self, scores: NDArray[np.float32], heads: int) -> PerToken:
-        """Return the softmax of scores, (heads, n, n) of one row behind the other's, in the form of the rows."""
-        lengths = np.diff(self.batch.starts)
-        flat = np.split(scores, np.cumsum(heads * lengths[:-1] ** 2))
-        pieces = [_softmax(each.reshape(heads, n, n)) for each, n in zip(flat, lengths, strict=True)]
-        if self.width is None:
-            return pieces
-        padded = np.zeros((len(pieces), heads, self.width, self.width), np.float32)
-        for row, piece, n in zip(padded, pieces, lengths, strict=True):
-            row[:, :n, :n] = piece
-        return padded
-
-    def labels(self, labels: Any) -> NDArray[np.int64]:
-        """Return labels of tokens, given in the form of the rows, of the tokens that are not padding, (N,).
-
-        Raises ValueError also where no token has a label.
-        """
-        lengths = np.diff(self.batch.starts)
-        rows = [np.asarray(row) for row in labels]
-        if len(rows) != len(lengths):
-            raise ValueError(f"labels has {len(rows)} rows; input_ids has {len(lengths)}")
-        for index, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-            if row.ndim != 1 or len(row) != (n if self.width is None else self.width):
-                expected = n if self.width is None else self.width
-                raise ValueError(f"labels[{index}] has shape {row.shape}; expected ({expected},), one for each token")
-            if row.dtype.kind not in "iu":
-                raise TypeError(f"labels[{index}] is {row.dtype}; expected whole numbers")
-        flat = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)]).astype(np.int64)
-        if (flat == NO_LABEL).all():
-            raise ValueError(f"labels are {NO_LABEL} for every token; expected at least one token with a label")
-        return flat
-
-
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights: NDArray[np.float32] = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
 
 
 class _Called(Model):
@@ -123,8 +61,7 @@ class _Called(Model):
             input_ids = {"input_ids": input_ids, **beside}
         elif beside:
             raise TypeError(f"input_ids is a {type(input_ids).__name__}, which already contains {min(beside)}")
-        batch = pack(input_ids)
-        return Given(batch, None if isinstance(input_ids, Batch) else _width(input_ids, len(batch.ids)))
+        return Given.of(input_ids)
 
     def _computed(
         self, given: Given, hidden_states: bool | None, attentions: bool | None, *, last: bool = False
@@ -135,24 +72,13 @@ class _Called(Model):
         asked += [("scores", layer) for layer in range(layers)] if attentions else []
         if last and not hidden_states:
             asked.append(("hidden", layers))
-        outputs, taps = self.forward_tapped(given.batch, asked)
+        outputs, taps = self.forward(given.batch, taps=asked)
         heads = self.config.num_attention_heads
         inside = Inside(
             tuple(given.rows(taps["hidden", layer]) for layer in range(layers + 1)) if hidden_states else None,
             tuple(given.probabilities(taps["scores", layer], heads) for layer in range(layers)) if attentions else None,
         )
         return outputs, inside, taps["hidden", layers] if last else None
-
-
-def _width(given: Mapping[str, Any], tokens: int) -> int | None:
-    """Return the width of padded rows: of an array, or of lists that a mask takes tokens of; None otherwise."""
-    rows = given["input_ids"]
-    shape: tuple[int, ...] = np.shape(rows) if hasattr(rows, "__array__") else ()
-    if len(shape) == 2:
-        return shape[1]
-    lengths = {len(row) for row in rows} if rows and hasattr(rows[0], "__len__") else set()
-    padded = len(lengths) == 1 and tokens < len(rows) * min(lengths)
-    return lengths.pop() if padded else None
 
 
 class SequenceClassifier(_Called):
@@ -263,6 +189,9 @@ class QuestionAnswerer(_Called):
         Raises:
             TypeError, ValueError: as there.
         """
+        if (start_positions is None) != (end_positions is None):
+            lacking = "start_positions" if start_positions is None else "end_positions"
+            raise ValueError(f"{lacking} is None, and the other is given; expected both, or neither")
         given = self._given(input_ids, attention_mask, token_type_ids, others)
         logits, inside, _ = self._computed(given, output_hidden_states, output_attentions)
         loss = None
@@ -358,33 +287,6 @@ class Encoder(_Called):
         return BaseModelOutput(state, *inside)
 
 
-class MaskedLoss(NamedTuple):
-    """The loss of a language model.
-
-    Attributes:
-        loss: the mean over the tokens with a label.
-        hard: mean cross-entropy against the labels.
-        soft: mean loss against the teacher (0 without one).
-        tokens: how many tokens have a label.
-    """
-
-    loss: float
-    hard: float
-    soft: float
-    tokens: int
-
-
-def _words(labels: ArrayLike, batch: Batch) -> NDArray[Any]:
-    """Return labels of a language model as an array. Raises ValueError unless there is one for each token."""
-    words = np.asarray(labels)
-    if words.dtype.kind not in "iu" or words.shape != batch.ids.shape:
-        raise ValueError(
-            f"labels are {words.dtype} of shape {words.shape}; expected whole numbers of shape {batch.ids.shape}, "
-            "one for each token of the packed batch"
-        )
-    return words
-
-
 class MaskedLanguageModel(_Called):
     """A model that predicts words under a mask. A call returns logits of each token over the vocabulary.
 
@@ -458,21 +360,41 @@ class MaskedLanguageModel(_Called):
             TypeError: the teacher is no other language model.
             RuntimeError, MemoryError: as in `forward`.
         """
-        for name, value in (("alpha", alpha), ("label_smoothing", label_smoothing)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; expected a number from 0 to 1")
-        if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
-            raise ValueError(
-                f"temperature is {temperature}; expected a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
-            )
+        check_mixture(alpha, temperature, label_smoothing)
         if teacher is not None and (teacher is self or not isinstance(teacher, MaskedLanguageModel)):
             found = "the model itself" if teacher is self else f"a {type(teacher).__name__}"
             raise TypeError(f"teacher is {found}; expected another model that predicts masked words, or None")
         packed = pack(batch)
-        words = _words(labels, packed)
-        return self._loss_of(
-            packed, words, train=train, teacher=teacher, settings=(alpha, temperature, label_smoothing), share=share
+        words = words_of(labels, packed)
+        return self.masked_pass(packed, words, train=train).loss(
+            teacher=None if teacher is None else teacher.masked_pass(packed, words),
+            alpha=alpha,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            share=share,
         )
+
+    def masked_pass(
+        self, batch: Batch | Any, labels: ArrayLike | None, *, train: bool = False, taps: Sequence[Tap] = ()
+    ) -> MaskedPass:
+        """Compute what the product with the vocabulary reads of the tokens that have a label, and leave it out.
+
+        `masked_loss` is this and `MaskedPass.loss`.
+
+        Args:
+            batch: as in `forward`.
+            labels: as in `masked_loss`; None: no token has one, so that the loss is that of the taps alone.
+            train: dropout is on, and the loss goes back.
+            taps: what lies inside the encoder and is wanted, as in `forward`.
+
+        Raises:
+            ValueError: shapes differ, or there is no such tap.
+            RuntimeError, MemoryError: as in `forward`.
+        """
+        packed = pack(batch)
+        words = words_of(labels, packed)
+        found = self._computed_features(packed, np.flatnonzero(words != NO_LABEL), train=train, taps=taps)
+        return MaskedPass(self.core, words, found)
 
     def masked_scores(self, batch: Batch | Any, labels: ArrayLike) -> NDArray[np.float32]:
         """Return how well the model predicts the tokens that have a label, without dropout.
@@ -491,51 +413,26 @@ class MaskedLanguageModel(_Called):
             RuntimeError, MemoryError: as in `forward`.
         """
         packed = pack(batch)
-        words = _words(labels, packed)
+        passed = self.masked_pass(packed, labels)
         scores = np.zeros((len(packed.ids), 2), np.float32)
-        labelled = words != NO_LABEL
-        of_labelled = np.zeros((int(labelled.sum()), 2), np.float32)
-        self._loss_of(packed, words, train=False, teacher=None, settings=(1.0, 1.0, 0.0), scores=of_labelled)
-        scores[labelled] = of_labelled
+        scores[passed.rows] = passed.scores()
         return scores
 
-    def _loss_of(
-        self,
-        packed: Batch,
-        words: NDArray[Any],
-        *,
-        train: bool,
-        teacher: MaskedLanguageModel | None,
-        settings: tuple[float, float, float],
-        share: float = 1.0,
-        scores: NDArray[np.float32] | None = None,
-    ) -> MaskedLoss:
-        """Return `masked_loss` of checked arguments; `settings` are alpha, temperature and label_smoothing."""
-        rows = np.flatnonzero(words != NO_LABEL).astype(np.int64)
-        self._compute_features(packed, rows, train=train)
-        if teacher is not None:
-            teacher._compute_features(packed, rows, train=False)
-        loss, hard, soft, not_finite, named = self.core.softmax_loss(
-            words[rows].astype(np.int64),
-            *settings,
-            get_num_threads(),
-            teacher=None if teacher is None else teacher.core,
-            share=share,
-            scores=scores,
-        )
-        if not_finite:
-            places = tuple(int(rows[i]) for i in named)
-            refuse_rows(not_finite, places, len(rows), more=not_finite > len(named), what="tokens")
-        return MaskedLoss(loss, hard, soft, len(rows))
-
-    def _compute_features(self, batch: Batch, rows: NDArray[np.int64], *, train: bool) -> None:
-        """Compute what the last product reads of these tokens, and leave the product out."""
-        if train:
-            self.trainable_core()
+    def _computed_features(
+        self, batch: Batch, rows: NDArray[np.int64], *, train: bool, taps: Sequence[Tap]
+    ) -> Mapping[Tap, Flat]:
+        """Compute what the last product reads of these tokens, leave it out, and return the taps."""
+        core = self.trainable_core() if train else self.core
         batch = self._ready(batch)
-        self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=rows, outputs=False)
+        place, threads = self._place(), get_num_threads()
+        found: Mapping[Tap, Flat] = {}
+        if taps:
+            _, found = core.forward(*batch, train, *place, threads, rows=rows, outputs=False, taps=taps)
+        else:
+            core.forward(*batch, train, *place, threads, rows=rows, outputs=False)
         if train:
             self.tokens_in_step += len(batch.ids)
+        return found
 
 
 KINDS: Mapping[str, type[Model]] = {
@@ -547,6 +444,5 @@ KINDS: Mapping[str, type[Model]] = {
 def check_head(model: Model, head: str) -> None:
     """Raise ValueError, which names what loads the right one, for a model with another head."""
     if model.config.head != head:
-        raise ValueError(
-            f"model is a {type(model).__name__}; expected one for {head}: AutoModel{ENDINGS[head]}.from_pretrained(...)"
-        )
+        loader = f"AutoModel{'' if head == ENCODER else ENDINGS[head]}.from_pretrained(...)"
+        raise ValueError(f"model is a {type(model).__name__}; expected one for {head}: {loader}")

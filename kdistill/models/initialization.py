@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .config import same_but_for_padding
 from .configuration import Config
+from .head_names import MASKED
 from .parameters import Flat
 from .vocabularies import CommonTokens
 
@@ -17,6 +18,9 @@ WORD_EMBEDDINGS = "embeddings.word"
 POSITION_EMBEDDINGS = "embeddings.position"
 _TYPE, _NORM_WEIGHT = "embeddings.type", "embeddings.norm"
 PROJECTION, _RELATIVE = "embeddings.projection", "relative_bias"
+_HEAD_DENSE, _HEAD_NORM, _HEAD_WORDS, _HEAD_BIAS = "head.dense", "head.norm", "head.output", "head.output.bias"
+BY_WORD = WORD_EMBEDDINGS, _HEAD_WORDS, _HEAD_BIAS
+"""Tensors that a student takes from a teacher with a row for each word."""
 _BLOCK_ROWS = 2048
 
 
@@ -87,18 +91,56 @@ def teacher_tensors(
         common: the tokens that both vocabularies have; None: they are one vocabulary.
     """
     _check_tables(teacher.config, config, common)
-    if common is None:
-        words = teacher.tensors[WORD_EMBEDDINGS][: min(config.vocab_size, teacher.config.vocab_size)]
-    else:
-        words = teacher.tensors[WORD_EMBEDDINGS][common.theirs]
+    taken: slice | NDArray[np.int64] = slice(min(config.vocab_size, teacher.config.vocab_size))
+    if common is not None:
+        taken = common.theirs
+    words = teacher.tensors[WORD_EMBEDDINGS][taken]
     weights = _word_weights(token_counts, config.vocab_size, slice(len(words)) if common is None else common.ours)
-    if config.hidden_size == teacher.config.hidden_size and PROJECTION not in teacher.tensors:
+    same_width = config.hidden_size == teacher.config.hidden_size
+    if same_width and PROJECTION not in teacher.tensors:
         tensors = _copied_embeddings(teacher, words, config)
     else:
         tensors = _projected_embeddings(teacher, words, weights, config)
-    if config.hidden_size == teacher.config.hidden_size and teacher.dense == dense:
-        tensors |= {name: value for name, value in teacher.tensors.items() if name.startswith("head.dense")}
+    if same_width and teacher.dense == dense and (config.head != MASKED or PROJECTION not in teacher.tensors):
+        tensors |= {name: value for name, value in teacher.tensors.items() if name.startswith(_HEAD_DENSE)}
+    if config.head == MASKED:
+        tensors |= _language_head(teacher, taken, tensors, weights, config)
     return tensors | _copied_layers(teacher.config, teacher.tensors, config, layers)
+
+
+def _language_head(
+    teacher: Source,
+    taken: slice | NDArray[np.int64],
+    student: Mapping[str, Flat],
+    weights: NDArray[np.float64],
+    config: Config,
+) -> dict[str, Flat]:
+    """Return what a language model's head has behind its dense product: the norm, and the product with the words.
+
+    Where the student has the teacher's words and dense product, all of it is the teacher's. Otherwise its words have
+    another spread, some ten times that of a raw table where they are principal components, and logits that many times
+    as large would be sure of wrong words: the loss of a new student would be 30 instead of log(vocabulary). So the
+    norm, the only factor between them, starts with what gives logits the size that they have in a new model. The bias
+    of a word is the logarithm of how often it occurs, which is the best answer of a model that sees nothing else yet,
+    and what it would learn first.
+
+    Args:
+        teacher: the teacher.
+        taken: the teacher's words that the student has.
+        student: what the student has from it so far.
+        weights: the share of each of these words.
+        config: the student's.
+    """
+    words = student[WORD_EMBEDDINGS]
+    if teacher.config.head == MASKED and _HEAD_DENSE in student:
+        own = teacher.tensors.get(_HEAD_WORDS, teacher.tensors[WORD_EMBEDDINGS])
+        norm = {name: value for name, value in teacher.tensors.items() if name.startswith(_HEAD_NORM)}
+        return norm | {_HEAD_WORDS: own[taken], _HEAD_BIAS: teacher.tensors[_HEAD_BIAS][taken]}
+    spread = float(np.sqrt(np.mean(words.astype(np.float64) ** 2)))
+    size = config.initializer_range / max(spread, config.initializer_range)
+    bias = np.log(weights) - np.log(weights).mean()
+    norm = {_HEAD_NORM: np.full(config.hidden_size, size, np.float32)}
+    return norm | {_HEAD_WORDS: words, _HEAD_BIAS: bias.astype(np.float32)}
 
 
 def _check_tables(teacher: Config, config: Config, common: CommonTokens | None) -> None:

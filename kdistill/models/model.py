@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,7 @@ from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
 from .head_names import LABELLED
 from .initialization import (
+    BY_WORD,
     POSITION_EMBEDDINGS,
     PROJECTION,
     WORD_EMBEDDINGS,
@@ -220,7 +221,7 @@ class Model:
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
-            *(directory, cls.stored_names(), config, seed),
+            *(directory, cls.stored_names(), model.config, seed),
             stored_layers=stored.num_hidden_layers,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
@@ -244,8 +245,9 @@ class Model:
         """Make a student that starts from its teacher, which may be of another architecture.
 
         The student's embeddings are the teacher's on their principal components (PCA), as many as the student is
-        wide. Where the widths are equal, they and `layers` of the teacher are copied instead. The rest is
-        initialised N(0, initializer_range).
+        wide. Where the widths are equal, they and `layers` of the teacher are copied instead, and between language
+        models the head, too. The rest is initialised N(0, initializer_range); a new language model's head so that it
+        expects each word as often as `token_counts` has it.
 
         Args:
             teacher: the model to start from.
@@ -254,7 +256,8 @@ class Model:
                 128: common rows are taken, others initialised.
             layers: which teacher layer each student layer copies, when hidden size, heads and feed-forward are the
                 teacher's; default evenly spaced, the last included.
-            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components.
+            token_counts: (vocab_size,) how often each token occurs in the training rows; weighs the components
+                (default: all alike).
             seed: of the initialised tensors.
             vocabulary: with `teacher_vocabulary`, for a student that has another one: token -> id, as
                 `tokenizer.get_vocab()` returns it. Tokens that both know take the teacher's embeddings, see
@@ -284,15 +287,17 @@ class Model:
             )
         arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
         given = Source(teacher.config, arrays, teacher.head_activation)
-        tensors = teacher_tensors(given, config, student.head_activation, layers, token_counts, common)
+        tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
             for name, value in tensors.items():
-                if name == WORD_EMBEDDINGS and common is not None:
+                if name not in views:
+                    continue
+                if name in BY_WORD and common is not None:
                     views[name][common.ours] = value
                 elif name == POSITION_EMBEDDINGS:
                     views[name][config.first_position :] = value
-                elif name in views:
+                else:
                     views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
@@ -729,7 +734,22 @@ class Model:
 
     # ---- passes
 
-    def forward(self, batch: Batch | Any, train: bool = False, *, rows: ArrayLike | None = None) -> NDArray[np.float32]:
+    @overload
+    def forward(
+        self, batch: Batch | Any, train: bool = False, *, rows: ArrayLike | None = None, taps: None = None
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def forward(
+        self, batch: Batch | Any, train: bool = False, *, rows: ArrayLike | None = None, taps: Sequence[Tap]
+    ) -> tuple[NDArray[np.float32], dict[Tap, Flat]]: ...
+    def forward(
+        self,
+        batch: Batch | Any,
+        train: bool = False,
+        *,
+        rows: ArrayLike | None = None,
+        taps: Sequence[Tap] | None = None,
+    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], dict[Tap, Flat]]:
         """Return the logits, float32 (M, num_labels), of the M rows that the head picks: one for each sequence, or all.
 
         Of an encoder that embeds texts, the embeddings, (B, hidden_size).
@@ -739,9 +759,13 @@ class Model:
             train: dropout is on, and activations are kept for one `backward`.
             rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
                 the packed batch (default: all).
+            taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
+                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads, flat:
+                (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and what
+                lies there inside the encoder, float32, by tap.
 
         Raises:
-            ValueError: an id, a length or a row is out of range; names row and position.
+            ValueError: an id, a length, a row or a tap is out of range; names row and position.
             RuntimeError: the model is frozen and `train` is set, or another thread is using it.
             MemoryError: the batch needs more memory than there is; the message gives the size.
         """
@@ -749,24 +773,14 @@ class Model:
             self.trainable_core()
         batch = self._ready(pack(batch))
         listed = None if rows is None else np.array(rows, dtype=np.int64)
-        logits = self.core.forward(*batch, train, *self._place(), get_num_threads(), rows=listed)
+        place, threads = self._place(), get_num_threads()
+        if taps:
+            logits, inside = self.core.forward(*batch, train, *place, threads, rows=listed, taps=taps)
+        else:
+            logits, inside = self.core.forward(*batch, train, *place, threads, rows=listed), {}
         if train:
             self.tokens_in_step += len(batch.ids)
-        return logits
-
-    def forward_tapped(self, batch: Batch | Any, taps: Sequence[Tap]) -> tuple[NDArray[np.float32], dict[Tap, Flat]]:
-        """Return what `forward` does without dropout, and what lies inside the encoder by tap.
-
-        Args:
-            batch: as in `forward`.
-            taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
-                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads,
-                (heads, n, n) of one sequence behind the other's.
-        """
-        if not taps:
-            return self.forward(batch), {}
-        batch = self._ready(pack(batch))
-        return self.core.forward(*batch, False, *self._place(), get_num_threads(), taps=taps)
+        return logits if taps is None else (logits, inside)
 
     def _ready(self, batch: Batch) -> Batch:
         """Return the batch as the core takes it, after bringing the rows that it reads up to date."""
@@ -783,19 +797,23 @@ class Model:
         """Return the place in the stream of dropout masks."""
         return self.dropout_seed % 2**64, self.optimizer_step, self.tokens_in_step
 
-    def backward(self, dlogits: ArrayLike) -> None:
+    def backward(self, dlogits: ArrayLike, taps: Mapping[Tap, ArrayLike] | None = None) -> None:
         """Add d loss / d parameter to `gradients`, for the last `forward(train=True)`.
 
         Args:
             dlogits: d loss / d logits, float32 (M, num_labels).
+            taps: d loss / d tap, float32, of taps of that `forward` (default: 0 of each).
 
         Raises:
             RuntimeError: there was no such forward, or its backward has been done.
-            ValueError: dlogits has another shape than the logits.
+            ValueError: a gradient has another shape than what it is of, or is of no tap of that forward.
             KeyboardInterrupt: Ctrl-C, or whatever a signal's handler raises. `gradients` are as before or, when they
                 had begun to change, all zero, as after `zero_grad`.
         """
-        self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads())
+        of_taps = None
+        if taps:
+            of_taps = {tap: np.ascontiguousarray(given, dtype=np.float32) for tap, given in taps.items()}
+        self.core.backward(np.ascontiguousarray(dlogits, dtype=np.float32), get_num_threads(), of_taps)
 
     def trainable_core(self) -> _core.Model:
         """Return the core with gradients, which are allocated when first needed; raise RuntimeError if frozen."""

@@ -118,13 +118,12 @@ def write_sentence_files(directory: Path, config: Config) -> None:
 
 
 def _root(directory: Path) -> Path | None:
-    """Return the directory with the modules.json whose Transformer is in this one."""
+    """Return the directory with the modules.json of which a module, the Transformer, is in this one."""
     if (directory / MODULES_FILE).is_file():
         return directory
     above = directory.parent
     if (above / MODULES_FILE).is_file() and any(
-        module.kind == _CHAIN[0] and (above / module.path).resolve() == directory.resolve()
-        for module in modules_of(above)
+        (above / module.path).resolve() == directory.resolve() for module in modules_of(above)
     ):
         return above
     return None

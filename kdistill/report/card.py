@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.overlap import MIN_PHRASE_TOKENS
+from ..distill.given import Given
+from ..distill.sources import Teachers
+from ..distill.teachers import Teacher
 from ..metrics.entities import have_entities
 from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
@@ -26,11 +29,12 @@ from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_repl
 from ..train.evaluation_sets import metric_prefix
 from ..train.without_effect import is_used_by
 from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
+from .constant import constant_answer
 from .measure import make_report
 from .metadata import CardMetadata, header
 from .per_class import tsv_of, worst
 from .pictures import draw_report
-from .report import Comparison, DataFacts, Measured, Questions, Report, Subject, spreads
+from .report import Comparison, Measured, Questions, Report, Subject, spreads
 
 _INTERVALS = {
     "accuracy": "Wilson's (1927) for the accuracy",
@@ -87,8 +91,8 @@ def model_card(report: Report, metadata: CardMetadata, pictures: Sequence[str] =
 def _introduction(report: Report) -> str:
     subject, config = report.subject, report.subject.model.config
     how = subject.task.learns_from
-    if subject.teacher is not None:
-        how = f"distilled from the teacher {_code(subject.teacher.name)} ({subject.teacher.model.config.kind})"
+    if subject.teachers is not None:
+        how = f"distilled from {_teachers(subject.teachers)}"
     start = f", starting from {_code(subject.started_from)}" if subject.started_from else ""
     use, layers = subject.task.description(list(config.id2label.values())), config.num_hidden_layers
     return (
@@ -108,23 +112,23 @@ def _results(report: Report) -> Iterator[str]:
         text = "The model was not evaluated: nothing is known of how good it is."
         yield f"## Results\n\n{text}{_threshold_of_training_rows(report)}"
         if report.speed is not None:
-            yield _models(report, None)
+            yield _models(report)
     else:
         yield f"## Results\n\nOn the {measured.n:,} {report.subject.task.rows_are} of {_code(data.name)}:"
-        yield _models(report, data)
+        yield _models(report)
         yield _reading(measured, report.subject.task)
     if report.speed is not None:
         speed = report.speed
         yield (
-            f"Speed is that of {speed.rows} {'windows of' if speed.windows else 'of'} these rows in batches of "
-            f"{speed.batch_size}, on "
+            f"Speed is that of {speed.rows} {'' if speed.rows_are == 'rows' else f'{speed.rows_are} '}of these rows in "
+            f"batches of {speed.batch_size}, on "
             f"{speed.threads} thread{'s' * (speed.threads > 1)} of this machine ({speed.cpu}, {speed.isa_level})."
         )
     yield _types(report)
     if measured is not None:
         yield _choice(report)
         for comparison in report.without_teacher[:1]:
-            yield _without_teacher(comparison)
+            yield _without_teacher(comparison, report.subject.task)
         if report.seeds or len(report.without_teacher) > 1:
             yield _seeds(report)
         yield from _classes(report)
@@ -132,23 +136,48 @@ def _results(report: Report) -> Iterator[str]:
             yield f"### Course of the training\n\n{_history(report)}"
 
 
-def _models(report: Report, data: DataFacts | None) -> str:
+def _teachers(teachers: Teachers) -> str:
+    """Return the names of the teachers with their architectures, and what each counts."""
+    each = []
+    for source, weight in zip(teachers.sources, teachers.weights.tolist(), strict=True):
+        facts = [source.model.config.kind] if isinstance(source, Teacher) else []
+        facts += [f"weight {weight:.3g}"] if len(teachers) > 1 else []
+        each.append(_code(source.name) + (f" ({', '.join(facts)})" if facts else ""))
+    return f"the teacher {each[0]}" if len(each) == 1 else f"the teachers {', '.join(each[:-1])} and {each[-1]}"
+
+
+def _models(report: Report) -> str:
     """Write a row for each model, a column for each thing measured of any of them."""
     subject, speed = report.subject, report.speed
     rows: list[dict[str, str]] = []
-    if subject.teacher is not None:
-        size = subject.teacher.model.num_parameters()
-        rows.append(_sizes(f"teacher {_code(subject.teacher.name)}", size, 4 * size, speed and speed.teacher))
-        rows[-1] |= _columns(report.teacher)
+    if subject.teachers is not None:
+        rows += _rows_of_teachers(report, subject.teachers)
     rows.append(_sizes("this model", subject.model.num_parameters(), subject.file_bytes, speed and speed.model))
     rows[-1] |= _columns(report.measured)
     rows += [
         {"": f"the same without a teacher, {_code(other.name)}", **_columns(other.measured)}
         for other in report.without_teacher[:1]
     ]
-    if data is not None and data.majority_share is not None:
-        rows.append({"": "always the most frequent label", "accuracy": f"{data.majority_share:.4f}"})
+    constant = {} if report.measured is None else constant_answer(subject, report.measured.scores)
+    if constant:
+        what = "the most frequent labels" if subject.task.names_labels else "the mean"
+        what = "the most frequent label" if subject.task.one_label else what
+        answer = f"always {what}, {_code(constant.pop('answer'))}"
+        rows.append({"": answer} | {name: f"{value:.4f}" for name, value in constant.items()})
     return _table_of(rows)
+
+
+def _rows_of_teachers(report: Report, teachers: Teachers) -> Iterator[dict[str, str]]:
+    """Yield a row for each teacher, and one for several together."""
+    for source, measured in zip(teachers.sources, report.each_teacher, strict=False):  # of one teacher there is none
+        size = source.model.num_parameters() if isinstance(source, Teacher) else None
+        yield _row_of_teacher(f"teacher {_code(source.name)}", size, None, measured)
+    name = f"teacher {_code(teachers.name)}" if len(teachers) == 1 else "the teachers together"
+    yield _row_of_teacher(name, teachers.num_parameters, report.speed and report.speed.teacher, report.teacher)
+
+
+def _row_of_teacher(name: str, size: int | None, speed: float | None, measured: Measured | None) -> dict[str, str]:
+    return ({"": name} if size is None else _sizes(name, size, 4 * size, speed)) | _columns(measured)
 
 
 def _sizes(name: str, num_parameters: int, file_bytes: int | None, speed: float | None) -> dict[str, str]:
@@ -200,8 +229,22 @@ def _types(report: Report) -> str:
     subject = report.subject
     types = subject.types()
     text = f"This model was trained in {types['training_dtype']} and computes in {types['dtype']}"
-    choice = None if subject.teacher is None else subject.teacher.choice
-    return f"{text}." if choice is None else f"{text}; the teacher {choice.sentence()}."
+    teachers = [] if subject.teachers is None else subject.teachers.models
+    for teacher in teachers:
+        if teacher.choice is not None:
+            text += f"; {'the teacher' if len(teachers) == 1 else _code(teacher.name)} {teacher.choice.sentence()}"
+    return f"{text}.{_given(subject.teachers)}"
+
+
+def _given(teachers: Teachers | None) -> str:
+    """State how the answers that came with the rows were found for them; "" without any."""
+    text = ""
+    for source in () if teachers is None else teachers.sources:
+        if isinstance(source, Given):
+            sha256 = source.figures().get("sha256")
+            file = "" if sha256 is None else f" (sha256 {sha256})"
+            text += f" Nobody computed the answers of {_code(source.name)}{file} here: {source.sentence()}."
+    return text
 
 
 def _choice(report: Report) -> str:
@@ -235,8 +278,8 @@ def _choice(report: Report) -> str:
 
 
 def _teachers_threshold_is_chosen(report: Report) -> bool:
-    teacher = report.subject.teacher
-    return teacher is not None and teacher.model.config.trained_with.threshold is None
+    teachers = report.subject.teachers
+    return teachers is not None and not teachers.has_threshold()
 
 
 def _threshold_of_training_rows(report: Report) -> str:
@@ -264,12 +307,15 @@ def _best_of_seeds(report: Report) -> list[str]:
     ]
 
 
-def _without_teacher(other: Comparison) -> str:
+def _without_teacher(other: Comparison, task: Task) -> str:
     text = f"The same student without a teacher is the run {_code(other.name)}, trained on the labels alone"
     if other.differences:
         listed = (f"`{name}` ({there} there, {here} here)" for name, (there, here) in other.differences.items())
         text += f"; beside the teacher it differs in {', '.join(listed)}"
-    return f"{text}. {_tested(other.mcnemar)}" if other.mcnemar is not None else f"{text}."
+    if other.mcnemar is None:
+        return f"{text}."
+    right = f" A row is right when {task.right_when}." if task.right_when else ""
+    return f"{text}. {_tested(other.mcnemar)}{right}"
 
 
 def _tested(test: McNemar) -> str:

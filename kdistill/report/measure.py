@@ -17,6 +17,7 @@ from ..data.dataset import Dataset
 from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Outputs, take_rows, units
+from ..distill.sources import Teachers
 from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..models.model import Model
 from ..models.trained_with import EVALUATION_ROWS
@@ -24,6 +25,7 @@ from ..system.cpu import cpu_name
 from ..system.threads import get_num_threads, isa_level
 from ..tasks.base import Task
 from ..tasks.registry import ChosenMetrics, task_for
+from ..train.arguments import DistillationTrainingArguments
 from ..train.evaluate import predict
 from ..train.evaluation_sets import metric_prefix
 from ..train.own_metrics import own_metrics
@@ -62,6 +64,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
     if rows is None and (questions.without_teacher or questions.seed_runs):
         raise ValueError("eval_dataset has no labelled rows; expected rows to compare the runs on")
     measured = teacher = None
+    each_teacher: list[Measured | None] = []
     without_teacher, seeds = [], {}
     if rows is not None:
         taught = subject.teacher_logits(rows)
@@ -70,6 +73,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
         teacher = _measured_teacher(subject, rows, taught)
         if teacher is not None:
             teacher = replace(teacher, scores=teacher.scores | _teachers_own_scores(subject, teacher))
+        each_teacher = _measured_each(subject, rows)
         without_teacher = _without_teacher(subject, questions, rows, taught, measured)
         seeds = _seeds(subject, questions, rows, taught, measured)
     return Report(
@@ -78,6 +82,7 @@ def make_report(subject: Subject, questions: Questions) -> Report:
         eval=None if subject.eval is None else DataFacts.of(subject.data_names["eval"], subject.eval, subject.task),
         measured=measured,
         teacher=teacher,
+        each_teacher=each_teacher,
         without_teacher=without_teacher,
         seeds=seeds,
         holdout=None if questions.holdout is None else _holdout(subject, *questions.holdout),
@@ -117,15 +122,23 @@ def _measured_run(subject: Subject, model: Model, rows: Dataset, taught: Outputs
 
 
 def _measured_teacher(subject: Subject, rows: Dataset, taught: Outputs | None) -> Measured | None:
-    if taught is None or subject.teacher is None:
+    if taught is None or subject.teachers is None:
         return None
     config = subject.model.config
-    task = subject.teacher.task(config, rows.labels)
+    task = subject.teachers.task(config, rows.labels)
     chosen_on = subject.eval if config.trained_with.threshold_rows == EVALUATION_ROWS else None
     logits = None if chosen_on is None else subject.teacher_logits(chosen_on)
     if chosen_on is not None and logits is not None:
-        task = subject.teacher.task_suited_to(config, logits, chosen_on)
+        task = subject.teachers.task_suited_to(config, logits, chosen_on)
     return _measured(taught, rows, task, subject.chosen_metrics)
+
+
+def _measured_each(subject: Subject, rows: Dataset) -> list[Measured | None]:
+    """Measure each of several teachers; None for one that lacks an answer."""
+    if subject.teachers is None or len(subject.teachers) == 1:
+        return []
+    alone = [replace(subject, teachers=Teachers([source])) for source in subject.teachers.sources]
+    return [_measured_teacher(one, rows, one.teacher_logits(rows)) for one in alone]
 
 
 def _measured(
@@ -265,14 +278,18 @@ def _speed(subject: Subject) -> Speed | None:
     rows = _rows_to_time(source, places)
     size = subject.args.per_device_eval_batch_size
     teacher = None
-    if subject.teacher is not None:
-        teacher = sentences_per_second(subject.teacher.answering, rows, size)
-        subject.teacher.model.release()
+    if subject.teachers is not None and subject.teachers.num_parameters is not None:
+        assert isinstance(subject.args, DistillationTrainingArguments)
+        seconds = 0.0
+        for each in subject.teachers.models:
+            seconds += 1 / sentences_per_second(each.answering, each.rows_as_read(rows, subject.args), size)
+            each.release()
+        teacher = 1 / seconds
     return Speed(
         model=sentences_per_second(subject.model, rows, size),
         teacher=teacher,
         rows=len(rows),
-        windows=len(source) > source.num_examples,
+        rows_are=source.rows_are,
         batch_size=size,
         threads=get_num_threads(),
         cpu=cpu_name(),

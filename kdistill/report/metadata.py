@@ -61,7 +61,7 @@ def header(report: Report, metadata: CardMetadata) -> str:
         subject.model.config.model_type,
         task.pipeline_tag,
         "kdistill",
-        *(["knowledge-distillation"] if subject.teacher else []),
+        *(["knowledge-distillation"] if subject.teachers else []),
     ]
     entries: dict[str, Any] = {
         "language": list(metadata.language),

@@ -51,8 +51,8 @@ class Material:
         ours = predict(subject.model, rows, batch_size=size, prefix="", progress=lambda done, total: None).predictions
         taught = subject.teacher_logits(rows)
         logits = {subject.name: ours}
-        if subject.teacher is not None and taught is not None:
-            logits[f"teacher {subject.teacher.name}"] = taught
+        if subject.teachers is not None and taught is not None:
+            logits[f"teacher {subject.teachers.name}"] = taught
         if rows.per_token:
             answers = {name: labelled_answers(of, rows.targets) for name, of in logits.items()}
             tags = units(next(iter(answers.values()))[1])
@@ -83,13 +83,14 @@ def _speed(material: Material) -> Any:
     subject, speed = report.subject, report.speed
     if speed is None or report.measured is None or report.measured.intervals.get("accuracy") is None:
         return None
-    measured = [(subject.name, subject.model, report.measured, speed.model)]
-    if subject.teacher is not None and report.teacher is not None and speed.teacher is not None:
-        measured.append((f"teacher {subject.teacher.name}", subject.teacher.model, report.teacher, speed.teacher))
+    measured = [(subject.name, subject.model.num_parameters(), report.measured, speed.model)]
+    size = None if subject.teachers is None else subject.teachers.num_parameters
+    if subject.teachers is not None and size and report.teacher is not None and speed.teacher is not None:
+        measured.append((f"teacher {subject.teachers.name}", size, report.teacher, speed.teacher))
     return accuracy_against_speed(
         {
-            name: ModelPoint(per_second, of.scores["accuracy"], of.intervals["accuracy"], model.num_parameters())
-            for name, model, of, per_second in measured
+            name: ModelPoint(per_second, of.scores["accuracy"], of.intervals["accuracy"], size)
+            for name, size, of, per_second in measured
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from ..data.dataset import Dataset
 from ..data.overlap import Overlap
 from ..data.ragged import Outputs
+from ..distill.given import Given
 from ..distill.objective import Distillation
+from ..distill.partly_taught import answered_rows
+from ..distill.sources import Source, Teachers
 from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
 from ..models.checkpoint import WEIGHTS_FILES
@@ -54,7 +57,7 @@ class Subject:
     eval_sets: tuple[str, ...]
     main_eval_set: str
     data_names: Mapping[str, str]
-    teacher: Teacher | None
+    teachers: Teachers | None
     results: Mapping[str, float]
     chosen_metrics: ChosenMetrics | None
     file_bytes: int | None
@@ -74,7 +77,7 @@ class Subject:
             eval_sets=tuple(evaluation_sets(recipe.eval_dataset)),
             main_eval_set=recipe.main_eval_set,
             data_names=recipe.provenance.data_names(),
-            teacher=recipe.objective.teacher if isinstance(recipe.objective, Distillation) else None,
+            teachers=recipe.objective.teachers if isinstance(recipe.objective, Distillation) else None,
             results=results,
             chosen_metrics=recipe.compute_metrics if isinstance(recipe.compute_metrics, ChosenMetrics) else None,
             file_bytes=weights.stat().st_size if weights.is_file() else None,
@@ -97,11 +100,15 @@ class Subject:
         return {"dtype": str(self.model.dtype), "training_dtype": self.args.training_dtype}
 
     def teacher_logits(self, rows: Dataset) -> Outputs | None:
-        """Return the teacher's logits for the rows, see `Teacher.logits`; None without a teacher."""
-        if self.teacher is None:
+        """Return the logits of the teacher, or of several together, see `Teachers.logits`.
+
+        None without one, or where a row has no answer.
+        """
+        if self.teachers is None:
             return None
         assert isinstance(self.args, DistillationTrainingArguments)
-        return self.teacher.logits(rows, self.args)
+        found = self.teachers.logits(rows, self.model.config, self.args)
+        return found if answered_rows(found, rows).all() else None
 
 
 @dataclass(frozen=True)
@@ -238,13 +245,13 @@ class Holdout:
 class Speed(NamedTuple):
     """Sentences per second in batches on this machine; None where there is no teacher.
 
-    `windows` states whether what was counted are windows, of which a row may have several.
+    `rows_are` is what was counted, see `Dataset.rows_are`.
     """
 
     model: float
     teacher: float | None
     rows: int
-    windows: bool
+    rows_are: str
     batch_size: int
     threads: int
     cpu: str
@@ -256,6 +263,8 @@ class Report:
     """All that was found out.
 
     Attributes:
+        teacher: the teacher, or several together.
+        each_teacher: each of several, None for one that lacks an answer; empty for one teacher.
         without_teacher: the run that is compared, that of the same seed if there is one, comes first.
         seeds: by seed, this model included; empty when no other was given.
     """
@@ -265,6 +274,7 @@ class Report:
     eval: DataFacts | None
     measured: Measured | None
     teacher: Measured | None
+    each_teacher: list[Measured | None]
     without_teacher: list[Comparison]
     seeds: dict[int, Measured]
     holdout: Holdout | None
@@ -295,12 +305,15 @@ class Report:
             found |= self.measured.figures()
         if speed is not None:
             found |= {"sentences_per_second": speed.model, "threads": speed.threads, "cpu": speed.cpu}
-        if subject.teacher is not None:
-            teacher = subject.teacher
-            found["teacher"] = {"name": teacher.name, "num_parameters": teacher.model.num_parameters()}
-            found["teacher"] |= teacher.type_figures()
+        if subject.teachers is not None:
+            teachers, size = subject.teachers, subject.teachers.num_parameters
+            found["teacher"] = {"name": teachers.name} | ({} if size is None else {"num_parameters": size})
+            found["teacher"] |= teachers.models[0].type_figures() if len(teachers) == len(teachers.models) == 1 else {}
+            found["teacher"] |= _figures_of_given(teachers.sources[0]) if len(teachers) == 1 else {}
             found["teacher"] |= {} if self.teacher is None else self.teacher.figures()
             found["teacher"] |= {} if speed is None else {"sentences_per_second": speed.teacher}
+            if len(teachers) > 1:
+                found["teachers"] = list(self._figures_of_teachers())
         if self.without_teacher:
             found["without_teacher"] = [comparison.figures() for comparison in self.without_teacher]
         if self.seeds:
@@ -313,6 +326,23 @@ class Report:
         for name, rows in (("per_class", self.class_rows), ("confusions", self.confused_rows)):
             found |= {name: rows} if rows else {}
         return found
+
+    def _figures_of_teachers(self) -> Iterator[dict[str, Any]]:
+        """Yield the figures of each of several teachers."""
+        teachers = self.subject.teachers
+        assert teachers is not None
+        each: list[Measured | None] = [*self.each_teacher] or [None] * len(teachers)
+        for source, weight, measured in zip(teachers.sources, teachers.weights.tolist(), each, strict=True):
+            found: dict[str, Any] = {"name": source.name, "weight": weight}
+            if isinstance(source, Teacher):
+                found |= {"num_parameters": source.model.num_parameters(), **source.type_figures()}
+            found |= _figures_of_given(source)
+            yield found | ({} if measured is None else measured.figures())
+
+
+def _figures_of_given(source: Source) -> dict[str, Any]:
+    """Return what is known of answers that came with the rows; {} of other teachers."""
+    return source.figures() if isinstance(source, Given) else {}
 
 
 def spreads(runs: Iterable[Measured]) -> dict[str, Spread]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ..data.ragged import Ragged, units
+from ..distill.sources import Teachers
 from ..metrics.prediction import labelled_answers
 from ..models.model import Model
 from ..system.progress import format_duration
+from ..train.arguments import DistillationTrainingArguments
+from .constant import constant_answer
 from .measure import speed_at_a_glance
 from .report import Measured, Report, Subject
 
 WIDTH = 100
 _MOST_METRICS = 4
-_MOST_LABELS = 3
 _WIDTH_OF_NAMES = 26  # where they need it, metrics make room
 # Figures beside the metrics: the title of their column, and how they are written.
 _SIZES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -40,12 +38,10 @@ def summarize(report: Report) -> dict[str, Any]:
     subject, state = report.subject, report.subject.state
     found: dict[str, Any] = {"name": subject.name, "metrics": _main_metrics(report)}
     found["model"] = _of_model(report, subject.model, report.measured, subject.file_bytes)
-    if subject.teacher is not None:
-        model = subject.teacher.answering
-        found["teacher"] = {"name": subject.teacher.name, **_of_model(report, model, report.teacher, None)}
-        model.release()
+    if subject.teachers is not None:
+        found["teacher"] = {"name": subject.teachers.name, **_of_teachers(report, subject.teachers)}
     if report.measured is not None and subject.task.constant is not None:
-        found["majority"] = _majority(subject, report.measured.scores)
+        found["majority"] = constant_answer(subject, report.measured.scores)
     if report.eval is not None:
         found["eval"], found["rows"], found["rows_are"] = report.eval.name, report.eval.labelled, subject.task.rows_are
     if report.train is not None:
@@ -79,29 +75,25 @@ def _of_model(report: Report, model: Model, measured: Measured | None, file_byte
     return found
 
 
-def _majority(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
-    """Return the best constant answer on the evaluation rows and those of the metrics that are defined for it."""
-    task = subject.task
-    if subject.eval is None or not subject.eval.labelled or task.constant is None:
-        return {}
-    targets = subject.eval.targets
-    _, labels = labelled_answers(targets, targets)
-    constant = task.constant(labels, subject.model.config.num_labels)
-    known = [name for name in names if name in task.metrics]
-    always = np.tile(constant, (len(units(labels)), 1))
-    scores = task.compute(known, Ragged(always, labels.starts) if isinstance(labels, Ragged) else always, labels)
-    finite = {name: value for name, value in scores.items() if math.isfinite(value)}
-    return {"answer": _answer(subject, constant), **finite}
-
-
-def _answer(subject: Subject, constant: Any) -> str:
-    task, names = subject.task, subject.model.config.id2label
-    if not task.names_labels:
-        return ", ".join(f"{value:.3g}" for value in constant[:_MOST_LABELS]) + " ..." * (len(constant) > _MOST_LABELS)
-    if task.one_label:
-        return names[int(constant.argmax())]
-    chosen = [names[int(index)] for index in np.flatnonzero(constant > 0)]
-    return ", ".join(chosen[:_MOST_LABELS]) + " ..." * (len(chosen) > _MOST_LABELS) or "none"
+def _of_teachers(report: Report, teachers: Teachers) -> dict[str, Any]:
+    """Return the figures of all teachers together: their sizes add up, and so does the time that they take."""
+    found: dict[str, Any] = {} if report.teacher is None else report.teacher.scores_and_loss
+    size, args = teachers.num_parameters, report.subject.args
+    if size is None:
+        return found
+    found |= {"num_parameters": size, "bytes": 4 * size}
+    types = {teacher.dtype for teacher in teachers.models}
+    found |= {"dtype": types.pop()} if len(types) == 1 else {}
+    rows = report.subject.eval if report.subject.eval is not None else report.subject.train
+    if rows is not None:
+        assert isinstance(args, DistillationTrainingArguments)
+        seconds = 0.0
+        for teacher in teachers.models:
+            read = teacher.rows_as_read(rows, args)
+            seconds += 1 / speed_at_a_glance(teacher.answering, read, args.per_device_eval_batch_size)
+        found["sentences_per_second"] = 1 / seconds
+    teachers.release()
+    return found
 
 
 def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]:
@@ -117,12 +109,13 @@ def compare_search(subject: Subject, best: float, metric: str) -> dict[str, Any]
     if rows is None:
         return found
     taught = subject.teacher_logits(rows)
-    if subject.teacher is not None and taught is not None:
+    if subject.teachers is not None and taught is not None:
         names = [metric] if metric in task.metrics else []
         scores = task.evaluate(taught, rows.targets) | task.compute(names, *labelled_answers(taught, rows.targets))
-        found["teacher"] = {"name": subject.teacher.name, "dtype": subject.teacher.dtype}
+        types = {teacher.dtype for teacher in subject.teachers.models}
+        found["teacher"] = {"name": subject.teachers.name} | ({"dtype": types.pop()} if len(types) == 1 else {})
         found["teacher"] |= {name: scores[name] for name in [metric] if name in scores}
-    majority = _majority(subject, [metric])
+    majority = constant_answer(subject, [metric])
     return found | ({"majority": majority} if metric in majority else {})
 
 

@@ -34,6 +34,7 @@ from ..data.dataset import Dataset
 from ..data.labels import LabelReader
 from ..data.ragged import units
 from ..losses.kinds import LossParts
+from ..losses.mixing import Mixing
 from ..losses.weights import LabelWeights
 from ..metrics.prediction import EvalPrediction, Labels, Logits, labelled_answers
 from ..metrics.regression import pearson
@@ -127,6 +128,7 @@ class Task:
             `train.arguments.greater_is_better`.
         card_metric: the metric that the model card's metadata names and its course of the training shows.
         right_rows: (predicted, true) -> which rows are right, bool (n,); None where nothing is right or wrong.
+        right_when: when a row is right, a clause for the model card; empty where it has one label.
         constant: (labels of labelled rows, number of labels) -> the logits, float32 (labels,), of the best answer that
             does not look at the text: the label or set of labels that most rows have, or the mean. A model must beat
             it. None where there is no such answer.
@@ -135,6 +137,9 @@ class Task:
             the scores are the answer.
         divergence: (logits, those of a reference for the same rows) -> how far the answers are from the reference's,
             see `metrics.divergence`.
+        nearness: (outputs, those of a reference) -> the `agreement` of outputs that are read as a vector; None where
+            they are labels or numbers.
+        mixing: how the answers of several teachers become one; None where there can be only one.
         threshold: the probability above which a label is predicted; None where there is nothing to exceed.
         threshold_is: what a chosen threshold is, for sentences.
         at_threshold: (probability) -> the task with this threshold; None likewise.
@@ -175,6 +180,8 @@ class Task:
     score_function: str
     answers: Callable[[Logits], tuple[NDArray[np.float64], NDArray[np.bool_] | None]]
     divergence: Callable[[Logits, Logits], float]
+    nearness: Callable[[Logits, Logits], float] | None = None
+    mixing: Mixing | None = None
     threshold: float | None = None
     threshold_is: str = "above which a label is predicted, has the best micro F1"
     at_threshold: Callable[[float], Task] | None = None
@@ -192,6 +199,7 @@ class Task:
     learns_from: str = "fine-tuned on labelled rows"
     rows_are: str = "labelled rows"
     loss_is: str = "The loss is against the labels."
+    right_when: str = ""
 
     @property
     def makes_labels(self) -> bool:
@@ -231,8 +239,10 @@ class Task:
         """Return the share of rows that get the label, or the set of labels, that a reference's logits give them.
 
         Both are float32 (n, num_labels), of rows or of tokens. Where the answers are numbers: Pearson's correlation
-        with the reference's, the lowest of all outputs.
+        with the reference's, the lowest of all outputs. Of embeddings: the lowest cosine of all rows.
         """
+        if self.nearness is not None:
+            return self.nearness(logits, reference)
         (scores, chosen), (others, others_chosen) = self.answers(logits), self.answers(reference)
         if chosen is None:
             return min(map(pearson, scores.T, others.T))

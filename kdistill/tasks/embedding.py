@@ -16,7 +16,9 @@ from ..data.sentence_rows import encode_sentences
 from ..data.sentences import SentenceTargets
 from ..losses.embeddings import MSE, embedding_loss
 from ..losses.kinds import LossParts
+from ..losses.mixing import NUMBERS
 from ..losses.weights import LabelWeights
+from ..metrics import divergence
 from ..metrics.embeddings import cosines, mean_squared_error
 from ..metrics.prediction import Labels, Logits
 from ..metrics.regression import pearson, spearmanr
@@ -95,7 +97,9 @@ TASK = Task(
     loss_is="The loss is the mean squared error beside the teacher's embeddings.",
     score_function="none",
     answers=regression.TASK.answers,
-    divergence=regression.TASK.divergence,
+    divergence=divergence.of_embeddings,
+    nearness=lambda embeddings, reference: float(cosines(embeddings, reference).min()),
+    mixing=NUMBERS,
     encode=encode_sentences,
     with_loss=_with_loss,
 )

@@ -13,6 +13,8 @@ from ..models.heads import Encoder, check_head
 from ..models.pooling import PICKS
 from ..system.names import did_you_mean
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
+from .counts import checked_count
+from .inputs import CutTexts, texts_of_call, tokenizer_arguments
 
 BATCH_SIZE = 32
 OWN = "model"
@@ -33,7 +35,7 @@ class FeatureExtractionPipeline:
         return_tensors: return arrays float32 instead of nested lists; embeddings are always arrays.
         batch_size: texts computed together.
         truncation: cut texts to `tokenize_kwargs["max_length"]`; default: to the tokens that the model was trained
-            with, or can read. False: a longer text is an error, as in transformers.
+            with, or can read, with a warning about the first cut. False: a longer text is an error, as in transformers.
         tokenize_kwargs: arguments of the tokenizer.
 
     Raises:
@@ -58,8 +60,9 @@ class FeatureExtractionPipeline:
         self.model, self.tokenizer = _pooled(model, pooling, normalize), tokenizer
         self.pooling = pooling
         self.return_tensors = bool(return_tensors)
-        self.batch_size = batch_size
+        self.batch_size = checked_count("batch_size", batch_size)
         self._settings = _settings_of(truncation, tokenize_kwargs)
+        self._cut = CutTexts()
 
     def __call__(
         self,
@@ -85,26 +88,26 @@ class FeatureExtractionPipeline:
             (hidden_size,) of a single text.
 
         Raises:
-            ValueError: an input is no text, with its place; or a text is longer than the model can read.
+            TypeError: an input is no text.
+            ValueError: a text is longer than the model can read.
         """
-        single = isinstance(inputs, str)
-        texts: list[str] = [inputs] if isinstance(inputs, str) else list(inputs)
-        size = batch_size or self.batch_size
+        single, texts = isinstance(inputs, str), texts_of_call(inputs)
+        size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
         settings = self._settings | _settings_of(truncation, tokenize_kwargs)
         longest = [self.model.config.max_tokens, self.tokenizer.model_max_length]
         longest += [length for length in [self.model.config.trained_with.max_length] if length is not None]
-        settings = {"truncation": True, "max_length": min(longest)} | settings
         found: list[Any] = []
+        cut = 0
         for start in range(0, len(texts), size):
-            batch = texts[start : start + size]
-            for index, text in enumerate(batch, start):
-                if not isinstance(text, str):
-                    raise ValueError(f"inputs[{index}] is {text!r}; expected a text")
-            packed = pack(self.tokenizer(batch, **settings))
+            encoded = self.tokenizer(
+                texts[start : start + size], **{"truncation": True, "max_length": min(longest), **settings}
+            )
+            packed, cut = pack(encoded), cut + encoded.rows_cut
             if self.pooling is not None:
                 found.append(self.model.forward(packed))
             else:
                 found += self.model(packed).last_hidden_state
+        self._cut.warn(cut, len(texts), min(longest), settings)
         if self.pooling is not None:
             embeddings = np.concatenate(found) if found else np.zeros((0, self.model.config.hidden_size), np.float32)
             return embeddings[0] if single else embeddings
@@ -114,7 +117,7 @@ class FeatureExtractionPipeline:
 
 
 def _settings_of(truncation: bool | None, tokenize_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(tokenize_kwargs or {})
+    given = tokenizer_arguments("tokenize_kwargs", tokenize_kwargs)
     if truncation is not None and "truncation" in given:
         raise ValueError("truncation is given, and in tokenize_kwargs too; expected one of them")
     return given if truncation is None else given | {"truncation": truncation}

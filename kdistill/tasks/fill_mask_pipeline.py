@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..models.head_names import MASKED
 from ..models.heads import MaskedLanguageModel, check_head
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
+from .inputs import CutTexts, texts_of_call, tokenizer_arguments
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -32,6 +33,9 @@ class FillMaskPipeline:
         targets: a word or several; only these are compared. One that is not in the vocabulary counts as its first
             token, with a warning.
         batch_size: texts computed together.
+        tokenizer_kwargs: arguments of the tokenizer. Unless `truncation` or `max_length` is among them, texts are cut
+            to what the model can read, and the first cut is reported as a warning; in transformers longer texts are
+            an error.
 
     Raises:
         ValueError: the tokenizer has no mask token, or does not fit the model.
@@ -45,6 +49,7 @@ class FillMaskPipeline:
         top_k: int | None = TOP_K,
         targets: str | Iterable[str] | None = None,
         batch_size: int = BATCH_SIZE,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, MASKED)
@@ -54,6 +59,8 @@ class FillMaskPipeline:
         self.model, self.tokenizer = model, tokenizer
         self.top_k, self.batch_size = top_k, checked_count("batch_size", batch_size)
         self.targets = targets
+        self.tokenizer_kwargs = tokenizer_arguments("tokenizer_kwargs", tokenizer_kwargs)
+        self._cut = CutTexts()
 
     def __call__(
         self,
@@ -62,14 +69,16 @@ class FillMaskPipeline:
         top_k: int | None = None,
         targets: str | Iterable[str] | None = None,
         batch_size: int | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> list[Any]:
         """Fill the masks of one text or many.
 
         Args:
             inputs: a text, or any iterable of them; each has a mask, `tokenizer.mask_token`.
-            top_k: as in the constructor, like the other two.
+            top_k: as in the constructor, like the other settings.
             targets: likewise.
             batch_size: likewise.
+            tokenizer_kwargs: likewise; they come after those of the constructor.
 
         Returns:
             For each text, or alone for one text or a list of one, the words `{"score": float, "token": int,
@@ -77,9 +86,11 @@ class FillMaskPipeline:
             for each mask.
 
         Raises:
+            TypeError: an input is no text.
             ValueError: a text without a mask, with its place.
         """
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        texts = texts_of_call(inputs)
+        settings = self.tokenizer_kwargs | tokenizer_arguments("tokenizer_kwargs", tokenizer_kwargs)
         wanted = self._target_ids(self.targets if targets is None else targets)
         most = self.top_k if top_k is None else top_k
         size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
@@ -87,7 +98,7 @@ class FillMaskPipeline:
             checked_count("top_k", most)
         results: list[Any] = []
         for start in range(0, len(texts), size):
-            batch = self._packed(texts[start : start + size], start)
+            batch = self._packed(texts[start : start + size], start, settings)
             rows = np.flatnonzero(batch.ids == self.tokenizer.mask_token_id)
             logits = self.model.forward(batch, rows=rows)
             for first, end in zip(batch.starts, batch.starts[1:], strict=False):
@@ -95,19 +106,19 @@ class FillMaskPipeline:
                 results.append(self._filled(batch.ids[first:end], rows[own] - first, logits[own], most, wanted))
         return results[0] if len(texts) == 1 else results
 
-    def _packed(self, texts: list[str], start: int) -> Batch:
-        for index, text in enumerate(texts, start):
-            if not isinstance(text, str):
-                raise ValueError(f"inputs[{index}] is {text!r}; expected a text")
+    def _packed(self, texts: list[str], start: int, settings: Mapping[str, Any]) -> Batch:
         longest = min(self.model.config.max_tokens, self.tokenizer.model_max_length)
-        batch = pack(self.tokenizer(texts, truncation=True, max_length=longest))
+        encoded = self.tokenizer(texts, **{"truncation": True, "max_length": longest, **settings})
+        batch = pack(encoded)
         masked = np.add.reduceat(batch.ids == self.tokenizer.mask_token_id, batch.starts[:-1])
         if not masked.all():
             index = int(np.flatnonzero(masked == 0)[0])
             raise ValueError(
-                f"inputs[{start + index}] has no {self.tokenizer.mask_token} among its first {longest} tokens; "
+                f"inputs[{start + index}] has no {self.tokenizer.mask_token} among its first "
+                f"{settings.get('max_length', longest)} tokens; "
                 "expected one where a word is to be filled in"
             )
+        self._cut.warn(encoded.rows_cut, len(texts), longest, settings, stacklevel=4)
         return batch
 
     def _filled(
@@ -137,7 +148,10 @@ class FillMaskPipeline:
         if targets is None:
             return None
         vocabulary, ids = self.tokenizer.get_vocab(), []
-        for target in [targets] if isinstance(targets, str) else targets:
+        words = [targets] if isinstance(targets, str) or not isinstance(targets, Iterable) else [*targets]
+        for target in words:
+            if not isinstance(target, str):
+                raise TypeError(f"targets has {target!r} of type {type(target).__name__}; expected words")
             known = vocabulary.get(target)
             if known is None:
                 pieces = self.tokenizer(target, add_special_tokens=False)["input_ids"]

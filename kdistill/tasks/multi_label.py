@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import label_indicators
 from ..losses.labels import plain_label_loss
+from ..losses.mixing import INDICATORS
 from ..losses.problem_types import MULTI_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics import divergence
@@ -74,10 +75,12 @@ TASK = Task(
     best_metric="average_precision",
     card_metric="f1",
     right_rows=right_rows,
+    right_when="all of its labels are predicted and no other",
     constant=_constant,
     score_function="sigmoid",
     answers=_answers,
     divergence=divergence.of_indicators,
+    mixing=INDICATORS,
     threshold=0.5,
     at_threshold=_at_threshold,
     best_threshold=_best_threshold,

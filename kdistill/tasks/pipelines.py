@@ -33,6 +33,7 @@ from . import single_label
 from .counts import checked_count
 from .feature_pipeline import FeatureExtractionPipeline
 from .fill_mask_pipeline import FillMaskPipeline
+from .inputs import CutTexts
 from .question_pipeline import AnswerSettings, QuestionAnsweringPipeline
 from .registry import task_for
 from .token_pipeline import TokenClassificationPipeline
@@ -66,9 +67,9 @@ def pipeline(
         dtype: the compute type, as there; of a model that is loaded already, its own.
         model_kwargs: other arguments of `AutoModelForSequenceClassification.from_pretrained`.
         settings: `top_k`, `function_to_apply`, `batch_size`, and arguments of the tokenizer such as `max_length`, see
-            `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and `batch_size`, see
+            `TextClassificationPipeline`; `aggregation_strategy`, `ignore_labels`, `stride` and others, see
             `TokenClassificationPipeline`; `top_k`, `doc_stride`, `max_seq_len`, `max_answer_len` and others, see
-            `question_pipeline.AnswerSettings`; `top_k`, `targets` and `batch_size`, see `FillMaskPipeline`; `pooling`,
+            `question_pipeline.AnswerSettings`; `top_k`, `targets` and others, see `FillMaskPipeline`; `pooling`,
             `normalize`, `return_tensors` and others, see `FeatureExtractionPipeline`; where the files are (`token`,
             `revision`, `cache_dir`, ...), see `hub.resolve`; those of transformers that are of no use here, see
             `kdistill.keywords`.
@@ -143,7 +144,7 @@ class TextClassificationPipeline:
         self.function_to_apply = function_to_apply
         self.batch_size = checked_count("batch_size", batch_size)
         self.tokenizer_settings = tokenizer_settings
-        self._said_cut = False
+        self._cut = CutTexts()
 
     def __call__(
         self,
@@ -183,19 +184,14 @@ class TextClassificationPipeline:
 
     def _logits(self, rows: list[Any], batch_size: int, settings: dict[str, Any]) -> Logits:
         logits = np.empty((len(rows), self.model.config.num_labels), dtype=np.float32)
-        defaults, cut = {"truncation": True, "max_length": self._longest(settings.get("max_length"))}, 0
+        longest, cut = self._longest(settings.get("max_length")), 0
+        defaults = {"truncation": True, "max_length": longest}
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             encoded = self.tokenizer(*_texts(batch, start), **defaults | settings)
             cut += encoded.rows_cut
             logits[start : start + len(batch)] = self.model(**encoded).logits
-        if cut and not self._said_cut and not settings.keys() & {"truncation", "max_length"}:
-            self._said_cut = True
-            warnings.warn(
-                f"{cut:,} of {len(rows):,} texts ({cut / len(rows):.1%}) were longer than {defaults['max_length']} "
-                "tokens and truncated; truncation=True avoids this warning, max_length=... sets another length",
-                stacklevel=4,
-            )
+        self._cut.warn(cut, len(rows), longest, settings, stacklevel=4)
         return logits
 
     def _longest(self, given: int | None) -> int:

@@ -24,6 +24,7 @@ from ..data.ragged import Ragged
 from ..data.sources import read_table
 from ..data.spans import Spans, SpanTargets
 from ..losses.kinds import LossParts
+from ..losses.mixing import SPANS
 from ..losses.spans import span_loss
 from ..losses.weights import LabelWeights
 from ..metrics import answers as scoring
@@ -283,11 +284,13 @@ TASK = Task(
     best_metric="f1",
     card_metric="f1",
     right_rows=_right_rows,
+    right_when="the answer is an exact match",
     constant=None,
     threshold_is="above which no answer is given, has the best F1",
     score_function="none",
     answers=regression.TASK.answers,
     divergence=regression.TASK.divergence,
+    mixing=SPANS,
     at_threshold=lambda threshold: _trained(TrainedWith(threshold=threshold)),
     per_token=True,
     trained=_trained,

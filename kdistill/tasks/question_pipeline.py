@@ -53,6 +53,11 @@ class AnswerSettings:
             checked_count(name, getattr(self, name))
         if self.max_seq_len is not None:
             checked_count("max_seq_len", self.max_seq_len)
+        if self.doc_stride is not None:
+            checked_count("doc_stride", self.doc_stride, least=0)
+        for name in ("handle_impossible_answer", "align_to_words"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False")
 
     def changed(self, changes: Mapping[str, Any]) -> AnswerSettings:
         """Return the settings with those that are given and not None. Raises TypeError for an unknown name."""

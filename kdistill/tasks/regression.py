@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.labels import label_numbers
 from ..losses.labels import plain_label_loss
+from ..losses.mixing import NUMBERS
 from ..losses.problem_types import REGRESSION
 from ..losses.teacher import distillation_loss_parts
 from ..metrics import divergence
@@ -50,4 +51,5 @@ TASK = Task(
     score_function="none",
     answers=_answers,
     divergence=divergence.of_numbers,
+    mixing=NUMBERS,
 )

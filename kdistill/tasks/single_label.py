@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.labels import label_ids
 from ..losses.labels import plain_label_loss
+from ..losses.mixing import CLASSES
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..metrics import divergence
@@ -64,4 +65,5 @@ TASK = Task(
     score_function="softmax",
     answers=_answers,
     divergence=divergence.of_classes,
+    mixing=CLASSES,
 )

@@ -14,6 +14,7 @@ from ..data.ragged import Ragged, units
 from ..data.tags import tag_ids
 from ..losses.kinds import LossParts
 from ..losses.labels import plain_label_loss
+from ..losses.mixing import CLASSES
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.teacher import distillation_loss_parts
 from ..losses.weights import LabelWeights
@@ -129,10 +130,12 @@ TASK = Task(
     best_metric="f1",
     card_metric="f1",
     right_rows=entities.right_examples,
+    right_when="all of its words have the right tag",
     constant=_constant,
     score_function="softmax",
     answers=single_label.TASK.answers,
     divergence=single_label.TASK.divergence,
+    mixing=CLASSES,
     per_token=True,
     taught=_taught,
     with_names=_with_names,

@@ -17,6 +17,7 @@ from ..models.heads import TokenClassifier, check_head
 from ..text.blocks import OffsetRow
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from .counts import checked_count
+from .inputs import texts_of_call
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 IGNORED = ("O",)
@@ -57,7 +58,13 @@ class TokenClassificationPipeline:
             probabilities, or of the surest of them.
         ignore_labels: tags, or types of entities, that are left out (default: `O`).
         stride: tokens that windows share (default: that of the training, or a quarter of a window).
+        is_split_into_words: inputs are lists of words instead of texts.
+        delimiter: what joins words to the text whose characters start and end count (default: a space).
         batch_size: windows computed together.
+
+    Raises:
+        ValueError: a setting is none, or of no use beside the others.
+        TypeError: a setting is of another kind.
     """
 
     def __init__(
@@ -68,15 +75,20 @@ class TokenClassificationPipeline:
         aggregation_strategy: str = "none",
         ignore_labels: Sequence[str] = IGNORED,
         stride: int | None = None,
+        is_split_into_words: bool = False,
+        delimiter: str | None = None,
         batch_size: int = 32,
     ) -> None:
         check_tokenizer("tokenizer", tokenizer)
         check_head(model, TOKEN)
         check_embeddings(tokenizer, model.config.vocab_size)
-        _check_strategy(aggregation_strategy)
+        _check_ignored(ignore_labels)
+        _check_words(is_split_into_words, delimiter)
         self.model, self.tokenizer = model, tokenizer
-        self.aggregation_strategy, self.ignore_labels = aggregation_strategy, ignore_labels
-        self.stride, self.batch_size = stride, checked_count("batch_size", batch_size)
+        self.aggregation_strategy, self.ignore_labels = _strategy(aggregation_strategy), ignore_labels
+        self.is_split_into_words, self.delimiter = is_split_into_words, delimiter
+        self.stride = None if stride is None else checked_count("stride", stride, least=0)
+        self.batch_size = checked_count("batch_size", batch_size)
 
     def __call__(
         self,
@@ -85,40 +97,56 @@ class TokenClassificationPipeline:
         aggregation_strategy: str | None = None,
         ignore_labels: Sequence[str] | None = None,
         stride: int | None = None,
+        is_split_into_words: bool | None = None,
+        delimiter: str | None = None,
         batch_size: int | None = None,
     ) -> list[Any]:
         """Tag one text or many.
 
         Args:
-            inputs: a text, or any iterable of them.
+            inputs: a text, or any iterable of them; with `is_split_into_words` a list of words, or of such lists.
             aggregation_strategy: as in the constructor, like the other settings.
             ignore_labels: likewise.
             stride: likewise.
+            is_split_into_words: likewise.
+            delimiter: likewise.
             batch_size: likewise.
 
         Returns:
-            A list of what is found in a text, or a list of such lists. With "none" a token: {"entity", "score",
-            "index", "word", "start", "end"}; else an entity: {"entity_group", "score", "word", "start", "end"}. start
-            and end are characters of the text.
+            A list of what is found in a text, or a list of such lists, also for a single list of words. With "none" a
+            token: {"entity", "score", "index", "word", "start", "end"}; else an entity: {"entity_group", "score",
+            "word", "start", "end"}. start and end are characters of the text.
 
         Raises:
-            TypeError: an input is no text.
-            ValueError: the strategy or the stride is none.
+            TypeError: an input is no text, or no list of words.
+            ValueError: a setting is none, or of no use beside the others.
         """
-        if not isinstance(inputs, Iterable):
-            raise TypeError(f"inputs is {inputs!r} of type {type(inputs).__name__}; expected a text or several")
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"inputs[{index}] is {text!r} of type {type(text).__name__}; expected a text")
-        strategy = self.aggregation_strategy if aggregation_strategy is None else aggregation_strategy
-        _check_strategy(strategy)
+        strategy = self.aggregation_strategy if aggregation_strategy is None else _strategy(aggregation_strategy)
+        stride = self.stride if stride is None else checked_count("stride", stride, least=0)
         ignored = self.ignore_labels if ignore_labels is None else ignore_labels
-        rows = self.tokenizer.encode_with_offsets(texts)
+        _check_ignored(ignored)
+        split = self.is_split_into_words if is_split_into_words is None else is_split_into_words
+        delimiter = self.delimiter if delimiter is None else delimiter
+        _check_words(split, delimiter)
+        if split:
+            texts, rows = self._read_words(_rows_of_words(inputs), " " if delimiter is None else delimiter)
+        else:
+            texts = texts_of_call(inputs)
+            rows = self.tokenizer.encode_with_offsets(texts)
         size = self.batch_size if batch_size is None else checked_count("batch_size", batch_size)
-        scores = self._scores(rows, self.stride if stride is None else stride, size)
+        scores = self._scores(rows, stride, size)
         found = [self._found(*of, strategy, ignored) for of in zip(texts, rows, scores, strict=True)]
         return found[0] if isinstance(inputs, str) else found
+
+    def _read_words(self, rows: Sequence[list[str]], delimiter: str) -> tuple[list[str], list[OffsetRow]]:
+        """Return the texts that words make, and their tokens with their places there."""
+        found = []
+        for words, row in zip(rows, self.tokenizer.for_words().encode_with_offsets(rows), strict=True):
+            begins = np.cumsum([0, *(len(word) + len(delimiter) for word in words)]).tolist()
+            before = [0 if word is None else begins[word] for word in row.words]
+            places = zip(row.offsets, before, strict=True)
+            found.append(row._replace(offsets=[(start + by, end + by) for (start, end), by in places]))
+        return [delimiter.join(words) for words in rows], found
 
     def _scores(self, rows: Sequence[OffsetRow], stride: int | None, batch_size: int) -> list[NDArray[np.float32]]:
         """Return the probabilities of the tags of each row's tokens, float32 (tokens, tags), 0 of special tokens."""
@@ -156,6 +184,8 @@ class TokenClassificationPipeline:
         words = np.array([-1 if row.words[place] is None else row.words[place] for place in places], np.int64)
         begins = np.concatenate(([True], np.diff(words) != 0))[: len(words)]
         lengths = np.diff(np.append(np.flatnonzero(begins), len(words)))
+        if len(lengths) and lengths.max() > size:  # Chinese without spaces is one word to Unigram
+            lengths = np.concatenate([np.ones(n, np.int64) if n > size else [n] for n in lengths])
         return [(places[window.tokens], window.own) for window in windows_of_words(lengths, size, overlap)]
 
     def _found(
@@ -211,9 +241,39 @@ class TokenClassificationPipeline:
         }
 
 
-def _check_strategy(strategy: Any) -> None:
-    if strategy not in STRATEGIES:
-        raise ValueError(f"aggregation_strategy is {strategy!r}; expected one of {', '.join(map(repr, STRATEGIES))}")
+def _strategy(given: Any) -> str:
+    """Return the name of a strategy, in small letters: transformers takes both."""
+    name = str(given).lower()
+    if name not in STRATEGIES:
+        raise ValueError(f"aggregation_strategy is {given!r}; expected one of {', '.join(map(repr, STRATEGIES))}")
+    return name
+
+
+def _check_ignored(ignored: Any) -> None:
+    if isinstance(ignored, str) or not isinstance(ignored, Iterable):
+        raise TypeError(f"ignore_labels is {ignored!r}; expected a list of tags, or of types of entities")
+
+
+def _check_words(split: Any, delimiter: Any) -> None:
+    if not isinstance(split, bool):
+        raise TypeError(f"is_split_into_words is {split!r}; expected True or False")
+    if delimiter is None:
+        return
+    if not isinstance(delimiter, str):
+        raise TypeError(f"delimiter is {delimiter!r} of type {type(delimiter).__name__}; expected text")
+    if not split:
+        raise ValueError(f"delimiter is {delimiter!r}, which joins words; expected is_split_into_words=True beside it")
+
+
+def _rows_of_words(inputs: Any) -> list[list[str]]:
+    if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+        raise TypeError(f"inputs is {inputs!r}, and is_split_into_words is True; expected a list of words, or several")
+    given = list(inputs)
+    rows = [given] if given and all(isinstance(each, str) for each in given) else given
+    for index, row in enumerate(rows):
+        if not isinstance(row, list | tuple) or not all(isinstance(word, str) for word in row):
+            raise TypeError(f"inputs[{index}] is {row!r}, and is_split_into_words is True; expected a list of words")
+    return [list(row) for row in rows]
 
 
 def _words(pieces: Sequence[_Piece]) -> list[list[_Piece]]:

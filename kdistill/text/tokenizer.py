@@ -497,8 +497,11 @@ class PreTrainedTokenizerFast:
         set_offsets_of_prefix_space(copied._backend, added=True)
         return copied
 
-    def encode_with_offsets(self, texts: Sequence[str]) -> list[OffsetRow]:
+    def encode_with_offsets(self, texts: Sequence[str | list[str]]) -> list[OffsetRow]:
         """Encode texts whole, with special tokens and the place of each token in its text, on all cores.
+
+        Args:
+            texts: texts, or rows of words; places are then those in a token's word.
 
         Raises:
             ValueError: a text holds a lone surrogate.

@@ -28,7 +28,9 @@ from ..system.files import json_text
 from ..system.notebook import folded, html_table
 from .fields import GROUPS, argument, argument_types, checked, did_you_mean_argument
 from .label_weights import MOST_BALANCED_POS_WEIGHT, read_weights
+from .matches import Match, Stage
 from .schedules import SCHEDULES, check_scheduler_kwargs
+from .stages import PRESETS, matches_hash, read_matches, rows_of
 from .transformers_names import OTHER_ARGUMENTS, PROCESS, instead_of_method, translate
 from .without_effect import RECURRING, warn_of_arguments_without_effect
 
@@ -39,6 +41,7 @@ REPORTERS = ("none", "local", "files", "tensorboard", "wandb", "mlflow", "all")
 RECIPES = ("transformers", "auto")
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 TEACHER_DTYPES = ("auto", *COMPUTE_TYPES)
+COURSES = ("constant", "linear", "cosine")
 DEFAULT_STEPS = 500
 
 
@@ -687,6 +690,10 @@ class TrainingArguments(metaclass=_TakesNamesOfTransformers):
         """Return all arguments as JSON-ready values, in the order of the fields; a secret (`hub_token`) as None."""
         return asdict(self) | dict.fromkeys(secret_arguments())
 
+    def fingerprint(self) -> dict[str, str]:
+        """Return hashes, by name, of what the arguments let a model learn from beside its rows: nothing here."""
+        return {}
+
     def _repr_html_(self) -> str:
         """Return what Jupyter shows: the arguments that differ from their defaults, and all others folded."""
         values, ordered = self.to_dict(), sorted(fields(self), key=lambda field: GROUPS.index(field.metadata["group"]))
@@ -731,6 +738,54 @@ class DistillationTrainingArguments(TrainingArguments):
         at_least=LEAST_TEMPERATURE,
         at_most=MOST_TEMPERATURE,
     )
+    alpha_schedule: str = argument(
+        "constant",
+        "course of alpha over the run: constant, or from alpha in the first step to alpha_end in the last, straight "
+        "(linear) or along half a cosine",
+        group="distillation",
+        origin="kdistill",
+        choices=COURSES,
+    )
+    alpha_end: float | None = argument(
+        None,
+        "alpha in the last step, with an alpha_schedule",
+        group="distillation",
+        origin="kdistill",
+        at_least=0,
+        at_most=1,
+    )
+    temperature_schedule: str = argument(
+        "constant",
+        "course of the temperature over the run, as alpha_schedule",
+        group="distillation",
+        origin="kdistill",
+        choices=COURSES,
+    )
+    temperature_end: float | None = argument(
+        None,
+        "temperature in the last step, with a temperature_schedule",
+        group="distillation",
+        origin="kdistill",
+        at_least=LEAST_TEMPERATURE,
+        at_most=MOST_TEMPERATURE,
+    )
+    matches: list[Match] | list[Stage] | str | None = argument(  # noqa: RUF009  # a dataclass field, as all of them
+        None,
+        "losses on what lies inside teacher and student, beside those of the predictions: a preset "
+        f"({', '.join(PRESETS)}), the path of a .toml file with matches or stages of them, or in Python a list of "
+        "Match or Stage; the teacher then runs in every step",
+        group="distillation",
+        origin="kdistill",
+        reads=read_matches,
+    )
+    match_learning_rate: float | None = argument(
+        None,
+        "peak learning rate of the projections that matches train between widths; it follows the schedule of "
+        "learning_rate (default: learning_rate)",
+        group="distillation",
+        origin="kdistill",
+        above=0,
+    )
     embedding_loss: str = argument(
         "mse",
         "loss of a student that embeds texts, beside the teacher's embeddings: mse, the mean squared error, or cosine, "
@@ -746,6 +801,14 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
         at_least=0,
+    )
+    teacher_weighting: str = argument(
+        "fixed",
+        "what each of several teachers counts in a row: its weight (fixed), or that times the probability which it "
+        "gives the row's label, or its likeliest one where there is none (confidence)",
+        group="distillation",
+        origin="kdistill",
+        choices=("fixed", "confidence"),
     )
     teacher_dtype: str = argument(
         "auto",
@@ -764,6 +827,23 @@ class DistillationTrainingArguments(TrainingArguments):
         group="distillation",
         origin="kdistill",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "temperature"):
+            course, end = getattr(self, f"{name}_schedule"), getattr(self, f"{name}_end")
+            if course != "constant" and end is None:
+                raise ValueError(
+                    f"{name}_schedule is {course!r} and {name}_end None; expected the {name} of the last step"
+                )
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return a hash of the matches, where there are some."""
+        return {} if self.matches is None else {"matches": matches_hash(self.matches)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all arguments as JSON-ready values, see `TrainingArguments.to_dict`."""
+        return super().to_dict() | {"matches": rows_of(self.matches)}
 
 
 def secret_arguments() -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from .state import STATE_FILE, TrainerState
 
 # Groups of arguments that do not affect the result, so that a resumed run may change them.
 _WITHOUT_EFFECT = ("output", "hub", "checkpoints and logs")
+_AUXILIARY = "auxiliary."
+"""What names of arrays of the parameters beside the model begin with."""
 
 
 def save_model(directory: Path, model: Model, tokenizer: PreTrainedTokenizerFast | None) -> None:
@@ -48,7 +50,7 @@ def save_checkpoint(
     """Write the model, AdamW's m, v and step, the trainer's state and the arguments into `directory`.
 
     If AdamW keeps an average of the parameters, the model is written with the average, and the trained parameters are
-    written beside m and v.
+    written beside m and v. So are parameters that are trained beside the model, with their moments.
     """
     with averaged(optimizer):
         save_model(directory, model, tokenizer)
@@ -56,6 +58,8 @@ def save_checkpoint(
     arrays = {"m": moments["m"], "v": moments["v"], "step": np.array(moments["step"], dtype=np.int64)}
     if "average" in moments:
         arrays["parameters"] = model.flat_parameters
+    for name, array in moments.get("auxiliary", {}).items():
+        arrays[f"{_AUXILIARY}{name}"] = array
     write_safetensors(directory / OPTIMIZER_FILE, arrays)
     save_arguments(directory, args)
     state.save(directory)
@@ -80,13 +84,18 @@ def _optimizer_state(path: Path) -> dict[str, Any]:
     """Read the state of AdamW that `save_checkpoint` wrote. Raises `ValueError` for a file of another kind."""
     tensors = read_safetensors(path)
     kinds = {name: (tensor.element_type, len(tensor.shape)) for name, tensor in tensors.items()}
-    flat = {name: ("F32", 1) for name in ("m", "v", "parameters") if name != "parameters" or name in kinds}
+    beside = [f"{_AUXILIARY}{name}" for name in ("parameters", "m", "v")]
+    optional = [name for name in ("parameters", *beside) if name in kinds]
+    flat = dict.fromkeys(("m", "v", *optional), ("F32", 1))
     if kinds != {**flat, "step": ("I64", 0)}:
         raise ValueError(f"{path} holds {kinds}; expected AdamW's m, v and step, and parameters beside an average")
     step = int.from_bytes(tensors["step"].storage.tobytes(), "little", signed=True)
     if not 0 <= step < 1 << 31:
         raise ValueError(f"{path} has the step count {step}; expected 0 to 2**31 - 1")
-    return {**{name: tensors[name].read() for name in flat}, "step": step}
+    state: dict[str, Any] = {**{name: tensors[name].read() for name in flat}, "step": step}
+    if set(beside) <= set(state):
+        state["auxiliary"] = {name.removeprefix(_AUXILIARY): state.pop(name) for name in beside}
+    return state
 
 
 def load_finished_run(
@@ -145,12 +154,15 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
         initial: the state with which this run would begin.
 
     Raises:
-        ValueError: training rows, teacher or evaluation rows differ.
+        ValueError: training rows, teacher, matches or evaluation rows differ.
     """
-    if saved.trained_on != initial.trained_on:
+    names = saved.trained_on.keys() | initial.trained_on.keys()
+    other = {name for name in names if saved.trained_on.get(name) != initial.trained_on.get(name)}
+    if other:
+        which = "with other matches" if other == {"matches"} else "on other rows or with another teacher"
         raise ValueError(
-            "the run in output_dir was trained on other rows or with another teacher; resume it with the same ones, or "
-            "start a new run in another output_dir"
+            f"the run in output_dir was trained {which}; resume it with the same ones, or start a new run in another "
+            "output_dir"
         )
     if saved.evaluated_on and initial.evaluated_on and saved.evaluated_on != initial.evaluated_on:
         raise ValueError(
@@ -166,9 +178,6 @@ def check_same_run(saved: TrainerState, args: TrainingArguments, initial: Traine
 
 def changed_arguments(saved: dict[str, Any], args: TrainingArguments) -> dict[str, tuple[Any, Any]]:
     """Return (saved, now) of the arguments that differ between `saved` and `args` and affect the result, by name."""
-    now = {
-        field.name: getattr(args, field.name)
-        for field in fields(args)
-        if field.metadata["group"] not in _WITHOUT_EFFECT
-    }
+    ready = args.to_dict()
+    now = {field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _WITHOUT_EFFECT}
     return {name: (saved[name], value) for name, value in now.items() if saved.get(name, value) != value}

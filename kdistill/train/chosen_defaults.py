@@ -59,10 +59,9 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
         listed = ", ".join(f"{name} {value:g}" for name, value in args.chosen.items())
         given = [name for name in _CHOSEN if name not in args.chosen and hasattr(args, name) and args.is_given(name)]
         stays = f"; given: {', '.join(f'{name} {getattr(args, name):g}' for name in given)}" if given else ""
-        read = "windows" if len(dataset) > dataset.num_examples else "rows"
         lines = [
-            f"recipe auto: for new layers, made from a shape, and {rows:,} training {read} per epoch it chooses "
-            f"{listed}{stays} (--recipe transformers: the defaults for pretrained models)",
+            f"recipe auto: for new layers, made from a shape, and {rows:,} training {dataset.rows_are} per epoch it "
+            f"chooses {listed}{stays} (--recipe transformers: the defaults for pretrained models)",
         ]
     asked = isinstance(dataset.windows, Spans)
     if dataset.num_examples < MANY_PAIRS and (asked or np.any(dataset.types)):

@@ -109,6 +109,13 @@ class RunDirectory:
 
     def _refuse_loss(self, *, resume: bool, overwrite: bool) -> None:
         foreign = self._foreign()
+        checkpoints = self.checkpoints()
+        if foreign and checkpoints and not os.path.lexists(self.path / ARGS_FILE):
+            raise FileExistsError(
+                f"output_dir {str(self.path)!r} lacks {ARGS_FILE}, which marks the directory of a run, and contains "
+                f"{', '.join(foreign)}; copy the file from {checkpoints[-1].name} if these are a run's, or choose "
+                "another directory"
+            )
         if foreign:
             raise FileExistsError(
                 f"output_dir {str(self.path)!r} contains {', '.join(foreign)}, which no run of kdistill wrote and this "

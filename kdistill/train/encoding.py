@@ -6,23 +6,27 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.columns import Columns
+from ..data.columns import TOKEN_COLUMNS, Columns
 from ..data.dataset import Dataset, as_dataset, from_token_ids
 from ..data.documents import blocks_of_token_ids, encode_documents, read_documents, read_text_table
 from ..data.labels import NO_LABEL, UNTAGGED, labelled_rows
+from ..data.sentences import Sentences
 from ..data.sources import read_table
 from ..data.table import Table
 from ..data.tagged import encode_words
+from ..data.teacher_columns import Answers
+from ..data.teacher_rows import TaughtRows
 from ..data.words import TAG_COLUMNS, words_of
 from ..models.configuration import Config
-from ..models.head_names import MASKED
+from ..models.head_names import MASKED, SPAN
 from ..system.progress import Progress
-from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for
+from ..tasks.registry import has_one_class, refuse_one_class, strict_label_reader, task_for, task_option
 from ..text.tokenizer import PreTrainedTokenizerFast, check_embeddings, check_tokenizer
 from ..text.windows import DOC_STRIDE, MAX_LENGTH
 from .arguments import TrainingArguments
@@ -57,6 +61,7 @@ def encode_for(
     text_pair_column: str | None = None,
     label_column: str | None = None,
     training: bool = False,
+    keep_texts: bool = False,
 ) -> Dataset:
     """Tokenise `source` for a model of `config`, cut to what model, tokenizer and maximum length allow.
 
@@ -69,28 +74,35 @@ def encode_for(
     (`Config.trained_with`). Where the two differ, how many rows were cut and which columns are not used is reported
     as warnings.
 
+    With `keep_texts` rows of text hold their texts too, see `data.dataset.encode`.
+
     Columns and errors are those of `data.dataset.as_dataset`; ValueError also for a tokenizer with added tokens that
     the model has no embeddings for, and for token ids, types or lengths that it has no place for, which names the row.
+    Of `TaughtRows` the data set has the answers of a teacher, too.
     """
+    if isinstance(source, TaughtRows):
+        refuse_other_answers(config)
+        columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+        return source.encoded(
+            lambda rows: encode_for(config, rows, tokenizer, args, **columns, training=training, keep_texts=keep_texts),
+            partial(answers_of, config),
+        )
     check_tokenizer("processing_class", tokenizer)
     check_embeddings(tokenizer, config.vocab_size)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     trained = config.trained_with
     task = task_for(config)
-    asked = trained.max_length if args.max_length is None else args.max_length
-    if task.in_windows and asked is None:
-        asked = MAX_LENGTH
-    limits = [config.max_tokens, asked, tokenizer.model_max_length if tokenizer else None]
-    max_length = min(limit for limit in limits if limit is not None)
+    asked, max_length = _asked_length(config, args), length_to_read(config, tokenizer, args)
     with Progress(f"tokenize {_shown(source)}", unit="rows", quiet=args.disable_tqdm) as progress:
         if task.encode is not None:
             stride = trained.doc_stride if args.doc_stride is None else args.doc_stride
             stride = min(DOC_STRIDE, max_length // 3) if stride is None else stride
+            of_texts = {"pad_token_id": config.pad_token_id, "keep_texts": keep_texts}
             dataset = task.encode(
                 source,
                 tokenizer,
                 max_length=max_length,
-                **({"doc_stride": stride} if task.in_windows else {"pad_token_id": config.pad_token_id}),
+                **({"doc_stride": stride} if task.in_windows else of_texts),
                 **given,
                 trained_on=trained_on(config),
                 progress=progress,
@@ -98,7 +110,7 @@ def encode_for(
         elif task.makes_labels:
             dataset = _blocks(config, source, tokenizer, args, max_length, given, training, progress)
         elif task.labels_per_token and not isinstance(source, Dataset):
-            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, progress)
+            dataset = _tagged(config, source, tokenizer, args, max_length, given, training, keep_texts, progress)
         else:
             dataset = as_dataset(
                 source,
@@ -109,6 +121,7 @@ def encode_for(
                 pad_token_id=config.pad_token_id,
                 **given,
                 trained_on=trained_on(config),
+                keep_texts=keep_texts,
                 progress=progress,
             )
     _check_fits(dataset, config)
@@ -130,6 +143,42 @@ def encode_for(
     return dataset
 
 
+def refuse_other_answers(config: Config) -> None:
+    """Raise ValueError for a student whose teacher's answers no column holds."""
+    if config.head not in (SPAN, MASKED):
+        return
+    why = (
+        "the answers of a teacher to questions are logits of all tokens of a window, which no column holds"
+        if config.head == SPAN
+        else "a teacher of a language model answers for hidden words, which are others in each epoch"
+    )
+    raise ValueError(
+        f"the student is a model for {task_option(config.head)}, and {why}; give the teacher itself: --teacher, in "
+        "Python teacher_model="
+    )
+
+
+def answers_of(config: Config, dataset: Dataset) -> Answers:
+    """Return what the outputs of a model of this config are, for rows with a teacher's answers beside them."""
+    task = task_for(config, dataset.labels)
+    windows = dataset.windows
+    pairs = isinstance(windows, Sentences) and len(dataset) > int(windows.examples[-1]) + 1
+    names = () if config.embeds else tuple(config.id2label[index] for index in range(config.num_labels))
+    return Answers(names, task.score_function, per_part=dataset.per_token or pairs)
+
+
+def length_to_read(config: Config, tokenizer: PreTrainedTokenizerFast | None, args: TrainingArguments) -> int:
+    """Return the tokens that a row of this model may have: as many as model, tokenizer and maximum length allow."""
+    limits = [config.max_tokens, _asked_length(config, args), tokenizer.model_max_length if tokenizer else None]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _asked_length(config: Config, args: TrainingArguments) -> int | None:
+    """Return the maximum length that is given, or that the model was trained with; None for neither."""
+    asked = config.trained_with.max_length if args.max_length is None else args.max_length
+    return MAX_LENGTH if asked is None and task_for(config).in_windows else asked
+
+
 def _tagged(
     config: Config,
     source: Any,
@@ -138,6 +187,7 @@ def _tagged(
     max_length: int,
     columns: Mapping[str, str | None],
     training: bool,
+    keep_texts: bool,
     progress: Progress,
 ) -> Dataset:
     """Return rows of words, or of tokens, with a label for each token."""
@@ -145,8 +195,11 @@ def _tagged(
     if columns["text_pair_column"] is not None:
         raise ValueError(f"text_pair_column is {columns['text_pair_column']!r}, and tokens have no pairs; leave it out")
     if "input_ids" in table.columns:
-        known = (label_column, config.trained_with.label_column, *TAG_COLUMNS, "label")
+        # Words and their tags, of which the ids were made, may stand beside the labels of the tokens.
+        known = (label_column, "labels", config.trained_with.label_column, *TAG_COLUMNS, "label")
         label_column = next((name for name in known if name is not None and name in table.columns), None)
+        of_words = [name for name in (*TOKEN_COLUMNS, *TAG_COLUMNS) if name in table.columns and name != label_column]
+        table = table.remove_columns(of_words)
         reader = strict_label_reader(config)
         return from_token_ids(table, config.id2label, reader, label_column, config.pad_token_id, per_token=True)
     rows = words_of(table, text_column=columns["text_column"], label_column=label_column, trained_on=trained_on(config))
@@ -162,6 +215,7 @@ def _tagged(
         doc_stride=stride,
         id2label=config.id2label,
         all_tokens=training and args.label_all_tokens,
+        keep_texts=keep_texts,
         progress=progress,
     )
 
@@ -314,4 +368,6 @@ def _shown(source: Any) -> str:
 
 def name_of(source: Any) -> str:
     """Return how a model card calls a data set: by its file's name without the directory, or as rows in memory."""
+    if isinstance(source, TaughtRows):
+        return name_of(source.rows)
     return Path(source).name if isinstance(source, str | os.PathLike) else IN_MEMORY

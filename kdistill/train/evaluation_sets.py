@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.teacher_rows import TaughtRows
 
 EvalRows = Dataset | Mapping[str, Dataset] | None
 """Encoded rows to evaluate on: one set, several by name, or none."""
@@ -32,7 +33,7 @@ def is_dict_of_sets(source: Any) -> bool:
 def _is_set(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and isinstance(value[0], Mapping)
-    return isinstance(value, (Dataset, Mapping, str, os.PathLike)) or any(
+    return isinstance(value, (Dataset, TaughtRows, Mapping, str, os.PathLike)) or any(
         hasattr(value, name) for name in ("column_names", "columns")
     )
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.labels import labelled_rows
+from ..data.ragged import units_of
 from ..losses.problem_types import SINGLE_LABEL
 from ..losses.weights import LabelWeights, argument_of, check_argument, checked_weights, scaled_to_rows
 from ..metrics.prediction import Labels
@@ -66,28 +68,36 @@ class RunWeights:
     Attributes:
         values: one for each label of the model, float64 (num_labels,).
         labels: those of the training rows where a step divides the weights by their mean, else None.
+        starts: where the tokens of each row begin, int64 (rows + 1,), where each token has a label; else None.
     """
 
     values: LabelWeights
     labels: Labels | None
+    starts: NDArray[np.int64] | None = None
 
     def of_step(self, rows: RowIndices) -> LabelWeights:
         """Return the weights for the micro-batches of a step on these rows.
 
-        Those of classes are divided by their mean over all rows of the step that have a label. So the step's loss is
-        the weighted mean of torch's CrossEntropyLoss(weight=...), and gradients accumulate to those of one batch.
+        Those of classes are divided by their mean over all rows, or tokens, of the step that have a label. So the
+        step's loss is the weighted mean of torch's CrossEntropyLoss(weight=...), and gradients accumulate to those of
+        one batch.
         """
-        return self.values if self.labels is None else scaled_to_rows(self.values, self.labels[rows])
+        if self.labels is None:
+            return self.values
+        return scaled_to_rows(self.values, self.labels[rows if self.starts is None else units_of(self.starts, rows)])
 
 
-def run_weights(args: Any, problem_type: str, config: Config, labels: Labels) -> RunWeights | None:
+def run_weights(
+    args: Any, problem_type: str, config: Config, labels: Labels, starts: NDArray[np.int64] | None = None
+) -> RunWeights | None:
     """Return the weights that the training arguments ask for, None without any.
 
     Args:
         args: the training arguments.
-        problem_type: of the run.
+        problem_type: of the run; single_label_classification where each token has a label.
         config: the model's, whose label map names the labels.
-        labels: of the training rows.
+        labels: of the training rows, or of their tokens.
+        starts: where the tokens of each row begin, int64 (rows + 1,), where each token has a label.
 
     Raises:
         ValueError: the weights of another problem type, too many or too few of them, a name that is no label, or
@@ -102,14 +112,14 @@ def run_weights(args: Any, problem_type: str, config: Config, labels: Labels) ->
     one_label = problem_type == SINGLE_LABEL
     asked, names = given[name], [config.id2label[index] for index in range(config.num_labels)]
     if asked == BALANCED:
-        values = _balanced(name, labels, names, one_label=one_label)
+        values = _balanced(name, labels, names, of_what="row" if starts is None else "word", one_label=one_label)
     elif isinstance(asked, Mapping):
         values = _by_name(name, asked, names)
     elif len(asked) != len(names):
         raise ValueError(f"{name} has {len(asked)} numbers; expected {len(names)}, one for each of {_listed(names)}")
     else:
         values = asked
-    return RunWeights(checked_weights(name, values, len(names)), labels if one_label else None)
+    return RunWeights(checked_weights(name, values, len(names)), labels if one_label else None, starts)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -126,15 +136,15 @@ def _by_name(name: str, asked: Mapping[str, float], names: list[str]) -> list[fl
     return [asked[label] for label in names]
 
 
-def _balanced(name: str, labels: Labels, names: list[str], *, one_label: bool) -> list[float]:
+def _balanced(name: str, labels: Labels, names: list[str], *, of_what: str, one_label: bool) -> list[float]:
     """Return rows / (classes * rows of the class), or (rows without the label) / (rows with it), at most ten."""
-    known = labels[labelled_rows(labels)]
+    known = labels[labels >= 0] if one_label else labels[labelled_rows(labels)]
     rows = np.bincount(known, minlength=len(names)) if one_label else (known > 0.5).sum(axis=0)
     absent = [label for label, count in zip(names, rows, strict=True) if not count]
     if absent:
         raise ValueError(
-            f"{name} is 'balanced', and no training row has the label {_listed(map(repr, absent))}; expected rows of "
-            "every label, or the numbers themselves"
+            f"{name} is 'balanced', and no training {of_what} has the label {_listed(map(repr, absent))}; expected "
+            f"{of_what}s of every label, or the numbers themselves"
         )
     if one_label:  # as sklearn's compute_class_weight
         return [len(known) / (len(names) * int(count)) for count in rows]

@@ -17,7 +17,7 @@ from ..metrics.prediction import Labels
 from ..models.model import Model
 from .arguments import TrainingArguments
 from .callbacks import Events
-from .objective import BatchLoss, LearnedLoss
+from .objective import NO_TAP_LOSS, BatchLoss, InnerLoss, Inside, LearnedLoss
 from .optim import AdamW, clip_grad_norm_
 from .plan import EpochPlan, RowIndices
 from .resume_points import FLAGS, ResumePoints
@@ -56,6 +56,7 @@ class Training:
         args: the training arguments.
         loss: of a micro-batch.
         learn_hidden_words: what takes its place where `dataset` hides words.
+        inner: the loss on what lies inside the model, if there is one; `optimizer` has what it trains beside it.
         evaluate: measures the model and returns the metrics; None without rows to evaluate on.
         log: adds an entry to the log.
         events: calls the callbacks, whose `control` decides what is due.
@@ -73,6 +74,7 @@ class Training:
         *,
         loss: LossFunction,
         learn_hidden_words: LearnHiddenWords | None = None,
+        inner: InnerLoss | None = None,
         evaluate: Callable[[], dict[str, float]] | None,
         log: Callable[[dict[str, float]], None],
         events: Events,
@@ -84,7 +86,7 @@ class Training:
             dataset = replace(dataset, masking=replace(dataset.masking, seed=seed, mlm_probability=probability))
         self._optimizer, self._dataset, self._plan, self._state, self._args = optimizer, dataset, plan, state, args
         self._loss, self._evaluate, self._log, self._events = loss, evaluate, log, events
-        self._learn_hidden_words = learn_hidden_words
+        self._learn_hidden_words, self._inner = learn_hidden_words, inner
         self._checkpoints, self._begin_step = checkpoints, begin_step
         self._rate: LearningRate
         self._points: ResumePoints | None = None
@@ -168,6 +170,8 @@ class Training:
         """Do one step and count it. Returns the gradient's norm before clipping."""
         self._events("on_step_begin")
         self._begin_step(rows)
+        if self._inner is not None:
+            self._inner.begin_step(self._state.steps_passed, self._dataset.lengths[rows])
         try:
             step = training_step(
                 self._optimizer,
@@ -177,6 +181,7 @@ class Training:
                 max_grad_norm=self._args.max_grad_norm,
                 loss=self._loss,
                 learn_hidden_words=self._learn_hidden_words,
+                inner=self._inner,
                 epoch=self._state.steps_passed // self._plan.steps_per_epoch,
                 on_event=self._events,
                 before_update=self._note_step,
@@ -272,6 +277,7 @@ def training_step(
     max_grad_norm: float,
     loss: LossFunction,
     learn_hidden_words: LearnHiddenWords | None = None,
+    inner: InnerLoss | None = None,
     epoch: int = 0,
     on_event: Callable[[str], object],
     before_update: Callable[[StepResult], object] = lambda result: None,
@@ -282,6 +288,7 @@ def training_step(
     labels, so that the update is that of one large batch. A `max_grad_norm` of 0 clips nothing. `on_event` is called
     with the names of the callbacks' events inside of a step, and `before_update` with the result, just before the
     parameters change. Where the data set hides words, `learn_hidden_words` gets those of this epoch, counted from 0.
+    With `inner` the gradient and the loss have its part too, by the share of what each of its losses averages over.
 
     Raises FloatingPointError, which names rows, when loss or gradient are not finite; the parameters are then as
     before.
@@ -295,7 +302,6 @@ def training_step(
         micro, here = rows[start : start + batch_size], places[start : start + batch_size]
         share = of_step.parts(here) / parts
         batch, labels = of_step.batch(here)
-        found: BatchLoss | LearnedLoss
         if hides:
             assert learn_hidden_words is not None
             try:
@@ -303,20 +309,20 @@ def training_step(
             except FloatingPointError as error:
                 raise _not_finite("loss", micro) from error
         else:
-            found = _learned_from_logits(model, batch, labels, micro, share, loss, dataset)
-        total += share * found.loss
+            found = _learned_from_logits(model, batch, labels, micro, share, loss, dataset, inner)
+        total += share * found.loss + found.inner
         for name, mean, count in found.parts:
             if count:
                 of_part, rows_before = sums.get(name, (0.0, 0))
                 sums[name] = (of_part + mean * count, rows_before + count)
         if start + batch_size < len(rows):
             on_event("on_substep_end")
-    grad_norm = clip_grad_norm_(model, max_grad_norm or math.inf)
+    grad_norm = clip_grad_norm_(model, max_grad_norm or math.inf, auxiliary=optimizer.auxiliary)
     if not math.isfinite(grad_norm):
         raise _not_finite("gradient", rows)
     result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
     on_event("on_pre_optimizer_step")
-    clear_gradients = model.zero_grad  # a bound method is an object, too
+    clear_gradients = optimizer.zero_grad  # a bound method is an object, too
     before_update(result)
     optimizer.step()
     on_event("on_optimizer_step")
@@ -325,17 +331,40 @@ def training_step(
 
 
 def _learned_from_logits(
-    model: Model, batch: Batch, labels: Labels, rows: RowIndices, share: float, loss: LossFunction, dataset: Dataset
-) -> BatchLoss:
-    """Add the gradient of `share` times a micro-batch's loss, which its logits give, and return the loss."""
-    logits = outputs_of(model.forward(batch, train=True), batch.starts, model.per_token)
+    model: Model,
+    batch: Batch,
+    labels: Labels,
+    rows: RowIndices,
+    share: float,
+    loss: LossFunction,
+    dataset: Dataset,
+    inner: InnerLoss | None,
+) -> LearnedLoss:
+    """Add the gradient of `share` times a micro-batch's loss, which its logits give, and return the loss.
+
+    With that of `inner`, which is scaled by the shares that it knows.
+    """
+    taps: Inside
+    if inner is None or not inner.taps:
+        values, taps = model.forward(batch, train=True), {}
+    else:
+        values, taps = model.forward(batch, train=True, taps=inner.taps)
+    logits = outputs_of(values, batch.starts, model.per_token)
     try:
         found = loss(logits, labels, rows)
     except FloatingPointError as error:
         bad = _rows_without_finite_loss(loss, dataset, logits, rows)
         raise _not_finite("loss", bad) from error
-    model.backward(found.dlogits * np.float32(share))
-    return found
+    if inner is None:
+        model.backward(found.dlogits * np.float32(share))
+        return LearnedLoss(found.loss, found.parts)
+    weight = inner.prediction_weight
+    try:
+        inside = inner(batch, taps) if taps else NO_TAP_LOSS
+    except FloatingPointError as error:
+        raise _not_finite("loss", rows) from error
+    model.backward(found.dlogits * np.float32(weight * share), inside.gradients)
+    return LearnedLoss(weight * found.loss, [*found.parts, *inside.parts], inside.loss)
 
 
 def _rows_without_finite_loss(loss: LossFunction, dataset: Dataset, logits: Outputs, rows: RowIndices) -> RowIndices:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..data.ragged import Outputs
 from ..metrics.prediction import Labels, Logits
 from ..models.configuration import Config
 from ..models.heads import MaskedLanguageModel
+from ..models.model import Tap
 from ..tasks.base import Task
 from ..text.tokenizer import PreTrainedTokenizerFast
 from .arguments import TrainingArguments
+from .auxiliary import Auxiliary
 from .own_metrics import ComputeMetrics
 from .plan import RowIndices
 
@@ -38,10 +43,59 @@ class BatchLoss(NamedTuple):
 
 
 class LearnedLoss(NamedTuple):
-    """The mean loss of a micro-batch whose gradient the model has already, and its parts."""
+    """The mean loss of a micro-batch whose gradient the model has already, and its parts.
+
+    `inner` is what the losses on what lies inside the model add to the loss of the whole step, by their own shares.
+    """
 
     loss: float
     parts: list[LossPart]
+    inner: float = 0.0
+
+
+Inside = Mapping[Tap, NDArray[np.float32]]
+"""What lies inside an encoder, or d loss / d of it, by tap; see `Model.forward`."""
+
+
+class TapLoss(NamedTuple):
+    """What a micro-batch's losses on taps add to the loss of its step, the gradient of that by tap, and the parts."""
+
+    loss: float
+    gradients: Inside
+    parts: list[LossPart]
+
+
+NO_TAP_LOSS = TapLoss(0.0, {}, [])
+
+
+class RunLength(NamedTuple):
+    """How many optimiser steps a run and an epoch of it have."""
+
+    max_steps: int
+    steps_per_epoch: int
+
+
+class InnerLoss(Protocol):
+    """The loss of one run on what lies inside the model, beside that of its outputs.
+
+    Attributes:
+        auxiliary: what it trains beside the model; None: nothing.
+        taps: what the present step reads inside the model; empty: nothing.
+        prediction_weight: what the loss of the outputs is multiplied by in the present step.
+    """
+
+    auxiliary: Auxiliary | None
+    taps: tuple[Tap, ...]
+    prediction_weight: float
+
+    def begin_step(self, step: int, lengths: NDArray[np.int64]) -> None:
+        """Set the attributes for a step, counted from 0, on rows of so many tokens."""
+
+    def __call__(self, batch: Batch, taps: Inside) -> TapLoss:
+        """Return the loss of a micro-batch of the step, and add its gradient to that of `auxiliary`.
+
+        Raises FloatingPointError when it is not finite.
+        """
 
 
 class RunData(NamedTuple):
@@ -69,6 +123,9 @@ class Objective(Protocol):
     def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
         """Return the tokenizer that rows are read with, of the tokenizer and the config of the model to train."""
 
+    def needs_texts(self, reader: PreTrainedTokenizerFast | None, config: Config) -> bool:
+        """Return whether rows that `reader` reads must keep their texts, for a model of this config."""
+
     def rows_to_learn_from(self, dataset: Dataset, args: Any, tokenizer: PreTrainedTokenizerFast | None) -> Dataset:
         """Return the rows that the steps read: those of `dataset`, and others that are made of them."""
 
@@ -90,6 +147,15 @@ class Objective(Protocol):
     def figures(self) -> dict[str, float]:
         """Return what `prepare` measured, for the run's results."""
 
+    def inner_loss(self, config: Config, args: Any, length: RunLength) -> InnerLoss | None:
+        """Return the loss of a new run on what lies inside a model of this config; None where there is none.
+
+        Raises ValueError for one that does not fit the model or the run.
+        """
+
+    def args_of_step(self, args: Any, step: int, length: RunLength) -> Any:
+        """Return the arguments as they are in a step, counted from 0, where schedules change them."""
+
     def __call__(self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: Any, task: Task) -> BatchLoss:
         """Return loss and gradient of a micro-batch; `rows` are its rows' places in the training data.
 
@@ -99,7 +165,14 @@ class Objective(Protocol):
         """
 
     def learn_hidden_words(
-        self, model: MaskedLanguageModel, batch: Batch, words: Labels, *, share: float, args: Any
+        self,
+        model: MaskedLanguageModel,
+        batch: Batch,
+        words: Labels,
+        *,
+        share: float,
+        args: Any,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Add the gradient of `share` times a micro-batch's loss to the model's, and return the loss.
 
@@ -111,6 +184,7 @@ class Objective(Protocol):
             words: the hidden ones, see `MaskedLanguageModel.masked_loss`.
             share: the micro-batch's share of the hidden words of its step.
             args: the training arguments.
+            inner: the loss on what lies inside the model, if there is one.
 
         Raises:
             FloatingPointError: the loss is not finite. All gradients are then 0.
@@ -129,6 +203,10 @@ class Supervised:
     def reader(self, tokenizer: PreTrainedTokenizerFast | None, config: Config) -> PreTrainedTokenizerFast | None:
         """Return the model's tokenizer."""
         return tokenizer
+
+    def needs_texts(self, reader: PreTrainedTokenizerFast | None, config: Config) -> bool:
+        """Return that tokens are enough."""
+        return False
 
     def rows_to_learn_from(
         self, dataset: Dataset, args: TrainingArguments, tokenizer: PreTrainedTokenizerFast | None
@@ -158,6 +236,14 @@ class Supervised:
         """Return no figures."""
         return {}
 
+    def inner_loss(self, config: Config, args: TrainingArguments, length: RunLength) -> InnerLoss | None:
+        """Return that there is none."""
+        return None
+
+    def args_of_step(self, args: TrainingArguments, step: int, length: RunLength) -> TrainingArguments:
+        """Return the arguments as they are."""
+        return args
+
     def __call__(
         self, logits: Outputs, labels: Labels, rows: RowIndices, *, args: TrainingArguments, task: Task
     ) -> BatchLoss:
@@ -165,7 +251,14 @@ class Supervised:
         return BatchLoss(*task.label_loss(logits, labels, label_smoothing=args.label_smoothing_factor), [])
 
     def learn_hidden_words(
-        self, model: MaskedLanguageModel, batch: Batch, words: Labels, *, share: float, args: TrainingArguments
+        self,
+        model: MaskedLanguageModel,
+        batch: Batch,
+        words: Labels,
+        *,
+        share: float,
+        args: TrainingArguments,
+        inner: InnerLoss | None = None,
     ) -> LearnedLoss:
         """Learn the hidden words."""
         smoothing = args.label_smoothing_factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from .. import _core
 from ..models.model import Model, check_model
 from ..system.foreign import package_of
 from ..system.threads import aligned_zeros, get_num_threads
+from .auxiliary import Auxiliary
 
 _PIECE = 1 << 22  # parameters copied between two looks for signals
 
@@ -41,6 +43,8 @@ class AdamW:
         eps: added to the root, >= 0.
         weight_decay: >= 0.
         ema_decay: in [0, 1); 0 for no average.
+        auxiliary: parameters beside the model, updated in the same step at a learning rate of their own; the average
+            leaves them out.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -56,6 +60,7 @@ class AdamW:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         if not isinstance(model, Model) and package_of(model) is None:
             raise TypeError(f"model is a {type(model).__name__}; expected the model itself, not its parameters")
@@ -74,6 +79,7 @@ class AdamW:
         self.eps = eps
         self.weight_decay = weight_decay
         self.ema_decay = ema_decay
+        self.auxiliary = auxiliary
         self._m = self._v = aligned_zeros(0)
         self._average: NDArray[np.float32] | None = None
         self._trained: NDArray[np.float32] | None = None  # the trained parameters, while the model has others
@@ -83,6 +89,8 @@ class AdamW:
         self._done = np.zeros(model.config.vocab_size + 1, np.int32)
         self._base = 0
         self._history = np.zeros((0, _core.ADAMW_CONSTANTS), np.float32)
+        if auxiliary is not None:
+            auxiliary.follow(lambda: self._t)
 
     @property
     def steps_done(self) -> int:
@@ -121,6 +129,8 @@ class AdamW:
         share = 1 - min(self.ema_decay, (1 + self._t) / (10 + self._t))
         constants = (self.lr, self.betas[0], self.betas[1], self.eps, self.weight_decay, share)
         # Everything that may run out of memory comes before the parameters change.
+        if self.auxiliary is not None:
+            self.auxiliary.prepare_step(self._t + 1, constants[:5])
         model.has_new_layers = False
         t, position = self._t + 1, (model.optimizer_step, model.tokens_in_step)
         state, threads = self._state(t), get_num_threads()
@@ -148,8 +158,10 @@ class AdamW:
             self._base = self._t
 
     def zero_grad(self) -> None:
-        """Set the model's gradients to zero."""
+        """Set the gradients of the model, and of what is trained beside it, to zero."""
         self.model.zero_grad()
+        if self.auxiliary is not None:
+            self.auxiliary.zero_grad()
 
     def use_average(self) -> bool:
         """Give the model the average in place of the trained parameters, until `give_back`.
@@ -180,24 +192,34 @@ class AdamW:
 
         Returns:
             {"step": int, "m": float32 (num_flat,), "v": float32 (num_flat,)}, with "average": float32 (num_flat,) if
-            there is one. Before the first step the arrays are empty.
+            there is one, and "auxiliary": that of `Auxiliary.state_dict`, if there is one. Before the first step the
+            arrays are empty, but for the latter.
         """
         self.catch_up()
-        state = {"step": self._t, "m": _aligned_copy(self._m), "v": _aligned_copy(self._v)}
-        return state if self._average is None else state | {"average": _aligned_copy(self._average)}
+        state: dict[str, Any] = {"step": self._t, "m": _aligned_copy(self._m), "v": _aligned_copy(self._v)}
+        if self._average is not None:
+            state["average"] = _aligned_copy(self._average)
+        if self.auxiliary is not None:
+            state["auxiliary"] = self.auxiliary.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: an array does not have this model's size.
+            ValueError: an array does not have this model's size, or there are other parameters beside it.
         """
+        if ("auxiliary" in state) != (self.auxiliary is not None):
+            found = "state has" if "auxiliary" in state else "this optimiser has"
+            raise ValueError(f"{found} parameters beside the model, and the other has none; expected the same for both")
         size = self.model.num_flat if state["step"] else 0  # the first step makes them
         arrays = {name: state[name] for name in ("m", "v", "average") if name in state}
         for name, array in arrays.items():
             if array.size not in (size, self.model.num_flat):
                 raise ValueError(f"{name} has {array.size} values; this model's optimiser has {size}")
         self.catch_up()
+        if self.auxiliary is not None:
+            self.auxiliary.load_state_dict(state["auxiliary"], int(state["step"]))
         self._m, self._v = _aligned_copy(arrays["m"]), _aligned_copy(arrays["v"])
         self._average = _aligned_copy(arrays["average"]) if "average" in arrays and self.ema_decay else None
         self._base = int(state["step"])
@@ -227,7 +249,7 @@ def _aligned_copy(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return copy
 
 
-def clip_grad_norm_(model: Model, max_norm: float) -> float:
+def clip_grad_norm_(model: Model, max_norm: float, *, auxiliary: Auxiliary | None = None) -> float:
     """Scale all gradients in place so that their common Euclidean norm is at most `max_norm`.
 
     As `torch.nn.utils.clip_grad_norm_` (Pascanu, Mikolov, Bengio, arXiv:1211.5063, algorithm 1), with its 1e-6 in
@@ -236,6 +258,7 @@ def clip_grad_norm_(model: Model, max_norm: float) -> float:
     Args:
         model: the model with the gradients.
         max_norm: above 0.
+        auxiliary: parameters beside it, whose gradients count too.
 
     Returns:
         The norm before clipping.
@@ -248,7 +271,11 @@ def clip_grad_norm_(model: Model, max_norm: float) -> float:
     check_model("model", model)
     core = model.trainable_core()
     norm = core.gradient_norm(get_num_threads())
+    if auxiliary is not None:
+        norm = math.hypot(norm, auxiliary.gradient_norm())
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
         core.scale_gradients(factor, get_num_threads())
+        if auxiliary is not None:
+            auxiliary.scale_gradients(factor)
     return norm

@@ -11,7 +11,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..data.sentences import Sentences
 from ..data.spans import Spans
-from ..losses.problem_types import PROBLEM_TYPES
+from ..losses.problem_types import PROBLEM_TYPES, SINGLE_LABEL
 from ..models.head_names import ENCODER, ENDINGS, OF_TASKS
 from ..models.model import Model, check_model
 from ..models.trained_with import TrainedWith
@@ -23,7 +23,7 @@ from .evaluate import metric_names, refuse_threshold
 from .evaluation_sets import EvalRows, check_main_set, evaluation_sets, main_set, metric_prefix
 from .label_weights import RunWeights, run_weights
 from .loop import best_metric
-from .objective import Objective, RunData, Supervised
+from .objective import InnerLoss, Objective, RunData, RunLength, Supervised
 from .optim import AdamW
 from .own_metrics import ComputeMetrics
 from .plan import EpochPlan
@@ -40,7 +40,7 @@ class Provenance:
 
     Attributes:
         started_from: the checkpoint that training began with; None for new weights.
-        teacher: the teacher.
+        teacher: the teacher, or several.
         train, eval, holdout: the rows; None is the name of their file, or that they were given in memory.
         dataset: what people call the data set that the rows are from.
         dataset_tags: its id on the hub, or the ids of several.
@@ -48,7 +48,7 @@ class Provenance:
     """
 
     started_from: str | None = None
-    teacher: str | None = None
+    teacher: str | Sequence[str] | None = None
     train: str | None = None
     eval: str | None = None
     holdout: str | None = None
@@ -59,6 +59,10 @@ class Provenance:
     def with_names(self, **sources: Any) -> Provenance:
         """Return a copy that names rows, where this one does not, after the sources given by "train" and "eval"."""
         return replace(self, **{field: getattr(self, field) or name_of(source) for field, source in sources.items()})
+
+    def teachers(self) -> list[str]:
+        """Return the names of the teachers."""
+        return [] if self.teacher is None else [self.teacher] if isinstance(self.teacher, str) else list(self.teacher)
 
     def data_names(self) -> dict[str, str]:
         """Return the names of the rows that have one, by "train", "eval" and "holdout"."""
@@ -208,11 +212,13 @@ class Recipe:
     def label_weights(self, dataset: Dataset) -> RunWeights | None:
         """Return the weights of the labels in the loss of a run on these rows. Raises ValueError if they do not fit."""
         task = task_for(self.model.config, dataset.labels)
-        return run_weights(self.args, task.name, self.model.config, dataset.labels)
+        of_words = task.labels_per_token and not task.makes_labels
+        name, starts = (SINGLE_LABEL, dataset.starts) if of_words else (task.name, None)
+        return run_weights(self.args, name, self.model.config, dataset.labels, starts)
 
     def fingerprint(self, dataset: Dataset) -> dict[str, str]:
-        """Return the hashes of everything that is learned from: the rows, and what the objective has beside them."""
-        return {"data": dataset.fingerprint(), **self.objective.fingerprint()}
+        """Return the hashes of everything that is learned from: the rows, and what objective and arguments add."""
+        return {"data": dataset.fingerprint(), **self.objective.fingerprint(), **self.args.fingerprint()}
 
     def prepare(self, dataset: Dataset) -> None:
         """Let the objective do what must be done once before the first step."""
@@ -244,8 +250,13 @@ class Recipe:
         self.model.dropout_seed = self.args.seed
         self.model.optimizer_step = self.model.tokens_in_step = 0
 
-    def new_optimizer(self) -> AdamW:
-        """Return an optimiser of the model that has done no step."""
+    def inner_loss(self, plan: EpochPlan) -> InnerLoss | None:
+        """Return the loss of a run by this plan on what lies inside the model, if there is one. Raises ValueError."""
+        length = RunLength(self.max_steps(plan), plan.steps_per_epoch)
+        return self.objective.inner_loss(self.model.config, self.args, length)
+
+    def new_optimizer(self, inner: InnerLoss | None = None) -> AdamW:
+        """Return an optimiser, which has done no step, of the model and of what its inner loss trains beside it."""
         args = self.args
         return AdamW(
             self.model,
@@ -254,6 +265,7 @@ class Recipe:
             eps=args.adam_epsilon,
             weight_decay=args.weight_decay,
             ema_decay=args.ema_decay,
+            auxiliary=None if inner is None else inner.auxiliary,
         )
 
 

@@ -213,12 +213,14 @@ class TensorBoardCallback(MetricsCallback):
 
 def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
     """Return the arguments that affect the results, without those that are None, which TensorBoard does not accept."""
+    ready = args.to_dict()
     values = {
-        field.name: getattr(args, field.name)
-        for field in fields(args)
-        if field.metadata["group"] not in _NOT_HYPERPARAMETERS
+        field.name: ready[field.name] for field in fields(args) if field.metadata["group"] not in _NOT_HYPERPARAMETERS
     }
-    values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict)}
+    of_rows = [
+        name for name, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    values |= {name: json_text(value) for name, value in values.items() if isinstance(value, dict) or name in of_rows}
     encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in encoded.items() if value is not None}
 

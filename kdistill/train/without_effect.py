@@ -36,6 +36,11 @@ def _interval(what: str) -> WithoutEffect:
     return WithoutEffect((f"{what}_steps",), lambda args: getattr(args, strategy) != "steps", reason)
 
 
+def _end(of: str) -> WithoutEffect:
+    schedule = f"{of}_schedule"
+    return WithoutEffect((f"{of}_end",), lambda args: getattr(args, schedule) == "constant", f"{schedule} is constant")
+
+
 _RULES = (
     *map(_interval, RECURRING),
     WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps takes precedence"),
@@ -55,14 +60,16 @@ _RULES = (
     ),
     WithoutEffect(("logging_dir",), lambda args: args.report_to == "none", "report_to 'none' writes no log files"),
     WithoutEffect(("hub_strategy",), lambda args: not args.push_to_hub, "nothing is uploaded without push_to_hub"),
+    *map(_end, ("alpha", "temperature")),
+    WithoutEffect(("match_learning_rate",), lambda args: args.matches is None, "there are no matches"),
     WithoutEffect(
         ("temperature",),
-        lambda args: args.alpha == 1 and not args.augment,
+        lambda args: args.alpha == 1 and args.alpha_schedule == "constant" and not args.augment,
         "with alpha 1 the teacher has no weight in the loss of labelled rows",
     ),
     WithoutEffect(
         ("label_smoothing_factor", "class_weights", "pos_weight"),
-        lambda args: getattr(args, "alpha", 1.0) == 0,
+        lambda args: getattr(args, "alpha", 1.0) == 0 and getattr(args, "alpha_schedule", "constant") == "constant",
         "with alpha 0 the labels have no weight in the loss",
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.card_reading import tables
 from support.small_run import VOCABULARY, sentences, small_config, write_rows
 
 import kdistill as kd
@@ -65,6 +66,8 @@ def test_a_student_is_measured_and_reported(
     assert measured["spearman_cosine"] == pytest.approx(results["eval_spearman_cosine"], abs=1e-12)
     assert not measured.keys() & {"loss", "mse"}
     reported = figures(["report", "--model", str(student)], capsys)
+    (data,) = (table for table in tables((student / "README.md").read_text()) if "data" in table[0])
+    assert [(row["use"], row["rows"]) for row in data] == [("training", "120"), ("evaluation", "40")]
     assert reported["cosine"] == pytest.approx(results["eval_cosine"])
     assert reported["teacher"]["spearman_cosine"] == pytest.approx(results["teacher_spearman_cosine"])
     again = ["distill", "--teacher", str(files / "teacher"), "--student", str(student), "--train"]
@@ -92,6 +95,8 @@ def test_embeddings_are_a_matrix_or_json_lines(
     typed = figures([*asked, "--text", "good film", "--text", "bad"], capsys)
     model = kd.AutoModel.from_pretrained(student).freeze()
     np.testing.assert_array_equal(np.float32(typed["predictions"]), model.forward([[2, 5, 9, 3], [2, 7, 3]]))
+    (pair,) = figures([*asked, "--text", "good film", "--text-pair", "bad"], capsys)["predictions"]
+    assert pair == typed["predictions"]
     assert main([*asked, "--text", "bad"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == "bad"
 

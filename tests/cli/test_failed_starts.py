@@ -12,6 +12,8 @@ import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.distill.teachers import Teacher
 from kdistill.models.model import Model
+from kdistill.train import loop
+from kdistill.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 STARTS = {
@@ -73,12 +75,30 @@ def test_ctrl_c_while_the_teacher_reads_leaves_no_directory(
 ) -> None:
     if command == "search":
         pytest.importorskip("optuna")
-    monkeypatch.setattr(Teacher, "logits", interrupt)
+    monkeypatch.setattr(Teacher, "outputs", interrupt)
     storage = ["--storage", "elsewhere/study/of.journal"] if command == "search" else []
     assert cli.main([*STARTS[command], *ROWS, *storage, "--output-dir", "new/out"]) == 130
     assert not Path("new").exists()
     assert not Path("elsewhere").exists()
     assert "interrupted before the first" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("where", ["Teacher.logits", "Run.begin", "training_step"])
+def test_ctrl_c_before_the_first_step_of_a_run_that_overwrites_tells_of_the_earlier_one(
+    where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoints are no part of the run that was interrupted."""
+    monkeypatch.setenv("KDISTILL_CACHE", "cache")
+    words = [*STARTS["distill"], *ROWS, "--num-train-epochs", "1", "--output-dir", "out"]
+    assert cli.main(words) == 0
+    earlier = sorted(path.name for path in Path("out").iterdir())
+    places: dict[str, Any] = {"Teacher.logits": Teacher, "Run.begin": Run, "training_step": loop}
+    monkeypatch.setattr(places[where], where.split(".")[-1], interrupt)
+    assert cli.main([*words, "--overwrite-output-dir"]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    kept = "" if where == "training_step" else "; the earlier run in out is as it was"
+    assert said == f"kdistill: interrupted before the first step{kept}. Repeat the command to start again"
+    assert (sorted(path.name for path in Path("out").iterdir()) == earlier) == bool(kept)
 
 
 @pytest.mark.parametrize("wrong", [["--n-trials", "0"], ["--n-jobs", "0"], ["--timeout", "-1"], ["--sampler", "luck"]])

@@ -10,6 +10,7 @@ import pytest
 from support.small_run import write_pretrained, write_rows
 from support.small_texts import documents
 
+import kdistill as kd
 from kdistill.cli.main import main
 
 RUN = ["--max-length", "12", "--num-train-epochs", "2", "--learning-rate", "0.01", "--per-device-train-batch-size", "8"]
@@ -49,6 +50,25 @@ def model(files: Path, capsys: pytest.CaptureFixture[str]) -> Path:
         assert {"eval_perplexity", "eval_accuracy", "eval_masked_tokens", "eval_loss"} <= made.keys()
         assert json.loads((output / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
     return output
+
+
+def test_a_language_model_goes_on_as_one_where_the_rows_are_texts_alone(
+    files: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = write_rows(tmp_path / "rows.tsv", 24)
+    ends = {
+        str(files / "train.txt"): "BertForMaskedLM",
+        str(labelled): "BertForSequenceClassification",
+    }
+    for place, (train, expected) in enumerate(ends.items()):
+        out = tmp_path / str(place)
+        command = ["finetune", "--model", str(model), "--train", train, "--output-dir", str(out), "--max-steps", "1"]
+        figures([*command, *RUN[:2]], capsys)
+        assert json.loads((out / "config.json").read_text())["architectures"] == [expected]
+    other = tmp_path / "others.tsv"
+    other.write_text("sentence\tsort\ngood film\t1\nbad film\t0\n")
+    command = ["finetune", "--model", str(model), "--train", str(other), "--output-dir", str(tmp_path / "x")]
+    assert "others.tsv has no labels; its columns are sentence, sort" in failure(command, capsys)
 
 
 def test_a_language_model_from_a_text_file_to_a_student(
@@ -111,12 +131,26 @@ def test_what_a_language_model_cannot_do_is_refused(
     files: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labelled = str(write_rows(tmp_path / "rows.tsv", 24))
+    kd.BertModel.from_pretrained(files / "base").save_pretrained(tmp_path / "encoder")
+    encoder = str(tmp_path / "encoder")
+    pairs = str(tmp_path / "pairs.tsv")
+    Path(pairs).write_text("sentence1\tsentence2\ngood [MASK]\tfilm\n")
     on = ["--model", str(model)]
     train = ["--task", "masked-lm", "--model", str(files / "base"), *rows(files), "--output-dir", str(tmp_path / "out")]
     for command, message in (
         (["evaluate", *on, "--data", labelled], "lacks a head for labels"),
+        (
+            ["evaluate", "--model", encoder, "--task", "masked-lm", "--data", str(files / "dev.txt")],
+            "cls.predictions.bias, so it has no trained head for the task",
+        ),
         (["predict", *on, "--text", "good film"], "inputs[0] has no [MASK]"),
         (["predict", *on, "--text", "good [MASK]", "--threshold", "0.5"], "--threshold is 0.5, and the model fills"),
+        (
+            ["predict", *on, "--text", "good [MASK]", "--text-pair", "film"],
+            "--text-pair is given, and the model fills",
+        ),
+        (["predict", *on, "--data", pairs], "pairs.tsv has pairs of texts (sentence1 and sentence2); name one column"),
+        (["predict", *on, "--text", "good film [MASK]", "--max-length", "4"], "no [MASK] among its first 4 tokens"),
         (["bench", *on], "predicts hidden words, and bench compares logits of texts"),
         (["serve", *on], "the model is one for masked-lm, and only classifiers of whole texts are served"),
         (["finetune", *train, "--num-labels", "2"], "--num-labels is 2, and hidden words have no labels; leave it out"),
@@ -127,3 +161,19 @@ def test_what_a_language_model_cannot_do_is_refused(
     asked = ["evaluate", *on, "--data", labelled, "--task", "masked-lm"]
     assert figures(asked, capsys)["masked_tokens"] > 0
     assert figures(["info", *on], capsys)["labels"] == []
+
+
+def test_relations_are_learned_from_an_encoder_without_a_head(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no stage has a loss of the predictions nobody reads the head; otherwise it is missed."""
+    match = '[[stage.matches]]\nkind = "relation"\nteacher_layer = -1\nstudent_layer = -1'
+    for weight in (0, 1):
+        (files / f"{weight}.toml").write_text(f"[[stage]]\nprediction_weight = {weight}\n{match}")
+    command = ["distill", "--task", "masked-lm", "--teacher", str(files / "base"), "--student", "L1-H8-A2"]
+    command += ["--train", str(files / "train.txt"), *RUN]
+    error = failure([*command, "--matches", str(files / "1.toml"), "--output-dir", str(files / "no")], capsys)
+    assert "has no trained head for the task" in error
+    output = files / "relations"
+    figures([*command, "--matches", str(files / "0.toml"), "--output-dir", str(output)], capsys)
+    losses = [e for e in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in e]
+    assert losses[-1]["match_relation_1_0_loss"] < losses[0]["match_relation_1_0_loss"]
+    assert not any("soft_loss" in entry for entry in losses)

@@ -73,6 +73,16 @@ def test_names_of_transformers_on_the_command_line(capsys: pytest.CaptureFixture
     assert "no option --optim: the optimiser is AdamW" in error_of(capsys, *DISTILL, "--optim", "adafactor")
 
 
+def test_several_teachers_in_a_file_and_others_beside_it(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('teacher = ["a", "b"]\nteacher_weights = [0.7, 0.3]\nstudent = "self"\ntrain = "x.tsv"\n')
+    options = parse(["distill", "--config", str(config), "--output-dir", "out"])
+    assert (options.teacher, options.teacher_weights) == (["a", "b"], [0.7, 0.3])
+    assert parse(options.command_line.split()[1:]).teacher == ["a", "b"]
+    options = parse(["distill", "--config", str(config), "--teacher", "c", "--teacher", "d", "--output-dir", "out"])
+    assert options.teacher == ["c", "d"]
+
+
 def test_options_from_a_file(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
@@ -82,7 +92,7 @@ def test_options_from_a_file(tmp_path: Path) -> None:
         'evaluation_strategy = "steps"\nno_cuda = true\n'
     )
     options = parse(["distill", "--config", str(config), "--seed", "7", "--no-push-to-hub"])
-    assert (options.teacher, options.student, options.train) == ("t", "L2-H8-A2", "my rows.tsv")
+    assert (options.teacher, options.student, options.train) == (["t"], "L2-H8-A2", "my rows.tsv")
     assert options.resume is True
     assert read_arguments(DistillationTrainingArguments, options) == DistillationTrainingArguments(
         learning_rate=6e-5,

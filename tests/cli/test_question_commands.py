@@ -128,6 +128,10 @@ def test_what_cannot_be_is_one_message(
         ([*made, "--train", str(files / "ask.jsonl")], "rows without a label"),
         (["predict", "--model", str(model), "--text", "good"], "expected --text-pair, the context"),
         (["predict", "--model", str(model), "--data", str(files / "dev.jsonl"), "--output", "x.tsv"], "in .jsonl"),
+        (
+            ["predict", "--model", str(model), "--data", str(files / "dev.jsonl"), "--top-k", "4", "--n-best", "3"],
+            "--top-k is 4; expected at most --n-best, which is 3",
+        ),
         (["evaluate", "--model", str(model), "--data", str(files / "ask.jsonl")], "has no labels"),
         (["evaluate", "--task", "text-classification", "--model", str(model), "--data", "x"], "--task is text-class"),
     ):

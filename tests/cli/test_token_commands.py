@@ -167,8 +167,8 @@ def test_what_does_not_fit_is_refused(
     assert "only classifiers of whole texts are served; use it with `kdistill predict`" in refused(
         capsys, "serve", "--model", tagger
     )
-    weighted = ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out, "--class-weights", "balanced")
-    assert "class_weights is given with problem_type 'token-classification', whose loss has no weights" in refused(
+    weighted = ("finetune", "--model", tagger, "--train", inputs / "dev.conll", *out, "--pos-weight", "balanced")
+    assert "pos_weight is given with problem_type 'single_label_classification'; expected class_weights" in refused(
         capsys, *weighted
     )
     assert "the student is a model for token-classification and the teacher one for text-classification" in refused(

@@ -142,6 +142,34 @@ def test_labels_and_logits_that_change_during_a_loss_are_not_read() -> None:
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+def match(loss: str, student: Any, teacher: Any, projection: Any) -> Any:
+    """A loss on taps of 4000 rows, on as many scores, or on relations."""
+    if loss == "scores":
+        return _core.match_attention("kl", student.reshape(-1), teacher.reshape(-1), np.array([0, 400]), 10, 2)
+    if loss == "relations":
+        return _core.match_relation("kl", student, teacher, np.arange(11) * 400, 4, 2)
+    return _core.match_rows("mse", student, teacher, projection, 2)
+
+
+@pytest.mark.parametrize("loss", ["rows", "projected rows", "scores", "relations"])
+def test_taps_that_change_during_a_loss_on_them_are_not_read(loss: str) -> None:
+    student, teacher = np.random.default_rng(0).standard_normal((2, 4000, 400)).astype(np.float32)
+    projection = np.eye(400, dtype=np.float32) if loss == "projected rows" else None
+    arrays = [student, teacher, projection]
+    expected = match(loss, *arrays)
+
+    def spoil() -> None:
+        for array in arrays:
+            if array is not None:
+                array[:] = np.nan
+
+    with as_soon_as_the_lock_is_free(spoil) as let:
+        let()
+        found = match(loss, *arrays)
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 def test_gradients_of_taps_that_vanish_during_backward_are_not_read() -> None:
     taps = [("hidden", 0), ("hidden", 1), ("hidden", 2), ("scores", 1)]
     case = Case(ENCODER, CLASSIFIER, lengths=[40] * 100)

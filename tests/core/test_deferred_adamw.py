@@ -14,7 +14,6 @@ from support.paths import ROOT
 
 import kdistill as kd
 from kdistill import _core
-from kdistill._core import testing
 
 EXAMPLES = ROOT / "examples" / "SST-2"
 VOCABULARY = 300
@@ -37,7 +36,7 @@ class DenseAdamW:
             part = slice(tensor.offset, tensor.offset + int(np.prod(tensor.shape)))
             decay = self.weight_decay if tensor.decay else 0.0
             arrays = (self.p[part], gradients[part].copy(), self.m[part], self.v[part])
-            testing.adamw(*arrays, (lr, 0.9, 0.999, 1e-8, decay), self.t, 1)
+            _core.adamw(*arrays, (lr, 0.9, 0.999, 1e-8, decay), self.t, 1)
 
 
 def steps(count: int, seed: int) -> Iterator[tuple[list[list[int]], NDArray[np.int64]]]:
@@ -101,7 +100,7 @@ def test_a_table_of_another_width_than_the_encoder(width: int) -> None:
         for tensor in case.layout:
             part = slice(tensor.offset, tensor.offset + tensor.size)
             own = (*constants[:4], 0.01 if tensor.decay else 0.0)
-            testing.adamw(p[part], case.gradients[part].copy(), m[part], v[part], own, t, 1)
+            _core.adamw(p[part], case.gradients[part].copy(), m[part], v[part], own, t, 1)
         case.core.adamw_step((*moments, None, done, history, 0, t), (*constants, 0.0), 2)
         case.core.clear_gradients(2)
         assert not case.gradients.any()

@@ -136,6 +136,40 @@ def test_the_parts_of_a_loss() -> None:
     assert distillation_loss_parts(z, t).hard == 0
 
 
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification", "regression"])
+def test_rows_without_a_teacher_learn_from_their_labels_alone(problem_type: str) -> None:
+    """The loss is the sum over the rows of alpha * hard + (1 - alpha) * soft, each with its own alpha, over B."""
+    z, t = logits((7, 3), 9), logits((7, 3), 10)
+    single = problem_type == "single_label_classification"
+    y = labels((7, 3)) if single else np.abs(logits((7, 3), 11, 1.0)) % 1
+    absent, unlabelled = [1, 4, 6], [4, 5]
+    t[absent], y[unlabelled] = np.nan, -100 if single else np.nan
+    parts = distillation_loss_parts(z, t, y, alpha=0.3, temperature=2.0, problem_type=problem_type)
+    expected, gradient, soft = 0.0, np.zeros(z.shape), []
+    for row in range(7):
+        if row in absent and row in unlabelled:  # nothing to learn from
+            continue
+        if row in absent:
+            loss, slope = label_loss(z[[row]], y[[row]], problem_type)
+        else:
+            loss, slope = distillation_loss(z[[row]], t[[row]], y[[row]], 0.3, 2.0, problem_type=problem_type)
+            soft.append(distillation_loss_parts(z[[row]], t[[row]], problem_type=problem_type, temperature=2.0).soft)
+        expected, gradient[row] = expected + loss / 7, slope[0] / 7
+    assert parts.loss == pytest.approx(expected, rel=VALUE)
+    np.testing.assert_allclose(parts.dlogits, gradient, rtol=2 * GRADIENT, atol=1e-12)
+    assert parts.soft == pytest.approx(np.mean(soft), rel=VALUE)
+    nobody = distillation_loss_parts(z[:4], np.full_like(z[:4], np.nan), y[:4], problem_type=problem_type)
+    assert nobody[0] == pytest.approx(label_loss(z[:4], y[:4], problem_type)[0], rel=VALUE)
+    assert nobody.soft == 0
+
+
+def test_a_row_of_which_the_teacher_lacks_a_part_is_an_error() -> None:
+    z, t = logits((3, 3), 9), logits((3, 3), 10)
+    t[1, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"of 1 of 3 rows is not finite \(rows 1 of the batch\)"):
+        distillation_loss(z, t, labels((3, 3)))
+
+
 def test_rows_of_other_kinds_of_numbers() -> None:
     z, t = [[1, 2], [3, 4]], [[0.5, 0.25], [2, 1]]
     expected = distillation_loss(np.array(z, np.float32), np.array(t, np.float32), np.array([1, 0]))

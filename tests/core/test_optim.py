@@ -12,7 +12,6 @@ from support import reference
 from support.bert_cases import SMALL, batch_of, exact, gradient, random_dlogits, random_rows, wide_model
 
 from kdistill import _core
-from kdistill._core import testing
 from kdistill.models.classes import BertForSequenceClassification
 from kdistill.models.parameters import TensorViews
 from kdistill.system.threads import get_num_threads, set_num_threads
@@ -104,7 +103,7 @@ def test_a_constant_gradient_moves_a_parameter_by_lr_in_every_step() -> None:
     p, m, v = np.zeros((3, 20), np.float32)
     g = np.linspace(-3, 3, 20, dtype=np.float32)
     for t in range(1, 41):
-        testing.adamw(p, g, m, v, (0.5, 0.9, 0.999, 0.0, 0.0), t, 1)
+        _core.adamw(p, g, m, v, (0.5, 0.9, 0.999, 0.0, 0.0), t, 1)
         # Moments of 40 steps carry as many roundings, half of which go each way.
         np.testing.assert_allclose(p, -0.5 * t * np.sign(g), rtol=1e-6)
 
@@ -117,7 +116,7 @@ def dense_steps(
     p = model.parameters[WORDS].ravel().copy()
     m, v = np.zeros(size, np.float32), np.zeros(size, np.float32)
     for t, (g, lr) in enumerate(zip(gradients, lrs, strict=True), start=1):
-        testing.adamw(p, g, m, v, (lr, 0.9, 0.999, 1e-8, weight_decay), t, 1)
+        _core.adamw(p, g, m, v, (lr, 0.9, 0.999, 1e-8, weight_decay), t, 1)
     return p, m, v
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,6 +315,24 @@ def test_a_signal_is_answered_in_the_middle_of_a_loss() -> None:
         cross_entropy(z, y)
     expected = np.log(np.exp(z.astype(np.float64)).sum(axis=1)) - z[:, 0]
     assert cross_entropy(z, y)[0] == pytest.approx(expected.mean(), rel=1e-12)  # the roundings of 3000 sums and terms
+
+
+def long_match() -> Any:
+    """A loss on rows behind a projection, in several slices."""
+    student, teacher = np.random.default_rng(0).standard_normal((2, 4000, 1024)).astype(np.float32)
+    return _core.match_rows("mse", student, teacher, np.eye(1024, dtype=np.float32), 1)
+
+
+def long_relation() -> Any:
+    """A loss on relations of long sequences, in several slices."""
+    student, teacher = np.random.default_rng(0).standard_normal((2, 8000, 256)).astype(np.float32)
+    return _core.match_relation("kl", student, teacher, np.arange(5) * 2000, 8, 1)
+
+
+@pytest.mark.parametrize("call", [long_match, long_relation])
+def test_a_signal_is_answered_in_the_middle_of_a_loss_on_taps(call: Callable[[], Any]) -> None:
+    with on_every_tick(after_the_second_tick()), pytest.raises(InterruptedError):
+        call()
 
 
 def test_another_thread_runs_during_a_loss() -> None:

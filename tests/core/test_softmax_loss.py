@@ -134,6 +134,79 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         np.testing.assert_array_equal(gradients, results[0][1])
 
 
+TAPS: list[reference.Tap] = [("hidden", 2), ("value", 0), ("scores", 1)]
+
+
+def tapped(case: Case, threads: int = 2) -> dict[reference.Tap, NDArray[np.float32]]:
+    """Do the training pass, and return a gradient for each of TAPS."""
+    _, arrays = case.forward(train=True, threads=threads, outputs=False, taps=TAPS)
+    rng = np.random.default_rng(8)
+    return {tap: 0.1 * rng.standard_normal(array.shape).astype(np.float32) for tap, array in arrays.items()}
+
+
+def test_gradients_of_taps_go_back_with_those_of_the_words() -> None:
+    """As they are, whatever the share of the words is."""
+    case, labels = Case(ENCODER, MASKED, rows=ROWS), labels_of(len(ROWS))
+    gradients = tapped(case)
+    case.core.softmax_loss(labels, 1.0, 1.0, 0.0, 2, share=0.5, gradients=gradients)
+
+    def loss(parameters: reference.Parameters) -> float:
+        logits, by_row = case.expected(parameters, train=True)
+        inside = 0.0
+        for tap, gradient in gradients.items():
+            value = np.concatenate([taps[tap].ravel() for taps in by_row])
+            inside += float((value * gradient.ravel()).sum())
+        return 0.5 * expected_loss(logits, None, labels, 0.0) + inside
+
+    case.check_gradients(loss)
+
+
+def test_taps_alone_go_back_where_no_word_is_listed() -> None:
+    words, plain = (Case(ENCODER, MASKED, rows=[]) for _ in range(2))
+    words.core.softmax_loss(np.zeros(0, np.int64), 1.0, 1.0, 0.0, 2, gradients=tapped(words))
+    gradients = tapped(plain)
+    plain.forward(train=True, taps=TAPS)
+    plain.core.backward(np.zeros((0, 31), np.float32), 2, gradients)
+    np.testing.assert_array_equal(words.gradients, plain.gradients)
+    for tensor in words.layout:
+        part = words.gradients[tensor.offset : tensor.offset + int(np.prod(tensor.shape))]
+        assert part.any() == (not tensor.canonical.startswith("head.")), tensor.canonical
+
+
+def test_with_taps_any_number_of_threads_gives_the_same_bits() -> None:
+    results = []
+    for threads in (1, 2, 3, 5):
+        case = case_of("tied", long=True)
+        gradients = tapped(case, threads)
+        case.core.softmax_loss(labels_of(320), **SETTINGS, threads=threads, gradients=gradients)
+        results.append(case.gradients)
+    for gradients in results[1:]:
+        np.testing.assert_array_equal(gradients, results[0])
+
+
+def test_gradients_that_do_not_fit_are_refused_and_the_pass_is_still_there() -> None:
+    case, other = (Case(ENCODER, MASKED, rows=ROWS) for _ in range(2))
+    labels = labels_of(len(ROWS))
+    gradients = tapped(case)
+    for wrong, message in (
+        (
+            {("hidden", 1): gradients["hidden", 2]},
+            r"gradients has \('hidden', 1\), which was no tap of the forward pass",
+        ),
+        ({("hidden", 2): gradients["hidden", 2][:3]}, r"the gradient of \('hidden', 2\) has another shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            case.core.softmax_loss(labels, 1.0, 1.0, 0.0, 2, gradients=wrong)
+    assert not case.gradients.any()
+    other_gradients = tapped(other)
+    for each, given in ((case, gradients), (other, other_gradients)):
+        each.core.softmax_loss(labels, 1.0, 1.0, 0.0, 2, gradients=given)
+    np.testing.assert_array_equal(case.gradients, other.gradients)
+    features(case, train=False)
+    with pytest.raises(ValueError, match="gradients were given; expected None, as the pass does not train"):
+        case.core.softmax_loss(labels, 1.0, 1.0, 0.0, 2, gradients={})
+
+
 def test_an_evaluation_has_the_loss_and_no_gradient() -> None:
     case = Case(ENCODER, MASKED, rows=ROWS)
     labels, expected = labels_of(len(ROWS)), case.expected(case.exact, train=False)[0]

@@ -35,6 +35,7 @@ def test_each_text_of_a_pair_is_a_row(tokenizer: Any) -> None:
     targets = dataset.targets
     assert targets.labelled().tolist() == [True, False, True]
     assert len(targets) == 2
+    assert (dataset.num_examples, dataset.labelled, dataset.rows_are) == (3, 2, "texts")
     pairs = targets.pairs()
     assert (pairs.first.tolist(), pairs.second.tolist(), pairs.scores.tolist()) == ([0, 4], [1, 5], [4.5, 1.0])
 
@@ -45,6 +46,13 @@ def test_taken_rows_stay_pairs_where_both_are_taken(tokenizer: Any) -> None:
     pairs = taken.targets.pairs()
     assert (pairs.first.tolist(), pairs.scores.tolist()) == ([0], [1.0])
     assert not taken.without_labels().labelled
+    assert taken.windows.examples.tolist() == [0, 0, 1]
+    assert dataset.take([4, 0, 5]).windows.examples.tolist() == [0, 1, 2]
+
+
+def test_texts_without_a_score_count_as_examples(tokenizer: Any) -> None:
+    dataset = encode_sentences(["good", "bad"], tokenizer, max_length=8)
+    assert (dataset.num_examples, dataset.labelled, dataset.rows_are) == (2, 0, "rows")
 
 
 def test_a_reference_labels_every_example(tokenizer: Any) -> None:
@@ -62,6 +70,11 @@ def test_labels_of_single_texts_are_said_not_to_be_read(tokenizer: Any) -> None:
     assert "column 'label' is not used" in dataset.column_use.unused_sentence()
     with pytest.raises(ValueError, match=r"label_column is 'label', and .* has single texts, whose labels embeddings"):
         encode_sentences(rows, tokenizer, max_length=8, label_column="label")
+
+
+def test_a_label_goes_before_a_column_called_score(tokenizer: Any) -> None:
+    rows = {"sentence1": ["good"], "sentence2": ["film"], "score": [2.0], "label": [3.0]}
+    assert encode_sentences(rows, tokenizer, max_length=8).targets.pairs().scores.tolist() == [3.0]
 
 
 def test_names_of_classes_are_no_scores(tokenizer: Any) -> None:

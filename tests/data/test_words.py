@@ -359,6 +359,7 @@ def test_real_files_are_read_whole(shared_dir: Path) -> None:
 
 def test_tokenised_rows_bring_a_label_for_each_token() -> None:
     from kdistill.models.config import BertConfig
+    from kdistill.models.trained_with import TrainedWith
     from kdistill.train.arguments import TrainingArguments
     from kdistill.train.encoding import encode_for
 
@@ -372,6 +373,10 @@ def test_tokenised_rows_bring_a_label_for_each_token() -> None:
     dataset: Dataset = encode_for(config, rows, None, args)
     assert dataset.labels.tolist() == [-100, 1, -100, -100, -100, 0, -100]
     assert dataset.lengths.tolist() == [4, 3]
+    with_words = {**rows, "tokens": [["ann"], ["a"]], "tags": [["B-city"], ["O"]]}  # as `map` leaves them there
+    trained = config.with_trained(TrainedWith(text_column="tokens", label_column="tags"))
+    for each in (config, trained):
+        assert encode_for(each, with_words, None, args).labels.tolist() == dataset.labels.tolist()
     with pytest.raises(ValueError, match="row 1 of the dict: 3 input_ids and 2 labels; expected one for each token"):
         encode_for(config, {**rows, "labels": [rows["labels"][0], [0, 1]]}, None, args)
     with pytest.raises(ValueError, match="label 7 is not one of the model's labels"):

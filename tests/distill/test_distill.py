@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from support.card_reading import row_of
 from support.small_questions import question_model, questions
-from support.small_run import LABELS, VOCABULARY, run_fields, small_dataset, small_model, weights
+from support.small_run import LABELS, VOCABULARY, run_fields, small_config, small_dataset, small_model, weights
 
 from kdistill.data.augmentation import TokenKinds, augmented
 from kdistill.data.dataset import Dataset, as_dataset
 from kdistill.data.labels import NO_LABEL
 from kdistill.data.sampler import RandomSampler
 from kdistill.losses.teacher import distillation_loss
-from kdistill.models.classes import BertForSequenceClassification
+from kdistill.models.classes import BertForMaskedLM, BertForSequenceClassification
 from kdistill.text.classes import AutoTokenizer
 from kdistill.text.tokenizer import PreTrainedTokenizerFast
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
@@ -358,33 +358,19 @@ def tokenizer(directory: Path, words: list[str]) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(directory)
 
 
-def test_tokenizers_with_other_ids(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
+@pytest.mark.parametrize("difference", ["ids", "case"])
+def test_language_models_need_one_tokenizer(tmp_path: Path, difference: str) -> None:
     swapped = [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]
-    ours, theirs = tokenizer(tmp_path / "a", VOCABULARY), tokenizer(tmp_path / "b", swapped)
-    with pytest.raises(ValueError, match="tokenizers of teacher and student differ in 2 entries"):
-        DistillationTrainer(
-            small_model(2),
-            arguments(tmp_path),
-            teacher_model=teacher,
-            teacher_processing_class=theirs,
-            processing_class=ours,
-        )
-
-
-def test_tokenizers_with_another_case(tmp_path: Path, teacher: BertForSequenceClassification) -> None:
-    theirs = tokenizer(tmp_path / "a", VOCABULARY)
-    ours = AutoTokenizer.from_pretrained(tmp_path / "a", do_lower_case=False)
-    assert ours.vocab == theirs.vocab
-    with pytest.raises(
-        ValueError, match=r"differ in the normalizer \(.*lowercase True and False\); expected the same ids"
-    ):
-        DistillationTrainer(
-            small_model(2),
-            arguments(tmp_path),
-            teacher_model=teacher,
-            teacher_processing_class=theirs,
-            processing_class=ours,
-        )
+    ours = tokenizer(tmp_path / "a", VOCABULARY)
+    if difference == "ids":
+        theirs, message = tokenizer(tmp_path / "b", swapped), "tokenizers of teacher and student differ in 2 entries"
+    else:
+        theirs = AutoTokenizer.from_pretrained(tmp_path / "a", do_lower_case=False)
+        message = r"differ in the normalizer \(.*lowercase False and True\); expected the same ids"
+    teacher, student = (BertForMaskedLM(small_config(), seed=seed) for seed in (1, 2))
+    given: dict[str, Any] = {"teacher_processing_class": theirs, "processing_class": ours}
+    with pytest.raises(ValueError, match=message):
+        DistillationTrainer(student, arguments(tmp_path), teacher_model=teacher, **given)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from support.small_run import run_fields, sentences, small_config
 
 import kdistill as kd
 from kdistill.data.sentence_rows import encode_sentences
+from kdistill.distill import projection
 
 TEXTS = {"sentence": [text for text, _ in sentences(120)]}
 PAIRS = {
@@ -46,6 +47,7 @@ def test_a_student_comes_close_to_its_teacher(tmp_path: Path, loss: str) -> None
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
+    assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("loss", False)
     assert after["eval_mse"] < 0.5 * before["eval_mse"]
     assert after["eval_cosine"] > before["eval_cosine"]
     assert after["eval_loss"] == after["eval_mse"]
@@ -114,10 +116,22 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
     labelled = kd.DistillationTrainingArguments(str(tmp_path / "x"), embedding_loss="cosine", disable_tqdm=True)
     classifier = kd.BertForSequenceClassification(small_config(), seed=1)
     other = kd.BertForSequenceClassification(small_config(), seed=2)
-    with pytest.raises(ValueError, match="embedding_loss is 'cosine', and teacher_model is a BertForSequenceClassifi"):
+    with pytest.raises(ValueError, match="embedding_loss is 'cosine', and model is a BertForSequenceClassification"):
         kd.DistillationTrainer(classifier, labelled, teacher_model=other)
     with pytest.raises(ValueError, match="class_weights is given with problem_type 'feature-extraction'"):
         trainer_of(tmp_path, class_weights=[1.0, 2.0], max_steps=1).train()
+
+
+def test_directions_are_those_of_all_rows_with_one_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "BLOCK_ROWS", 7)
+    rows = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32) * np.float32([1, 5, 2, 4, 3, 6])
+    found = projection.principal_directions(rows, 3)
+    _, _, right = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
+    np.testing.assert_allclose(np.abs(right[:3] @ found), np.eye(3), atol=1e-9)
+    largest = np.take_along_axis(found, np.abs(found).argmax(axis=0, keepdims=True), axis=0)
+    assert (largest > 0).all()
+    along = projection.projected(rows, found, unit=False)
+    np.testing.assert_allclose(along, rows.astype(np.float64) @ found, rtol=1e-5, atol=1e-6)
 
 
 def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
@@ -140,7 +154,7 @@ def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
     _, _, directions = np.linalg.svd(whole, full_matrices=False)
     expected = whole @ directions[:6].T
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    products = trainer.objective.teacher_logits @ trainer.objective.teacher_logits.T
+    products = trainer.objective.answers[0] @ trainer.objective.answers[0].T
     np.testing.assert_allclose(products, expected @ expected.T, atol=1e-5)  # whatever the signs of the directions
     assert trainer.teacher_metrics["mse"] == 0
     assert {"teacher", "model"} <= trainer.summary().keys()  # which measures the speed of the whole teacher
@@ -150,4 +164,4 @@ def test_a_narrower_student_learns_the_main_directions(tmp_path: Path) -> None:
 def test_augmented_texts_teach_too(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, augment=1, max_steps=2)
     trainer.train()
-    assert len(trainer.objective.teacher_logits) == 240
+    assert len(trainer.objective.answers[0]) == 240

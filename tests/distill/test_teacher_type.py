@@ -78,8 +78,8 @@ def wrong_in(
 def test_the_first_type_that_agrees_with_float32_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path, small_model(3), disable_tqdm=False)
     run.train()
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in("int8", run.train_dataset))
-    assert not np.array_equal(run.objective.teacher_logits, logits_in("float32", run.train_dataset))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in("int8", run.train_dataset))
+    assert not np.array_equal(run.objective.answers[0], logits_in("float32", run.train_dataset))
 
     exact, narrow = (logits_in(dtype, run.train_dataset)[:CHECKED].astype(np.float64) for dtype in ("float32", "int8"))
     p, q = (np.exp(of) / np.exp(of).sum(axis=1, keepdims=True) for of in (exact, narrow))
@@ -88,7 +88,7 @@ def test_the_first_type_that_agrees_with_float32_teaches(tmp_path: Path, capsys:
         "teacher_dtype": "int8",
         "teacher_check": {
             "rows": CHECKED,
-            "numbers": False,
+            "answers": "labels",
             "types": [["int8", agreement, pytest.approx(kl, rel=1e-6)]],
         },
     }
@@ -124,7 +124,7 @@ def test_float32_is_left_where_no_type_passes(
     run.train()
     assert settled(run)["teacher_dtype"] == "float32"
     assert [of for of, *_ in settled(run)["teacher_check"]["types"]] == ["int8", "bfloat16"]
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in("float32", run.train_dataset))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in("float32", run.train_dataset))
     run.load_finished_run()  # JSON has no infinity
     assert not any(check.passed for check in run.objective.teacher.choice.checks)
 
@@ -133,7 +133,7 @@ def test_few_rows_are_answered_in_float32_without_a_check(tmp_path: Path) -> Non
     run = run_of(tmp_path, small_model(3), rows=511)
     run.train()
     assert settled(run) == {"teacher_dtype": "float32"}
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in("float32", run.train_dataset))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in("float32", run.train_dataset))
     card = Path(run.args.output_dir, "README.md").read_text()
     assert "computes in float32; the teacher computes in float32." in card
 
@@ -146,7 +146,7 @@ def test_logits_that_are_cached_are_used(tmp_path: Path, dtype: str) -> None:
     run.train()
     assert settled(run)["teacher_dtype"] == dtype
     assert ("teacher_check" in settled(run)) == (dtype != "float32")
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in(dtype, rows))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in(dtype, rows))
     assert cached_rows(small_model(3).freeze("int8"), rows).sum() == 0
 
 
@@ -162,7 +162,7 @@ def test_a_type_that_is_asked_for_needs_no_check(tmp_path: Path, dtype: str) -> 
     run = run_of(tmp_path, small_model(3), teacher_dtype=dtype)
     run.train()
     assert settled(run) == {"teacher_dtype": dtype}
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in(dtype, run.train_dataset))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in(dtype, run.train_dataset))
     assert cached_rows(small_model(3).freeze(dtype), run.train_dataset).all()
 
 
@@ -215,7 +215,7 @@ def test_a_teacher_loaded_in_a_type_teaches_in_it(tmp_path: Path) -> None:
     run = run_of(tmp_path, load())
     run.train()
     assert settled(run) == {"teacher_dtype": "bfloat16"}
-    np.testing.assert_array_equal(run.objective.teacher_logits, logits_in("bfloat16", run.train_dataset))
+    np.testing.assert_array_equal(run.objective.answers[0], logits_in("bfloat16", run.train_dataset))
     with pytest.raises(ValueError, match=r"^teacher_dtype is int8, and teacher_model was loaded with dtype bfloat16"):
         run_of(tmp_path, load(), teacher_dtype="int8")
 
@@ -228,7 +228,7 @@ def test_trainers_that_share_a_teacher_each_keep_their_type(tmp_path: Path) -> N
     narrow.train_dataset = small_dataset(30, seed=5)
     for run, dtype in ((narrow, "int8"), (exact, "float32")):
         rows = small_dataset(30, seed=5)
-        logits = run.objective.teacher.logits(rows, run.args)
+        logits = run.objective.teacher.outputs(rows, run.args)
         np.testing.assert_array_equal(logits, logits_in(dtype, rows))
 
 

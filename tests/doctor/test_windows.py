@@ -11,7 +11,7 @@ import pytest
 from support.small_questions import question_model, question_tokenizer, questions
 
 from kdistill.cli.main import main
-from kdistill.doctor.subject import rows_of, rows_of_examples, sample
+from kdistill.doctor.subject import rows_of_examples, sample
 from kdistill.tasks.question_answering import encode
 
 
@@ -28,7 +28,7 @@ def test_a_question_is_sampled_with_all_of_its_windows(tmp_path: Path, seconds: 
     assert len(found.logits) == len(whole)
     assert list(dict.fromkeys(asked.tolist())) == chosen[: len(set(asked.tolist()))].tolist()
     assert (len(set(asked.tolist())) == 200) == (seconds > 0)
-    assert rows_of(rows) == "windows"
+    assert rows.rows_are == "windows"
 
 
 def test_a_teacher_that_has_learned_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

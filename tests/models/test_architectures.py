@@ -143,6 +143,8 @@ def test_losses_of_calls() -> None:
     with pytest.raises(ValueError, match="-100 for every token"):
         tokens(IDS, labels=[[-100] * 3, [-100] * 2])
     spans = small("Bert", "ForQuestionAnswering")
+    with pytest.raises(ValueError, match="end_positions is None, and the other is given; expected both, or neither"):
+        spans(IDS, start_positions=[1, 9])
     result = spans(IDS, start_positions=[1, 9], end_positions=[2, 9])
 
     def lost(row: Any, place: int) -> float:

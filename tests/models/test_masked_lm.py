@@ -86,6 +86,56 @@ def test_the_loss_and_its_gradients_are_those_of_the_logits(with_teacher: bool) 
         assert error <= 3e-6 * max(np.abs(each).max() for each in whole.gradients.values()), name
 
 
+def cosine_loss(ours: Any, theirs: Any) -> tuple[float, Any]:
+    """Return the mean of 1 - cos over the rows, as CosineEmbeddingLoss, and its gradient by `ours`."""
+    s, t = (rows.astype(np.float64) for rows in (ours, theirs))
+    lengths = np.linalg.norm(s, axis=1, keepdims=True), np.linalg.norm(t, axis=1, keepdims=True)
+    cosines = (s * t).sum(axis=1, keepdims=True) / (lengths[0] * lengths[1])
+    gradient = -(t / lengths[1] - cosines * s / lengths[0]) / lengths[0] / len(s)
+    return float((1 - cosines).mean()), gradient.astype(np.float32)
+
+
+def test_a_loss_inside_the_encoder_goes_back_with_that_of_the_words() -> None:
+    """The gradient of a sum is the sum of the gradients: of the words alone, and of the taps alone."""
+    labels, taps = labels_of(), [("hidden", 2)]
+    teacher, (both, words, inside) = model_of(seed=1), (model_of() for _ in range(3))
+    settings = {"alpha": 0.3, "temperature": 2.0}
+    theirs = teacher.masked_pass(ROWS, labels, taps=taps)
+    found = {}
+    for model, of_words in ((both, True), (inside, False)):
+        ours = model.masked_pass(ROWS, labels if of_words else None, train=True, taps=taps)
+        assert ours.rows.tolist() == ([*WORDS] if of_words else [])
+        _, gradient = cosine_loss(ours.taps[taps[0]], theirs.taps[taps[0]])
+        found[of_words] = ours.loss(teacher=theirs if of_words else None, **settings, gradients={taps[0]: gradient})
+    assert found[False] == (0, 0, 0, 0)
+    assert found[True] == words.masked_loss(ROWS, labels, train=True, teacher=teacher, **settings)
+    assert both.tokens_in_step == inside.tokens_in_step == 14
+    largest = max(np.abs(each).max() for each in both.gradients.values())
+    for name, gradient in both.gradients.items():
+        error = np.abs(words.gradients[name] + inside.gradients[name] - gradient).max()
+        assert error <= 3e-6 * largest, name
+    assert not inside.gradients["cls.predictions.transform.dense.weight"].any()
+
+
+def test_a_masked_pass_hands_out_what_lies_inside_the_encoder() -> None:
+    model, taps = model_of(), [("hidden", layer) for layer in range(3)]
+    found = model.masked_pass(ROWS, labels_of(), taps=taps).taps
+    states = model(ROWS, output_hidden_states=True).hidden_states
+    assert [*found] == taps
+    for tap, state in zip(taps, states, strict=True):
+        np.testing.assert_array_equal(found[tap], np.concatenate(state))
+
+
+def test_a_masked_pass_gives_its_loss_once() -> None:
+    model, labels = model_of(), labels_of()
+    passed = model.masked_pass(ROWS, labels)
+    passed.loss()
+    with pytest.raises(RuntimeError, match="without a forward pass of the model that left the outputs out"):
+        passed.loss()
+    with pytest.raises(TypeError, match="teacher is a pass of the same model; expected one of another model, or None"):
+        passed.loss(teacher=model.masked_pass(ROWS, labels))
+
+
 def test_training_lowers_the_loss_and_keeps_the_decoder_tied() -> None:
     model, labels = model_of(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), labels_of()
     optimizer = kd.AdamW(model, lr=1e-3)

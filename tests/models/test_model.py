@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.bert_cases import SMALL, gradient, random_dlogits, random_rows, wide_model
+from support.bert_cases import SMALL, batch_of, gradient, random_dlogits, random_rows, wide_model
 
 from kdistill.data.batch import pack
 from kdistill.losses.labels import cross_entropy
@@ -479,3 +479,22 @@ def test_the_hash_follows_the_weights() -> None:
     assert len(set(keys)) == 5
     model.freeze()
     assert model.weights_hash() == keys[-1]
+
+
+def test_taps_come_with_the_logits_and_their_gradients_go_back() -> None:
+    model = wide_model(**SMALL, hidden_dropout_prob=0.1)
+    last = ("hidden", model.config.num_hidden_layers)
+    rows = batch_of(*random_rows([3, 9], model.config))
+    logits, taps = model.forward(rows, train=True, taps=[last])
+    model.tokens_in_step = 0  # the same dropout; only now the last layer is computed for [CLS] alone
+    np.testing.assert_allclose(model.forward(rows, train=True), logits, rtol=2e-5)
+    with pytest.raises(ValueError, match=r"gradients has \('hidden', \d\), which was no tap of the forward pass"):
+        model.backward(np.zeros_like(logits), {last: taps[last]})
+    model.tokens_in_step = 0
+    logits, taps = model.forward(rows, train=True, taps=[last])
+    random = np.random.default_rng(0).standard_normal(taps[last].shape).astype(np.float32)
+    model.backward(np.zeros_like(logits), {last: random})
+    # The last layer's output is its LayerNorm's, to which the bias is added: its gradient is that of the rows.
+    found = model.gradients[f"bert.encoder.layer.{last[1] - 1}.output.LayerNorm.bias"]
+    np.testing.assert_allclose(found, random.sum(axis=0), rtol=1e-5)
+    assert not model.gradients["classifier.weight"].any()

@@ -49,8 +49,7 @@ def tokens_of(model: Any) -> list[np.ndarray]:
 @pytest.mark.parametrize("mode", ["mean", "cls"])
 def test_embeddings_are_made_of_the_last_layer(tmp_path: Path, mode: str, normalize: bool) -> None:
     kd.BertModel(small_config(initializer_range=0.3), seed=1).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="2 tensors that this model does not use"):
-        model = kd.AutoModel.from_pretrained(tmp_path, pooling=mode, normalize=normalize)
+    model = kd.AutoModel.from_pretrained(tmp_path, pooling=mode, normalize=normalize)  # says nothing of the pooler
     expected = np.stack([row.mean(axis=0) if mode == "mean" else row[0] for row in tokens_of(model)])
     if normalize:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -60,15 +59,27 @@ def test_embeddings_are_made_of_the_last_layer(tmp_path: Path, mode: str, normal
     assert (model.config.embeds, model.config.num_outputs, model.per_token) == (True, 16, False)
 
 
+def test_another_pooling_normalises_as_the_directory_does(tmp_path: Path) -> None:
+    write_sentence_model(tmp_path)
+    assert kd.AutoModel.from_pretrained(tmp_path, pooling="cls").config.pooling == Pooling("cls", True)
+    plain = kd.AutoModel.from_pretrained(tmp_path, normalize=False)
+    assert plain.config.pooling == Pooling("mean", False)
+
+
 def test_an_encoder_alone_keeps_its_pooler(tmp_path: Path) -> None:
     write_sentence_model(tmp_path)
     model = kd.AutoModel.from_pretrained(tmp_path, pooling="none")
     assert model(ROWS).pooler_output.shape == (3, 16)
     assert not model.config.embeds
     other = model.with_pooling("cls", normalize=True)
-    with pytest.warns(UserWarning, match="does not use"):
-        expected = kd.AutoModel.from_pretrained(tmp_path, pooling="cls", normalize=True)
+    expected = kd.AutoModel.from_pretrained(tmp_path, pooling="cls", normalize=True)
     np.testing.assert_array_equal(other.forward(ROWS), expected.forward(ROWS))
+
+
+def test_weights_of_another_head_are_said_to_be_unused(tmp_path: Path) -> None:
+    kd.BertForSequenceClassification(small_config(), seed=1).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"2 tensors that this model does not use: classifier\.bias, classifier.w"):
+        kd.AutoModel.from_pretrained(tmp_path, pooling="mean")
 
 
 @pytest.mark.parametrize("folder", ["", "0_Transformer"])
@@ -77,14 +88,28 @@ def test_a_directory_of_sentence_transformers_states_its_pooling(tmp_path: Path,
     settings = {"max_seq_length": 9, "do_lower_case": False}
     (tmp_path / folder / "sentence_bert_config.json").write_text(json.dumps(settings))
     for load in (kd.AutoModel.from_pretrained, load_model, load_trained):
-        with pytest.warns(UserWarning, match="does not use"):
-            model = load(tmp_path)
+        model = load(tmp_path)
         assert model.config.pooling == Pooling("mean", True)
         assert model.config.trained_with.max_length == 9
     assert len(kd.AutoTokenizer.from_pretrained(tmp_path)) == len(VOCABULARY)
     with pytest.warns(UserWarning, match="initialised at random"):
         classifier = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path)  # begins with its weights
     assert not classifier.config.embeds
+
+
+@pytest.mark.parametrize(("stated", "trained", "length"), [(9, None, 9), (512, None, 16), (9, 7, 7)])
+def test_texts_are_cut_as_trained_else_as_the_directory_states_as_far_as_the_model_reads(
+    tmp_path: Path, stated: int, trained: int | None, length: int
+) -> None:
+    write_sentence_model(tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": stated}))
+    if trained is not None:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"kdistill": {"max_length": trained}}))
+    model = kd.AutoModel.from_pretrained(tmp_path)
+    assert model.config.trained_with.max_length == length
+    model.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/sentence_bert_config.json").read_text())["max_seq_length"] == length
 
 
 @pytest.mark.parametrize(
@@ -98,8 +123,7 @@ def test_a_directory_of_sentence_transformers_states_its_pooling(tmp_path: Path,
 )
 def test_poolings_of_all_versions_are_read(tmp_path: Path, content: dict[str, Any], mode: str) -> None:
     write_sentence_model(tmp_path, ("Transformer", "Pooling"), content)
-    with pytest.warns(UserWarning, match="does not use"):
-        assert kd.AutoModel.from_pretrained(tmp_path).config.pooling == Pooling(mode, False)
+    assert kd.AutoModel.from_pretrained(tmp_path).config.pooling == Pooling(mode, False)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +132,9 @@ def test_poolings_of_all_versions_are_read(tmp_path: Path, content: dict[str, An
         (OLDER | {"pooling_mode_max_tokens": True}, r"the pooling is \[\"max\", \"mean\"\]"),
         ({"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}, r"the pooling is \[\"lasttoken\"\]"),
         ({"pooling_mode": "weightedmean"}, 'the pooling is "weightedmean"'),
+        (OLDER | {"pooling_mode_cls_token": True}, r"the pooling is \[\"cls\", \"mean\"\]"),
+        ({"pooling_mode": ["mean", "cls"]}, r"the pooling is \[\"mean\", \"cls\"\]"),
+        ({"pooling_mode": []}, r"the pooling is \[\]"),
     ],
 )
 def test_other_poolings_are_refused(tmp_path: Path, content: dict[str, Any], found: str) -> None:
@@ -132,9 +159,19 @@ def test_other_modules_and_settings_are_refused(tmp_path: Path) -> None:
     lowered.write_text(json.dumps({"max_seq_length": 9, "do_lower_case": True}))
     with pytest.raises(ValueError, match="do_lower_case is true, and its tokenizer keeps case"):
         kd.AutoModel.from_pretrained(tmp_path)
-    lowered.write_text(json.dumps({"max_seq_length": "many"}))
-    with pytest.raises(ValueError, match="max_seq_length is 'many'; expected a whole number of tokens"):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    assert kd.AutoModel.from_pretrained(tmp_path).config.trained_with.max_length == 9  # its tokenizer does it
+    for length in ("many", 2, True):
+        lowered.write_text(json.dumps({"max_seq_length": length}))
+        with pytest.raises(ValueError, match=f"max_seq_length is {length!r}; expected a whole number of tokens, at l"):
+            kd.AutoModel.from_pretrained(tmp_path)
+    lowered.unlink()
+    (tmp_path / "2_Normalize").mkdir()
+    (tmp_path / "2_Normalize/config.json").write_text(json.dumps({"module_input_name": "token_embeddings"}))
+    with pytest.raises(ValueError, match=r'"token_embeddings"\} normalises something else than the embedding'):
         kd.AutoModel.from_pretrained(tmp_path)
+    (tmp_path / "2_Normalize/config.json").write_text(json.dumps({"module_input_name": "sentence_embedding"}))
+    assert kd.AutoModel.from_pretrained(tmp_path).config.pooling == Pooling("mean", True)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +203,15 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
 
 def test_a_saved_model_keeps_the_layout(tmp_path: Path) -> None:
     write_sentence_model(tmp_path / "first")
-    with pytest.warns(UserWarning, match="does not use"):
-        model = kd.AutoModel.from_pretrained(tmp_path / "first")
+    model = kd.AutoModel.from_pretrained(tmp_path / "first")
     model.save_pretrained(tmp_path / "second")
     modules = json.loads((tmp_path / "second/modules.json").read_text())
     assert [(module["path"], module["type"]) for module in modules] == [
         ("", f"{TYPES}.Transformer"), ("1_Pooling", f"{TYPES}.Pooling"), ("2_Normalize", f"{TYPES}.Normalize"),
     ]  # fmt: skip
+    pooling = json.loads((tmp_path / "second/1_Pooling/config.json").read_text())
+    assert pooling.pop("word_embedding_dimension") == model.config.hidden_size
+    assert [name for name, chosen in pooling.items() if chosen] == ["pooling_mode_mean_tokens"]
     again = kd.AutoModel.from_pretrained(tmp_path / "second")
     assert again.config.pooling == model.config.pooling
     np.testing.assert_array_equal(again.forward(ROWS), model.forward(ROWS))
@@ -182,8 +221,7 @@ def test_a_saved_model_keeps_the_layout(tmp_path: Path) -> None:
 
 def test_a_student_embeds_texts_as_its_teacher(tmp_path: Path) -> None:
     write_sentence_model(tmp_path)
-    with pytest.warns(UserWarning, match="does not use"):
-        teacher = kd.AutoModel.from_pretrained(tmp_path)
+    teacher = kd.AutoModel.from_pretrained(tmp_path)
     student = kd.BertModel.from_teacher(teacher, small_config(num_hidden_layers=1))
     assert student.config.pooling == Pooling("mean", True)
     lengths = np.linalg.norm(student.forward(ROWS).astype(np.float64), axis=1)

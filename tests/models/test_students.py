@@ -155,3 +155,70 @@ def test_a_student_with_narrow_tables_is_refused() -> None:
     config = kd.AlbertConfig(**SIZES, max_position_embeddings=12)
     with pytest.raises(ValueError, match="config is of type AlbertConfig, with embeddings of a width of their own"):
         kd.AlbertForSequenceClassification.from_teacher(teacher("Bert"), config)
+
+
+def language_model(name: str, seed: int = 3, **changes: Any) -> Any:
+    """A language model with wide weights."""
+    kind = getattr(kd, f"{name}Config")
+    config = kind(**(SIZES | changes), max_position_embeddings=12 + kind().first_position)
+    model = getattr(kd, f"{name}ForMaskedLM")(config, seed=seed)
+    rng = np.random.default_rng(4)
+    with model.writing() as flat:
+        flat += rng.normal(0, 0.3, flat.shape).astype(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("name", [architecture.name for architecture in ARCHITECTURES.values()])
+def test_a_language_model_of_all_layers_starts_as_its_teacher(name: str) -> None:
+    """The head is copied, too: with every layer the student has the teacher's logits."""
+    if name in ("Albert", "Electra"):
+        pytest.skip("with embeddings of a width of their own it has no student of its architecture")
+    given = language_model(name)
+    made = type(given).from_teacher(given, given.config, seed=5)
+    np.testing.assert_array_equal(made.forward(IDS), given.forward(IDS))
+
+
+def test_a_language_models_head_goes_to_another_architecture_and_vocabulary() -> None:
+    given = language_model("Roberta")
+    config = kd.BertConfig(**(SIZES | {"vocab_size": 9}), max_position_embeddings=12)
+    arguments: dict[str, Any] = {"vocabulary": WORDPIECE, "teacher_vocabulary": BYTES}
+    made = kd.BertForMaskedLM.from_teacher(given, config, seed=2, **arguments)
+    theirs, new = given.parameters["lm_head.bias"], 0.0
+    np.testing.assert_array_equal(
+        made.parameters["cls.predictions.bias"], np.append(theirs[[1, 0, 2, 4, 3, 5, 7, 9]], new)
+    )
+    for ours, source in (("dense.weight", "dense.weight"), ("LayerNorm.weight", "layer_norm.weight")):
+        np.testing.assert_array_equal(
+            made.parameters[f"cls.predictions.transform.{ours}"], given.parameters[f"lm_head.{source}"]
+        )
+
+
+@pytest.mark.parametrize("width", [24, 8])
+def test_a_decoder_of_its_own_takes_the_words(width: int) -> None:
+    given = language_model("Bert")
+    shape = {**given.config.to_dict(), "hidden_size": width, "tie_word_embeddings": False}
+    made = kd.BertForMaskedLM.from_teacher(given, kd.BertConfig.from_dict(shape))
+    np.testing.assert_array_equal(
+        made.parameters["cls.predictions.decoder.weight"], made.parameters["bert.embeddings.word_embeddings.weight"]
+    )
+
+
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
+def test_a_narrower_language_model_begins_with_how_often_words_occur(head: str) -> None:
+    """Its words are long vectors, principal components; its logits are as small as a new model's nevertheless.
+
+    Those have a variance of about hidden_size * initializer_range**2 = 0.003, so the loss is that of the shares of the
+    words, of all words alike log(words), and 0.0015.
+    """
+    config = kd.BertConfig(**(SIZES | {"vocab_size": 500}), max_position_embeddings=12)
+    given = getattr(kd, f"Bert{head}")(config, seed=3)
+    with given.writing() as flat:
+        flat += np.random.default_rng(4).normal(0, 0.3, flat.shape).astype(np.float32)
+    rows = [[*range(i, i + 10)] for i in range(0, 490, 10)]
+    counts = np.arange(500) ** 2
+    for of in (None, counts):
+        made = kd.BertForMaskedLM.from_teacher(given, config.replace(hidden_size=8), token_counts=of)
+        shares = np.ones(500) if of is None else of + 1.0
+        expected = -np.log(shares / shares.sum())[:490].mean()
+        assert made(rows, labels=rows).loss == pytest.approx(expected, abs=0.02)
+        assert np.abs(made.parameters["bert.embeddings.word_embeddings.weight"]).mean() > 0.3

@@ -120,12 +120,12 @@ def random_rows(case: Case, lengths: Sequence[int], seed: int) -> Rows:
     return Rows(ids, [[int(case.types == 2 and 3 * i >= 2 * length) for i in range(length)] for length in lengths])
 
 
-def torch_outputs(model: Any, case: Case, rows: Rows) -> list[Any]:
+def torch_outputs(model: Any, case: Case, rows: Rows, **asked: Any) -> list[Any]:
     """What PyTorch returns for each row alone: neither padding nor masks."""
     outputs = []
     for ids, types in zip(rows.ids, rows.types, strict=True):
         given = {"token_type_ids": torch.tensor([types])} if case.types else {}
-        outputs.append(model(input_ids=torch.tensor([ids]), **given))
+        outputs.append(model(input_ids=torch.tensor([ids]), **given, **asked))
     return outputs
 
 

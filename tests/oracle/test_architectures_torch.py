@@ -235,13 +235,61 @@ def test_the_loss_of_hidden_words_and_its_gradients(case: Case, with_teacher: bo
         loss = alpha * loss + (1 - alpha) * soft
     loss.backward()
     assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    check_all_gradients(ours, theirs)
+
+
+def check_all_gradients(ours: Any, theirs: Any, scale: float = 1.0) -> None:
+    """Compare `scale` times the gradients of ours with autograd's."""
     expected = {name: p.grad.numpy() for name, p in named_parameters(theirs).items() if p.grad is not None}
     for name, gradient in ours.gradients.items():
         norm = float(np.linalg.norm(expected[name])) if name in expected else 0.0
         if is_truly_zero(name) or not norm:
             assert np.linalg.norm(gradient) <= 1e-5, name
         else:
-            assert np.linalg.norm(gradient - expected[name]) <= 1e-4 * norm, name
+            assert np.linalg.norm(scale * gradient - expected[name]) <= 1e-4 * norm, name
+
+
+@EVERY
+def test_the_triple_loss_of_distilbert_and_its_gradients(case: Case) -> None:
+    """Written from DistilBERT's distiller.py: 5 * soft + 2 * words + 1 * cosine, temperature 2.
+
+    The soft part is that of the hidden words (`--restrict_ce_to_mask`), the cosine that of all tokens. Ours is a
+    seventh of it: alpha 2/7, and gradients of a seventh of the cosine's.
+    """
+    (ours, theirs), (teacher, their_teacher) = (
+        pair(case, "ForMaskedLM", std, seed) for std, seed in ((0.1, 18), (0.3, 19))
+    )
+    rows, last = random_rows(case, LENGTHS, seed=20), ("hidden", 3)
+    drawn = np.random.default_rng(21).random(len(rows.packed.ids)) < 0.3
+    labels = np.where(drawn, rows.packed.ids, -100).astype(np.int64)
+    taught = teacher.masked_pass(rows.packed, labels, taps=[last])
+    learned = ours.masked_pass(rows.packed, labels, train=True, taps=[last])
+    states = torch.tensor(learned.taps[last], requires_grad=True)
+    cosine = cosine_embedding_loss(states, torch.tensor(taught.taps[last]))
+    (cosine / 7).backward()
+    assert states.grad is not None
+    mixture = {"alpha": 2 / 7, "temperature": 2.0}
+    found = learned.loss(teacher=taught, **mixture, gradients={last: states.grad.numpy()})
+
+    known = torch.tensor(labels != -100)
+    outputs = torch_outputs(theirs, case, rows, output_hidden_states=True)
+    with torch.no_grad():
+        from_teacher = torch_outputs(their_teacher, case, rows, output_hidden_states=True)
+    logits, soft_targets = (torch.cat([out.logits[0] for out in of])[known] for of in (outputs, from_teacher))
+    hidden, hidden_teacher = (torch.cat([out.hidden_states[-1][0] for out in of]) for of in (outputs, from_teacher))
+    soft = torch.nn.functional.kl_div(
+        torch.log_softmax(logits / 2, dim=-1), torch.softmax(soft_targets / 2, dim=-1), reduction="batchmean"
+    )
+    words = torch.nn.functional.cross_entropy(logits, torch.tensor(labels)[known])
+    loss = 5 * 4 * soft + 2 * words + cosine_embedding_loss(hidden, hidden_teacher)
+    loss.backward()
+    assert 7 * found.loss + cosine.item() == pytest.approx(loss.item(), rel=1e-5)
+    check_all_gradients(ours, theirs, 7)
+
+
+def cosine_embedding_loss(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Return PyTorch's loss of rows that are to point in the same direction."""
+    return torch.nn.functional.cosine_embedding_loss(ours, theirs, torch.ones(len(ours)))
 
 
 @EVERY

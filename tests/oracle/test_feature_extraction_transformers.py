@@ -16,7 +16,6 @@ import transformers
 
 import kdistill as kd
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* 2 tensors that this model does not use")  # the pooler
 TEXTS = [
     "A film that's good!",
     "no",

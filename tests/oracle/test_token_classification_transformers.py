@@ -162,6 +162,23 @@ def test_the_pipeline_finds_what_that_of_transformers_finds(
     assert [len(of) for of in pipe(TEXTS)] == [len(pipe(text)) for text in TEXTS]
 
 
+@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
+@pytest.mark.parametrize("delimiter", [None, "", ", "])
+def test_words_are_tagged_as_by_transformers(
+    directory: Path, theirs: Any, strategy: str, delimiter: str | None
+) -> None:
+    settings: dict[str, Any] = {"is_split_into_words": True, "aggregation_strategy": strategy, "ignore_labels": []}
+    settings |= {} if delimiter is None else {"delimiter": delimiter}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    reference = transformers.pipeline("token-classification", theirs, tokenizer=tokenizer, device="cpu")
+    pipe = kd.pipeline("token-classification", str(directory), is_split_into_words=True)
+    rows = [text.split() for text in TEXTS]
+    for found, expected in zip(pipe(rows, **settings), reference(rows, **settings), strict=True):
+        assert_same_findings(found, expected)
+    (found,), (expected,) = pipe(rows[0], **settings), reference(rows[0], **settings)
+    assert_same_findings(found, expected)
+
+
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 @pytest.mark.parametrize(("model_type", "name"), [("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta")])
 def test_kinds_without_a_mark_on_pieces_are_read_as_by_transformers(model_type: str, name: str, tmp_path: Path) -> None:
@@ -193,6 +210,9 @@ def test_kinds_without_a_mark_on_pieces_are_read_as_by_transformers(model_type: 
         pipe = kd.pipeline("token-classification", str(tmp_path / "tagger"), **settings)
         for text in TEXTS:
             assert_same_findings(pipe(text), reference(text))
+        for row in filter(None, words):
+            of_words = {"is_split_into_words": True}
+            assert_same_findings(pipe(row, **of_words)[0], reference(row, **of_words)[0])
 
 
 def test_texts_beyond_the_model_are_answered_in_windows(directory: Path) -> None:

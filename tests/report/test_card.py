@@ -75,6 +75,14 @@ def test_other_problem_types(tmp_path: Path, kind: str) -> None:
     assert row_of(card, "this model")[name] == f"{figures[name]:.4f}"
     assert row_of(card, "the same without a teacher, `out`")[name]
     assert ("gives a text a number" in card) == (kind == "regression")
+    assert ("A row is right when all of its labels are predicted and no other." in card) == (kind != "regression")
+    labels_of_rows = relabelled(EVAL, kind).labels.astype(np.float64)
+    if kind == "regression":
+        always = row_of(card, f"always the mean, `{labels_of_rows.mean():.3g}`")
+        assert always["mse"] == f"{labels_of_rows.var():.4f}"
+        assert not always["pearson"]
+    else:
+        assert any(row[""].startswith("always the most frequent labels, `") for row in next(tables(card)))
     assert list(empty_columns(card)) == []
     losses = [measured["eval_loss"], second.evaluate()["eval_loss"]]
     assert figures["over_seeds"]["loss"]["mean"] == pytest.approx(np.mean(losses))

@@ -11,6 +11,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from kdistill import _core
 from kdistill._core import testing
 
 NO_DROPOUT = (0.0, 0, 0, 0, 0)
@@ -77,7 +78,7 @@ def rows(m: int, n: int) -> None:
         testing.activation(flat, flat, name)
     testing.dropout(x, (0.5, 1, 2, 3, 4))
     moments = at_the_edge(m * n), at_the_edge(m * n)
-    testing.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
+    _core.adamw(flat, at_the_edge(m * n), *moments, (1e-3, 0.9, 0.999, 1e-8, 0.1), 1, 2)
 
 
 def attention(n: int, heads: int, width: int) -> None:

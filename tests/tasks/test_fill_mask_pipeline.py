@@ -81,15 +81,18 @@ def test_targets_are_compared_alone(pipeline: FillMaskPipeline) -> None:
     [
         ("the cat", {}, r"inputs\[0\] has no \[MASK\] among its first 16 tokens; expected one where a word"),
         ([ONE, "the cat"], {}, r"inputs\[1\] has no \[MASK\]"),
-        ([ONE, 3], {}, r"inputs\[1\] is 3; expected a text"),
+        (f"film {ONE}", {"tokenizer_kwargs": {"truncation": True, "max_length": 3}}, "among its first 3 tokens"),
         (ONE, {"top_k": 0}, "top_k is 0; expected at least 1"),
         (ONE, {"targets": []}, "targets has no word of the vocabulary"),
+        (ONE, {"targets": ["cat", 3]}, "targets has 3 of type int; expected words"),
+        (ONE, {"targets": 3}, "targets has 3 of type int; expected words"),
+        (ONE, {"tokenizer_kwargs": True}, "tokenizer_kwargs is True of type bool; expected a dict of arguments"),
     ],
 )
 def test_what_it_cannot_fill_is_refused(
     pipeline: FillMaskPipeline, inputs: Any, settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         pipeline(inputs, **settings)
 
 

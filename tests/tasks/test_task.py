@@ -79,6 +79,7 @@ def test_the_tasks_and_their_metrics_by_name() -> None:
         assert set(task.default_metrics) <= set(task.metrics)
         assert task.card_metric in task.metrics
         assert task.best_metric in {*task.metrics, "loss"}
+        assert bool(task.right_when) == (task.right_rows is not None and task.name != SINGLE)
         task.check_metrics(task.metrics)
         with pytest.raises(ValueError, match=f"the metric 'auc' is not one of a model for {task.name}; expected one"):
             task.check_metrics(["auc"])

@@ -155,6 +155,7 @@ def test_a_run_asks_its_task_and_nothing_else(monkeypatch: pytest.MonkeyPatch, t
         card_metric="parity",
         one_label=False,
         right_rows=None,
+        constant=None,
     )
 
     def run(directory: str) -> Trainer:

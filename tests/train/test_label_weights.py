@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.small_run import run_fields, small_dataset, small_model, weights, write_model, write_rows
+from support.small_run import run_fields, small_config, small_dataset, small_model, weights, write_model, write_rows
 
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
+from kdistill.models.classes import BertForTokenClassification
 from kdistill.models.config import BertConfig
 from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.label_weights import run_weights
@@ -77,6 +79,55 @@ def test_gradients_accumulate_to_those_of_one_batch(tmp_path: Path, problem_type
     assert parts.results["train_loss"] == pytest.approx(whole.results["train_loss"], rel=1e-6)
     assert whole.state.log_history[0]["grad_norm"] == pytest.approx(parts.state.log_history[0]["grad_norm"], rel=1e-5)
     assert whole.state.log_history[0]["grad_norm"] != pytest.approx(plain.state.log_history[0]["grad_norm"], rel=1e-2)
+
+
+def tagged_rows(rows: int = 12) -> Dataset:
+    """Rows of tokens, of which special ones take no part and every seventh is of no known tag."""
+    dataset = small_dataset(rows)
+    tags = np.where(dataset.ids < 7, 1, 0)
+    tags[::7] = -1
+    return Dataset(*dataset.batch(np.arange(rows))[0], np.where(dataset.ids < 5, -100, tags), per_token=True)
+
+
+def one_tagging_step(directory: Path, **changes: Any) -> Trainer:
+    fields = {"max_steps": 1, "eval_strategy": "no", "report_to": "none", "per_device_train_batch_size": 12} | changes
+    model = BertForTokenClassification(small_config(**NO_DROPOUT, initializer_range=0.2), seed=1)
+    rows = tagged_rows()
+    labels = np.where(rows.labels == -1, -100, rows.labels)
+    trainer = Trainer(
+        model, TrainingArguments(**run_fields(directory, fields)), train_dataset=replace(rows, labels=labels)
+    )
+    trainer.train()
+    return trainer
+
+
+def test_tags_are_weighted_by_the_words_of_a_step(tmp_path: Path) -> None:
+    """As torch's CrossEntropyLoss(weight=w, ignore_index=-100) over all tokens; also with micro-batches of a row."""
+    w, rows = np.array([0.5, 3.0]), tagged_rows()
+    model = BertForTokenClassification(small_config(**NO_DROPOUT, initializer_range=0.2), seed=1)
+    z = model.forward(rows.batch(np.arange(len(rows)))[0]).astype(np.float64)
+    log_p, known = z - np.log(np.exp(z).sum(axis=1, keepdims=True)), rows.labels >= 0
+    y = rows.labels[known]
+    expected = -(w[y] * log_p[known, y]).sum() / w[y].sum()
+    whole = one_tagging_step(tmp_path / "whole", class_weights=w.tolist())
+    assert whole.results["train_loss"] == pytest.approx(expected, rel=1e-5)
+    parts = one_tagging_step(
+        tmp_path / "parts", class_weights=w.tolist(), per_device_train_batch_size=1, gradient_accumulation_steps=12
+    )
+    assert parts.results["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert whole.state.log_history[0]["grad_norm"] == pytest.approx(parts.state.log_history[0]["grad_norm"], rel=1e-5)
+
+
+def test_balanced_weights_of_tags_count_words() -> None:
+    rows = tagged_rows()
+    found = run_weights(
+        TrainingArguments("x", class_weights="balanced"), SINGLE, config(SINGLE, "ab"), rows.labels, rows.starts
+    )
+    assert found is not None
+    known = rows.labels[rows.labels >= 0]
+    assert found.values.tolist() == pytest.approx([len(known) / (2 * (known == tag).sum()) for tag in (0, 1)])
+    with pytest.raises(ValueError, match=r"no training word has the label 'c'; expected words of every label"):
+        run_weights(TrainingArguments("x", class_weights="balanced"), SINGLE, config(SINGLE), rows.labels, rows.starts)
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy is")

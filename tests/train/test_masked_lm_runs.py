@@ -167,6 +167,115 @@ def test_a_student_learns_words_and_what_its_teacher_expects(tmp_path: Path) -> 
     assert (entry["loss"], entry["hard_loss"], entry["soft_loss"]) == pytest.approx((loss.loss, loss.hard, loss.soft))
 
 
+LAST = ("hidden", 2)
+TRIPLE: dict[str, Any] = {"matches": "distilbert", "alpha": 2 / 7, "temperature": 2.0}
+"""The weights 5, 2, 1 of DistilBERT's code, a seventh of them."""
+
+
+def gradients_of_a_step(made: kd.Trainer) -> dict[str, NDArray[np.float32]]:
+    found: dict[str, NDArray[np.float32]] = {}
+
+    class Looks(kd.TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            found.update({name: np.array(of) for name, of in kwargs["model"].gradients.items()})
+
+    made.add_callback(Looks())
+    made.train()
+    return found
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_step_has_the_triple_loss_of_distilbert(tmp_path: Path, accumulated: int) -> None:
+    """Words count by the hidden words of a micro-batch, directions by its tokens: both as in one batch."""
+    teacher = language_model(seed=7)
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    changes = {"max_steps": 1, "max_grad_norm": 0, "eval_strategy": "no", "mlm_probability": 0.3, **TRIPLE}
+    changes |= {"per_device_train_batch_size": 16 // accumulated, "gradient_accumulation_steps": accumulated}
+    made = trainer(tmp_path, language_model(**no_dropout), teacher=teacher, **changes)
+    rows = made.train_dataset
+    assert rows is not None
+    step = next(made.recipe.new_plan(rows).rows_of_epoch(0, 0))
+    found = gradients_of_a_step(made)
+    masking = kd.Masking(mask_token_id=4, vocab_size=13, special_ids=(0, 1, 2, 3, 4), seed=1, mlm_probability=0.3)
+    hidden, words = masking(rows.batch(step)[0], step, 0)
+    model = language_model(**no_dropout)
+    ours, theirs = (
+        model.masked_pass(hidden, words, train=True, taps=[LAST]),
+        teacher.masked_pass(hidden, words, taps=[LAST]),
+    )
+    s, t = (of.taps[LAST].astype(np.float64) for of in (ours, theirs))
+    lengths = np.linalg.norm(s, axis=1, keepdims=True), np.linalg.norm(t, axis=1, keepdims=True)
+    cosines = (s * t).sum(axis=1, keepdims=True) / (lengths[0] * lengths[1])
+    gradient = -(t / lengths[1] - cosines * s / lengths[0]) / lengths[0] / len(s) / 7
+    loss = ours.loss(teacher=theirs, alpha=2 / 7, temperature=2.0, gradients={LAST: gradient.astype(np.float32)})
+    largest = max(np.abs(of).max() for of in model.gradients.values())
+    for name, expected in model.gradients.items():
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=3e-6 * largest, err_msg=name)
+    entry = next(entry for entry in made.state.log_history if "soft_loss" in entry)
+    assert entry["loss"] == pytest.approx(loss.loss + (1 - cosines.mean()) / 7, rel=1e-5)
+    assert (entry["hard_loss"], entry["soft_loss"]) == pytest.approx((loss.hard, loss.soft), rel=1e-5)
+
+
+def test_with_matches_bits_depend_neither_on_threads_nor_on_an_interrupt(tmp_path: Path) -> None:
+    """Also into a narrower student, whose projection is resumed with it."""
+
+    def new(directory: Path, **changes: Any) -> kd.Trainer:
+        student = language_model(3, hidden_size=8, intermediate_size=16)
+        return trainer(directory, student, teacher=language_model(seed=7), num_train_epochs=2, **TRIPLE, **changes)
+
+    results = []
+    for threads in (1, 3):
+        kd.set_num_threads(threads)
+        made = new(tmp_path / str(threads))
+        made.train()
+        results.append(weights(made))
+    np.testing.assert_array_equal(*results)
+
+    class Stops(kd.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == state.max_steps - 2:
+                raise KeyboardInterrupt
+
+    steps = {"save_strategy": "steps", "save_steps": 4}
+    made = new(tmp_path / "interrupted", **steps)
+    made.add_callback(Stops())
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    again = new(tmp_path / "interrupted", **steps)
+    again.train(resume_from_checkpoint=True)
+    np.testing.assert_array_equal(weights(again), results[0])
+
+
+def test_relations_alone_hide_no_word_and_leave_the_head_alone(tmp_path: Path) -> None:
+    """Without a loss of the predictions both models read the text as it is."""
+    teacher, student = language_model(seed=7), language_model(3, hidden_size=8, intermediate_size=16)
+    read: list[NDArray[np.int32]] = []
+    masked_pass = type(teacher).masked_pass
+
+    def watched(self: Any, batch: Any, labels: Any, **given: Any) -> Any:
+        if labels is None:
+            read.append(batch.ids)
+        else:
+            assert not given.get("train")  # the evaluation at the end hides words
+        return masked_pass(self, batch, labels, **given)
+
+    relations = kd.Stage([kd.Match("relation", teacher_layer=-1, student_layer=-1)], prediction_weight=0)
+    made = trainer(tmp_path, student, teacher=teacher, eval_strategy="no", max_steps=1, matches=[relations])
+    rows = made.train_dataset
+    assert rows is not None
+    step = next(made.recipe.new_plan(rows).rows_of_epoch(0, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(teacher), "masked_pass", watched)
+        gradients = gradients_of_a_step(made)
+    assert len(read) == 2
+    for ids in read:
+        np.testing.assert_array_equal(ids, rows.batch(step)[0].ids)
+    assert not any(of.any() for name, of in gradients.items() if name.startswith("cls."))
+    assert gradients["bert.encoder.layer.1.attention.self.query.weight"].any()
+    assert "hard_loss" not in made.state.log_history[0]
+    assert made.state.log_history[0]["loss"] > 0
+
+
 def test_a_distillation_is_measured_beside_its_teacher_and_reported(tmp_path: Path) -> None:
     teacher = trainer(tmp_path / "teacher", num_train_epochs=8)
     teacher.train()

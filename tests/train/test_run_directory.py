@@ -62,6 +62,20 @@ def test_a_file_of_somebody_else_is_refused_before_the_run_and_stays(
     assert content_of(out) == {name: b"mine"}
 
 
+@pytest.mark.parametrize("changes", [{}, {"overwrite_output_dir": True}])
+def test_a_run_without_its_mark_is_told_where_a_copy_of_it_is(tmp_path: Path, changes: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    small_trainer(tmp_path, num_train_epochs=1).train()
+    (out / "training_args.json").unlink()
+    run = small_trainer(tmp_path, **changes)
+    (newest,) = (path for path in out.iterdir() if path.name.startswith("checkpoint-"))
+    message = f"lacks training_args.json, which marks .* contains README.md.*; copy the file from {newest.name} if"
+    with pytest.raises(FileExistsError, match=message):
+        run.train(resume_from_checkpoint=None if changes else True)
+    shutil.copy(newest / "training_args.json", out)
+    small_trainer(tmp_path, num_train_epochs=1).train(resume_from_checkpoint=True)
+
+
 def test_all_that_a_run_leaves_is_known_to_be_of_a_run(tmp_path: Path) -> None:
     """So that overwriting deletes all of it, and a file of somebody else under any of these names is refused."""
     tokenizer = AutoTokenizer.from_pretrained(write_model(tmp_path / "model"))

@@ -32,6 +32,9 @@ IDLE = [
     ({"hub_strategy": "checkpoint"}, "hub_strategy has no effect here: nothing is uploaded without push_to_hub"),
     ({"temperature": 2, "alpha": 1}, "temperature has no effect here: with alpha 1"),
     ({"label_smoothing_factor": 0.1, "alpha": 0}, "label_smoothing_factor has no effect here: with alpha 0"),
+    ({"alpha_end": 0.1}, "alpha_end has no effect here: alpha_schedule is constant"),
+    ({"temperature_end": 1.0}, "temperature_end has no effect here: temperature_schedule is constant"),
+    ({"match_learning_rate": 0.1}, "match_learning_rate has no effect here: there are no matches"),
 ]
 USED: list[dict[str, Any]] = [
     {},
@@ -42,6 +45,9 @@ USED: list[dict[str, Any]] = [
     {"hub_strategy": "checkpoint", "push_to_hub": True, "hub_model_id": "me/mine"},
     {"hub_model_id": "me/mine"},
     {"temperature": 2, "alpha": 1, "augment": 2},
+    {"temperature": 2, "alpha": 1, "alpha_schedule": "linear", "alpha_end": 0.5},
+    {"label_smoothing_factor": 0.1, "alpha": 0, "alpha_schedule": "cosine", "alpha_end": 0.5},
+    {"matches": "minilm", "match_learning_rate": 0.1},
     {"label_smoothing_factor": 0.1},
 ]
 
@@ -52,6 +58,12 @@ def test_an_argument_without_effect_is_said_once(given: dict[str, Any], warning:
         DistillationTrainingArguments(**given)
     assert [str(each.message)[: len(warning)] for each in caught] == [warning]
     assert caught[0].filename == __file__
+
+
+def test_an_argument_that_two_others_make_idle_is_said_for_the_first_alone() -> None:
+    with pytest.warns(UserWarning, match="no effect here") as caught:
+        DistillationTrainingArguments(warmup_ratio=0.1, warmup_steps=9, lr_scheduler_type="constant")
+    assert [str(each.message).partition(" has")[0] for each in caught] == ["warmup_ratio", "warmup_steps"]
 
 
 @pytest.mark.parametrize("given", USED, ids=str)

@@ -67,6 +67,16 @@ def test_with_a_network_the_models_and_rows_are_those_of_the_original() -> None:
     assert parameters["n_trials"] == 50
 
 
+def test_a_notebook_without_its_data_is_left_out_visibly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = TOOL["without_missing_data"]
+    assert chosen(TOOL["NOTEBOOKS"], tmp_path) == TOOL["NOTEBOOKS"]
+    left = chosen(TOOL["NOTEBOOKS"], tmp_path / "gone")
+    out = [path.name for path in TOOL["NOTEBOOKS"] if path not in left]
+    assert "second-step-distillation.ipynb" in out
+    assert NOTEBOOK in left
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [f"skipped: {name}" for name in out]
+
+
 def test_stripping_takes_all_that_a_run_leaves() -> None:
     notebook = read(NOTEBOOK)
     expected = nbformat.writes(notebook)

@@ -1,0 +1,228 @@
+"""The parts of a distillation whose teacher's answers came with the rows, so that no model has to be asked."""
+
+from __future__ import annotations
+
+import copy
+from argparse import Namespace
+from functools import cached_property, partial
+
+from ..data.columns import NO_COLUMNS, Rows, read_rows
+from ..data.dataset import Dataset
+from ..data.label_names import default_label_map, is_unnamed
+from ..data.teacher_columns import TeacherColumn, teacher_column_of
+from ..distill.given import Given
+from ..distill.sources import Teachers
+from ..models.auto import AutoConfig, load_model, model_class
+from ..models.config import BertConfig, shape_of
+from ..models.configuration import Config, read_config
+from ..models.head_names import ENCODER, MASKED, SPAN
+from ..models.model import Model
+from ..tasks.registry import task_for
+from ..text.classes import AutoTokenizer
+from ..text.tokenizer import PreTrainedTokenizerFast
+from ..train.arguments import DistillationTrainingArguments
+from ..train.encoding import refuse_other_answers
+from ..trainers import DistillationTrainer
+from .inputs import (
+    check_output_dir,
+    columns_of,
+    dataset_of,
+    dropout_of,
+    provenance_of,
+    rows_file,
+    rows_to_learn,
+    task_of,
+)
+from .task import compute_metrics_of, head_settings, head_to_learn, labels_to_learn, names_by_id
+from .teachers import given_of, inputs_of
+
+
+class GivenParts:
+    """The parts of such a distillation, each made when it is first asked for, so that a doctor can look at each."""
+
+    def __init__(self, options: Namespace, args: DistillationTrainingArguments) -> None:
+        self.args = args
+        self._options = options
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files of rows, by "train" and "eval"."""
+        files = {"train": self._options.train, "eval": self._options.eval}
+        return {which: path for which, path in files.items() if path is not None}
+
+    @property
+    def teachers(self) -> list[Model]:
+        """No teacher is a model."""
+        return []
+
+    @property
+    def teacher_tokenizers(self) -> list[PreTrainedTokenizerFast]:
+        """No teacher has a tokenizer."""
+        return []
+
+    @cached_property
+    def taught_by(self) -> Teachers:
+        """The answers that came with the rows."""
+        return Teachers([self._given])
+
+    @cached_property
+    def _given(self) -> Given:
+        return given_of(self._options.teacher_logits, self._options.train)
+
+    @cached_property
+    def _column(self) -> TeacherColumn:
+        """The answers for the training rows."""
+        if self._given.source is not None:
+            return self._given.source.column
+        table = rows_file(self._options.train, self._options, self._head).table
+        column = teacher_column_of(table)
+        if column is None:
+            raise ValueError(
+                f"--teacher is not given, and {table.source} has no answers of a teacher (a column teacher_logits or "
+                "teacher_probs); expected --teacher MODEL, such a column, or --teacher-logits FILE"
+            )
+        return column
+
+    @cached_property
+    def _stored(self) -> Config | None:
+        """The configuration of a student that is a checkpoint; None of a shape."""
+        return (
+            None if shape_of(self._options.student) is not None else AutoConfig.from_pretrained(self._options.student)
+        )
+
+    @cached_property
+    def _head(self) -> str:
+        """The head of the student: that of its task."""
+        options = self._options
+        content = {} if self._stored is None else read_config(options.student)
+        head = head_to_learn(content, task_of(options), lambda: rows_file(options.train, options).table)
+        if head in (SPAN, MASKED):
+            refuse_other_answers(BertConfig().with_head(head))
+        return head
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The student's tokenizer; of a shape that of `--tokenizer`."""
+        options = self._options
+        if self._stored is not None:
+            if options.tokenizer is not None:
+                raise ValueError(
+                    f"--tokenizer is {options.tokenizer}, and the student {options.student} has its own; leave it out"
+                )
+            return AutoTokenizer.from_pretrained(options.student)
+        if options.tokenizer is None:
+            raise ValueError(
+                f"--student is the shape {options.student}, and no --teacher is given to take a vocabulary from; "
+                "expected --tokenizer MODEL, a directory or hub id whose tokenizer the student gets"
+            )
+        return AutoTokenizer.from_pretrained(options.tokenizer)
+
+    @cached_property
+    def _student(self) -> Model:
+        return self._new_student() if self._stored is None else self._loaded_student(self._stored)
+
+    def _new_student(self) -> Model:
+        """Return a student of a shape, with new weights."""
+        options, tokenizer = self._options, self.tokenizer
+        shape = shape_of(options.student)
+        assert shape is not None
+        config: Config = BertConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=getattr(tokenizer, "pad_token_id", None) or 0,
+            **shape,
+            **dropout_of(options),
+        ).with_head(self._head)
+        if self._head == ENCODER:
+            config = config.replace(pooling="mean")
+        else:
+            labels = self._labels(config)
+            config = config if labels is None else config.replace(id2label=labels)
+            problem = options.problem_type
+            config = config if problem is None else config.replace(problem_type=problem)
+        made: Model = model_class(config.to_dict(), self._head)(config, seed=self.args.seed)
+        return made
+
+    def _loaded_student(self, stored: Config) -> Model:
+        options = self._options
+        if self._head == ENCODER:
+            settings = head_settings(options.student, task_of(options))
+            return load_model(options.student, seed=self.args.seed, **settings, **dropout_of(options))
+        return load_model(
+            options.student,
+            head=self._head,
+            id2label=self._labels(stored.with_head(self._head)),
+            problem_type=options.problem_type,
+            ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+            seed=self.args.seed,
+            **dropout_of(options),
+        )
+
+    def _labels(self, config: Config) -> dict[int, str] | None:
+        """Return the label map of the student, None to keep its own.
+
+        It is `--label-names`; else the student's own, if its labels have names; else the names that the answers state,
+        those of the rows, or as many as the answers have numbers.
+        """
+        options = self._options
+        if options.label_names is not None:
+            return names_by_id(options.label_names)
+        if not is_unnamed(config.id2label) and not options.ignore_mismatched_sizes:
+            return None
+        names, width = self._column.label_names(), self._column.width()
+        if names and not is_unnamed(dict(enumerate(names))):
+            return dict(enumerate(names))
+        asked = config if options.problem_type is None else config.replace(problem_type=options.problem_type)
+        rows = rows_to_learn(config, options)
+        labelled = (rows.tags if hasattr(rows, "tags") else rows.labels) is not None
+        if width > 1 and labelled and task_for(asked.replace(id2label=default_label_map(width))).names_labels:
+            found = labels_to_learn(config, task_of(options), lambda: rows, replace=True)
+            if found is not None and len(found) == width:
+                return dict(found)
+        return None if width == config.num_labels else default_label_map(width)
+
+    @property
+    def config(self) -> Config:
+        """The student's configuration."""
+        return self._student.config
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The encoded rows to train on."""
+        _ = self._column
+        return self._encoded(self._options.train, training=True)
+
+    @cached_property
+    def eval(self) -> Dataset | None:
+        """The encoded rows to measure on."""
+        path = self._options.eval
+        return None if path is None else self._encoded(path)
+
+    def _encoded(self, path: str, *, training: bool = False) -> Dataset:
+        """Return the rows of a file with the answers for them."""
+        return dataset_of(
+            path, self.tokenizer, self.config, self.args, self._options, training=training, given=self._given
+        )
+
+    def read(self, which: str) -> Rows:
+        """Return the rows of "train" or "eval" as they are in the file."""
+        columns = columns_of(self._options)
+        return read_rows(rows_file(self.paths[which], self._options), **columns, trained_on=NO_COLUMNS)
+
+    def check_output_dir(self) -> None:
+        """Raise what the run would for its output directory, without creating it."""
+        check_output_dir(self.args, self._options, sources=inputs_of(self._options))
+
+    def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
+        """Return the trainer; for a search, one that copies the student for each trial."""
+        options, student = self._options, self._student
+        return DistillationTrainer(
+            None if for_search else student,
+            self.args,
+            model_init=partial(copy.deepcopy, student) if for_search else None,
+            teacher_model=self._given,
+            train_dataset=self.train,
+            compute_metrics=compute_metrics_of(student.config, self.train, task_of(options), self.args),
+            eval_dataset=self.eval,
+            processing_class=self.tokenizer,
+            provenance=provenance_of(options, started_from=None if self._stored is None else options.student),
+        )

@@ -1,0 +1,30 @@
+"""The teachers that options name: models, and answers that were computed elsewhere."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.teacher_rows import TeacherSource
+from ..distill.given import Given
+from ..hub import public_name
+from ..train.encoding import name_of
+
+
+def names_of_teachers(models: Sequence[str], answers: str | None) -> list[str] | None:
+    """Return what a model card calls models, and a file of another teacher's answers; None without any."""
+    return [*map(public_name, models), *([] if answers is None else [Path(answers).name])] or None
+
+
+def given_of(answers: str | None, train: str) -> Given:
+    """Return the answers of a teacher in a file, or in columns of the training rows."""
+    if answers is None:
+        return Given(name=f"the answers in {name_of(train)}")
+    return Given(TeacherSource.of(answers, "--teacher-logits"))
+
+
+def inputs_of(options: Namespace) -> list[str]:
+    """Return the models and files that a distillation reads beside its rows."""
+    given = [*(options.teacher or ()), options.student, options.teacher_logits, options.tokenizer]
+    return [path for path in given if path is not None]
