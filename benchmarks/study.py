@@ -33,10 +33,16 @@ from .kept_runs import KeptRuns, with_interval
 SEEDS = (33, 34, 35)
 """Fixed beforehand; recipes are chosen with the first."""
 SHAPE, WIDER, COPIED, PRETRAINED = "L2-H128-A2", "L4-H256-A4", "L3-H384-A12", "paraphrase-minilm-l3"
+EQUAL_WORDS = f"{SHAPE}, equal words"
+"""The shape, with a first layer that begins by looking at equal words; an experiment, see `looking_at_equal_words`."""
 SIX = "6 layers"
 PLAIN = "plain"
+EQUAL_WEIGHT = 0.75
 METRICS = {"stsb": "pearson", "goemotions": "f1", "wnut17": "f1"}
 """Of what is not measured by its accuracy."""
+
+
+STUDENTS = (SHAPE, EQUAL_WORDS, WIDER, COPIED, PRETRAINED)
 
 
 class Teacher(NamedTuple):
@@ -85,11 +91,13 @@ class Run(NamedTuple):
 
 _NO_DROPOUT = " ".join(accuracy.dropout("0"))
 _NEW_LAYERS = "--per-device-train-batch-size 64 --learning-rate 1e-3 --warmup-ratio 0.1"
+_SMALL_BATCH = "--per-device-train-batch-size 32 --learning-rate 1e-3 --warmup-ratio 0.1"
 _COPIED_LAYERS = "--per-device-train-batch-size 32 --learning-rate 2e-4 --warmup-ratio 0.1"
 
 RUNS = (
     # Pairs: from a shape, with more and more pairs that the teacher labels; then students that begin with layers.
     Run("stsb", SHAPE, PLAIN),
+    Run("stsb", SHAPE, "8 epochs", f"--num-train-epochs 8 {_SMALL_BATCH}"),
     Run("stsb", SHAPE, "16 copies", f"--augment 16 --num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("stsb", SHAPE, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("pairs", 20_000)),
     Run("stsb", SHAPE, "20,000 near pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("near pairs", 20_000)),
@@ -100,6 +108,8 @@ RUNS = (
         f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}",
         ("near pairs", 100_000),
     ),
+    Run("stsb", EQUAL_WORDS, "8 epochs", f"--num-train-epochs 8 {_SMALL_BATCH}"),
+    Run("stsb", EQUAL_WORDS, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("pairs", 20_000)),
     Run("stsb", COPIED, PLAIN),
     Run("stsb", COPIED, "learning rate 2e-4", f"--num-train-epochs 3 {_COPIED_LAYERS}"),
     Run("stsb", COPIED, "20,000 near pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", ("near pairs", 20_000)),
@@ -223,10 +233,13 @@ class Study:
         """Train a student and return its metric on the held-out rows, and what it cost."""
         options, files = self._options, self.files(run.data)
         train = study_rows.with_label_free(source, *run.label_free, options.data_dir, options.model)
+        teacher = self.teacher(run.data, run.teacher)
+        inputs = argparse.Namespace(teacher=teacher, train=train, eval=files.held_out, threads=options.threads)
         student = str(common.SHARED / "models" / PRETRAINED) if run.student == PRETRAINED else run.student
-        inputs = argparse.Namespace(
-            teacher=self.teacher(run.data, run.teacher), train=train, eval=files.held_out, threads=options.threads
-        )
+        if run.student == EQUAL_WORDS:
+            start = options.results / "starts" / model.name
+            looking_at_equal_words(teacher, start, seed)
+            student = str(start)
         shutil.rmtree(model, ignore_errors=True)
         before = first_hour.cpu_minutes()
         words = ["--student", student, "--data-seed", str(SEEDS[0]), *shlex.split(run.options)]
@@ -253,6 +266,30 @@ class Study:
         if model.parent.name != "models":
             figures["held_out"] = trainer.evaluate(str(files.held_out))[f"eval_{metric}"]
         return figures
+
+
+def looking_at_equal_words(teacher: Path, directory: Path, seed: int) -> None:
+    """Write a student of the shape whose first layer begins by attending to equal words, in the other text too.
+
+    Each head's products for queries and keys begin near `EQUAL_WEIGHT` times the same half of the embeddings, after the
+    mimetic initialisation of Trockman and Kolter (arXiv:2305.09828).
+
+    Args:
+        teacher: the teacher's directory, whose embeddings the student takes.
+        directory: to write.
+        seed: of the other weights.
+    """
+    model = kd.AutoModelForSequenceClassification.from_pretrained(teacher)
+    student = type(model).from_teacher(model, model.config.replace(**common.STUDENT_SHAPE), seed=seed)
+    width, heads = student.config.hidden_size, student.config.num_attention_heads
+    share = np.concatenate([np.eye(width, dtype=np.float32)[head::heads] for head in range(heads)])
+    state = student.state_dict()
+    for name in state:
+        if name.endswith(("layer.0.attention.self.query.weight", "layer.0.attention.self.key.weight")):
+            state[name] = state[name] + np.float32(EQUAL_WEIGHT) * share
+    student.load_state_dict(state)
+    student.save_pretrained(directory)
+    kd.AutoTokenizer.from_pretrained(teacher).save_pretrained(directory)
 
 
 def metric_of(data: str) -> str:
@@ -313,7 +350,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = common.parser(__doc__)
     parser.add_argument("--data", nargs="+", choices=study_rows.NAMES, default=list(study_rows.NAMES), help="data sets")
-    parser.add_argument("--students", nargs="+", default=[SHAPE, WIDER, COPIED, PRETRAINED], help="students")
+    parser.add_argument("--students", nargs="+", default=list(STUDENTS), help="students")
     parser.add_argument("--runs", nargs="+", help="the names of the recipes (default: all)")
     parser.add_argument("--dev", action="store_true", help="measure on the development rows what has been chosen")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of --dev")
