@@ -33,10 +33,16 @@ from .kept_runs import KeptRuns, with_interval
 SEEDS = (33, 34, 35)
 """Fixed beforehand; recipes are chosen with the first."""
 SHAPE, WIDER, COPIED, PRETRAINED = "L2-H128-A2", "L4-H256-A4", "L3-H384-A12", "paraphrase-minilm-l3"
+EQUAL_WORDS = f"{SHAPE}, equal words"
+"""The shape, with a first layer that begins by looking at equal words; an experiment, see `looking_at_equal_words`."""
 SIX = "6 layers"
 PLAIN = "plain"
+EQUAL_WEIGHT = 0.75
 METRICS = {"stsb": "pearson", "goemotions": "f1", "wnut17": "f1"}
 """Of what is not measured by its accuracy."""
+
+
+STUDENTS = (SHAPE, EQUAL_WORDS, WIDER, COPIED, PRETRAINED)
 
 
 class Teacher(NamedTuple):
@@ -66,7 +72,7 @@ class Run(NamedTuple):
         student: a shape, or `PRETRAINED`.
         name: of the recipe.
         options: of `kdistill distill`.
-        label_free: how many rows without a label are added, see `study_rows.LABEL_FREE`.
+        label_free: rows without a label that are added: of which kind, see `study_rows.LABEL_FREE`, and how many.
         teacher: its name in `TEACHERS`.
     """
 
@@ -74,7 +80,7 @@ class Run(NamedTuple):
     student: str
     name: str
     options: str = ""
-    label_free: int = 0
+    label_free: tuple[str, int] = ("", 0)
     teacher: str = SIX
 
     def slug(self, seed: int) -> str:
@@ -85,22 +91,39 @@ class Run(NamedTuple):
 
 _NO_DROPOUT = " ".join(accuracy.dropout("0"))
 _NEW_LAYERS = "--per-device-train-batch-size 64 --learning-rate 1e-3 --warmup-ratio 0.1"
+_SMALL_BATCH = "--per-device-train-batch-size 32 --learning-rate 1e-3 --warmup-ratio 0.1"
 _COPIED_LAYERS = "--per-device-train-batch-size 32 --learning-rate 2e-4 --warmup-ratio 0.1"
 
 RUNS = (
     # Pairs: from a shape, with more and more pairs that the teacher labels; then students that begin with layers.
     Run("stsb", SHAPE, PLAIN),
+    Run("stsb", SHAPE, "8 epochs", f"--num-train-epochs 8 {_SMALL_BATCH}"),
     Run("stsb", SHAPE, "16 copies", f"--augment 16 --num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}"),
-    Run("stsb", SHAPE, "100,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}", 100_000),
-    Run("stsb", SHAPE, "100,000 pairs, 10 epochs", f"--num-train-epochs 10 {_NEW_LAYERS} {_NO_DROPOUT}", 100_000),
-    Run("stsb", PRETRAINED, PLAIN),
-    Run("stsb", PRETRAINED, "learning rate 2e-4, 10 epochs", f"--num-train-epochs 10 {_COPIED_LAYERS}"),
-    Run("stsb", PRETRAINED, "20,000 pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", 20_000),
+    Run("stsb", SHAPE, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("pairs", 20_000)),
+    Run("stsb", SHAPE, "20,000 near pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("near pairs", 20_000)),
+    Run(
+        "stsb",
+        SHAPE,
+        "100,000 near pairs",
+        f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("near pairs", 100_000),
+    ),
+    Run("stsb", EQUAL_WORDS, "8 epochs", f"--num-train-epochs 8 {_SMALL_BATCH}"),
+    Run("stsb", EQUAL_WORDS, "20,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS}", ("pairs", 20_000)),
     Run("stsb", COPIED, PLAIN),
-    Run("stsb", COPIED, "learning rate 2e-4, 10 epochs", f"--num-train-epochs 10 {_COPIED_LAYERS}"),
-    Run("stsb", COPIED, "20,000 pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", 20_000),
+    Run("stsb", COPIED, "learning rate 2e-4", f"--num-train-epochs 3 {_COPIED_LAYERS}"),
+    Run("stsb", COPIED, "20,000 near pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", ("near pairs", 20_000)),
+    Run("stsb", PRETRAINED, PLAIN),
+    Run("stsb", PRETRAINED, "learning rate 2e-4", f"--num-train-epochs 3 {_COPIED_LAYERS}"),
+    Run("stsb", PRETRAINED, "20,000 near pairs", f"--num-train-epochs 3 {_COPIED_LAYERS}", ("near pairs", 20_000)),
     Run("stsb", WIDER, PLAIN),
-    Run("stsb", WIDER, "100,000 pairs", f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}", 100_000),
+    Run(
+        "stsb",
+        WIDER,
+        "100,000 near pairs",
+        f"--num-train-epochs 4 {_NEW_LAYERS} {_NO_DROPOUT}",
+        ("near pairs", 100_000),
+    ),
     # Intents.
     Run("banking77", SHAPE, PLAIN),
     Run("banking77", SHAPE, "8 copies", f"--augment 8 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}"),
@@ -116,7 +139,7 @@ RUNS = (
         SHAPE,
         "24 copies, 40,000 texts",
         f"--augment 24 --num-train-epochs 6 {_NEW_LAYERS} {_NO_DROPOUT}",
-        40_000,
+        ("texts", 40_000),
     ),
     Run("sst2", SHAPE, "24 copies, 12 epochs", f"--augment 24 --num-train-epochs 12 {_NEW_LAYERS} {_NO_DROPOUT}"),
     Run("sst2", WIDER, PLAIN),
@@ -209,11 +232,14 @@ class Study:
     def _trained(self, run: Run, seed: int, source: Path, model: Path) -> Mapping[str, Any]:
         """Train a student and return its metric on the held-out rows, and what it cost."""
         options, files = self._options, self.files(run.data)
-        train = study_rows.with_label_free(run.data, source, run.label_free, options.data_dir, options.model)
+        train = study_rows.with_label_free(source, *run.label_free, options.data_dir, options.model)
+        teacher = self.teacher(run.data, run.teacher)
+        inputs = argparse.Namespace(teacher=teacher, train=train, eval=files.held_out, threads=options.threads)
         student = str(common.SHARED / "models" / PRETRAINED) if run.student == PRETRAINED else run.student
-        inputs = argparse.Namespace(
-            teacher=self.teacher(run.data, run.teacher), train=train, eval=files.held_out, threads=options.threads
-        )
+        if run.student == EQUAL_WORDS:
+            start = options.results / "starts" / model.name
+            looking_at_equal_words(teacher, start, seed)
+            student = str(start)
         shutil.rmtree(model, ignore_errors=True)
         before = first_hour.cpu_minutes()
         words = ["--student", student, "--data-seed", str(SEEDS[0]), *shlex.split(run.options)]
@@ -222,7 +248,7 @@ class Study:
             "held_out": figures[f"eval_{metric_of(run.data)}"],
             "rows": len(study_rows.read(train)),
             "cpu_minutes": first_hour.cpu_minutes() - before,
-            "parameters": kd.AutoModel.from_pretrained(model).num_parameters(),
+            "train_loss": figures["train_loss"],
         }
 
     def _measured(self, data: str, model: Path) -> Mapping[str, Any]:
@@ -242,6 +268,30 @@ class Study:
         return figures
 
 
+def looking_at_equal_words(teacher: Path, directory: Path, seed: int) -> None:
+    """Write a student of the shape whose first layer begins by attending to equal words, in the other text too.
+
+    Each head's products for queries and keys begin near `EQUAL_WEIGHT` times the same half of the embeddings, after the
+    mimetic initialisation of Trockman and Kolter (arXiv:2305.09828).
+
+    Args:
+        teacher: the teacher's directory, whose embeddings the student takes.
+        directory: to write.
+        seed: of the other weights.
+    """
+    model = kd.AutoModelForSequenceClassification.from_pretrained(teacher)
+    student = type(model).from_teacher(model, model.config.replace(**common.STUDENT_SHAPE), seed=seed)
+    width, heads = student.config.hidden_size, student.config.num_attention_heads
+    share = np.concatenate([np.eye(width, dtype=np.float32)[head::heads] for head in range(heads)])
+    state = student.state_dict()
+    for name in state:
+        if name.endswith(("layer.0.attention.self.query.weight", "layer.0.attention.self.key.weight")):
+            state[name] = state[name] + np.float32(EQUAL_WEIGHT) * share
+    student.load_state_dict(state)
+    student.save_pretrained(directory)
+    kd.AutoTokenizer.from_pretrained(teacher).save_pretrained(directory)
+
+
 def metric_of(data: str) -> str:
     """Return the metric of a data set."""
     return METRICS.get(data, "accuracy")
@@ -254,7 +304,7 @@ def tried(study: Study, runs: Sequence[Run]) -> list[tuple[Any, ...]]:
         teacher, figures = study.taught_by(run.data, run.teacher), study.figures(run, SEEDS[0], dev=False)
         share = figures["held_out"] / teacher["held_out"]
         lines.append(
-            (run.data, run.student, run.name, f"{figures['parameters'] / 1e6:.1f}M", figures["held_out"],
+            (run.data, run.student, run.name, figures["train_loss"], figures["held_out"],
              teacher["held_out"], f"{100 * share:.1f} %", round(figures["cpu_minutes"], 1))
         )  # fmt: skip
     return lines
@@ -300,7 +350,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = common.parser(__doc__)
     parser.add_argument("--data", nargs="+", choices=study_rows.NAMES, default=list(study_rows.NAMES), help="data sets")
-    parser.add_argument("--students", nargs="+", default=[SHAPE, WIDER, COPIED, PRETRAINED], help="students")
+    parser.add_argument("--students", nargs="+", default=list(STUDENTS), help="students")
     parser.add_argument("--runs", nargs="+", help="the names of the recipes (default: all)")
     parser.add_argument("--dev", action="store_true", help="measure on the development rows what has been chosen")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of --dev")
@@ -324,7 +374,7 @@ def main() -> None:
                   "teacher", "share", "McNemar's p, beside plain"]  # fmt: skip
         lines = measured(study, runs, options)
     else:
-        header = ["data", "student", "recipe", "parameters", "held-out rows", "teacher", "share", "CPU minutes"]
+        header = ["data", "student", "recipe", "training loss", "held-out rows", "teacher", "share", "CPU minutes"]
         lines = tried(study, runs)
     common.report("Study of small students", common.table(header, lines), {"lines": lines}, options)
 

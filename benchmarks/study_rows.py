@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ Row = Mapping[str, Any]
 HELD_OUT, DEV, SHARES = 0, 1, 10
 """Rows whose hash leaves `HELD_OUT` when divided by `SHARES` are held out; `DEV` likewise."""
 SENTENCES_OF_SST2 = 1500
+NEAREST = 64
+"""Near pairs are made of a sentence and one of so many nearest ones."""
 _TEXTS = ("text", "sentence1", "sentence2")
 
 
@@ -123,7 +126,7 @@ def _tagged(name: str, data: Path) -> dict[str, Sequence[Row]]:
     return {"fit": inner.train, "held_out": inner.eval, "dev": outer.eval}
 
 
-def sentences_like(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+def texts_from_elsewhere(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
     """Return texts of other data sets as rows without a label: comments of GoEmotions, sentences of reviews of Yelp.
 
     Args:
@@ -141,7 +144,7 @@ def sentences_like(directory: Path, data: Path, pretrained: Path, count: int) ->
     return [{"text": text} for text in texts if text not in known][:count]
 
 
-def pairs_near_and_far(directory: Path, data: Path, pretrained: Path, count: int) -> list[Row]:
+def pairs_of_sentences(directory: Path, data: Path, pretrained: Path, count: int, *, nearest: int = 0) -> list[Row]:
     """Return pairs of the sentences to train on, as rows without a label.
 
     A sentence is paired with others by the rank of their cosine in a model of sentences, and ranks are drawn so that
@@ -153,21 +156,19 @@ def pairs_near_and_far(directory: Path, data: Path, pretrained: Path, count: int
         data: not used.
         pretrained: the model of sentences.
         count: how many pairs.
+        nearest: pair a sentence with so many nearest ones only; 0: with any.
     """
     names = _TEXTS[1:]
     sentences = list(dict.fromkeys(row[name].strip() for row in read(directory / "fit.jsonl") for name in names))
-    vectors = kd.pipeline("feature-extraction", str(pretrained), pooling="model")(sentences)
-    order = np.argsort(-(np.asarray(vectors) @ np.asarray(vectors).T), axis=1, kind="stable")
-    generator = np.random.default_rng(0)
+    vectors = np.asarray(kd.pipeline("feature-extraction", str(pretrained), pooling="model")(sentences))
+    order = np.argsort(-(vectors @ vectors.T), axis=1, kind="stable")
+    generator, ranks_up_to = np.random.default_rng(0), (nearest or len(sentences) - 2) + 1
     pairs: dict[tuple[int, int], None] = {}
     while len(pairs) < count:
         firsts = generator.permutation(len(sentences))
-        ranks = np.exp(generator.random(len(sentences)) * np.log(len(sentences) - 1)).astype(int)
-        pairs |= {
-            (min(i, j), max(i, j)): None
-            for i, j in zip(firsts.tolist(), order[firsts, ranks].tolist(), strict=True)
-            if i != j
-        }
+        ranks = np.exp(generator.random(len(sentences)) * np.log(ranks_up_to)).astype(int)
+        drawn = zip(firsts.tolist(), order[firsts, ranks].tolist(), strict=True)
+        pairs |= {(min(i, j), max(i, j)): None for i, j in drawn if i != j}
     turned = generator.random(len(pairs)) < 0.5
     chosen = [(j, i) if turn else (i, j) for (i, j), turn in zip(pairs, turned.tolist(), strict=True)]
     return [dict(zip(names, (sentences[i], sentences[j]), strict=True)) for i, j in chosen[:count]]
@@ -182,10 +183,11 @@ _PARTS: Mapping[str, Callable[[Path, Path], dict[str, Sequence[Row]]]] = {
     "wnut17": lambda data, _: _tagged("wnut17", data),
 }
 LABEL_FREE: Mapping[str, Callable[[Path, Path, Path, int], list[Row]]] = {
-    "stsb": pairs_near_and_far,
-    "sst2": sentences_like,
+    "pairs": pairs_of_sentences,
+    "near pairs": partial(pairs_of_sentences, nearest=NEAREST),
+    "texts": texts_from_elsewhere,
 }
-"""Where the rows without a label come from."""
+"""Rows without a label, by what they are called in the names of runs."""
 NAMES = tuple(_PARTS)
 
 
@@ -217,9 +219,9 @@ def files_of(name: str, data: Path, directory: Path) -> Files:
     return Files(**paths)
 
 
-def with_label_free(name: str, rows: Path, count: int, data: Path, pretrained: Path) -> Path:
+def with_label_free(rows: Path, kind: str, count: int, data: Path, pretrained: Path) -> Path:
     """Return a file of `rows` and, behind them, `count` rows without a label; written unless it is there."""
-    path = rows.with_name(f"{rows.stem}-{count}.jsonl")
+    path = rows.with_name(f"{rows.stem}-{count}-{kind.replace(' ', '-')}.jsonl")
     if count and not path.is_file():
-        return _write(path, [*read(rows), *LABEL_FREE[name](rows.parent, data, pretrained, count)])
+        return _write(path, [*read(rows), *LABEL_FREE[kind](rows.parent, data, pretrained, count)])
     return path if count else rows

@@ -67,8 +67,9 @@ def choose_defaults(args: TrainingArguments, model: Model, dataset: Dataset) -> 
     if dataset.num_examples < MANY_PAIRS and (asked or np.any(dataset.types)):
         what, of = ("find answers", "questions") if asked else ("compare two texts", "pairs")
         lines.append(
-            f"note: new layers learn to {what} only from many {of}, and {dataset.num_examples:,} may be too few; a "
-            "pretrained model needs less"
+            f"note: new layers learn to {what} only from many {of}, and {dataset.num_examples:,} may be too few; "
+            "pretrained layers need less: those of a pretrained model, or of the teacher, which a shape of its width "
+            "copies"
         )
     return "\n".join(lines) or None
 

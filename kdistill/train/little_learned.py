@@ -94,7 +94,10 @@ def _remedy(rows: Dataset, *, new_layers: bool, recipe: str) -> str:
     if isinstance(rows.windows, Spans):
         return "new layers learn to find answers only from many questions; begin with a pretrained model, or give more"
     if np.any(rows.types):
-        return "new layers learn to compare two texts only from many rows; begin with a pretrained model, or give more"
+        return (
+            "new layers learn to compare two texts only from many rows; begin with a pretrained model, with a shape of "
+            "the teacher's width, which copies its layers, or give more"
+        )
     if recipe != "auto":
         return "its layers were new, and recipe auto chooses learning rate and epochs for such"
     return "give more rows or epochs, or begin with a pretrained model"

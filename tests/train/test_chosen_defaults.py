@@ -173,6 +173,7 @@ def test_few_pairs_are_worth_a_note(rows: int, pairs: bool, note: bool) -> None:
     sentence = choose_defaults(TrainingArguments(recipe="auto"), small_model(), dataset(rows, pairs=pairs))
     assert sentence is not None
     assert (f"only from many pairs, and {rows:,} may be too few" in sentence) == note
+    assert ("or of the teacher, which a shape of its width copies" in sentence) == note
 
 
 def test_windows_of_questions_are_called_so(tmp_path: Path) -> None:

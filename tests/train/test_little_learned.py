@@ -126,3 +126,4 @@ def test_pairs_are_told_apart_in_a_run(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().err
     assert "the model has learned little: its mean squared error is" in printed
     assert "always answering the mean 1.2500; new layers learn to compare two texts" in printed
+    assert "begin with a pretrained model, with a shape of the teacher's width" in printed
