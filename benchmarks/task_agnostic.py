@@ -77,7 +77,8 @@ def rows_of(name: str, data: Path, count: int) -> tuple[Any, Any]:
         rows = kd.load_dataset(str(folder), data_files=files)
         train = rows["train"].shuffle(seed=0)
         return train.select(range(min(count, len(train)))) if count else train, rows["eval"]
-    rows = kd.load_dataset(str(data / "banking77"), data_files={"train": "train.csv"})["train"].shuffle(seed=0)
+    rows = kd.load_dataset(str(data / "banking77"), data_files={"train": "train.csv"})["train"]
+    rows = rows.rename_column("category", "label").shuffle(seed=0)
     measured = len(rows) // 5
     train = range(measured, min(measured + count, len(rows)) if count else len(rows))
     return rows.select(train), rows.select(range(measured))
@@ -185,7 +186,7 @@ def finetune(options: argparse.Namespace, student: str, side: str, task: str, se
 
     def measure() -> Mapping[str, float]:
         train, evaluation = rows_of(task, options.data_dir, options.rows)
-        labels = sorted({row["label" if task == "sst2" else "category"] for row in train})
+        labels = sorted({row["label"] for rows in (train, evaluation) for row in rows})
         names = {index: str(label) for index, label in enumerate(labels)}
         path = options.results / directory
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as output:
