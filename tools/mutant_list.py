@@ -496,7 +496,7 @@ MUTANTS = [
     ),
     Mutant("learning/kd_loss.c", "const ptrdiff_t b = block->first + r;", "const ptrdiff_t b = r;"),
     Mutant("learning/kd_loss.c", "row->K = kd_loss_begin(in, b + 1) - begin;", "row->K = kd_loss_begin(in, 1);"),
-    Mutant("learning/kd_loss.c", "row->t = in->teacher ? in->teacher + begin : NULL;", "row->t = in->teacher;"),
+    Mutant("learning/kd_loss.c", "row->K) ? in->teacher + begin : NULL;", "row->K) ? in->teacher : NULL;"),
     Mutant("learning/kd_loss.c", "block->dlogits + kd_loss_begin(in, b);", "block->dlogits + b * in->K;"),
     Mutant(
         "learning/kd_loss.c",

@@ -533,7 +533,7 @@ def _usage(report: Report) -> str:
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Write a table, without the columns in which no row has anything."""
     header, *lines = [list(map(_cell, line)) for line in (columns, *rows)]
-    kept = [place for place in range(len(header)) if not lines or any(line[place] for line in lines)]
+    kept = [place for place, column in enumerate(zip(*lines, strict=True)) if any(column)] or [*range(len(header))]
     lines = [[line[place] for place in kept] for line in (header, *lines)]
     lines.insert(1, ["---"] * len(kept))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -27,7 +27,10 @@ def saved(model: Any, directory: Path) -> Path:
     return directory
 
 
-def test_embeddings_have_texts_and_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_embeddings_have_texts_and_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
     encoder = kd.BertModel(small_config(initializer_range=0.3), seed=1)
     teacher = saved(encoder.with_pooling("mean"), tmp_path / "teacher")
     texts, others = ([text for text, _ in sentences(30, seed)] for seed in (1, 2))
