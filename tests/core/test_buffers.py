@@ -55,8 +55,8 @@ def as_soon_as_the_lock_is_free(change: Callable[[], None]) -> Iterator[Callable
     gate.acquire()
 
     def run() -> None:
-        with gate:
-            change()
+        gate.acquire()  # and never released here: at the end the gate is opened for a thread that may be through it
+        change()
 
     interval = sys.getswitchinterval()
     thread = threading.Thread(target=run)
