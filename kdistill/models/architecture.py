@@ -126,7 +126,8 @@ class Architecture:
     def names(self, head: str) -> Names:
         """Return what a model with this head calls its tensors; one without any head does without the prefix."""
         modules = {**self.modules, **self.heads[head].modules}
-        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies)
+        pooler = self.heads[ENCODER].modules.get("head.dense")
+        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies, pooler)
 
     def encoder(self, config: Config) -> dict[str, Any]:
         """Return the shape of the encoder as `_core.layout` takes it."""
@@ -182,12 +183,14 @@ class Names:
     other_prefix: str
     modules: Mapping[str, str]
     copies: tuple[str, ...] = ()
+        pooler: the module that an encoder without a head ends with, with `other_prefix`; None where it has none.
 
     def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
         if canonical == _DECODER and self.copies:
             return self.copies[0]
         name, layer = canonical.removesuffix(_BIAS), ""
+    pooler: str | None = None
         if name.startswith("layer."):
             _, layer, rest = name.split(".", 2)
             name = f"layer.*.{rest}"
@@ -206,3 +209,9 @@ class Names:
 
     def _here(self, module: str) -> str:
         return module if self.prefix else module.removeprefix(self.other_prefix)
+    def is_of_pooler(self, name: str) -> bool:
+        """Return whether a tensor of this name in a checkpoint belongs to the encoder's pooler."""
+        if self.pooler is None:
+            return False
+        return any(each.startswith(f"{self._here(self.pooler)}.") for each in self.candidates(name))
+
