@@ -16,6 +16,7 @@ from ..data.batch import Batch
 from ..models.configuration import Config
 from ..models.model import Tap
 from ..system.files import json_text
+from ..models.registry import ARCHITECTURES
 from ..system.names import listing
 from ..system.threads import get_num_threads
 from ..train.arguments import DistillationTrainingArguments
@@ -238,22 +239,17 @@ def _pairs_of_match(match: Match, teacher: Config, student: Config) -> list[_Pai
     projection = ""
     if match.kind in ("hidden", "embedding", "cls") and teacher.hidden_size != student.hidden_size:
         projection = json_text(rows_of([match]))
-    heads = 0
-    if match.kind == "attention":
-        heads = _equal_heads(teacher, student)
-    elif match.kind == "relation":
-        heads = _relation_heads(match.heads, teacher.hidden_size, student.hidden_size)
     of_loss = "" if match.loss == Match(match.kind).loss else f"_{match.loss}".replace("-", "_")
     if match.kind == "embedding":
         tap = (("hidden", 0),)
-        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, heads, projection)]
+        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, 0, projection)]
     return [
         _Pair(
             f"match_{match.kind}{of_loss}_{theirs}_{ours}_loss",
             match,
             _taps(match.kind, theirs),
             _taps(match.kind, ours),
-            heads,
+            _heads(match, _shape_of_attention(teacher, theirs), _shape_of_attention(student, ours)),
             projection,
         )
         for theirs, ours in _layer_pairs(match, teacher.num_hidden_layers, student.num_hidden_layers)
@@ -297,8 +293,19 @@ def _places(name: str, layers: int | Sequence[int], count: int, whose: str) -> l
     return [layer % count for layer in several]
 
 
-def _equal_heads(teacher: Config, student: Config) -> int:
-    theirs, ours = teacher.num_attention_heads, student.num_attention_heads
+def _shape_of_attention(config: Config, layer: int) -> tuple[int, int]:
+    """Return how many heads a layer has, and how many numbers its queries have for a token."""
+    return ARCHITECTURES[config.model_type].attention_of(config, layer)
+
+
+def _heads(match: Match, teacher: tuple[int, int], student: tuple[int, int]) -> int:
+    """Return how many heads a match of two layers compares, given `_shape_of_attention` of both; 0 of rows."""
+    if match.kind == "attention":
+        return _equal_heads(teacher[0], student[0])
+    return _relation_heads(match.heads, teacher[1], student[1]) if match.kind == "relation" else 0
+
+
+def _equal_heads(theirs: int, ours: int) -> int:
     if theirs != ours:
         raise ValueError(
             f"the teacher has {theirs} attention heads and the student {ours}; expected equally many, as in a shape "

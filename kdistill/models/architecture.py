@@ -137,6 +137,12 @@ class Architecture:
         places = {"head_width": shape["hidden"] // layer[0], "first_position": config.first_position}
         return shape | {"layers": layers, **places} | self.facts(config)
 
+    def attention_of(self, config: Config, layer: int) -> tuple[int, int]:
+        """Return how many attention heads a layer has, and how many numbers a token's query has in all of them."""
+        shape = self.encoder(config)
+        heads = shape["layers"][layer][0]
+        return heads, heads * shape["head_width"]
+
     def head(self, name: str, config: Config) -> dict[str, Any]:
         """Return the head of this name as `_core.layout` takes it."""
         outputs = {MASKED: config.vocab_size, ENCODER: 0}.get(name, config.num_labels)
@@ -177,20 +183,20 @@ class Names:
         other_prefix: ... and in checkpoints of the encoder with a head.
         modules: canonical name of a weight -> the module's name, with `other_prefix`.
         copies: see `Head`.
+        pooler: the module that an encoder without a head ends with, with `other_prefix`; None where it has none.
     """
 
     prefix: str
     other_prefix: str
     modules: Mapping[str, str]
     copies: tuple[str, ...] = ()
-        pooler: the module that an encoder without a head ends with, with `other_prefix`; None where it has none.
+    pooler: str | None = None
 
     def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
         if canonical == _DECODER and self.copies:
             return self.copies[0]
         name, layer = canonical.removesuffix(_BIAS), ""
-    pooler: str | None = None
         if name.startswith("layer."):
             _, layer, rest = name.split(".", 2)
             name = f"layer.*.{rest}"
@@ -207,11 +213,11 @@ class Names:
         bare = name.removeprefix(self.other_prefix)
         return (name, bare) if not self.prefix else (name, self.prefix + name)
 
-    def _here(self, module: str) -> str:
-        return module if self.prefix else module.removeprefix(self.other_prefix)
     def is_of_pooler(self, name: str) -> bool:
         """Return whether a tensor of this name in a checkpoint belongs to the encoder's pooler."""
         if self.pooler is None:
             return False
         return any(each.startswith(f"{self._here(self.pooler)}.") for each in self.candidates(name))
 
+    def _here(self, module: str) -> str:
+        return module if self.prefix else module.removeprefix(self.other_prefix)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from support import match_formulas, reference
 from support.bert_cases import exact, random_rows, wide_config, wide_model
+from support.pruned_heads import prune_last_layer
 from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model, weights
 
@@ -272,6 +273,31 @@ def test_a_teacher_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
             train_dataset=[{"text": "a good film", "label": 0}],
             processing_class=words,
         )
+
+
+def test_each_layer_has_its_own_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after pruning: the last layers of both have a head less than the others."""
+    prune_last_layer(monkeypatch)
+    teacher, student = wide_model(**TEACHER, seed=1), wide_model(**STUDENT, seed=2)
+    matches = [kd.Match("attention"), kd.Match("relation")]
+    pairs = pairs_of(kd.Stage(matches), teacher.config, student.config)
+    assert [pair.heads for pair in pairs] == [2, 1, 2, 1]  # relations: 24 and 16 numbers, then 12 and 8
+    ids, types = random_rows(LENGTHS, student.config)
+    batch = kd.pack({"input_ids": ids, "token_type_ids": types})
+    found, _ = matching(teacher, student, matches)
+    loss, _, _ = learned(student, found, batch)
+    ours, theirs = student.forward(batch, taps=found.taps)[1], teacher.forward(batch, taps=found.teacher_taps)[1]
+    expected = 0.0
+    for (t, s), heads in (((1, 0), 2), ((3, 1), 1)):
+        places = np.cumsum([heads * n * n for n in LENGTHS])[:-1]
+        parts = [np.split(of.astype(float), places) for of in (ours["scores", s], theirs["scores", t])]
+        expected += match_formulas.maps(
+            "mse", *([part.reshape(heads, n, n) for part, n in zip(of, LENGTHS, strict=True)] for of in parts)
+        )
+        for kind in ("query", "key", "value"):
+            x, y = ours[kind, s].astype(float), theirs[kind, t].astype(float)
+            expected += match_formulas.relation("kl", x, y, LENGTHS, heads) / 3
+    assert loss == pytest.approx(expected, rel=0.05)  # dropout is on in the student's own pass
 
 
 def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
