@@ -159,6 +159,10 @@ def cache(subject: Subject) -> Iterator[Finding]:
         text = "other words are hidden in each epoch, so the teacher answers in each step, and its cache has no part"
         yield Finding("teacher cache", "note", text)
         return
+    if not subject.sets_to_ask:
+        text = "predictions count in no stage of the matches, so nobody asks the teacher for any"
+        yield Finding("teacher cache", "note", text)
+        return
     if not subject.args.teacher_cache:
         text = "--no-teacher-cache: every run asks the teacher again"
         yield Finding("teacher cache", "note", text)
@@ -169,7 +173,7 @@ def cache(subject: Subject) -> Iterator[Finding]:
         yield Finding("teacher cache", "warning", text, "set KDISTILL_CACHE to a directory that can")
         return
     asked = subject.rows_to_ask
-    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None) * len(asked)
+    total = sum(map(len, subject.sets_to_ask.values())) * len(asked)
     there_are = f"{total - _lacking(subject):,} of {total:,} {_rows(subject)} are in the teacher cache"
     if len(asked) > 1:
         there_are += f", those of {len(asked)} teachers together"
@@ -183,5 +187,5 @@ def _lacking(subject: Subject) -> int:
 
 def _rows(subject: Subject) -> str:
     """Return what messages call the rows that the teacher answers."""
-    sets = [rows for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None]
+    sets = subject.sets_to_ask.values()
     return next((rows.rows_are for rows in sets if rows.rows_are != "rows"), "rows")

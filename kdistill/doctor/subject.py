@@ -34,6 +34,7 @@ from ..train.loop import training_step
 from ..train.objective import BatchLoss, LearnedLoss
 from ..train.plan import EpochPlan, RowIndices
 from ..train.recipe import Recipe
+from ..train.stages import predictions_count, stage_ends, stages_of
 
 # Rows that go through the teacher at most, or so many for each label; and seconds after which no more are taken.
 SAMPLED_ROWS, _ROWS_FOR_EACH_LABEL, _TEACHER_SECONDS = 512, 10, 3.0
@@ -121,18 +122,26 @@ class Subject:
         """Whether the teacher answers in each step, and nothing of it is cached."""
         return self.train is not None and self.train.masking is not None
 
+    @property
+    def sets_to_ask(self) -> dict[str, Dataset]:
+        """The rows that each model has to answer before the first step, by "train" and "eval".
+
+        A language model answers in each step instead; and predictions that count in no stage are not learned.
+        """
+        if self.teacher_answers_in_steps:
+            return {}
+        learned = predictions_count(self.args.matches)
+        sets = {"train": (self.rows_to_learn_from or self.train) if learned else None, "eval": self.eval}
+        return {which: rows for which, rows in sets.items() if rows is not None}
+
     @cached_property
     def rows_to_ask(self) -> list[dict[str, int]]:
-        """How many rows each model has to answer before the first step, by "train" and "eval": its cache lacks them.
-
-        A language model answers in each step instead.
-        """
+        """How many of `sets_to_ask` the cache of each model lacks."""
         assert self.teachers is not None
         if self.teacher_answers_in_steps:
             return []
-        sets = {"train": self.rows_to_learn_from or self.train, "eval": self.eval}
         return [
-            {which: self._lacking(teacher, rows) for which, rows in sets.items() if rows is not None}
+            {which: self._lacking(teacher, rows) for which, rows in self.sets_to_ask.items()}
             for teacher in self.teachers.models
         ]
 
