@@ -37,10 +37,11 @@ from ..train.stages import predictions_count
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
 from .courses import args_of_step
+from .first_tokens import AskInside, FirstTokens
 from .functions import TeacherFunction
 from .given import Given
 from .hidden_cache import HiddenCache
-from .matching import Matching, matched_teacher
+from .matching import AskTeacher, Matching, matched_teacher
 from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
@@ -291,8 +292,14 @@ class Distillation:
         """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
         if args.matches is None:
             return None
-        teacher = matched_teacher(self.teachers)
-        ask = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+        teacher = matched_teacher(self.teachers, args, config)
+        inside = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+
+        def rows_as_read() -> Dataset:
+            assert self.rows is not None
+            return teacher.rows_as_read(self.rows, args)
+
+        ask = FirstTokens(inside, rows_as_read) if teacher.reads_itself else _of_the_same_tokens(inside)
         return Matching(args, teacher.model.config, config, length, ask)
 
     def args_of_step(
@@ -363,7 +370,7 @@ class Distillation:
                 asked = () if inner is None else inner.teacher_taps
                 theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
             if inner is not None and theirs is not None:
-                inside = inner(batch, ours.taps, theirs.taps)
+                inside = inner(batch, ours.taps, theirs=theirs.taps)
             found = ours.loss(
                 teacher=theirs if taught else None,
                 alpha=args.alpha,
@@ -374,6 +381,11 @@ class Distillation:
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
         return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
+
+
+def _of_the_same_tokens(inside: AskInside) -> AskTeacher:
+    """Return what asks a teacher that reads the student's batch."""
+    return lambda batch, taps, rows: inside(batch, taps)
 
 
 def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:

@@ -68,9 +68,9 @@ def _hidden_bytes(subject: Subject) -> int:
     if args.hidden_cache is None or args.matches is None or rows is None or subject.teacher_answers_in_steps:
         return 0
     assert subject.teachers is not None
-    teacher = matched_teacher(subject.teachers).model
-    stages = teacher_taps(args, teacher.config, subject.config)
-    needed = sum(bytes_of_rows(teacher, taps, rows.lengths) for taps in stages)
+    teacher = matched_teacher(subject.teachers, args, subject.config)
+    stages, lengths = teacher_taps(args, teacher.model.config, subject.config), teacher.rows_as_read(rows, args).lengths
+    needed = sum(bytes_of_rows(teacher.model, taps, lengths) for taps in stages)
     return max(0, min(needed, bytes_of(args.hidden_cache) - hidden_bytes()))
 
 

@@ -360,7 +360,7 @@ def _learned_from_logits(
         return LearnedLoss(found.loss, found.parts)
     weight = inner.prediction_weight
     try:
-        inside = inner(batch, taps) if taps else NO_TAP_LOSS
+        inside = inner(batch, taps, rows) if taps else NO_TAP_LOSS
     except FloatingPointError as error:
         raise _not_finite("loss", rows) from error
     model.backward(found.dlogits * np.float32(weight * share), inside.gradients)

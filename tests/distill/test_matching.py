@@ -119,7 +119,7 @@ def learned(
         chosen = np.arange(len(batch.starts) - 1)[part]
         micro = Batch(*kd_take(batch, chosen))
         logits, taps = model.forward(micro, train=True, taps=found.taps)
-        loss = found(micro, taps)
+        loss = found(micro, taps, chosen)
         model.backward(np.zeros_like(logits), loss.gradients)
         total += loss.loss
     beside = np.zeros(0, np.float32) if found.auxiliary is None else found.auxiliary.flat_gradients.copy()
@@ -369,7 +369,7 @@ def test_one_step_is_that_of_a_loop_written_out(tmp_path: Path) -> None:
     batch, labels = trainer.train_dataset.batch(rows)
     found.begin_step(0, np.diff(batch.starts))
     logits, taps = student.forward(batch, train=True, taps=found.taps)
-    loss = found(batch, taps)
+    loss = found(batch, taps, rows)
     _, dlogits = kd.distillation_loss(logits, teacher.forward(batch), labels, alpha=args.alpha, temperature=4.0)
     student.backward(dlogits, loss.gradients)
     norm = kd.clip_grad_norm_(student, 0.1, auxiliary=found.auxiliary)
