@@ -122,6 +122,11 @@ class Teachers:
             return None
         return sum(teacher.model.num_parameters() for teacher in self.models)
 
+    @property
+    def answers_for_hidden_words(self) -> bool:
+        """Whether they are language models."""
+        return any(teacher.model.config.head == MASKED for teacher in self.models)
+
     def needs_texts(self, student: Config, reader: PreTrainedTokenizerFast | None) -> bool:
         """Return whether rows must keep their texts for any of them."""
         needs = [source.needs_texts(student, reader) for source in self.sources]  # each remembers it
