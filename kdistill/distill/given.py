@@ -100,6 +100,7 @@ class Given:
             self._directions = principal_directions(logits[~np.isnan(logits).any(axis=1)], expected)
         self._digest = hashlib.sha256(np.ascontiguousarray(logits).data).hexdigest()
         self._tell(args)
+        self._check_temperature(args)
         lacking, labelled = (
             _lacking(rows),
             np.zeros(len(rows), np.bool_) if self._student.embeds else rows.have_labels(),
@@ -117,6 +118,24 @@ class Given:
                 f"{int(lacking.sum()):,} of {len(rows):,} training rows have no answer of {self.name}; {on_these}",
                 stacklevel=4,
             )
+
+    def _check_temperature(self, args: DistillationTrainingArguments) -> None:
+        """Warn where answers were averaged at another temperature than that of the loss.
+
+        t = T log sum_k w_k softmax(z_k / T) has the mean of the teachers' probabilities at T, and at no other.
+        """
+        averaged = None if self.match is None else self.match.temperature
+        if averaged is None or (args.temperature == averaged and args.temperature_schedule == "constant"):
+            return
+        now = f"temperature is {args.temperature:g}" + (
+            "" if args.temperature_schedule == "constant" else " in the first step alone"
+        )
+        warnings.warn(
+            f"the answers of {self.name} are an average of several teachers' at temperature {averaged:g}, and {now}, "
+            f"where theirs would have another average; expected temperature {averaged:g} (--temperature), or answers "
+            "that kdistill label has written with --temperature as it is here",
+            stacklevel=5,
+        )
 
     def _tell(self, args: DistillationTrainingArguments) -> None:
         """Print how the answers of a file were found for the rows."""

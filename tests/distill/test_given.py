@@ -77,6 +77,44 @@ def test_a_student_learns_the_same_as_from_the_model(tmp_path: Path, problem_typ
     np.testing.assert_array_equal(given[1], from_model[1])
 
 
+def averaged(temperature: float) -> tuple[list[Any], dict[str, Any]]:
+    """Two teachers, and a training set with the average of their probabilities at a temperature."""
+    rows, teachers = small_dataset(24), [small_model(9), small_model(10)]
+    logits = [answers_of(of, rows).astype(np.float64) / temperature for of in teachers]
+    softened = [np.exp(of) / np.exp(of).sum(axis=1, keepdims=True) for of in logits]
+    columns: dict[str, Any] = {"input_ids": [row.tolist() for row in np.split(*_flat(rows))]}
+    columns |= {"label": rows.labels.tolist(), "teacher_temperature": [temperature] * 24}
+    columns["teacher_logits"] = (temperature * np.log((softened[0] + softened[1]) / 2)).tolist()
+    return teachers, columns
+
+
+def test_an_average_teaches_the_same_as_its_teachers_at_its_temperature(tmp_path: Path) -> None:
+    teachers, columns = averaged(2.0)
+    rows = {name: columns[name] for name in ("input_ids", "label")}
+    found = []
+    for name, train, given in (("each", rows, {"teacher_model": teachers}), ("average", columns, {})):
+        args = arguments(tmp_path / name, logging_steps=1, temperature=2.0)
+        trainer = DistillationTrainer(small_model(2), args, train_dataset=train, **given)
+        trainer.train()
+        found.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now"),
+    [
+        ({"temperature": 4.0}, "temperature is 4,"),
+        (
+            {"temperature": 2.0, "temperature_schedule": "linear", "temperature_end": 1.0},
+            "temperature is 2 in the first step alone,",
+        ),
+    ],
+)
+def test_an_average_at_another_temperature_is_said(tmp_path: Path, changes: dict[str, Any], now: str) -> None:
+    with pytest.warns(UserWarning, match=f"are an average of several teachers' at temperature 2, and {now}"):
+        DistillationTrainer(small_model(2), arguments(tmp_path, **changes), train_dataset=averaged(2.0)[1])
+
+
 def test_tags_of_words_too(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tags = dict(enumerate(["O", *sorted(set(TAG_OF.values()))]))
     columns = {
