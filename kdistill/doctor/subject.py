@@ -181,7 +181,7 @@ class Subject:
             return sample(source.model, rows, chosen, seconds=seconds)
         some, args, begun = rows.take(chosen), copy.copy(self.args), time.monotonic()
         args.teacher_cache = False
-        outputs = source.outputs(some, args)
+        outputs = source.outputs(some, args, what="sampled rows")
         return Sample(chosen, outputs, (time.monotonic() - begun) / len(some.ids))
 
     @cached_property
