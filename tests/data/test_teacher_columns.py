@@ -48,6 +48,11 @@ def test_forms_of_logits(columns: dict[str, Any]) -> None:
     np.testing.assert_array_equal(read(**columns), np.array([ROW, [np.nan] * 3], np.float32))
 
 
+def test_numbers_other_than_from_0_on_are_names_of_labels() -> None:
+    found = read(Answers(("5", "1"), "softmax"), teacher_logits_1=[0.5, None], teacher_logits_5=[2.0, None])
+    np.testing.assert_array_equal(found, np.array([[2.0, 0.5], [np.nan] * 2], np.float32))
+
+
 def test_a_column_states_the_temperature_of_an_average() -> None:
     rows = {"teacher_logits": [ROW, None, ROW], "text": ["a", "b", "c"]}
     one, average = (
