@@ -131,9 +131,9 @@ class Given:
             "" if args.temperature_schedule == "constant" else " in the first step alone"
         )
         warnings.warn(
-            f"the answers of {self.name} are an average of several teachers' at temperature {averaged:g}, and {now}, "
-            f"where theirs would have another average; expected temperature {averaged:g} (--temperature), or answers "
-            "that kdistill label has written with --temperature as it is here",
+            f"several teachers were averaged at temperature {averaged:g} ({self.name}), and {now}, where they have "
+            f"another average; expected temperature {averaged:g} (--temperature), or answers that kdistill label has "
+            "written with --temperature as it is here",
             stacklevel=5,
         )
 
