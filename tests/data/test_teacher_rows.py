@@ -196,7 +196,7 @@ def test_both_texts_of_a_pair_have_an_embedding(tokenizer: PreTrainedTokenizerFa
     [
         (np.array(ROWS[:3]), "teacher_logits has 3 rows, and the dict 4; expected a row for each, in the same order"),
         (np.array([*ROWS, ROWS[0]]), "teacher_logits has 5 rows, and the dict 4; expected a row for each, in the same"),
-        (np.array([*ROWS[:3], [np.nan, 1.0]]), "row 3 of teacher_logits: teacher_logits is [nan, 1.0]; expected finite"),
+        (np.array([*ROWS[:3], [np.nan, 1.0]]), "row 3 of teacher_logits: teacher_logits is [nan, 1.0]; expected"),
         (
             {"text": ["plot"], "teacher_logits": [ROWS[0]]},
             "none of the texts of the dict is in the dict: are these answ",
