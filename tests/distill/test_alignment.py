@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from support.other_teacher import write_other_teacher
-from support.small_questions import question_model, questions
+from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, write_model
 from support.small_tags import tagged_sentences
 
 import kdistill as kd
 from kdistill.data.labels import NO_LABEL
+from kdistill.data.question_windows import encode_questions
+from kdistill.data.questions import read_questions
 from kdistill.data.ragged import Ragged
+from kdistill.distill.alignment import for_tokens_of
 from kdistill.models.trained_with import TrainedWith
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's", "ignore:no eval_dataset")
@@ -153,3 +156,37 @@ def test_windows_are_answered_from_those_with_most_of_the_same_context(tmp_path:
         places = dataset.windows.offsets[dataset.starts[row] + ours :, 0]
         place = int(ours + np.flatnonzero(places == offset)[0])
         np.testing.assert_allclose(answers[row][place : place + end - begin], logits[begin:end], atol=1e-5)
+
+
+def test_each_of_several_windows_takes_the_answers_of_the_nearest_one(tmp_path: Path) -> None:
+    """Both read words; what the teacher's window has outside of the student's goes to [CLS], and to nobody else."""
+    tokenizer = question_tokenizer(tmp_path)
+    context = "good film bad plot great actor awful scene good actor"
+    letters = [len(word) for word in context.split()]
+    row = {"id": "a", "question": "film", "context": context, "answers": {"text": ["film"], "answer_start": [5]}}
+    ours, theirs = (encode_questions(read_questions([row]), tokenizer, max_length=of, doc_stride=2) for of in (8, 9))
+    assert (len(ours), len(theirs)) == (4, 3)
+    logits = np.random.default_rng(0).standard_normal((len(theirs.ids), 2)).astype(np.float32)
+    found = for_tokens_of(ours, theirs, Ragged(logits, theirs.starts))
+    nearest = []
+    for window in range(len(ours)):
+        words = words_of(ours, window)
+        shared = [sum(letters[word] for word in {*words} & {*words_of(theirs, of)}) for of in range(3)]
+        best = int(np.argmax(shared))
+        nearest.append(best)
+        begin, answers = ours.windows.context[window][0], logits[theirs.starts[best] : theirs.starts[best + 1]]
+        first = theirs.windows.context[best][0]
+        other = {word: answers[first + place].astype(np.float64) for place, word in enumerate(words_of(theirs, best))}
+        for place, word in enumerate(words):
+            expected = other.get(word, answers.min(axis=0))
+            np.testing.assert_allclose(found[window][begin + place], expected, rtol=1e-6)
+        outside = [answers[0], *(of for word, of in other.items() if word not in words)]
+        np.testing.assert_allclose(found[window][0], np.logaddexp.reduce(outside), rtol=1e-5)
+    assert {0, 1, 2} == {*nearest}
+
+
+def words_of(rows: Any, window: int) -> list[int]:
+    """The places of a window's words in the context."""
+    begin, behind = rows.windows.context[window].tolist()
+    offsets = rows.windows.offsets[rows.starts[window] + begin : rows.starts[window] + behind]
+    return [rows.windows.questions.contexts[0][:first].count(" ") for first, _ in offsets.tolist()]
