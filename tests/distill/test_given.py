@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ def test_an_average_teaches_the_same_as_its_teachers_at_its_temperature(tmp_path
 def test_an_average_at_another_temperature_is_said(tmp_path: Path, changes: dict[str, Any], now: str) -> None:
     with pytest.warns(UserWarning, match=rf"^several teachers were averaged at temperature 2 \(.*\), and {now}"):
         DistillationTrainer(small_model(2), arguments(tmp_path, **changes), train_dataset=averaged(2.0)[1])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_data_set_with_answers_of_another_width_is_refused(tmp_path: Path, width: int) -> None:
+    rows = replace(small_dataset(8), teacher_logits=np.zeros((8, width), np.float32))
+    with pytest.raises(
+        ValueError, match=f"^the teacher's answers have {width} numbers and the student's 2; expected as"
+    ):
+        DistillationTrainer(small_model(2), arguments(tmp_path), train_dataset=rows)
 
 
 def test_tags_of_words_too(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -27,6 +27,7 @@ from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import info
 from kdistill.distill.sources import Teachers
+from kdistill.distill.teacher_type import TypeChoice
 from kdistill.distill.teachers import Teacher
 from kdistill.models.pooling import Pooling
 
@@ -314,6 +315,15 @@ def test_each_teacher_remembers_that_it_reads_itself(tokenizer: Any, other: tupl
     ]
     assert Teachers(teachers).needs_texts(small_model(2).config, tokenizer)
     assert [teacher.reads_itself for teacher in teachers] == [True, True, False]
+
+
+def test_each_teacher_keeps_the_compute_type_that_was_chosen_for_it() -> None:
+    first, again = (Teachers([Teacher(small_model(seed)) for seed in (9, 10, 11)]) for _ in range(2))
+    types = ["bfloat16", "float32", "int8"]
+    for teacher, dtype in zip(first.models, types, strict=True):
+        teacher.choice = TypeChoice(dtype)
+    again.keep_types(first.settled_types(), kd.DistillationTrainingArguments("unused"))
+    assert [teacher.dtype for teacher in again.models] == types
 
 
 def test_a_teacher_is_cut_to_its_own_length(tmp_path: Path, tokenizer: Any, other: tuple[Any, Any]) -> None:
