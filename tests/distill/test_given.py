@@ -147,6 +147,33 @@ def test_tags_of_words_too(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -
     np.testing.assert_array_equal(given[1], from_model[1])
 
 
+def test_rows_are_counted_that_have_words_to_learn_and_an_answer_for_none(tmp_path: Path) -> None:
+    """Of four tokens each: one row has nothing to learn, one an answer, and one an answer where nothing is learned."""
+    labels = np.array([[NO_LABEL] * 4, [NO_LABEL, 0, 1, NO_LABEL], [NO_LABEL, 1, 0, NO_LABEL]])
+    logits = np.full((3, 4, 2), np.nan, np.float32)
+    logits[1, 2] = logits[2, 3] = 1.0
+    ids = np.array([[2, 5, 9, 3]] * 3, np.int32)
+    rows = kd.Dataset(
+        ids.ravel(), np.zeros(12, np.int32), np.array([0, 4, 8, 12]), labels.ravel(), per_token=True,
+        teacher_logits=logits.reshape(12, 2),
+    )  # fmt: skip
+    student = kd.BertForTokenClassification(small_config(), seed=2)
+    with pytest.warns(UserWarning, match=r"^1 of 3 training rows have no answer of the teacher; on these the student"):
+        DistillationTrainer(student, arguments(tmp_path), train_dataset=rows)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_embeddings_that_are_wider_are_as_long_as_the_students(tmp_path: Path, normalize: bool) -> None:
+    given = np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32)
+    student: Any = kd.BertModel(small_config(), seed=2).with_pooling("mean", normalize=normalize)
+    rows = {"input_ids": [row.tolist() for row in np.split(*_flat(small_dataset(24)))]}
+    trainer = DistillationTrainer(student, arguments(tmp_path), train_dataset=rows, teacher_logits=given)
+    (found,) = trainer.objective.teachers.outputs(trainer.train_dataset, trainer.args, what="rows")
+    lengths = np.linalg.norm(found, axis=1)
+    assert found.shape == (24, 16)
+    assert (np.abs(lengths - 1).max() < 1e-6) == normalize
+
+
 def test_embeddings_too(tmp_path: Path) -> None:
     def model(seed: int, **changes: Any) -> Any:
         return kd.BertModel(small_config(initializer_range=0.3, **changes), seed=seed).with_pooling("mean")
