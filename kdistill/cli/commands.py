@@ -70,6 +70,7 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .prune import prune
 from .report import report
 from .search import search
 from .serve import serve
@@ -94,6 +95,7 @@ __all__ = [
     "info",
     "label",
     "predict",
+    "prune",
     "report",
     "search",
     "serve",

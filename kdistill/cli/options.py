@@ -134,6 +134,18 @@ COMMANDS = (
         ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
     ),
     _Command(
+        "prune",
+        "--model MODEL --data FILE --output DIR",
+        "leave out the parts of a model that matter least",
+        "Write a smaller model of a trained one into a new directory: with the word pieces that occur in texts and "
+        "those that spell any other text (--vocabulary), after which rows of these pieces have the same logits, bit "
+        "for bit. "
+        "The rows of --data are training rows, never those that the model is measured on.",
+        "kdistill prune --model student --data train.tsv --output student-small --vocabulary",
+        TrainingArguments,
+        ("max_length", "doc_stride", "disable_tqdm"),
+    ),
+    _Command(
         "evaluate",
         "--model MODEL --data FILE",
         "measure a model on labelled rows",
@@ -303,6 +315,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_serving(parser, group)
     elif command == "label":
         _add_labelling(group)
+    elif command == "prune":
+        _add_pruning(group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
@@ -310,6 +324,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
     if command == "label":
         parser.set_defaults(probs=False)
+    if command == "prune":
+        parser.set_defaults(vocabulary=False)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -438,6 +454,25 @@ def _add_labelling(group: _ArgumentGroup) -> None:
     _add_columns(group)
     _add_format(group)
     _add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_pruning(group: _ArgumentGroup) -> None:
+    """Add the options of `prune`."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to prune")
+    group.add_argument("--data", required=True, metavar="FILE", help=f"training rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}")
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory for the smaller model")
+    _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")
+    group.add_argument(
+        "--vocabulary-from",
+        metavar="FILE",
+        help="keep those that occur in the rows of another file instead, of the same form as --data",
+    )
+    group.add_argument(
+        "--keep", type=int, metavar="N", help="keep the N most frequent of these word pieces (default: all that occur)"
+    )
+    _add_columns(group)
+    _add_format(group)
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 

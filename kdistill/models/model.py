@@ -285,8 +285,7 @@ class Model:
                 f"config is of type {type(config).__name__}, with embeddings of a width of their own; expected a "
                 "student whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
             )
-        arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
-        given = Source(teacher.config, arrays, teacher.head_activation)
+        given = Source(teacher.config, teacher.tensors, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
@@ -301,6 +300,28 @@ class Model:
                     views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @classmethod
+    def from_tensors(cls, config: Config, tensors: Mapping[str, Flat]) -> Self:
+        """Make a model of given weights.
+
+        Args:
+            config: the model's.
+            tensors: canonical name -> float32 array of the shape that `config` gives the tensor; further names are not
+                read.
+        """
+        cls._check_own(config)
+        model = cls.__new__(cls)
+        model._allocate(config, 0)
+        for name, view in TensorViews(model._parameters, by_canonical_name(model.layout)).items():
+            assert tensors[name].shape == view.shape, (name, tensors[name].shape, view.shape)
+            view[...] = tensors[name]
+        return model
+
+    @property
+    def tensors(self) -> TensorViews:
+        """Read-only float32 views of the parameters under the core's names, the same for every architecture."""
+        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
 
     @property
     def head_activation(self) -> str | None:
@@ -436,7 +457,7 @@ class Model:
         """
         if self.frozen:
             raise self.frozen_error("its embeddings cannot be resized")
-        old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        old = self.tensors
         rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of if pad_to_multiple_of > 0 else pad_to_multiple_of
@@ -450,7 +471,7 @@ class Model:
             self.optimizer_step, self.tokens_in_step = place
             for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
                 value[...] = words if name == WORD_EMBEDDINGS else old[name]
-        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))[WORD_EMBEDDINGS]
+        return self.tensors[WORD_EMBEDDINGS]
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
