@@ -7,6 +7,8 @@ from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Ra
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..compress.choice import SCOPES
+from ..compress.prune import ROWS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
 from ..system.compute import COMPUTE_TYPES
@@ -137,13 +139,13 @@ COMMANDS = (
         "prune",
         "--model MODEL --data FILE --output DIR",
         "leave out the parts of a model that matter least",
-        "Write a smaller model of a trained one into a new directory: with the word pieces that occur in texts and "
-        "those that spell any other text (--vocabulary), after which rows of these pieces have the same logits, bit "
-        "for bit. "
-        "The rows of --data are training rows, never those that the model is measured on.",
-        "kdistill prune --model student --data train.tsv --output student-small --vocabulary",
-        TrainingArguments,
-        ("max_length", "doc_stride", "disable_tqdm"),
+        "Write a smaller model of a trained one into a new directory: with some of its layers, with the attention "
+        "heads and feed-forward units that matter most for its loss on the rows of --data, which are then all that is "
+        "computed, or with the word pieces that occur in texts. Rows of these pieces have the same logits, bit for "
+        "bit. The rows of --data are training rows, never those that the model is measured on.",
+        "kdistill prune --model student --data train.tsv --output student-small --feed-forward 0.5 --vocabulary",
+        DistillationTrainingArguments,
+        ("alpha", "temperature", "seed", "max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
     ),
     _Command(
         "evaluate",
@@ -462,6 +464,28 @@ def _add_pruning(group: _ArgumentGroup) -> None:
     group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to prune")
     group.add_argument("--data", required=True, metavar="FILE", help=f"training rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}")
     group.add_argument("--output", required=True, metavar="DIR", help="new directory for the smaller model")
+    for option, what in (("--heads", "attention heads"), ("--feed-forward", "feed-forward units")):
+        group.add_argument(option, type=float, metavar="X", help=f"share of the {what} to keep, such as 0.5")
+    group.add_argument(
+        "--scope",
+        choices=SCOPES,
+        default=SCOPES[0],
+        help="whether each layer keeps these shares, or all layers together do (default: layer)",
+    )
+    group.add_argument(
+        "--rows",
+        type=int,
+        default=ROWS,
+        metavar="N",
+        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
+    )
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help=f"{_MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
+    )
+    group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
+    group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")
     _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")
     group.add_argument(
         "--vocabulary-from",

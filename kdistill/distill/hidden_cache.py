@@ -101,8 +101,16 @@ class HiddenCache:
 
 def _size(model: Model, tap: Tap, n: int) -> int:
     """Return how many numbers a tap has for a row of n tokens."""
-    config = model.config
-    return config.num_attention_heads * n * n if tap[0] == "scores" else config.hidden_size * n
+    kind, layer = tap
+    return model.config.layer_shapes()[layer].heads * n * n if kind == "scores" else _width(model, tap) * n
+
+
+def _width(model: Model, tap: Tap) -> int:
+    """Return how many numbers a tap has for each token."""
+    config, (kind, layer) = model.config, tap
+    if kind == "hidden":
+        return config.hidden_size
+    return config.hidden_size // config.num_attention_heads * config.layer_shapes()[layer].heads
 
 
 def _cut(model: Model, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbers]:
@@ -124,7 +132,7 @@ def _joined(model: Model, rows: list[Numbers], lengths: NDArray[np.int64], taps:
         values = from_bfloat16(
             np.concatenate([of[begin:end] for of, begin, end in zip(rows, begins, ends, strict=True)])
         )
-        inside[tap] = values if tap[0] == "scores" else values.reshape(-1, model.config.hidden_size)
+        inside[tap] = values if tap[0] == "scores" else values.reshape(-1, _width(model, tap))
         begins = ends
     return inside
 

@@ -238,22 +238,17 @@ def _pairs_of_match(match: Match, teacher: Config, student: Config) -> list[_Pai
     projection = ""
     if match.kind in ("hidden", "embedding", "cls") and teacher.hidden_size != student.hidden_size:
         projection = json_text(rows_of([match]))
-    heads = 0
-    if match.kind == "attention":
-        heads = _equal_heads(teacher, student)
-    elif match.kind == "relation":
-        heads = _relation_heads(match.heads, teacher.hidden_size, student.hidden_size)
     of_loss = "" if match.loss == Match(match.kind).loss else f"_{match.loss}".replace("-", "_")
     if match.kind == "embedding":
         tap = (("hidden", 0),)
-        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, heads, projection)]
+        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, 0, projection)]
     return [
         _Pair(
             f"match_{match.kind}{of_loss}_{theirs}_{ours}_loss",
             match,
             _taps(match.kind, theirs),
             _taps(match.kind, ours),
-            heads,
+            _heads_of(match, teacher, student, theirs, ours),
             projection,
         )
         for theirs, ours in _layer_pairs(match, teacher.num_hidden_layers, student.num_hidden_layers)
@@ -297,8 +292,19 @@ def _places(name: str, layers: int | Sequence[int], count: int, whose: str) -> l
     return [layer % count for layer in several]
 
 
-def _equal_heads(teacher: Config, student: Config) -> int:
-    theirs, ours = teacher.num_attention_heads, student.num_attention_heads
+def _heads_of(match: Match, teacher: Config, student: Config, layer: int, of_student: int) -> int:
+    """Return how many heads a match compares of two layers, 0 where it compares none."""
+    of_both = ((teacher, layer), (student, of_student))
+    theirs, ours = (config.layer_shapes()[place].heads for config, place in of_both)
+    if match.kind == "attention":
+        return _equal_heads(theirs, ours)
+    if match.kind == "relation":
+        widths = [config.hidden_size // config.num_attention_heads for config, _ in of_both]
+        return _relation_heads(match.heads, theirs * widths[0], ours * widths[1])
+    return 0
+
+
+def _equal_heads(theirs: int, ours: int) -> int:
     if theirs != ours:
         raise ValueError(
             f"the teacher has {theirs} attention heads and the student {ours}; expected equally many, as in a shape "

@@ -781,9 +781,9 @@ class Model:
             rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
                 the packed batch (default: all).
             taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
-                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads, flat:
-                (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and what
-                lies there inside the encoder, float32, by tap.
+                "query", "key" and "value" are (N, heads * their width) of a layer; "scores" is what its softmax reads,
+                flat: (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and
+                what lies there inside the encoder, float32, by tap.
 
         Raises:
             ValueError: an id, a length, a row or a tap is out of range; names row and position.
