@@ -80,5 +80,5 @@ def test_transformers_refuses_layers_that_differ(tmp_path: Path, part: str) -> N
     if part == "heads" and int(transformers.__version__.split(".")[0]) < 5:
         pytest.skip("transformers 4 prunes as the configuration says")
     for opened in (transformers.AutoModelForSequenceClassification, transformers.AutoModel):
-        with pytest.raises(RuntimeError, match="size mismatch|ignore_mismatched_sizes"):
+        with pytest.raises(RuntimeError, match=r"size mismatch|ignore_mismatched_sizes"):
             opened.from_pretrained(tmp_path / "pruned")
