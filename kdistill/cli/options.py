@@ -81,6 +81,15 @@ _SEARCHING = (
         if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
     ),
 )
+# A pruned model that learns again.
+_RECOVERING = (
+    "disable_tqdm",
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -142,10 +151,11 @@ COMMANDS = (
         "Write a smaller model of a trained one into a new directory: with some of its layers, with the attention "
         "heads and feed-forward units that matter most for its loss on the rows of --data, which are then all that is "
         "computed, or with the word pieces that occur in texts. Rows of these pieces have the same logits, bit for "
-        "bit. The rows of --data are training rows, never those that the model is measured on.",
+        "bit. With --rounds the model learns again, from what it was. The rows of --data are training rows, never "
+        "those that the model is measured on.",
         "kdistill prune --model student --data train.tsv --output student-small --feed-forward 0.5 --vocabulary",
         DistillationTrainingArguments,
-        ("alpha", "temperature", "seed", "max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
+        _RECOVERING,
     ),
     _Command(
         "evaluate",
@@ -469,13 +479,11 @@ def _add_pruning(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--scope",
         choices=SCOPES,
-        default=SCOPES[0],
         help="whether each layer keeps these shares, or all layers together do (default: layer)",
     )
     group.add_argument(
         "--rows",
         type=int,
-        default=ROWS,
         metavar="N",
         help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
     )
@@ -484,6 +492,14 @@ def _add_pruning(group: _ArgumentGroup) -> None:
         metavar="MODEL",
         help=f"{_MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
     )
+    group.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="prune in N steps, and let the model learn again after each: --model distils it on --data, with the "
+        "arguments of distill (default: it is pruned in one step and learns nothing)",
+    )
+    group.add_argument("--eval", metavar="FILE", help="with --rounds, labelled rows to evaluate the model on")
     group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
     group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")
     _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")

@@ -213,7 +213,9 @@ def test_the_command_prunes_recovers_and_measures(tmp_path: Path, capsys: pytest
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
 def test_importance_depends_on_the_seed_and_the_teacher(tmp_path: Path) -> None:
     rows = [{"text": text, "label": label} for text, label in sentences(24)]
-    model, other = write_model(tmp_path / "model"), write_model(tmp_path / "other", seed=9)
+    # Of two labels, the gradients of one row have one direction whatever the loss is.
+    labels = {"id2label": {0: "bad", 1: "good", 2: "other"}}
+    model, other = (write_model(tmp_path / name, seed, **labels) for seed, name in ((1, "model"), (9, "other")))
 
     def kept(**more: Any) -> Any:
         place = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
@@ -225,6 +227,27 @@ def test_importance_depends_on_the_seed_and_the_teacher(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, another)
     assert not np.array_equal(first, kept(args=args[0], teacher_model=other))
+
+
+def test_one_command_prunes_in_rounds_and_lets_the_model_recover(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, rows = write_model(tmp_path / "model", num_attention_heads=4), write_rows(tmp_path / "rows.tsv", 16)
+    command = ["prune", "--model", str(model), "--data", str(rows), "--output", str(tmp_path / "out"), "--json"]
+    words = ["--heads", "0.25", "--feed-forward", "0.5", "--vocabulary", "--rounds", "2", "--max-steps", "1"]
+    assert main([*command, *words, "--eval", str(rows)]) == 0, capsys.readouterr().err
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["heads"], figures["feed_forward"], figures["rounds"]) == ([1, 1], [16, 16], 2)
+    assert figures["rows_with_same_tokens"] == figures["n"] == 16
+    kept = figures["num_parameters"] / figures["num_parameters_before"]
+    assert figures["parameters_kept"] == kept
+    assert 0.2 < figures["operations_kept"] < 0.6
+    assert figures["eval_n"] == 16
+    recovered = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert recovered.config.layer_shapes() == ((1, 16), (1, 16))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out", "rows.tsv"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "model, pruned" in card
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
@@ -248,6 +271,16 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--layers", "0", "--first-layers", "1"): "are given; expected one of the two",
         ("--vocabulary", "--teacher", model): "expected --heads or --feed-forward beside it",
         ("--heads", "0.5", "--rows", "0"): "rows is 0; expected at least 1",
+        ("--vocabulary", "--scope", "global"): "--scope is global, which is about heads and feed-forward units",
+        (
+            "--heads",
+            "0.5",
+            "--num-train-epochs",
+            "1",
+        ): "--num-train-epochs is given, and the pruned model learns nothing",
+        ("--heads", "0.5", "--eval", rows): "--eval is given, and the pruned model learns nothing; expected --rounds N",
+        ("--heads", "0.5", "--alpha", "0.1"): "expected --rounds N, in which it is pruned and distilled, or --teacher",
+        ("--heads", "0.5", "--rounds", "0"): "--rounds is 0; expected at least 1",
     }.items():
         assert message in refused(capsys, *command, *words)
     unlabelled = ("--model", model, "--data", tmp_path / "texts.tsv", "--output", tmp_path / "out")
