@@ -134,7 +134,7 @@ def test_the_command_refuses_what_cannot_be_and_leaves_everything_as_it_is(
 ) -> None:
     model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 9)
     command = ("--model", model, "--data", rows, "--output", tmp_path / "out")
-    assert "nothing is to be pruned; expected --vocabulary" in refused(capsys, *command)
+    assert "nothing is to be pruned; expected --heads, --feed-forward, --layers" in refused(capsys, *command)
     assert "--keep is 5; expected --vocabulary" in refused(capsys, *command, "--keep", 5)
     assert "keep is 0; expected a number" in refused(capsys, *command, "--vocabulary", "--keep", 0)
     both = ("--vocabulary", "--vocabulary-from", rows)
