@@ -31,6 +31,7 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
+from ..models.layer_shapes import FIELDS
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -421,6 +422,7 @@ def info(options: Namespace) -> Figures:
         figures["labels"] = list(model.config.id2label.values()) if model.head in LABELLED else []
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[name] = getattr(model.config, name)
+        figures |= {name: of for name in FIELDS if (of := getattr(model.config, name)) is not None}
     return figures
 
 

@@ -17,6 +17,15 @@ class LayerShape(NamedTuple):
     feed_forward: int
 
 
+def in_words(shapes: Sequence[LayerShape]) -> tuple[str, str]:
+    """Return how many heads and feed-forward units layers have: a number, or the least and the most, "6 to 8"."""
+
+    def written(counts: set[int]) -> str:
+        return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+    return written({of.heads for of in shapes}), written({of.feed_forward for of in shapes})
+
+
 def checked_heads(value: Any, layers: int, heads: int) -> dict[int, list[int]] | None:
     """Return the heads that layers lack, by layer, both ascending; None where no layer lacks any.
 

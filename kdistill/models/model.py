@@ -43,6 +43,7 @@ from .initialization import (
     resized_rows,
     teacher_tensors,
 )
+from .layer_shapes import in_words
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
@@ -847,9 +848,11 @@ class Model:
 
     def __repr__(self) -> str:
         c = self.config
+        heads, units = in_words(c.layer_shapes())
+        pruned = "" if c.pruned_heads is None else f"{heads} heads of them, "
         return (
-            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
-            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {self._outputs()}"
+            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, {pruned}"
+            f"feed-forward {units}, vocabulary {c.vocab_size}, {self._outputs()}"
             f"{self.num_parameters():,} parameters{self._state()})"
         )
 
@@ -864,12 +867,13 @@ class Model:
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
         c = self.config
+        heads, units = in_words(c.layer_shapes())
         words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == WORD_EMBEDDINGS)))
         rows = [
             ("layers", c.num_hidden_layers),
             ("hidden size", c.hidden_size),
-            ("attention heads", c.num_attention_heads),
-            ("feed-forward", c.intermediate_size),
+            ("attention heads", heads),
+            ("feed-forward", units),
             ("vocabulary", c.vocab_size),
             ("positions", c.max_position_embeddings),
             ("labels", ", ".join(c.id2label.values())),

@@ -62,6 +62,7 @@ def test_heads_that_are_gone_count_as_zeros_and_are_not_computed() -> None:
     assert pruned.config.pruned_heads == {0: [0, 3], 1: [1, 2, 3]}
     assert [pruned.tensors[f"layer.{layer}.query"].shape for layer in (0, 1)] == [(8, 16), (4, 16)]
     assert pruned.config.layer_shapes() == ((2, 32), (1, 32))
+    assert "L2-H16-A4, 1 to 2 heads of them, feed-forward 32" in repr(pruned)
 
 
 def test_heads_are_pruned_again_under_the_numbers_that_they_had() -> None:
@@ -78,6 +79,7 @@ def test_units_that_are_gone_count_as_zeros_and_are_not_computed() -> None:
     expected = with_zeros(model, "down", UNITS, 1).forward(BATCH)
     np.testing.assert_allclose(pruned.forward(BATCH), expected, rtol=1e-5, atol=1e-5)
     assert (pruned.config.intermediate_size, pruned.config.intermediate_sizes) == (11, [11, 3])
+    assert "L2-H16-A4, feed-forward 3 to 11, vocabulary 13" in repr(pruned)
     alike = with_units(model, [UNITS[0], UNITS[0]])
     assert (alike.config.intermediate_size, alike.config.intermediate_sizes) == (11, None)
 
@@ -207,7 +209,10 @@ def test_the_command_prunes_recovers_and_measures(tmp_path: Path, capsys: pytest
     assert main([*distil, "--output-dir", str(tmp_path / "run"), "--max-steps", "2", "--json"]) == 0
     assert main(["evaluate", "--model", str(tmp_path / "run"), "--data", str(rows), "--json"]) == 0
     assert main(["predict", "--model", str(tmp_path / "run"), "--text", "good film", "--json"]) == 0
-    assert main(["info", "--model", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["info", "--model", str(tmp_path / "run"), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert about["intermediate_sizes"] == figures["feed_forward"]
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's accuracy")
