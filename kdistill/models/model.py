@@ -849,7 +849,7 @@ class Model:
     def __repr__(self) -> str:
         c = self.config
         heads, units = in_words(c.layer_shapes())
-        pruned = "" if c.pruned_heads is None else f"{heads} heads of them, "
+        pruned = "" if c.pruned_heads is None else f"heads {heads}, "
         return (
             f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, {pruned}"
             f"feed-forward {units}, vocabulary {c.vocab_size}, {self._outputs()}"

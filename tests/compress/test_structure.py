@@ -62,7 +62,7 @@ def test_heads_that_are_gone_count_as_zeros_and_are_not_computed() -> None:
     assert pruned.config.pruned_heads == {0: [0, 3], 1: [1, 2, 3]}
     assert [pruned.tensors[f"layer.{layer}.query"].shape for layer in (0, 1)] == [(8, 16), (4, 16)]
     assert pruned.config.layer_shapes() == ((2, 32), (1, 32))
-    assert "L2-H16-A4, 1 to 2 heads of them, feed-forward 32" in repr(pruned)
+    assert "L2-H16-A4, heads 1 to 2, feed-forward 32" in repr(pruned)
 
 
 def test_heads_are_pruned_again_under_the_numbers_that_they_had() -> None:
@@ -93,6 +93,27 @@ def test_layers_are_kept_in_the_order_that_is_named() -> None:
     assert (one.config.num_hidden_layers, one.config.pruned_heads) == (1, {0: [1, 2, 3]})
     first = with_layers(four_heads(), [0])
     np.testing.assert_array_equal(first.tensors["layer.0.up"], four_heads().tensors["layer.0.up"])
+
+
+@pytest.mark.filterwarnings("ignore:the teacher's accuracy")
+def test_what_lies_inside_a_pruned_model_has_its_own_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attentions of a call, and the relations that a student learns, kept on disk, from a pruned teacher."""
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    teacher, student = with_heads(four_heads(), HEADS), four_heads(seed=2)
+    attentions = teacher([[2, 5, 3]], output_attentions=True).attentions
+    assert [of[0].shape for of in attentions] == [(2, 3, 3), (1, 3, 3)]
+    np.testing.assert_allclose(attentions[0][0].sum(axis=-1), 1, rtol=1e-6)
+    changes = {"max_steps": 2, "eval_strategy": "no", "matches": "minilm", "hidden_cache": "1GB"}
+    fields = run_fields(tmp_path, changes)
+    for learner in (student, with_heads(four_heads(seed=2), [HEADS[1], HEADS[0]])):
+        args = kd.DistillationTrainingArguments(
+            **fields | {"output_dir": str(tmp_path / f"{learner.num_parameters()}")}
+        )
+        trainer = kd.DistillationTrainer(learner, args, teacher_model=teacher, train_dataset=small_dataset(16))
+        assert np.isfinite(trainer.train().training_loss)
+    args = kd.DistillationTrainingArguments(**run_fields(tmp_path, changes | {"matches": "tinybert"}))
+    with pytest.raises(ValueError, match="the teacher has 2 attention heads and the student 4; expected equally many"):
+        kd.DistillationTrainer(student, args, teacher_model=teacher, train_dataset=small_dataset(16)).train()
 
 
 def test_importance_is_the_mean_of_how_fast_the_loss_of_each_row_changes() -> None:
