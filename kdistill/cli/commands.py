@@ -31,6 +31,7 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
+from ..models.layer_shapes import FIELDS
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -70,6 +71,7 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .prune import prune
 from .report import report
 from .search import search
 from .serve import serve
@@ -94,6 +96,7 @@ __all__ = [
     "info",
     "label",
     "predict",
+    "prune",
     "report",
     "search",
     "serve",
@@ -419,6 +422,7 @@ def info(options: Namespace) -> Figures:
         figures["labels"] = list(model.config.id2label.values()) if model.head in LABELLED else []
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[name] = getattr(model.config, name)
+        figures |= {name: of for name in FIELDS if (of := getattr(model.config, name)) is not None}
     return figures
 
 

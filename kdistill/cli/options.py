@@ -7,6 +7,8 @@ from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Ra
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..compress.choice import SCOPES
+from ..compress.prune import ROWS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
 from ..system.compute import COMPUTE_TYPES
@@ -79,6 +81,15 @@ _SEARCHING = (
         if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
     ),
 )
+# A pruned model that learns again.
+_RECOVERING = (
+    "disable_tqdm",
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -132,6 +143,19 @@ COMMANDS = (
         "kdistill label --teacher teacher --data train.tsv --output labelled.parquet",
         DistillationTrainingArguments,
         ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
+    ),
+    _Command(
+        "prune",
+        "--model MODEL --data FILE --output DIR",
+        "leave out the parts of a model that matter least",
+        "Write a smaller model of a trained one into a new directory: with some of its layers, with the attention "
+        "heads and feed-forward units that matter most for its loss on the rows of --data, which are then all that is "
+        "computed, or with the word pieces that occur in texts. Rows of these pieces have the same logits, bit for "
+        "bit. With --rounds the model learns again, from what it was. The rows of --data are training rows, never "
+        "those that the model is measured on.",
+        "kdistill prune --model student --data train.tsv --output student-small --feed-forward 0.5 --vocabulary",
+        DistillationTrainingArguments,
+        _RECOVERING,
     ),
     _Command(
         "evaluate",
@@ -303,6 +327,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_serving(parser, group)
     elif command == "label":
         _add_labelling(group)
+    elif command == "prune":
+        _add_pruning(group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
@@ -310,6 +336,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
     if command == "label":
         parser.set_defaults(probs=False)
+    if command == "prune":
+        parser.set_defaults(vocabulary=False)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -446,6 +474,53 @@ def _add_labelling(group: _ArgumentGroup) -> None:
     _add_columns(group)
     _add_format(group)
     _add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_pruning(group: _ArgumentGroup) -> None:
+    """Add the options of `prune`."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to prune")
+    group.add_argument("--data", required=True, metavar="FILE", help=f"training rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}")
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory for the smaller model")
+    for option, what in (("--heads", "attention heads"), ("--feed-forward", "feed-forward units")):
+        group.add_argument(option, type=float, metavar="X", help=f"share of the {what} to keep, such as 0.5")
+    group.add_argument(
+        "--scope",
+        choices=SCOPES,
+        help="whether each layer keeps these shares, or all layers together do (default: layer)",
+    )
+    group.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
+    )
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help=f"{_MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
+    )
+    group.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="prune in N steps, and let the model learn again after each: --model distils it on --data, with the "
+        "arguments of distill (default: it is pruned in one step and learns nothing)",
+    )
+    group.add_argument("--eval", metavar="FILE", help="with --rounds, labelled rows to evaluate the model on")
+    group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
+    group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")
+    _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")
+    group.add_argument(
+        "--vocabulary-from",
+        metavar="FILE",
+        help="keep those that occur in the rows of another file instead, of the same form as --data",
+    )
+    group.add_argument(
+        "--keep", type=int, metavar="N", help="keep the N most frequent of these word pieces (default: all that occur)"
+    )
+    _add_columns(group)
+    _add_format(group)
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
