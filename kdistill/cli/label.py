@@ -85,6 +85,7 @@ def label(options: Namespace) -> Figures:
         assert isinstance(mixed, np.ndarray)
         answers = answers._replace(values=mixed)
     named = " + ".join(map(public_name, options.teacher))
+    dtype = " ".join(dict.fromkeys(str(teacher.dtype) for teacher in teachers))
     digests = " ".join(teacher.weights_digest() for teacher in teachers)
     names = list(first.config.id2label.values())
     rows = LabelledRows(
@@ -96,7 +97,7 @@ def label(options: Namespace) -> Figures:
             "kdistill": __version__,
             "teacher": named,
             "teacher_fingerprint": digests,
-            "teacher_dtype": options.dtype,
+            "teacher_dtype": dtype,
             "task": task_option(first.head),
         },
     )
@@ -106,7 +107,7 @@ def label(options: Namespace) -> Figures:
         "output": options.output,
         "teacher": named,
         "teacher_fingerprint": digests,
-        "dtype": options.dtype,
+        "dtype": dtype,
         "labels": list(rows.names),
         "cached_rows": known,
         "runtime": time.monotonic() - started,
