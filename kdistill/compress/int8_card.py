@@ -8,6 +8,8 @@ from ..models.model import Model
 from ..system.files import json_text
 from ..tasks.registry import task_for
 
+_TRANSFORMERS = "  # transformers opens it with the package compressed-tensors"
+
 
 def card(model: Model, original: str | None, rows: str, name: str, figures: dict[str, Any]) -> str:
     """Return a card as Markdown, under the metadata that the Hugging Face hub reads.
@@ -29,7 +31,7 @@ def card(model: Model, original: str | None, rows: str, name: str, figures: dict
         f"## Results\n\n{_results(figures, rows)}",
         f"## Format\n\n{_format(figures)}",
         "## Use\n\n```python\n"
-        "import kdistill as kd  # transformers opens it with the package compressed-tensors\n\n"
+        f"import kdistill as kd{_TRANSFORMERS if figures['embeddings'] == 'float32' else ''}\n\n"
         f"model = kd.{type(model).__name__}.from_pretrained({json_text(name, ensure_ascii=False)})\n```",
     ]
     return "\n\n".join(sections) + "\n"

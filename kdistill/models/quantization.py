@@ -1,8 +1,9 @@
 """What the config.json of an int8 artefact states.
 
 The integers are described under `quantization_config` in the form of compressed-tensors
-(https://github.com/vllm-project/compressed-tensors), with which transformers opens the model; without that package it
-refuses the directory. What kdistill needs beside that is under `kdistill` there.
+(https://github.com/vllm-project/compressed-tensors), with which transformers opens the model if its embeddings are
+float32; without that package it refuses the directory. A form of another name it would leave aside with a warning, and
+take the integers for weights. What kdistill needs beside that is under `kdistill` there.
 """
 
 from __future__ import annotations
