@@ -94,14 +94,24 @@ class Int8Tensor:
         return self.integers.shape
 
     def read(self) -> Floats:
-        """Return the matrix in float32, see `widened`. Raises ValueError for scales or integers that it cannot have."""
+        """Return the matrix in float32, see `fill`."""
+        values = np.empty(self.shape, np.float32)
+        self.fill(values)
+        return values
+
+    def fill(self, values: Floats) -> None:
+        """Write the matrix in float32, as `widened` returns it, to an array of its shape, without another copy.
+
+        Raises:
+            ValueError: it has scales or integers that it cannot have.
+        """
         integers, scales = self.integers.elements(), self.scales.read()
         if not (np.isfinite(scales).all() and (scales >= 0).all() and integers.min(initial=0) > -128):
             raise ValueError(
                 f"{self.name} has scales that are negative or not finite, or integers below -127; the file is damaged, "
                 "or kdistill did not write it"
             )
-        return widened(integers, scales)
+        np.multiply(integers, scales, out=values)
 
     def release(self) -> None:
         """Give the mapped file's memory back, see `StoredTensor.release`."""

@@ -56,6 +56,14 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name].read()
 
+    def fill(self, name: str, values: NDArray[np.float32]) -> None:
+        """Write a tensor to `values`, an array of its shape."""
+        tensor = self.tensors[name]
+        if isinstance(tensor, Int8Tensor):
+            tensor.fill(values)
+        else:
+            values[...] = tensor.read()
+
     def release(self, name: str) -> None:
         """Give back the memory of a tensor's part of the mapped file, after its values were copied."""
         self.tensors[name].release()
