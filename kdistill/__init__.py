@@ -75,6 +75,7 @@ _EXPORTS = {
     "pack": "data.batch",
     "pipeline": "tasks.pipelines",
     "prune": "compress.prune",
+    "quantize": "compress.int8",
     "set_num_threads": "system.threads",
     "set_seed": "system.seeds",
     "show_config": "system.threads",
