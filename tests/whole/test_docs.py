@@ -171,6 +171,9 @@ def test_the_blocks_of_a_page_run(page: Path, a_place_to_work: Path, capsys: pyt
                 subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
             for words in commands(block.content, "kdistill"):
                 without_output_of(" ".join(words))
+                if words[1] == "export" and importlib.util.find_spec("onnx") is None:
+                    skipped.add("onnx")
+                    continue
                 status = cli.main(words[1:])
                 as_expected = (0, 1) if words[1] == "doctor" else (0,)  # models of random weights are a finding
                 assert status in as_expected, f"{shlex.join(words)}: {capsys.readouterr().err}"
