@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from ..models.head_names import MASKED
 from ..models.model import Model
 from .format import Built, Format
 from .onnx_check import compared
@@ -43,7 +44,7 @@ def build(model: Model, dtype: str) -> Built:
         graph = graph_of(model, "float32", one_table=False)
         _checked(graph)
         compared(graph.SerializeToString(), model, "float32")  # what is rounded is right
-        content = with_int8_weights(graph)
+        content = with_int8_weights(graph, in_float=_head_nodes(model, graph))
     else:
         graph = graph_of(model, dtype)
         _checked(graph)
@@ -51,6 +52,11 @@ def build(model: Model, dtype: str) -> Built:
     difference = compared(content, model, dtype)
     with_version = None if difference is None else f"onnxruntime {_version('onnxruntime')}"
     return Built(content, inputs_of(model), outputs_of(model), with_version, difference)
+
+
+def _head_nodes(model: Model, graph: Any) -> list[str]:
+    """Return the nodes of a head, which kdistill computes in float32 in every type; of words they are the largest."""
+    return [] if model.head == MASKED else [node.name for node in graph.graph.node if node.name.startswith("head.")]
 
 
 def _checked(graph: Any) -> None:

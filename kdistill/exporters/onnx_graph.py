@@ -132,12 +132,12 @@ class _ModelGraph:
         """Return (batch, tokens, width): the sum of the rows of the tables, with a LayerNorm and perhaps a product."""
         nodes = self.nodes
         nodes.within("embeddings")
-        state = nodes.add("Gather", self._table("embeddings.word"), "input_ids")
-        positions = self._table("embeddings.position")
+        state = nodes.add("Gather", self._tensor("embeddings.word"), "input_ids")
+        positions = self._tensor("embeddings.position")
         if "token_type_ids" in inputs_of(self._model):
-            state = nodes.add("Add", state, nodes.add("Gather", self._table("embeddings.type"), "token_type_ids"))
+            state = nodes.add("Add", state, nodes.add("Gather", self._tensor("embeddings.type"), "token_type_ids"))
         elif "embeddings.type" in self._weights:  # all tokens have its one row
-            positions = nodes.add("Add", positions, self._table("embeddings.type"))
+            positions = nodes.add("Add", positions, self._tensor("embeddings.type"))
         state = nodes.add("Add", state, nodes.add("Gather", positions, self._positions()))
         width = self._weights["embeddings.word"].shape[1]
         # ONNX Runtime cannot infer it, and makes no SkipLayerNormalization without it.
@@ -255,35 +255,31 @@ class _ModelGraph:
         if "head.output" in self._weights:
             return self._linear(rows, "head.output")
         # The word table is its weight.
-        words = self._table("embeddings.word")
+        words = self._tensor("embeddings.word")
         if self._one_table:
             weight = self.nodes.add("Transpose", words, perm=[1, 0])
         else:
             weight = self.nodes.constant(f"{words}_transposed", self._weights["embeddings.word"].T)
-        return self.nodes.add("Add", self.nodes.add("MatMul", rows, weight), self._vector("head.output.bias"))
+        return self.nodes.add("Add", self.nodes.add("MatMul", rows, weight), self._tensor("head.output.bias"))
 
     # ---- operators
 
     def _of_layer(self, layer: int, name: str) -> str:
         return f"layer.{0 if self.encoder.get('shared') else layer}.{name}"
 
-    def _table(self, canonical: str) -> str:
+    def _tensor(self, canonical: str) -> str:
         return self.nodes.constant(self._names[canonical], self._weights[canonical])
 
-    _vector = _table
-
     def _linear(self, rows: str, canonical: str) -> str:
-        """Return rows @ weight^T + bias; of (rows, width), in the head, as the one operator that PyTorch exports."""
+        """Return rows @ weight^T + bias."""
         self.nodes.within(canonical)
-        bias = self._vector(f"{canonical}.bias")
-        if canonical.startswith("head.") and not self._model.per_token:
-            return self.nodes.add("Gemm", rows, self._table(canonical), bias, transB=1)
+        bias = self._tensor(f"{canonical}.bias")
         weight = self.nodes.constant(f"{self._names[canonical]}_transposed", self._weights[canonical].T)
         return self.nodes.add("Add", self.nodes.add("MatMul", rows, weight), bias)
 
     def _norm(self, rows: str, canonical: str) -> str:
         self.nodes.within(canonical)
-        scale, shift = self._vector(canonical), self._vector(f"{canonical}.bias")
+        scale, shift = self._tensor(canonical), self._tensor(f"{canonical}.bias")
         return self.nodes.add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self.encoder["eps"])
 
     def _activation(self, rows: str, name: str) -> str:
