@@ -63,6 +63,7 @@ def missing_packages(code: str) -> set[str]:
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     modules |= {"torch"} if "transformers" in modules else set()
+    modules |= {"onnx"} if "kd.export(" in code else set()
     # A folder of tests may have the name of a package; it has no origin.
     specs = {name: importlib.util.find_spec(name.partition(".")[0]) for name in modules}
     return {name for name, spec in specs.items() if spec is None or spec.origin is None}
