@@ -27,7 +27,6 @@ from kdistill.bench.other_runtimes import (
     optimize_onnx,
     padded,
 )
-from kdistill.data.dataset import Dataset
 
 from . import common
 from .forward import sample_of
