@@ -67,6 +67,7 @@ _EXPORTS = {
     "cross_entropy": "losses.labels",
     "distillation_loss": "losses.teacher",
     "embedding_loss": "losses.embeddings",
+    "export": "exporters.export",
     "get_linear_schedule_with_warmup": "train.schedules",
     "get_num_threads": "system.threads",
     "label_loss": "losses.labels",

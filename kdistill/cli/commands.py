@@ -59,6 +59,7 @@ from .completion import script
 from .data_files import format_words, rows_to_predict, single_texts, texts_of
 from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
+from .export import export
 from .inputs import (
     check_output_dir,
     columns_of,
@@ -93,6 +94,7 @@ __all__ = [
     "distill",
     "doctor",
     "evaluate",
+    "export",
     "finetune",
     "info",
     "label",

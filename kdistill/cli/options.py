@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..compress.choice import SCOPES
 from ..compress.prune import ROWS
+from ..exporters.registry import DTYPES, FORMATS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
 from ..system.compute import COMPUTE_TYPES
@@ -201,6 +202,16 @@ COMMANDS = (
         "kdistill serve --model student --port 8080",
     ),
     _Command(
+        "export",
+        "--model MODEL --format onnx --output FILE|DIR [--dtype TYPE]",
+        "write a model for other programs",
+        "Write a model as ONNX, for ONNX Runtime, transformers.js, OpenVINO and others. --output FILE.onnx gets the "
+        "graph alone; a directory gets it as onnx/model.onnx (float16: onnx/model_fp16.onnx, int8: "
+        "onnx/model_quantized.onnx) with the configuration and the tokenizer beside it. Before it is written, its "
+        "logits in ONNX Runtime are compared with those of kdistill. Needs the extra export.",
+        "kdistill export --model student --format onnx --output exported",
+    ),
+    _Command(
         "report",
         "--model DIR [--without-teacher DIR ...] [--seed-runs DIR ...] [--holdout FILE]",
         "measure a finished run and complete its model card",
@@ -342,6 +353,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_pruning(group)
     elif command == "quantize":
         _add_quantizing(group)
+    elif command == "export":
+        _add_export(group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
@@ -732,6 +745,21 @@ def _add_serving(parser: _Parser, group: _ArgumentGroup) -> None:
             help=help,
         )
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_export(group: _ArgumentGroup) -> None:
+    """Add what `kdistill.exporters.export.export` takes."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
+    group.add_argument("--format", required=True, choices=tuple(FORMATS), help="format to write")
+    endings = ", ".join(each.ending for each in FORMATS.values())
+    group.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE|DIR",
+        help=f"a new file ({endings}) for the model alone, or a directory for the model with its configuration and "
+        "tokenizer",
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the weights (default: float32)")
 
 
 def _add_dataset(group: _ArgumentGroup) -> None:
