@@ -456,6 +456,14 @@ def _add_labelling(group: _ArgumentGroup) -> None:
         metavar="FILE",
         help="file to write: .parquet, .jsonl, or .npy, which has the logits alone, in the order of the rows",
     )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=SUPPRESS,
+        metavar="T",
+        help="average the probabilities of several teachers at this temperature, that of the run that will learn them "
+        "(default: 1)",
+    )
     _add_switch(group, "--probs", "write the probabilities too, as a column teacher_probs")
     group.add_argument(
         "--label-names",

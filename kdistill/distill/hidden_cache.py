@@ -99,18 +99,18 @@ class HiddenCache:
         return cache_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}{HIDDEN_SUFFIX}"
 
 
+def _width(model: Model, tap: Tap) -> int:
+    """Return how many numbers a tap of rows has for a token."""
+    kind, layer = tap
+    return model.config.hidden_size if kind == "hidden" else model.architecture.attention_of(model.config, layer)[1]
+
+
 def _size(model: Model, tap: Tap, n: int) -> int:
     """Return how many numbers a tap has for a row of n tokens."""
     kind, layer = tap
-    return model.config.layer_shapes()[layer].heads * n * n if kind == "scores" else _width(model, tap) * n
-
-
-def _width(model: Model, tap: Tap) -> int:
-    """Return how many numbers a tap has for each token."""
-    config, (kind, layer) = model.config, tap
-    if kind == "hidden":
-        return config.hidden_size
-    return config.hidden_size // config.num_attention_heads * config.layer_shapes()[layer].heads
+    if kind == "scores":
+        return model.architecture.attention_of(model.config, layer)[0] * n * n
+    return _width(model, tap) * n
 
 
 def _cut(model: Model, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbers]:

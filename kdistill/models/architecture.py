@@ -126,7 +126,8 @@ class Architecture:
     def names(self, head: str) -> Names:
         """Return what a model with this head calls its tensors; one without any head does without the prefix."""
         modules = {**self.modules, **self.heads[head].modules}
-        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies)
+        pooler = self.heads[ENCODER].modules.get("head.dense")
+        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies, pooler)
 
     def encoder(self, config: Config) -> dict[str, Any]:
         """Return the shape of the encoder as `_core.layout` takes it."""
@@ -137,6 +138,12 @@ class Architecture:
         }
         layers = tuple(map(tuple, config.layer_shapes()))
         return shape | {"layers": layers, **places} | self.facts(config)
+
+    def attention_of(self, config: Config, layer: int) -> tuple[int, int]:
+        """Return how many attention heads a layer has, and how many numbers a token's query has in all of them."""
+        shape = self.encoder(config)
+        heads = shape["layers"][layer][0]
+        return heads, heads * shape["head_width"]
 
     def head(self, name: str, config: Config) -> dict[str, Any]:
         """Return the head of this name as `_core.layout` takes it."""
@@ -181,12 +188,14 @@ class Names:
         other_prefix: ... and in checkpoints of the encoder with a head.
         modules: canonical name of a weight -> the module's name, with `other_prefix`.
         copies: see `Head`.
+        pooler: the module that an encoder without a head ends with, with `other_prefix`; None where it has none.
     """
 
     prefix: str
     other_prefix: str
     modules: Mapping[str, str]
     copies: tuple[str, ...] = ()
+    pooler: str | None = None
 
     def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
@@ -208,6 +217,12 @@ class Names:
         """Return the names here that one of a checkpoint with or without a head can stand for."""
         bare = name.removeprefix(self.other_prefix)
         return (name, bare) if not self.prefix else (name, self.prefix + name)
+
+    def is_of_pooler(self, name: str) -> bool:
+        """Return whether a tensor of this name in a checkpoint belongs to the encoder's pooler."""
+        if self.pooler is None:
+            return False
+        return any(each.startswith(f"{self._here(self.pooler)}.") for each in self.candidates(name))
 
     def _here(self, module: str) -> str:
         return module if self.prefix else module.removeprefix(self.other_prefix)
