@@ -210,7 +210,8 @@ def _loaded(
         return model, tokenizer
     has_head = named_head(read_config(model), language_models=True) is not None
     bare = not has_head and not has_sentence_files(Path(model))
-    loaded = load_model(model, head=ENCODER) if bare else load_trained(model)
+    # Float32 also of a model that is stored in int8; what is frozen by it is only read.
+    loaded = load_model(model, head=ENCODER, dtype="float32") if bare else load_trained(model, dtype="float32")
     return loaded, AutoTokenizer.from_pretrained(model) if tokenizer is None else tokenizer
 
 
