@@ -26,6 +26,7 @@ from ..system.names import did_you_mean, listing
 from .head_names import ENCODER, ENDINGS, SEQUENCE, named_head
 from .layer_shapes import FIELDS, LayerShape, checked_heads, checked_sizes, without_other_layers
 from .pooling import Pooling
+from .quantization import KEY, Quantization
 from .trained_with import TrainedWith, checked_record
 
 CONFIG_FILE = "config.json"
@@ -241,6 +242,8 @@ class Config:
         """
         if values.get("model_type") not in (cls.model_type, None):
             raise ValueError(cls._another_type(values["model_type"]))
+        if Quantization.of(values) is not None:  # a model of its weights has none
+            values = {name: value for name, value in values.items() if name != KEY}
         own = {*cls.arguments(), *_FIXED} - {"extra", "num_labels"}
         known = {key: value for key, value in values.items() if key in own}
         extra = {key: value for key, value in values.items() if key not in known and key not in _REWRITTEN}

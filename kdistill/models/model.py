@@ -9,8 +9,10 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, overload
 
@@ -32,6 +34,7 @@ from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
+from .golden import why_not_golden
 from .head_names import LABELLED
 from .initialization import (
     BY_WORD,
@@ -45,8 +48,9 @@ from .initialization import (
 )
 from .layer_shapes import in_words
 from .loading import check_sizes_of_weights, load_parameters
-from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
+from .packed import PackedFilling, bytes_packed_alone, bytes_without_products, is_product
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
+from .quantization import Quantization, read_quantization
 from .transformers_names import ATTRIBUTES
 from .vocabularies import common_tokens
 
@@ -81,11 +85,13 @@ class Model:
         frozen: the model only evaluates, as a teacher does: no gradients, no dropout, weights packed once.
         has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
             nor copied from a teacher.
+        quantization: what the int8 artefact states that it was loaded from; None for all other models.
     """
 
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
     has_new_layers = False
+    quantization: Quantization | None = None
 
     def __init__(self, config: Config, seed: int | None = None) -> None:
         self._check_own(config)
@@ -166,8 +172,9 @@ class Model:
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
             dtype: "float32", "bfloat16" or "int8" (or NumPy's or torch's type): a frozen model that computes in it, see
-                `freeze`. By default, and with "auto", a model in float32 that can be trained. `torch_dtype` is its
-                older name, where float32 leaves the model trainable.
+                `freeze`. By default, and with "auto", a model in float32 that can be trained; an int8 artefact, which
+                `kdistill quantize` makes, is frozen in int8. `torch_dtype` is its older name, where float32 leaves the
+                model trainable.
             config: used in place of config.json.
             num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
@@ -191,6 +198,7 @@ class Model:
                 would read the weights as those of another shape, or ask for what kdistill cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
+        older = compute_type("torch_dtype", keywords.get("torch_dtype"))
         compute = take_dtype(keywords | {"dtype": dtype})
         kind = cls.architecture.config
         known = kind.arguments()
@@ -213,18 +221,58 @@ class Model:
         changes |= {name: value for name, value in named.items() if value is not None}
         config = stored.replace(**changes)
         check_sizes_of_weights(stored, config, changes)
+        quantization = read_quantization(directory)
+        if quantization is not None:
+            compute = compute or older
+        load = partial(
+            cls._load,
+            directory,
+            config,
+            chosen_seed(seed),
+            stored_layers=stored.num_hidden_layers,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        if quantization is None:
+            return load(compute)
+        if compute not in (None, quantization.dtype):
+            warnings.warn(
+                f"{directory} is an int8 artefact, and is read in {compute}: its weights are its integers times their "
+                "scales",
+                stacklevel=2,
+            )
+            return load(compute, quantization)
+        model = load(quantization.dtype, quantization)
+        if (difference := why_not_golden(model, directory, quantization)) is None:
+            return model
+        warnings.warn(
+            f"{directory} does not give its golden logits in int8 here: {difference}. It is computed in float32 "
+            "instead, with the same weights",
+            stacklevel=2,
+        )
+        return load("float32", quantization)
+
+    @classmethod
+    def _load(
+        cls,
+        directory: Path,
+        config: Config,
+        seed: int,
+        compute: str | None,
+        quantization: Quantization | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Load weights into a new model, frozen in a compute type unless that is None; see `load_parameters`."""
         model = cls.__new__(cls)
-        seed = chosen_seed(seed)
         packed_alone = compute if compute != "float32" else None
         model._allocate(config, seed, packed_alone)
+        model.quantization = quantization
         views = TensorViews(model._parameters, model.layout)
         packed = PackedFilling(model.layout, model._parameters, model.core) if packed_alone else None
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
             *(directory, cls.stored_names(), model.config, seed),
-            stored_layers=stored.num_hidden_layers,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            **settings,
         )
         if packed:
             model._digest = packed.digest()
@@ -286,7 +334,11 @@ class Model:
                 f"config is of type {type(config).__name__}, with embeddings of a width of their own; expected a "
                 "student whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
             )
-        given = Source(teacher.config, teacher.tensors, teacher.head_activation)
+        arrays = teacher.float32_tensors
+        projected = any(tensor.canonical == PROJECTION for tensor in teacher.layout)
+        if projected or config.hidden_size == teacher.config.hidden_size:
+            arrays = teacher.tensors  # products, too
+        given = Source(teacher.config, arrays, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
             views = TensorViews(flat, by_canonical_name(student.layout))
@@ -494,12 +546,24 @@ class Model:
         Raises `RuntimeError` for a model that holds the weights of its products in a narrow type alone.
         """
         if not self._has_weights:
+            how = "without dtype=" if self.quantization is None else 'with dtype="float32"'
             raise RuntimeError(
                 f"the model holds its weights in {self._compute} alone, packed to evaluate, and they are needed in "
-                "float32; load it without dtype="
+                f"float32; load it {how}"
             )
         self._apply_pending_updates()
         return read_only(self._parameters)
+
+    @property
+    def float32_tensors(self) -> TensorViews:
+        """Read-only views, by canonical name, of the tensors that are in memory in float32.
+
+        They are all, or without the weights of products where the model holds these in a narrow type alone.
+        """
+        if self._has_weights:
+            return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        there = [tensor for tensor in self.layout if not is_product(tensor)]
+        return TensorViews(read_only(self._parameters), by_canonical_name(there))
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
@@ -545,6 +609,11 @@ class Model:
 
     def frozen_error(self, consequence: str) -> RuntimeError:
         """Return the error for what needs a model that can be trained."""
+        if self.quantization is not None:
+            return RuntimeError(
+                f"the model is an int8 artefact, which only evaluates; {consequence}; train the model that it was made "
+                "of, and quantize that again"
+            )
         return RuntimeError(
             f"the model is frozen (it serves as a teacher); {consequence}; load one without dtype= to train it"
         )

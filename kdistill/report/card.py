@@ -17,6 +17,7 @@ from ..distill.given import Given
 from ..distill.sources import Teachers
 from ..distill.teachers import Teacher
 from ..metrics.entities import have_entities
+from ..metrics.mcnemar import FEW_DISCORDANT_PAIRS, McNemar
 from ..models.head_names import MASKED, SPAN, TOKEN
 from ..models.layer_shapes import in_words as shapes_in_words
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
@@ -29,7 +30,7 @@ from ..train.arguments import greater_is_better
 from ..train.directory import CARD_FILE, CLASSES_FILE, CONFUSIONS_FILE, may_replace
 from ..train.evaluation_sets import metric_prefix
 from ..train.without_effect import is_used_by
-from .assessment import CALIBRATION_BINS, FEW_DISCORDANT_PAIRS, McNemar, Spread
+from .assessment import CALIBRATION_BINS, Spread
 from .constant import constant_answer
 from .measure import make_report
 from .metadata import CardMetadata, header
