@@ -144,7 +144,7 @@ def test_the_parts_that_matter_most_stay() -> None:
     kept = kept_parts(two, 0.5, "layer", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0, 2], [1, 2]]
     # Layers are scaled alike before they are compared: what matters is the share of a layer's own length.
-    one_is_flat = [np.array([4.0, 0.1, 0.1, 0.1]), np.array([0.5, 0.5, 0.5, 0.5])]
+    one_is_flat = [np.array([4.0, 1.0, 1.0, 1.0]), np.array([0.5, 0.5, 0.5, 0.5])]
     kept = kept_parts(one_is_flat, 5 / 8, "global", "heads", "heads")
     assert [of.tolist() for of in kept] == [[0], [0, 1, 2, 3]]
     assert [len(of) for of in kept_parts(two, 2 / 3, "layer", "heads", "heads")] == [3, 3]
