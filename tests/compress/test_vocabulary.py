@@ -93,16 +93,15 @@ def test_positions_stay_where_they_are_counted_from_a_padding_token_behind_other
     tokenizer = kd.BertTokenizer.from_pretrained(tmp_path)
     sizes = {name: getattr(small_config(), name) for name in ("hidden_size", "num_hidden_layers", "intermediate_size")}
     sizes |= {"vocab_size": len(tokenizer), "num_attention_heads": 2, "max_position_embeddings": 20}
-    whole = kd.RobertaForSequenceClassification(
-        kd.RobertaConfig(**sizes, pad_token_id=3, initializer_range=0.2), seed=4
-    )
+    ids = {"pad_token_id": 3, "bos_token_id": None, "eos_token_id": None}
+    whole = kd.RobertaForSequenceClassification(kd.RobertaConfig(**sizes, **ids, initializer_range=0.2), seed=4)
     kd.prune(whole, OF_DATA[:1], tmp_path / "out", vocabulary=True, processing_class=tokenizer)
     pruned = kd.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert (pruned.config.pad_token_id, pruned.config.first_position) == (3, 4)
     part = kd.AutoTokenizer.from_pretrained(tmp_path / "out")
     ours, theirs = (model.forward(kd.pack(read(TEXTS[:1]))) for model, read in ((pruned, part), (whole, tokenizer)))
     np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(ValueError, match="the padding token has the id 3, .* and its new one is 1"):
+    with pytest.raises(ValueError, match=r"the padding token has the id 3, .* and its new one is 1"):
         with_vocabulary(whole, np.array([1, 3, 4, 5]))
 
 
