@@ -314,6 +314,11 @@ def test_what_cannot_be_pruned_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="scope is 'all'; expected one of layer, global"):
         kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, scope="all")
+    with pytest.raises(ValueError, match="scope or rows is given, and neither heads nor feed_forward"):
+        kd.prune(str(model), str(rows), tmp_path / "out", vocabulary=True, scope="global")
+    tokenizer = kd.AutoTokenizer.from_pretrained(model)
+    with pytest.raises(ValueError, match="teacher_processing_class is given, and teacher_model is None"):
+        kd.prune(str(model), str(rows), tmp_path / "out", heads=0.5, teacher_processing_class=tokenizer)
 
 
 def test_a_language_model_and_a_tagger_are_pruned_by_the_losses_of_their_tokens(tmp_path: Path) -> None:
