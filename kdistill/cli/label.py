@@ -81,6 +81,7 @@ def label(options: Namespace) -> Figures:
     temperature = _temperature(args, task, len(each))
     answers = _averaged(each, weights, task, temperature or 1.0)
     named = " + ".join(map(public_name, options.teacher))
+    dtype = " ".join(dict.fromkeys(str(teacher.dtype) for teacher in teachers))
     digests = " ".join(teacher.weights_digest() for teacher in teachers)
     names = list(first.config.id2label.values())
     rows = LabelledRows(
@@ -92,7 +93,7 @@ def label(options: Namespace) -> Figures:
             "kdistill": __version__,
             "teacher": named,
             "teacher_fingerprint": digests,
-            "teacher_dtype": options.dtype,
+            "teacher_dtype": dtype,
             "task": task_option(first.head),
         },
         temperature,
@@ -103,7 +104,7 @@ def label(options: Namespace) -> Figures:
         "output": options.output,
         "teacher": named,
         "teacher_fingerprint": digests,
-        "dtype": options.dtype,
+        "dtype": dtype,
         "temperature": temperature,
         "labels": list(rows.names),
         "cached_rows": known,

@@ -8,16 +8,14 @@ from typing import Any
 
 from .configuration import Config
 from .head_names import ENCODER, MASKED, SPAN
+from .layer_shapes import FIELDS
 from .pooling import PICKS
 
 _BIAS = ".bias"
 _DECODER = "head.output"
 # What the core calls a part of the encoder's shape -> the field of `BertConfig`.
 _FIELDS = {
-    "layers": "num_hidden_layers",
     "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "feed_forward": "intermediate_size",
     "vocabulary": "vocab_size",
     "positions": "max_position_embeddings",
     "types": "type_vocab_size",
@@ -26,6 +24,8 @@ _FIELDS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+# Those that follow from `Config.layer_shapes` and the width of a head.
+_OF_LAYERS = ("num_hidden_layers", "num_attention_heads", "intermediate_size")
 _NO_DROPOUT = 0.0
 
 
@@ -132,9 +132,11 @@ class Architecture:
     def encoder(self, config: Config) -> dict[str, Any]:
         """Return the shape of the encoder as `_core.layout` takes it."""
         shape = {name: getattr(config, field) for name, field in _FIELDS.items()}
-        layer = (shape.pop("heads"), shape.pop("feed_forward"))
-        layers = (layer,) * shape["layers"]
-        places = {"head_width": shape["hidden"] // layer[0], "first_position": config.first_position}
+        places = {
+            "head_width": config.hidden_size // config.num_attention_heads,
+            "first_position": config.first_position,
+        }
+        layers = tuple(map(tuple, config.layer_shapes()))
         return shape | {"layers": layers, **places} | self.facts(config)
 
     def attention_of(self, config: Config, layer: int) -> tuple[int, int]:
@@ -161,11 +163,14 @@ class Architecture:
 
     def logit_fields(self, config: Config) -> dict[str, Any]:
         """Return what changes the logits that given weights and ids have, by the names that `BertConfig` has."""
-        return {name: getattr(config, name) for key, name in _FIELDS.items() if "dropout" not in key}
+        names = [name for key, name in _FIELDS.items() if "dropout" not in key]
+        return {name: getattr(config, name) for name in (*_OF_LAYERS, *names)}
 
     def differences(self, head: str, config: Config) -> dict[str, Any]:
         """Return what changes them beside, of a model that computes otherwise than BERT's classifier; else nothing."""
         described = {"first_position": config.first_position} | self.facts(config) | self.head(head, config)
+        stated = {name: getattr(config, name) for name in FIELDS}
+        described |= {name: value for name, value in stated.items() if value is not None}
         usual = {"first_position": 0, "pick": "first", "dense": "tanh", "outputs": config.num_labels}
         return {
             name: value

@@ -106,7 +106,7 @@ def load_parameters(
     for tensor in layout:
         with filling(tensor) as values:
             if tensor.name in weights:
-                values[:] = weights[tensor.name]
+                weights.fill(tensor.name, values)
                 weights.release(tensor.name)
                 _check_finite(directory, tensor.name, values)
             else:
