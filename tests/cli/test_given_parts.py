@@ -12,20 +12,25 @@ from support.small_run import LABELS, VOCABULARY, write_model
 from kdistill.cli.command_line import parse
 from kdistill.cli.given import GivenParts
 from kdistill.cli.inputs import read_arguments
+from kdistill.cli.teachers import names_of_teachers
 from kdistill.models.configuration import Config
 from kdistill.train.arguments import DistillationTrainingArguments
 
 TEXTS = ["good film", "bad plot"] * 4
 
 
-def config_of(tmp_path: Path, student: Any, answers: list[Any], *more: Any, **columns: list[Any]) -> Config:
-    """The configuration that the command makes for a student of these rows."""
+def parts_of(tmp_path: Path, student: Any, answers: list[Any], *more: Any, **columns: list[Any]) -> GivenParts:
+    """The parts that the command makes for a student of these rows."""
     names = {"sentence": TEXTS, "teacher_logits": answers, **columns}
     rows = [dict(zip(names, values, strict=True)) for values in zip(*names.values(), strict=True)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["distill", "--student", student, "--train", tmp_path / "rows.jsonl", "--output-dir", tmp_path / "out"]
     options = parse([str(word) for word in (*words, "--json", *more)])
-    return GivenParts(options, read_arguments(DistillationTrainingArguments, options)).config
+    return GivenParts(options, read_arguments(DistillationTrainingArguments, options))
+
+
+def config_of(*of: Any, **columns: list[Any]) -> Config:
+    return parts_of(*of, **columns).config
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -55,3 +60,17 @@ def test_labels_of_the_rows_name_the_outputs_only_if_there_are_as_many(tmp_path:
     assert two.id2label == {0: "bad", 1: "good"}
     three = config_of(tmp_path, "L1-H8-A2", [[1.0, 2.0, 3.0]] * 8, *tokenizer, label=labels)
     assert three.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+
+
+def test_the_directory_of_the_tokenizer_is_not_written_to(tmp_path: Path) -> None:
+    tokenizer = write_model(tmp_path / "tokenizer")
+    given = ("--tokenizer", tokenizer, "--output-dir", tokenizer)
+    with pytest.raises(ValueError, match=r"^--output-dir is '.*tokenizer', and this command reads .*tokenizer; choose"):
+        parts_of(tmp_path, "L1-H8-A2", [[1.0, 2.0]] * 8, *given).files.check_output_dir()
+
+
+def test_a_file_of_answers_is_named_among_the_teachers(tmp_path: Path) -> None:
+    teacher = write_model(tmp_path / "teacher")
+    assert names_of_teachers([str(teacher)], "directory/answers.jsonl") == ["teacher", "answers.jsonl"]
+    assert names_of_teachers([], "directory/answers.jsonl") == ["answers.jsonl"]
+    assert names_of_teachers([], None) is None
