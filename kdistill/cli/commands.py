@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.dataset import Dataset
 from ..distill import cache as teacher_cache
 from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
@@ -22,27 +20,24 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, named_head
 from ..models.layer_shapes import FIELDS
-from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.progress import Progress
 from ..system.threads import show_config
-from ..tasks.registry import task_for, task_option
+from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
 from ..train.default_callbacks import ProgressCallback
 from ..train.directory import RESULTS_FILE, RunDirectory
-from ..train.encoding import encode_for
-from ..train.recipe import require_labels
 from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
 from .data_files import format_words
 from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
+from .evaluate import evaluate
 from .export import export
 from .inputs import (
     check_output_dir,
-    columns_of,
     dataset_of,
     dropout_of,
     provenance_of,
@@ -52,7 +47,6 @@ from .inputs import (
     task_of,
 )
 from .label import label
-from .measuring import measuring_trainer
 from .predict import predict
 from .prune import prune
 from .quantize import quantize
@@ -60,7 +54,6 @@ from .report import report
 from .search import search
 from .serve import serve
 from .task import (
-    check_labels_are_meant,
     compute_metrics_of,
     head_to_learn,
     labels_to_learn,
@@ -154,37 +147,6 @@ def doctor(options: Namespace) -> Figures:
         args = DistillationTrainingArguments(disable_tqdm=True)
     examine(examination, parts_of(options, args))
     return examination.figures()
-
-
-def evaluate(options: Namespace) -> Figures:
-    """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
-    trainer = measuring_trainer(options)
-    config = trainer.model.config
-    rows = rows_file(options.data, options, config.head)
-    check_labels_are_meant(config, task_of(options), options.model, lambda: rows.table)
-    dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
-    trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
-    measured = (
-        _evaluate_per_class(trainer, dataset) if options.per_class else _without_prefix(trainer.evaluate(dataset))
-    )
-    return measured | {"dtype": str(trainer.model.dtype)}
-
-
-def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
-    require_labels(dataset)
-    config = trainer.model.config
-    task = task_for(config, dataset.labels)
-    if not task.names_labels:
-        raise ValueError(f"--per-class is given, and a model for {task.name} has no classes; leave it out")
-    output = trainer.predict(dataset, metric_key_prefix="eval")
-    classes = PerClass.of(task, output.predictions, dataset.targets)
-    assert classes is not None
-    rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
-    return _without_prefix(output.metrics) | rows
-
-
-def _without_prefix(metrics: Mapping[str, float]) -> Figures:
-    return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
 
 
 def bench(options: Namespace) -> Figures:

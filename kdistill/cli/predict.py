@@ -1,4 +1,4 @@
-"""The command `predict`: what a model answers for rows or texts, written as its task wants it."""
+"""`kdistill predict`: what a model says of texts, a line or a row for each."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from ..tasks.word_predictions import WordPredictions
 from ..train.encoding import encode_for, trained_on
 from ..trainers import Trainer
 from .data_files import rows_to_predict, single_texts, texts_of
+from .evaluate import measuring_trainer
 from .inputs import columns_of
-from .measuring import measuring_trainer
 
 Figures = dict[str, Any]
 
