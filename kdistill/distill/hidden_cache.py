@@ -20,8 +20,9 @@ import threading
 import warnings
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class HiddenCache:
 
     def __init__(self, teacher: Teacher, budget: int) -> None:
         self._teacher, self._budget = teacher, budget
-        self._files: dict[tuple[Tap, ...], _File] = {}
+        self._files: dict[tuple[Tap, ...], tuple[_File, _Sizes]] = {}
 
     def __call__(self, batch: Batch, taps: Sequence[Tap]) -> Inside:
         """Return what lies inside the teacher at these taps, see `Teacher.inside`.
@@ -78,68 +79,80 @@ class HiddenCache:
         Raises:
             FloatingPointError: a number is not finite, which bfloat16 would hide.
         """
-        model, asked = self._teacher.model, tuple(taps)
-        file = self._files.get(asked)
-        if file is None:
-            file = self._files[asked] = _File(self._path(asked), self._budget)
+        asked = tuple(taps)
+        if asked not in self._files:
+            self._files[asked] = _File(self._path(asked), self._budget), _sizes_of(self._teacher.model, asked)
+        file, sizes = self._files[asked]
         lengths, keys = np.diff(batch.starts), row_keys(batch).tolist()
-        sizes = [sum(_size(model, tap, int(n)) for tap in asked) for n in lengths]
-        found = [file.read(key, size) for key, size in zip(keys, sizes, strict=True)]
+        counts = [sum(size.of(int(n)) for size in sizes.values()) for n in lengths]
+        found = [file.read(key, count) for key, count in zip(keys, counts, strict=True)]
         missing = np.array([row for row, numbers in enumerate(found) if numbers is None], np.int64)
         if len(missing):
             part = Batch(*_core.take_rows(batch.ids, batch.types, batch.starts, missing))
-            made = _cut(model, self._teacher.inside(part, asked), lengths[missing])
+            made = _cut(sizes, self._teacher.inside(part, asked), lengths[missing])
             for row, numbers in zip(missing.tolist(), made, strict=True):
                 found[row] = numbers
             file.append([(keys[row], of) for row, of in zip(missing.tolist(), made, strict=True)])
-        return _joined(model, [of for of in found if of is not None], lengths, asked)
+        return _joined(sizes, [of for of in found if of is not None], lengths)
 
     def _path(self, taps: tuple[Tap, ...]) -> Path:
         about = f"{FORMAT}\n{self._teacher.observed.weights_hash()}\n{taps!r}"
         return cache_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}{HIDDEN_SUFFIX}"
 
 
-def _width(model: Model, tap: Tap) -> int:
-    """Return how many numbers a tap of rows has for a token."""
-    kind, layer = tap
-    return model.config.hidden_size if kind == "hidden" else model.architecture.attention_of(model.config, layer)[1]
+class _TapSize(NamedTuple):
+    """How many numbers a tap has: for a token, and for a pair of tokens of a row."""
+
+    per_token: int
+    per_pair: int
+
+    def of(self, n: int) -> int:
+        """Return how many it has for a row of n tokens."""
+        return self.per_token * n + self.per_pair * n * n
 
 
-def _size(model: Model, tap: Tap, n: int) -> int:
-    """Return how many numbers a tap has for a row of n tokens."""
-    kind, layer = tap
-    if kind == "scores":
-        return model.architecture.attention_of(model.config, layer)[0] * n * n
-    return _width(model, tap) * n
+_Sizes = Mapping[Tap, _TapSize]
 
 
-def _cut(model: Model, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbers]:
+def _sizes_of(model: Model, taps: Sequence[Tap]) -> _Sizes:
+    """Return the size of each tap: layers may have different numbers of heads."""
+    found = {}
+    for kind, layer in taps:
+        if kind == "hidden":
+            found[kind, layer] = _TapSize(model.config.hidden_size, 0)
+        else:
+            heads, width = model.architecture.attention_of(model.config, layer)
+            found[kind, layer] = _TapSize(0, heads) if kind == "scores" else _TapSize(width, 0)
+    return found
+
+
+def _cut(sizes: _Sizes, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbers]:
     """Return what each row has inside, the numbers of its taps one after another."""
     by_tap = []
     for tap, values in inside.items():
         if not np.isfinite(values).all():
             raise FloatingPointError(f"what lies inside the teacher at {tap} is not finite")
-        ends = np.cumsum([_size(model, tap, int(n)) for n in lengths])
+        ends = np.cumsum([sizes[tap].of(int(n)) for n in lengths])
         by_tap.append(np.split(to_bfloat16(values).reshape(-1), ends[:-1]))
     return [np.concatenate(of_row) for of_row in zip(*by_tap, strict=True)]
 
 
-def _joined(model: Model, rows: list[Numbers], lengths: NDArray[np.int64], taps: tuple[Tap, ...]) -> Inside:
+def _joined(sizes: _Sizes, rows: list[Numbers], lengths: NDArray[np.int64]) -> Inside:
     """Return what `_cut` was given."""
     inside, begins = {}, [0] * len(rows)
-    for tap in taps:
-        ends = [begin + _size(model, tap, int(n)) for begin, n in zip(begins, lengths, strict=True)]
+    for tap, size in sizes.items():
+        ends = [begin + size.of(int(n)) for begin, n in zip(begins, lengths, strict=True)]
         values = from_bfloat16(
             np.concatenate([of[begin:end] for of, begin, end in zip(rows, begins, ends, strict=True)])
         )
-        inside[tap] = values if tap[0] == "scores" else values.reshape(-1, _width(model, tap))
+        inside[tap] = values.reshape(-1, size.per_token) if size.per_token else values
         begins = ends
     return inside
 
 
 def bytes_of_rows(model: Model, taps: Sequence[Tap], lengths: NDArray[np.int64]) -> int:
     """Return how many bytes rows of so many tokens take on disk."""
-    numbers = sum(_size(model, tap, int(n)) for tap in taps for n in lengths)
+    numbers = sum(size.of(int(n)) for size in _sizes_of(model, taps).values() for n in lengths)
     return HEAD.size * len(lengths) + 2 * numbers
 
 

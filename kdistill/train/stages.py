@@ -82,7 +82,8 @@ def stages_of(value: str | Sequence[Match] | Sequence[Stage] | None) -> tuple[St
 
 def predictions_count(value: str | Sequence[Match] | Sequence[Stage] | None) -> bool:
     """Return whether a run with this value of `read_matches` has a loss of the predictions in any step."""
-    stages = stages_of(value)
+    rows = PRESETS[value] if isinstance(value, str) else value or ()
+    stages = [row for row in rows if isinstance(row, Stage)]  # matches alone are no stage yet: each step asks this
     return not stages or any(stage.prediction_weight for stage in stages)
 
 

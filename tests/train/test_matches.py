@@ -11,7 +11,7 @@ import pytest
 import kdistill as kd
 from kdistill.train.arguments import DistillationTrainingArguments
 from kdistill.train.layer_maps import mapped_layers
-from kdistill.train.stages import PRESETS, matches_hash, read_matches, rows_of, stage_ends, stages_of
+from kdistill.train.stages import PRESETS, matches_hash, predictions_count, read_matches, rows_of, stage_ends, stages_of
 
 TOML = """
 [[stage]]
@@ -49,6 +49,22 @@ def written(directory: Path, text: str) -> str:
     path = directory / "m.toml"
     path.write_text(text)
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (None, True),
+        ("minilm", True),
+        ("tinybert", True),
+        (STAGES, True),
+        (STAGES[0].matches, True),
+        (STAGES[:1], False),
+        ([STAGES[0], kd.Stage(STAGES[0].matches, prediction_weight=0)], False),
+    ],
+)
+def test_predictions_count_where_a_stage_has_a_loss_of_them(value: Any, count: bool) -> None:
+    assert predictions_count(value) is count
 
 
 def test_a_match_has_the_first_loss_of_its_kind() -> None:
