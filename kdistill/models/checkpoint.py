@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.mapped_tensor import StoredTensor
+from ..formats.onnx_file import read_onnx
 from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
@@ -19,12 +20,14 @@ from .architecture import Names
 from .parameters import named_in, without_wrappers
 
 WEIGHTS_FILE = "model.safetensors"
-# In the order of preference of transformers; each index stands for the shards it lists.
+# In the order of preference of transformers, which reads no ONNX; each index stands for the shards it lists.
 WEIGHTS_FILES = (
     WEIGHTS_FILE,
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "onnx/model.onnx",
+    "model.onnx",
 )
 
 
@@ -72,8 +75,8 @@ def read_weights(
 ) -> Weights:
     """Find and check the weights in `directory` for a model with these parameters.
 
-    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16 or
-    bfloat16, under the names that `parameters.named_in` understands.
+    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, and ONNX files of weights with names
+    (`read_onnx`), of float64, float32, float16 or bfloat16, under the names that `parameters.named_in` understands.
 
     Args:
         directory: where the files are.
@@ -142,7 +145,8 @@ def _find_weights(directory: Path) -> Path:
 
 
 def _read_file(path: Path) -> dict[str, StoredTensor]:
-    return read_torch_bin(path) if path.suffix == ".bin" else read_safetensors(path)
+    readers = {".bin": read_torch_bin, ".onnx": read_onnx}
+    return readers.get(path.suffix, read_safetensors)(path)
 
 
 def _read_shards(index: Path) -> dict[str, StoredTensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from support.small_run import write_model, write_pretrained
 
 import kdistill as kd
+from kdistill.bench.other_runtimes import export_onnx
 from kdistill.cli import main as cli
 from kdistill.exporters import onnx_check
 from kdistill.exporters.onnx_check import CheckedRows, expected_outputs
+from kdistill.exporters.onnx_graph import graph_of
+from kdistill.models.loading import RandomWeights
 from kdistill.models.model import Model
 
 onnx = pytest.importorskip("onnx")
@@ -188,6 +192,52 @@ def test_a_directory_is_one_of_transformers_with_graphs(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
     with pytest.raises(FileExistsError, match=r"model.onnx' exists; expected another output"):
         kd.export(model, tmp_path / "out", format="onnx")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_exported_file_is_read_as_a_checkpoint(tmp_path: Path, case: Case, ending: str) -> None:
+    model = small(case, ending)
+    path = tmp_path / "onnx" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(graph_of(model, "float32").SerializeToString())
+    model.config.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RandomWeights)  # of a pooler, which is not exported
+        again = type(model).from_pretrained(tmp_path)
+    pooled = {name for name in model.parameters if ending == "Model" and "pooler" in name}
+    for name in model.parameters.keys() - pooled:
+        np.testing.assert_array_equal(again.parameters[name], model.parameters[name], err_msg=name)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_file_of_pytorchs_exporter_is_read_as_a_checkpoint(tmp_path: Path, trained: bool) -> None:
+    """It has equal tensors once, as the zero biases of a new model."""
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    if trained:
+        with model.writing() as flat:
+            flat[:] = np.random.default_rng(0).normal(size=flat.size)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "traced").mkdir()
+    export_onnx(tmp_path / "model", tmp_path / "traced" / "model.onnx")
+    model.config.save_pretrained(tmp_path / "traced")
+    again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "traced")
+    for name, values in model.parameters.items():
+        np.testing.assert_array_equal(again.parameters[name], values, err_msg=name)
+
+
+def test_quantised_and_foreign_files_are_no_checkpoints(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    model.config.save_pretrained(tmp_path)
+    kd.export(model, tmp_path / "model.onnx", format="onnx", dtype="int8")
+    with pytest.raises(ValueError, match=r"has quantised weights \((MatMulInteger|DynamicQ|Deq)"):
+        type(model).from_pretrained(tmp_path)
+    graph = graph_of(model, "float32")
+    for each in graph.graph.initializer:
+        each.name = "w" + each.name.replace(".", "_")
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ValueError, match="has no weights under the names of a checkpoint"):
+        type(model).from_pretrained(tmp_path)
 
 
 def test_a_graph_can_join_the_files_of_its_model(tmp_path: Path) -> None:
