@@ -75,6 +75,8 @@ _EXPORTS = {
     "open_journal": "search.study",
     "pack": "data.batch",
     "pipeline": "tasks.pipelines",
+    "prune": "compress.prune",
+    "quantize": "compress.int8",
     "set_num_threads": "system.threads",
     "set_seed": "system.seeds",
     "show_config": "system.threads",

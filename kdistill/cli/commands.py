@@ -31,6 +31,7 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
+from ..models.layer_shapes import FIELDS
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -71,6 +72,8 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .prune import prune
+from .quantize import quantize
 from .report import report
 from .search import search
 from .serve import serve
@@ -96,6 +99,8 @@ __all__ = [
     "info",
     "label",
     "predict",
+    "prune",
+    "quantize",
     "report",
     "search",
     "serve",
@@ -182,7 +187,7 @@ def evaluate(options: Namespace) -> Figures:
     measured = (
         _evaluate_per_class(trainer, dataset) if options.per_class else _without_prefix(trainer.evaluate(dataset))
     )
-    return measured | {"dtype": options.dtype}
+    return measured | {"dtype": str(trainer.model.dtype)}
 
 
 def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
@@ -236,7 +241,7 @@ def predict(options: Namespace) -> Figures:
     dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
     output = trainer.predict(dataset)
     predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
-    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": options.dtype}
+    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": str(trainer.model.dtype)}
     figures["runtime"] = output.metrics["test_runtime"]
     if options.output is not None:
         with open_output(options.output) as file:
@@ -273,7 +278,7 @@ def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
     assert isinstance(output.predictions, Ragged)
     names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
     predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
-    figures: Figures = {"n": len(rows), "output": options.output, "dtype": options.dtype}
+    figures: Figures = {"n": len(rows), "output": options.output, "dtype": str(trainer.model.dtype)}
     figures["runtime"] = output.metrics["test_runtime"]
     if _write_json_lines(predictions, options, source):
         return figures
@@ -293,7 +298,7 @@ def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
     assert isinstance(output.predictions, Ragged)
     answers = answers_of(output.predictions, dataset.targets, rules)
     predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
-    figures: Figures = {"n": len(answers), "output": options.output, "dtype": options.dtype}
+    figures: Figures = {"n": len(answers), "output": options.output, "dtype": str(trainer.model.dtype)}
     figures["runtime"] = output.metrics["test_runtime"]
     if _write_json_lines(predictions, options, source):
         return figures
@@ -318,7 +323,7 @@ def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
     fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
     filled = fill(texts)
     predictions = WordPredictions([filled] if len(texts) == 1 else filled)
-    figures: Figures = {"n": len(texts), "output": options.output, "dtype": options.dtype}
+    figures: Figures = {"n": len(texts), "output": options.output, "dtype": str(trainer.model.dtype)}
     figures["runtime"] = time.monotonic() - started
     if _write_json_lines(predictions, options, source):
         return figures
@@ -339,7 +344,7 @@ def _predict_embeddings(trainer: Trainer, options: Namespace) -> Figures:
     assert isinstance(dataset.windows, Sentences)
     assert isinstance(output.predictions, np.ndarray)
     predictions = EmbeddingPredictions.of(output.predictions, dataset.windows, texts_of(source, dataset))
-    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": options.dtype}
+    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": str(trainer.model.dtype)}
     figures["runtime"] = output.metrics["test_runtime"]
     if options.output is not None and options.output.endswith(".npy"):
         with open_output(options.output, binary=True) as file:
@@ -382,8 +387,12 @@ def bench(options: Namespace) -> Figures:
     for name in ("rows", "batch_size"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    dtypes = options.dtype or ["float32"]
     if shape is None:
         model = load_model(options.model, language_models=True)
+        if model.quantization is not None:  # its weights in float32 are for the other programs
+            dtypes = options.dtype or [model.quantization.dtype]
+            model = load_model(options.model, language_models=True, dtype="float32")
     else:
         model = BertForSequenceClassification(BertConfig(**shape))
     if model.config.embeds or model.head == MASKED:
@@ -400,7 +409,7 @@ def bench(options: Namespace) -> Figures:
         dataset = dataset.take(np.arange(min(options.rows, len(dataset))))
     with Progress("bench", unit="rounds", quiet=options.json) as progress:
         figures = measure(
-            model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(options.dtype)], progress=progress
+            model, dataset, batch_size=options.batch_size, dtypes=[*dict.fromkeys(dtypes)], progress=progress
         )
     return {"model": options.model} | figures
 
@@ -421,6 +430,7 @@ def info(options: Namespace) -> Figures:
         figures["labels"] = list(model.config.id2label.values()) if model.head in LABELLED else []
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[name] = getattr(model.config, name)
+        figures |= {name: of for name in FIELDS if (of := getattr(model.config, name)) is not None}
     return figures
 
 
@@ -450,7 +460,7 @@ def _cache_figures() -> Figures:
 def _measuring_trainer(options: Namespace) -> Trainer:
     """Return a trainer of `--model` that only measures."""
     args = read_arguments(TrainingArguments, options)
-    model = load_trained(options.model, dtype=options.dtype, **head_settings(options.model, task_of(options)))
+    model = load_trained(options.model, dtype=options.dtype, **head_settings(options.model, task_of(options))).freeze()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model.config = with_problem_type(model.config, task_of(options), "the model")
     return Trainer(model, args, processing_class=tokenizer)

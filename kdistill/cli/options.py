@@ -7,6 +7,8 @@ from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Ra
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..compress.choice import SCOPES
+from ..compress.prune import ROWS
 from ..exporters.registry import DTYPES, FORMATS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
@@ -80,6 +82,15 @@ _SEARCHING = (
         if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
     ),
 )
+# A pruned model that learns again.
+_RECOVERING = (
+    "disable_tqdm",
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -133,6 +144,30 @@ COMMANDS = (
         "kdistill label --teacher teacher --data train.tsv --output labelled.parquet",
         DistillationTrainingArguments,
         ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
+    ),
+    _Command(
+        "prune",
+        "--model MODEL --data FILE --output DIR",
+        "leave out the parts of a model that matter least",
+        "Write a smaller model of a trained one into a new directory: with some of its layers, with the attention "
+        "heads and feed-forward units that matter most for its loss on the rows of --data, which are then all that is "
+        "computed, or with the word pieces that occur in texts. Rows of these pieces have the same logits, bit for "
+        "bit. With --rounds the model learns again, from what it was. The rows of --data are training rows, never "
+        "those that the model is measured on.",
+        "kdistill prune --model student --data train.tsv --output student-small --feed-forward 0.5 --vocabulary",
+        DistillationTrainingArguments,
+        _RECOVERING,
+    ),
+    _Command(
+        "quantize",
+        "--model MODEL --data FILE --output DIR",
+        "write a trained model in int8",
+        "Write a trained model with weights and embeddings in int8, a quarter of its size, into a new directory that "
+        "every command loads, and print how far it differs on the rows of --data: accuracy before and after with "
+        "McNemar's test, and agreement.",
+        "kdistill quantize --model student --data dev.tsv --output student-int8",
+        TrainingArguments,
+        ("max_length", "doc_stride", "mlm_probability", "per_device_eval_batch_size", "disable_tqdm"),
     ),
     _Command(
         "evaluate",
@@ -314,6 +349,10 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_serving(parser, group)
     elif command == "label":
         _add_labelling(group)
+    elif command == "prune":
+        _add_pruning(group)
+    elif command == "quantize":
+        _add_quantizing(group)
     elif command == "export":
         _add_export(group)
     else:
@@ -323,6 +362,10 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
     if command == "label":
         parser.set_defaults(probs=False)
+    if command == "prune":
+        parser.set_defaults(vocabulary=False)
+    if command == "quantize":
+        parser.set_defaults(float_embeddings=False)
 
 
 _MODEL_HELP = "directory or Hugging Face hub id of the model"
@@ -441,6 +484,14 @@ def _add_labelling(group: _ArgumentGroup) -> None:
         metavar="FILE",
         help="file to write: .parquet, .jsonl, or .npy, which has the logits alone, in the order of the rows",
     )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=SUPPRESS,
+        metavar="T",
+        help="average the probabilities of several teachers at this temperature, that of the run that will learn them "
+        "(default: 1)",
+    )
     _add_switch(group, "--probs", "write the probabilities too, as a column teacher_probs")
     group.add_argument(
         "--label-names",
@@ -451,6 +502,69 @@ def _add_labelling(group: _ArgumentGroup) -> None:
     _add_columns(group)
     _add_format(group)
     _add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_pruning(group: _ArgumentGroup) -> None:
+    """Add the options of `prune`."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to prune")
+    group.add_argument("--data", required=True, metavar="FILE", help=f"training rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}")
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory for the smaller model")
+    for option, what in (("--heads", "attention heads"), ("--feed-forward", "feed-forward units")):
+        group.add_argument(option, type=float, metavar="X", help=f"share of the {what} to keep, such as 0.5")
+    group.add_argument(
+        "--scope",
+        choices=SCOPES,
+        help="whether each layer keeps these shares, or all layers together do (default: layer)",
+    )
+    group.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
+    )
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help=f"{_MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
+    )
+    group.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="prune in N steps, and let the model learn again after each: --model distils it on --data, with the "
+        "arguments of distill (default: it is pruned in one step and learns nothing)",
+    )
+    group.add_argument("--eval", metavar="FILE", help="with --rounds, labelled rows to evaluate the model on")
+    group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
+    group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")
+    _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")
+    group.add_argument(
+        "--vocabulary-from",
+        metavar="FILE",
+        help="keep those that occur in the rows of another file instead, of the same form as --data",
+    )
+    group.add_argument(
+        "--keep", type=int, metavar="N", help="keep the N most frequent of these word pieces (default: all that occur)"
+    )
+    _add_columns(group)
+    _add_format(group)
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_quantizing(group: _ArgumentGroup) -> None:
+    """Add the options of `quantize`."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
+    group.add_argument(
+        "--data", required=True, metavar="FILE", help=f"rows to measure on: {_ROWS_HELP} and label; {_OTHER_ROWS_HELP}"
+    )
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory for the model in int8")
+    _add_switch(
+        group, "--float-embeddings", "keep the embeddings in float32 (default: int8, with a scale for each row)"
+    )
+    _add_columns(group)
+    _add_format(group)
+    _add_task(group, "quantize")
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
@@ -469,11 +583,11 @@ def _add_dtype(group: _ArgumentGroup, command: str) -> None:
     """Add the compute type, or for `bench` the types that are compared."""
     native = "kdistill info shows which have instructions on this CPU"
     if command == "bench":
-        help = f"types to compute in, a row for each (default: float32); {native}"
-        group.add_argument("--dtype", nargs="+", choices=COMPUTE_TYPES, default=["float32"], help=help)
+        help = f"types to compute in, a row for each (default: float32, or the model's int8); {native}"
+        group.add_argument("--dtype", nargs="+", choices=COMPUTE_TYPES, help=help)
     else:
-        help = f"type that weights and activations are multiplied in (default: float32); {native}"
-        group.add_argument("--dtype", choices=COMPUTE_TYPES, default="float32", help=help)
+        help = f"type that weights and activations are multiplied in (default: float32, or the model's int8); {native}"
+        group.add_argument("--dtype", choices=COMPUTE_TYPES, help=help)
 
 
 def _add_predictions(group: _ArgumentGroup) -> None:
@@ -682,7 +796,7 @@ def _add_task(group: _ArgumentGroup, command: str) -> None:
             metavar="N",
             help=f"number of labels, or of outputs of a regression (default: {default})",
         )
-    if command not in ("predict", "label"):
+    if command not in ("predict", "label", "quantize"):
         group.add_argument(
             "--metrics",
             metavar="A,B,...",

@@ -25,7 +25,7 @@ def word_embeddings(teacher: Teacher, tokenizer: PreTrainedTokenizerFast) -> NDA
         teacher: the teacher.
         tokenizer: the student's.
     """
-    words: NDArray[np.float32] = teacher.model.parameters[teacher.model.stored_names().stored(WORD_EMBEDDINGS)]
+    words = teacher.model.float32_tensors[WORD_EMBEDDINGS]
     if not teacher.reads_itself:
         return words
     assert teacher.tokenizer is not None

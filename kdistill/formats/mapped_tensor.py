@@ -75,17 +75,21 @@ class StoredTensor:
         """
         if not self.is_float:
             raise ValueError(f"holds {self.element_type}; expected one of {', '.join(_FLOATS)}")
-        elements = ELEMENT_TYPES[self.element_type]
-        if not math.prod(self.shape):
-            return np.empty(self.shape, np.float32)
-        flat = self.storage.view(elements)[self.offset :]
-        strides = tuple(stride * elements.itemsize for stride in self.strides)
-        view = as_strided(flat, self.shape, strides, writeable=False)
+        view = self.elements()
         if self.element_type == "BF16":
             widened = np.zeros((*self.shape, 2), np.dtype("<u2"))
             widened[..., 1] = view
             return widened.view("<f4").reshape(self.shape)
         return np.require(view, np.float32, ["C", "A"])
+
+    def elements(self) -> NDArray[Any]:
+        """Return the elements as they are stored, a read-only view of the mapped file (bfloat16: its bits)."""
+        elements = ELEMENT_TYPES[self.element_type]
+        if not math.prod(self.shape):
+            return np.empty(self.shape, elements)
+        flat = self.storage.view(elements)[self.offset :]
+        strides = tuple(stride * elements.itemsize for stride in self.strides)
+        return as_strided(flat, self.shape, strides, writeable=False)
 
     def release(self) -> None:
         """Give the mapped file's memory back to the system, after the values were copied; later reads load it again."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.int8 import Int8Tensor, with_scales
 from ..formats.mapped_tensor import StoredTensor
 from ..formats.onnx_file import read_onnx
 from ..formats.safetensors import read_safetensors, write_safetensors
@@ -19,6 +20,10 @@ from ..system.files import read_json_object
 from .architecture import Names
 from .parameters import named_in, without_wrappers
 
+Stored = StoredTensor | Int8Tensor
+"""A tensor in a file."""
+GOLDEN = "golden."
+"""What the names of an artefact's golden logits begin with, which are no weights; see `golden.Golden`."""
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference of transformers, which reads no ONNX; each index stands for the shards it lists.
 WEIGHTS_FILES = (
@@ -29,6 +34,7 @@ WEIGHTS_FILES = (
     "onnx/model.onnx",
     "model.onnx",
 )
+_OTHER_READERS = {".bin": read_torch_bin, ".onnx": read_onnx}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         left_out: names in the file of the tensors of `unread_layers`.
     """
 
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, Stored]
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
     mismatched: Mapping[str, tuple[int, ...]]
@@ -53,6 +59,14 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.tensors[name].read()
+
+    def fill(self, name: str, values: NDArray[np.float32]) -> None:
+        """Write a tensor to `values`, an array of its shape."""
+        tensor = self.tensors[name]
+        if isinstance(tensor, Int8Tensor):
+            tensor.fill(values)
+        else:
+            values[...] = tensor.read()
 
     def release(self, name: str) -> None:
         """Give back the memory of a tensor's part of the mapped file, after its values were copied."""
@@ -76,7 +90,8 @@ def read_weights(
     """Find and check the weights in `directory` for a model with these parameters.
 
     Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, and ONNX files of weights with names
-    (`read_onnx`), of float64, float32, float16 or bfloat16, under the names that `parameters.named_in` understands.
+    (`read_onnx`), of float64, float32, float16, bfloat16 or, in safetensors, of int8 beside scales (`formats.int8`),
+    under the names that `parameters.named_in` understands.
 
     Args:
         directory: where the files are.
@@ -92,7 +107,7 @@ def read_weights(
     """
     path = _find_weights(directory)
     stored = _read_shards(path) if path.name.endswith(".index.json") else _read_file(path)
-    found: dict[str, StoredTensor] = {}
+    found: dict[str, Stored] = {}
     ignored = []
     for name, tensor in stored.items():
         canonical = named_in(name, shapes, names.candidates)
@@ -144,13 +159,15 @@ def _find_weights(directory: Path) -> Path:
     raise FileNotFoundError(f"{directory} has no weights; expected one of {', '.join(WEIGHTS_FILES)}")
 
 
-def _read_file(path: Path) -> dict[str, StoredTensor]:
-    readers = {".bin": read_torch_bin, ".onnx": read_onnx}
-    return readers.get(path.suffix, read_safetensors)(path)
+def _read_file(path: Path) -> Mapping[str, Stored]:
+    if path.suffix in _OTHER_READERS:
+        return _OTHER_READERS[path.suffix](path)
+    tensors = with_scales(path, read_safetensors(path))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GOLDEN)}
 
 
-def _read_shards(index: Path) -> dict[str, StoredTensor]:
-    stored: dict[str, StoredTensor] = {}
+def _read_shards(index: Path) -> dict[str, Stored]:
+    stored: dict[str, Stored] = {}
     for name in shard_names(index):
         shard = index.with_name(name)
         if not shard.is_file():

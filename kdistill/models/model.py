@@ -9,8 +9,10 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, overload
 
@@ -32,6 +34,7 @@ from .architecture import Architecture, Names
 from .checkpoint import WEIGHTS_FILES, write_weights
 from .config import check_config
 from .configuration import CONFIG_FILE, Config, write_config
+from .golden import why_not_golden
 from .head_names import LABELLED
 from .initialization import (
     BY_WORD,
@@ -43,9 +46,11 @@ from .initialization import (
     resized_rows,
     teacher_tensors,
 )
+from .layer_shapes import in_words
 from .loading import check_sizes_of_weights, load_parameters
-from .packed import PackedFilling, bytes_packed_alone, bytes_without_products
+from .packed import PackedFilling, bytes_packed_alone, bytes_without_products, is_product
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
+from .quantization import Quantization, read_quantization
 from .transformers_names import ATTRIBUTES
 from .vocabularies import common_tokens
 
@@ -80,11 +85,13 @@ class Model:
         frozen: the model only evaluates, as a teacher does: no gradients, no dropout, weights packed once.
         has_new_layers: whether its layers were drawn at random and not trained since: neither read from a checkpoint
             nor copied from a teacher.
+        quantization: what the int8 artefact states that it was loaded from; None for all other models.
     """
 
     architecture: ClassVar[Architecture]
     head: ClassVar[str]
     has_new_layers = False
+    quantization: Quantization | None = None
 
     def __init__(self, config: Config, seed: int | None = None) -> None:
         self._check_own(config)
@@ -165,8 +172,9 @@ class Model:
         Args:
             path_or_id: a directory with config.json and weights (safetensors or either torch .bin format), or a hub id.
             dtype: "float32", "bfloat16" or "int8" (or NumPy's or torch's type): a frozen model that computes in it, see
-                `freeze`. By default, and with "auto", a model in float32 that can be trained. `torch_dtype` is its
-                older name, where float32 leaves the model trainable.
+                `freeze`. By default, and with "auto", a model in float32 that can be trained; an int8 artefact, which
+                `kdistill quantize` makes, is frozen in int8. `torch_dtype` is its older name, where float32 leaves the
+                model trainable.
             config: used in place of config.json.
             num_labels: replaces that of the config; for a checkpoint without a classifier.
             id2label: likewise.
@@ -190,6 +198,7 @@ class Model:
                 would read the weights as those of another shape, or ask for what kdistill cannot do.
             TypeError: a keyword is unknown; the message names the nearest one.
         """
+        older = compute_type("torch_dtype", keywords.get("torch_dtype"))
         compute = take_dtype(keywords | {"dtype": dtype})
         kind = cls.architecture.config
         known = kind.arguments()
@@ -212,18 +221,58 @@ class Model:
         changes |= {name: value for name, value in named.items() if value is not None}
         config = stored.replace(**changes)
         check_sizes_of_weights(stored, config, changes)
+        quantization = read_quantization(directory)
+        if quantization is not None:
+            compute = compute or older
+        load = partial(
+            cls._load,
+            directory,
+            config,
+            chosen_seed(seed),
+            stored_layers=stored.num_hidden_layers,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        if quantization is None:
+            return load(compute)
+        if compute not in (None, quantization.dtype):
+            warnings.warn(
+                f"{directory} is an int8 artefact, and is read in {compute}: its weights are its integers times their "
+                "scales",
+                stacklevel=2,
+            )
+            return load(compute, quantization)
+        model = load(quantization.dtype, quantization)
+        if (difference := why_not_golden(model, directory, quantization)) is None:
+            return model
+        warnings.warn(
+            f"{directory} does not give its golden logits in int8 here: {difference}. It is computed in float32 "
+            "instead, with the same weights",
+            stacklevel=2,
+        )
+        return load("float32", quantization)
+
+    @classmethod
+    def _load(
+        cls,
+        directory: Path,
+        config: Config,
+        seed: int,
+        compute: str | None,
+        quantization: Quantization | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Load weights into a new model, frozen in a compute type unless that is None; see `load_parameters`."""
         model = cls.__new__(cls)
-        seed = chosen_seed(seed)
         packed_alone = compute if compute != "float32" else None
         model._allocate(config, seed, packed_alone)
+        model.quantization = quantization
         views = TensorViews(model._parameters, model.layout)
         packed = PackedFilling(model.layout, model._parameters, model.core) if packed_alone else None
         load_parameters(
             model.layout,
             packed or (lambda tensor: nullcontext(views[tensor.name])),
             *(directory, cls.stored_names(), model.config, seed),
-            stored_layers=stored.num_hidden_layers,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            **settings,
         )
         if packed:
             model._digest = packed.digest()
@@ -285,7 +334,10 @@ class Model:
                 f"config is of type {type(config).__name__}, with embeddings of a width of their own; expected a "
                 "student whose embeddings can be taken from a teacher, such as a BertConfig or a DistilBertConfig"
             )
-        arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))
+        arrays = teacher.float32_tensors
+        projected = any(tensor.canonical == PROJECTION for tensor in teacher.layout)
+        if projected or config.hidden_size == teacher.config.hidden_size:
+            arrays = teacher.tensors  # products, too
         given = Source(teacher.config, arrays, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
@@ -301,6 +353,28 @@ class Model:
                     views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @classmethod
+    def from_tensors(cls, config: Config, tensors: Mapping[str, Flat]) -> Self:
+        """Make a model of given weights.
+
+        Args:
+            config: the model's.
+            tensors: canonical name -> float32 array of the shape that `config` gives the tensor; further names are not
+                read.
+        """
+        cls._check_own(config)
+        model = cls.__new__(cls)
+        model._allocate(config, 0)
+        for name, view in TensorViews(model._parameters, by_canonical_name(model.layout)).items():
+            assert tensors[name].shape == view.shape, (name, tensors[name].shape, view.shape)
+            view[...] = tensors[name]
+        return model
+
+    @property
+    def tensors(self) -> TensorViews:
+        """Read-only float32 views of the parameters under the core's names, the same for every architecture."""
+        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
 
     @property
     def head_activation(self) -> str | None:
@@ -436,7 +510,7 @@ class Model:
         """
         if self.frozen:
             raise self.frozen_error("its embeddings cannot be resized")
-        old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        old = self.tensors
         rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of if pad_to_multiple_of > 0 else pad_to_multiple_of
@@ -450,7 +524,7 @@ class Model:
             self.optimizer_step, self.tokens_in_step = place
             for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
                 value[...] = words if name == WORD_EMBEDDINGS else old[name]
-        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))[WORD_EMBEDDINGS]
+        return self.tensors[WORD_EMBEDDINGS]
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
@@ -472,12 +546,24 @@ class Model:
         Raises `RuntimeError` for a model that holds the weights of its products in a narrow type alone.
         """
         if not self._has_weights:
+            how = "without dtype=" if self.quantization is None else 'with dtype="float32"'
             raise RuntimeError(
                 f"the model holds its weights in {self._compute} alone, packed to evaluate, and they are needed in "
-                "float32; load it without dtype="
+                f"float32; load it {how}"
             )
         self._apply_pending_updates()
         return read_only(self._parameters)
+
+    @property
+    def float32_tensors(self) -> TensorViews:
+        """Read-only views, by canonical name, of the tensors that are in memory in float32.
+
+        They are all, or without the weights of products where the model holds these in a narrow type alone.
+        """
+        if self._has_weights:
+            return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        there = [tensor for tensor in self.layout if not is_product(tensor)]
+        return TensorViews(read_only(self._parameters), by_canonical_name(there))
 
     @property
     def flat_gradients(self) -> NDArray[np.float32]:
@@ -523,6 +609,11 @@ class Model:
 
     def frozen_error(self, consequence: str) -> RuntimeError:
         """Return the error for what needs a model that can be trained."""
+        if self.quantization is not None:
+            return RuntimeError(
+                f"the model is an int8 artefact, which only evaluates; {consequence}; train the model that it was made "
+                "of, and quantize that again"
+            )
         return RuntimeError(
             f"the model is frozen (it serves as a teacher); {consequence}; load one without dtype= to train it"
         )
@@ -760,9 +851,9 @@ class Model:
             rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
                 the packed batch (default: all).
             taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
-                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads, flat:
-                (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and what
-                lies there inside the encoder, float32, by tap.
+                "query", "key" and "value" are (N, heads * their width) of a layer; "scores" is what its softmax reads,
+                flat: (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and
+                what lies there inside the encoder, float32, by tap.
 
         Raises:
             ValueError: an id, a length, a row or a tap is out of range; names row and position.
@@ -826,9 +917,11 @@ class Model:
 
     def __repr__(self) -> str:
         c = self.config
+        heads, units = in_words(c.layer_shapes())
+        pruned = "" if c.pruned_heads is None else f"heads {heads}, "
         return (
-            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
-            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {self._outputs()}"
+            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, {pruned}"
+            f"feed-forward {units}, vocabulary {c.vocab_size}, {self._outputs()}"
             f"{self.num_parameters():,} parameters{self._state()})"
         )
 
@@ -843,12 +936,13 @@ class Model:
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
         c = self.config
+        heads, units = in_words(c.layer_shapes())
         words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == WORD_EMBEDDINGS)))
         rows = [
             ("layers", c.num_hidden_layers),
             ("hidden size", c.hidden_size),
-            ("attention heads", c.num_attention_heads),
-            ("feed-forward", c.intermediate_size),
+            ("attention heads", heads),
+            ("feed-forward", units),
             ("vocabulary", c.vocab_size),
             ("positions", c.max_position_embeddings),
             ("labels", ", ".join(c.id2label.values())),

@@ -18,6 +18,7 @@ from ..data.labels import NO_LABEL, labelled_rows
 from ..data.overlap import find_overlap
 from ..data.ragged import Outputs, take_rows, units
 from ..distill.sources import Teachers
+from ..metrics.mcnemar import mcnemar
 from ..metrics.prediction import Labels, Logits, labelled_answers
 from ..models.model import Model
 from ..models.trained_with import EVALUATION_ROWS
@@ -36,7 +37,6 @@ from .assessment import (
     agreement,
     calibration_bins,
     expected_calibration_error,
-    mcnemar,
 )
 from .finished import check_comparable, differences, load_run
 from .per_class import PerClass

@@ -21,6 +21,7 @@ from ..distill.partly_taught import answered_rows
 from ..distill.sources import Source, Teachers
 from ..distill.teachers import Teacher
 from ..metrics.classification import majority_share
+from ..metrics.mcnemar import McNemar
 from ..models.checkpoint import WEIGHTS_FILES
 from ..models.model import Model
 from ..tasks.base import Task
@@ -29,7 +30,7 @@ from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.evaluation_sets import evaluation_sets
 from ..train.recipe import Recipe
 from ..train.state import TrainerState
-from .assessment import Interval, McNemar, Spread, spread
+from .assessment import Interval, Spread, spread
 from .per_class import PerClass, class_rows, confused_rows
 
 

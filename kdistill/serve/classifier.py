@@ -101,14 +101,14 @@ class Classifier:
         self._plain = Form()
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str], max_length: int | None = None, dtype: str = "float32") -> Classifier:
+    def load(cls, model: str | os.PathLike[str], max_length: int | None = None, dtype: str | None = None) -> Classifier:
         """Load a model directory or hub id and let it answer a first text, which makes its memory ready.
 
         Raises:
             FileNotFoundError: there is no such model.
             ValueError: its files do not fit together.
         """
-        trained = load_trained(model, dtype=dtype)
+        trained = load_trained(model, dtype=dtype).freeze()
         classifier = cls(trained, AutoTokenizer.from_pretrained(model), max_length)
         rows = classifier.tokenise([WARM_UP])
         classifier.answers(classifier.logits(rows), classifier._plain)

@@ -31,7 +31,7 @@ def serve(
     host: str = HOST,
     port: int = PORT,
     limits: Limits | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
 ) -> dict[str, Any]:
     """Serve a model until SIGTERM or Ctrl-C, then answer what is accepted and return.
 
@@ -42,7 +42,7 @@ def serve(
         host: the address to listen at; "0.0.0.0" for all.
         port: 0 for a free one.
         limits: when requests are refused.
-        dtype: the compute type, see `Model.freeze`.
+        dtype: the compute type, see `Model.freeze` (default: the model's: float32, or int8 of an artefact).
 
     Returns:
         requests (answered with 200), texts, seconds and unanswered (requests cut off at the end).

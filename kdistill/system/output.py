@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_path
+from .files import atomic_path, made_directory, scratch_directory, sync_directory
 
 _OPEN_FILE = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/(self|thread-self|\d+)/fd/\d+")
 
@@ -78,3 +78,35 @@ def check_output(option: str, path: str | os.PathLike[str], inputs: Iterable[str
     read = [file for of in map(Path, inputs) for file in (of.iterdir() if of.is_dir() else [of])]
     if Path(path).is_file() and any(file.is_file() and file.samefile(path) for file in read):
         raise ValueError(f"{option} is {str(path)!r}, which this command reads; choose another file")
+
+
+def check_new_directory(option: str, path: str | os.PathLike[str]) -> None:
+    """Raise, before any work, for a path that cannot become a new directory; an empty one may be there.
+
+    Args:
+        option: the name of the argument, for messages.
+        path: the directory to make.
+
+    Raises:
+        FileExistsError: it holds something, or is a file.
+        OSError: it cannot be created.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        kind = "holds files" if target.is_dir() else "is a file"
+        raise FileExistsError(f"{option} is {str(path)!r}, which {kind}; expected a new directory")
+    try:
+        with made_directory(target.parent), scratch_directory(target):
+            pass
+    except OSError as error:
+        raise type(error)(f"{option} is {str(path)!r}, which cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a directory to fill, and put it in place whole when the block ends without an error."""
+    target = Path(path).absolute()
+    with made_directory(target.parent), scratch_directory(target) as made:
+        yield made
+        made.replace(target)
+        sync_directory(target.parent)

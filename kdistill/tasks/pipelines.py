@@ -100,6 +100,7 @@ def pipeline(
     if isinstance(model, str | os.PathLike):
         keywords = {"config": config, "dtype": compute, **where, **(model_kwargs or {})}
         model = kind.load(model, **keywords).freeze()
+        compute = None  # a model in int8 that fails its check is in float32, with a warning
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, **where)
     check_model("model", model)

@@ -1,0 +1,54 @@
+"""`kdistill quantize`, and the commands that take what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.small_run import write_model, write_rows
+
+from kdistill.cli.main import main
+
+
+def figures_of(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, object]:
+    assert main([*map(str, words), "--json"]) == 0
+    figures: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return figures
+
+
+def test_a_model_in_int8_goes_through_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 30)
+    int8, as_before = tmp_path / "int8", tmp_path / "as before"
+    made = figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", int8)
+    figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", as_before, "--float-embeddings")
+    assert made["n"] == 30
+    assert made["bytes_before"] == (model / "model.safetensors").stat().st_size
+    measured = figures_of(capsys, "evaluate", "--model", int8, "--data", rows)
+    assert [measured["dtype"], measured["accuracy"]] == ["int8", made["after"]["accuracy"]]
+    same = figures_of(capsys, "evaluate", "--model", as_before, "--data", rows)
+    expected = figures_of(capsys, "evaluate", "--model", model, "--data", rows, "--dtype", "int8")
+    assert same["loss"] == expected["loss"]
+    labelled = figures_of(capsys, "label", "--teacher", int8, "--data", rows, "--output", tmp_path / "labelled.jsonl")
+    assert labelled["dtype"] == "int8"
+    assert figures_of(capsys, "predict", "--model", int8, "--text", "good film")["dtype"] == "int8"
+    assert "kdistill int8" in figures_of(capsys, "bench", "--model", int8, "--rows", "4")["programs"]
+    student = ["distill", "--teacher", int8, "--student", "L1-H8-A1", "--train", rows, "--eval", rows]
+    assert figures_of(capsys, *student, "--output-dir", tmp_path / "run", "--max-steps", "2")["eval_n"] == 30
+
+
+def test_a_model_in_int8_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 10)
+    figures_of(capsys, "quantize", "--model", model, "--data", rows, "--output", tmp_path / "int8")
+    training = ["finetune", "--model", tmp_path / "int8", "--train", rows, "--output-dir", tmp_path / "run"]
+    assert main([*map(str, training)]) == 1
+    assert "the model is an int8 artefact, which only evaluates" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_holds_files_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.tsv", 10)
+    before = sorted(model.iterdir())
+    assert main(["quantize", "--model", str(model), "--data", str(rows), "--output", str(model)]) == 2
+    assert "--output is" in capsys.readouterr().err
+    assert sorted(model.iterdir()) == before
