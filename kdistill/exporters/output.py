@@ -62,8 +62,8 @@ class Output(NamedTuple):
             with atomic_path(self.file) as temporary:
                 yield Output(temporary, None)
             return
-        joins = self.directory.is_dir() and any(self.directory.iterdir())
-        with added_files(self.directory, keep=keep) if joins else new_directory(self.directory) as made:
+        into = added_files(self.directory, keep=keep) if self.directory.is_dir() else new_directory(self.directory)
+        with into as made:
             file = made / self.file.relative_to(self.directory)
             file.parent.mkdir()
             yield Output(file, made)

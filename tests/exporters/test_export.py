@@ -122,6 +122,12 @@ def test_files_of_another_model_stay_as_they_are(tmp_path: Path) -> None:
     ]
 
 
+def test_the_directory_that_one_works_in_stays_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_beside(Output.of(".", ONNX, "float32"), "config.json")
+    assert sorted(path.name for path in Path().rglob("*")) == ["config.json", "model.onnx", "onnx"]
+
+
 def test_every_activation_can_be_written() -> None:
     assert set(ACTIVATIONS) == set(_core.ACTIVATIONS)
 
