@@ -123,6 +123,7 @@ class _ModelGraph:
             state = self._attention(state, layer, bias)
             if first_row and layer == layers - 1:  # nobody reads the others, and two thirds of a layer's work follow
                 state = self.nodes.add("Slice", state, *(self.nodes.ints([at]) for at in (0, 1, 1)))
+                self.nodes.shapes[state] = [_BATCH, 1, self.encoder["hidden"]]
             state = self._feed_forward(state, layer)
         self._outputs(state)
 
