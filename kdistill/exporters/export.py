@@ -76,16 +76,21 @@ def export(
         known = ", ".join(chosen.files)
         raise ValueError(f"dtype is {dtype!r}; expected one of {known} for {format}{did_you_mean(str(dtype), DTYPES)}")
     chosen.require(dtype)
-    source = Path(model) if isinstance(model, str | os.PathLike) else None
     place = Output.of(output, chosen, dtype)
-    with place.writing() as staged:
-        loaded = _loaded(model)
+    loaded = _loaded(model)
+    with place.writing(keep=_is_directory_of(model, place.directory)) as made:
         built = chosen.build(loaded, dtype)
-        staged.content = built.content
-        if place.directory is not None:
-            staged.keeps = source is not None and source.is_dir() and source.samefile(place.directory)
-            _write_beside(staged.beside, loaded, model)
+        made.file.write_bytes(built.content)
+        if made.directory is not None:
+            _write_beside(made.directory, loaded, model)
     return Exported(place.file, format, dtype, len(built.content), *built[1:])
+
+
+def _is_directory_of(model: Any, directory: Path | None) -> bool:
+    """Return whether a directory is the one that the model is given by."""
+    if directory is None or not directory.is_dir() or not isinstance(model, str | os.PathLike):
+        return False
+    return Path(model).is_dir() and directory.samefile(model)
 
 
 def _loaded(model: Any) -> Model:

@@ -123,6 +123,7 @@ class _ModelGraph:
             state = self._attention(state, layer, bias)
             if first_row and layer == layers - 1:  # nobody reads the others, and two thirds of a layer's work follow
                 state = self.nodes.add("Slice", state, *(self.nodes.ints([at]) for at in (0, 1, 1)))
+                self.nodes.shapes[state] = [_BATCH, 1, self.encoder["hidden"]]
             state = self._feed_forward(state, layer)
         self._outputs(state)
 
@@ -178,13 +179,12 @@ class _ModelGraph:
         nodes, most = self.nodes, self._model.config.max_tokens
         offsets = np.arange(1 - most, most)
         buckets = relative_buckets(offsets, self.encoder["relative_buckets"], self.encoder["relative_distance"])
-        by_offset = nodes.constant(
-            f"{self._names['relative_bias']}_by_offset", self._weights["relative_bias"][buckets].T
-        )
+        by_offset = nodes.constant("relative_buckets", buckets)
         places = nodes.add("Range", nodes.integer(0), self._length(), nodes.integer(1))
         keys, queries = (nodes.add("Unsqueeze", places, nodes.ints([axis])) for axis in (0, 1))
         offset = nodes.add("Add", nodes.add("Sub", keys, queries), nodes.integer(most - 1))
-        return nodes.add("Unsqueeze", nodes.add("Gather", by_offset, offset, axis=1), nodes.ints([0]))
+        of_pairs = nodes.add("Gather", self._tensor("relative_bias"), nodes.add("Gather", by_offset, offset))
+        return nodes.add("Unsqueeze", nodes.add("Transpose", of_pairs, perm=[2, 0, 1]), nodes.ints([0]))
 
     def _attention(self, state: str, layer: int, bias: str) -> str:
         """Return (batch, tokens, width) behind a layer's attention and its LayerNorm."""

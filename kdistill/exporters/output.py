@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..system.files import atomic_path, atomic_write, made_directory, scratch_directory
+from ..system.files import atomic_path
+from ..system.output import added_files, check_new_file, new_directory
 from .format import Format
 
 
 class Output(NamedTuple):
-    """What is to be written.
+    """What is to be written; also, under other names, what `writing` yields.
 
     Attributes:
         file: the exported file.
@@ -29,7 +30,7 @@ class Output(NamedTuple):
 
         Raises:
             FileExistsError: the file exists.
-            FileNotFoundError, NotADirectoryError: it cannot be made.
+            OSError: it cannot be made.
         """
         path = Path(output)
         if path.name.endswith(format.ending) and not path.is_dir():
@@ -42,64 +43,27 @@ class Output(NamedTuple):
             )
         else:
             found = cls(path / format.files[dtype], path)
-        if os.path.lexists(found.file):
-            raise FileExistsError(f"{str(found.file)!r} exists; expected another output, or delete it first")
+        check_new_file("output", found.file)
         return found
 
     @contextmanager
-    def writing(self) -> Iterator[Writing]:
-        """Yield what takes the files, and put them in place when the block ends without an error, the graph last.
+    def writing(self, *, keep: bool = False) -> Iterator[Output]:
+        """Yield places that take the files, and put these in place when the block ends without an error.
 
         When it does not, everything is as it was.
 
+        Args:
+            keep: whether files of the directory are the model's own, and stay whatever they hold.
+
         Raises:
-            OSError: the place cannot be written.
             FileExistsError: the directory has the configuration or tokenizer of another model.
         """
-        with ExitStack() as stack:
-            try:
-                if self.directory is None:
-                    beside = self.file
-                else:
-                    stack.enter_context(made_directory(self.directory))
-                    beside = self.directory / "export"
-                staged = Writing(stack.enter_context(scratch_directory(beside)))
-            except OSError as error:
-                why = f"the output cannot be written: {error.strerror}"
-                raise type(error)(error.errno, why, os.fspath(self.directory or self.file)) from error
-            yield staged
-            if self.directory is not None:
-                _put(staged.beside, self.directory, keep=staged.keeps)
-                stack.enter_context(made_directory(self.file.parent))
+        if self.directory is None:
             with atomic_path(self.file) as temporary:
-                temporary.write_bytes(staged.content)
-
-
-class Writing:
-    """Files on their way.
-
-    Attributes:
-        beside: a directory for the files of the model.
-        content: of the exported file.
-        keeps: whether files of the output directory are the model's own, and stay whatever they hold.
-    """
-
-    def __init__(self, beside: Path) -> None:
-        self.beside, self.content, self.keeps = beside, b"", False
-
-
-def _put(staged: Path, directory: Path, *, keep: bool) -> None:
-    """Put every file of a directory into another one, unless it is there.
-
-    Raises `FileExistsError`, before any is written, where one is there with another content that is not to be kept.
-    """
-    missing = []
-    for path in sorted(path for path in staged.rglob("*") if path.is_file()):
-        target = directory / path.relative_to(staged)
-        if not os.path.lexists(target):
-            missing.append((path, target))
-        elif not keep and (not target.is_file() or target.read_bytes() != path.read_bytes()):
-            raise FileExistsError(f"{str(target)!r} exists, and is of another model; expected another output")
-    for path, target in missing:
-        target.parent.mkdir(exist_ok=True)
-        atomic_write(target, path.read_bytes())
+                yield Output(temporary, None)
+            return
+        into = added_files(self.directory, keep=keep) if self.directory.is_dir() else new_directory(self.directory)
+        with into as made:
+            file = made / self.file.relative_to(self.directory)
+            file.parent.mkdir()
+            yield Output(file, made)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..formats.int8 import Int8Tensor, with_scales
 from ..formats.mapped_tensor import StoredTensor
+from ..formats.onnx_file import read_onnx
 from ..formats.safetensors import read_safetensors, write_safetensors
 from ..formats.torch_bin import read_torch_bin
 from ..hub import shard_names
@@ -24,13 +25,16 @@ Stored = StoredTensor | Int8Tensor
 GOLDEN = "golden."
 """What the names of an artefact's golden logits begin with, which are no weights; see `golden.Golden`."""
 WEIGHTS_FILE = "model.safetensors"
-# In the order of preference of transformers; each index stands for the shards it lists.
+# In the order of preference of transformers, which reads no ONNX; each index stands for the shards it lists.
 WEIGHTS_FILES = (
     WEIGHTS_FILE,
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "onnx/model.onnx",
+    "model.onnx",
 )
+_OTHER_READERS = {".bin": read_torch_bin, ".onnx": read_onnx}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +89,9 @@ def read_weights(
 ) -> Weights:
     """Find and check the weights in `directory` for a model with these parameters.
 
-    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, of float64, float32, float16,
-    bfloat16 or of int8 beside scales (`formats.int8`), under the names that `parameters.named_in` understands.
+    Accepts safetensors and torch's pytorch_model.bin, in one file or in shards, and ONNX files of weights with names
+    (`read_onnx`), of float64, float32, float16, bfloat16 or, in safetensors, of int8 beside scales (`formats.int8`),
+    under the names that `parameters.named_in` understands.
 
     Args:
         directory: where the files are.
@@ -155,8 +160,8 @@ def _find_weights(directory: Path) -> Path:
 
 
 def _read_file(path: Path) -> Mapping[str, Stored]:
-    if path.suffix == ".bin":
-        return read_torch_bin(path)
+    if path.suffix in _OTHER_READERS:
+        return _OTHER_READERS[path.suffix](path)
     tensors = with_scales(path, read_safetensors(path))
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(GOLDEN)}
 

@@ -95,11 +95,31 @@ def check_new_directory(option: str, path: str | os.PathLike[str]) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         kind = "holds files" if target.is_dir() else "is a file"
         raise FileExistsError(f"{option} is {str(path)!r}, which {kind}; expected a new directory")
+    _check_writable(option, target)
+
+
+def check_new_file(option: str, path: str | os.PathLike[str]) -> None:
+    """Raise, before any work, for a path that cannot become a new file, with its directory where that is missing.
+
+    Args:
+        option: the name of the argument, for messages.
+        path: the file to make.
+
+    Raises:
+        FileExistsError: there is something.
+        OSError: it cannot be created.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(f"{option} is {str(path)!r}, which exists; expected a new file")
+    _check_writable(option, Path(path))
+
+
+def _check_writable(option: str, target: Path) -> None:
     try:
         with made_directory(target.parent), scratch_directory(target):
             pass
     except OSError as error:
-        raise type(error)(f"{option} is {str(path)!r}, which cannot be written: {error.strerror}") from error
+        raise type(error)(f"{option} is {str(target)!r}, which cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -110,3 +130,30 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield made
         made.replace(target)
         sync_directory(target.parent)
+
+
+@contextmanager
+def added_files(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[Path]:
+    """Yield a directory to fill, and put its files into another one when the block ends without an error.
+
+    Args:
+        path: the directory that gets them. What it holds is never replaced.
+        keep: whether a file that is there stays whatever it holds.
+
+    Raises:
+        FileExistsError: one is there with another content, and `keep` is not set; then nothing is added.
+    """
+    target = Path(path).absolute()
+    with scratch_directory(target / "added") as made:
+        yield made
+        missing = []
+        for file in sorted(each for each in made.rglob("*") if each.is_file()):
+            place = target / file.relative_to(made)
+            if not os.path.lexists(place):
+                missing.append((file, place))
+            elif not keep and (not place.is_file() or place.read_bytes() != file.read_bytes()):
+                raise FileExistsError(f"{str(place)!r} exists with another content; expected another output")
+        for file, place in missing:
+            place.parent.mkdir(exist_ok=True)
+            with atomic_path(place) as temporary:
+                file.replace(temporary)

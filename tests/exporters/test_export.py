@@ -69,7 +69,7 @@ def test_what_exists_or_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ("file", NotADirectoryError),
         ("gone/a.onnx", FileNotFoundError),
     ):
-        with pytest.raises(error, match=r"exists; expected another output|output is '"):
+        with pytest.raises(error, match="output is '"):
             Output.of(tmp_path / output, ONNX, "float32")
 
 
@@ -79,19 +79,19 @@ def test_a_place_that_cannot_be_written_is_named_at_once(monkeypatch: pytest.Mon
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    places = [Output.of(tmp_path / name, ONNX, "float32") for name in ("a.onnx", "out")]
     monkeypatch.setattr(Path, "mkdir", refuse)
-    for place in places:
-        with pytest.raises(PermissionError, match="the output cannot be written: Permission denied"), place.writing():
-            pytest.fail("it is written")
+    for name in ("a.onnx", "out"):
+        with pytest.raises(PermissionError, match="which cannot be written: Permission denied"):
+            Output.of(tmp_path / name, ONNX, "float32")
     assert list(tmp_path.iterdir()) == []
 
 
-def write_beside(place: Output, *names: str, failing: bool = False) -> None:
-    """Write these files beside a graph, perhaps with an error in the end."""
-    with place.writing() as staged:
-        for name in names:
-            (staged.beside / name).write_text("ours")
+def write_beside(place: Output, *names: str, failing: bool = False, keep: bool = False) -> None:
+    """Write a graph, and in a directory these files beside it, perhaps with an error in the end."""
+    with place.writing(keep=keep) as made:
+        made.file.write_text("ours")
+        for name in names if made.directory is not None else ():
+            (made.directory / name).write_text("ours")
         if failing:
             raise ValueError("spoilt")
 
@@ -108,15 +108,24 @@ def test_files_of_another_model_stay_as_they_are(tmp_path: Path) -> None:
     theirs = tmp_path / "out" / "config.json"
     theirs.write_text("theirs")
     place = Output.of(tmp_path / "out", ONNX, "float32")
-    with pytest.raises(FileExistsError, match="is of another model"):
+    with pytest.raises(FileExistsError, match=r"config.json' exists with another content"):
         write_beside(place, "a.json", "config.json")
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "config.json"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["config.json", "out"]
     assert theirs.read_text() == "theirs"
-    with place.writing() as staged:
-        staged.content, staged.keeps = b"graph", True
-        (staged.beside / "config.json").write_text("ours")
+    write_beside(place, "a.json", "config.json", keep=True)
     assert theirs.read_text() == "theirs"
-    assert (tmp_path / "out" / "onnx" / "model.onnx").read_bytes() == b"graph"
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [
+        "a.json",
+        "config.json",
+        "model.onnx",
+        "onnx",
+    ]
+
+
+def test_the_directory_that_one_works_in_stays_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_beside(Output.of(".", ONNX, "float32"), "config.json")
+    assert sorted(path.name for path in Path().rglob("*")) == ["config.json", "model.onnx", "onnx"]
 
 
 def test_every_activation_can_be_written() -> None:

@@ -23,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from support import onnx_files as write_onnx
 from support import weight_files as write
 from support.small_run import small_config, small_model
 
@@ -127,6 +128,24 @@ def torch_bin() -> Iterator[Hostile]:
     yield Hostile("torch_bin", "a plain pickle", pickle.dumps({"w": Command()}), "cannot be read as weights")
 
 
+def onnx_files() -> Iterator[Hostile]:
+    tensor = write_onnx.tensor
+    bad = {
+        "a product of sizes beyond 64 bits": (tensor("a.weight", (2**40, 2**40), bytes(16)), "takes"),
+        "a negative size": (tensor("a.weight", (-1, 2), bytes(8)), "takes"),
+        "more sizes than arrays have": (tensor("a.weight", [1] * 5000, bytes(4)), "takes"),
+        "fewer bytes than its shape": (tensor("a.weight", (2, 3), bytes(8)), "takes 24 bytes and has 8"),
+        "a tensor in another file": (tensor("a.weight", (1,), b"") + write_onnx.number_field(14, 1), "another file"),
+        "a name that is not UTF-8": (tensor("a", (1,), bytes(4)).replace(b"\x01a", b"\x01\xff"), "not an ONNX model"),
+    }
+    for name, (each, message) in bad.items():
+        yield Hostile("onnx_file", name, write_onnx.onnx_file([each]), message)
+    twice = [tensor("a.weight", (1,), bytes(4))] * 2
+    yield Hostile("onnx_file", "a name twice", write_onnx.onnx_file(twice), "occurs twice")
+    yield Hostile("onnx_file", "a graph longer than the file", b"\x3a\xff\xff\xff\xff\x7f", "not an ONNX model")
+    yield Hostile("onnx_file", "safetensors", _safetensors({"a": _entry([4], 0, 16)}), "not an ONNX model")
+
+
 def configs() -> Iterator[Hostile]:
     sound = small_config().to_dict()
     changes: dict[str, tuple[dict[str, Any], str]] = {
@@ -222,7 +241,7 @@ def runs() -> Iterator[Hostile]:
 
 
 def hostile_files() -> list[Hostile]:
-    makers = (safetensors, weights, torch_bin, configs, tokenizers, rows, answers, runs)
+    makers = (safetensors, weights, torch_bin, onnx_files, configs, tokenizers, rows, answers, runs)
     return [hostile for maker in makers for hostile in maker()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from support.small_run import write_model, write_pretrained
 
 import kdistill as kd
+from kdistill.bench.other_runtimes import export_onnx
 from kdistill.cli import main as cli
 from kdistill.exporters import onnx_check
 from kdistill.exporters.onnx_check import CheckedRows, expected_outputs
+from kdistill.exporters.onnx_graph import graph_of
+from kdistill.models.loading import RandomWeights
 from kdistill.models.model import Model
 
 onnx = pytest.importorskip("onnx")
@@ -156,18 +160,14 @@ def test_openvino_gives_the_same_logits(tmp_path: Path, dtype: str) -> None:
     assert np.abs(difference).max() < {"float32": TOLERANCE, "float16": 0.02, "int8": 0.05}[dtype]
 
 
-def test_layers_of_different_sizes_are_written_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_layers_of_different_sizes_are_written_as_they_are(tmp_path: Path) -> None:
     """Pruned layers have fewer heads and feed-forward units than others."""
-    case = CASES["Bert"]
-    encoder = type(kd.BertModel.architecture).encoder
-
-    def pruned(self: Any, config: Any) -> dict[str, Any]:
-        return encoder(self, config) | {"layers": ((2, 84), (5, 20), (1, 7))}
-
-    monkeypatch.setattr(type(kd.BertModel.architecture), "encoder", pruned)
-    model = small(case, "ForSequenceClassification")
-    assert model.parameters["bert.encoder.layer.0.attention.self.query.weight"].shape == (24, 60)
-    assert kd.export(model, tmp_path / "m.onnx", format="onnx").largest_difference < TOLERANCE
+    pruned = {"pruned_heads": {0: [0, 2, 3], 2: [1, 2, 3, 4]}, "intermediate_sizes": [84, 20, 7]}
+    for name in ("Bert", "Roberta"):
+        model = small(CASES[name], "ForSequenceClassification", **pruned)
+        sizes = [each.shape[0] for tensor, each in model.parameters.items() if tensor.endswith("query.weight")]
+        assert sizes == [24, 60, 12]
+        assert kd.export(model, tmp_path / f"{name}.onnx", format="onnx").largest_difference < TOLERANCE
 
 
 def test_a_directory_is_one_of_transformers_with_graphs(tmp_path: Path) -> None:
@@ -186,8 +186,54 @@ def test_a_directory_is_one_of_transformers_with_graphs(tmp_path: Path) -> None:
     ours = kd.AutoModelForSequenceClassification.from_pretrained(model)
     expected = ours(**kd.AutoTokenizer.from_pretrained(model)(texts, padding=True)).logits
     np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
-    with pytest.raises(FileExistsError, match=r"model.onnx' exists; expected another output"):
+    with pytest.raises(FileExistsError, match=r"model.onnx', which exists; expected a new file"):
         kd.export(model, tmp_path / "out", format="onnx")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_exported_file_is_read_as_a_checkpoint(tmp_path: Path, case: Case, ending: str) -> None:
+    model = small(case, ending)
+    path = tmp_path / "onnx" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(graph_of(model, "float32").SerializeToString())
+    model.config.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RandomWeights)  # of a pooler, which is not exported
+        again = type(model).from_pretrained(tmp_path)
+    pooled = {name for name in model.parameters if ending == "Model" and "pooler" in name}
+    for name in model.parameters.keys() - pooled:
+        np.testing.assert_array_equal(again.parameters[name], model.parameters[name], err_msg=name)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_file_of_pytorchs_exporter_is_read_as_a_checkpoint(tmp_path: Path, trained: bool) -> None:
+    """It has equal tensors once, as the zero biases of a new model."""
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    if trained:
+        with model.writing() as flat:
+            flat[:] = np.random.default_rng(0).normal(size=flat.size)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "traced").mkdir()
+    export_onnx(tmp_path / "model", tmp_path / "traced" / "model.onnx")
+    model.config.save_pretrained(tmp_path / "traced")
+    again = kd.BertForSequenceClassification.from_pretrained(tmp_path / "traced")
+    for name, values in model.parameters.items():
+        np.testing.assert_array_equal(again.parameters[name], values, err_msg=name)
+
+
+def test_quantised_and_foreign_files_are_no_checkpoints(tmp_path: Path) -> None:
+    model = small(CASES["Bert"], "ForSequenceClassification")
+    model.config.save_pretrained(tmp_path)
+    kd.export(model, tmp_path / "model.onnx", format="onnx", dtype="int8")
+    with pytest.raises(ValueError, match=r"has quantised weights \((MatMulInteger|DynamicQ|Deq)"):
+        type(model).from_pretrained(tmp_path)
+    graph = graph_of(model, "float32")
+    for each in graph.graph.initializer:
+        each.name = "w" + each.name.replace(".", "_")
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ValueError, match="has no weights under the names of a checkpoint"):
+        type(model).from_pretrained(tmp_path)
 
 
 def test_a_graph_can_join_the_files_of_its_model(tmp_path: Path) -> None:
@@ -208,7 +254,7 @@ def test_the_command_prints_what_it_wrote(capsys: pytest.CaptureFixture[str], tm
     assert figures["largest_difference"] < 1e-5
     assert figures["checked_with"].startswith("onnxruntime ")
     assert cli.main([str(word) for word in words]) == 2
-    assert "exists; expected another output" in capsys.readouterr().err
+    assert "which exists; expected a new file" in capsys.readouterr().err
 
 
 def test_a_model_without_a_head_is_an_encoder_only_where_it_says_so(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from kdistill.data.questions import read_questions
 from kdistill.data.teacher_columns import Answers
 from kdistill.data.teacher_rows import TeacherSource
 from kdistill.distill.cache import TeacherCache, row_keys
+from kdistill.formats.onnx_file import read_onnx
 from kdistill.formats.safetensors import read_safetensors
 from kdistill.formats.torch_bin import read_torch_bin
 from kdistill.models.classes import BertForSequenceClassification
@@ -29,6 +30,7 @@ from kdistill.text.classes import AutoTokenizer
 from kdistill.train.checkpoint import OPTIMIZER_FILE, load_checkpoint, save_checkpoint
 from kdistill.train.optim import AdamW
 from kdistill.train.state import TrainerState
+from support.onnx_files import sound_onnx_file
 from support.sentencepiece_files import FAIRSEQ_PIECES, sentencepiece_file
 from support.small_run import VOCABULARY, small_config, small_dataset, small_model
 
@@ -53,6 +55,11 @@ def torch_bin(directory: Path, data: bytes) -> Any:
     (directory / "w.bin").write_bytes(data)
     tensors = read_torch_bin(directory / "w.bin")
     return {name: tensor.read() for name, tensor in tensors.items() if tensor.is_float}
+
+
+def onnx_file(directory: Path, data: bytes) -> Any:
+    (directory / "w.onnx").write_bytes(data)
+    return {name: tensor.read() for name, tensor in read_onnx(directory / "w.onnx").items()}
 
 
 def config(directory: Path, data: bytes) -> Any:
@@ -206,6 +213,7 @@ Reader = Callable[[Path, bytes], Any]
 READERS: dict[str, Reader] = {
     "safetensors": safetensors,
     "torch_bin": torch_bin,
+    "onnx_file": onnx_file,
     "config": config,
     "shard_index": shard_index,
     "weights": weights,
@@ -259,6 +267,7 @@ def sound_files(directory: Path) -> dict[str, list[bytes]]:
     return {
         "safetensors": [save(write.random_arrays())],
         "torch_bin": [(directory / f"{legacy}.bin").read_bytes() for legacy in (False, True)],
+        "onnx_file": [sound_onnx_file()],
         "config": [(directory / "model" / "config.json").read_bytes()],
         "shard_index": [json.dumps({"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()],
         "weights": [(directory / "model" / "model.safetensors").read_bytes()],
