@@ -34,6 +34,7 @@ from .given import GivenParts
 from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
 from .task import (
     check_labels_are_meant,
+    check_trainable,
     compute_metrics_of,
     head_settings,
     names_by_id,
@@ -203,6 +204,7 @@ def _load_student(
     options: Namespace, teacher: Model, teacher_tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> tuple[Model, PreTrainedTokenizerFast]:
     """Load a student from a checkpoint, with the teacher's labels where its labels are unnamed or may be replaced."""
+    check_trainable("--student", options.student)
     stored, head = AutoConfig.from_pretrained(options.student), named_head(read_config(options.student))
     if head not in (None, teacher.head) and not options.ignore_mismatched_sizes:
         raise ValueError(
