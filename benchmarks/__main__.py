@@ -20,6 +20,8 @@ MEASUREMENTS: Mapping[str, Sequence[str]] = {
     "stages": ("stages",),
     "latency": ("latency",),
     "latency-1": ("latency", "--threads", "1"),
+    "exported": ("exported",),
+    "exported-1": ("exported", "--threads", "1"),
     "serving": ("serving",),
     "inference": ("inference",),
     "inference-1": ("inference", "--threads", "1"),

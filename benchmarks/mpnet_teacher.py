@@ -4,10 +4,11 @@ The pretrained model comes from PyPI (examples/pretrained.py, 438 MB) unless --m
 those of the last epoch, so nothing is chosen on the dev rows. Figures are the accuracy on the dev rows after each
 epoch, the time and the memory of the whole process, and the sha256 of the finished model.safetensors, which stays in
 --output-dir. kdistill's bits depend on the instruction set and not on the number of threads, so another machine with
-the same one (`kdistill info`) gets the same file.
+the same one (`kdistill info`) gets the same file. A checkpoint is written every 200 steps: a call goes on where an
+earlier one ended, and its time and memory are then those of the rest alone. --bf16 trains in bfloat16, on both sides.
 
 --torch-epochs 1 lets PyTorch (`benchmarks.torch_finetune`: batches of similar length, fused AdamW) train the first
-epoch of the same schedule, from the same weights with the same new classifier. All of it takes an hour or two.
+epoch of the same schedule, from the same weights with the same new classifier. All of it takes hours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from examples.pretrained import MPNET, fetch_pretrained
 from kdistill.system.files import read_json_object
 
 from . import common
-from .accuracy import LAST_EPOCH
 from .whole_job import Finished, first_rows, run
 
 # The usual values for a model of BERT-base's size (Devlin et al., arXiv:1810.04805, appendix A.3); nothing was tuned.
@@ -33,7 +33,16 @@ RECIPE = (
     "--num-train-epochs", "3", "--per-device-train-batch-size", "32", "--learning-rate", "2e-5",
     "--warmup-ratio", "0.06", "--weight-decay", "0.01", "--max-grad-norm", "1", "--seed", "33",
 )  # fmt: skip
+KEPT = (
+    "--save-strategy", "steps", "--save-steps", "200", "--save-total-limit", "1",
+    "--no-load-best-model-at-end", "--eval-strategy", "epoch", "--resume",
+)  # fmt: skip
 NAMES = {0: "negative", 1: "positive"}
+
+
+def recipe_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the options of the fine-tuning that both sides have."""
+    return (*RECIPE, *(("--bf16",) if options.bf16 else ()))
 
 
 def write_start(pretrained: Path, directory: Path) -> Path:
@@ -48,8 +57,8 @@ def finetune(options: argparse.Namespace, start: Path, train: Path, cache: Path)
     """Run `kdistill finetune`; return the cost of the process and the accuracy after each epoch."""
     command = [
         sys.executable, "-m", "kdistill", "finetune", "--model", str(start), "--train", str(train),
-        "--eval", str(options.eval), "--output-dir", str(options.output_dir), "--overwrite-output-dir",
-        "--threads", str(options.threads), "--json", *RECIPE, *LAST_EPOCH,
+        "--eval", str(options.eval), "--output-dir", str(options.output_dir),
+        "--threads", str(options.threads), "--json", *recipe_of(options), *KEPT,
     ]  # fmt: skip
     finished = run(command, cache)
     history = read_json_object(options.output_dir / "trainer_state.json")["log_history"]
@@ -61,7 +70,7 @@ def peer(options: argparse.Namespace, start: Path, train: Path, directory: Path)
     command = [
         sys.executable, "-m", "benchmarks.torch_finetune", "--model", str(start), "--train", str(train),
         "--eval", str(options.eval), "--output-dir", str(directory / "pytorch"), "--threads", str(options.threads),
-        "--steps", "0", "--stop-after-epochs", str(options.torch_epochs), *RECIPE,
+        "--steps", "0", "--stop-after-epochs", str(options.torch_epochs), *recipe_of(options),
     ]  # fmt: skip
     finished = run(command, directory / "cache")
     figures: dict[str, Any] = json.loads(finished.output.splitlines()[-1])
@@ -90,7 +99,7 @@ def measure(options: argparse.Namespace) -> None:
     digest = sha256(options.output_dir / "model.safetensors")
     text = common.table(["", "epochs", "seconds", "peak MiB", "accuracy after each epoch"], lines)
     rows = f"The first {options.rows:,}" if options.rows else "All"
-    text += f"\n\n{rows} rows of {options.train.name}; `kdistill finetune {' '.join((*RECIPE, *LAST_EPOCH))}`."
+    text += f"\n\n{rows} rows of {options.train.name}; `kdistill finetune {' '.join((*recipe_of(options), *KEPT))}`."
     text += f"\nsha256 of {options.output_dir / 'model.safetensors'}: {digest}"
     figures = {
         name: {"seconds": finished.seconds, "mebibytes": finished.mebibytes, "accuracies": of}
@@ -108,6 +117,7 @@ def main() -> None:
     options.add_argument("--eval", type=Path, default=rows / "dev.tsv", help="rows")
     options.add_argument("--rows", type=int, default=0, help="train on so many of the first rows alone (0: all)")
     options.add_argument("--output-dir", type=Path, default=Path("build", "mpnet-sst2"), help="the finished model")
+    options.add_argument("--bf16", action="store_true", help="train in bfloat16, PyTorch by autocast")
     options.add_argument("--torch-epochs", type=int, default=0, help="epochs that PyTorch trains too")
     measure(options.parse_args())
 

@@ -39,6 +39,7 @@ def training_of(given: argparse.Namespace, steps: int) -> torch_peer.Training:
         given.max_grad_norm,
         weight_decay=given.weight_decay,
         multiplier=multiplier,
+        bf16=given.bf16,
     )
 
 
@@ -82,6 +83,7 @@ def main() -> None:
     for name in ("learning-rate", "warmup-ratio", "weight-decay", "max-grad-norm"):
         options.add_argument(f"--{name}", type=float, required=True)
     options.add_argument("--stop-after-epochs", type=int, default=0, help="so many of the schedule's (0: all)")
+    options.add_argument("--bf16", action="store_true", help="train under autocast in bfloat16")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     dataset = read(given.train, transformers.AutoTokenizer.from_pretrained(given.model))

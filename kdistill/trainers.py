@@ -67,6 +67,7 @@ from .train.publishing import check_publishing, upload_run
 from .train.recipe import ModelInit, Provenance, Recipe, adapted, made_by, require_labels
 from .train.run import Run, RunCheckpoints
 from .train.run_logs import discard_logs
+from .train.stages import predictions_count
 from .train.state import TrainerState
 from .train.threshold import keep_threshold, threshold_figures
 from .train.transformers_names import (
@@ -849,6 +850,13 @@ class DistillationTrainer(Trainer):
         teachers = teachers_of(teacher_model, tokenizers, teacher_weights, names)
         if given is not None:
             train_dataset, eval_dataset = given.beside_each(train_dataset, eval_dataset)
+        if eval_dataset is not None and teachers.answers_for_hidden_words and not predictions_count(args.matches):
+            warnings.warn(
+                "eval_dataset has no effect here: prediction_weight is 0 in all stages of matches, so that no hidden "
+                "word is learned, and a perplexity would be that of a head which nobody has trained",
+                stacklevel=2,
+            )
+            eval_dataset = None
         rows = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         super().__init__(model, args, objective=Distillation(teachers), provenance=provenance, **rows, **kwargs)
         teachers.check_student(self.model, self.objective.reader(self.processing_class, self.model.config))

@@ -441,13 +441,17 @@ MUTANTS = [
     ),
     # ---- taps
     Mutant("model/kd_tap.c", "tap->out + span->t0 * width : NULL", "tap->out + span->b0 * width : NULL"),
-    Mutant("model/kd_tap.c", "kernels->add(d, tap->gradient + span->t0 * width", "kernels->add(d, tap->gradient"),
+    Mutant("model/kd_tap.c", "kernels->add(d, gradient + span->t0 * width", "kernels->add(d, gradient"),
     Mutant(
         "model/kd_tap.c", "const ptrdiff_t before = H * squares(span->batch, span->b0);", "const ptrdiff_t before = 0;"
     ),
-    Mutant(
-        "model/kd_tap.c", "tap->layer == layer + 1 : tap->layer == layer", "tap->layer == layer : tap->layer == layer"
-    ),
+    Mutant("model/kd_tap.c", "find(taps, KD_TAP_HIDDEN, layer + 1)", "find(taps, KD_TAP_HIDDEN, layer)"),
+    Mutant("model/kd_projected.c", "dy += span->t0 * p.linear->O;", "dy += span->b0 * p.linear->O;"),
+    Mutant("model/kd_projected.c", "p.linear, span->N, 1);", "p.linear, span->N, 0);"),
+    Mutant("model/kd_projected.c", "{KD_TAP_KEY, &w->key, KD_SLOT_key,", "{KD_TAP_KEY, &w->key, KD_SLOT_value,"),
+    Mutant("model/kd_projected.c", "memcpy(run->last_x + span->t0 * C", "memcpy(run->last_x"),
+    Mutant("model/kd_projected.c", "*engine = kd_map_attender(run);", "*engine = NULL;"),
+    Mutant("model/kd_weights.c", "weight->layer + layers_of(run) == run->model->encoder.L", "weight->layer >= 0"),
     Mutant("model/kd_tap.c", "scores.gradient += scores.gradient ? H * n * n : 0;", "scores.gradient += 0;"),
     Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layers, dx, &span, C);", "KD_TAP_HIDDEN, layers + 9, dx, &span, C);"),
     Mutant("model/kd_run.c", "KD_TAP_HIDDEN, layer, dx, &span, C);", "KD_TAP_HIDDEN, layer + 9, dx, &span, C);"),

@@ -65,6 +65,7 @@ NEAREST = {
     "kd_run": ["taps"],
     "kd_layer": ["taps"],
     "kd_picked": ["encoder"],
+    "kd_projected": ["taps", "narrow_passes"],
     "kd_weights": ["passes", "encoder", "shared_layers"],
     "kd_map": ["encoder"],
 }

@@ -281,6 +281,8 @@ static float *place_training(kd_run *run, kd_arena *arena)
     }
     if (run->last_picked)
         run->picked = place_picked(run, arena, B);
+    if (run->last_picked && kd_tap_projects(&run->pass.taps, c->L - 1))
+        run->last_x = kd_arena_floats(arena, N * c->C);
     return output;
 }
 

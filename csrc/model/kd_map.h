@@ -88,6 +88,8 @@ typedef struct kd_run {
                                              * (N, C) gradient of the result */
     kd_layer_map *layers;                   /* training: L of them */
     kd_picked_map picked;                   /* when the last layer is picked: B rows; evaluating x alone */
+    float *last_x;                          /* training, when queries, keys or values of such a layer are tapped: (N, C)
+                                             * its input, which backward overwrites in its map */
     float *x;                               /* evaluating: (N, C) input and output of every layer */
     float *spread;                          /* with relative positions: (H, 2 longest - 1), see kd_attention.h */
     kd_head_map head;

@@ -4,6 +4,7 @@
 #include "model/kd_input.h"
 #include "model/kd_layer.h"
 #include "model/kd_picked.h"
+#include "model/kd_projected.h"
 #include "model/kd_weights.h"
 
 #include <math.h>
@@ -44,6 +45,8 @@ static void layers_item(const kd_run *run, ptrdiff_t item, int member)
     }
     if (end == layers)
         pick(run, chunk, output);
+    if (end == layers && run->last_picked)
+        kd_projected_forward(run, output, &span, member);
 }
 
 static void head_item(const kd_run *run, ptrdiff_t item, int member)
@@ -137,6 +140,7 @@ static void layers_back_item(const kd_run *run, ptrdiff_t item, int member)
     clear(partial, run->model->sizes.vectors);
     begin_relative(run, member);
     float *dx = from_head(run, item, &span, member);
+    kd_projected_backward(run, dx, &span, partial, member);
     kd_tap_add(kernels, &run->pass.taps, KD_TAP_HIDDEN, layers, dx, &span, C);
     for (ptrdiff_t layer = layers - 1; layer >= 0; layer--) {
         const kd_layer_map view = kd_map_layer(run, layer, &span, member);

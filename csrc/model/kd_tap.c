@@ -38,12 +38,18 @@ ptrdiff_t kd_tap_size(const kd_tap *tap, const kd_encoder_config *encoder, const
 
 int kd_tap_needs(const kd_taps *taps, ptrdiff_t layer)
 {
-    for (ptrdiff_t i = 0; i < taps->count; i++) {
-        const kd_tap *tap = &taps->list[i];
-        if (tap->kind == KD_TAP_HIDDEN ? tap->layer == layer + 1 : tap->layer == layer)
-            return 1;
-    }
-    return 0;
+    return find(taps, KD_TAP_HIDDEN, layer + 1) || find(taps, KD_TAP_SCORES, layer);
+}
+
+int kd_tap_projects(const kd_taps *taps, ptrdiff_t layer)
+{
+    return find(taps, KD_TAP_QUERY, layer) || find(taps, KD_TAP_KEY, layer) || find(taps, KD_TAP_VALUE, layer);
+}
+
+const float *kd_tap_gradient(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer)
+{
+    const kd_tap *tap = find(taps, kind, layer);
+    return tap ? tap->gradient : NULL;
 }
 
 float *kd_tap_rows(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const kd_span *span, ptrdiff_t width)
@@ -63,9 +69,9 @@ void kd_tap_store(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const 
 void kd_tap_add(const kd_kernels *kernels, const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, float *d,
                 const kd_span *span, ptrdiff_t width)
 {
-    const kd_tap *tap = find(taps, kind, layer);
-    if (tap && tap->gradient)
-        kernels->add(d, tap->gradient + span->t0 * width, span->N * width);
+    const float *gradient = kd_tap_gradient(taps, kind, layer);
+    if (gradient)
+        kernels->add(d, gradient + span->t0 * width, span->N * width);
 }
 
 kd_tap_scores kd_tap_scores_of(const kd_taps *taps, ptrdiff_t layer, const kd_span *span, ptrdiff_t H)

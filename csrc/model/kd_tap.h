@@ -39,8 +39,14 @@ ptrdiff_t kd_tap_width(const kd_tap *tap, const kd_encoder_config *encoder);
 /* Floats of a tap. */
 ptrdiff_t kd_tap_size(const kd_tap *tap, const kd_encoder_config *encoder, const kd_batch *batch);
 
-/* Does one of the taps read what only all rows of this layer give? */
+/* Does one of the taps read what only all rows of this layer's attention or output give? */
 int kd_tap_needs(const kd_taps *taps, ptrdiff_t layer);
+
+/* Does one of them read this layer's queries, keys or values, which are products of its input alone? */
+int kd_tap_projects(const kd_taps *taps, ptrdiff_t layer);
+
+/* The gradient of such a tap, of all tokens; NULL if there is none. */
+const float *kd_tap_gradient(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer);
 
 /* Where the span's rows (N, width) of such a tap go, or NULL if there is none. */
 float *kd_tap_rows(const kd_taps *taps, kd_tap_kind kind, ptrdiff_t layer, const kd_span *span, ptrdiff_t width);

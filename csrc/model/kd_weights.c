@@ -1,5 +1,7 @@
 #include "model/kd_weights.h"
 
+#include "model/kd_projected.h"
+
 enum {
     EMBED_STRIP = 64,     /* columns of the embedding tables one item adds up: four cache lines */
     VECTOR_STRIP = 16384, /* floats of the vector gradients one item adds up */
@@ -68,17 +70,31 @@ static use other_use(const kd_run *run, const kd_tensor *weight)
     }
 }
 
+/* How many layers compute with a layer's weight. */
+static ptrdiff_t layers_of(const kd_run *run) { return run->model->encoder.shared ? run->model->encoder.L : 1; }
+
+/* The gradient that taps of a picked last layer give this weight's product with all tokens, or NULL. */
+static const float *projected_gradient(const kd_run *run, const kd_tensor *weight)
+{
+    const int in_last = weight->layer >= 0 && weight->layer + layers_of(run) == run->model->encoder.L;
+    return in_last ? kd_projected_gradient(run, weight->slot) : NULL;
+}
+
 /* How many uses a weight has: its gradient is their sum, in this order. */
 static ptrdiff_t uses_of(const kd_run *run, const kd_tensor *weight)
 {
-    if (weight == kd_model_output(run->model) && !run->head.outputs)
-        return 0; /* kd_decoder has done it */
-    return weight->layer >= 0 && run->model->encoder.shared ? run->model->encoder.L : 1;
+    if (weight->layer >= 0)
+        return layers_of(run) + (projected_gradient(run, weight) ? 1 : 0);
+    return weight == kd_model_output(run->model) && !run->head.outputs ? 0 : 1; /* kd_decoder has done it */
 }
 
 static use use_of(const kd_run *run, const kd_tensor *weight, ptrdiff_t index)
 {
-    return weight->layer < 0 ? other_use(run, weight) : layer_use(run, weight, weight->layer + index);
+    if (weight->layer < 0)
+        return other_use(run, weight);
+    if (index == layers_of(run))
+        return whole_use(run, weight, projected_gradient(run, weight), run->last_x, run->pass.batch.N);
+    return layer_use(run, weight, weight->layer + index);
 }
 
 /* The part of a use that falls into a tile of dw. */

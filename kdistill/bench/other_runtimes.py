@@ -220,12 +220,14 @@ def onnx_session(path: Path, threads: int) -> Forward:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    masked = len(session.get_inputs()) > 1
+    wanted = {given.name for given in session.get_inputs()}
 
     def forward(batch: PaddedBatch) -> NDArray[np.float32]:
         inputs = {"input_ids": batch.ids}
-        if masked:
+        if "attention_mask" in wanted:
             inputs["attention_mask"] = batch.mask
+        if "token_type_ids" in wanted:
+            inputs["token_type_ids"] = np.zeros_like(batch.ids)
         (logits,) = session.run(None, inputs)
         values: NDArray[np.float32] = logits
         return values

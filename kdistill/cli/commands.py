@@ -31,6 +31,7 @@ from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
 from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
 from ..models.heads import MaskedLanguageModel
+from ..models.layer_shapes import FIELDS
 from ..models.trained_with import check_threshold
 from ..report.per_class import PerClass, class_rows, confused_rows
 from ..system.output import check_output, open_output
@@ -58,6 +59,7 @@ from .completion import script
 from .data_files import format_words, rows_to_predict, single_texts, texts_of
 from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
+from .export import export
 from .inputs import (
     check_output_dir,
     columns_of,
@@ -70,6 +72,7 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .prune import prune
 from .quantize import quantize
 from .report import report
 from .search import search
@@ -92,10 +95,12 @@ __all__ = [
     "distill",
     "doctor",
     "evaluate",
+    "export",
     "finetune",
     "info",
     "label",
     "predict",
+    "prune",
     "quantize",
     "report",
     "search",
@@ -427,6 +432,7 @@ def info(options: Namespace) -> Figures:
         figures["labels"] = list(model.config.id2label.values()) if model.head in LABELLED else []
         for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"):
             figures[name] = getattr(model.config, name)
+        figures |= {name: of for name in FIELDS if (of := getattr(model.config, name)) is not None}
     return figures
 
 

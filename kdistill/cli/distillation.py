@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import is_unnamed
 from ..distill.given import Given
@@ -31,7 +30,8 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.stages import predictions_count
 from ..trainers import DistillationTrainer
 from .given import GivenParts
-from .inputs import check_output_dir, columns_of, dataset_of, dropout_of, provenance_of, rows_file, task_of
+from .inputs import dataset_of, dropout_of, provenance_of, rows_file, task_of
+from .run_files import RunFiles
 from .task import (
     check_labels_are_meant,
     check_trainable,
@@ -41,7 +41,7 @@ from .task import (
     states_pooling,
     with_problem_type,
 )
-from .teachers import given_of, inputs_of, names_of_teachers
+from .teachers import given_of, names_of_teachers
 
 
 def parts_of(options: Namespace, args: DistillationTrainingArguments) -> DistillationParts | GivenParts:
@@ -61,13 +61,8 @@ class DistillationParts:
 
     def __init__(self, options: Namespace, args: DistillationTrainingArguments) -> None:
         self.args = args
+        self.files = RunFiles(options, args)
         self._options = options
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """The files of rows, by "train" and "eval"."""
-        files = {"train": self._options.train, "eval": self._options.eval}
-        return {which: path for which, path in files.items() if path is not None}
 
     @cached_property
     def teachers(self) -> list[Model]:
@@ -165,15 +160,6 @@ class DistillationParts:
         keep_texts = self.taught_by.needs_texts(self.config, reader)
         settings: dict[str, Any] = {"training": training, "keep_texts": keep_texts, "given": self._given}
         return dataset_of(path, reader, self.config, self.args, self._options, **settings)
-
-    def read(self, which: str) -> Rows:
-        """Return the rows of "train" or "eval" as they are in the file."""
-        columns = columns_of(self._options)
-        return read_rows(rows_file(self.paths[which], self._options), **columns, trained_on=NO_COLUMNS)
-
-    def check_output_dir(self) -> None:
-        """Raise what the run would for its output directory, without creating it."""
-        check_output_dir(self.args, self._options, sources=inputs_of(self._options))
 
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""

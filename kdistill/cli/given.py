@@ -6,7 +6,6 @@ import copy
 from argparse import Namespace
 from functools import cached_property, partial
 
-from ..data.columns import NO_COLUMNS, Rows, read_rows
 from ..data.dataset import Dataset
 from ..data.label_names import default_label_map, is_unnamed
 from ..data.teacher_columns import TeacherColumn, teacher_column_of
@@ -24,8 +23,6 @@ from ..train.arguments import DistillationTrainingArguments
 from ..train.encoding import refuse_other_answers
 from ..trainers import DistillationTrainer
 from .inputs import (
-    check_output_dir,
-    columns_of,
     dataset_of,
     dropout_of,
     provenance_of,
@@ -33,6 +30,7 @@ from .inputs import (
     rows_to_learn,
     task_of,
 )
+from .run_files import RunFiles
 from .task import (
     check_trainable,
     compute_metrics_of,
@@ -41,7 +39,7 @@ from .task import (
     labels_to_learn,
     names_by_id,
 )
-from .teachers import given_of, inputs_of
+from .teachers import given_of
 
 
 class GivenParts:
@@ -49,13 +47,8 @@ class GivenParts:
 
     def __init__(self, options: Namespace, args: DistillationTrainingArguments) -> None:
         self.args = args
+        self.files = RunFiles(options, args)
         self._options = options
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """The files of rows, by "train" and "eval"."""
-        files = {"train": self._options.train, "eval": self._options.eval}
-        return {which: path for which, path in files.items() if path is not None}
 
     @property
     def teachers(self) -> list[Model]:
@@ -211,15 +204,6 @@ class GivenParts:
         return dataset_of(
             path, self.tokenizer, self.config, self.args, self._options, training=training, given=self._given
         )
-
-    def read(self, which: str) -> Rows:
-        """Return the rows of "train" or "eval" as they are in the file."""
-        columns = columns_of(self._options)
-        return read_rows(rows_file(self.paths[which], self._options), **columns, trained_on=NO_COLUMNS)
-
-    def check_output_dir(self) -> None:
-        """Raise what the run would for its output directory, without creating it."""
-        check_output_dir(self.args, self._options, sources=inputs_of(self._options))
 
     def trainer(self, *, for_search: bool = False) -> DistillationTrainer:
         """Return the trainer; for a search, one that copies the student for each trial."""

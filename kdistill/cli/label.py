@@ -78,12 +78,8 @@ def label(options: Namespace) -> Figures:
     for path, teacher in zip(options.teacher, teachers, strict=True):
         cached, answers, task = _ask(path, teacher, file, args, options)
         known, each = known + cached, [*each, answers]
-    answers = each[0]
-    if len(each) > 1:
-        assert task.mixing is not None
-        mixed = mixed_answers(task.mixing, [of.values for of in each], weights, 1.0)
-        assert isinstance(mixed, np.ndarray)
-        answers = answers._replace(values=mixed)
+    temperature = _temperature(args, task, len(each))
+    answers = _averaged(each, weights, task, temperature or 1.0)
     named = " + ".join(map(public_name, options.teacher))
     dtype = " ".join(dict.fromkeys(str(teacher.dtype) for teacher in teachers))
     digests = " ".join(teacher.weights_digest() for teacher in teachers)
@@ -91,7 +87,7 @@ def label(options: Namespace) -> Figures:
     rows = LabelledRows(
         file.table,
         answers.by_row(),
-        _probabilities(answers, task).by_row() if options.probs else None,
+        _probabilities(_averaged(each, weights, task, 1.0), task).by_row() if options.probs else None,
         () if first.config.embeds or is_unnamed(first.config.id2label) else names,
         {
             "kdistill": __version__,
@@ -100,6 +96,7 @@ def label(options: Namespace) -> Figures:
             "teacher_dtype": dtype,
             "task": task_option(first.head),
         },
+        temperature,
     )
     rows.write(options.output)
     return {
@@ -108,10 +105,38 @@ def label(options: Namespace) -> Figures:
         "teacher": named,
         "teacher_fingerprint": digests,
         "dtype": dtype,
+        "temperature": temperature,
         "labels": list(rows.names),
         "cached_rows": known,
         "runtime": time.monotonic() - started,
     }
+
+
+def _temperature(args: DistillationTrainingArguments, task: Task, teachers: int) -> float | None:
+    """Return the temperature at which probabilities are averaged; None where there is nothing to average.
+
+    Raises:
+        ValueError: it is given and has no effect.
+    """
+    if teachers > 1 and task.mixing is not None and task.mixing.log_confidence is not None:
+        return args.temperature if args.is_given("temperature") else 1.0
+    if args.is_given("temperature"):
+        why = "there is one --teacher" if teachers == 1 else "their answers are numbers without probabilities"
+        raise ValueError(
+            f"--temperature is {args.temperature:g}, and only the average of several teachers' probabilities has one: "
+            f"{why}; leave it out"
+        )
+    return None
+
+
+def _averaged(each: list[_Answers], weights: NDArray[np.float64], task: Task, temperature: float) -> _Answers:
+    """Return the answers of the only teacher, or those that have the mean of all probabilities at a temperature."""
+    if len(each) == 1:
+        return each[0]
+    assert task.mixing is not None
+    mixed = mixed_answers(task.mixing, [of.values for of in each], weights, temperature)
+    assert isinstance(mixed, np.ndarray)
+    return each[0]._replace(values=mixed)
 
 
 def _load(path: str, options: Namespace, ending: str) -> Model:

@@ -7,6 +7,9 @@ from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction, Ra
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from ..compress.choice import SCOPES
+from ..compress.prune import ROWS
+from ..exporters.registry import DTYPES, FORMATS
 from ..losses.problem_types import PROBLEM_TYPES
 from ..serve.limits import HOST, PORT, Limits
 from ..system.compute import COMPUTE_TYPES
@@ -79,6 +82,15 @@ _SEARCHING = (
         if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
     ),
 )
+# A pruned model that learns again.
+_RECOVERING = (
+    "disable_tqdm",
+    *(
+        field.name
+        for field in fields(DistillationTrainingArguments)
+        if field.metadata["group"] in ("distillation", "training", "optimiser", "evaluation")
+    ),
+)
 COMMANDS = (
     _Command(
         "finetune",
@@ -134,6 +146,19 @@ COMMANDS = (
         ("max_length", "doc_stride", "teacher_cache", "disable_tqdm"),
     ),
     _Command(
+        "prune",
+        "--model MODEL --data FILE --output DIR",
+        "leave out the parts of a model that matter least",
+        "Write a smaller model of a trained one into a new directory: with some of its layers, with the attention "
+        "heads and feed-forward units that matter most for its loss on the rows of --data, which are then all that is "
+        "computed, or with the word pieces that occur in texts. Rows of these pieces have the same logits, bit for "
+        "bit. With --rounds the model learns again, from what it was. The rows of --data are training rows, never "
+        "those that the model is measured on.",
+        "kdistill prune --model student --data train.tsv --output student-small --feed-forward 0.5 --vocabulary",
+        DistillationTrainingArguments,
+        _RECOVERING,
+    ),
+    _Command(
         "quantize",
         "--model MODEL --data FILE --output DIR",
         "write a trained model in int8",
@@ -175,6 +200,16 @@ COMMANDS = (
         "Hugging Face's inference toolkit send them, or POST /predict; GET /ping, /health and /metrics (Prometheus). "
         "Texts of different requests are computed in one batch, with the scores of kdistill predict.",
         "kdistill serve --model student --port 8080",
+    ),
+    _Command(
+        "export",
+        "--model MODEL --format onnx --output FILE|DIR [--dtype TYPE]",
+        "write a model for other programs",
+        "Write a model as ONNX, for ONNX Runtime, transformers.js, OpenVINO and others. --output FILE.onnx gets the "
+        "graph alone; a directory gets it as onnx/model.onnx (float16: onnx/model_fp16.onnx, int8: "
+        "onnx/model_quantized.onnx) with the configuration and the tokenizer beside it. Before it is written, its "
+        "logits in ONNX Runtime are compared with those of kdistill. Needs the extra export.",
+        "kdistill export --model student --format onnx --output exported",
     ),
     _Command(
         "report",
@@ -314,8 +349,12 @@ def _add_inputs(parser: _Parser, command: str) -> None:
         _add_serving(parser, group)
     elif command == "label":
         _add_labelling(group)
+    elif command == "prune":
+        _add_pruning(group)
     elif command == "quantize":
         _add_quantizing(group)
+    elif command == "export":
+        _add_export(group)
     else:
         _add_models_and_rows(group, command)
     group.add_argument("--threads", type=int, metavar="N", help="number of threads (default: the CPUs allowed)")
@@ -323,6 +362,8 @@ def _add_inputs(parser: _Parser, command: str) -> None:
     parser.set_defaults(json=False, resume=False, per_class=False, ignore_mismatched_sizes=False, quoted=None)
     if command == "label":
         parser.set_defaults(probs=False)
+    if command == "prune":
+        parser.set_defaults(vocabulary=False)
     if command == "quantize":
         parser.set_defaults(float_embeddings=False)
 
@@ -443,6 +484,14 @@ def _add_labelling(group: _ArgumentGroup) -> None:
         metavar="FILE",
         help="file to write: .parquet, .jsonl, or .npy, which has the logits alone, in the order of the rows",
     )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=SUPPRESS,
+        metavar="T",
+        help="average the probabilities of several teachers at this temperature, that of the run that will learn them "
+        "(default: 1)",
+    )
     _add_switch(group, "--probs", "write the probabilities too, as a column teacher_probs")
     group.add_argument(
         "--label-names",
@@ -453,6 +502,53 @@ def _add_labelling(group: _ArgumentGroup) -> None:
     _add_columns(group)
     _add_format(group)
     _add_task(group, "label")
+    group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_pruning(group: _ArgumentGroup) -> None:
+    """Add the options of `prune`."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=f"{_MODEL_HELP} to prune")
+    group.add_argument("--data", required=True, metavar="FILE", help=f"training rows: {_ROWS_HELP}; {_OTHER_ROWS_HELP}")
+    group.add_argument("--output", required=True, metavar="DIR", help="new directory for the smaller model")
+    for option, what in (("--heads", "attention heads"), ("--feed-forward", "feed-forward units")):
+        group.add_argument(option, type=float, metavar="X", help=f"share of the {what} to keep, such as 0.5")
+    group.add_argument(
+        "--scope",
+        choices=SCOPES,
+        help="whether each layer keeps these shares, or all layers together do (default: layer)",
+    )
+    group.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help=f"rows of --data that tell what heads and units matter, drawn by --seed (default: {ROWS})",
+    )
+    group.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help=f"{_MODEL_HELP} whose answers tell it beside the labels, as in distill (default: the labels alone)",
+    )
+    group.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="prune in N steps, and let the model learn again after each: --model distils it on --data, with the "
+        "arguments of distill (default: it is pruned in one step and learns nothing)",
+    )
+    group.add_argument("--eval", metavar="FILE", help="with --rounds, labelled rows to evaluate the model on")
+    group.add_argument("--layers", metavar="A,B,...", help="layers to keep, counted from 0, such as 0,2,5")
+    group.add_argument("--first-layers", type=int, metavar="N", help="keep the first N layers")
+    _add_switch(group, "--vocabulary", "keep only the word pieces that occur in --data, and those that spell any text")
+    group.add_argument(
+        "--vocabulary-from",
+        metavar="FILE",
+        help="keep those that occur in the rows of another file instead, of the same form as --data",
+    )
+    group.add_argument(
+        "--keep", type=int, metavar="N", help="keep the N most frequent of these word pieces (default: all that occur)"
+    )
+    _add_columns(group)
+    _add_format(group)
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
 
 
@@ -649,6 +745,21 @@ def _add_serving(parser: _Parser, group: _ArgumentGroup) -> None:
             help=help,
         )
     group.add_argument("--config", metavar="FILE", help=_CONFIG_HELP)
+
+
+def _add_export(group: _ArgumentGroup) -> None:
+    """Add what `kdistill.exporters.export.export` takes."""
+    group.add_argument("--model", required=True, metavar="MODEL", help=_MODEL_HELP)
+    group.add_argument("--format", required=True, choices=tuple(FORMATS), help="format to write")
+    endings = ", ".join(each.ending for each in FORMATS.values())
+    group.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE|DIR",
+        help=f"a new file ({endings}) for the model alone, or a directory for the model with its configuration and "
+        "tokenizer",
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the weights (default: float32)")
 
 
 def _add_dataset(group: _ArgumentGroup) -> None:

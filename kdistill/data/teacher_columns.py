@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .table import Table
 
 LOGITS, PROBABILITIES = "teacher_logits", "teacher_probs"
 """Columns of what a teacher answered, by convention; logits go before probabilities."""
+TEMPERATURE = "teacher_temperature"
+"""The column beside them with the temperature at which the answers of several teachers were averaged."""
 SUM_TOLERANCE = 0.02
 """How far the sum of a row's probabilities may be from 1, to which they are scaled: some are rounded to two digits."""
 LEAST_PROBABILITY = 1e-7
@@ -59,6 +62,8 @@ class TeacherColumn:
         names: of the labels that lists are in the order of, or none.
         where: gives the place of a row, for messages.
         source: the table's name, likewise.
+        temperature: at which probabilities of several teachers were averaged to these answers, and at which alone they
+            are their mean, see `losses.mixing`; None of one teacher.
     """
 
     name: str
@@ -68,6 +73,7 @@ class TeacherColumn:
     names: Sequence[str]
     where: Where
     source: str
+    temperature: float | None = None
 
     def read(self, answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         """Return the logits of all rows, float32 (rows, outputs), NaN in rows without any.
@@ -120,7 +126,18 @@ def teacher_column_of(table: Table) -> TeacherColumn | None:
 
     Each is one column, or a column for each output: `teacher_logits_0`, ... or with the names of labels. The names that
     the numbers of a row are in the order of may stand in a column `label_names`, or in the metadata of a Parquet file.
+    A column `teacher_temperature` may state the temperature of an average.
+
+    Raises:
+        ValueError: such a column holds something else, or differs between the rows.
     """
+    column = _answers_in(table)
+    if column is None or TEMPERATURE not in table.columns:
+        return column
+    return replace(column, columns=(*column.columns, TEMPERATURE), temperature=_temperature_in(table))
+
+
+def _answers_in(table: Table) -> TeacherColumn | None:
     for name in (LOGITS, PROBABILITIES):
         apart = [column for column in table.columns if column.startswith(f"{name}_")]
         if name in table.columns:
@@ -137,6 +154,22 @@ def teacher_column_of(table: Table) -> TeacherColumn | None:
 def without_teacher_columns(table: Table, column: TeacherColumn) -> Table:
     """Return the other columns of a table."""
     return table.remove_columns(list(column.columns))
+
+
+def _temperature_in(table: Table) -> float | None:
+    """Return the temperature that the rows of a table state, or None where none does."""
+    found = None
+    for row, value in enumerate(table.columns[TEMPERATURE]):
+        if is_empty(value):
+            continue
+        number = as_number(value)
+        if number is None or not 0 < number < math.inf or number != (found or number):
+            raise ValueError(
+                f"{table.where(row)}: {TEMPERATURE!r} holds {_shown(value)}; expected the temperature at which answers "
+                "of several teachers were averaged, the same in every row"
+            )
+        found = number
+    return found
 
 
 def _names_in(table: Table) -> tuple[Sequence[str], tuple[str, ...]]:

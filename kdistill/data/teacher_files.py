@@ -15,7 +15,7 @@ from ..system.files import json_text
 from ..system.output import open_output
 from .class_names import CLASS_NAMES, LABEL_NAMES
 from .table import Table
-from .teacher_columns import LOGITS, PROBABILITIES, teacher_column_of
+from .teacher_columns import LOGITS, PROBABILITIES, TEMPERATURE, teacher_column_of
 
 ENDINGS = (".parquet", ".jsonl", ".npy")
 
@@ -31,6 +31,7 @@ class LabelledRows:
         probabilities: likewise, or None.
         names: of the outputs, or none where they have no names.
         about: where they come from, for the metadata of a Parquet file: texts by name.
+        temperature: at which the answers of several teachers were averaged; None of one.
     """
 
     table: Table
@@ -38,6 +39,7 @@ class LabelledRows:
     probabilities: Sequence[Any] | None
     names: Sequence[str]
     about: Mapping[str, str]
+    temperature: float | None = None
 
     def write(self, path: str) -> None:
         """Write a file, put in place whole, in the format that its ending names.
@@ -74,6 +76,8 @@ class LabelledRows:
         )
         for name, values in self._answers().items():
             columns[name] = pa.array(values, type=pa.list_(numbers) if nested else numbers)
+        if self.temperature is not None:
+            columns[TEMPERATURE] = pa.array([self.temperature] * len(self.table), type=pa.float64())
         metadata = dict(self.about)
         if self.names:
             metadata[LABEL_NAMES] = json.dumps(list(self.names))
@@ -89,6 +93,7 @@ class LabelledRows:
             for row, record in enumerate(self.table):
                 for name, values in self._answers().items():
                     record[name] = self._named(values[row])
+                record |= {} if self.temperature is None else {TEMPERATURE: self.temperature}
                 file.write(json_text(record, ensure_ascii=False) + "\n")
 
     def _named(self, value: Any) -> Any:

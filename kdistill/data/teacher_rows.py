@@ -42,12 +42,14 @@ class Match:
         rows: examples in all.
         covered: those that have an answer.
         unused: answers of the source that are for none of the rows.
+        temperature: see `TeacherColumn`.
     """
 
     how: str
     rows: int
     covered: int
     unused: int = 0
+    temperature: float | None = None
 
 
 class Found(NamedTuple):
@@ -331,7 +333,7 @@ class TaughtRows:
             return dataset
         column, where = found
         logits, covered = _beside(dataset, table, column, answers_of(dataset), where.places)
-        self.on_match(Match(where.how, len(table), covered, where.unused))
+        self.on_match(Match(where.how, len(table), covered, where.unused, column.temperature))
         return replace(dataset, teacher_logits=logits)
 
     def _find(self, column: TeacherColumn | None, table: Table, dataset: Dataset) -> tuple[TeacherColumn, Found] | None:

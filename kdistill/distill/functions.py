@@ -75,7 +75,7 @@ class TeacherFunction:
         rows: Dataset,
         args: DistillationTrainingArguments,
         *,
-        what: str = "rows of the report",
+        what: str,
         keep: bool = False,
     ) -> Outputs:
         """Return the function's logits for all rows, float32 (rows, num_labels), asking for those that are not known.

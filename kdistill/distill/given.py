@@ -100,6 +100,7 @@ class Given:
             self._directions = principal_directions(logits[~np.isnan(logits).any(axis=1)], expected)
         self._digest = hashlib.sha256(np.ascontiguousarray(logits).data).hexdigest()
         self._tell(args)
+        self._check_temperature(args)
         lacking, labelled = (
             _lacking(rows),
             np.zeros(len(rows), np.bool_) if self._student.embeds else rows.have_labels(),
@@ -118,6 +119,24 @@ class Given:
                 stacklevel=4,
             )
 
+    def _check_temperature(self, args: DistillationTrainingArguments) -> None:
+        """Warn where answers were averaged at another temperature than that of the loss.
+
+        t = T log sum_k w_k softmax(z_k / T) has the mean of the teachers' probabilities at T, and at no other.
+        """
+        averaged = None if self.match is None else self.match.temperature
+        if averaged is None or (args.temperature == averaged and args.temperature_schedule == "constant"):
+            return
+        now = f"temperature is {args.temperature:g}" + (
+            "" if args.temperature_schedule == "constant" else " in the first step alone"
+        )
+        warnings.warn(
+            f"several teachers were averaged at temperature {averaged:g} ({self.name}), and {now}, where they have "
+            f"another average; expected temperature {averaged:g} (--temperature), or answers that kdistill label has "
+            "written with --temperature as it is here",
+            stacklevel=5,
+        )
+
     def _tell(self, args: DistillationTrainingArguments) -> None:
         """Print how the answers of a file were found for the rows."""
         if self.source is not None and self.source.sha256 is not None:
@@ -135,9 +154,7 @@ class Given:
             text += f"; {match.unused:,} more are for none of them"
         return text
 
-    def outputs(
-        self, rows: Dataset, args: DistillationTrainingArguments, *, what: str = "", keep: bool = False
-    ) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str, keep: bool = False) -> Outputs:
         """Return the answers that came with the rows, float32 (rows, num_outputs), NaN where there are none.
 
         Of a student that answers for each token they are a `Ragged` of float32 (tokens, num_outputs).

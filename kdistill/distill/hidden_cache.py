@@ -99,10 +99,18 @@ class HiddenCache:
         return cache_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}{HIDDEN_SUFFIX}"
 
 
+def _width(model: Model, tap: Tap) -> int:
+    """Return how many numbers a tap of rows has for a token."""
+    kind, layer = tap
+    return model.config.hidden_size if kind == "hidden" else model.architecture.attention_of(model.config, layer)[1]
+
+
 def _size(model: Model, tap: Tap, n: int) -> int:
     """Return how many numbers a tap has for a row of n tokens."""
-    config = model.config
-    return config.num_attention_heads * n * n if tap[0] == "scores" else config.hidden_size * n
+    kind, layer = tap
+    if kind == "scores":
+        return model.architecture.attention_of(model.config, layer)[0] * n * n
+    return _width(model, tap) * n
 
 
 def _cut(model: Model, inside: Inside, lengths: NDArray[np.int64]) -> list[Numbers]:
@@ -124,7 +132,7 @@ def _joined(model: Model, rows: list[Numbers], lengths: NDArray[np.int64], taps:
         values = from_bfloat16(
             np.concatenate([of[begin:end] for of, begin, end in zip(rows, begins, ends, strict=True)])
         )
-        inside[tap] = values if tap[0] == "scores" else values.reshape(-1, model.config.hidden_size)
+        inside[tap] = values if tap[0] == "scores" else values.reshape(-1, _width(model, tap))
         begins = ends
     return inside
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from .. import _core
 from ..data.batch import Batch
 from ..models.configuration import Config
+from ..models.head_names import ENCODER, SEQUENCE
 from ..models.model import Tap
+from ..models.registry import ARCHITECTURES
 from ..system.files import json_text
 from ..system.names import listing
 from ..system.threads import get_num_threads
@@ -23,6 +25,7 @@ from ..train.auxiliary import Auxiliary
 from ..train.layer_maps import LayerPairs, mapped_layers
 from ..train.matches import Match, Stage
 from ..train.objective import NO_TAP_LOSS, Inside, LossPart, RunLength, TapLoss
+from ..train.plan import RowIndices
 from ..train.stages import rows_of, stage_ends, stages_of
 from .sources import Teachers
 from .teachers import Teacher
@@ -30,8 +33,8 @@ from .teachers import Teacher
 LEAST_OF_A_RELATION_HEAD = 8
 """Numbers of a relation head in the narrower model, by default: MiniLMv2's 48 heads of 384."""
 _RELATED = ("query", "key", "value")
-AskTeacher = Callable[[Batch, Sequence[Tap]], Inside]
-"""(batch, taps) -> what lies there inside the teacher."""
+AskTeacher = Callable[[Batch, Sequence[Tap], RowIndices], Inside]
+"""(batch, taps, its rows' places in the training data) -> what lies there inside the teacher."""
 
 
 class _Pair(NamedTuple):
@@ -119,12 +122,15 @@ class Matching:
         self._enter(next(stage for stage, end in enumerate(self._ends) if step < end))
         self._units = [pair.units(lengths) for pair in self._present]
 
-    def __call__(self, batch: Batch, taps: Inside, theirs: Inside | None = None) -> TapLoss:
+    def __call__(
+        self, batch: Batch, taps: Inside, rows: RowIndices | None = None, *, theirs: Inside | None = None
+    ) -> TapLoss:
         """Return the loss of a micro-batch of the step, and add its gradient to that of the projections.
 
         Args:
             batch: the micro-batch.
             taps: what lies inside the student.
+            rows: the places of its rows in the training data; without `theirs`.
             theirs: what lies inside the teacher, at `teacher_taps`; default: it is asked.
 
         Raises:
@@ -132,7 +138,9 @@ class Matching:
         """
         if not self._present:
             return NO_TAP_LOSS
-        theirs = self._ask(batch, self.teacher_taps) if theirs is None else theirs
+        if theirs is None:
+            assert rows is not None
+            theirs = self._ask(batch, self.teacher_taps, rows)
         lengths, total, parts = np.diff(batch.starts), 0.0, []
         gradients: dict[Tap, NDArray[np.float32]] = {}
         for pair, of_step in zip(self._present, self._units, strict=True):
@@ -207,14 +215,15 @@ def teacher_taps(args: DistillationTrainingArguments, teacher: Config, student: 
 def check_matches(args: DistillationTrainingArguments, teachers: Teachers, student: Config) -> None:
     """Raise ValueError for matches that do not fit the models, see `matched_teacher` and `pairs_of`."""
     for stage in stages_of(args.matches):
-        pairs_of(stage, matched_teacher(teachers).model.config, student)
+        pairs_of(stage, matched_teacher(teachers, args, student).model.config, student)
 
 
-def matched_teacher(teachers: Teachers) -> Teacher:
+def matched_teacher(teachers: Teachers, args: DistillationTrainingArguments, student: Config) -> Teacher:
     """Return the teacher whose inside is matched.
 
     Raises:
-        ValueError: there are several, it is no model, or it reads other tokens than the student.
+        ValueError: there are several, it is no model, or it reads other tokens than the student and matches compare
+            more than the first one of each row.
     """
     if len(teachers) > 1 or not teachers.models:
         found = (
@@ -225,11 +234,12 @@ def matched_teacher(teachers: Teachers) -> Teacher:
             "read: leave matches (--matches) out, or name one teacher"
         )
     teacher = teachers.models[0]
-    if teacher.reads_itself:
+    first_alone = all(match.kind == "cls" for stage in stages_of(args.matches) for match in stage.matches)
+    if teacher.reads_itself and not (first_alone and student.head in (SEQUENCE, ENCODER)):
         raise ValueError(
             "matches are given with a teacher whose tokenizer gives texts other tokens than the student's; expected "
-            "one tokenizer for both, as matches compare them token by token: leave matches (--matches) out, or take a "
-            "student with the teacher's tokenizer"
+            "one tokenizer for both, as matches compare them token by token, or of models for whole texts matches of "
+            "the kind 'cls' alone: leave matches (--matches) out, or take a student with the teacher's tokenizer"
         )
     return teacher
 
@@ -238,22 +248,17 @@ def _pairs_of_match(match: Match, teacher: Config, student: Config) -> list[_Pai
     projection = ""
     if match.kind in ("hidden", "embedding", "cls") and teacher.hidden_size != student.hidden_size:
         projection = json_text(rows_of([match]))
-    heads = 0
-    if match.kind == "attention":
-        heads = _equal_heads(teacher, student)
-    elif match.kind == "relation":
-        heads = _relation_heads(match.heads, teacher.hidden_size, student.hidden_size)
     of_loss = "" if match.loss == Match(match.kind).loss else f"_{match.loss}".replace("-", "_")
     if match.kind == "embedding":
         tap = (("hidden", 0),)
-        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, heads, projection)]
+        return [_Pair(f"match_embedding{of_loss}_loss", match, tap, tap, 0, projection)]
     return [
         _Pair(
             f"match_{match.kind}{of_loss}_{theirs}_{ours}_loss",
             match,
             _taps(match.kind, theirs),
             _taps(match.kind, ours),
-            heads,
+            _heads(match, _shape_of_attention(teacher, theirs), _shape_of_attention(student, ours)),
             projection,
         )
         for theirs, ours in _layer_pairs(match, teacher.num_hidden_layers, student.num_hidden_layers)
@@ -297,8 +302,19 @@ def _places(name: str, layers: int | Sequence[int], count: int, whose: str) -> l
     return [layer % count for layer in several]
 
 
-def _equal_heads(teacher: Config, student: Config) -> int:
-    theirs, ours = teacher.num_attention_heads, student.num_attention_heads
+def _shape_of_attention(config: Config, layer: int) -> tuple[int, int]:
+    """Return how many heads a layer has, and how many numbers its queries have for a token."""
+    return ARCHITECTURES[config.model_type].attention_of(config, layer)
+
+
+def _heads(match: Match, teacher: tuple[int, int], student: tuple[int, int]) -> int:
+    """Return how many heads a match of two layers compares, given `_shape_of_attention` of both; 0 of rows."""
+    if match.kind == "attention":
+        return _equal_heads(teacher[0], student[0])
+    return _relation_heads(match.heads, teacher[1], student[1]) if match.kind == "relation" else 0
+
+
+def _equal_heads(theirs: int, ours: int) -> int:
     if theirs != ours:
         raise ValueError(
             f"the teacher has {theirs} attention heads and the student {ours}; expected equally many, as in a shape "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,13 +33,15 @@ from ..train.byte_sizes import bytes_of
 from ..train.objective import NO_TAP_LOSS, BatchLoss, InnerLoss, LearnedLoss, LossPart, RunData, RunLength
 from ..train.own_metrics import own_metrics
 from ..train.plan import RowIndices
+from ..train.stages import predictions_count
 from .answers import answers_against_labels
 from .copies import with_texts_of_copies, word_embeddings
 from .courses import args_of_step
+from .first_tokens import AskInside, FirstTokens
 from .functions import TeacherFunction
 from .given import Given
 from .hidden_cache import HiddenCache
-from .matching import Matching, matched_teacher
+from .matching import AskTeacher, Matching, matched_teacher
 from .partly_taught import answered_rows, taught_parts
 from .sources import Teachers
 from .teachers import Teacher, read_as_teacher
@@ -55,8 +58,10 @@ class Distillation:
 
     Attributes:
         teachers: the teachers.
-        answers: the outputs of each of them for the training rows, see `Source.outputs`; `prepare` makes them. They
-            are raw, for the temperature may differ between the trials of a search.
+        answers: the outputs of each of them for the training rows, see `Source.outputs`; `prepare` makes them, or the
+            first trial of a search whose predictions count. They are raw, for the temperature may differ between the
+            trials.
+        rows: the training rows; `prepare` sets them.
     """
 
     needs_labels = False
@@ -64,6 +69,8 @@ class Distillation:
     def __init__(self, teachers: Teachers) -> None:
         self.teachers = teachers
         self.answers: tuple[Outputs, ...] = ()
+        self.rows: Dataset | None = None
+        self._asking = threading.Lock()
         self._answered: str | None = None  # a hash of what functions have answered, in an earlier process perhaps
 
     @property
@@ -110,7 +117,7 @@ class Distillation:
             ValueError: no row has a label although `args.alpha` asks for labels, there is no tokenizer to make
                 augmented copies with, or rows are questions, or texts with hidden words.
         """
-        if not isinstance(dataset.windows, Sentences):  # embeddings have no labels
+        if not isinstance(dataset.windows, Sentences) and predictions_count(args.matches):  # embeddings have no labels
             _check_labels(dataset, args)
         if not args.augment:
             return dataset
@@ -179,25 +186,43 @@ class Distillation:
     def prepare(self, data: RunData, args: DistillationTrainingArguments, config: Config) -> None:
         """Ask the teachers for their outputs of all rows, measure them, and warn where they do not fit the labels.
 
-        A teacher of a language model answers in each step instead: other words are hidden in each epoch, and an answer
-        is as long as the vocabulary. Warns also of arguments about labels where there are none.
+        Where the predictions count in no stage of `args.matches`, nobody is asked about the training rows. A teacher of
+        a language model answers in each step instead: other words are hidden in each epoch, and an answer is as long as
+        the vocabulary. Warns also of arguments about labels where there are none.
         """
+        self.rows, counts = data.train, predictions_count(args.matches)
         self.teachers.check_weighting(args, task_for(config, data.train.labels))
         for teacher in self.teachers.models:
-            teacher.choose_type(data.train, args, config)
-            _tell_of_width(teacher, args, config)
-        if config.embeds:
+            if counts or data.eval is not None:
+                teacher.choose_type(data.train, args, config)
+            if counts:
+                _tell_of_width(teacher, args, config)
+        if config.embeds and counts:
             _warn_of_labels(args)
-        if data.train.masking is None:
-            self.answers = self.teachers.outputs(data.train, args, what="training rows")
-            self._compare_with_before()
+        if data.train.masking is None and counts:
+            self._ask(args)
             _warn_of_rows_without_a_lesson(self.answers, data.train)
         outputs: tuple[Outputs, ...] = ()
         if data.eval is not None:
             outputs = self.teachers.outputs(data.eval, args, what="evaluation rows", keep=True)
             self._measure(outputs, data.eval, data, args, config)
-        self._compare(outputs, data, config)
+        if counts:
+            self._compare(outputs, data, config)
         self.teachers.release()
+
+    def _ask(self, args: DistillationTrainingArguments) -> None:
+        """Ask the teachers for their outputs of the training rows."""
+        assert self.rows is not None
+        self.answers = self.teachers.outputs(self.rows, args, what="training rows")
+        self._compare_with_before()
+
+    def _answers_for(self, rows: RowIndices, args: DistillationTrainingArguments) -> list[Outputs]:
+        """Return the outputs for some of the training rows; a search may have begun with matches alone."""
+        with self._asking:
+            if not self.answers:
+                self._ask(args)
+                self.teachers.release()
+        return [take_rows(of, rows) for of in self.answers]
 
     def _compare_with_before(self) -> None:
         """Warn where a function answers otherwise than in an earlier process of the run: its weights show nowhere."""
@@ -210,7 +235,7 @@ class Distillation:
             warnings.warn(
                 "a function among the teachers answers otherwise than before this run was interrupted, so the student "
                 "learns from another teacher from here on; is it the same function?",
-                stacklevel=6,
+                stacklevel=7,
             )
         self._answered = answered
 
@@ -267,8 +292,14 @@ class Distillation:
         """Return the losses that `args.matches` names, for a new run. Raises what `Matching` raises."""
         if args.matches is None:
             return None
-        teacher = matched_teacher(self.teachers)
-        ask = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+        teacher = matched_teacher(self.teachers, args, config)
+        inside = teacher.inside if args.hidden_cache is None else HiddenCache(teacher, bytes_of(args.hidden_cache))
+
+        def rows_as_read() -> Dataset:
+            assert self.rows is not None
+            return teacher.rows_as_read(self.rows, args)
+
+        ask = FirstTokens(inside, rows_as_read) if teacher.reads_itself else _of_the_same_tokens(inside)
         return Matching(args, teacher.model.config, config, length, ask)
 
     def args_of_step(
@@ -286,10 +317,15 @@ class Distillation:
         args: DistillationTrainingArguments,
         task: Task,
     ) -> BatchLoss:
-        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teachers' part."""
+        """Return the distillation loss, see `Task.teacher_loss`, with the labels' and the teachers' part.
+
+        It is 0 where the predictions count in no stage of `args.matches`.
+        """
+        if not predictions_count(args.matches):
+            return BatchLoss(0.0, np.zeros_like(units(logits)), [])
         if task.with_loss is not None:
             task = task.with_loss(args.embedding_loss)
-        taught = self.teachers.mixed([take_rows(of, rows) for of in self.answers], task, args, labels)
+        taught = self.teachers.mixed(self._answers_for(rows, args), task, args, labels)
         parts = task.teacher_loss(
             logits,
             taught,
@@ -334,7 +370,7 @@ class Distillation:
                 asked = () if inner is None else inner.teacher_taps
                 theirs = teacher.masked_pass(batch, predicted if taught else None, taps=asked)
             if inner is not None and theirs is not None:
-                inside = inner(batch, ours.taps, theirs.taps)
+                inside = inner(batch, ours.taps, theirs=theirs.taps)
             found = ours.loss(
                 teacher=theirs if taught else None,
                 alpha=args.alpha,
@@ -345,6 +381,11 @@ class Distillation:
             )
         parts = [LossPart("hard_loss", found.hard, found.tokens), LossPart("soft_loss", found.soft, found.tokens)]
         return LearnedLoss(weight * found.loss, [*parts, *inside.parts], inside.loss)
+
+
+def _of_the_same_tokens(inside: AskInside) -> AskTeacher:
+    """Return what asks a teacher that reads the student's batch."""
+    return lambda batch, taps, rows: inside(batch, taps)
 
 
 def _answered_with_labels(outputs: Outputs, rows: Dataset, *, whole: bool) -> tuple[Outputs, Dataset, bool] | None:

@@ -55,9 +55,7 @@ class Source(Protocol):
     def check_student(self, student: Model, reader: PreTrainedTokenizerFast | None) -> None:
         """Raise ValueError for a student that cannot learn from this teacher."""
 
-    def outputs(
-        self, rows: Dataset, args: DistillationTrainingArguments, *, what: str = ..., keep: bool = ...
-    ) -> Outputs:
+    def outputs(self, rows: Dataset, args: DistillationTrainingArguments, *, what: str, keep: bool = ...) -> Outputs:
         """Return the teacher's outputs for all rows, float32 (rows, num_outputs), or of each token a `Ragged`.
 
         They are logits, or the numbers of a regression or of embeddings. A row of NaN has no answer of this teacher.
@@ -122,6 +120,11 @@ class Teachers:
             return None
         return sum(teacher.model.num_parameters() for teacher in self.models)
 
+    @property
+    def answers_for_hidden_words(self) -> bool:
+        """Whether they are language models."""
+        return any(teacher.model.config.head == MASKED for teacher in self.models)
+
     def needs_texts(self, student: Config, reader: PreTrainedTokenizerFast | None) -> bool:
         """Return whether rows must keep their texts for any of them."""
         needs = [source.needs_texts(student, reader) for source in self.sources]  # each remembers it
@@ -164,7 +167,7 @@ class Teachers:
         rows: Dataset,
         args: DistillationTrainingArguments,
         *,
-        what: str = "rows of the report",
+        what: str,
         keep: bool = False,
     ) -> tuple[Outputs, ...]:
         """Return the outputs of each teacher, see `Source.outputs`."""
@@ -206,7 +209,9 @@ class Teachers:
 
     def logits(self, rows: Dataset, student: Config, args: DistillationTrainingArguments) -> Outputs:
         """Return what is measured of them on some rows, see `together`."""
-        return self.together(self.outputs(rows, args), self.task(student, rows.labels).mixing)
+        return self.together(
+            self.outputs(rows, args, what="rows of the report"), self.task(student, rows.labels).mixing
+        )
 
     def task(self, student: Config, labels: Labels) -> Task:
         """Return the task of all together on these labels; of one model its own, with a threshold of its own."""

@@ -165,7 +165,7 @@ class Teacher:
         rows: Dataset,
         args: DistillationTrainingArguments,
         *,
-        what: str = "rows of the report",
+        what: str,
         keep: bool = False,
     ) -> Outputs:
         """Return the logits of all rows, float32 (rows, num_labels), from the teacher cache where they are there.

@@ -35,6 +35,20 @@ from .subject import Subject
 _Part = TypeVar("_Part")
 
 
+class Files(Protocol):
+    """The rows of a run and its output directory."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files of rows, by "train" and "eval"."""
+
+    def read(self, which: str) -> Rows:
+        """Return the rows of "train" or "eval" as they are in the file."""
+
+    def check_output_dir(self) -> None:
+        """Raise what the run would for its output directory, without creating it."""
+
+
 class Parts(Protocol):
     """The parts of a run of `distill`, each made when it is asked for; errors and warnings are those of the run."""
 
@@ -42,8 +56,7 @@ class Parts(Protocol):
     def args(self) -> DistillationTrainingArguments: ...
 
     @property
-    def paths(self) -> dict[str, str]:
-        """The files of rows, by "train" and "eval"."""
+    def files(self) -> Files: ...
 
     @property
     def teachers(self) -> list[Model]: ...
@@ -66,12 +79,6 @@ class Parts(Protocol):
     def eval(self) -> Dataset | None: ...
 
     def trainer(self) -> DistillationTrainer: ...
-
-    def check_output_dir(self) -> None:
-        """Raise what the run would for its output directory, without creating it."""
-
-    def read(self, which: str) -> Rows:
-        """Return the rows of "train" or "eval" as they are in the file."""
 
 
 class Check(NamedTuple):
@@ -183,7 +190,7 @@ class Examination:
 def examine(examination: Examination, parts: Parts) -> None:
     """Make the parts of a run and check them. Nothing is written."""
     attempt, args = examination.attempt, parts.args
-    attempt("output directory", parts.check_output_dir)
+    attempt("output directory", parts.files.check_output_dir)
     if args.push_to_hub and attempt("hub", lambda: _is_ready(args)):
         account = attempt("hub", lambda: check_account(args.hub_token))
         if account is not None:
@@ -192,11 +199,11 @@ def examine(examination: Examination, parts: Parts) -> None:
     attempt("tokenizer", lambda: parts.teacher_tokenizers)
     teachers = None if models is None else attempt("teacher", lambda: parts.taught_by)
     config = attempt("student", lambda: parts.config)
-    sets = {which: attempt(which, partial(getattr, parts, which)) for which in parts.paths}
+    sets = {which: attempt(which, partial(getattr, parts, which)) for which in parts.files.paths}
     trainer = attempt("student", parts.trainer) if None not in sets.values() else None
     run = None if trainer is None else attempt("rows", lambda: Run(trainer.recipe))
     recipe = None if trainer is None else trainer.recipe
-    names = {which: name_of(path) for which, path in parts.paths.items()}
+    names = {which: name_of(path) for which, path in parts.files.paths.items()}
     if config is None:
         config = BertConfig() if not models else models[0].config
     subject = Subject(
@@ -235,7 +242,7 @@ def _in_words(examination: Examination, parts: Parts, subject: Subject) -> Subje
     sets: dict[str, Dataset] = {}
     config = subject.config
     for which, name in subject.names.items():
-        rows = examination.attempt(which, partial(parts.read, which))
+        rows = examination.attempt(which, partial(parts.files.read, which))
         if rows is None:
             continue
         if count := withheld(rows):

@@ -68,9 +68,9 @@ def _hidden_bytes(subject: Subject) -> int:
     if args.hidden_cache is None or args.matches is None or rows is None or subject.teacher_answers_in_steps:
         return 0
     assert subject.teachers is not None
-    teacher = matched_teacher(subject.teachers).model
-    stages = teacher_taps(args, teacher.config, subject.config)
-    needed = sum(bytes_of_rows(teacher, taps, rows.lengths) for taps in stages)
+    teacher = matched_teacher(subject.teachers, args, subject.config)
+    stages, lengths = teacher_taps(args, teacher.model.config, subject.config), teacher.rows_as_read(rows, args).lengths
+    needed = sum(bytes_of_rows(teacher.model, taps, lengths) for taps in stages)
     return max(0, min(needed, bytes_of(args.hidden_cache) - hidden_bytes()))
 
 
@@ -116,13 +116,13 @@ def memory(subject: Subject) -> Iterator[Finding]:
 
 
 def duration(subject: Subject) -> Iterator[Finding]:
-    """Estimate how long the run takes from steps and rows that were measured."""
+    """Estimate how long the run takes from steps and rows that were measured, those of each stage for itself."""
     assert subject.recipe is not None
-    state, steps = _length(subject), subject.steps
+    state, stages, sets = _length(subject), subject.steps, subject.sets_to_ask
     assert subject.plan is not None
-    training = steps.seconds_per_step * state.max_steps
-    epoch = steps.seconds_per_step * subject.plan.steps_per_epoch
-    sets = {"train": subject.rows_to_learn_from, "eval": subject.eval}
+    of_stages = [of.seconds_per_step * of.steps for of in stages]
+    training = math.fsum(of_stages)
+    epoch = training / state.max_steps * subject.plan.steps_per_epoch
     assert subject.teachers is not None
     of_models = [isinstance(source, Teacher) for source in subject.teachers.sources]
     answers = compress(subject.answers, of_models)
@@ -132,6 +132,11 @@ def duration(subject: Subject) -> Iterator[Finding]:
         for which, count in asked.items()
         if (rows := sets[which])
     )
+    each = [
+        f"{format_duration(seconds)} for {of.steps:,}" + (f" of the stage {of.stage!r}" if of.stage else "")
+        for of, seconds in zip(stages, of_stages, strict=True)
+    ]
+    steps = f" for {state.max_steps:,} steps" + (f": {', then '.join(each)}" if len(each) > 1 else "")
     evaluations = _evaluations(subject, state)
     evaluating = 0.0
     if subject.eval is not None and evaluations:
@@ -139,13 +144,14 @@ def duration(subject: Subject) -> Iterator[Finding]:
     lacking = f"teacher {format_duration(teacher)} for {_lacking(subject):,} {_rows(subject)} that its cache lacks"
     parts = [
         *([] if subject.teacher_answers_in_steps or not any(of_models) else [lacking]),
-        f"training {format_duration(training)} for {state.max_steps:,} steps",
+        f"training {format_duration(training)}{steps}",
         f"{evaluations} evaluations {format_duration(evaluating)}",
     ]
     total = math.fsum((teacher, training, evaluating))
+    done = sum(of.done for of in stages)
     text = (
         f"{format_duration(epoch)} an epoch and {format_duration(total)} in all ({', '.join(parts)}), measured on "
-        f"{steps.done} step{'s' * (steps.done != 1)}"
+        f"{done} step{'s' * (done != 1)}"
     )
     yield Finding("time", "ok", text)
 
@@ -159,6 +165,10 @@ def cache(subject: Subject) -> Iterator[Finding]:
         text = "other words are hidden in each epoch, so the teacher answers in each step, and its cache has no part"
         yield Finding("teacher cache", "note", text)
         return
+    if not subject.sets_to_ask:
+        text = "predictions count in no stage of the matches, so nobody asks the teacher for any"
+        yield Finding("teacher cache", "note", text)
+        return
     if not subject.args.teacher_cache:
         text = "--no-teacher-cache: every run asks the teacher again"
         yield Finding("teacher cache", "note", text)
@@ -169,7 +179,7 @@ def cache(subject: Subject) -> Iterator[Finding]:
         yield Finding("teacher cache", "warning", text, "set KDISTILL_CACHE to a directory that can")
         return
     asked = subject.rows_to_ask
-    total = sum(len(rows) for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None) * len(asked)
+    total = sum(map(len, subject.sets_to_ask.values())) * len(asked)
     there_are = f"{total - _lacking(subject):,} of {total:,} {_rows(subject)} are in the teacher cache"
     if len(asked) > 1:
         there_are += f", those of {len(asked)} teachers together"
@@ -183,5 +193,5 @@ def _lacking(subject: Subject) -> int:
 
 def _rows(subject: Subject) -> str:
     """Return what messages call the rows that the teacher answers."""
-    sets = [rows for rows in (subject.rows_to_learn_from, subject.eval) if rows is not None]
+    sets = subject.sets_to_ask.values()
     return next((rows.rows_are for rows in sets if rows.rows_are != "rows"), "rows")

@@ -18,13 +18,18 @@ from ..system.findings import Finding
 from ..system.names import listing
 from ..tasks.registry import task_for
 from ..train.chosen_defaults import choose_defaults
+from ..train.stages import predictions_count
 from .subject import Sample, Subject, examples_of
 
 
 def teacher(subject: Subject) -> Iterator[Finding]:
-    """Check the answers of each teacher for sampled rows against their labels."""
+    """Check the answers of each teacher for sampled rows against their labels, where they are learned."""
     assert subject.judged_on is not None
     assert subject.teachers is not None
+    if not predictions_count(subject.args.matches):
+        text = "the teacher's predictions are not learned: prediction_weight is 0 in all stages of the matches"
+        yield Finding(CHECK, "note", text)
+        return
     sources = subject.teachers.sources
     for source, answers in zip(sources, subject.answers, strict=True):
         found = _of_given(subject, source) if isinstance(source, Given) else _of_teacher(subject, source, answers)
@@ -37,7 +42,7 @@ def _of_given(subject: Subject, source: Given) -> Iterator[Finding]:
     rows = subject.train
     if rows is None or rows.teacher_logits is None:
         return
-    outputs = source.outputs(rows, subject.args)
+    outputs = source.outputs(rows, subject.args, what="training rows")
     there = np.flatnonzero(answered_rows(outputs, rows))
     yield Finding(CHECK, "ok", source.sentence())
     some = rows.take(there)

@@ -31,9 +31,11 @@ from ..text.tokenizer import PreTrainedTokenizerFast
 from ..train.arguments import DistillationTrainingArguments
 from ..train.evaluate import outputs_of_batch
 from ..train.loop import training_step
-from ..train.objective import BatchLoss, LearnedLoss
+from ..train.matches import Stage
+from ..train.objective import BatchLoss, LearnedLoss, RunLength
 from ..train.plan import EpochPlan, RowIndices
 from ..train.recipe import Recipe
+from ..train.stages import predictions_count, stage_ends, stages_of
 
 # Rows that go through the teacher at most, or so many for each label; and seconds after which no more are taken.
 SAMPLED_ROWS, _ROWS_FOR_EACH_LABEL, _TEACHER_SECONDS = 512, 10, 3.0
@@ -57,8 +59,17 @@ class Sample(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Steps of training that were measured on a copy of the student."""
+    """Steps of a stage of training that were measured on a copy of the student.
 
+    Attributes:
+        stage: the name of the stage; "" where it has none.
+        steps: how many the run has of it.
+        done: how many were measured.
+        seconds_per_step: of these.
+    """
+
+    stage: str
+    steps: int
     done: int
     seconds_per_step: float
 
@@ -121,18 +132,26 @@ class Subject:
         """Whether the teacher answers in each step, and nothing of it is cached."""
         return self.train is not None and self.train.masking is not None
 
+    @property
+    def sets_to_ask(self) -> dict[str, Dataset]:
+        """The rows that each model has to answer before the first step, by "train" and "eval".
+
+        A language model answers in each step instead; and predictions that count in no stage are not learned.
+        """
+        if self.teacher_answers_in_steps:
+            return {}
+        learned = predictions_count(self.args.matches)
+        sets = {"train": (self.rows_to_learn_from or self.train) if learned else None, "eval": self.eval}
+        return {which: rows for which, rows in sets.items() if rows is not None}
+
     @cached_property
     def rows_to_ask(self) -> list[dict[str, int]]:
-        """How many rows each model has to answer before the first step, by "train" and "eval": its cache lacks them.
-
-        A language model answers in each step instead.
-        """
+        """How many of `sets_to_ask` the cache of each model lacks."""
         assert self.teachers is not None
         if self.teacher_answers_in_steps:
             return []
-        sets = {"train": self.rows_to_learn_from or self.train, "eval": self.eval}
         return [
-            {which: self._lacking(teacher, rows) for which, rows in sets.items() if rows is not None}
+            {which: self._lacking(teacher, rows) for which, rows in self.sets_to_ask.items()}
             for teacher in self.teachers.models
         ]
 
@@ -162,63 +181,73 @@ class Subject:
             return sample(source.model, rows, chosen, seconds=seconds)
         some, args, begun = rows.take(chosen), copy.copy(self.args), time.monotonic()
         args.teacher_cache = False
-        outputs = source.outputs(some, args)
+        outputs = source.outputs(some, args, what="sampled rows")
         return Sample(chosen, outputs, (time.monotonic() - begun) / len(some.ids))
 
     @cached_property
-    def steps(self) -> Steps:
-        """Steps of a copy of the student, which leave the student as it is. The first one has the longest rows.
+    def steps(self) -> list[Steps]:
+        """Steps of each stage with a copy of the student, which leave the student as it is.
 
-        The teacher's logits count as zero in them, save those of a language model, and the learning rate is 0.
+        The first one of a stage has the longest rows. The teacher's logits count as zero in them, save those of a
+        language model, and the learning rate is 0.
         """
         recipe, plan, dataset = self.recipe, self.plan, self.rows_to_learn_from
         assert recipe is not None
         assert plan is not None
         assert dataset is not None
         assert isinstance(recipe.objective, Distillation)
-        model = copy.deepcopy(recipe.model)
-        copied = recipe.replace(model=model)
-        copied.ready_model()
-        inner = copied.inner_loss(plan)
-        optimizer = copied.new_optimizer(inner)
-        optimizer.lr = 0.0
-        objective = Distillation(recipe.objective.teachers)
+        model, objective = copy.deepcopy(recipe.model), Distillation(recipe.objective.teachers)
+        objective.rows = dataset
         if not self.teacher_answers_in_steps:
             answers = len(dataset.ids) if model.per_token else len(dataset)
             zeros = np.zeros((answers, model.config.num_outputs), np.float32)
             objective.answers = (outputs_of(zeros, dataset.starts, model.per_token),) * len(objective.teachers)
+        copied = recipe.replace(model=model, objective=objective)
+        copied.ready_model()
+        inner, length = copied.inner_loss(plan), RunLength(recipe.max_steps(plan), plan.steps_per_epoch)
+        optimizer = copied.new_optimizer(inner)
+        optimizer.lr = 0.0
+        args = self.args  # as they are in the stage that is measured
 
         def loss(logits: Outputs, labels: Labels, rows: RowIndices) -> BatchLoss:
-            return objective(logits, labels, rows, args=self.args, task=task_for(model.config, labels))
+            return objective(logits, labels, rows, args=args, task=task_for(model.config, labels))
 
         def learn_hidden_words(batch: Batch, words: Labels, share: float) -> LearnedLoss:
             assert isinstance(model, MaskedLanguageModel)
-            return objective.learn_hidden_words(model, batch, words, share=share, args=self.args, inner=inner)
+            return objective.learn_hidden_words(model, batch, words, share=share, args=args, inner=inner)
 
-        def step(rows: RowIndices) -> None:
+        def step(rows: RowIndices, place: int) -> None:
             if inner is not None:
-                inner.begin_step(0, dataset.lengths[rows])
+                inner.begin_step(place, dataset.lengths[rows])
             training_step(
                 optimizer,
                 dataset,
                 rows,
-                batch_size=self.args.per_device_train_batch_size,
-                max_grad_norm=self.args.max_grad_norm,
+                batch_size=args.per_device_train_batch_size,
+                max_grad_norm=args.max_grad_norm,
                 loss=loss,
                 learn_hidden_words=learn_hidden_words,
                 inner=inner,
                 on_event=lambda _: None,
             )
 
-        longest = np.argsort(-dataset.lengths, kind="stable")[: self.args.per_device_train_batch_size]
-        step(longest)
-        begun, count = time.monotonic(), 0
-        for rows in plan.rows_of_epoch(0, 0):
-            step(rows)
-            count += 1
-            if time.monotonic() - begun > _STEP_SECONDS:
-                break
-        return Steps(count, (time.monotonic() - begun) / count)
+        longest = np.argsort(-dataset.lengths, kind="stable")[: args.per_device_train_batch_size]
+        stages = stages_of(args.matches) or (Stage(),)
+        measured, place = [], 0
+        for stage, end in zip(stages, stage_ends(stages, *length), strict=True):
+            if end == place:
+                continue
+            args = objective.args_of_step(self.args, place, length)
+            step(longest, place)
+            begun, count = time.monotonic(), 0
+            for rows in plan.rows_of_epoch(0, 0):
+                step(rows, place)
+                count += 1
+                if time.monotonic() - begun > _STEP_SECONDS / len(stages):
+                    break
+            measured.append(Steps(stage.name, end - place, count, (time.monotonic() - begun) / count))
+            place = end
+        return measured
 
     @cached_property
     def student_seconds_per_token(self) -> float:

@@ -8,16 +8,14 @@ from typing import Any
 
 from .configuration import Config
 from .head_names import ENCODER, MASKED, SPAN
+from .layer_shapes import FIELDS
 from .pooling import PICKS
 
 _BIAS = ".bias"
 _DECODER = "head.output"
 # What the core calls a part of the encoder's shape -> the field of `BertConfig`.
 _FIELDS = {
-    "layers": "num_hidden_layers",
     "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "feed_forward": "intermediate_size",
     "vocabulary": "vocab_size",
     "positions": "max_position_embeddings",
     "types": "type_vocab_size",
@@ -26,6 +24,8 @@ _FIELDS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+# Those that follow from `Config.layer_shapes` and the width of a head.
+_OF_LAYERS = ("num_hidden_layers", "num_attention_heads", "intermediate_size")
 _NO_DROPOUT = 0.0
 
 
@@ -126,15 +126,24 @@ class Architecture:
     def names(self, head: str) -> Names:
         """Return what a model with this head calls its tensors; one without any head does without the prefix."""
         modules = {**self.modules, **self.heads[head].modules}
-        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies)
+        pooler = self.heads[ENCODER].modules.get("head.dense")
+        return Names("" if head == ENCODER else self.prefix, self.prefix, modules, self.heads[head].copies, pooler)
 
     def encoder(self, config: Config) -> dict[str, Any]:
         """Return the shape of the encoder as `_core.layout` takes it."""
         shape = {name: getattr(config, field) for name, field in _FIELDS.items()}
-        layer = (shape.pop("heads"), shape.pop("feed_forward"))
-        layers = (layer,) * shape["layers"]
-        places = {"head_width": shape["hidden"] // layer[0], "first_position": config.first_position}
+        places = {
+            "head_width": config.hidden_size // config.num_attention_heads,
+            "first_position": config.first_position,
+        }
+        layers = tuple(map(tuple, config.layer_shapes()))
         return shape | {"layers": layers, **places} | self.facts(config)
+
+    def attention_of(self, config: Config, layer: int) -> tuple[int, int]:
+        """Return how many attention heads a layer has, and how many numbers a token's query has in all of them."""
+        shape = self.encoder(config)
+        heads = shape["layers"][layer][0]
+        return heads, heads * shape["head_width"]
 
     def head(self, name: str, config: Config) -> dict[str, Any]:
         """Return the head of this name as `_core.layout` takes it."""
@@ -154,11 +163,14 @@ class Architecture:
 
     def logit_fields(self, config: Config) -> dict[str, Any]:
         """Return what changes the logits that given weights and ids have, by the names that `BertConfig` has."""
-        return {name: getattr(config, name) for key, name in _FIELDS.items() if "dropout" not in key}
+        names = [name for key, name in _FIELDS.items() if "dropout" not in key]
+        return {name: getattr(config, name) for name in (*_OF_LAYERS, *names)}
 
     def differences(self, head: str, config: Config) -> dict[str, Any]:
         """Return what changes them beside, of a model that computes otherwise than BERT's classifier; else nothing."""
         described = {"first_position": config.first_position} | self.facts(config) | self.head(head, config)
+        stated = {name: getattr(config, name) for name in FIELDS}
+        described |= {name: value for name, value in stated.items() if value is not None}
         usual = {"first_position": 0, "pick": "first", "dense": "tanh", "outputs": config.num_labels}
         return {
             name: value
@@ -176,12 +188,14 @@ class Names:
         other_prefix: ... and in checkpoints of the encoder with a head.
         modules: canonical name of a weight -> the module's name, with `other_prefix`.
         copies: see `Head`.
+        pooler: the module that an encoder without a head ends with, with `other_prefix`; None where it has none.
     """
 
     prefix: str
     other_prefix: str
     modules: Mapping[str, str]
     copies: tuple[str, ...] = ()
+    pooler: str | None = None
 
     def stored(self, canonical: str) -> str:
         """Return what a checkpoint calls the tensor of this canonical name."""
@@ -203,6 +217,12 @@ class Names:
         """Return the names here that one of a checkpoint with or without a head can stand for."""
         bare = name.removeprefix(self.other_prefix)
         return (name, bare) if not self.prefix else (name, self.prefix + name)
+
+    def is_of_pooler(self, name: str) -> bool:
+        """Return whether a tensor of this name in a checkpoint belongs to the encoder's pooler."""
+        if self.pooler is None:
+            return False
+        return any(each.startswith(f"{self._here(self.pooler)}.") for each in self.candidates(name))
 
     def _here(self, module: str) -> str:
         return module if self.prefix else module.removeprefix(self.other_prefix)

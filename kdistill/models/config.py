@@ -17,6 +17,7 @@ from .architectures.mpnet import MPNetConfig
 from .architectures.roberta import RobertaConfig
 from .architectures.xlm_roberta import XLMRobertaConfig
 from .configuration import Config
+from .layer_shapes import FIELDS
 from .registry import ARCHITECTURES
 
 __all__ = [
@@ -79,7 +80,7 @@ def shape_of(name: str) -> dict[str, int] | None:
     return sizes | {"intermediate_size": 4 * hidden}
 
 
-def shape_of_student(name: str, teacher: Config) -> dict[str, int] | None:
+def shape_of_student(name: str, teacher: Config) -> dict[str, Any] | None:
     """Return the config fields of a student's shape, or None for a directory or another name; see `shape_of`.
 
     Args:
@@ -88,7 +89,7 @@ def shape_of_student(name: str, teacher: Config) -> dict[str, int] | None:
     """
     if not is_own_shape(name):
         return shape_of(name)
-    return {field: getattr(teacher, field) for field in _SIZES_OF_SHAPE}
+    return {field: getattr(teacher, field) for field in (*_SIZES_OF_SHAPE, *FIELDS)}
 
 
 def is_own_shape(name: str) -> bool:
@@ -96,7 +97,7 @@ def is_own_shape(name: str) -> bool:
     return name == "self" and not Path(name).is_dir()
 
 
-def student_config(teacher: Config, shape: Mapping[str, int], **dropout: Any) -> Config:
+def student_config(teacher: Config, shape: Mapping[str, Any], **dropout: Any) -> Config:
     """Return the configuration of a student of this shape, which reads what its teacher does.
 
     It is of the teacher's architecture. A BERT is made where a product stands behind the teacher's tables (ALBERT, most
@@ -107,6 +108,7 @@ def student_config(teacher: Config, shape: Mapping[str, int], **dropout: Any) ->
         shape: see `shape_of`.
         dropout: the rates that are given.
     """
+    shape = {**dict.fromkeys(FIELDS), **shape}  # a shape says nothing of layers that differ
     if not ARCHITECTURES[teacher.model_type].encoder(teacher).get("embedding_width"):
         tables = {name: shape["hidden_size"] for name in teacher.more_sizes if name == "embedding_size"}
         return teacher.replace(**shape, **tables, **dropout)

@@ -1,4 +1,7 @@
-"""`Config`: what the configurations of all architectures have in common, with the names of `transformers`."""
+"""`Config`: what the configurations of all architectures have in common, with the names of `transformers`.
+
+More than 500 lines, since a class is whole in one file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -21,6 +24,7 @@ from ..losses.problem_types import PROBLEM_TYPES
 from ..system.files import read_json_object, write_json
 from ..system.names import did_you_mean, listing
 from .head_names import ENCODER, ENDINGS, SEQUENCE, named_head
+from .layer_shapes import FIELDS, LayerShape, checked_heads, checked_sizes, without_other_layers
 from .pooling import Pooling
 from .quantization import KEY, Quantization
 from .trained_with import TrainedWith, checked_record
@@ -45,7 +49,6 @@ _FIXED = {
     "is_decoder": False,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
-    "pruned_heads": {},
     "quantization_config": {},
 }
 # Settings that change what transformers does, but not the model -> (values that change nothing here, beside None; why
@@ -96,6 +99,10 @@ class Config:
         pooling: how an encoder embeds texts, see `Pooling`; None: it gives the rows of all tokens. It is kept like the
             head, and written as the files of sentence-transformers.
         after_padding: positions begin behind the padding token's id, as fairseq numbers them.
+        one_layer: all layers have the weights of the first.
+        pruned_heads: layer -> the heads that it lacks of `num_attention_heads`, counted from 0 as before they were
+            pruned; None: no layer lacks any. Versions 4 of transformers prune as it says; version 5 refuses weights.
+        intermediate_sizes: `intermediate_size` of each layer, where they differ; None: it is that of all.
     """
 
     model_type: ClassVar[str]
@@ -106,12 +113,15 @@ class Config:
     more_dropouts: ClassVar[tuple[str, ...]] = ()
     only: ClassVar[Mapping[str, Any]] = {}
     after_padding: ClassVar[bool] = False
+    one_layer: ClassVar[bool] = False
     head = SEQUENCE
     pooling = _NO_POOLING
 
     problem_type: str | None = None
     id2label: dict[int, str]
     label2id: dict[str, int]
+    pruned_heads: Mapping[int, Sequence[int]] | None = None
+    intermediate_sizes: Sequence[int] | None = None
     extra: dict[str, Any] = field(compare=False)
 
     if TYPE_CHECKING:  # of every architecture, under this or its own name, or as a constant
@@ -267,6 +277,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a config.json for a model with this head in float32, as `transformers` reads it."""
         fields = {entry.name: getattr(self, entry.name) for entry in self.entries() if entry.name != "extra"}
+        fields = {name: value for name, value in fields.items() if value is not None or name not in FIELDS}
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
         named = type(self).__name__.removesuffix("Config") + ENDINGS[self.head]
         written = {"architectures": [named], "model_type": self.model_type, "dtype": "float32"}
@@ -308,6 +319,12 @@ class Config:
         """Return a copy with some arguments of the constructor changed; labels in any form replace the old ones."""
         values = {entry.name: getattr(self, entry.name) for entry in self.entries()}
         changes = self._under_own_names(changes)
+        sizes = (*SIZES, *FIELDS)
+        layers = without_other_layers(
+            {name: getattr(self, name) for name in sizes},
+            {name: changes[self.own_name(name)] for name in sizes if self.own_name(name) in changes},
+        )
+        values |= layers
         if changes.keys() & {"num_labels", "id2label", "label2id"}:
             del values["id2label"], values["label2id"]
         return type(self)(**(values | changes)).with_head(self.head).with_pooling(self.pooling)
@@ -321,6 +338,18 @@ class Config:
             if entry.name not in ("label2id", "extra") and getattr(self, entry.name) != getattr(default, entry.name)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def layer_shapes(self) -> tuple[LayerShape, ...]:
+        """Return the number of heads and of feed-forward units of each layer."""
+        heads, sizes = self.pruned_heads or {}, self.intermediate_sizes
+        owners = [0 if self.one_layer else layer for layer in range(self.num_hidden_layers)]
+        return tuple(
+            LayerShape(
+                self.num_attention_heads - len(heads.get(owner, ())),
+                self.intermediate_size if sizes is None else sizes[owner],
+            )
+            for owner in owners
+        )
 
     @property
     def first_position(self) -> int:
@@ -351,6 +380,10 @@ class Config:
         if self.hidden_size % self.num_attention_heads:
             hidden, heads = self.own_name("hidden_size"), self.own_name("num_attention_heads")
             raise ValueError(f"{hidden} {self.hidden_size} is not a multiple of {heads} {self.num_attention_heads}")
+        layers = 1 if self.one_layer else self.num_hidden_layers
+        self._set("pruned_heads", checked_heads(self.pruned_heads, layers, self.num_attention_heads))
+        sizes = checked_sizes(self.intermediate_sizes, layers, self.own_name("intermediate_size"))
+        self._set("intermediate_sizes", sizes)
         self._check_positions()
         rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", *self.more_dropouts)
         for name in map(self.own_name, rates):

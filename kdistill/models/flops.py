@@ -47,19 +47,21 @@ def _products(config: Config, lengths: NDArray[np.integer[Any]], cls_only: bool)
     """Return the operations of the products with weights, and those of attention's two products."""
     lengths = np.asarray(lengths, np.float64)
     sequences, tokens, squares = float(len(lengths)), float(lengths.sum()), float(np.square(lengths).sum())
-    C, F = float(config.hidden_size), float(config.intermediate_size)
+    C, D = float(config.hidden_size), config.hidden_size // config.num_attention_heads
     architecture = ARCHITECTURES[config.model_type]
     tables, head = architecture.encoder(config).get("embedding_width", 0), architecture.head(config.head, config)
     reads_first = head["pick"] == "first"
     cls_only = cls_only and reads_first
+    weights = [4 * C * shape.heads * D + 2 * C * shape.feed_forward for shape in config.layer_shapes()]
+    widths = [shape.heads * D for shape in config.layer_shapes()]
     full_layers = config.num_hidden_layers - (1 if cls_only else 0)
     dense = head.get("dense_width", C) if head["dense"] else 0
     outputs = (sequences if reads_first else tokens) * 2 * (C * dense + (dense or C) * head["outputs"])
-    linear = tokens * 2 * tables * C + full_layers * tokens * (8 * C * C + 4 * C * F) + outputs
-    attention = full_layers * squares * 4 * C
+    linear = tokens * 2 * tables * C + tokens * 2 * sum(weights[:full_layers]) + outputs
+    attention = squares * 4 * sum(widths[:full_layers])
     if cls_only:
-        linear += sequences * (8 * C * C + 4 * C * F)
-        attention += tokens * 4 * C * config.num_attention_heads
+        linear += sequences * 2 * weights[-1]
+        attention += tokens * 4 * C * config.layer_shapes()[-1].heads
     return linear, attention
 
 

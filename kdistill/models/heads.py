@@ -73,10 +73,12 @@ class _Called(Model):
         if last and not hidden_states:
             asked.append(("hidden", layers))
         outputs, taps = self.forward(given.batch, taps=asked)
-        heads = self.config.num_attention_heads
+        shapes = self.config.layer_shapes()
         inside = Inside(
             tuple(given.rows(taps["hidden", layer]) for layer in range(layers + 1)) if hidden_states else None,
-            tuple(given.probabilities(taps["scores", layer], heads) for layer in range(layers)) if attentions else None,
+            tuple(given.probabilities(taps["scores", layer], shapes[layer].heads) for layer in range(layers))
+            if attentions
+            else None,
         )
         return outputs, inside, taps["hidden", layers] if last else None
 

@@ -283,31 +283,32 @@ def _copied_layers(
     layers: Sequence[int] | None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return whole layers of the teacher, where the widths are its own."""
-    same = all(
-        getattr(config, field) == getattr(teacher_config, field)
-        for field in ("hidden_size", "num_attention_heads", "intermediate_size")
-    )
-    if not same:
-        if layers is not None:
-            raise ValueError(
-                "layers can be copied only into a student with the teacher's hidden_size, num_attention_heads and "
-                f"intermediate_size ({teacher_config.hidden_size}, {teacher_config.num_attention_heads}, "
-                f"{teacher_config.intermediate_size}); leave `layers` out"
-            )
+    ours, theirs = config.layer_shapes(), teacher_config.layer_shapes()
+    widths = [(of.hidden_size, of.num_attention_heads) for of in (config, teacher_config)]
+    fits = widths[0] == widths[1] and {*ours} <= {*theirs}
+    if not fits and layers is None:
         return {}
-    count, available = config.num_hidden_layers, teacher_config.num_hidden_layers
+    count, available, given = config.num_hidden_layers, teacher_config.num_hidden_layers, layers is not None
     if layers is None:
         if count > available:
             raise ValueError(f"config.num_hidden_layers is {count}; the teacher has {available} layers")
         layers = [(i + 1) * available // count - 1 for i in range(count)]
     if len(layers) != count or not all(0 <= layer < available for layer in layers):
         raise ValueError(f"layers is {list(layers)}; expected {count} numbers from 0 to {available - 1}")
+    if not fits or ours != tuple(theirs[layer] for layer in layers):
+        if not given:
+            return {}
+        raise ValueError(
+            "layers can be copied only into a student with the teacher's hidden_size, num_attention_heads and "
+            f"intermediate_size ({teacher_config.hidden_size}, {teacher_config.num_attention_heads}, "
+            f"{teacher_config.intermediate_size}), each into one of its shape; leave `layers` out"
+        )
     tensors: dict[str, NDArray[np.float32]] = {}
     shared = "layer.1.query" not in teacher
-    for ours, theirs in enumerate(layers):
-        prefix = "layer.0." if shared else f"layer.{theirs}."
+    for place, layer in enumerate(layers):
+        prefix = "layer.0." if shared else f"layer.{layer}."
         tensors |= {
-            f"layer.{ours}.{name.removeprefix(prefix)}": value
+            f"layer.{place}.{name.removeprefix(prefix)}": value
             for name, value in teacher.items()
             if name.startswith(prefix)
         }

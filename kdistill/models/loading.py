@@ -95,8 +95,8 @@ def load_parameters(
             f"{len(weights.left_out)} tensors of layers {unread[0]} to {unread[-1]} are not loaded",
             stacklevel=3,
         )
-    pooler = names.prefixes("head.") if config.embeds else ()  # whoever asks for another pooling knows
-    ignored = [name for name in weights.ignored if not _begins(name, pooler, names)]
+    # Of a pooler, which all checkpoints have that end with the encoder, most heads make no use.
+    ignored = [name for name in weights.ignored if not names.is_of_pooler(without_wrappers(name))]
     if unused := [name for name in ignored if not is_constant(name)]:
         warnings.warn(
             f"{directory} has {len(unused)} tensors that this model does not use: {listing(unused, _LISTED)}",
@@ -111,11 +111,6 @@ def load_parameters(
                 _check_finite(directory, tensor.name, values)
             else:
                 values[:] = random_tensor(tensor.canonical, tensor.shape, config, generator)
-
-
-def _begins(name: str, beginnings: tuple[str, ...], names: Names) -> bool:
-    """Return whether the name of a tensor in a file can stand for one that begins so."""
-    return any(each.startswith(beginnings) for each in names.candidates(without_wrappers(name)))
 
 
 def _check_finite(directory: Path, name: str, values: Flat) -> None:

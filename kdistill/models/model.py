@@ -46,6 +46,7 @@ from .initialization import (
     resized_rows,
     teacher_tensors,
 )
+from .layer_shapes import in_words
 from .loading import check_sizes_of_weights, load_parameters
 from .packed import PackedFilling, bytes_packed_alone, bytes_without_products, is_product
 from .parameters import Flat, IncompatibleKeys, Tensor, TensorViews, by_canonical_name, count_parameters, fitting_arrays
@@ -336,7 +337,7 @@ class Model:
         arrays = teacher.float32_tensors
         projected = any(tensor.canonical == PROJECTION for tensor in teacher.layout)
         if projected or config.hidden_size == teacher.config.hidden_size:
-            arrays = TensorViews(teacher.flat_parameters, by_canonical_name(teacher.layout))  # products, too
+            arrays = teacher.tensors  # products, too
         given = Source(teacher.config, arrays, teacher.head_activation)
         tensors = teacher_tensors(given, student.config, student.head_activation, layers, token_counts, common)
         with student.writing() as flat:
@@ -352,6 +353,28 @@ class Model:
                     views[name][: len(value)] = value  # a word table that is padded further keeps its own last rows
         student.has_new_layers = not any(name.startswith("layer.") for name in tensors)
         return student
+
+    @classmethod
+    def from_tensors(cls, config: Config, tensors: Mapping[str, Flat]) -> Self:
+        """Make a model of given weights.
+
+        Args:
+            config: the model's.
+            tensors: canonical name -> float32 array of the shape that `config` gives the tensor; further names are not
+                read.
+        """
+        cls._check_own(config)
+        model = cls.__new__(cls)
+        model._allocate(config, 0)
+        for name, view in TensorViews(model._parameters, by_canonical_name(model.layout)).items():
+            assert tensors[name].shape == view.shape, (name, tensors[name].shape, view.shape)
+            view[...] = tensors[name]
+        return model
+
+    @property
+    def tensors(self) -> TensorViews:
+        """Read-only float32 views of the parameters under the core's names, the same for every architecture."""
+        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))
 
     @property
     def head_activation(self) -> str | None:
@@ -487,7 +510,7 @@ class Model:
         """
         if self.frozen:
             raise self.frozen_error("its embeddings cannot be resized")
-        old = TensorViews(self.flat_parameters, by_canonical_name(self.layout))
+        old = self.tensors
         rows = len(old[WORD_EMBEDDINGS]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of if pad_to_multiple_of > 0 else pad_to_multiple_of
@@ -501,7 +524,7 @@ class Model:
             self.optimizer_step, self.tokens_in_step = place
             for name, value in TensorViews(self._parameters, by_canonical_name(self.layout)).items():
                 value[...] = words if name == WORD_EMBEDDINGS else old[name]
-        return TensorViews(self.flat_parameters, by_canonical_name(self.layout))[WORD_EMBEDDINGS]
+        return self.tensors[WORD_EMBEDDINGS]
 
     def _parameters_of_a_user(self) -> NDArray[np.float32]:
         if self.frozen:
@@ -828,9 +851,9 @@ class Model:
             rows: of a language model, the tokens to compute logits (M, vocab_size) of: int64 (M,), ascending places in
                 the packed batch (default: all).
             taps: (kind, layer): "hidden" is a layer's input, (N, hidden_size), and of one layer more the last's output;
-                "query", "key" and "value" are (N, hidden_size) of a layer; "scores" is what its softmax reads, flat:
-                (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and what
-                lies there inside the encoder, float32, by tap.
+                "query", "key" and "value" are (N, heads * their width) of a layer; "scores" is what its softmax reads,
+                flat: (heads, n, n) of one sequence behind the other's. With them a pair is returned: the logits, and
+                what lies there inside the encoder, float32, by tap.
 
         Raises:
             ValueError: an id, a length, a row or a tap is out of range; names row and position.
@@ -894,9 +917,11 @@ class Model:
 
     def __repr__(self) -> str:
         c = self.config
+        heads, units = in_words(c.layer_shapes())
+        pruned = "" if c.pruned_heads is None else f"heads {heads}, "
         return (
-            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, "
-            f"feed-forward {c.intermediate_size}, vocabulary {c.vocab_size}, {self._outputs()}"
+            f"{type(self).__name__}(L{c.num_hidden_layers}-H{c.hidden_size}-A{c.num_attention_heads}, {pruned}"
+            f"feed-forward {units}, vocabulary {c.vocab_size}, {self._outputs()}"
             f"{self.num_parameters():,} parameters{self._state()})"
         )
 
@@ -911,12 +936,13 @@ class Model:
     def _repr_html_(self) -> str:
         """Return the shape as HTML for Jupyter, with a folded list of all tensors."""
         c = self.config
+        heads, units = in_words(c.layer_shapes())
         words = int(np.prod(next(tensor.shape for tensor in self.layout if tensor.canonical == WORD_EMBEDDINGS)))
         rows = [
             ("layers", c.num_hidden_layers),
             ("hidden size", c.hidden_size),
-            ("attention heads", c.num_attention_heads),
-            ("feed-forward", c.intermediate_size),
+            ("attention heads", heads),
+            ("feed-forward", units),
             ("vocabulary", c.vocab_size),
             ("positions", c.max_position_embeddings),
             ("labels", ", ".join(c.id2label.values())),

@@ -19,6 +19,7 @@ from ..distill.teachers import Teacher
 from ..metrics.entities import have_entities
 from ..metrics.mcnemar import FEW_DISCORDANT_PAIRS, McNemar
 from ..models.head_names import MASKED, SPAN, TOKEN
+from ..models.layer_shapes import in_words as shapes_in_words
 from ..models.trained_with import EVALUATION_ROWS, TRAINING_ROWS
 from ..system.cpu import cpu_name
 from ..system.files import json_text, write_text
@@ -99,8 +100,8 @@ def _introduction(report: Report) -> str:
     return (
         f"# {_line(subject.name)}\n\n"
         f"{config.kind} with {layers} layer{'s' * (layers > 1)}, hidden size {config.hidden_size}, "
-        f"{config.num_attention_heads} heads and {subject.model.num_parameters():,} parameters, {how}{start} with "
-        f"kdistill. {use}"
+        f"{shapes_in_words(config.layer_shapes())[0]} heads and {subject.model.num_parameters():,} parameters, "
+        f"{how}{start} with kdistill. {use}"
     )
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from ..models.auto import load_trained
 from ..models.configuration import Config
+from ..models.layer_shapes import FIELDS
 from ..models.model import Model
 from ..train.arguments import TrainingArguments
 from ..train.checkpoint import changed_arguments
 from ..train.state import STATE_FILE, TrainerState
 
-_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "num_labels")
+_SHAPE = (
+    *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "num_labels"),
+    *FIELDS,
+)
 
 
 @dataclass(frozen=True)

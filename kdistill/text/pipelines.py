@@ -184,6 +184,14 @@ def stages_of(stage: Any, name: str) -> list[dict[str, Any]]:
     return [stage]
 
 
+def backend_of(serialized: str) -> Tokenizer:
+    """Return the tokenizer of the content of a sound tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    backend: Tokenizer = Tokenizer.from_str(serialized)
+    return backend
+
+
 def shell_with(stages: Stages) -> Tokenizer:
     """Return a tokenizer without a vocabulary that has these stages."""
     from tokenizers import Tokenizer, models

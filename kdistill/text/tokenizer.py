@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 import re
 import warnings
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..system.files import write_text
+from ..system.files import json_text, write_text
 from ..system.foreign import check_kind
 from ..system.names import check_others, missing_attribute
 from .blocks import Input, OffsetRow, TokenRow, WordRow, call_backend, inputs_of, word_inputs_of
@@ -36,9 +38,10 @@ from .encodings import (
 from .kinds import Kind, kind_of
 from .loading import check_special_tokens, load, lowers_case
 from .pieces import Piece, reader_of_pieces
-from .pipelines import set_offsets_of_prefix_space, with_prefix_space
+from .pipelines import backend_of, set_offsets_of_prefix_space, with_prefix_space
 from .row_encoder import Cut, RowEncoder
 from .saved_files import files_of
+from .subset import check_can_be_subset, entries_of, matching_entries, spelling_entries, subset, with_parts
 from .tokenizer_settings import (
     EXTRA_SPECIAL_TOKENS,
     SIDES,
@@ -706,6 +709,48 @@ class PreTrainedTokenizerFast:
                 self._settings[name] = text
                 self._name_special_token(name, text)
         return added
+
+    def with_vocabulary(self, ids: Iterable[int]) -> tuple[PreTrainedTokenizerFast, NDArray[np.int64]]:
+        """Return a tokenizer with these entries of the vocabulary, and those that it cannot do without.
+
+        These are the tokens that spell any other text: single characters, bytes, special and added tokens; of BPE also
+        the tokens on the way to one that stays. Texts whose tokens all stay are cut into the same ones. A word with a
+        character that no token has is unknown to both, save one of WordPiece whose longer pieces are gone: the shorter
+        ones may spell it.
+
+        Args:
+            ids: of the tokens to keep.
+
+        Returns:
+            The tokenizer, and the ids here of its tokens, int64, ascending: token k there is token ids[k] here.
+
+        Raises:
+            ValueError: an id is none of the vocabulary, or the tokenizer's model has another kind of vocabulary.
+        """
+        content = json.loads(self._serialized())
+        check_can_be_subset(content)
+        known, wanted = {*entries_of(content).values()}, {*map(int, ids)}
+        if wanted - known:
+            raise ValueError(f"the vocabulary has no entry {min(wanted - known)}; expected ids of its {len(known)}")
+        kept = np.array(sorted(with_parts(content, wanted | spelling_entries(content))), np.int64)
+        serialized = json_text(subset(content, kept.tolist()), ensure_ascii=False)
+        return type(self)(backend_of(serialized), self._present_settings()), kept
+
+    def ids_of_unknown_words(self, texts: Sequence[str]) -> set[int]:
+        """Return the ids of all tokens that words in these texts could be cut into that have no known spelling.
+
+        Where they stay, the words stay unknown, see `with_vocabulary`. Of other models than WordPiece there are none.
+        """
+        if type(self._backend.model).__name__ != "WordPiece":
+            return set()
+        content, found = json.loads(self._serialized()), set[int]()
+        for text, row in zip(texts, self.encode_with_offsets(texts), strict=True):
+            for index, (start, end) in zip(row.ids, row.offsets, strict=True):
+                if index == self.unk_token_id and end > start:
+                    word = text[start:end]
+                    normalizer = self._backend.normalizer
+                    found |= matching_entries(content, word if normalizer is None else normalizer.normalize_str(word))
+        return found
 
     def differences_from(self, other: PreTrainedTokenizerFast) -> list[str]:
         """Return what gives texts other ids than `other` does, a phrase for each difference; none if all ids agree."""

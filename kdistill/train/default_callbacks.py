@@ -11,6 +11,7 @@ from ..system.progress import Progress, few_digits
 from .arguments import TrainingArguments
 from .callbacks import TrainerCallback, TrainerControl
 from .run_logs import MetricsCallback, TensorBoardCallback
+from .stages import stage_ends, stages_of
 from .state import TrainerState, is_curve, numbers_of
 from .trackers import TRACKERS
 
@@ -19,27 +20,33 @@ class ProgressCallback(TrainerCallback):
     """A callback that shows the steps done, the time left and the log, on stderr or in Jupyter.
 
     A line has the training loss since the line before and the evaluation of the same step. It leaves out what changes
-    in every step (learning rate and the gradient's norm), which the log files have.
+    in every step (learning rate and the gradient's norm), which the log files have. Each stage of `matches` has a
+    display of its own, for its steps take their own time.
     """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._stages: list[
+            tuple[str, int]
+        ] = []  # what is shown of each that is left, and the step before which it ends
         self._logged: dict[str, float] = {}  # since the last line, all of one step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._progress, self._logged = Progress("train", unit="steps"), {}
-        self._progress(state.global_step, state.max_steps)
+        self._stages, self._logged = _stages(args, state), {}
+        self._begin_stage(state)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._write(args, state)
+        if self._progress is not None and state.steps_passed >= self._stages[0][1]:
+            self._progress.close()
+            self._begin_stage(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress is not None:
-            self._progress(state.global_step, state.max_steps)
+        self._show(state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._progress is not None:
@@ -53,6 +60,16 @@ class ProgressCallback(TrainerCallback):
             self._progress.close(finished=state.global_step >= state.max_steps)
             self._progress = None
 
+    def _begin_stage(self, state: TrainerState) -> None:
+        while len(self._stages) > 1 and state.steps_passed >= self._stages[0][1]:
+            del self._stages[0]
+        self._progress = Progress(self._stages[0][0], unit="steps")
+        self._show(state)
+
+    def _show(self, state: TrainerState) -> None:
+        if self._progress is not None:
+            self._progress(state.global_step, self._stages[0][1])
+
     def _write(self, args: TrainingArguments, state: TrainerState) -> None:
         """Write the line of what was logged, if anything was."""
         logged, self._logged = numbers_of(self._logged), {}
@@ -60,7 +77,18 @@ class ProgressCallback(TrainerCallback):
             return
         figures = [*_losses(logged), *_evaluation(logged, args.metric_for_best_model)]
         left = self._progress.time_left()
+        left += " of this stage" if left and len(self._stages) > 1 else ""
         self._progress.write(f"{_place(logged, state)}: {', '.join([*figures, *([left] if left else [])])}", state)
+
+
+def _stages(args: TrainingArguments, state: TrainerState) -> list[tuple[str, int]]:
+    """Return what is shown of each stage of a run, and the step before which it ends."""
+    stages = stages_of(getattr(args, "matches", None))
+    if len(stages) < 2:
+        return [("train", state.max_steps)]
+    ends = stage_ends(stages, state.max_steps, state.steps_per_epoch)
+    names = (stage.name or f"stage {number}" for number, stage in enumerate(stages, start=1))
+    return [(f"train, {name}", end) for name, end in zip(names, ends, strict=True)]
 
 
 def _is_shown(name: str) -> bool:

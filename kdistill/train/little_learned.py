@@ -16,15 +16,19 @@ from ..tasks.base import Task
 from ..tasks.registry import task_for
 from .evaluation_sets import metric_prefix
 from .recipe import Recipe
+from .stages import predictions_count
 
 LEAST_SHARE = 0.1
 """Of the way from the best constant answer to the teacher, or without one to a model that is always right."""
 
 
 def little_learned_by(recipe: Recipe, results: Mapping[str, Any], *, new_layers: bool) -> str | None:
-    """Return `little_learned` of a finished run, from its figures; None where it was not evaluated."""
+    """Return `little_learned` of a finished run, from its figures; None where it was not evaluated.
+
+    Nor is there one where the run had no loss of the predictions: a fine-tuning is to follow.
+    """
     rows, prefix = recipe.main_eval_dataset, metric_prefix("eval", recipe.main_eval_set)
-    if rows is None or f"{prefix}_loss" not in results:
+    if rows is None or f"{prefix}_loss" not in results or not predictions_count(getattr(recipe.args, "matches", None)):
         return None
     return little_learned(
         task_for(recipe.model.config, rows.labels),

@@ -322,13 +322,11 @@ def training_step(
         raise _not_finite("gradient", rows)
     result = StepResult(total, grad_norm, {name: of_part / count for name, (of_part, count) in sums.items()})
     on_event("on_pre_optimizer_step")
-    clear_gradients, auxiliary = model.zero_grad, optimizer.auxiliary  # a bound method is an object, too
+    clear_gradients = model.zero_grad  # a bound method is an object, too
     before_update(result)
     optimizer.step()
     on_event("on_optimizer_step")
     clear_gradients()
-    if auxiliary is not None:
-        auxiliary.zero_grad()
     return result  # made before the step: once the parameters have moved, nothing can fail for want of memory
 
 
@@ -362,7 +360,7 @@ def _learned_from_logits(
         return LearnedLoss(found.loss, found.parts)
     weight = inner.prediction_weight
     try:
-        inside = inner(batch, taps) if taps else NO_TAP_LOSS
+        inside = inner(batch, taps, rows) if taps else NO_TAP_LOSS
     except FloatingPointError as error:
         raise _not_finite("loss", rows) from error
     model.backward(found.dlogits * np.float32(weight * share), inside.gradients)

@@ -138,7 +138,7 @@ class Stage:
         share: of the run's steps, above 0 and at most 1.
         epochs: how long it is instead; of one stage neither may be given: it has the steps that are left.
         prediction_weight: what the loss of the predictions is multiplied by, >= 0; with 0 it does not count.
-        alpha: in place of the argument `alpha`, 0 to 1; default: that.
+        alpha: in place of the argument `alpha`, 0 to 1; default: that. Not with a `prediction_weight` of 0.
 
     Raises:
         ValueError, TypeError: a value is not one of those.
@@ -164,6 +164,11 @@ class Stage:
         if self.alpha is not None:
             _number("alpha", self.alpha, at_least=0, at_most=1)
         _number("prediction_weight", self.prediction_weight, at_least=0)
+        if self.alpha is not None and not self.prediction_weight:
+            raise ValueError(
+                f"alpha is {self.alpha} and prediction_weight 0; expected no alpha, for the loss of the predictions "
+                "does not count"
+            )
         if not self.matches and not self.prediction_weight:
             raise ValueError("prediction_weight is 0 and there are no matches; expected a loss to train on")
         if len(set(self.matches)) < len(self.matches):

@@ -91,10 +91,10 @@ class InnerLoss(Protocol):
     def begin_step(self, step: int, lengths: NDArray[np.int64]) -> None:
         """Set the attributes for a step, counted from 0, on rows of so many tokens."""
 
-    def __call__(self, batch: Batch, taps: Inside) -> TapLoss:
+    def __call__(self, batch: Batch, taps: Inside, rows: RowIndices) -> TapLoss:
         """Return the loss of a micro-batch of the step, and add its gradient to that of `auxiliary`.
 
-        Raises FloatingPointError when it is not finite.
+        `rows` are its rows' places in the training data. Raises FloatingPointError when it is not finite.
         """
 
 

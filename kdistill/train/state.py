@@ -82,6 +82,7 @@ class TrainerState:
     """The run's `TrainingArguments`."""
 
     is_local_process_zero = is_world_process_zero = True  # no fields: callbacks written for transformers ask
+    steps_per_epoch = 0  # nor this, which follows from the rows and the arguments, see `set_length`
 
     @property
     def callback_states(self) -> dict[str, list[dict[str, Any]]]:
@@ -97,7 +98,7 @@ class TrainerState:
     def set_length(self, args: TrainingArguments, max_steps: int, steps_per_epoch: int) -> None:
         """Set how long the run is to be, and the intervals that follow."""
         self.stopped = self.stopped and self.max_steps == max_steps
-        self.max_steps, self.args = max_steps, args.to_dict()
+        self.max_steps, self.steps_per_epoch, self.args = max_steps, steps_per_epoch, args.to_dict()
         self.num_train_epochs = math.ceil(max_steps / steps_per_epoch)
         self.logging_steps = whole_steps(args.logging_steps or DEFAULT_STEPS, max_steps)
         self.eval_steps = whole_steps(args.eval_steps or DEFAULT_STEPS, max_steps)

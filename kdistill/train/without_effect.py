@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
 from ..system.names import listing
 from .schedules import SCHEDULES
+from .stages import predictions_count
 
 
 class WithoutEffect(NamedTuple):
@@ -41,7 +42,18 @@ def _end(of: str) -> WithoutEffect:
     return WithoutEffect((f"{of}_end",), lambda args: getattr(args, schedule) == "constant", f"{schedule} is constant")
 
 
+_OF_PREDICTIONS = (
+    *("alpha", "alpha_schedule", "alpha_end", "temperature", "temperature_schedule", "temperature_end"),
+    *("label_smoothing_factor", "class_weights", "pos_weight", "embedding_loss"),
+)
+"""What only the loss of the predictions reads."""
+
 _RULES = (
+    WithoutEffect(
+        _OF_PREDICTIONS,
+        lambda args: not predictions_count(getattr(args, "matches", None)),
+        "prediction_weight is 0 in all stages of matches",
+    ),
     *map(_interval, RECURRING),
     WithoutEffect(("num_train_epochs",), lambda args: args.max_steps > 0, "max_steps takes precedence"),
     WithoutEffect(("warmup_ratio",), lambda args: args.warmup_steps > 0, "warmup_steps takes precedence"),

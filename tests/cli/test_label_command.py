@@ -141,10 +141,30 @@ def test_of_several_teachers_the_mean_of_their_probabilities(
     one, other = (of / of.sum(axis=1, keepdims=True) for of in each)
     found = np.exp(np.load(tmp_path / "a.npy").astype(np.float64))
     np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), 0.25 * one + 0.75 * other, rtol=1e-6)
+    figures = run(capsys, *command, tmp_path / "a.jsonl", "--temperature", "3", "--probs")
+    assert figures["temperature"] == 3
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert {line["teacher_temperature"] for line in lines} == {3.0}
+    warm = [of ** (1 / 3) for of in each]
+    one_warm, other_warm = (of / of.sum(axis=1, keepdims=True) for of in warm)
+    logits = np.array([[*line["teacher_logits"].values()] for line in lines])
+    found = np.exp(logits / 3)
+    mean = 0.25 * one_warm + 0.75 * other_warm
+    np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), mean, rtol=1e-6)
+    probabilities = np.array([[*line["teacher_probs"].values()] for line in lines])
+    np.testing.assert_allclose(probabilities, 0.25 * one + 0.75 * other, rtol=1e-6)  # those at temperature 1
     third = write_model(tmp_path / "third", id2label={0: "bad", 1: "good"})
     assert "expected the same task and labels: name both with --label-names" in refused(
         capsys, "--teacher", teachers[0], third, "--data", rows, "--output", tmp_path / "b.npy"
     )
+
+
+def test_a_temperature_without_an_average_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    teacher, rows = write_model(tmp_path / "teacher"), write_rows(tmp_path / "r.tsv", 4)
+    out = ("--data", rows, "--output", tmp_path / "a.jsonl", "--temperature", "2")
+    assert "there is one --teacher; leave it out" in refused(capsys, "--teacher", teacher, *out)
+    number = write_model(tmp_path / "number", id2label={0: "score"}, problem_type="regression")
+    assert "their answers are numbers without probabilities" in refused(capsys, "--teacher", number, number, *out)
 
 
 def test_an_interrupted_command_leaves_no_file_and_goes_on(

@@ -104,6 +104,17 @@ def test_a_sentence_has_the_same_bits_alone_and_in_any_batch(dtype: str, changes
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+def test_queries_keys_and_values_need_no_more_of_the_last_layer(dtype: str) -> None:
+    case, taps = case_of(), [(kind, LAST) for kind in KINDS[:3]]
+    core = frozen(case, dtype)
+    outputs, alone = core.forward(*case.batch, False, 0, 0, 0, 2, taps=taps)
+    np.testing.assert_array_equal(outputs, core.forward(*case.batch, False, 0, 0, 0, 2))
+    _, whole = core.forward(*case.batch, False, 0, 0, 0, 2, taps=taps, whole_last=True)
+    for tap in taps:
+        np.testing.assert_array_equal(alone[tap], whole[tap], err_msg=str(tap))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_taps_of_a_sentence_have_the_same_bits_alone(dtype: str) -> None:
     case = case_of()
     core = frozen(case, dtype)

@@ -15,6 +15,7 @@ LAYERS = ((2, 20), (1, 7), (3, 9))
 KINDS = ("query", "key", "value", "scores")
 ALL: list[reference.Tap] = [("hidden", layer) for layer in range(4)]
 ALL += [(kind, layer) for kind in KINDS for layer in range(3)]
+PROJECTED: list[reference.Tap] = [("query", 2), ("key", 2), ("value", 2)]  # of the last layer
 Taps = dict[reference.Tap, NDArray[np.float32]]
 
 
@@ -98,6 +99,41 @@ def test_gradients_through_all_doors_with_relative_positions(head: dict[str, Any
     check_doors(case, ALL, case.dlogits)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.0, "attention_dropout": 0.0},
+        {"embedding_width": 11},
+        {"shared": True, "layers": ((2, 20),) * 3},
+        {"layers": ((2, 20),) * 3, "relative_buckets": 12, "relative_distance": 20},
+    ],
+    ids=["", "no dropout", "narrow embeddings", "shared layers", "relative positions"],
+)
+@pytest.mark.parametrize("taps", [PROJECTED, PROJECTED[1:2]], ids=["all three", "keys"])
+def test_gradients_through_queries_keys_and_values_of_a_last_layer_computed_for_cls(
+    taps: list[reference.Tap], changes: dict[str, Any]
+) -> None:
+    case = case_of(changes=changes)
+    check_doors(case, [*taps, ("hidden", 2)], case.dlogits)
+
+
+def test_gradients_through_queries_keys_and_values_of_the_only_layer() -> None:
+    case = case_of(changes={"layers": ((2, 20),)})
+    check_doors(case, [("query", 0), ("key", 0), ("value", 0)], case.dlogits)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("train", [False, True])
+def test_queries_keys_and_values_have_the_bits_of_a_last_layer_computed_for_all_rows(train: bool, dtype: str) -> None:
+    case = case_of()
+    case = Case(case.encoder, case.head, dtype=dtype)
+    _, alone = case.forward(train=train, taps=PROJECTED)
+    _, whole = case.forward(train=train, taps=PROJECTED, whole_last=True)
+    for tap in PROJECTED:
+        np.testing.assert_array_equal(alone[tap], whole[tap], err_msg=str(tap))
+
+
 def test_a_loss_on_a_tap_alone_leaves_what_comes_after_it_alone() -> None:
     case = case_of()
     _, arrays = case.forward(train=True, taps=[("value", 1)])
@@ -108,12 +144,13 @@ def test_a_loss_on_a_tap_alone_leaves_what_comes_after_it_alone() -> None:
         assert gradient.any() == reached, tensor.canonical
 
 
-def test_any_number_of_threads() -> None:
+@pytest.mark.parametrize("taps", [ALL, PROJECTED], ids=["all", "projected"])
+def test_any_number_of_threads(taps: list[reference.Tap]) -> None:
     results = []
     for threads in (1, 2, 3, 5):
         case = case_of()
-        _, plain = case.forward(train=False, threads=threads, taps=ALL)
-        _, arrays = case.forward(train=True, threads=threads, taps=ALL)
+        _, plain = case.forward(train=False, threads=threads, taps=taps)
+        _, arrays = case.forward(train=True, threads=threads, taps=taps)
         case.core.backward(case.dlogits, threads, random_gradients(arrays))
         results.append([*plain.values(), *arrays.values(), case.gradients])
     for other in results[1:]:
@@ -126,12 +163,13 @@ def test_any_number_of_threads() -> None:
     [
         ([("hidden", 0), ("hidden", 2), ("scores", 1)], False),
         ([("hidden", 3)], True),
-        ([("query", 2)], True),
         ([("scores", 2)], True),
+        ([("query", 2)], False),
+        (PROJECTED, False),
     ],
 )
 def test_a_tap_changes_nothing(taps: list[reference.Tap], whole_last: bool) -> None:
-    """A tap of the last layer has it computed in full; any other leaves the pass as it is."""
+    """The last layer's scores and output have it computed in full; any other tap leaves the pass as it is."""
     tapped, plain = case_of(), case_of()
     outputs, _ = tapped.forward(train=True, taps=taps)
     np.testing.assert_array_equal(outputs, plain.forward(train=True, whole_last=whole_last))

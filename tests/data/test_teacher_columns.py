@@ -11,7 +11,7 @@ import pytest
 
 from kdistill.data.sources import read_table
 from kdistill.data.table import Table
-from kdistill.data.teacher_columns import LEAST_PROBABILITY, Answers, teacher_column_of
+from kdistill.data.teacher_columns import LEAST_PROBABILITY, Answers, teacher_column_of, without_teacher_columns
 
 NAMES = ("negative", "neutral", "positive")
 CLASSES, LABELS = Answers(NAMES, "softmax"), Answers(NAMES, "sigmoid")
@@ -48,6 +48,32 @@ def test_forms_of_logits(columns: dict[str, Any]) -> None:
     np.testing.assert_array_equal(read(**columns), np.array([ROW, [np.nan] * 3], np.float32))
 
 
+def test_numbers_other_than_from_0_on_are_names_of_labels() -> None:
+    found = read(Answers(("5", "1"), "softmax"), teacher_logits_1=[0.5, None], teacher_logits_5=[2.0, None])
+    np.testing.assert_array_equal(found, np.array([[2.0, 0.5], [np.nan] * 2], np.float32))
+
+
+def test_a_column_states_the_temperature_of_an_average() -> None:
+    rows = {"teacher_logits": [ROW, None, ROW], "text": ["a", "b", "c"]}
+    one, average = (
+        teacher_column_of(Table("rows.tsv", rows | more)) for more in ({}, {"teacher_temperature": ["2.5", "", 2.5]})
+    )
+    assert one is not None
+    assert average is not None
+    assert (one.temperature, average.temperature) == (None, 2.5)
+    np.testing.assert_array_equal(one.read(CLASSES)[0], average.read(CLASSES)[0])
+    assert list(
+        without_teacher_columns(Table("rows.tsv", rows | {"teacher_temperature": [2] * 3}), average).columns
+    ) == ["text"]
+
+
+@pytest.mark.parametrize(("values", "row"), [([2, 3], 2), ([2, 0], 2), (["warm", 2], 1), ([float("inf"), 2], 1)])
+def test_temperatures_that_are_none_or_differ_are_refused(values: list[Any], row: int) -> None:
+    table = Table("rows.tsv", {"teacher_logits": [ROW, ROW], "teacher_temperature": values})
+    with pytest.raises(ValueError, match=rf"row {row - 1}.*'teacher_temperature' holds .* the same in every row"):
+        teacher_column_of(table)
+
+
 def test_a_row_keeps_the_bits_of_float32() -> None:
     values = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     np.testing.assert_array_equal(read(teacher_logits=values.tolist()), values)
@@ -56,6 +82,7 @@ def test_a_row_keeps_the_bits_of_float32() -> None:
 def test_probabilities_become_the_logits_that_give_them() -> None:
     rows = [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.33, 0.33, 0.33], {"positive": 0.7, "negative": 0.3}, None]
     found = read(teacher_probs=rows).astype(np.float64)
+    np.testing.assert_allclose(np.exp(found[:4]).sum(axis=1), 1, rtol=1e-6)  # they are logarithms of probabilities
     softmax = np.exp(found[:4]) / np.exp(found[:4]).sum(axis=1, keepdims=True)
     expected = [[0.2, 0.3, 0.5], [1, 0, 0], [1 / 3] * 3, [0.3, 0, 0.7]]
     np.testing.assert_allclose(softmax, expected, atol=3 * LEAST_PROBABILITY)

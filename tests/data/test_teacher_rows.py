@@ -93,6 +93,10 @@ def test_ids_go_before_texts_which_must_agree(tokenizer: PreTrainedTokenizerFast
     shifted = {"text": [*texts[1:], "plot"], "id": ids}
     with pytest.raises(ValueError, match=r"have the id 8 and two texts \('great scene' and 'good film'\)"):
         taught(tokenizer, shifted, path)
+    first = {"text": ["plot", *texts[1:]], "id": ids}
+    in_order = write(tmp_path / "c.jsonl", id=ids, text=texts, teacher_logits=ROWS)
+    with pytest.raises(ValueError, match=r"have the id 7 and two texts \('plot' and 'good film'\)"):
+        taught(tokenizer, first, in_order)
     no_texts = write(tmp_path / "b.jsonl", id=moved(ids)[:3], teacher_logits=moved(ROWS)[:3])
     dataset, matches = taught(tokenizer, {"text": texts, "id": ids}, no_texts)
     np.testing.assert_array_equal(dataset.teacher_logits, [ROWS[0], NAN, ROWS[2], ROWS[3]])
@@ -191,6 +195,8 @@ def test_both_texts_of_a_pair_have_an_embedding(tokenizer: PreTrainedTokenizerFa
     ("given", "message"),
     [
         (np.array(ROWS[:3]), "teacher_logits has 3 rows, and the dict 4; expected a row for each, in the same order"),
+        (np.array([*ROWS, ROWS[0]]), "teacher_logits has 5 rows, and the dict 4; expected a row for each, in the same"),
+        (np.array([*ROWS[:3], [np.nan, 1.0]]), "row 3 of teacher_logits: teacher_logits is [nan, 1.0]; expected"),
         (
             {"text": ["plot"], "teacher_logits": [ROWS[0]]},
             "none of the texts of the dict is in the dict: are these answ",

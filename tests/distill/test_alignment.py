@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from support.other_teacher import write_other_teacher
-from support.small_questions import question_model, questions
+from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, write_model
 from support.small_tags import tagged_sentences
 
 import kdistill as kd
 from kdistill.data.labels import NO_LABEL
+from kdistill.data.question_windows import encode_questions
+from kdistill.data.questions import read_questions
 from kdistill.data.ragged import Ragged
+from kdistill.data.table import Table
+from kdistill.data.tagged import encode_words
+from kdistill.data.words import WordRows, words_of
+from kdistill.distill.alignment import for_tokens_of
 from kdistill.models.trained_with import TrainedWith
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher's", "ignore:no eval_dataset")
@@ -85,6 +91,23 @@ def test_further_tokens_of_a_word_have_its_answer(tmp_path: Path) -> None:
     assert not np.array_equal(values[1], values[4])
 
 
+def test_a_word_of_which_the_teachers_tokenizer_makes_nothing_has_no_answer(tmp_path: Path) -> None:
+    """An accent by itself: an unknown word to a tokenizer that keeps accents, and nothing to one that strips them."""
+    rows = words_of(Table("rows", {"tokens": [["good", "\u0301", "film"]], "ner_tags": [["O", "B-thing", "O"]]}))
+    (tmp_path / "cased").mkdir()
+    theirs, _ = question_tokenizer(tmp_path), question_tokenizer(tmp_path / "cased")
+    (tmp_path / "cased" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    ours = kd.AutoTokenizer.from_pretrained(tmp_path / "cased")
+    dataset = encode_words(rows, ours, id2label=TAGS, keep_texts=True)
+    read = encode_words(WordRows(rows.words, None, None, None, rows.table), theirs)
+    assert (len(dataset.ids), len(read.ids)) == (5, 4)
+    logits = np.arange(16, dtype=np.float32).reshape(4, 4)
+    found = for_tokens_of(dataset, read, Ragged(logits, read.starts)).values
+    np.testing.assert_array_equal(found[1], logits[1])
+    assert np.isnan(found[2]).all()
+    np.testing.assert_array_equal(found[3], logits[2])
+
+
 def question_run(tmp_path: Path, teacher: Any, theirs: Any, rows: list[dict[str, Any]], **trained: Any) -> Any:
     student = question_model(2, max_position_embeddings=32)
     student.config = student.config.with_trained(TrainedWith(**trained))
@@ -153,3 +176,39 @@ def test_windows_are_answered_from_those_with_most_of_the_same_context(tmp_path:
         places = dataset.windows.offsets[dataset.starts[row] + ours :, 0]
         place = int(ours + np.flatnonzero(places == offset)[0])
         np.testing.assert_allclose(answers[row][place : place + end - begin], logits[begin:end], atol=1e-5)
+
+
+def test_each_of_several_windows_takes_the_answers_of_the_nearest_one(tmp_path: Path) -> None:
+    """Both read words; what the teacher's window has outside of the student's goes to [CLS], and to nobody else."""
+    tokenizer = question_tokenizer(tmp_path)
+    context = "good film bad plot great actor awful scene good actor"
+    letters = [len(word) for word in context.split()]
+    row = {"id": "a", "question": "film", "context": context, "answers": {"text": ["film"], "answer_start": [5]}}
+    ours, theirs = (encode_questions(read_questions([row]), tokenizer, max_length=of, doc_stride=2) for of in (8, 9))
+    assert (len(ours), len(theirs)) == (4, 3)
+    logits = np.random.default_rng(0).standard_normal((len(theirs.ids), 2)).astype(np.float32)
+    found = for_tokens_of(ours, theirs, Ragged(logits, theirs.starts))
+    nearest = []
+    for window in range(len(ours)):
+        words = places_of_words(ours, window)
+        shared = [sum(letters[word] for word in {*words} & {*places_of_words(theirs, of)}) for of in range(3)]
+        best = int(np.argmax(shared))
+        nearest.append(best)
+        begin, answers = ours.windows.context[window][0], logits[theirs.starts[best] : theirs.starts[best + 1]]
+        first = theirs.windows.context[best][0]
+        other = {
+            word: answers[first + place].astype(np.float64) for place, word in enumerate(places_of_words(theirs, best))
+        }
+        for place, word in enumerate(words):
+            expected = other.get(word, answers.min(axis=0))
+            np.testing.assert_allclose(found[window][begin + place], expected, rtol=1e-6)
+        outside = [answers[0], *(of for word, of in other.items() if word not in words)]
+        np.testing.assert_allclose(found[window][0], np.logaddexp.reduce(outside), rtol=1e-5)
+    assert {0, 1, 2} == {*nearest}
+
+
+def places_of_words(rows: Any, window: int) -> list[int]:
+    """The places of a window's words in the context."""
+    begin, behind = rows.windows.context[window].tolist()
+    offsets = rows.windows.offsets[rows.starts[window] + begin : rows.starts[window] + behind]
+    return [rows.windows.questions.contexts[0][:first].count(" ") for first, _ in offsets.tolist()]

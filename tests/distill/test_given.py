@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,53 @@ def test_a_student_learns_the_same_as_from_the_model(tmp_path: Path, problem_typ
     np.testing.assert_array_equal(given[1], from_model[1])
 
 
+def averaged(temperature: float) -> tuple[list[Any], dict[str, Any]]:
+    """Two teachers, and a training set with the average of their probabilities at a temperature."""
+    rows, teachers = small_dataset(24), [small_model(9), small_model(10)]
+    logits = [answers_of(of, rows).astype(np.float64) / temperature for of in teachers]
+    softened = [np.exp(of) / np.exp(of).sum(axis=1, keepdims=True) for of in logits]
+    columns: dict[str, Any] = {"input_ids": [row.tolist() for row in np.split(*_flat(rows))]}
+    columns |= {"label": rows.labels.tolist(), "teacher_temperature": [temperature] * 24}
+    columns["teacher_logits"] = (temperature * np.log((softened[0] + softened[1]) / 2)).tolist()
+    return teachers, columns
+
+
+def test_an_average_teaches_the_same_as_its_teachers_at_its_temperature(tmp_path: Path) -> None:
+    teachers, columns = averaged(2.0)
+    rows = {name: columns[name] for name in ("input_ids", "label")}
+    found = []
+    for name, train, given in (("each", rows, {"teacher_model": teachers}), ("average", columns, {})):
+        args = arguments(tmp_path / name, logging_steps=1, temperature=2.0)
+        trainer = DistillationTrainer(small_model(2), args, train_dataset=train, **given)
+        trainer.train()
+        found.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now"),
+    [
+        ({"temperature": 4.0}, "temperature is 4,"),
+        (
+            {"temperature": 2.0, "temperature_schedule": "linear", "temperature_end": 1.0},
+            "temperature is 2 in the first step alone,",
+        ),
+    ],
+)
+def test_an_average_at_another_temperature_is_said(tmp_path: Path, changes: dict[str, Any], now: str) -> None:
+    with pytest.warns(UserWarning, match=rf"^several teachers were averaged at temperature 2 \(.*\), and {now}"):
+        DistillationTrainer(small_model(2), arguments(tmp_path, **changes), train_dataset=averaged(2.0)[1])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_data_set_with_answers_of_another_width_is_refused(tmp_path: Path, width: int) -> None:
+    rows = replace(small_dataset(8), teacher_logits=np.zeros((8, width), np.float32))
+    with pytest.raises(
+        ValueError, match=f"^the teacher's answers have {width} numbers and the student's 2; expected as"
+    ):
+        DistillationTrainer(small_model(2), arguments(tmp_path), train_dataset=rows)
+
+
 def test_tags_of_words_too(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tags = dict(enumerate(["O", *sorted(set(TAG_OF.values()))]))
     columns = {
@@ -97,6 +145,33 @@ def test_tags_of_words_too(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -
     given = learned(tmp_path / "given", model(2), {**columns, "teacher_logits": answers}, **args)
     assert given[0] == pytest.approx(from_model[0], rel=1e-6)  # a teacher in a batch of one row has the same bits
     np.testing.assert_array_equal(given[1], from_model[1])
+
+
+def test_rows_are_counted_that_have_words_to_learn_and_an_answer_for_none(tmp_path: Path) -> None:
+    """Of four tokens each: one row has nothing to learn, one an answer, and one an answer where nothing is learned."""
+    labels = np.array([[NO_LABEL] * 4, [NO_LABEL, 0, 1, NO_LABEL], [NO_LABEL, 1, 0, NO_LABEL]])
+    logits = np.full((3, 4, 2), np.nan, np.float32)
+    logits[1, 2] = logits[2, 3] = 1.0
+    ids = np.array([[2, 5, 9, 3]] * 3, np.int32)
+    rows = kd.Dataset(
+        ids.ravel(), np.zeros(12, np.int32), np.array([0, 4, 8, 12]), labels.ravel(), per_token=True,
+        teacher_logits=logits.reshape(12, 2),
+    )  # fmt: skip
+    student = kd.BertForTokenClassification(small_config(), seed=2)
+    with pytest.warns(UserWarning, match=r"^1 of 3 training rows have no answer of the teacher; on these the student"):
+        DistillationTrainer(student, arguments(tmp_path), train_dataset=rows)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_embeddings_that_are_wider_are_as_long_as_the_students(tmp_path: Path, normalize: bool) -> None:
+    given = np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32)
+    student: Any = kd.BertModel(small_config(), seed=2).with_pooling("mean", normalize=normalize)
+    rows = {"input_ids": [row.tolist() for row in np.split(*_flat(small_dataset(24)))]}
+    trainer = DistillationTrainer(student, arguments(tmp_path), train_dataset=rows, teacher_logits=given)
+    (found,) = trainer.objective.teachers.outputs(trainer.train_dataset, trainer.args, what="rows")
+    lengths = np.linalg.norm(found, axis=1)
+    assert found.shape == (24, 16)
+    assert (np.abs(lengths - 1).max() < 1e-6) == normalize
 
 
 def test_embeddings_too(tmp_path: Path) -> None:

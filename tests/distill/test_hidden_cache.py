@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import engines
+from support.pruned_heads import prune_last_layer
 from support.small_run import run_fields, small_dataset, small_model, weights
 
 import kdistill as kd
@@ -73,6 +74,19 @@ def test_a_row_has_the_same_bits_from_the_teacher_and_from_the_file() -> None:
         assert whole[tap].shape == values.shape
         np.testing.assert_array_equal(whole[tap], from_bfloat16(to_bfloat16(values)))
         np.testing.assert_array_equal(again[tap], whole[tap])
+
+
+def test_each_layer_has_its_own_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after pruning: a layer with one head of 12 numbers behind one with two."""
+    prune_last_layer(monkeypatch)
+    asked, taps = teacher(), [(kind, layer) for layer in (0, 1) for kind in ("scores", "query", "value")]
+    exact = asked.observed.forward(batch_of(range(6)), taps=taps)[1]
+    assert [exact["query", layer].shape[1] for layer in (0, 1)] == [24, 12]
+    for _ in range(2):  # asked, then from the file
+        found = HiddenCache(asked, 10**9)(batch_of(range(6)), taps)
+        for tap, values in exact.items():
+            np.testing.assert_array_equal(found[tap], from_bfloat16(to_bfloat16(values)))
+    assert asked.rows == 6
 
 
 def test_what_is_not_finite_is_neither_rounded_nor_kept(cache: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from support import match_formulas, reference
 from support.bert_cases import exact, random_rows, wide_config, wide_model
+from support.pruned_heads import prune_last_layer
 from support.small_questions import question_model, question_tokenizer, questions
 from support.small_run import run_fields, small_config, small_dataset, small_model, weights
 
@@ -118,7 +119,7 @@ def learned(
         chosen = np.arange(len(batch.starts) - 1)[part]
         micro = Batch(*kd_take(batch, chosen))
         logits, taps = model.forward(micro, train=True, taps=found.taps)
-        loss = found(micro, taps)
+        loss = found(micro, taps, chosen)
         model.backward(np.zeros_like(logits), loss.gradients)
         total += loss.loss
     beside = np.zeros(0, np.float32) if found.auxiliary is None else found.auxiliary.flat_gradients.copy()
@@ -274,6 +275,31 @@ def test_a_teacher_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_each_layer_has_its_own_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after pruning: the last layers of both have a head less than the others."""
+    prune_last_layer(monkeypatch)
+    teacher, student = wide_model(**TEACHER, seed=1), wide_model(**STUDENT, seed=2)
+    matches = [kd.Match("attention"), kd.Match("relation")]
+    pairs = pairs_of(kd.Stage(matches), teacher.config, student.config)
+    assert [pair.heads for pair in pairs] == [2, 1, 2, 1]  # relations: 24 and 16 numbers, then 12 and 8
+    ids, types = random_rows(LENGTHS, student.config)
+    batch = kd.pack({"input_ids": ids, "token_type_ids": types})
+    found, _ = matching(teacher, student, matches)
+    loss, _, _ = learned(student, found, batch)
+    ours, theirs = student.forward(batch, taps=found.taps)[1], teacher.forward(batch, taps=found.teacher_taps)[1]
+    expected = 0.0
+    for (t, s), heads in (((1, 0), 2), ((3, 1), 1)):
+        places = np.cumsum([heads * n * n for n in LENGTHS])[:-1]
+        parts = [np.split(of.astype(float), places) for of in (ours["scores", s], theirs["scores", t])]
+        expected += match_formulas.maps(
+            "mse", *([part.reshape(heads, n, n) for part, n in zip(of, LENGTHS, strict=True)] for of in parts)
+        )
+        for kind in ("query", "key", "value"):
+            x, y = ours[kind, s].astype(float), theirs[kind, t].astype(float)
+            expected += match_formulas.relation("kl", x, y, LENGTHS, heads) / 3
+    assert loss == pytest.approx(expected, rel=0.05)  # dropout is on in the student's own pass
+
+
 def test_two_matches_of_the_same_layers_have_one_name_and_are_refused() -> None:
     stage = kd.Stage([kd.Match("hidden", -1, -1), kd.Match("hidden")])
     with pytest.raises(ValueError, match=r"^matches give match_hidden_3_1_loss more than once: the same kind and loss"):
@@ -343,7 +369,7 @@ def test_one_step_is_that_of_a_loop_written_out(tmp_path: Path) -> None:
     batch, labels = trainer.train_dataset.batch(rows)
     found.begin_step(0, np.diff(batch.starts))
     logits, taps = student.forward(batch, train=True, taps=found.taps)
-    loss = found(batch, taps)
+    loss = found(batch, taps, rows)
     _, dlogits = kd.distillation_loss(logits, teacher.forward(batch), labels, alpha=args.alpha, temperature=4.0)
     student.backward(dlogits, loss.gradients)
     norm = kd.clip_grad_norm_(student, 0.1, auxiliary=found.auxiliary)

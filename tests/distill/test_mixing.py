@@ -111,8 +111,9 @@ def test_confidence_in_several_labels_is_the_mean_over_them() -> None:
     np.testing.assert_allclose(sigmoid(np.asarray(mixed, np.float64) / 2), expected, rtol=5e-6)
 
 
-def test_confidence_in_a_span_is_that_of_both_of_its_ends() -> None:
-    labels = np.array([[1, 3], [0, 0], [-100, -100]])
+@pytest.mark.parametrize("spans", [[[1, 3], [0, 0], [-100, -100]], [[0, 2], [0, 0], [3, 0]]])
+def test_confidence_in_a_span_is_that_of_both_of_its_ends(spans: list[list[int]]) -> None:
+    labels = np.array(spans)
     confidence = np.ones((3, 3)) * WEIGHTS[:, None]
     for teacher, of in enumerate(SPAN_LOGITS):
         for row, (first, last) in enumerate(labels):

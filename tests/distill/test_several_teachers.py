@@ -26,6 +26,9 @@ import kdistill as kd
 from kdistill.cli import main as cli
 from kdistill.data.dataset import Dataset
 from kdistill.distill.cache import info
+from kdistill.distill.sources import Teachers
+from kdistill.distill.teacher_type import TypeChoice
+from kdistill.distill.teachers import Teacher
 from kdistill.models.pooling import Pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher", "ignore:no eval_dataset", "ignore:teacher")
@@ -81,6 +84,16 @@ def test_a_student_learns_the_mean_of_the_softened_probabilities(tmp_path: Path)
     assert trainer.teacher_accuracy == trainer.results["teacher_accuracy"]
     assert trainer.teacher_name == "teacher 0 (0.7) + teacher 1 (0.3)"
     assert len(each) == 2
+
+
+def test_together_they_are_measured_by_the_mean_of_their_probabilities() -> None:
+    """At temperature 1, whatever that of the loss is."""
+    models = [small_model(seed, **NO_DROPOUT) for seed in (9, 10)]
+    rows, args = small_dataset(12), kd.DistillationTrainingArguments("unused", disable_tqdm=True, temperature=8.0)
+    teachers = Teachers([Teacher(model) for model in models], [0.25, 0.75])
+    found = np.asarray(teachers.logits(rows, models[0].config, args), np.float64)
+    each = [softmax(model.forward(rows.batch(np.arange(12))[0]).astype(np.float64)) for model in models]
+    np.testing.assert_allclose(softmax(found), 0.25 * each[0] + 0.75 * each[1], rtol=1e-5)
 
 
 def test_two_teachers_that_agree_teach_as_one_does(tmp_path: Path) -> None:
@@ -291,6 +304,26 @@ def test_each_model_reads_the_text_with_its_own_tokenizer(
     expected = np.concatenate([teacher.forward(kd.pack(dict(theirs([text])))) for text in inputs])
     np.testing.assert_array_equal(trainer.objective.answers[0], expected)
     trainer.create_model_card()
+
+
+def test_each_teacher_remembers_that_it_reads_itself(tokenizer: Any, other: tuple[Any, Any]) -> None:
+    """The first one that needs the texts settles that rows keep them, and the others are asked all the same."""
+    teachers = [
+        Teacher(other[0], "a", other[1]),
+        Teacher(other[0], "b", other[1]),
+        Teacher(small_model(3), "c", tokenizer),
+    ]
+    assert Teachers(teachers).needs_texts(small_model(2).config, tokenizer)
+    assert [teacher.reads_itself for teacher in teachers] == [True, True, False]
+
+
+def test_each_teacher_keeps_the_compute_type_that_was_chosen_for_it() -> None:
+    first, again = (Teachers([Teacher(small_model(seed)) for seed in (9, 10, 11)]) for _ in range(2))
+    types = ["bfloat16", "float32", "int8"]
+    for teacher, dtype in zip(first.models, types, strict=True):
+        teacher.choice = TypeChoice(dtype)
+    again.keep_types(first.settled_types(), kd.DistillationTrainingArguments("unused"))
+    assert [teacher.dtype for teacher in again.models] == types
 
 
 def test_a_teacher_is_cut_to_its_own_length(tmp_path: Path, tokenizer: Any, other: tuple[Any, Any]) -> None:

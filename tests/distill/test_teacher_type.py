@@ -230,7 +230,7 @@ def test_trainers_that_share_a_teacher_each_keep_their_type(tmp_path: Path) -> N
     narrow.train_dataset = small_dataset(30, seed=5)
     for run, dtype in ((narrow, "int8"), (exact, "float32")):
         rows = small_dataset(30, seed=5)
-        logits = run.objective.teacher.outputs(rows, run.args)
+        logits = run.objective.teacher.outputs(rows, run.args, what="rows")
         np.testing.assert_array_equal(logits, logits_in(dtype, rows))
 
 

@@ -382,6 +382,49 @@ def test_output_directory_that_holds_a_run_or_cannot_be_made(
     assert "is a file -> expected a directory" in found(figures, "output directory", "error")
 
 
+def test_each_stage_of_the_matches_has_its_own_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock({"inside": 2.0, "": 0.5})
+    monkeypatch.setattr("kdistill.doctor.subject.time", clock)
+    monkeypatch.setattr("kdistill.doctor.subject.training_step", clock.step)
+    text = '[[stage]]\nname = "inside"\nshare = 0.75\nprediction_weight = 0\n'
+    text += '[[stage.matches]]\nkind = "hidden"\nstudent_layer = -1\nteacher_layer = -1\n[[stage]]\n'
+    (tmp_path / "stages.toml").write_text(text)
+    options = ("--matches", str(tmp_path / "stages.toml"), "--max-steps", "40", "--eval-strategy", "no")
+    status, figures = examine(capsys, command, *options)
+    assert status == 0
+    said = "training 1:05 for 40 steps: 1:00 for 30 of the stage 'inside', then 0:05 for 10"
+    assert said in found(figures, "time", "ok")
+
+
+class Clock:
+    """A clock on which a step takes as many seconds as its stage is given, by what it reads inside the model."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._now = seconds, 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def step(self, *of: Any, inner: Any, **options: Any) -> None:
+        self._now += self._seconds["inside" if inner.taps else ""]
+
+
+def test_predictions_that_count_in_no_stage_are_neither_asked_for_nor_judged(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDISTILL_CACHE", str(tmp_path / "cache"))
+    text = '[[stage]]\nprediction_weight = 0\n[[stage.matches]]\nkind = "relation"\n'
+    (tmp_path / "inside.toml").write_text(text + "student_layer = -1\nteacher_layer = -1\n")
+    status, figures = examine(capsys, command, "--matches", str(tmp_path / "inside.toml"))
+    assert status == 0
+    assert "the teacher's predictions are not learned" in found(figures, "teacher", "note")
+    assert found(figures, "teacher", "ok") == ""
+    assert found(figures, "teacher cache", "ok").startswith("0 of 120 rows are in the teacher cache")
+    assert "for 120 rows that its cache lacks" in found(figures, "time", "ok")
+
+
 def test_student_that_does_not_fit_the_teacher(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, teacher: Path, command: dict[str, str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def test_a_class_is_found_by_pickle_and_described(name: str) -> None:
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again(IDS).logits, model(IDS).logits)
     assert again.config == model.config
+
+
+@EVERY
+def test_nothing_is_said_of_a_pooler_that_a_head_does_not_read(tmp_path: Path, name: str) -> None:
+    small(name, "Model").save_pretrained(tmp_path)
+    for ending in ("ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM"):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            getattr(kd, f"{name}{ending}").from_pretrained(tmp_path)
+        assert not [str(one.message) for one in said if "does not use" in str(one.message)], ending
 
 
 @EVERY

@@ -203,7 +203,7 @@ def test_a_head_begins_with_the_encoder_of_another(case: Case, tmp_path: Path) -
         model = getattr(kd, f"{case.name}ForTokenClassification").from_pretrained(tmp_path)
     texts = [str(one.message) for one in said]
     assert sum("lacks classifier.weight, classifier.bias: initialised at random" in text for text in texts) == 1
-    assert sum("does not use: pooler." in text for text in texts) == (case.name not in ("DistilBert", "Electra"))
+    assert not any("does not use" in text for text in texts), "nobody reads a pooler"
     rows = random_rows(case, [5, 2], seed=13)
     result = model(rows.packed, output_hidden_states=True)
     for mine, expected in zip(result.hidden_states[-1], torch_outputs(theirs, case, rows), strict=True):

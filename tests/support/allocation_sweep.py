@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from kdistill.losses.teacher import distillation_loss
+from kdistill.metrics.prediction import Labels, Logits
 from kdistill.system import memory
 from kdistill.system.threads import set_num_threads
+from kdistill.train.auxiliary import Auxiliary
 from kdistill.train.loop import StepResult, training_step
 from kdistill.train.objective import BatchLoss
 from kdistill.train.optim import AdamW, clip_grad_norm_
+from kdistill.train.plan import RowIndices
 from support.small_run import small_dataset, small_model
 
 shim = ctypes.CDLL(None)
@@ -43,10 +46,12 @@ def is_no_memory(error: Exception | None) -> bool:
 class Run:
     def __init__(self) -> None:
         self.model = small_model()
-        self.optimizer = AdamW(self.model, lr=0.01, weight_decay=0.1)
+        self.auxiliary = Auxiliary({"a": np.ones((3, 4), np.float32)})
+        self.optimizer = AdamW(self.model, lr=0.01, weight_decay=0.1, auxiliary=self.auxiliary)
         moments = np.zeros(self.model.num_flat, np.float32)
         # Late in a run, where the numbers of steps are objects that Python allocates.
-        self.optimizer.load_state_dict({"step": 1000, "m": moments, "v": moments})
+        state = {"step": 1000, "m": moments, "v": moments, "auxiliary": self.auxiliary.state_dict()}
+        self.optimizer.load_state_dict(state)
         self.model.optimizer_step = 1000
 
     def step(self, number: int) -> StepResult:
@@ -56,15 +61,19 @@ class Run:
             np.arange(number % 3, ROWS, 2),
             batch_size=16,
             max_grad_norm=1.0,
-            loss=lambda logits, labels, rows: BatchLoss(*distillation_loss(logits, TEACHER_LOGITS[rows], labels), []),
+            loss=self.loss,
             on_event=lambda name: None,
         )
 
-    def state(self) -> tuple[bytes, bytes, bytes, int, int]:
+    def loss(self, logits: Logits, labels: Labels, rows: RowIndices) -> BatchLoss:
+        gradients = self.auxiliary.flat_gradients
+        gradients += np.float32(len(rows))
+        return BatchLoss(*distillation_loss(logits, TEACHER_LOGITS[rows], labels), [])
+
+    def state(self) -> tuple[list[bytes], int, int]:
         moments = self.optimizer.state_dict()
-        arrays = (self.model.flat_parameters, moments["m"], moments["v"])
-        m, v, parameters = (array.tobytes() for array in arrays)
-        return m, v, parameters, moments["step"], self.model.optimizer_step
+        arrays = (self.model.flat_parameters, moments["m"], moments["v"], *moments["auxiliary"].values())
+        return [array.tobytes() for array in arrays], moments["step"], self.model.optimizer_step
 
 
 def steps() -> tuple[int, int]:

@@ -43,8 +43,8 @@ def test_steps_are_those_of_the_formula_at_the_own_learning_rate() -> None:
         g = gradients(auxiliary, t)
         model_gradients(optimizer)
         optimizer.step()
+        assert not any(view.any() for view in auxiliary.gradients.values()), "they go with the step"
         optimizer.zero_grad()
-        assert not any(view.any() for view in auxiliary.gradients.values())
         for name in p:
             m, v = moments[name]
             m, v = 0.9 * m + 0.1 * g[name], 0.999 * v + 0.001 * g[name].astype(float) ** 2
@@ -73,13 +73,14 @@ def test_a_step_that_fails_leaves_them_as_they_were(monkeypatch: pytest.MonkeyPa
     model_gradients(optimizer)
     optimizer.step()
     before = {name: value.copy() for name, value in auxiliary.parameters.items()}
-    state = auxiliary.state_dict()
+    state, g = auxiliary.state_dict(), gradients(auxiliary, 2)
     monkeypatch.setattr(optimizer, "_history", np.zeros((0, 0), np.float32))  # which the core refuses
     with pytest.raises(ValueError, match="history"):
         optimizer.step()
     assert optimizer.steps_done == 1
     for name, value in before.items():
         np.testing.assert_array_equal(auxiliary.parameters[name], value)
+        np.testing.assert_array_equal(auxiliary.gradients[name], g[name])
     for name, value in auxiliary.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
 
@@ -102,6 +103,16 @@ def test_a_state_goes_on_with_the_same_bits(steps: int) -> None:
         optimizer.step()
     for name, value in first.auxiliary.parameters.items():
         np.testing.assert_array_equal(second.auxiliary.parameters[name], value)
+
+
+def test_gradients_that_a_step_has_read_do_not_come_back_with_an_earlier_state() -> None:
+    optimizer = optimizer_of(Auxiliary(matrices()))
+    start = optimizer.state_dict()
+    gradients(optimizer.auxiliary, 1)
+    model_gradients(optimizer)
+    optimizer.step()
+    optimizer.load_state_dict(start)
+    assert not any(view.any() for view in optimizer.auxiliary.gradients.values())
 
 
 def test_a_state_of_other_parameters_is_refused() -> None:

@@ -102,6 +102,10 @@ def test_layers_of_another_type(layer: Any) -> None:
         ({"share": 1.5}, "^share is 1.5; expected a finite number > 0 and <= 1$"),
         ({"alpha": -0.1}, "^alpha is -0.1; expected a finite number >= 0 and <= 1$"),
         ({"prediction_weight": 0}, "^prediction_weight is 0 and there are no matches; expected a loss to train on$"),
+        (
+            {"prediction_weight": 0, "alpha": 0.5, "matches": [kd.Match("hidden")]},
+            "^alpha is 0.5 and prediction_weight 0; expected no alpha, for the loss of the predictions does not count$",
+        ),
         ({"matches": [kd.Match("hidden")] * 2}, "twice; expected it once, with the sum of the weights$"),
     ],
 )

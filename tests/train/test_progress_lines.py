@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.clock import Clock, clock_of_progress
 
-from kdistill.train.arguments import TrainingArguments
+from kdistill.train.arguments import DistillationTrainingArguments, TrainingArguments
 from kdistill.train.callbacks import TrainerControl
 from kdistill.train.default_callbacks import ProgressCallback
 from kdistill.train.state import TrainerState
@@ -56,3 +56,25 @@ def test_a_users_metric_is_shown_and_a_run_that_only_ends_logs_no_line(
         "epoch 1 of 3: eval_loss 1e-05, eval_mine 1.23e+04, 1:20 left"
     ]
     assert lines_of(clock, capsys, {"train_loss": 0.9, "train_runtime": 3.0}, stop=120) == []
+
+
+def test_each_stage_of_a_distillation_has_its_own_pace(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first 80 steps take a second each, the others three; nobody expects the latter to be as quick."""
+    args = DistillationTrainingArguments("unused", matches="tinybert")
+    state = TrainerState()
+    state.set_length(args, 120, 40)
+    control, callback = TrainerControl(), ProgressCallback()
+    callback.on_train_begin(args, state, control)
+    for step in range(1, 121):
+        callback.on_step_begin(args, state, control)
+        clock.now += 1 if step <= 80 else 3
+        state.global_step, state.epoch = step, step / 40
+        callback.on_step_end(args, state, control)
+        if step in (20, 100):
+            callback.on_log(args, state, control, logs={"loss": 1.0, "epoch": state.epoch, "step": step})
+    callback.on_train_end(args, state, control)
+    said = capsys.readouterr().err.splitlines()
+    assert "epoch 0.5 of 3, step 20: loss 1.000, 1:00 left of this stage" in said
+    assert "train, intermediate: 80 steps in 1:20" in said
+    assert "epoch 2.5 of 3, step 100: loss 1.000, 1:00 left" in said
+    assert said[-1] == "train, prediction: 40 steps in 2:00"

@@ -27,6 +27,7 @@ class AlbertConfig(Config):
     more_sizes: ClassVar[tuple[str, ...]] = ("embedding_size",)
     more_dropouts: ClassVar[tuple[str, ...]] = ("classifier_dropout_prob",)
     only: ClassVar[Mapping[str, Any]] = {"num_hidden_groups": 1, "inner_group_num": 1}
+    one_layer: ClassVar[bool] = True
 
     vocab_size: int = 30000
     embedding_size: int = 128
@@ -51,7 +52,7 @@ class AlbertConfig(Config):
 
 def _facts(config: AlbertConfig) -> dict[str, Any]:
     """Return that layers share weights, that tables have a product behind them, and no dropout the feed-forward."""
-    return {"embedding_width": config.embedding_size, "shared": True, "feed_forward_dropout": 0.0}
+    return {"embedding_width": config.embedding_size, "shared": config.one_layer, "feed_forward_dropout": 0.0}
 
 
 ALBERT = Architecture(

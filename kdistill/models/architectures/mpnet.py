@@ -20,13 +20,14 @@ class MPNetConfig(Config):
 
     Positions are counted from 2, so that published models of 514 positions read 512 tokens.
     `relative_attention_num_buckets` can only be 32, the number that transformers' code sorts distances into, whatever
-    the configuration has. See `BertConfig` for labels and errors.
+    the configuration has. No head can be missing (`pruned_heads`), for each has its positions in a table of all
+    layers. See `BertConfig` for labels and errors.
     """
 
     model_type: ClassVar[str] = "mpnet"
     kind: ClassVar[str] = "MPNet"
     constants: ClassVar[Mapping[str, Any]] = {"type_vocab_size": 0}
-    only: ClassVar[Mapping[str, Any]] = {"relative_attention_num_buckets": 32}
+    only: ClassVar[Mapping[str, Any]] = {"relative_attention_num_buckets": 32, "pruned_heads": {}}
 
     vocab_size: int = 30527
     hidden_size: int = 768

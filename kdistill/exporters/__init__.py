@@ -1,0 +1,1 @@
+"""Models as other programs read them: a format a file, listed in `registry`, written by `export`."""

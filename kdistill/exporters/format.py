@@ -1,0 +1,45 @@
+"""`Format`: what an exporter is, and what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..models.model import Model
+
+
+class Built(NamedTuple):
+    """A model in a format, not yet written.
+
+    Attributes:
+        content: of the file.
+        inputs, outputs: the names of what it takes and gives.
+        checked_with: the program whose logits were compared with kdistill's, with its version; None: none is installed.
+        largest_difference: of these logits; None: likewise.
+    """
+
+    content: bytes
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    checked_with: str | None
+    largest_difference: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format that models are exported to.
+
+    Attributes:
+        name: as `--format` has it.
+        ending: of the names of its files.
+        files: type of numbers -> the file in a directory, relative to it, where readers of the format look for it.
+        require: (dtype) -> raises ImportError, which names the extra, for a package that is not installed.
+        build: (model with float32 weights, dtype) -> the file's content, checked.
+    """
+
+    name: str
+    ending: str
+    files: Mapping[str, str]
+    require: Callable[[str], None]
+    build: Callable[[Model, str], Built]

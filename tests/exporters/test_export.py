@@ -1,0 +1,141 @@
+"""What of an export needs no other package: what is refused, before any work and with nothing left behind.
+
+tests/oracle/test_export_onnx.py has what needs the packages of the extra.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.small_run import small_model, write_model
+
+import kdistill as kd
+from kdistill import _core
+from kdistill.cli import main as cli
+from kdistill.exporters.onnx import ONNX
+from kdistill.exporters.onnx_graph import ACTIVATIONS, inputs_of, outputs_of
+from kdistill.exporters.output import Output
+
+
+@pytest.mark.parametrize(("dtype", "lacking"), [("float32", "onnx"), ("int8", "onnx"), ("int8", "onnxruntime")])
+def test_a_missing_package_is_an_error_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dtype: str, lacking: str
+) -> None:
+    monkeypatch.setattr("kdistill.exporters.onnx.find_spec", lambda name: None if name == lacking else object())
+    output = tmp_path / "out"
+    with pytest.raises(ImportError, match=rf'needs the package {lacking}: pip install "kdistill\[export\]"'):
+        kd.export(small_model(), output, format="onnx", dtype=dtype)
+    write_model(tmp_path / "model")
+    words = [
+        "export",
+        "--model",
+        str(tmp_path / "model"),
+        "--format",
+        "onnx",
+        "--output",
+        str(output),
+        "--dtype",
+        dtype,
+    ]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not output.exists()
+
+
+def test_an_unknown_format_or_type_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="format is 'onxx'; expected one of onnx; did you mean 'onnx'"):
+        kd.export("nowhere", tmp_path / "out", format="onxx")
+    with pytest.raises(ValueError, match="dtype is 'bfloat16'; expected one of float32, float16, int8 for onnx"):
+        kd.export("nowhere", tmp_path / "out", format="onnx", dtype="bfloat16")
+
+
+def test_a_name_with_the_ending_is_a_file_and_any_other_a_directory(tmp_path: Path) -> None:
+    assert Output.of(tmp_path / "a.onnx", ONNX, "int8") == (tmp_path / "a.onnx", None)
+    assert Output.of(tmp_path / "a", ONNX, "float32") == (tmp_path / "a" / "onnx" / "model.onnx", tmp_path / "a")
+    directory = tmp_path / "b.onnx"
+    directory.mkdir()
+    assert Output.of(directory, ONNX, "int8") == (directory / "onnx" / "model_quantized.onnx", directory)
+
+
+def test_what_exists_or_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "out" / "onnx").mkdir(parents=True)
+    (tmp_path / "out" / "onnx" / "model.onnx").symlink_to("nowhere")
+    for output, error in (
+        ("a.onnx", FileExistsError),
+        ("out", FileExistsError),
+        ("file", NotADirectoryError),
+        ("gone/a.onnx", FileNotFoundError),
+    ):
+        with pytest.raises(error, match=r"exists; expected another output|output is '"):
+            Output.of(tmp_path / output, ONNX, "float32")
+
+
+def test_a_place_that_cannot_be_written_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Root may write into any directory, so the system's refusal is made up here."""
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    places = [Output.of(tmp_path / name, ONNX, "float32") for name in ("a.onnx", "out")]
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for place in places:
+        with pytest.raises(PermissionError, match="the output cannot be written: Permission denied"), place.writing():
+            pytest.fail("it is written")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_beside(place: Output, *names: str, failing: bool = False) -> None:
+    """Write these files beside a graph, perhaps with an error in the end."""
+    with place.writing() as staged:
+        for name in names:
+            (staged.beside / name).write_text("ours")
+        if failing:
+            raise ValueError("spoilt")
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in ("a.onnx", "new/out"):
+        with pytest.raises(ValueError, match="spoilt"):
+            write_beside(Output.of(tmp_path / name, ONNX, "int8"), "config.json", failing=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_another_model_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    theirs = tmp_path / "out" / "config.json"
+    theirs.write_text("theirs")
+    place = Output.of(tmp_path / "out", ONNX, "float32")
+    with pytest.raises(FileExistsError, match="is of another model"):
+        write_beside(place, "a.json", "config.json")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "config.json"]
+    assert theirs.read_text() == "theirs"
+    with place.writing() as staged:
+        staged.content, staged.keeps = b"graph", True
+        (staged.beside / "config.json").write_text("ours")
+    assert theirs.read_text() == "theirs"
+    assert (tmp_path / "out" / "onnx" / "model.onnx").read_bytes() == b"graph"
+
+
+def test_every_activation_can_be_written() -> None:
+    assert set(ACTIVATIONS) == set(_core.ACTIVATIONS)
+
+
+def test_names_of_inputs_and_outputs_are_those_of_optimum() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 30}
+    typed = ("input_ids", "attention_mask", "token_type_ids")
+    for name in ("Bert", "Electra", "Albert"):
+        config = getattr(kd, f"{name}Config")(**sizes)
+        assert inputs_of(getattr(kd, f"{name}ForSequenceClassification")(config)) == typed
+    for name in ("DistilBert", "MPNet", "XLMRoberta", "Camembert"):
+        types = {"type_vocab_size": 1} if name in ("XLMRoberta", "Camembert") else {}
+        config = getattr(kd, f"{name}Config")(**sizes, **types)
+        assert inputs_of(getattr(kd, f"{name}ForSequenceClassification")(config)) == typed[:2]
+    config = kd.BertConfig(**sizes)
+    assert outputs_of(kd.BertForTokenClassification(config)) == outputs_of(kd.BertForMaskedLM(config)) == ("logits",)
+    assert outputs_of(kd.BertForQuestionAnswering(config)) == ("start_logits", "end_logits")
+    assert outputs_of(kd.BertModel(config)) == ("last_hidden_state",)
+    embedding = kd.BertModel(config).with_pooling("mean")
+    assert outputs_of(embedding) == ("last_hidden_state", "sentence_embedding")
