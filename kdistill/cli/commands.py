@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from argparse import Namespace
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +11,33 @@ import numpy as np
 
 from ..bench.bench import bench as measure
 from ..bench.bench import synthetic_rows
-from ..data.dataset import Dataset
-from ..data.files import DataFile
-from ..data.ragged import Ragged, units
-from ..data.sentences import Sentences
-from ..data.table import Table
-from ..data.windows import Windows
-from ..data.words import words_of
 from ..distill import cache as teacher_cache
 from ..distill.hidden_cache import hidden_bytes
 from ..doctor.examination import Examination, examine, warn_at_start
-from ..models.auto import AutoConfig, load_model, load_trained
+from ..models.auto import AutoConfig, load_model
 from ..models.classes import BertForSequenceClassification
 from ..models.config import BertConfig, shape_of
 from ..models.configuration import Config, read_config
-from ..models.head_names import ENCODER, LABELLED, MASKED, SEQUENCE, SPAN, TOKEN, named_head
-from ..models.heads import MaskedLanguageModel
+from ..models.head_names import ENCODER, LABELLED, MASKED, named_head
 from ..models.layer_shapes import FIELDS
-from ..models.trained_with import check_threshold
-from ..report.per_class import PerClass, class_rows, confused_rows
-from ..system.output import check_output, open_output
 from ..system.progress import Progress
 from ..system.threads import show_config
-from ..system.unicode import encodable
-from ..tasks.answer_predictions import AnswerPredictions
-from ..tasks.embedding_predictions import EmbeddingPredictions
-from ..tasks.fill_mask_pipeline import TOP_K, FillMaskPipeline
-from ..tasks.predictions import ALL_DIGITS, DIGITS, predictions_of
-from ..tasks.question_answering import answers_of, rules_of
-from ..tasks.registry import task_for, task_option
-from ..tasks.token_predictions import TokenPredictions
-from ..tasks.word_predictions import WordPredictions
+from ..tasks.registry import task_option
 from ..text.classes import AutoTokenizer
 from ..train.arguments import DistillationTrainingArguments, TrainingArguments
 from ..train.callbacks import TrainerCallback
 from ..train.default_callbacks import ProgressCallback
 from ..train.directory import RESULTS_FILE, RunDirectory
-from ..train.encoding import encode_for, trained_on
-from ..train.recipe import require_labels
 from ..train.state import read_figures
 from ..trainers import Trainer
 from .completion import script
-from .data_files import format_words, rows_to_predict, single_texts, texts_of
+from .data_files import format_words
 from .distillation import parts_of
 from .ending import A_TEXT, next_of_run
+from .evaluate import evaluate
 from .export import export
 from .inputs import (
     check_output_dir,
-    columns_of,
     dataset_of,
     dropout_of,
     provenance_of,
@@ -72,19 +47,17 @@ from .inputs import (
     task_of,
 )
 from .label import label
+from .predict import predict
 from .prune import prune
 from .quantize import quantize
 from .report import report
 from .search import search
 from .serve import serve
 from .task import (
-    check_labels_are_meant,
     check_trainable,
     compute_metrics_of,
-    head_settings,
     head_to_learn,
     labels_to_learn,
-    with_problem_type,
 )
 from .teachers import inputs_of
 
@@ -178,207 +151,6 @@ def doctor(options: Namespace) -> Figures:
     return examination.figures()
 
 
-def evaluate(options: Namespace) -> Figures:
-    """Measure `--model` on labelled rows, with `--per-class` each of its classes too."""
-    trainer = _measuring_trainer(options)
-    config = trainer.model.config
-    rows = rows_file(options.data, options, config.head)
-    check_labels_are_meant(config, task_of(options), options.model, lambda: rows.table)
-    dataset = encode_for(config, rows, trainer.processing_class, trainer.args, **columns_of(options))
-    trainer.compute_metrics = compute_metrics_of(config, dataset, task_of(options))
-    measured = (
-        _evaluate_per_class(trainer, dataset) if options.per_class else _without_prefix(trainer.evaluate(dataset))
-    )
-    return measured | {"dtype": str(trainer.model.dtype)}
-
-
-def _evaluate_per_class(trainer: Trainer, dataset: Dataset) -> Figures:
-    require_labels(dataset)
-    config = trainer.model.config
-    task = task_for(config, dataset.labels)
-    if not task.names_labels:
-        raise ValueError(f"--per-class is given, and a model for {task.name} has no classes; leave it out")
-    output = trainer.predict(dataset, metric_key_prefix="eval")
-    classes = PerClass.of(task, output.predictions, dataset.targets)
-    assert classes is not None
-    rows = {"per_class": class_rows(config.id2label, classes), "confusions": confused_rows(config.id2label, classes)}
-    return _without_prefix(output.metrics) | rows
-
-
-def _without_prefix(metrics: Mapping[str, float]) -> Figures:
-    return {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
-
-
-def predict(options: Namespace) -> Figures:
-    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number.
-
-    With `--json`, texts that are typed or piped in have their predictions among the figures instead.
-    """
-    for option, value, most in (("--top-k", options.top_k, None), ("--digits", options.digits, ALL_DIGITS)):
-        if value is not None and not 1 <= value <= (most or value):
-            expected = "at least 1" if most is None else f"1 to {most}"
-            raise ValueError(f"{option} is {value}; expected {expected}")
-    threshold = None if options.above is None else check_threshold("--threshold", options.above)
-    if options.output is not None:
-        inputs = [path for path in (options.data, options.model) if path is not None]
-        check_output("--output", options.output, inputs=inputs)
-    trainer = _measuring_trainer(options)
-    if options.digits is not None and (trainer.model.head != SEQUENCE or (options.output or "").endswith(".jsonl")):
-        warnings.warn("--digits has no effect here: JSON has all digits", stacklevel=2)
-    if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
-        trainer.recipe.set_threshold(threshold)
-    config = trainer.model.config
-    if config.head == TOKEN:
-        return _predict_tags(trainer, options)
-    if config.head == SPAN:
-        return _predict_answers(trainer, options)
-    if config.head == MASKED:
-        return _predict_words(trainer, options)
-    if config.head == ENCODER:
-        return _predict_embeddings(trainer, options)
-    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
-    answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
-    source = rows_to_predict(options, config.trained_with)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
-    output = trainer.predict(dataset)
-    predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
-    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if options.output is not None:
-        with open_output(options.output) as file:
-            if options.output.endswith(".jsonl"):
-                predictions.write_json_lines(file)
-            else:
-                predictions.write_tsv(file, options.digits or DIGITS)
-    elif options.json and not isinstance(source, DataFile):
-        figures["predictions"] = predictions.as_pipeline()
-    else:
-        predictions.write_tsv(sys.stdout, options.digits or DIGITS)
-    return figures
-
-
-def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
-    """Write the tags of the words of every row, and the spans that they mark, as JSON lines."""
-    config = trainer.model.config
-    given = {"--top-k": options.top_k, "--threshold": options.above}
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
-    if options.text_pair is not None:
-        raise ValueError("--text-pair is given, and the model tags the words of single texts; leave it out")
-    _refuse_table(options, "tags")
-    source = rows_to_predict(options, config.trained_with, config.head)
-    table = source.table if isinstance(source, DataFile) else source
-    columns = columns_of(options)
-    dataset = encode_for(config, table, trainer.processing_class, trainer.args, **columns)
-    if not isinstance(dataset.windows, Windows):
-        raise ValueError(f"{table.source} holds token ids, which have no words; expected a column of words or texts")
-    del columns["text_pair_column"]
-    rows = words_of(table, **columns, trained_on=trained_on(config))
-    output = trainer.predict(dataset)
-    assert isinstance(output.predictions, Ragged)
-    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
-    predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
-    figures: Figures = {"n": len(rows), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": [record["entities"] for record in predictions.records()]}
-
-
-def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
-    """Write the answer to every question as JSON lines."""
-    config = trainer.model.config
-    _refuse_table(options, "answers")
-    rules = rules_of(config.trained_with)
-    if options.top_k is not None and options.top_k > rules.n_best:
-        raise ValueError(f"--top-k is {options.top_k}; expected at most --n-best, which is {rules.n_best}")
-    source = rows_to_predict(options, config.trained_with, config.head)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
-    output = trainer.predict(dataset)
-    assert isinstance(output.predictions, Ragged)
-    answers = answers_of(output.predictions, dataset.targets, rules)
-    predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
-    figures: Figures = {"n": len(answers), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": list(predictions.records())}
-
-
-def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
-    """Write the words that are expected under the masks of every text as JSON lines."""
-    model, tokenizer = trainer.model, trainer.processing_class
-    assert isinstance(model, MaskedLanguageModel)
-    assert tokenizer is not None
-    if options.above is not None:
-        raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
-    if options.text_pair is not None:
-        raise ValueError("--text-pair is given, and the model fills the masks of single texts; leave it out")
-    _refuse_table(options, "words")
-    source = rows_to_predict(options, model.config.trained_with)
-    texts = single_texts(source, **columns_of(options))
-    size, length = trainer.args.per_device_eval_batch_size, trainer.args.max_length
-    cut = {} if length is None else {"max_length": length, "truncation": True}
-    started = time.monotonic()
-    fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
-    filled = fill(texts)
-    predictions = WordPredictions([filled] if len(texts) == 1 else filled)
-    figures: Figures = {"n": len(texts), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = time.monotonic() - started
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": [record["words"] for record in predictions.records()]}
-
-
-def _predict_embeddings(trainer: Trainer, options: Namespace) -> Figures:
-    """Write the embedding of every row as JSON lines, or all of them as a matrix of NumPy."""
-    config = trainer.model.config
-    given = {"--top-k": options.top_k, "--threshold": options.above}
-    for option, value in given.items():
-        if value is not None:
-            raise ValueError(f"{option} is {value}, and the model gives each text an embedding; leave it out")
-    _refuse_table(options, "embeddings")
-    source = rows_to_predict(options, config.trained_with, config.head)
-    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
-    output = trainer.predict(dataset)
-    assert isinstance(dataset.windows, Sentences)
-    assert isinstance(output.predictions, np.ndarray)
-    predictions = EmbeddingPredictions.of(output.predictions, dataset.windows, texts_of(source, dataset))
-    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": str(trainer.model.dtype)}
-    figures["runtime"] = output.metrics["test_runtime"]
-    if options.output is not None and options.output.endswith(".npy"):
-        with open_output(options.output, binary=True) as file:
-            predictions.write_npy(file)
-        return figures
-    if _write_json_lines(predictions, options, source):
-        return figures
-    return figures | {"predictions": predictions.values.tolist()}
-
-
-def _refuse_table(options: Namespace, what: str) -> None:
-    """Raise ValueError for an output that by its name is to be a table."""
-    if options.output is not None and options.output.endswith((".tsv", ".csv")):
-        raise ValueError(f"--output is {options.output!r}; {what} are written as JSON lines: expected a name in .jsonl")
-
-
-def _write_json_lines(
-    predictions: TokenPredictions | AnswerPredictions | WordPredictions | EmbeddingPredictions,
-    options: Namespace,
-    source: DataFile | Table,
-) -> bool:
-    """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
-    if options.output is not None:
-        with open_output(options.output) as file:
-            predictions.write_json_lines(file)
-    elif options.json and not isinstance(source, DataFile):
-        return False
-    else:
-        predictions.write_json_lines(sys.stdout)
-    return True
-
-
 def bench(options: Namespace) -> Figures:
     """Measure how fast `--model` evaluates here, beside other runtimes when they are installed."""
     shape = shape_of(options.model)
@@ -457,15 +229,6 @@ def _cache_figures() -> Figures:
         "teacher_cache_bytes": sum(file.bytes for file in files),
         "hidden_cache_bytes": hidden_bytes(),
     }
-
-
-def _measuring_trainer(options: Namespace) -> Trainer:
-    """Return a trainer of `--model` that only measures."""
-    args = read_arguments(TrainingArguments, options)
-    model = load_trained(options.model, dtype=options.dtype, **head_settings(options.model, task_of(options))).freeze()
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model.config = with_problem_type(model.config, task_of(options), "the model")
-    return Trainer(model, args, processing_class=tokenizer)
 
 
 def _train(trainer: Trainer, options: Namespace) -> Figures:

@@ -1,0 +1,209 @@
+"""`kdistill predict`: what a model says of texts, a line or a row for each."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from argparse import Namespace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.files import DataFile
+from ..data.ragged import Ragged, units
+from ..data.sentences import Sentences
+from ..data.table import Table
+from ..data.windows import Windows
+from ..data.words import words_of
+from ..models.head_names import ENCODER, MASKED, SEQUENCE, SPAN, TOKEN
+from ..models.heads import MaskedLanguageModel
+from ..models.trained_with import check_threshold
+from ..system.output import check_output, open_output
+from ..system.unicode import encodable
+from ..tasks.answer_predictions import AnswerPredictions
+from ..tasks.embedding_predictions import EmbeddingPredictions
+from ..tasks.fill_mask_pipeline import TOP_K, FillMaskPipeline
+from ..tasks.predictions import ALL_DIGITS, DIGITS, predictions_of
+from ..tasks.question_answering import answers_of, rules_of
+from ..tasks.registry import task_for
+from ..tasks.token_predictions import TokenPredictions
+from ..tasks.word_predictions import WordPredictions
+from ..train.encoding import encode_for, trained_on
+from ..trainers import Trainer
+from .data_files import rows_to_predict, single_texts, texts_of
+from .evaluate import measuring_trainer
+from .inputs import columns_of
+
+Figures = dict[str, Any]
+
+
+def predict(options: Namespace) -> Figures:
+    """Write the prediction for every row, as TSV: label and probability of each label; for regression, the number.
+
+    With `--json`, texts that are typed or piped in have their predictions among the figures instead.
+    """
+    for option, value, most in (("--top-k", options.top_k, None), ("--digits", options.digits, ALL_DIGITS)):
+        if value is not None and not 1 <= value <= (most or value):
+            expected = "at least 1" if most is None else f"1 to {most}"
+            raise ValueError(f"{option} is {value}; expected {expected}")
+    threshold = None if options.above is None else check_threshold("--threshold", options.above)
+    if options.output is not None:
+        inputs = [path for path in (options.data, options.model) if path is not None]
+        check_output("--output", options.output, inputs=inputs)
+    trainer = measuring_trainer(options)
+    if options.digits is not None and (trainer.model.head != SEQUENCE or (options.output or "").endswith(".jsonl")):
+        warnings.warn("--digits has no effect here: JSON has all digits", stacklevel=2)
+    if task_for(trainer.model.config).at_threshold is not None and threshold is not None:
+        trainer.recipe.set_threshold(threshold)
+    config = trainer.model.config
+    if config.head == TOKEN:
+        return _predict_tags(trainer, options)
+    if config.head == SPAN:
+        return _predict_answers(trainer, options)
+    if config.head == MASKED:
+        return _predict_words(trainer, options)
+    if config.head == ENCODER:
+        return _predict_embeddings(trainer, options)
+    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
+    answer = partial(predictions_of, task_for(config), names=names, threshold=threshold, top_k=options.top_k)
+    answer(logits=np.zeros((1, config.num_labels), np.float32))  # refuses options before the work
+    source = rows_to_predict(options, config.trained_with)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    output = trainer.predict(dataset)
+    predictions = answer(logits=units(output.predictions), texts=texts_of(source, dataset))
+    figures: Figures = {"n": len(dataset), "output": options.output, "dtype": str(trainer.model.dtype)}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if options.output is not None:
+        with open_output(options.output) as file:
+            if options.output.endswith(".jsonl"):
+                predictions.write_json_lines(file)
+            else:
+                predictions.write_tsv(file, options.digits or DIGITS)
+    elif options.json and not isinstance(source, DataFile):
+        figures["predictions"] = predictions.as_pipeline()
+    else:
+        predictions.write_tsv(sys.stdout, options.digits or DIGITS)
+    return figures
+
+
+def _predict_tags(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the tags of the words of every row, and the spans that they mark, as JSON lines."""
+    config = trainer.model.config
+    given = {"--top-k": options.top_k, "--threshold": options.above}
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and the model gives each word one tag; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model tags the words of single texts; leave it out")
+    _refuse_table(options, "tags")
+    source = rows_to_predict(options, config.trained_with, config.head)
+    table = source.table if isinstance(source, DataFile) else source
+    columns = columns_of(options)
+    dataset = encode_for(config, table, trainer.processing_class, trainer.args, **columns)
+    if not isinstance(dataset.windows, Windows):
+        raise ValueError(f"{table.source} holds token ids, which have no words; expected a column of words or texts")
+    del columns["text_pair_column"]
+    rows = words_of(table, **columns, trained_on=trained_on(config))
+    output = trainer.predict(dataset)
+    assert isinstance(output.predictions, Ragged)
+    names = [encodable(config.id2label[index]) for index in range(config.num_labels)]
+    predictions = TokenPredictions(names, output.predictions, rows, dataset.windows)
+    figures: Figures = {"n": len(rows), "output": options.output, "dtype": str(trainer.model.dtype)}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": [record["entities"] for record in predictions.records()]}
+
+
+def _predict_answers(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the answer to every question as JSON lines."""
+    config = trainer.model.config
+    _refuse_table(options, "answers")
+    rules = rules_of(config.trained_with)
+    if options.top_k is not None and options.top_k > rules.n_best:
+        raise ValueError(f"--top-k is {options.top_k}; expected at most --n-best, which is {rules.n_best}")
+    source = rows_to_predict(options, config.trained_with, config.head)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    output = trainer.predict(dataset)
+    assert isinstance(output.predictions, Ragged)
+    answers = answers_of(output.predictions, dataset.targets, rules)
+    predictions = AnswerPredictions(dataset.targets.spans.questions.ids, answers, options.top_k)
+    figures: Figures = {"n": len(answers), "output": options.output, "dtype": str(trainer.model.dtype)}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": list(predictions.records())}
+
+
+def _predict_words(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the words that are expected under the masks of every text as JSON lines."""
+    model, tokenizer = trainer.model, trainer.processing_class
+    assert isinstance(model, MaskedLanguageModel)
+    assert tokenizer is not None
+    if options.above is not None:
+        raise ValueError(f"--threshold is {options.above}, and the model fills each mask; leave it out")
+    if options.text_pair is not None:
+        raise ValueError("--text-pair is given, and the model fills the masks of single texts; leave it out")
+    _refuse_table(options, "words")
+    source = rows_to_predict(options, model.config.trained_with)
+    texts = single_texts(source, **columns_of(options))
+    size, length = trainer.args.per_device_eval_batch_size, trainer.args.max_length
+    cut = {} if length is None else {"max_length": length, "truncation": True}
+    started = time.monotonic()
+    fill = FillMaskPipeline(model, tokenizer, top_k=options.top_k or TOP_K, batch_size=size, tokenizer_kwargs=cut)
+    filled = fill(texts)
+    predictions = WordPredictions([filled] if len(texts) == 1 else filled)
+    figures: Figures = {"n": len(texts), "output": options.output, "dtype": str(trainer.model.dtype)}
+    figures["runtime"] = time.monotonic() - started
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": [record["words"] for record in predictions.records()]}
+
+
+def _predict_embeddings(trainer: Trainer, options: Namespace) -> Figures:
+    """Write the embedding of every row as JSON lines, or all of them as a matrix of NumPy."""
+    config = trainer.model.config
+    given = {"--top-k": options.top_k, "--threshold": options.above}
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is {value}, and the model gives each text an embedding; leave it out")
+    _refuse_table(options, "embeddings")
+    source = rows_to_predict(options, config.trained_with, config.head)
+    dataset = encode_for(config, source, trainer.processing_class, trainer.args, **columns_of(options))
+    output = trainer.predict(dataset)
+    assert isinstance(dataset.windows, Sentences)
+    assert isinstance(output.predictions, np.ndarray)
+    predictions = EmbeddingPredictions.of(output.predictions, dataset.windows, texts_of(source, dataset))
+    figures: Figures = {"n": len(predictions.values), "output": options.output, "dtype": str(trainer.model.dtype)}
+    figures["runtime"] = output.metrics["test_runtime"]
+    if options.output is not None and options.output.endswith(".npy"):
+        with open_output(options.output, binary=True) as file:
+            predictions.write_npy(file)
+        return figures
+    if _write_json_lines(predictions, options, source):
+        return figures
+    return figures | {"predictions": predictions.values.tolist()}
+
+
+def _refuse_table(options: Namespace, what: str) -> None:
+    """Raise ValueError for an output that by its name is to be a table."""
+    if options.output is not None and options.output.endswith((".tsv", ".csv")):
+        raise ValueError(f"--output is {options.output!r}; {what} are written as JSON lines: expected a name in .jsonl")
+
+
+def _write_json_lines(
+    predictions: TokenPredictions | AnswerPredictions | WordPredictions | EmbeddingPredictions,
+    options: Namespace,
+    source: DataFile | Table,
+) -> bool:
+    """Write predictions to `--output` or stdout; return False where `--json` is to have those of `--text` instead."""
+    if options.output is not None:
+        with open_output(options.output) as file:
+            predictions.write_json_lines(file)
+    elif options.json and not isinstance(source, DataFile):
+        return False
+    else:
+        predictions.write_json_lines(sys.stdout)
+    return True
